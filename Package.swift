@@ -1,0 +1,120 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Rooms are listed from the ground up; a target may only depend on targets above it (docs/architecture.md).
+
+let swiftSettings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .treatAllWarnings(as: .error),
+]
+
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
+let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore: Target.Dependency = .product(name: "HummingbirdCore", package: "hummingbird")
+let asyncHTTPClient: Target.Dependency = .product(name: "AsyncHTTPClient", package: "async-http-client")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
+let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = [], linkerSettings: [LinkerSetting] = []) -> Target {
+  .target(
+    name: name, dependencies: dependencies, path: "Sources/\(name)",
+    swiftSettings: swiftSettings, linkerSettings: linkerSettings)
+}
+
+let package = Package(
+  name: "martlet",
+  products: [
+    .executable(name: "martlet", targets: ["martlet"]),
+    .executable(name: "envd", targets: ["envd"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.0"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    // Without its default traits Hummingbird needs FoundationEssentials only, which keeps the guest agent small.
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0", traits: []),
+    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+  ],
+  targets: [
+    // C: numbers, structs and system calls that Swift cannot import; no logic.
+    .target(name: "CLinux", path: "Sources/CLinux"),
+    .systemLibrary(name: "CArgon2", path: "Sources/CArgon2", providers: [.apt(["libargon2-dev"])]),
+    .systemLibrary(name: "CZlib", path: "Sources/CZlib", providers: [.apt(["zlib1g-dev"])]),
+
+    // Base
+    room("Model"),
+    room("HostInterface", ["Model", nioCore]),
+    room("Wire", [protobuf]),
+    room("ConnectRPC", [nioCore, httpTypes, hummingbird, hummingbirdCore, protobuf, logging]),
+    room("ConnectClient", ["ConnectRPC", nioCore, nioHTTP1, asyncHTTPClient, protobuf, logging]),
+    room("WebSocket", [nioCore, nioPosix, nioHTTP1, nioWebSocket, httpTypes, hummingbird, hummingbirdCore, logging]),
+
+    // Kernel
+    room("LinuxSystem", ["CLinux", systemPackage]),
+
+    // Data
+    room("Disks", ["Model", "LinuxSystem", systemPackage]),
+    room("SandboxNetwork", ["Model", "LinuxSystem", logging]),
+    room("Hypervisor", ["Model", "LinuxSystem", systemPackage]),
+    room("QEMU", ["Hypervisor", "Model", "LinuxSystem", nioCore, nioPosix, logging, systemPackage]),
+    room("Images", ["Model", "LinuxSystem", crypto, logging, systemPackage]),
+
+    // Agent
+    room(
+      "Envd",
+      [
+        "CLinux", "CZlib", "LinuxSystem", "Wire", "ConnectRPC", hummingbird, hummingbirdCore, nioCore, nioPosix, httpTypes, crypto, logging,
+        protobuf,
+      ]),
+    room("GuestClient", ["Model", "HostInterface", "Wire", "ConnectClient", "ConnectRPC", asyncHTTPClient, nioCore, nioHTTP1, logging, protobuf]),
+    room(
+      "HostAgent",
+      [
+        "Model", "HostInterface", "LinuxSystem", "Hypervisor", "Disks", "SandboxNetwork", "Images", "GuestClient", nioCore, grdb,
+        lifecycle, logging, systemPackage,
+      ]),
+
+    // Control plane
+    room("Persistence", ["Model", grdb, logging]),
+    room("ControlPlane", ["Model", "HostInterface", "Persistence", "CArgon2", crypto, lifecycle, logging, nioCore]),
+    room("API", ["Model", "HostInterface", "ControlPlane", "WebSocket", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1, logging]),
+
+    // Edge
+    room("APIClient", ["Model", "WebSocket", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging]),
+    room("CommandLine", ["Model", "APIClient", "LinuxSystem", arguments, nioCore, logging]),
+
+    // Executables: composition roots, the only places that name concrete drivers and stores.
+    .executableTarget(
+      name: "martlet",
+      dependencies: [
+        "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "QEMU", "Disks", "SandboxNetwork", "Images",
+        "LinuxSystem", "Model", arguments, lifecycle, logging, systemPackage,
+      ],
+      path: "Sources/martlet", swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "envd", dependencies: ["Envd", "LinuxSystem", logging, hummingbird, protobuf],
+      path: "Sources/envd", swiftSettings: swiftSettings,
+      linkerSettings: [
+        .unsafeFlags(["-static-executable"]), .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationCollections"),
+      ]),
+  ]
+)

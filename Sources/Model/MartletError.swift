@@ -1,0 +1,94 @@
+/// The one error that crosses room borders: a stable code, a sentence for the tenant, and a cause that stays inside.
+///
+/// Rooms below (kernel, disks, network, VMM) throw their own typed errors; whoever gives a failure its meaning for the
+/// tenant wraps it here once, with the original as `cause`. Only `code` and `message` leave the process.
+package struct MartletError: Error, Sendable, CustomStringConvertible {
+  package let code: ErrorCode
+  /// Names the thing and the remedy. Never contains host paths, SQL, or text from `cause`.
+  package let message: String
+  /// For the log only.
+  package let cause: (any Error)?
+
+  package init(_ code: ErrorCode, _ message: String, cause: (any Error)? = nil) {
+    self.code = code
+    self.message = message
+    self.cause = cause
+  }
+
+  package var description: String {
+    guard let cause else { return "\(code.rawValue): \(message)" }
+    return "\(code.rawValue): \(message) (cause: \(cause))"
+  }
+
+  /// The error itself when it already is one, else `internal` with the original as cause.
+  package static func wrapping(_ error: any Error) -> MartletError {
+    if let error = error as? MartletError { return error }
+    if error is CancellationError { return MartletError(.canceled, "the request was canceled", cause: error) }
+    return MartletError(.internalError, "an internal error occurred; the server's log has the details", cause: error)
+  }
+}
+
+extension MartletError {
+  package static func sandboxNotFound(_ id: SandboxID) -> MartletError {
+    MartletError(.notFound, "sandbox \(id) does not exist")
+  }
+
+  package static func invalidState(_ id: SandboxID, is status: SandboxStatus, needs: String) -> MartletError {
+    MartletError(.invalidState, "sandbox \(id) is \(status.rawValue); this needs it to be \(needs)")
+  }
+}
+
+/// Stable codes of the REST API's `{"error":{"code","message"}}` and what each means on every other surface.
+///
+/// This is the only table that maps errors to HTTP status, Connect code, CLI exit code and retryability.
+package enum ErrorCode: String, Sendable, CaseIterable, Codable {
+  case invalidRequest = "invalid_request"
+  case unauthorized
+  case forbidden
+  case notFound = "not_found"
+  case methodNotAllowed = "method_not_allowed"
+  case invalidState = "invalid_state"
+  case alreadyExists = "already_exists"
+  case tooLarge = "too_large"
+  case rateLimited = "rate_limited"
+  case canceled
+  case deadlineExceeded = "deadline_exceeded"
+  case agentError = "agent_error"
+  case noHostsAvailable = "no_hosts_available"
+  case hostUnavailable = "host_unavailable"
+  case insufficientStorage = "insufficient_storage"
+  case unimplemented
+  case internalError = "internal"
+
+  package struct Meaning: Sendable {
+    package let httpStatus: Int
+    /// Connect protocol error code. Source: https://connectrpc.com/docs/protocol/#error-codes
+    package let connectCode: String
+    /// Exit code of the CLI; codes from sysexits(3) where one fits.
+    package let exitCode: Int32
+    /// Whether the same call may succeed later without a change by the caller.
+    package let isRetryable: Bool
+  }
+
+  package var meaning: Meaning {
+    switch self {
+    case .invalidRequest: Meaning(httpStatus: 400, connectCode: "invalid_argument", exitCode: 64, isRetryable: false)
+    case .unauthorized: Meaning(httpStatus: 401, connectCode: "unauthenticated", exitCode: 77, isRetryable: false)
+    case .forbidden: Meaning(httpStatus: 403, connectCode: "permission_denied", exitCode: 77, isRetryable: false)
+    case .notFound: Meaning(httpStatus: 404, connectCode: "not_found", exitCode: 66, isRetryable: false)
+    case .methodNotAllowed: Meaning(httpStatus: 405, connectCode: "unimplemented", exitCode: 64, isRetryable: false)
+    case .invalidState: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 75, isRetryable: false)
+    case .alreadyExists: Meaning(httpStatus: 409, connectCode: "already_exists", exitCode: 73, isRetryable: false)
+    case .tooLarge: Meaning(httpStatus: 413, connectCode: "resource_exhausted", exitCode: 64, isRetryable: false)
+    case .rateLimited: Meaning(httpStatus: 429, connectCode: "resource_exhausted", exitCode: 75, isRetryable: true)
+    case .canceled: Meaning(httpStatus: 499, connectCode: "canceled", exitCode: 75, isRetryable: false)
+    case .deadlineExceeded: Meaning(httpStatus: 504, connectCode: "deadline_exceeded", exitCode: 75, isRetryable: true)
+    case .agentError: Meaning(httpStatus: 502, connectCode: "unavailable", exitCode: 69, isRetryable: true)
+    case .noHostsAvailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
+    case .hostUnavailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
+    case .insufficientStorage: Meaning(httpStatus: 507, connectCode: "resource_exhausted", exitCode: 73, isRetryable: true)
+    case .unimplemented: Meaning(httpStatus: 501, connectCode: "unimplemented", exitCode: 69, isRetryable: false)
+    case .internalError: Meaning(httpStatus: 500, connectCode: "internal", exitCode: 70, isRetryable: false)
+    }
+  }
+}
