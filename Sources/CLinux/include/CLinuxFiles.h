@@ -1,0 +1,2 @@
+// File interfaces that Swift cannot import.
+#pragma once

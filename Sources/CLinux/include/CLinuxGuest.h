@@ -1,0 +1,2 @@
+// Interfaces that only the guest agent uses.
+#pragma once

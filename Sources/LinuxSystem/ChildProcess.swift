@@ -1,0 +1,206 @@
+import CLinux
+import Glibc
+package import SystemPackage
+
+/// What to start, and as whom. Every descriptor that is not mapped is closed in the child.
+package struct SpawnRequest: Sendable {
+  package struct Credentials: Sendable, Equatable {
+    package var uid: UInt32
+    package var gid: UInt32
+    package var groups: [UInt32]
+
+    package init(uid: UInt32, gid: UInt32, groups: [UInt32] = []) {
+      self.uid = uid
+      self.gid = gid
+      self.groups = groups
+    }
+  }
+
+  /// Absolute path of the program.
+  package var executable: String
+  /// Without the program's own name.
+  package var arguments: [String]
+  package var environment: [String: String]
+  package var workingDirectory: String?
+  /// Child descriptor number → ours. What is not named (0, 1, 2 included) is closed.
+  package var descriptors: [Int32: Int32]
+  package var createsSession = false
+  /// Child descriptor number of a terminal that becomes the controlling one (needs `createsSession`).
+  package var controllingTerminal: Int32?
+  package var credentials: Credentials?
+  /// Descriptor of a network namespace to enter.
+  package var networkNamespace: OwnedDescriptor?
+  /// Descriptors of `cgroup.procs` files to join, open for writing.
+  package var cgroups: [OwnedDescriptor] = []
+  /// (RLIMIT_*, soft, hard)
+  package var limits: [(resource: Int32, soft: UInt64, hard: UInt64)] = []
+  package var oomScoreAdjustment: Int?
+  package var fileModeMask: Int32?
+
+  package init(
+    executable: String, arguments: [String] = [], environment: [String: String] = [:], workingDirectory: String? = nil,
+    descriptors: [Int32: Int32] = [:]
+  ) {
+    self.executable = executable
+    self.arguments = arguments
+    self.environment = environment
+    self.workingDirectory = workingDirectory
+    self.descriptors = descriptors
+  }
+}
+
+/// At which step a spawn failed: tells a missing program from a missing directory.
+package struct SpawnError: Error, Sendable, Equatable, CustomStringConvertible {
+  package enum Step: Int32, Sendable {
+    case fork = 1
+    case cgroup, networkNamespace, session, descriptors, terminal, limits, groups, gid, uid, workingDirectory, execute
+  }
+
+  package let step: Step
+  package let errno: Errno
+  package let executable: String
+
+  package var description: String { "spawn \(executable), step \(step): \(errno)" }
+}
+
+package enum ExitStatus: Sendable, Equatable {
+  case exited(Int32)
+  case signaled(Int32)
+}
+
+/// A direct child of this process. The kernel keeps its pid reserved until `wait()` has reaped it.
+package final class ChildProcess: Sendable {
+  package let pid: Int32
+  /// Readable when the process has ended.
+  package let pidfd: OwnedDescriptor
+
+  private init(pid: Int32, pidfd: OwnedDescriptor) {
+    self.pid = pid
+    self.pidfd = pidfd
+  }
+
+  package static func spawn(_ request: SpawnRequest) throws(SpawnError) -> ChildProcess {
+    let pid = try spawnRaw(request)
+    let descriptor = clinux_pidfd_open(pid)
+    guard descriptor >= 0 else {
+      let failure = Errno(rawValue: Glibc.errno)
+      Glibc.kill(pid, SIGKILL)
+      waitpid(pid, nil, 0)
+      throw SpawnError(step: .fork, errno: failure, executable: request.executable)
+    }
+    return ChildProcess(pid: pid, pidfd: OwnedDescriptor(descriptor))
+  }
+
+  /// Sends a signal; false when the process is gone already.
+  @discardableResult
+  package func signal(_ number: Int32) -> Bool {
+    clinux_pidfd_send_signal(pidfd.rawValue, number) == 0
+  }
+
+  /// Waits for the end and reaps. To be called once; cancellation does not shorten it.
+  package func wait() async -> ExitStatus {
+    while true {
+      if let status = reapIfEnded() { return status }
+      // A cancelled task gets no notice from the watcher, so it waits on a thread.
+      if Task.isCancelled {
+        return await BlockingPool.shared.run { self.reapBlocking() }
+      }
+      await DescriptorWatcher.shared.waitUntilReadable(pidfd.rawValue)
+    }
+  }
+
+  /// The exit status when the process has ended (and reaps it), nil while it runs.
+  package func reapIfEnded() -> ExitStatus? { reap(blocks: false) }
+
+  package func reapBlocking() -> ExitStatus { reap(blocks: true) ?? .exited(0) }
+
+  private func reap(blocks: Bool) -> ExitStatus? {
+    var code: Int32 = 0
+    var status: Int32 = 0
+    switch clinux_pidfd_wait(pidfd.rawValue, blocks ? 1 : 0, &code, &status) {
+    case 0: return nil
+    case 1: return code == CLD_EXITED ? .exited(status) : .signaled(status)
+    default: return .exited(0)  // ECHILD: somebody else reaped it; there is no status left to tell.
+    }
+  }
+}
+
+extension ChildProcess {
+  /// Spawns and returns only the pid; whoever reaps all children (PID 1) uses this.
+  package static func spawnRaw(_ request: SpawnRequest) throws(SpawnError) -> Int32 {
+    let argv = CStringArray([request.executable] + request.arguments)
+    let envp = CStringArray(request.environment.map { "\($0.key)=\($0.value)" })
+    let mappings = request.descriptors.sorted { $0.key < $1.key }
+    let targets = mappings.map(\.key)
+    let sources = mappings.map(\.value)
+    let groups = request.credentials?.groups ?? []
+    let cgroups = request.cgroups.map(\.rawValue)
+    let limits = request.limits.map { clinux_spawn_limit(resource: $0.resource, soft: $0.soft, hard: $0.hard) }
+    let directory = request.workingDirectory.map { strdup($0) } ?? nil
+    let adjustment = request.oomScoreAdjustment.map { strdup("\($0)") } ?? nil
+    let path = strdup(request.executable)
+    defer {
+      free(directory)
+      free(adjustment)
+      free(path)
+    }
+    var failure = clinux_spawn_failure()
+    let pid = sources.withUnsafeBufferPointer { sources in
+      targets.withUnsafeBufferPointer { targets in
+        groups.withUnsafeBufferPointer { groups in
+          cgroups.withUnsafeBufferPointer { cgroups in
+            limits.withUnsafeBufferPointer { limits in
+              var raw = clinux_spawn_request()
+              raw.path = UnsafePointer(path)
+              raw.argv = UnsafePointer(argv.pointer)
+              raw.envp = UnsafePointer(envp.pointer)
+              raw.directory = UnsafePointer(directory)
+              raw.sources = sources.baseAddress
+              raw.targets = targets.baseAddress
+              raw.descriptor_count = sources.count
+              raw.new_session = request.createsSession ? 1 : 0
+              raw.controlling_terminal = request.controllingTerminal ?? -1
+              raw.set_credentials = request.credentials == nil ? 0 : 1
+              raw.uid = request.credentials?.uid ?? 0
+              raw.gid = request.credentials?.gid ?? 0
+              raw.groups = groups.baseAddress
+              raw.group_count = groups.count
+              raw.network_namespace = request.networkNamespace?.rawValue ?? -1
+              raw.cgroup_procs = cgroups.baseAddress
+              raw.cgroup_count = cgroups.count
+              raw.limits = limits.baseAddress
+              raw.limit_count = limits.count
+              raw.oom_score_adj = UnsafePointer(adjustment)
+              raw.file_mode_mask = request.fileModeMask ?? -1
+              return clinux_spawn(&raw, &failure)
+            }
+          }
+        }
+      }
+    }
+    withExtendedLifetime((argv, envp, request)) {}
+    guard pid > 0 else {
+      throw SpawnError(
+        step: SpawnError.Step(rawValue: failure.step) ?? .fork, errno: Errno(rawValue: failure.error), executable: request.executable)
+    }
+    return pid
+  }
+}
+
+/// A NULL-terminated array of C strings that lives as long as the value.
+final class CStringArray {
+  let pointer: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+  private let count: Int
+
+  init(_ strings: [String]) {
+    count = strings.count
+    pointer = .allocate(capacity: strings.count + 1)
+    for (index, string) in strings.enumerated() { pointer[index] = strdup(string) }
+    pointer[strings.count] = nil
+  }
+
+  deinit {
+    for index in 0..<count { free(pointer[index]) }
+    pointer.deallocate()
+  }
+}

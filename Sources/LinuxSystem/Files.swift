@@ -1,0 +1,113 @@
+import Glibc
+package import SystemPackage
+
+/// Small whole-file helpers for kernel interfaces (/proc, /sys) and for state files. Not for anything large.
+package enum SmallFile {
+  package static let maximumBytes = 4_194_304
+
+  /// Reads a whole file of at most `maximumBytes`.
+  package static func read(_ path: String) throws(SystemError) -> [UInt8] {
+    let descriptor = try OwnedDescriptor.open(path, O_RDONLY)
+    var content: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 65_536)
+    while true {
+      let count = try SystemError.check("read", path) { Glibc.read(descriptor.rawValue, &buffer, buffer.count) }
+      if count == 0 { return content }
+      content.append(contentsOf: buffer[0..<count])
+      guard content.count <= maximumBytes else { throw SystemError("read", .fileTooLarge, subject: path) }
+    }
+  }
+
+  package static func readText(_ path: String) throws(SystemError) -> String {
+    String(decoding: try read(path), as: UTF8.self)
+  }
+
+  /// Writes to an existing file with one write(2), as kernel interfaces want it.
+  package static func write(_ text: String, to path: String) throws(SystemError) {
+    let descriptor = try OwnedDescriptor.open(path, O_WRONLY)
+    try writeAll(Array(text.utf8), to: descriptor, path: path)
+  }
+
+  /// Replaces a file atomically and durably: temporary file, fsync, rename, fsync of the directory.
+  package static func replace(_ path: FilePath, with content: [UInt8], mode: UInt32) throws(SystemError) {
+    let temporary = path.string + ".\(getpid()).new"
+    let descriptor = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: mode)
+    do {
+      try writeAll(content, to: descriptor, path: temporary)
+      try SystemError.check("fchmod", temporary) { fchmod(descriptor.rawValue, mode) }
+      try SystemError.check("fsync", temporary) { fsync(descriptor.rawValue) }
+      try SystemError.check("rename", path.string) { rename(temporary, path.string) }
+      try synchronizeDirectory(path.removingLastComponent())
+    } catch {
+      unlink(temporary)
+      throw error
+    }
+  }
+
+  package static func synchronizeDirectory(_ path: FilePath) throws(SystemError) {
+    let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY | O_DIRECTORY)
+    try SystemError.check("fsync", path.string) { fsync(descriptor.rawValue) }
+  }
+
+  private static func writeAll(_ content: [UInt8], to descriptor: OwnedDescriptor, path: String) throws(SystemError) {
+    var offset = 0
+    while offset < content.count {
+      offset += try SystemError.check("write", path) {
+        content.withUnsafeBytes { Glibc.write(descriptor.rawValue, $0.baseAddress.map { $0 + offset }, content.count - offset) }
+      }
+    }
+  }
+}
+
+package enum Directories {
+  /// Creates a directory and its parents; an existing one is fine.
+  package static func create(_ path: FilePath, mode: UInt32 = 0o755) throws(SystemError) {
+    if mkdir(path.string, mode) == 0 || Glibc.errno == EEXIST { return }
+    guard Glibc.errno == ENOENT, !path.removingLastComponent().isEmpty, path.removingLastComponent() != path else {
+      throw SystemError.current("mkdir", subject: path.string)
+    }
+    try create(path.removingLastComponent(), mode: mode)
+    guard mkdir(path.string, mode) == 0 || Glibc.errno == EEXIST else {
+      throw SystemError.current("mkdir", subject: path.string)
+    }
+  }
+
+  /// Names in a directory, without `.` and `..`; empty when it does not exist.
+  package static func names(in path: FilePath) throws(SystemError) -> [String] {
+    guard let stream = opendir(path.string) else {
+      if Glibc.errno == ENOENT { return [] }
+      throw SystemError.current("opendir", subject: path.string)
+    }
+    defer { closedir(stream) }
+    var names: [String] = []
+    while let entry = readdir(stream) {
+      let name = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if name != "." && name != ".." { names.append(name) }
+    }
+    return names
+  }
+
+  /// Removes a directory and all below it, never following symbolic links. Already gone is success.
+  package static func removeTree(_ path: FilePath) throws(SystemError) {
+    var status = stat()
+    guard lstat(path.string, &status) == 0 else {
+      if Glibc.errno == ENOENT { return }
+      throw SystemError.current("lstat", subject: path.string)
+    }
+    guard status.st_mode & S_IFMT == S_IFDIR else {
+      return try removeEntry(path.string)
+    }
+    for name in try names(in: path) {
+      try removeTree(path.appending(name))
+    }
+    guard rmdir(path.string) == 0 || Glibc.errno == ENOENT else {
+      throw SystemError.current("rmdir", subject: path.string)
+    }
+  }
+
+  private static func removeEntry(_ path: String) throws(SystemError) {
+    guard unlink(path) == 0 || Glibc.errno == ENOENT else { throw SystemError.current("unlink", subject: path) }
+  }
+}

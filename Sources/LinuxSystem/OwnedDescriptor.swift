@@ -1,0 +1,53 @@
+import CLinux
+import Glibc
+import Synchronization
+
+/// A file descriptor that is closed exactly once: by `close()`, or when the last reference goes.
+package final class OwnedDescriptor: Sendable {
+  private let value: Mutex<Int32>
+
+  /// Takes ownership of `rawValue`.
+  package init(_ rawValue: Int32) {
+    value = Mutex(rawValue)
+  }
+
+  deinit {
+    close()
+  }
+
+  /// The descriptor number, or -1 after `close()`.
+  package var rawValue: Int32 { value.withLock { $0 } }
+
+  package func close() {
+    value.withLock { descriptor in
+      if descriptor >= 0 { _ = Glibc.close(descriptor) }
+      descriptor = -1
+    }
+  }
+
+  /// Gives the number away; the receiver must close it.
+  package func release() -> Int32 {
+    value.withLock { descriptor in
+      defer { descriptor = -1 }
+      return descriptor
+    }
+  }
+
+  /// Opens a file; `O_CLOEXEC` is always added.
+  package static func open(_ path: String, _ flags: Int32, mode: UInt32 = 0) throws(SystemError) -> OwnedDescriptor {
+    let descriptor = try SystemError.check("open", path) { clinux_open(path, flags | O_CLOEXEC, mode) }
+    return OwnedDescriptor(descriptor)
+  }
+
+  /// A pipe; both ends are close-on-exec.
+  package static func pipe(extraFlags: Int32 = 0) throws(SystemError) -> (read: OwnedDescriptor, write: OwnedDescriptor) {
+    var ends: [Int32] = [-1, -1]
+    let failure = clinux_pipe(&ends, O_CLOEXEC | extraFlags)
+    guard failure == 0 else { throw SystemError.current("pipe2") }
+    return (OwnedDescriptor(ends[0]), OwnedDescriptor(ends[1]))
+  }
+
+  package static func eventDescriptor() throws(SystemError) -> OwnedDescriptor {
+    OwnedDescriptor(try SystemError.check("eventfd") { eventfd(0, Int32(EFD_CLOEXEC) | Int32(EFD_NONBLOCK)) })
+  }
+}
