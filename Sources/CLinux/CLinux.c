@@ -9,7 +9,9 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -64,4 +66,11 @@ long clinux_clock_ticks_per_second(void) { return sysconf(_SC_CLK_TCK); }
 int clinux_set_window_size(int fd, unsigned short columns, unsigned short rows) {
   struct winsize size = {.ws_row = rows, .ws_col = columns};
   return ioctl(fd, TIOCSWINSZ, &size);
+}
+
+void clinux_read_tsc(uint64_t *ticks, uint64_t *nanoseconds) {
+  struct timespec now;
+  *ticks = __rdtsc();
+  clock_gettime(CLOCK_MONOTONIC_RAW, &now);
+  *nanoseconds = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }

@@ -112,7 +112,7 @@ package protocol HypervisorDriver: Sendable {
   /// Starts a VMM and boots the guest; returns as soon as the VMM runs, not when the guest answers.
   func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine
   /// The VMM that a predecessor launched, or nil when it is gone.
-  func adopt(_ identity: VMMIdentity, runDirectory: FilePath) async throws -> (any VirtualMachine)?
+  func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)?
   /// VMMs of this sandbox that run although no journal names them (the agent died between launch and journal entry).
   func findOrphans(of id: SandboxID) throws -> [VMMIdentity]
 }

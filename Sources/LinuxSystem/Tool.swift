@@ -96,3 +96,7 @@ package struct ToolError: Error, Sendable, CustomStringConvertible {
     }
   }
 }
+
+extension Tool {
+  package static func isReadable(_ path: String) -> Bool { access(path, R_OK) == 0 }
+}

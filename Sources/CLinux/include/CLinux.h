@@ -86,6 +86,8 @@ int clinux_open_tap(const char *name, int vnet_header);
 int clinux_pipe(int ends[2], int flags);
 int clinux_open(const char *path, int flags, unsigned mode);
 long clinux_clock_ticks_per_second(void);
+// The processor's time stamp counter, and the clock to compare it with, read together.
+void clinux_read_tsc(uint64_t *ticks, uint64_t *nanoseconds);
 // Names the calling thread (at most 15 bytes).
 void clinux_name_thread(const char *name);
 int clinux_set_window_size(int fd, unsigned short columns, unsigned short rows);

@@ -1,0 +1,29 @@
+import CLinux
+import Glibc
+import Synchronization
+
+/// A named network namespace under /run/netns, as ip-netns(8) makes them.
+package enum NetworkNamespace {
+  package static let directory = "/run/netns"
+
+  package static func open(path: String) throws(SystemError) -> OwnedDescriptor {
+    try OwnedDescriptor.open(path, O_RDONLY)
+  }
+
+  /// Runs `body` on a thread of its own inside the namespace; the thread ends afterwards, so nothing leaks into other work.
+  package static func run<Result: Sendable>(
+    in path: String, _ body: @escaping @Sendable () throws(SystemError) -> Result
+  ) async throws(SystemError) -> Result {
+    let namespace = try open(path: path)
+    let outcome: Swift.Result<Result, SystemError> = await withCheckedContinuation { continuation in
+      Threads.start(name: "netns") {
+        continuation.resume(
+          returning: Swift.Result { () throws(SystemError) -> Result in
+            try SystemError.check("setns", path) { clinux_setns(namespace.rawValue, clinux_clone_newnet) }
+            return try body()
+          })
+      }
+    }
+    return try outcome.get()
+  }
+}

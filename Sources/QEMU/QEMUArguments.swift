@@ -1,0 +1,89 @@
+import Hypervisor
+import Model
+import SystemPackage
+
+package enum Accelerator: String, Sendable, Codable {
+  case kvm
+  case tcg
+}
+
+/// The command line of one microVM. Pure, so that tests can read it.
+///
+/// The order of the `-device` options is part of the machine: virtio-mmio slots are assigned in order, and a snapshot only loads into
+/// the same order. Source of the flags and their pitfalls: QEMU 7.2 documentation, system/i386/microvm.rst, and measurements.
+struct QEMUArguments {
+  static let monitorSocket = "qmp.sock"
+  static let consoleRingBytes = 65_536
+  /// TCG keeps translated code in a buffer that defaults to a gigabyte; this bounds what a guest can make the host spend.
+  static let translationBufferMiB = 128
+
+  let configuration: VMConfiguration
+  let firmware: FilePath
+  let accelerator: Accelerator
+  let tscKilohertz: Int
+
+  var list: [String] {
+    machine + security + kernel + console + devices
+  }
+
+  private var machine: [String] {
+    [
+      // The name lets a later agent find a VMM that its predecessor did not live to journal.
+      "-name", "guest=\(configuration.id.wire),debug-threads=on",
+      "-nodefaults", "-no-user-config", "-display", "none",
+      "-M", "microvm,memory-backend=ram",
+      "-accel", accelerator == .kvm ? "kvm" : "tcg,thread=multi,tb-size=\(Self.translationBufferMiB)",
+      "-cpu", accelerator == .kvm ? "host" : "max",
+      "-smp", "\(configuration.vcpus)",
+      "-m", "\(configuration.memoryMiB)M",
+      "-object", "memory-backend-ram,id=ram,size=\(configuration.memoryMiB)M",
+      "-bios", firmware.string,
+      "-global", "virtio-mmio.force-legacy=false",
+      // A guest that reboots or powers off leaves a paused VMM, so that the agent can still read the console.
+      "-action", "reboot=shutdown,shutdown=pause,panic=pause",
+      "-qmp", "unix:\(Self.monitorSocket),server=on,wait=off",
+    ]
+  }
+
+  private var security: [String] {
+    [
+      "-runas", "\(configuration.userID):\(configuration.userID)",
+      "-sandbox", "on,obsolete=deny,elevateprivileges=children,spawn=deny,resourcecontrol=deny",
+    ]
+  }
+
+  private var kernel: [String] {
+    ["-kernel", configuration.kernel.string, "-initrd", configuration.initramfs.string, "-append", kernelCommandLine]
+  }
+
+  var kernelCommandLine: String {
+    var words = ["console=ttyS0", "quiet", "panic=-1", "reboot=t", "net.ifnames=0", "no_timer_check", "random.trust_cpu=on", "nokaslr"]
+    if accelerator == .tcg {
+      // Without its own clock to calibrate against, the guest must be told the frequency (else boots hang at random).
+      words += ["tsc_early_khz=\(tscKilohertz)", "lpj=\(tscKilohertz * 4)", "tsc=reliable", "mitigations=off"]
+    }
+    return (words + configuration.kernelArguments).joined(separator: " ")
+  }
+
+  private var console: [String] {
+    ["-chardev", "ringbuf,id=console,size=\(Self.consoleRingBytes)", "-serial", "chardev:console"]
+  }
+
+  private var devices: [String] {
+    [
+      "-drive",
+      "if=none,id=root,file=\(escaped(configuration.disk.path)),format=\(configuration.disk.format.rawValue),"
+        + "cache=unsafe,discard=unmap,detect-zeroes=unmap",
+      "-device", "virtio-blk-device,drive=root",
+      "-netdev", "tap,id=net,ifname=\(configuration.tapName),script=no,downscript=no",
+      "-device", "virtio-net-device,netdev=net,mac=\(configuration.macAddress)",
+      "-object", "rng-random,id=entropy,filename=/dev/urandom",
+      "-device", "virtio-rng-device,rng=entropy",
+    ]
+  }
+
+  /// A comma ends a value in QEMU's option syntax unless it is doubled.
+  private func escaped(_ value: String) -> String {
+    value.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
+  }
+}

@@ -1,0 +1,91 @@
+import Glibc
+package import Hypervisor
+package import LinuxSystem
+package import Logging
+package import Model
+package import SystemPackage
+
+/// Runs guests on QEMU's microvm machine.
+package struct QEMUDriver: HypervisorDriver {
+  private static let processEnvironment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"]
+  private static let openFiles: UInt64 = 1_024
+  /// Rather a VMM than the agent or the rest of the host, when memory runs out.
+  private static let oomScoreAdjustment = 300
+
+  package let installation: QEMUInstallation
+  package let accelerator: Accelerator
+  private let tscKilohertz: Int
+  private let logger: Logger
+
+  package init(installation: QEMUInstallation, accelerator: Accelerator, tscKilohertz: Int, logger: Logger) {
+    self.installation = installation
+    self.accelerator = accelerator
+    self.tscKilohertz = tscKilohertz
+    self.logger = logger
+  }
+
+  package var isolation: (vmm: String, accelerator: String) { ("qemu", accelerator.rawValue) }
+
+  package func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine {
+    let child = try await BlockingPool.shared.run { () throws in try spawn(configuration) }
+    guard let process = ProcessHandle.open(pid: child.pid) else {
+      let log = ConsoleLog.vmmLogTail(in: configuration.runDirectory)
+      _ = child.reapIfEnded()
+      throw MartletError(.agentError, "the VMM did not start", cause: QMPError(command: "start", text: log))
+    }
+    return machine(process, configuration.runDirectory, configuration.cgroup, configuration.id)
+  }
+
+  package func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)? {
+    guard let process = ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else { return nil }
+    return machine(process, runDirectory, cgroup, nil)
+  }
+
+  package func findOrphans(of id: SandboxID) throws -> [VMMIdentity] {
+    let name = "guest=\(id.wire),debug-threads=on"
+    return ProcessTable.pids().compactMap { pid in
+      let arguments = ProcessTable.arguments(of: pid)
+      guard arguments.first == installation.executable, arguments.contains(name),
+        let ticks = ProcessTable.startTimeTicks(of: pid)
+      else { return nil }
+      return VMMIdentity(pid: pid, startTimeTicks: ticks)
+    }
+  }
+
+  private func machine(_ process: ProcessHandle, _ directory: FilePath, _ cgroup: Cgroup?, _ id: SandboxID?) -> QEMUMachine {
+    var logger = logger
+    logger[metadataKey: "vmm.pid"] = "\(process.pid)"
+    if let id { logger[metadataKey: "sandbox.id"] = "\(id)" }
+    let machine = QEMUMachine(process: process, directory: directory, cgroup: cgroup, logger: logger)
+    machine.startWatching()
+    return machine
+  }
+
+  private func spawn(_ configuration: VMConfiguration) throws -> ChildProcess {
+    let arguments = QEMUArguments(
+      configuration: configuration, firmware: installation.firmware, accelerator: accelerator, tscKilohertz: tscKilohertz)
+    let null = try OwnedDescriptor.open("/dev/null", O_RDONLY)
+    let log = try OwnedDescriptor.open(
+      configuration.runDirectory.appending(ConsoleLog.vmmLogName).string, O_WRONLY | O_APPEND | O_CREAT, mode: 0o600)
+    var request = SpawnRequest(
+      executable: installation.executable, arguments: arguments.list, environment: Self.processEnvironment,
+      workingDirectory: configuration.runDirectory.string,
+      descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue])
+    request.createsSession = true
+    request.networkNamespace = try NetworkNamespace.open(path: configuration.networkNamespace.string)
+    request.cgroups = try configuration.cgroup?.joinDescriptors() ?? []
+    request.limits = [(Int32(RLIMIT_NOFILE.rawValue), Self.openFiles, Self.openFiles), (Int32(RLIMIT_CORE.rawValue), 0, 0)]
+    request.oomScoreAdjustment = Self.oomScoreAdjustment
+    request.fileModeMask = 0o077
+    return try ChildProcess.spawn(request)
+  }
+}
+
+extension ConsoleLog {
+  static let vmmLogName = "vmm.log"
+
+  static func vmmLogTail(in directory: FilePath) -> String {
+    let bytes = (try? SmallFile.read(directory.appending(vmmLogName).string)) ?? []
+    return String(decoding: bytes.suffix(2_000), as: UTF8.self)
+  }
+}

@@ -1,0 +1,39 @@
+import LinuxSystem
+package import Model
+package import SystemPackage
+
+/// The QEMU of this host: where it is and what it is. Snapshots depend on all of it (UF-6).
+package struct QEMUInstallation: Sendable, Equatable {
+  package let executable: String
+  /// Such as `7.2.22`.
+  package let version: String
+  /// qboot: microvm's default firmware corrupts guest memory when an initrd lies at the top of RAM.
+  package let firmware: FilePath
+
+  private static let firmwarePlaces = ["/usr/share/qemu/qboot.rom", "/usr/share/seabios/qboot.rom", "/usr/local/share/qemu/qboot.rom"]
+
+  /// Finds QEMU.
+  /// - Throws: `host_unavailable` that names the missing package.
+  package static func find() async throws(MartletError) -> QEMUInstallation {
+    guard let executable = Tool.find("qemu-system-x86_64") else {
+      throw MartletError(.hostUnavailable, "QEMU is not installed on this host: apt-get install qemu-system-x86")
+    }
+    guard let firmware = firmwarePlaces.first(where: { Tool.isReadable($0) }) else {
+      throw MartletError(.hostUnavailable, "the qboot firmware is not installed on this host: apt-get install qemu-system-data")
+    }
+    let output: ToolOutput
+    do {
+      output = try await Tool.run(executable, ["--version"], deadline: .seconds(10)).checked()
+    } catch {
+      throw MartletError(.hostUnavailable, "QEMU does not start on this host; run martlet doctor", cause: error)
+    }
+    return QEMUInstallation(executable: executable, version: parseVersion(output.outputText), firmware: FilePath(firmware))
+  }
+
+  /// `QEMU emulator version 7.2.22 (Debian …)` → `7.2.22`.
+  static func parseVersion(_ text: String) -> String {
+    let words = text.split(whereSeparator: \.isWhitespace)
+    guard let index = words.firstIndex(of: "version"), index + 1 < words.count else { return "unknown" }
+    return String(words[index + 1])
+  }
+}

@@ -1,0 +1,162 @@
+import Foundation
+import Glibc
+import Hypervisor
+import LinuxSystem
+import Logging
+import Synchronization
+import SystemPackage
+
+/// A running QEMU: watches its process and its monitor, and knows why it ended.
+final class QEMUMachine: VirtualMachine {
+  private static let monitorAttempts = 2_000
+  private static let monitorRetryDelay: Duration = .milliseconds(5)
+  private static let logTailBytes = 2_000
+
+  private struct State {
+    var monitor: QMPClient?
+    var exit: VMMExit?
+    var guestEnded = false
+    var isKilledByUs = false
+    var waiting: [CheckedContinuation<VMMExit, Never>] = []
+  }
+
+  let identity: VMMIdentity
+  private let process: ProcessHandle
+  private let directory: FilePath
+  private let cgroup: Cgroup?
+  private let logger: Logger
+  private let state = Mutex(State())
+
+  init(process: ProcessHandle, directory: FilePath, cgroup: Cgroup?, logger: Logger) {
+    self.process = process
+    self.directory = directory
+    self.cgroup = cgroup
+    self.logger = logger
+    identity = VMMIdentity(pid: process.pid, startTimeTicks: process.startTimeTicks)
+  }
+
+  /// Begins to watch. The two tasks end with the process; nobody owns them, as the machine outlives every call.
+  func startWatching() {
+    Task {
+      await process.waitForExit()
+      processEnded()
+    }
+    Task { await watchMonitor() }
+  }
+
+  func waitForExit() async -> VMMExit {
+    await withCheckedContinuation { continuation in
+      let exit = state.withLock { state -> VMMExit? in
+        if state.exit == nil { state.waiting.append(continuation) }
+        return state.exit
+      }
+      if let exit { continuation.resume(returning: exit) }
+    }
+  }
+
+  func status() async throws -> VMMStatus {
+    struct Answer: Decodable { let status: String }
+    let answer = try JSONDecoder().decode(Answer.self, from: await monitor().execute("query-status"))
+    switch answer.status {
+    case "running": return .running
+    case "shutdown", "guest-panicked", "internal-error", "io-error": return .guestEnded
+    default: return .paused
+    }
+  }
+
+  func drainConsole() async throws -> [UInt8] {
+    let answer = try await monitor().execute(
+      "ringbuf-read", ["device": "console", "size": QEMUArguments.consoleRingBytes, "format": "base64"])
+    let text = try JSONDecoder().decode(String.self, from: answer)
+    return Data(base64Encoded: text).map { [UInt8]($0) } ?? []
+  }
+
+  func kill() async {
+    state.withLock { $0.isKilledByUs = true }
+    process.signal(SIGKILL)
+    _ = await waitForExit()
+  }
+
+  /// The connected monitor; connects when there is none.
+  private func monitor() async throws -> QMPClient {
+    if let monitor = state.withLock({ $0.monitor }), !monitor.isClosed { return monitor }
+    guard !process.hasEnded else { throw QMPError(command: "monitor", text: "the VMM has ended") }
+    let monitor = try await QMPClient.connect(directory: directory, socket: QEMUArguments.monitorSocket) { [weak self] event in
+      self?.handle(event: event)
+    }
+    state.withLock { $0.monitor = monitor }
+    return monitor
+  }
+
+  /// Connects as soon as the monitor's socket is there, and asks once, as an adopted guest may have ended before we came.
+  private func watchMonitor() async {
+    for _ in 0..<Self.monitorAttempts where !process.hasEnded {
+      if let status = try? await status() {
+        if status == .guestEnded { guestEnded() }
+        return
+      }
+      try? await Task.sleep(for: Self.monitorRetryDelay)
+    }
+    if !process.hasEnded { logger.warning("the VMM's monitor does not answer") }
+  }
+
+  private func handle(event: String) {
+    switch event {
+    case "SHUTDOWN", "GUEST_PANICKED": guestEnded()
+    default: break
+    }
+  }
+
+  /// A guest that ended takes its VMM along; the console is kept first.
+  private func guestEnded() {
+    let isFirst = state.withLock { state in
+      defer { state.guestEnded = true }
+      return !state.guestEnded
+    }
+    guard isFirst else { return }
+    // Unowned for the same reason as the watching tasks.
+    Task {
+      if let console = try? await drainConsole(), !console.isEmpty {
+        try? ConsoleLog(directory: directory).append(console)
+      }
+      process.signal(SIGKILL)
+    }
+  }
+
+  private func processEnded() {
+    let status = process.reap()
+    let exit = VMMExit(reason: reason(status))
+    let (waiting, monitor) = state.withLock { state in
+      state.exit = exit
+      defer {
+        state.waiting = []
+        state.monitor = nil
+      }
+      return (state.waiting, state.monitor)
+    }
+    monitor?.close()
+    logger.info("VMM ended", metadata: ["reason": "\(exit.reason)"])
+    for continuation in waiting { continuation.resume(returning: exit) }
+  }
+
+  private func reason(_ status: ExitStatus?) -> String {
+    let (guestEnded, isKilledByUs) = state.withLock { ($0.guestEnded, $0.isKilledByUs) }
+    if guestEnded { return guestReason() }
+    if isKilledByUs { return "the VMM was stopped" }
+    if cgroup?.wasOutOfMemory() == true { return "the VMM was killed because it exceeded its memory limit" }
+    switch status {
+    case .signaled(let number): return "the VMM was killed by signal \(number)"
+    case .exited(let code): return "the VMM ended unexpectedly with exit status \(code)"
+    case nil: return "the VMM ended unexpectedly"
+    }
+  }
+
+  private func guestReason() -> String {
+    let console = ConsoleLog(directory: directory).tail(Self.logTailBytes)
+    guard let panic = console.split(separator: "\n").last(where: { $0.contains("Kernel panic") }),
+      let start = panic.range(of: "Kernel panic")
+    else { return "the guest shut itself down" }
+    let text = panic[start.lowerBound...].prefix(200).filter { !$0.isNewline }
+    return "the guest's kernel panicked: \(text)"
+  }
+}

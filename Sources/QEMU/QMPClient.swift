@@ -1,0 +1,209 @@
+import Foundation
+import LinuxSystem
+import Glibc
+import NIOCore
+import NIOPosix
+import SystemPackage
+import Synchronization
+
+/// An error answer of QEMU's monitor.
+package struct QMPError: Error, Sendable, CustomStringConvertible {
+  package let command: String
+  package let text: String
+
+  package var description: String { "QMP \(command): \(text)" }
+}
+
+/// One connection to a QEMU monitor.
+///
+/// Source: QEMU documentation, interop/qmp-spec.rst: one JSON object per line; a greeting, then `qmp_capabilities`, then answers that
+/// carry the command's id, and events in between.
+final class QMPClient: Sendable {
+  typealias EventHandler = @Sendable (_ name: String) -> Void
+
+  private static let maximumLineBytes = 4_194_304
+  private static let commandDeadline: Duration = .seconds(10)
+
+  private struct State {
+    var nextID = 1
+    var waiting: [Int: CheckedContinuation<Data, any Error>] = [:]
+    var isClosed = false
+  }
+
+  private let channel: any Channel
+  private let state: Mutex<State>
+
+  private init(channel: any Channel) {
+    self.channel = channel
+    state = Mutex(State())
+  }
+
+  /// Connects and negotiates.
+  /// - Parameters:
+  ///   - directory: where the monitor's socket is; opened first, since a socket path may have 107 bytes at most (unix(7)).
+  ///   - onEvent: called on an event loop; must not block.
+  static func connect(directory: FilePath, socket: String, onEvent: @escaping EventHandler) async throws -> QMPClient {
+    let place = try OwnedDescriptor.open(directory.string, O_RDONLY | O_DIRECTORY)
+    let lines = LineHandler(maximumBytes: maximumLineBytes)
+    let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+      .connectTimeout(.seconds(2))
+      .channelInitializer { channel in channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(lines) } }
+      .connect(unixDomainSocketPath: "/proc/self/fd/\(place.rawValue)/\(socket)").get()
+    let client = QMPClient(channel: channel)
+    lines.start { [weak client] line in client?.receive(line, onEvent: onEvent) } onClose: { [weak client] in client?.connectionEnded() }
+    do {
+      _ = try await client.execute("qmp_capabilities")
+    } catch {
+      client.close()
+      throw error
+    }
+    return client
+  }
+
+  deinit {
+    channel.close(promise: nil)
+  }
+
+  func close() {
+    channel.close(promise: nil)
+  }
+
+  var isClosed: Bool { state.withLock { $0.isClosed } }
+
+  /// Runs a command and returns the JSON of its `return` member.
+  /// - Throws: `QMPError` for an error answer, a lost connection, or no answer in time.
+  @discardableResult
+  func execute(_ command: String, _ arguments: [String: any Sendable] = [:], deadline: Duration = commandDeadline) async throws -> Data {
+    let id = state.withLock { state in
+      defer { state.nextID += 1 }
+      return state.nextID
+    }
+    var request: [String: Any] = ["execute": command, "id": id]
+    if !arguments.isEmpty { request["arguments"] = arguments }
+    let line = try JSONSerialization.data(withJSONObject: request)
+    let timer = channel.eventLoop.scheduleTask(in: .nanoseconds(deadline.nanoseconds)) { [weak self] in
+      self?.finish(id, .failure(QMPError(command: command, text: "no answer in time")))
+    }
+    defer { timer.cancel() }
+    let answer = try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Data, any Error>) in
+        let accepted = state.withLock { state in
+          guard !state.isClosed else { return false }
+          state.waiting[id] = continuation
+          return true
+        }
+        guard accepted, !Task.isCancelled else {
+          let failure = QMPError(command: command, text: "the monitor is gone")
+          if accepted { finish(id, .failure(failure)) } else { continuation.resume(throwing: failure) }
+          return
+        }
+        var buffer = channel.allocator.buffer(capacity: line.count + 1)
+        buffer.writeBytes(line)
+        buffer.writeInteger(UInt8(ascii: "\n"))
+        channel.writeAndFlush(buffer, promise: nil)
+      }
+    } onCancel: {
+      finish(id, .failure(CancellationError()))
+    }
+    return try Self.result(of: answer, command: command)
+  }
+
+  private static func result(of answer: Data, command: String) throws -> Data {
+    guard let object = try JSONSerialization.jsonObject(with: answer) as? [String: Any] else {
+      throw QMPError(command: command, text: "malformed answer")
+    }
+    if let error = object["error"] as? [String: Any] {
+      throw QMPError(command: command, text: error["desc"] as? String ?? "unknown error")
+    }
+    return try JSONSerialization.data(withJSONObject: object["return"] ?? [:], options: .fragmentsAllowed)
+  }
+
+  private func receive(_ line: Data, onEvent: EventHandler) {
+    guard let object = try? JSONSerialization.jsonObject(with: line) as? [String: Any] else { return }
+    if let event = object["event"] as? String { return onEvent(event) }
+    if let id = object["id"] as? Int { finish(id, .success(line)) }
+  }
+
+  private func finish(_ id: Int, _ outcome: Result<Data, any Error>) {
+    let continuation = state.withLock { $0.waiting.removeValue(forKey: id) }
+    continuation?.resume(with: outcome)
+  }
+
+  private func connectionEnded() {
+    let waiting = state.withLock { state in
+      state.isClosed = true
+      defer { state.waiting = [:] }
+      return state.waiting
+    }
+    for continuation in waiting.values { continuation.resume(throwing: QMPError(command: "monitor", text: "the connection ended")) }
+  }
+}
+
+/// Splits the stream into lines. Lines that arrive before `start` are kept.
+private final class LineHandler: ChannelInboundHandler, Sendable {
+  typealias InboundIn = ByteBuffer
+
+  private struct State {
+    var partial = Data()
+    var early: [Data] = []
+    var isClosed = false
+    var onLine: (@Sendable (Data) -> Void)?
+    var onClose: (@Sendable () -> Void)?
+  }
+
+  private let maximumBytes: Int
+  private let state = Mutex(State())
+
+  init(maximumBytes: Int) {
+    self.maximumBytes = maximumBytes
+  }
+
+  func start(onLine: @escaping @Sendable (Data) -> Void, onClose: @escaping @Sendable () -> Void) {
+    let (early, isClosed) = state.withLock { state in
+      state.onLine = onLine
+      state.onClose = onClose
+      defer { state.early = [] }
+      return (state.early, state.isClosed)
+    }
+    early.forEach(onLine)
+    if isClosed { onClose() }
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    let bytes = unwrapInboundIn(data).readableBytesView
+    let (lines, onLine, tooLong) = state.withLock { state in
+      var lines: [Data] = []
+      for byte in bytes {
+        if byte == UInt8(ascii: "\n") {
+          lines.append(state.partial)
+          state.partial = Data()
+        } else {
+          state.partial.append(byte)
+        }
+      }
+      if state.onLine == nil { state.early += lines }
+      return (lines, state.onLine, state.partial.count > maximumBytes)
+    }
+    if let onLine { lines.forEach(onLine) }
+    if tooLong { context.close(promise: nil) }
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    let onClose = state.withLock { state in
+      state.isClosed = true
+      return state.onClose
+    }
+    onClose?()
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    context.close(promise: nil)
+  }
+}
+
+extension Duration {
+  var nanoseconds: Int64 {
+    let (seconds, attoseconds) = components
+    return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+  }
+}
