@@ -1,1 +1,127 @@
-// ConnectClient
+package import AsyncHTTPClient
+package import ConnectRPC
+import NIOCore
+import NIOHTTP1
+package import SwiftProtobuf
+
+/// Calls the methods of one Connect server.
+///
+/// Every method throws `ConnectError`, or `CancellationError` when the calling task was cancelled. A server that cannot be
+/// reached, and an answer that is cut short, is `unavailable`.
+///
+/// Source: https://connectrpc.com/docs/protocol
+package struct ConnectClient: Sendable {
+  package static let defaultMaximumMessageBytes = 4_194_304
+  /// Time in which a server stream's response head must arrive; servers send it before the first message.
+  static let streamHeadLimit: Duration = .seconds(30)
+  /// As much of an error answer is read.
+  static let maximumErrorBytes = 65_536
+
+  private let baseURL: String
+  private let httpClient: HTTPClient
+  private let codec: ConnectCodec
+
+  /// - Parameters:
+  ///   - baseURL: scheme, host and port without a trailing slash, such as `http://10.0.0.2:49983`.
+  ///   - httpClient: must not decompress or follow redirects, and must not limit the time of a body.
+  package init(baseURL: String, httpClient: HTTPClient, codec: ConnectCodec = .proto) {
+    self.baseURL = baseURL
+    self.httpClient = httpClient
+    self.codec = codec
+  }
+
+  /// One message each way.
+  package func unary<Q: Message, R: Message>(
+    _ service: String, _ method: String, _ message: Q, options: ConnectCallOptions = ConnectCallOptions(),
+    returning: R.Type = R.self
+  ) async throws -> R {
+    var request = makeRequest(service, method, contentType: codec.unaryContentType, options)
+    request.body = .bytes(try codec.encode(message))
+    return try await translatingErrors {
+      try await withTimeLimit(options.timeout, throwing: Self.timeoutPassed) { [request] in
+        let response = try await httpClient.execute(request, deadline: .distantFuture)
+        try await check(response, contentType: codec.unaryContentType)
+        let body = try await response.body.collect(upTo: options.maximumMessageBytes)
+        return try decode(body)
+      }
+    }
+  }
+
+  /// One message out, many in. Returns when the response head is there.
+  package func serverStream<Q: Message, R: Message>(
+    _ service: String, _ method: String, _ message: Q, options: ConnectCallOptions = ConnectCallOptions(),
+    returning: R.Type = R.self
+  ) async throws -> ConnectResponses<R> {
+    var request = makeRequest(service, method, contentType: codec.streamContentType, options)
+    request.body = .bytes(try codec.encodeFrame(message))
+    return try await translatingErrors {
+      let response = try await httpClient.execute(request, timeout: TimeAmount(Self.streamHeadLimit))
+      try await check(response, contentType: codec.streamContentType)
+      return ConnectResponses(body: response.body, codec: codec, maximumMessageBytes: options.maximumMessageBytes)
+    }
+  }
+
+  /// Many messages out, one in. `messages` is pulled as fast as the server takes them; its error ends the call and is thrown.
+  package func clientStream<Messages: AsyncSequence & Sendable, R: Message>(
+    _ service: String, _ method: String, _ messages: Messages, options: ConnectCallOptions = ConnectCallOptions(),
+    returning: R.Type = R.self
+  ) async throws -> R where Messages.Element: Message {
+    var request = makeRequest(service, method, contentType: codec.streamContentType, options)
+    let source = UploadSource(messages)
+    request.body = .stream(source.map { [codec] in try codec.encodeFrame($0) }, length: .unknown)
+    do {
+      return try await withTimeLimit(options.timeout, throwing: Self.timeoutPassed) { [request] in
+        let response = try await httpClient.execute(request, deadline: .distantFuture)
+        try await check(response, contentType: codec.streamContentType)
+        return try await ConnectResponses(
+          body: response.body, codec: codec, maximumMessageBytes: options.maximumMessageBytes
+        ).single()
+      }
+    } catch {
+      throw source.error ?? transportError(error)
+    }
+  }
+
+  private func makeRequest(
+    _ service: String, _ method: String, contentType: String, _ options: ConnectCallOptions
+  ) -> HTTPClientRequest {
+    var request = HTTPClientRequest(url: "\(baseURL)/\(service)/\(method)")
+    request.method = .POST
+    request.headers = options.headers
+    request.headers.replaceOrAdd(name: "content-type", value: contentType)
+    request.headers.replaceOrAdd(name: "connect-protocol-version", value: "1")
+    if let timeout = options.timeout {
+      request.headers.replaceOrAdd(name: "connect-timeout-ms", value: "\(Self.milliseconds(timeout))")
+    }
+    return request
+  }
+
+  /// Whole milliseconds, at least one, within the ten digits of the protocol.
+  private static func milliseconds(_ timeout: Duration) -> Int64 {
+    let parts = timeout.components
+    let (seconds, isTooLong) = parts.seconds.multipliedReportingOverflow(by: 1_000)
+    guard !isTooLong else { return 9_999_999_999 }
+    return min(max(seconds + parts.attoseconds / 1_000_000_000_000_000, 1), 9_999_999_999)
+  }
+
+  private static var timeoutPassed: ConnectError { ConnectError(.deadlineExceeded, "the call's time-out has passed") }
+
+  private func check(_ response: HTTPClientResponse, contentType: String) async throws {
+    guard response.status == .ok else {
+      let body = try await response.body.collect(upTo: Self.maximumErrorBytes)
+      throw ConnectError(body: body, httpStatus: Int(response.status.code))
+    }
+    let received = response.headers.first(name: "content-type") ?? ""
+    guard received.prefix(while: { $0 != ";" }).lowercased() == contentType else {
+      throw ConnectError(.internalError, "the server answered with content type '\(received.prefix(64))', not \(contentType)")
+    }
+  }
+
+  private func decode<R: Message>(_ body: ByteBuffer) throws -> R {
+    do {
+      return try codec.decode(from: body)
+    } catch {
+      throw ConnectError(.internalError, "the server's answer is not valid: \(error.message)")
+    }
+  }
+}
