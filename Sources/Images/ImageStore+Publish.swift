@@ -1,0 +1,118 @@
+package import Foundation
+import Glibc
+import LinuxSystem
+package import Model
+import SystemPackage
+
+extension ImageStore {
+  /// Kernels and blobs younger than this are kept by a collection: a create may have looked them up just before.
+  static let collectionGrace: TimeInterval = 3_600
+
+  /// Removes a team's template. Its image stays until a collection finds nobody uses it (L-9).
+  ///
+  /// - Throws: `not_found` when the team has no such template.
+  package func removeTemplate(_ name: SafeName, team: TeamID) throws(MartletError) {
+    let path = manifestPath(name, team: team)
+    guard unlink(path.string) == 0 else {
+      let error = SystemError.current("unlink", subject: path.string)
+      guard error.errno == .noSuchFileOrDirectory else { throw Self.failure("template \(name) could not be removed", error) }
+      throw MartletError(.notFound, "the team has no template \(name) of its own")
+    }
+    do {
+      try SmallFile.synchronizeDirectory(path.removingLastComponent())
+    } catch {
+      throw Self.failure("template \(name) could not be removed", error)
+    }
+  }
+
+  /// Deletes images that no manifest names and nobody uses, and kernels that were replaced.
+  ///
+  /// - Parameters:
+  ///   - inUse: images that running or paused sandboxes stand on.
+  ///   - now: images and kernels changed within `collectionGrace` before it are kept.
+  /// - Returns: what was deleted.
+  /// - Throws: `internal` when any manifest cannot be read: then nothing is deleted.
+  @discardableResult
+  package func collectGarbage(inUse: Set<ImageDigest>, now: Date = Date()) throws(MartletError) -> [ImageDigest] {
+    do {
+      let lock = try StoreLock.tryAcquire(lockPath)
+      guard let lock else { return [] }
+      defer { lock.release() }
+      let needed = try referencedDigests().union(inUse)
+      var deleted: [ImageDigest] = []
+      for name in try Directories.names(in: blobs).sorted() {
+        guard let digest = ImageDigest(blobName: name), !needed.contains(digest) else { continue }
+        guard Self.isOld(blobs.appending(name), now: now), unlink(blobs.appending(name).string) == 0 else { continue }
+        deleted.append(digest)
+      }
+      try collectKernels(now: now)
+      return deleted
+    } catch {
+      throw Self.failure("unused images could not be collected", error)
+    }
+  }
+
+  var lockPath: FilePath { directory.appending("build.lock") }
+
+  /// Makes a finished image the template's. The caller holds the store's lock; `image` is moved into the store.
+  func publish(_ image: FilePath, as manifest: TemplateManifest) throws {
+    let blob = blobPath(manifest.digest)
+    try Directories.create(blobs)
+    try Directories.create(templates.appending(manifest.team.uuidString))
+    try SystemError.check("chmod", image.string) { chmod(image.string, 0o444) }
+    try Self.synchronize(image)
+    try SystemError.check("rename", blob.string) { rename(image.string, blob.string) }
+    // A blob that existed already keeps its content and gets a fresh change time, which a collection respects.
+    try SmallFile.synchronizeDirectory(blobs)
+    try SmallFile.replace(manifestPath(manifest.name, team: manifest.team), with: try manifest.encoded(), mode: 0o644)
+  }
+
+  /// Makes a finished directory the current kernel. The caller holds the store's lock; `staged` is moved into the store.
+  func publishKernel(_ staged: FilePath, manifest: KernelManifest) throws {
+    try SmallFile.replace(staged.appending("manifest.json"), with: try manifest.encoded(), mode: 0o644)
+    for name in try Directories.names(in: staged) { try Self.synchronize(staged.appending(name)) }
+    let identity = "\(manifest.version)-\(manifest.initramfsDigest.hexadecimal.prefix(16))-\(UUID().uuidString.lowercased().prefix(8))"
+    let place = kernels.appending(identity)
+    try Directories.create(kernels)
+    try SystemError.check("chmod", staged.string) { chmod(staged.string, 0o755) }
+    try SystemError.check("rename", place.string) { rename(staged.string, place.string) }
+    try SmallFile.synchronizeDirectory(kernels)
+    let link = directory.appending("kernel.new")
+    unlink(link.string)
+    try SystemError.check("symlink", link.string) { symlink("kernels/\(identity)", link.string) }
+    try SystemError.check("rename", kernelLink.string) { rename(link.string, kernelLink.string) }
+    try SmallFile.synchronizeDirectory(directory)
+  }
+
+  static func synchronize(_ path: FilePath) throws(SystemError) {
+    let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY)
+    try SystemError.check("fsync", path.string) { fsync(descriptor.rawValue) }
+  }
+
+  private func referencedDigests() throws -> Set<ImageDigest> {
+    var digests: Set<ImageDigest> = []
+    for team in try Directories.names(in: templates).compactMap({ Self.team(directory: $0) }) {
+      for name in try templateNames(of: team) {
+        if let manifest = try manifest(name, team: team) { digests.insert(manifest.digest) }
+      }
+    }
+    return digests
+  }
+
+  private func collectKernels(now: Date) throws(SystemError) {
+    guard let current = Self.readLink(kernelLink) else { return }
+    for name in try Directories.names(in: kernels) where "kernels/\(name)" != current && Self.isOld(kernels.appending(name), now: now) {
+      try Directories.removeTree(kernels.appending(name))
+    }
+  }
+
+  private static func isOld(_ path: FilePath, now: Date) -> Bool {
+    var status = stat()
+    guard lstat(path.string, &status) == 0 else { return false }
+    return Date(timeIntervalSince1970: TimeInterval(status.st_ctim.tv_sec)) < now.addingTimeInterval(-collectionGrace)
+  }
+
+  private static func failure(_ sentence: String, _ error: any Error) -> MartletError {
+    MartletError(.internalError, sentence, cause: error)
+  }
+}

@@ -1,0 +1,65 @@
+/// What `depmod` found out: every module's file and what must be loaded before it.
+/// Source: modules.dep(5), modules.builtin in kernel Documentation/kbuild/kbuild.rst.
+struct ModuleIndex: Sendable {
+  /// Normalized name → path below /lib/modules/VERSION.
+  private var paths: [String: String] = [:]
+  private var dependencies: [String: [String]] = [:]
+  private var builtIn: Set<String> = []
+
+  /// - Parameters:
+  ///   - dependencyList: content of modules.dep: `path: path path …` per line.
+  ///   - builtInList: content of modules.builtin: a path per line.
+  init(dependencyList: String, builtInList: String) {
+    for line in dependencyList.split(separator: "\n") {
+      let parts = line.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+      guard parts.count == 2 else { continue }
+      let path = String(parts[0])
+      paths[Self.name(of: path)] = path
+      dependencies[path] = parts[1].split(separator: " ").map(String.init)
+    }
+    for line in builtInList.split(separator: "\n") { builtIn.insert(Self.name(of: String(line))) }
+  }
+
+  var allPaths: [String] { paths.values.sorted() }
+
+  /// Files of the named modules and all they need, each once, dependencies first. Built-in ones are left out.
+  ///
+  /// - Throws: `ManifestError` when a name is neither a module nor built in.
+  func loadOrder(_ names: [String]) throws(ManifestError) -> [String] {
+    var order: [String] = []
+    var seen: Set<String> = []
+    for name in names {
+      let name = Self.normalize(name)
+      if builtIn.contains(name) { continue }
+      guard let path = paths[name] else { throw ManifestError("the kernel package has no module \(name)") }
+      visit(path, &seen, &order)
+    }
+    return order
+  }
+
+  /// Files under the given directories or with the given names, and all they need. What a kernel lacks is left out.
+  func selection(directories: [String], names: [String]) -> [String] {
+    var order: [String] = []
+    var seen: Set<String> = []
+    for path in allPaths where directories.contains(where: { path.hasPrefix("\($0)/") }) { visit(path, &seen, &order) }
+    for path in names.compactMap({ paths[Self.normalize($0)] }) { visit(path, &seen, &order) }
+    return order
+  }
+
+  private func visit(_ path: String, _ seen: inout Set<String>, _ order: inout [String]) {
+    guard seen.insert(path).inserted else { return }
+    for dependency in dependencies[path] ?? [] { visit(dependency, &seen, &order) }
+    order.append(path)
+  }
+
+  /// `kernel/drivers/net/virtio_net.ko.xz` → `virtio_net`.
+  static func name(of path: String) -> String {
+    let file = path.split(separator: "/").last.map(String.init) ?? path
+    return normalize(file.split(separator: ".", maxSplits: 1).first.map(String.init) ?? file)
+  }
+
+  /// The kernel treats `-` and `_` in module names alike.
+  private static func normalize(_ name: String) -> String {
+    String(name.map { $0 == "-" ? "_" : $0 })
+  }
+}
