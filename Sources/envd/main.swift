@@ -1,6 +1,54 @@
-import Hummingbird
-import SwiftProtobuf
-let router = Router()
-router.get("/health") { _, _ in "ok" }
-let app = Application(router: router, configuration: .init(address: .hostname("0.0.0.0", port: 49983)))
-try await app.runService()
+// The guest agent. As PID 1 it is the guest's init too; started otherwise it only serves (development, tests).
+
+import CLinux
+import Envd
+import Glibc
+import LinuxSystem
+import Logging
+import NIOPosix
+
+/// Keeps freed memory from staying with the process: an idle agent should be small (docs/specification.md).
+func tuneMemory() {
+  mallopt(M_ARENA_MAX, 2)
+  mallopt(M_TRIM_THRESHOLD, 128 * 1024)
+  mallopt(M_MMAP_THRESHOLD, 128 * 1024)
+}
+
+func fail(_ message: String) -> Never {
+  fputs("envd: \(message)\n", stderr)
+  if getpid() == 1 { PowerOff.run() }
+  exit(1)
+}
+
+func start() throws -> GuestAgent {
+  LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+  var logger = Logger(label: "envd")
+  logger.logLevel = .notice
+  let options = try AgentOptions(arguments: Array(CommandLine.arguments.dropFirst()))
+  // As PID 1 the signal mask must be set before the first thread exists, so this comes before the event loops.
+  let initProcess = getpid() == 1 ? try InitProcess(usesCgroup: options.usesCgroup, logger: logger) : nil
+  let setting = try initProcess?.setting(options) ?? GuestAgent.Setting(host: options.host ?? "127.0.0.1", port: options.port)
+  let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+  let agent = try GuestAgent(setting, group: group, logger: logger)
+  try initProcess?.watchSignals(of: agent)
+  return agent
+}
+
+tuneMemory()
+NIOSingletons.groupLoopCountSuggestion = 1
+NIOSingletons.blockingPoolThreadCountSuggestion = 2
+do {
+  let agent = try start()
+  // A task of its own, because the main thread stays where it is: an asynchronous main would end it, which PID 1 must not.
+  Task {
+    do {
+      try await agent.run()
+      fail("the server has ended")
+    } catch {
+      fail("\(error)")
+    }
+  }
+} catch {
+  fail("\(error)")
+}
+while true { pause() }

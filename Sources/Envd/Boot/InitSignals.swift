@@ -1,0 +1,63 @@
+import CLinux
+import Glibc
+package import LinuxSystem
+import SystemPackage
+
+/// The signals that PID 1 lives by: SIGCHLD for orphans, and those that ask for the end of the machine.
+package struct InitSignals: Sendable {
+  /// What the signals ask for; busybox's poweroff, halt and reboot send USR2, USR1 and TERM to PID 1.
+  private static let endSignals = [SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGPWR]
+
+  package let descriptor: OwnedDescriptor
+
+  /// Blocks the signals in the calling thread. To be called before any other thread exists, as threads inherit the mask.
+  package init() throws(SystemError) {
+    let signals = [SIGCHLD] + Self.endSignals
+    let result = martlet_guest_open_signals(signals, signals.count)
+    guard result >= 0 else { throw SystemError("signalfd", Errno(rawValue: -result)) }
+    descriptor = OwnedDescriptor(result)
+  }
+
+  package struct Pending: Sendable, Equatable {
+    package var hasChildEnded = false
+    package var asksForEnd = false
+  }
+
+  /// Takes the signals that have arrived; never blocks.
+  package func drain() -> Pending {
+    var pending = Pending()
+    var information = signalfd_siginfo()
+    while read(descriptor.rawValue, &information, MemoryLayout<signalfd_siginfo>.size) == MemoryLayout<signalfd_siginfo>.size {
+      if information.ssi_signo == UInt32(SIGCHLD) { pending.hasChildEnded = true } else { pending.asksForEnd = true }
+    }
+    return pending
+  }
+}
+
+/// The end of the machine.
+package enum PowerOff {
+  private static let terminationGraceMilliseconds: UInt32 = 2_000
+  private static let pollMilliseconds: UInt32 = 20
+
+  /// Ends all processes, writes the disks back and restarts the machine, which ends the VMM (it is started with reboots off,
+  /// and the kernel with `reboot=t`). Returns only when the kernel refuses.
+  package static func run() {
+    kill(-1, SIGTERM)
+    kill(-1, SIGCONT)
+    waitForChildren()
+    kill(-1, SIGKILL)
+    sync()
+    _ = mount(nil, "/", nil, UInt(MS_REMOUNT) | UInt(MS_RDONLY), nil)
+    _ = reboot(Int32(bitPattern: UInt32(RB_AUTOBOOT)))
+  }
+
+  private static func waitForChildren() {
+    var waited: UInt32 = 0
+    while waited < terminationGraceMilliseconds {
+      while waitpid(-1, nil, WNOHANG) > 0 {}
+      if waitpid(-1, nil, WNOHANG) < 0 && errno == ECHILD { return }
+      usleep(pollMilliseconds * 1_000)
+      waited += pollMilliseconds
+    }
+  }
+}

@@ -1,0 +1,58 @@
+import CLinux
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+import SystemPackage
+
+/// The real effects of the control routes, for an agent that is PID 1.
+package struct LinuxGuestMachine: GuestMachine {
+  private static let hostsMark = "# martlet"
+
+  private let userProcesses: UserCgroup?
+
+  package init(userProcesses: UserCgroup?) {
+    self.userProcesses = userProcesses
+  }
+
+  package func setClock(_ time: WallClockTime) throws {
+    var value = timespec(tv_sec: Int(time.seconds), tv_nsec: Int(time.nanoseconds))
+    try SystemError.check("clock_settime") { clock_settime(CLOCK_REALTIME, &value) }
+  }
+
+  package func addEntropy(_ bytes: [UInt8]) throws {
+    let device = try OwnedDescriptor.open("/dev/urandom", O_RDWR)
+    let result = martlet_guest_add_entropy(device.rawValue, bytes, bytes.count)
+    guard result == 0 else { throw SystemError("ioctl(RNDADDENTROPY)", Errno(rawValue: -result), subject: "/dev/urandom") }
+  }
+
+  package func setHostname(_ name: String) throws {
+    try SystemError.check("sethostname", name) { sethostname(name, name.utf8.count) }
+    try SmallFile.replace("/etc/hostname", with: Array("\(name)\n".utf8), mode: 0o644)
+    let hosts = (try? SmallFile.readText("/etc/hosts")) ?? "127.0.0.1 localhost\n::1 localhost\n"
+    try SmallFile.replace("/etc/hosts", with: Array(Self.hosts(hosts, naming: name).utf8), mode: 0o644)
+  }
+
+  package func renewMachineID() throws {
+    let id = UUID().uuidString.filter { $0 != "-" }.lowercased()
+    try SmallFile.replace("/etc/machine-id", with: Array("\(id)\n".utf8), mode: 0o444)
+  }
+
+  package func freeze() throws {
+    // Before, so that little is left to write while the processes stand still; after, for what they wrote meanwhile.
+    sync()
+    try userProcesses?.freeze()
+    sync()
+  }
+
+  package func thaw() throws {
+    try userProcesses?.thaw()
+  }
+
+  /// The file's text with one line that resolves the host's own name (sudo looks it up at every call).
+  package static func hosts(_ text: String, naming name: String) -> String {
+    let others = text.split(separator: "\n", omittingEmptySubsequences: false).filter { !$0.hasSuffix(hostsMark) }
+    var body = others.joined(separator: "\n")
+    if !body.isEmpty && !body.hasSuffix("\n") { body += "\n" }
+    return body + "127.0.1.1 \(name) \(hostsMark)\n"
+  }
+}

@@ -1,0 +1,96 @@
+import HTTPTypes
+package import Hummingbird
+package import LinuxSystem
+
+/// The routes by which the host gives the guest its identity and stops and starts its processes. Nobody else may use them.
+package struct ControlRoutes: Sendable {
+  /// Contract version that the agent implements; clients switch features on by it. Source: e2b-compat, section 5.3.
+  package static let version = "0.6.13"
+  private static let versionHeader = HTTPField.Name("X-Envd-Version")
+
+  private let state: GuestState
+  private let policy: PeerPolicy
+  private let machine: any GuestMachine
+  private let blocking: BlockingPool
+
+  package init(state: GuestState, policy: PeerPolicy, machine: any GuestMachine, blocking: BlockingPool = .shared) {
+    self.state = state
+    self.policy = policy
+    self.machine = machine
+    self.blocking = blocking
+  }
+
+  package func register(on router: Router<AgentRequestContext>) {
+    router.post("/init") { request, context in
+      try admit(context)
+      return try await initialize(request)
+    }
+    router.post("/freeze") { _, context in
+      try admit(context)
+      return try await perform("freeze") { try $0.freeze() }
+    }
+    router.post("/unfreeze") { _, context in
+      try admit(context)
+      return try await perform("unfreeze") { try $0.thaw() }
+    }
+  }
+
+  private func admit(_ context: AgentRequestContext) throws(AgentError) {
+    guard policy.admits(context.remoteAddress) else {
+      throw AgentError(.forbidden, "this route is for the sandbox's host only")
+    }
+  }
+
+  /// Order matters: clock and random state are right before user processes run on (L-50, L-51).
+  private func initialize(_ request: Request) async throws -> Response {
+    let body = try await JSONBody.decode(GuestInitialization.self, from: request)
+    let checked = try body.checked()
+    let isOtherSandbox = try accept(body, token: AccessToken.presented(in: request))
+    let response = try await perform("init") { machine in
+      if let time = checked.time { try machine.setClock(time) }
+      if !checked.entropy.isEmpty { try machine.addEntropy(checked.entropy) }
+      if isOtherSandbox { try machine.renewMachineID() }
+      if let name = checked.hostname { try machine.setHostname(name) }
+    }
+    return try await response.status == .noContent ? perform("init") { try $0.thaw() } : response
+  }
+
+  /// Stores the identity if the caller may change it.
+  /// - Returns: whether this is another sandbox than before.
+  private func accept(_ body: GuestInitialization, token: String?) throws(AgentError) -> Bool {
+    try state.update { (identity) throws(AgentError) in
+      if let current = identity.accessToken {
+        guard AccessToken.matches(token, current) || AccessToken.matches(body.accessToken, current) else {
+          throw AgentError(.unauthorized, "the sandbox has an access token already; changing it needs the current one")
+        }
+      }
+      let isOtherSandbox = body.sandboxID.map { $0 != identity.sandboxID } ?? false
+      identity.apply(body)
+      return isOtherSandbox
+    }
+  }
+
+  private func perform(_ name: String, _ body: @escaping @Sendable (any GuestMachine) throws -> Void) async throws -> Response {
+    do {
+      let machine = machine
+      try await blocking.run { try body(machine) }
+    } catch {
+      throw AgentError(.internalServerError, "\(name) failed: \(error)")
+    }
+    var response = Response(status: .noContent)
+    if let name = Self.versionHeader { response.headers[name] = Self.version }
+    return response
+  }
+}
+
+extension GuestState.Identity {
+  /// Takes over the fields that are there. Create-time variables replace the former ones as a whole.
+  package mutating func apply(_ body: GuestInitialization) {
+    if let variables = body.envVars { environment = variables }
+    if let token = body.accessToken { accessToken = token }
+    if let user = body.defaultUser { defaultUser = user }
+    if let directory = body.defaultWorkdir { defaultWorkdir = directory.isEmpty ? nil : directory }
+    if let id = body.sandboxID { sandboxID = id }
+    if let id = body.templateID { templateID = id }
+  }
+}

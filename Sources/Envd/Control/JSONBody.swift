@@ -1,0 +1,46 @@
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import NIOCore
+
+/// JSON bodies of the plain HTTP routes.
+enum JSONBody {
+  /// Longest body of a control request; the environment of a sandbox is the largest thing in one.
+  static let maximumBytes = 4 * 1024 * 1024
+
+  static func response(_ value: some Encodable, status: HTTPResponse.Status = .ok) -> Response {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    guard let bytes = try? encoder.encode(value) else { return Response(status: .internalServerError) }
+    return Response(
+      status: status, headers: [.contentType: "application/json; charset=utf-8"],
+      body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+  }
+
+  /// An empty body stands for `{}`.
+  /// - Throws: `AgentError` 400 for anything that is not such an object, 413 for too much of it.
+  static func decode<Value: Decodable>(_ type: Value.Type, from request: Request) async throws -> Value {
+    let body: ByteBuffer
+    do {
+      body = try await request.body.collect(upTo: maximumBytes)
+    } catch is NIOTooManyBytesError {
+      throw AgentError(.contentTooLarge, "the body is longer than \(maximumBytes) bytes")
+    }
+    let bytes = body.readableBytes == 0 ? Data("{}".utf8) : Data(body.readableBytesView)
+    do {
+      return try JSONDecoder().decode(type, from: bytes)
+    } catch {
+      throw AgentError(.badRequest, "the body is not the JSON object that this route takes: \(describe(error))")
+    }
+  }
+
+  private static func describe(_ error: any Error) -> String {
+    guard let error = error as? DecodingError else { return "malformed JSON" }
+    switch error {
+    case .typeMismatch(_, let context), .valueNotFound(_, let context), .keyNotFound(_, let context), .dataCorrupted(let context):
+      let path = context.codingPath.map(\.stringValue).joined(separator: ".")
+      return path.isEmpty ? "malformed JSON" : "'\(path)' has the wrong type or value"
+    @unknown default: return "malformed JSON"
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import CLinux
+import Glibc
+package import NIOCore
+
+/// Decides whether a peer may use the routes that only the host uses.
+///
+/// As PID 1 of a guest, everything that runs inside is refused: peers with an address of the guest itself, and peers in a
+/// network that is on another link than the one to the host (containers and namespaces inside the guest).
+package struct PeerPolicy: Sendable {
+  /// One address of one link, in host byte order.
+  package struct LinkAddress: Sendable, Equatable {
+    package var link: String
+    package var address: UInt32
+    package var mask: UInt32
+
+    package init(link: String, address: UInt32, mask: UInt32) {
+      self.link = link
+      self.address = address
+      self.mask = mask
+    }
+  }
+
+  private static let loopbackNetwork: UInt32 = 127 << 24
+  private static let loopbackMask: UInt32 = 255 << 24
+
+  private let hostLink: String?
+  private let linkAddresses: @Sendable () -> [LinkAddress]
+
+  /// - Parameter hostLink: the link that leads to the host; nil lets everybody in (not PID 1).
+  package init(hostLink: String?, linkAddresses: @escaping @Sendable () -> [LinkAddress] = PeerPolicy.currentAddresses) {
+    self.hostLink = hostLink
+    self.linkAddresses = linkAddresses
+  }
+
+  package func admits(_ peer: SocketAddress?) -> Bool {
+    guard let hostLink else { return true }
+    guard let address = peer?.ipAddress.flatMap(KernelCommandLine.ipv4), address & Self.loopbackMask != Self.loopbackNetwork else { return false }
+    return !linkAddresses().contains { own in
+      own.address == address || (own.link != hostLink && own.address & own.mask == address & own.mask)
+    }
+  }
+
+  /// The IPv4 addresses that the guest's links have now. Source: getifaddrs(3).
+  package static func currentAddresses() -> [LinkAddress] {
+    var first: UnsafeMutablePointer<ifaddrs>?
+    guard getifaddrs(&first) == 0 else { return [] }
+    defer { freeifaddrs(first) }
+    return sequence(first: first) { $0?.pointee.ifa_next }.prefix { $0 != nil }.compactMap { $0.flatMap(Self.linkAddress) }
+  }
+
+  private static func linkAddress(_ entry: UnsafeMutablePointer<ifaddrs>) -> LinkAddress? {
+    var address: UInt32 = 0
+    var mask: UInt32 = 0
+    guard let name = entry.pointee.ifa_name, martlet_guest_ipv4(entry.pointee.ifa_addr, &address) == 0,
+      martlet_guest_ipv4(entry.pointee.ifa_netmask, &mask) == 0
+    else { return nil }
+    return LinkAddress(link: String(cString: name), address: address, mask: mask)
+  }
+}

@@ -1,0 +1,99 @@
+import ConnectRPC
+import Glibc
+package import Hummingbird
+import HummingbirdCore
+package import LinuxSystem
+package import Logging
+package import NIOCore
+import ServiceLifecycle
+
+/// The guest agent, composed: one HTTP/1.1 server with the plain routes, the process service and the file routes.
+///
+/// It builds on Hummingbird's server without `Application`, whose services keep a clock ticking once a second: an idle guest
+/// should not touch its memory, which is shared with others and saved in snapshots.
+package final class GuestAgent: Sendable {
+  /// What differs between PID 1 of a guest and a program on a developer's machine.
+  package struct Setting: Sendable {
+    package var host: String
+    package var port: Int
+    package var policy: PeerPolicy
+    package var machine: any GuestMachine
+    package var confinement: ProcessLauncher.Confinement
+    package var adoptsOrphans: Bool
+
+    package init(
+      host: String = "127.0.0.1", port: Int = AgentOptions.standardPort, policy: PeerPolicy = PeerPolicy(hostLink: nil),
+      machine: any GuestMachine = UntouchedMachine(), confinement: ProcessLauncher.Confinement = .init(), adoptsOrphans: Bool = false
+    ) {
+      self.host = host
+      self.port = port
+      self.policy = policy
+      self.machine = machine
+      self.confinement = confinement
+      self.adoptsOrphans = adoptsOrphans
+    }
+  }
+
+  /// Backlog of connections that wait to be accepted.
+  private static let backlog = 256
+
+  package let state: GuestState
+  package let registry: ProcessRegistry
+  package let reaper: ChildReaper
+  package let poller: DescriptorPoller
+  private let setting: Setting
+  private let group: any EventLoopGroup
+  private let logger: Logger
+  private let users = UserDatabase()
+
+  package init(_ setting: Setting, state: GuestState = GuestState(), group: any EventLoopGroup, logger: Logger) throws(SystemError) {
+    // A process that closes its standard input must not end the agent (pipe(7)).
+    signal(SIGPIPE, SIG_IGN)
+    self.setting = setting
+    self.state = state
+    self.group = group
+    self.logger = logger
+    self.registry = ProcessRegistry(eventLoop: group.next())
+    self.reaper = ChildReaper(adoptsOrphans: setting.adoptsOrphans)
+    self.poller = try DescriptorPoller()
+  }
+
+  /// Serves until the task is cancelled.
+  /// - Parameter onListening: called once with the port.
+  package func run(onListening: @escaping @Sendable (Int) async -> Void = { _ in }) async throws {
+    let responder = makeRouter().buildResponder()
+    let logger = logger
+    let server = try HTTPServerBuilder.http1().buildServer(
+      configuration: ServerConfiguration(address: .hostname(setting.host, port: setting.port), backlog: Self.backlog),
+      eventLoopGroup: group, logger: logger
+    ) { request, writer, channel in
+      let context = AgentRequestContext(source: ApplicationRequestContextSource(channel: channel, logger: logger))
+      let response = try await responder.respond(to: request, context: context)
+      try await writer.write(response: response.head, body: response.body)
+    } onServerRunning: { channel in
+      await onListening(channel.localAddress?.port ?? 0)
+    }
+    defer { poller.stop() }
+    try await server.run()
+  }
+
+  /// All routes; for tests without a server too.
+  package func makeRouter() -> Router<AgentRequestContext> {
+    let router = Router(context: AgentRequestContext.self)
+    router.addMiddleware {
+      ErrorMiddleware()
+      TokenMiddleware(state: state)
+    }
+    StatusRoutes(state: state, sampler: MetricsSampler()).register(on: router)
+    ControlRoutes(state: state, policy: setting.policy, machine: setting.machine).register(on: router)
+    let connect = ConnectRouter(router)
+    makeProcessService().register(on: connect)
+    return router
+  }
+
+  private func makeProcessService() -> ProcessService {
+    let launcher = ProcessLauncher(poller: poller, reaper: reaper, eventLoop: group.next(), confinement: setting.confinement)
+    return ProcessService(
+      launcher: launcher, registry: registry, state: state, users: users, agentPath: getenv("PATH").map { String(cString: $0) })
+  }
+}

@@ -1,0 +1,17 @@
+import FoundationEssentials
+package import HTTPTypes
+
+/// The user that a call names: the user part of HTTP Basic credentials; the password means nothing.
+/// Source: e2b-compat, section 4.3; RFC 7617.
+package enum BasicUser {
+  private static let scheme = "basic "
+
+  /// Nil when the header is missing, malformed, of another scheme, or has an empty user.
+  package static func name(in headers: HTTPFields) -> String? {
+    guard let value = headers[.authorization], value.lowercased().hasPrefix(scheme) else { return nil }
+    let encoded = value.dropFirst(scheme.count).trimmingPrefix(while: { $0 == " " })
+    guard let bytes = Data(base64Encoded: String(encoded)) else { return nil }
+    let name = String(decoding: bytes.prefix { $0 != UInt8(ascii: ":") }, as: UTF8.self)
+    return name.isEmpty ? nil : name
+  }
+}

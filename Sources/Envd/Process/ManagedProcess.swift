@@ -1,0 +1,156 @@
+import Glibc
+import LinuxSystem
+import NIOCore
+import Synchronization
+
+/// A process that was started for a client, from its birth to its end, with its subscribers.
+///
+/// `ProcessLifecycle` decides when it is over, `OutputBroadcast` who is told what; this shell moves the bytes. State is touched
+/// under one lock; continuations are resumed outside of it.
+package final class ManagedProcess: Sendable {
+  typealias Waiter = CheckedContinuation<ProcessUpdate?, any Error>
+
+  /// What the process was started with, for List.
+  package struct Description: Sendable, Equatable {
+    package var command: String
+    package var arguments: [String] = []
+    package var environment: [String: String] = [:]
+    package var workingDirectory: String?
+    package var tag: String?
+  }
+
+  struct Output {
+    let registration: DescriptorPoller.Registration
+    var isOpen = true
+    /// Ready bytes wait until the subscribers have caught up.
+    var isPaused = false
+  }
+
+  struct State {
+    var pid: Int32 = 0
+    var lifecycle: ProcessLifecycle
+    var broadcast = OutputBroadcast<Waiter>()
+    var outputs: [OutputChannel: Output] = [:]
+    var input: InputWriter?
+    var exitWatch: DescriptorPoller.Registration?
+    var timeoutTimer: Scheduled<Void>?
+    var stallTimer: Scheduled<Void>?
+    var onEnd: (@Sendable (ManagedProcess) -> Void)?
+    /// What a late subscriber is told after `started`.
+    var publishedEnd: ProcessEnd?
+  }
+
+  /// Our ends of the pipes or of the terminal, all non-blocking.
+  struct Endpoints: Sendable {
+    var outputs: [OutputChannel: OwnedDescriptor]
+    var input: OwnedDescriptor?
+  }
+
+  package let description: Description
+  package let hasTerminal: Bool
+  let startedAt = NIODeadline.now()
+  let reaper: ChildReaper
+  let eventLoop: any EventLoop
+  let state: Mutex<State>
+
+  /// Connects a process that is about to be spawned with its descriptors, so that no output precedes its subscribers.
+  init(
+    description: Description, endpoints: Endpoints, reaper: ChildReaper, poller: DescriptorPoller, eventLoop: any EventLoop
+  ) throws(SystemError) {
+    self.description = description
+    self.hasTerminal = endpoints.outputs[.terminal] != nil
+    self.reaper = reaper
+    self.eventLoop = eventLoop
+    self.state = Mutex(State(lifecycle: ProcessLifecycle(outputs: endpoints.outputs.count)))
+    do {
+      for (channel, descriptor) in endpoints.outputs {
+        let registration = try poller.add(descriptor, .readable) { [weak self] scratch in self?.becameReadable(channel, scratch) }
+        state.withLock { $0.outputs[channel] = Output(registration: registration) }
+      }
+      let input = try endpoints.input.map { (input) throws(SystemError) in try InputWriter(input, poller: poller) }
+      state.withLock { $0.input = input }
+    } catch {
+      releaseDescriptors()
+      throw error
+    }
+  }
+
+  package var pid: UInt32 { state.withLock { UInt32(bitPattern: $0.pid) } }
+  package var isOver: Bool { state.withLock { $0.publishedEnd != nil } }
+  /// Standard input, or the terminal's; nil without one.
+  package var input: InputWriter? { state.withLock { $0.input } }
+
+  /// The process runs: starts to read its outputs and to watch for its end.
+  /// - Parameters:
+  ///   - timeout: when to kill its process group.
+  ///   - onEnd: called once, when the process is over.
+  func begin(
+    _ child: ChildProcess, poller: DescriptorPoller, timeout: NIODeadline?, onEnd: @escaping @Sendable (ManagedProcess) -> Void
+  ) throws(SystemError) {
+    let watch = try poller.add(child.pidfd, .readable) { [reaper, pid = child.pid] _ in reaper.reap(pid) }
+    let (wakeups, outputs) = state.withLock { state in
+      state.pid = child.pid
+      state.exitWatch = watch
+      state.onEnd = onEnd
+      let wakeups = state.broadcast.publish(.started(pid: UInt32(bitPattern: child.pid)), now: .now())
+      return (wakeups, Array(state.outputs.values))
+    }
+    Self.resume(wakeups)
+    for output in outputs { output.registration.arm() }
+    watch.arm()
+    if let timeout { startTimer(timeout) }
+  }
+
+  /// Lets go of the descriptors of a process that could not be spawned.
+  func abandon() {
+    releaseDescriptors()
+  }
+
+  private func startTimer(_ deadline: NIODeadline) {
+    let timer = eventLoop.scheduleTask(deadline: deadline) { [weak self] () -> Void in self?.timeOut() }
+    let isOver = state.withLock { state in
+      state.timeoutTimer = timer
+      return state.publishedEnd != nil
+    }
+    if isOver { timer.cancel() }
+  }
+
+  /// Called by the reaper with the exit status, also before `begin` has returned.
+  func exited(_ status: ExitStatus) {
+    let (ends, isStopRequested) = state.withLock { ($0.lifecycle.exited(status), $0.lifecycle.isStopRequested) }
+    guard ends else { return }
+    if isStopRequested { readWhatIsLeft() }
+    finish()
+  }
+
+  /// Tells everybody the end and releases what the process held. Called once, by the event that ended it.
+  func finish() {
+    let (wakeups, onEnd) = state.withLock { state in
+      guard let end = state.lifecycle.end else { return ([OutputBroadcast<Waiter>.Wakeup](), nil as (@Sendable (ManagedProcess) -> Void)?) }
+      state.publishedEnd = end
+      state.timeoutTimer?.cancel()
+      state.stallTimer?.cancel()
+      return (state.broadcast.finish(with: .ended(end), now: .now()), state.onEnd)
+    }
+    releaseDescriptors()
+    onEnd?(self)
+    Self.resume(wakeups)
+  }
+
+  private func releaseDescriptors() {
+    let (outputs, input, watch) = state.withLock { state in
+      defer {
+        state.outputs = [:]
+        state.input = nil
+        state.exitWatch = nil
+      }
+      return (state.outputs, state.input, state.exitWatch)
+    }
+    for output in outputs.values {
+      output.registration.cancel()
+      output.registration.descriptor.close()
+    }
+    watch?.cancel()
+    input?.abort()
+  }
+}

@@ -1,0 +1,52 @@
+package import LinuxSystem
+
+/// Decides when a process is over, from the events that arrive in any order.
+///
+/// ```
+/// running ──exited──▶ draining ──last output closed──▶ over
+///    │                   ▲  └──────stop requested──────▶ over
+///    └──stop requested (SIGKILL, SIGTERM, time-out)──▶ running, but `exited` leads to over at once
+/// ```
+///
+/// Without a stop request the end waits for the end of all outputs, so that nothing a grandchild still writes is lost.
+/// After one it does not, since grandchildren may hold the pipes open for ever.
+package struct ProcessLifecycle: Sendable, Equatable {
+  private var openOutputs: Int
+  private var status: ExitStatus?
+  private(set) var isStopRequested = false
+  private(set) var isTimeout = false
+  /// Set once, when the process is over.
+  private(set) var end: ProcessEnd?
+
+  package init(outputs: Int) {
+    self.openOutputs = outputs
+  }
+
+  var hasExited: Bool { status != nil }
+
+  /// Each event returns true exactly when it is the one that ends the process.
+  package mutating func outputClosed() -> Bool {
+    precondition(openOutputs > 0, "an output was closed twice")
+    openOutputs -= 1
+    return endIfOver()
+  }
+
+  package mutating func exited(_ status: ExitStatus) -> Bool {
+    guard self.status == nil else { return false }
+    self.status = status
+    return endIfOver()
+  }
+
+  package mutating func stopRequested(isTimeout: Bool = false) -> Bool {
+    guard end == nil else { return false }
+    isStopRequested = true
+    if isTimeout { self.isTimeout = true }
+    return endIfOver()
+  }
+
+  private mutating func endIfOver() -> Bool {
+    guard end == nil, let status, openOutputs == 0 || isStopRequested else { return false }
+    end = ProcessEnd(status: status, isTimeout: isTimeout)
+    return true
+  }
+}

@@ -1,0 +1,115 @@
+import ConnectRPC
+import FoundationEssentials
+import HTTPTypes
+import LinuxSystem
+import NIOCore
+import SwiftProtobuf
+import Wire
+
+extension ProcessService {
+  /// Interval of keep-alives when the client does not say. Source: e2b-compat, section 5.
+  static let standardKeepAlive = TimeAmount.seconds(90)
+  private static let keepAliveHeader = HTTPField.Name("Keepalive-Ping-Interval")
+  private static let keepAliveRangeSeconds: ClosedRange<Int64> = 1...3600
+  /// Our own client sends it and then learns from the end event that the time-out ended the process.
+  private static let martletClientHeader = HTTPField.Name("Martlet-Client")
+  /// How long the end of a killed process may take to arrive before the call ends without it.
+  private static let killGrace = TimeAmount.seconds(2)
+
+  /// Starts a process and streams what it does. The process outlives a client that goes away, but not the call's time-out.
+  func start(
+    _ request: Process_StartRequest, _ context: ConnectContext, _ writer: ConnectWriter<Process_StartResponse>
+  ) async throws {
+    try await ConnectError.translating {
+      let subscription = try await launch(request, context)
+      try await stream(subscription, context, endsWithCall: true) { event in
+        try await writer.write(Process_StartResponse.with { $0.event = event })
+      }
+    }
+  }
+
+  /// Streams what a process does from now on. The call's time-out ends the stream only.
+  func attach(
+    _ request: Process_ConnectRequest, _ context: ConnectContext, _ writer: ConnectWriter<Process_ConnectResponse>
+  ) async throws {
+    try await ConnectError.translating {
+      let process = try registry.find(request.process)
+      let subscription = try process.subscribe(keepAlive: Self.keepAlive(context.headers))
+      try await stream(subscription, context, endsWithCall: false) { event in
+        try await writer.write(Process_ConnectResponse.with { $0.event = event })
+      }
+    }
+  }
+
+  private func launch(_ request: Process_StartRequest, _ context: ConnectContext) async throws -> ProcessSubscription {
+    guard !registry.isFull else { throw ProcessServiceError.tooManyProcesses }
+    let guest = state.identity
+    let keepAlive = Self.keepAlive(context.headers)
+    let timeout = context.deadline.map { NIODeadline.now() + TimeAmount($0 - .now) }
+    let name = BasicUser.name(in: context.headers) ?? guest.defaultUser
+    return try await blocking.run { () throws(ProcessServiceError) -> ProcessSubscription in
+      let user = try self.user(named: name)
+      let plan = try LaunchPlan.make(request, user: user, guest: guest, agentPath: agentPath)
+      let registry = registry
+      let subscription = try launcher.launch(plan, keepAlive: keepAlive, timeout: timeout) { registry.retire($0) }
+      registry.add(subscription.process)
+      return subscription
+    }
+  }
+
+  private func user(named name: String) throws(ProcessServiceError) -> GuestUser {
+    do {
+      return try users.user(named: name)
+    } catch {
+      throw .invalidUser(name)
+    }
+  }
+
+  /// - Parameter endsWithCall: whether the time-out that ends the call has killed the process too.
+  private func stream(
+    _ subscription: ProcessSubscription, _ context: ConnectContext, endsWithCall: Bool,
+    send: @escaping @Sendable (Process_ProcessEvent) async throws -> Void
+  ) async throws {
+    defer { subscription.cancel() }
+    let wantsEnd = endsWithCall && Self.martletClientHeader.map { context.headers.contains($0) } == true
+    do {
+      while let update = try await subscription.next() {
+        if case .ended(let end) = update, end.isTimeout, endsWithCall {
+          if wantsEnd { try await Self.shielded { try await send(Process_ProcessEvent(update)) } }
+          throw Self.timedOut
+        }
+        try await send(Process_ProcessEvent(update))
+      }
+    } catch is CancellationError {
+      guard endsWithCall, let deadline = context.deadline, deadline <= .now else { throw CancellationError() }
+      subscription.process.timeOut()
+      if wantsEnd { await sendRest(of: subscription, send) }
+      throw Self.timedOut
+    }
+  }
+
+  private static var timedOut: ConnectError { ConnectError(.deadlineExceeded, "the process was killed: its time-out has passed") }
+
+  /// After the deadline has cancelled the handler: passes on what the process still said, up to its end.
+  private func sendRest(
+    of subscription: ProcessSubscription, _ send: @escaping @Sendable (Process_ProcessEvent) async throws -> Void
+  ) async {
+    // The handler's own task is cancelled, which would make every further wait fail at once.
+    let rest = Task {
+      while let update = try await subscription.next() { try await send(Process_ProcessEvent(update)) }
+    }
+    let limit = subscription.process.eventLoop.scheduleTask(in: Self.killGrace) { rest.cancel() }
+    _ = await rest.result
+    limit.cancel()
+  }
+
+  private static func shielded(_ body: @escaping @Sendable () async throws -> Void) async throws {
+    // A task of its own, as the deadline may cancel this one while it writes.
+    try await Task { try await body() }.value
+  }
+
+  static func keepAlive(_ headers: HTTPFields) -> TimeAmount {
+    guard let name = keepAliveHeader, let text = headers[name], let seconds = Int64(text), seconds > 0 else { return standardKeepAlive }
+    return .seconds(min(max(seconds, keepAliveRangeSeconds.lowerBound), keepAliveRangeSeconds.upperBound))
+  }
+}
