@@ -15,6 +15,8 @@ let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
+let nioHTTPTypes: Target.Dependency = .product(name: "NIOHTTPTypes", package: "swift-nio-extras")
+let nioHTTPTypesHTTP1: Target.Dependency = .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras")
 let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdCore: Target.Dependency = .product(name: "HummingbirdCore", package: "hummingbird")
 let asyncHTTPClient: Target.Dependency = .product(name: "AsyncHTTPClient", package: "async-http-client")
@@ -27,9 +29,11 @@ let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
-func room(_ name: String, _ dependencies: [Target.Dependency] = [], linkerSettings: [LinkerSetting] = []) -> Target {
+func room(
+  _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource]? = nil, linkerSettings: [LinkerSetting] = []
+) -> Target {
   .target(
-    name: name, dependencies: dependencies, path: "Sources/\(name)",
+    name: name, dependencies: dependencies, path: "Sources/\(name)", resources: resources,
     swiftSettings: swiftSettings, linkerSettings: linkerSettings)
 }
 
@@ -45,6 +49,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.0"),
     .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
     .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
@@ -65,14 +70,19 @@ let package = Package(
     room("Wire", [protobuf]),
     room("ConnectRPC", [nioCore, httpTypes, hummingbird, hummingbirdCore, protobuf, logging]),
     room("ConnectClient", ["ConnectRPC", nioCore, nioHTTP1, asyncHTTPClient, protobuf, logging]),
-    room("WebSocket", [nioCore, nioPosix, nioHTTP1, nioWebSocket, httpTypes, hummingbird, hummingbirdCore, logging]),
+    room(
+      "WebSocket",
+      [
+        nioCore, nioPosix, nioHTTP1, nioWebSocket, nioHTTPTypes, nioHTTPTypesHTTP1, httpTypes, hummingbird, hummingbirdCore, crypto,
+        lifecycle, logging,
+      ]),
 
     // Kernel
     room("LinuxSystem", ["CLinux", systemPackage]),
 
     // Data
     room("Disks", ["Model", "LinuxSystem", systemPackage]),
-    room("SandboxNetwork", ["Model", "LinuxSystem", logging]),
+    room("SandboxNetwork", ["Model", "LinuxSystem", logging, systemPackage]),
     room("Hypervisor", ["Model", "LinuxSystem", systemPackage]),
     room("QEMU", ["Hypervisor", "Model", "LinuxSystem", nioCore, nioPosix, logging, systemPackage]),
     room("Images", ["Model", "LinuxSystem", crypto, logging, systemPackage]),
@@ -82,35 +92,47 @@ let package = Package(
       "Envd",
       [
         "CLinux", "CZlib", "LinuxSystem", "Wire", "ConnectRPC", hummingbird, hummingbirdCore, nioCore, nioPosix, httpTypes, crypto, logging,
-        protobuf,
+        protobuf, systemPackage, lifecycle,
       ]),
-    room("GuestClient", ["Model", "HostInterface", "Wire", "ConnectClient", "ConnectRPC", asyncHTTPClient, nioCore, nioHTTP1, logging, protobuf]),
+    room("GuestClient", ["Model", "HostInterface", "Wire", "ConnectClient", "ConnectRPC", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging, protobuf]),
     room(
       "HostAgent",
       [
         "Model", "HostInterface", "LinuxSystem", "Hypervisor", "Disks", "SandboxNetwork", "Images", "GuestClient", nioCore, grdb,
-        lifecycle, logging, systemPackage,
+        asyncHTTPClient, lifecycle, logging, systemPackage,
       ]),
 
     // Control plane
-    room("Persistence", ["Model", grdb, logging]),
+    // The migrations become part of the program; nothing lies beside it.
+    room("Persistence", ["Model", grdb], resources: [.embedInCode("Migrations/SQLite")]),
     room("ControlPlane", ["Model", "HostInterface", "Persistence", "CArgon2", crypto, lifecycle, logging, nioCore]),
-    room("API", ["Model", "HostInterface", "ControlPlane", "WebSocket", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1, logging]),
+    room(
+      "API",
+      [
+        "Model", "HostInterface", "ControlPlane", "Persistence", "WebSocket", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1,
+        lifecycle, logging,
+      ]),
 
     // Edge
     room("APIClient", ["Model", "WebSocket", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging]),
-    room("CommandLine", ["Model", "APIClient", "LinuxSystem", arguments, nioCore, logging]),
+    room("CommandLine", ["Model", "APIClient", arguments, nioCore, nioPosix]),
 
-    // Executables: composition roots, the only places that name concrete drivers and stores.
+    // Tests: a host without machines.
+    room("TestSupport", ["Model", "HostInterface", nioCore]),
+
+    // The composition root: the only room that names concrete drivers and stores.
+    room(
+      "Composition",
+      [
+        "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "GuestClient", "QEMU", "Disks", "SandboxNetwork",
+        "Images", "LinuxSystem", "Model", asyncHTTPClient, lifecycle, logging, systemPackage,
+      ]),
+
+    // Executables
     .executableTarget(
-      name: "martlet",
-      dependencies: [
-        "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "QEMU", "Disks", "SandboxNetwork", "Images",
-        "LinuxSystem", "Model", arguments, lifecycle, logging, systemPackage,
-      ],
-      path: "Sources/martlet", swiftSettings: swiftSettings),
+      name: "martlet", dependencies: ["CommandLine", "Composition"], path: "Sources/martlet", swiftSettings: swiftSettings),
     .executableTarget(
-      name: "envd", dependencies: ["Envd", "LinuxSystem", logging, hummingbird, protobuf],
+      name: "envd", dependencies: ["Envd", "CLinux", "LinuxSystem", logging, nioCore, nioPosix],
       path: "Sources/envd", swiftSettings: swiftSettings,
       linkerSettings: [
         .unsafeFlags(["-static-executable"]), .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationCollections"),
