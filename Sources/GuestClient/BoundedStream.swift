@@ -1,0 +1,97 @@
+import ConnectRPC
+import Synchronization
+
+/// Elements that a task of this stream's own reads from the guest and hands to one consumer, with bounded room between the two.
+///
+/// The task lives as long as the stream or an iterator of it, until `cancel()`, or until the source ends. A consumer that is slow
+/// stops the source, nothing is dropped. To be iterated once.
+final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
+  private let channel: BoundedChannel<Element>
+  private let task: Task<Void, Never>
+
+  /// - Parameters:
+  ///   - capacity: elements that may wait for the consumer.
+  ///   - idleLimit: the longest that one wait for the source may last.
+  ///   - read: hands on elements until the source ends. What it throws, the consumer sees.
+  init(
+    capacity: Int, idleLimit: Duration,
+    _ read: @escaping @Sendable (BoundedChannel<Element>, IdleWatch) async throws -> Void
+  ) {
+    let channel = BoundedChannel<Element>(capacity: capacity)
+    self.channel = channel
+    // A task of its own, because reading must go on, and be cancellable, while nobody waits for an element.
+    task = Task {
+      do {
+        try await IdleWatch.run(limit: idleLimit) { try await read(channel, $0) }
+        channel.finish(nil)
+      } catch {
+        channel.finish(error)
+      }
+    }
+  }
+
+  deinit {
+    task.cancel()
+  }
+
+  /// Stops reading; the consumer gets what waits already, then the end. Idempotent.
+  func cancel() {
+    channel.finish(nil)
+    task.cancel()
+  }
+
+  func makeAsyncIterator() -> AsyncIterator {
+    AsyncIterator(stream: self)
+  }
+
+  struct AsyncIterator: AsyncIteratorProtocol {
+    fileprivate let stream: BoundedStream
+
+    func next() async throws -> Element? {
+      try await stream.channel.next()
+    }
+  }
+}
+
+/// Ends an operation when one of its waits for the guest lasts too long. Waits for anybody else do not count.
+final class IdleWatch: Sendable {
+  /// The watch looks this many times per limit, so that a limit is exceeded by a sixth at most.
+  private static let looksPerLimit = 6
+
+  private let waitingSince = Mutex<ContinuousClock.Instant?>(nil)
+
+  /// - Throws: what `operation` throws, or `ConnectError` with code `unavailable` when the guest was silent for `limit`.
+  static func run<Value: Sendable>(
+    limit: Duration, _ operation: @escaping @Sendable (IdleWatch) async throws -> Value
+  ) async throws -> Value {
+    let watch = IdleWatch()
+    return try await withThrowingTaskGroup(of: Value?.self) { group in
+      group.addTask { try await operation(watch) }
+      group.addTask {
+        try await watch.sleepUntilIdle(limit)
+        return nil
+      }
+      defer { group.cancelAll() }
+      guard let first = try await group.next(), let value = first else {
+        throw ConnectError(.unavailable, "the guest gave no sign of life for \(limit)")
+      }
+      return value
+    }
+  }
+
+  func beginWaiting() {
+    waitingSince.withLock { $0 = .now }
+  }
+
+  func endWaiting() {
+    waitingSince.withLock { $0 = nil }
+  }
+
+  private func sleepUntilIdle(_ limit: Duration) async throws {
+    while true {
+      try await Task.sleep(for: limit / Self.looksPerLimit)
+      guard let since = waitingSince.withLock({ $0 }) else { continue }
+      if .now - since >= limit { return }
+    }
+  }
+}

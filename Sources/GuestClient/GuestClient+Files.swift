@@ -1,0 +1,106 @@
+import AsyncHTTPClient
+import ConnectClient
+import ConnectRPC
+package import HostInterface
+import Model
+import NIOCore
+import NIOHTTP1
+
+/// File contents, streamed both ways in constant memory.
+extension GuestClient {
+  /// Writes a file, with its parent directories; an existing one is replaced. `body` is pulled as fast as the guest takes it.
+  /// - Throws: besides the guest's refusals, the error of `body` as `MartletError` (as it is when it is one).
+  package func writeFile(_ path: String, user: String?, body: ByteStream) async throws {
+    try await upload(path, user: user, body)
+  }
+
+  /// Opens a file for reading. The body throws when bytes are missing at its end (L-15).
+  package func readFile(_ path: String, user: String?) async throws -> FileDownload {
+    var request = plainRequest(.GET, Self.filesRoute(path, user: user))
+    request.headers.replaceOrAdd(name: "accept-encoding", value: "identity")
+    let response = try await guestCall(.file) { [request] in
+      let response = try await httpClient.execute(request, timeout: TimeAmount(limits.answer))
+      guard response.status == .ok else { throw try await refusal(response) }
+      return response
+    }
+    guard response.headers.first(name: "content-encoding").map({ $0.lowercased() == "identity" }) ?? true else {
+      throw GuestErrors.unreachable(cause: GuestFailure(message: "the guest sent an encoded file"))
+    }
+    let size = response.headers.first(name: "content-length").flatMap { Int64($0) }
+    return FileDownload(sizeBytes: size, body: download(response, expecting: size))
+  }
+
+  private func upload<Body: AsyncSequence & Sendable>(_ path: String, user: String?, _ body: Body) async throws
+  where Body.Element == ByteBuffer {
+    var request = plainRequest(.POST, Self.filesRoute(path, user: user))
+    request.headers.replaceOrAdd(name: "content-type", value: "application/octet-stream")
+    let source = UploadSource(body)
+    do {
+      try await IdleWatch.run(limit: limits.streamIdle) { [request] watch in
+        var request = request
+        request.body = .stream(WatchedUpload(base: source, watch: watch), length: .unknown)
+        watch.beginWaiting()
+        let response = try await httpClient.execute(request, deadline: .distantFuture)
+        guard response.status.code / 100 == 2 else { throw try await refusal(response) }
+        _ = try await response.body.collect(upTo: limits.plainAnswerBytes)
+      }
+    } catch {
+      if let error = source.error { throw MartletError.wrapping(error) }
+      throw GuestErrors.martletError(error, .file)
+    }
+  }
+
+  private func download(_ response: HTTPClientResponse, expecting size: Int64?) -> BoundedStream<ByteBuffer> {
+    BoundedStream(capacity: limits.waitingChunks, idleLimit: limits.streamIdle) { channel, watch in
+      do {
+        var received: Int64 = 0
+        var iterator = response.body.makeAsyncIterator()
+        while let chunk = try await watch.waiting(for: { try await iterator.next() }) {
+          received += Int64(chunk.readableBytes)
+          try await channel.send(chunk)
+        }
+        guard size == nil || received == size else {
+          throw ConnectError(.unavailable, "the download ended after \(received) bytes")
+        }
+      } catch {
+        throw GuestErrors.martletError(error, .file)
+      }
+    }
+  }
+
+  private func refusal(_ response: HTTPClientResponse) async throws -> MartletError {
+    let body = try await withTimeLimit(
+      limits.answer, throwing: ConnectError(.deadlineExceeded, "the guest did not answer in time")
+    ) { try await response.body.collect(upTo: limits.plainAnswerBytes) }
+    return Self.refusal(response.status, body, .file)
+  }
+
+  private static func filesRoute(_ path: String, user: String?) -> String {
+    let query = "/files?path=\(queryValue(path))"
+    guard let user else { return query }
+    return "\(query)&username=\(queryValue(user))"
+  }
+}
+
+/// An upload that counts the time between its pieces as silence of the guest, and the time its own source takes not.
+private struct WatchedUpload<Base: AsyncSequence & Sendable>: AsyncSequence, Sendable where Base.Element == ByteBuffer {
+  typealias Element = ByteBuffer
+
+  let base: Base
+  let watch: IdleWatch
+
+  func makeAsyncIterator() -> AsyncIterator {
+    AsyncIterator(base: base.makeAsyncIterator(), watch: watch)
+  }
+
+  struct AsyncIterator: AsyncIteratorProtocol {
+    var base: Base.AsyncIterator
+    let watch: IdleWatch
+
+    mutating func next() async throws -> ByteBuffer? {
+      watch.endWaiting()
+      defer { watch.beginWaiting() }
+      return try await base.next()
+    }
+  }
+}

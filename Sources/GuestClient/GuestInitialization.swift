@@ -1,0 +1,96 @@
+import AsyncHTTPClient
+import Foundation
+import Glibc
+import Model
+import NIOCore
+import NIOHTTP1
+
+/// What a guest must know about itself before user code runs on (L-50, L-51, L-52).
+package struct GuestInitialization: Sendable, Equatable {
+  /// Environment of every user process.
+  package var environment: [String: String]
+  /// The secret the agent demands from now on. A client with the same token must make the calls that follow.
+  package var accessToken: String?
+  package var defaultUser: String?
+  package var defaultWorkingDirectory: String?
+  package var hostname: String?
+  package var sandboxID: String?
+  package var templateID: String?
+  /// Mixed into the kernel's random state; fresh for every start and resume, 32 bytes or more.
+  package var entropy: [UInt8]
+
+  package init(
+    environment: [String: String] = [:], accessToken: String? = nil, defaultUser: String? = nil,
+    defaultWorkingDirectory: String? = nil, hostname: String? = nil, sandboxID: String? = nil, templateID: String? = nil,
+    entropy: [UInt8] = []
+  ) {
+    self.environment = environment
+    self.accessToken = accessToken
+    self.defaultUser = defaultUser
+    self.defaultWorkingDirectory = defaultWorkingDirectory
+    self.hostname = hostname
+    self.sandboxID = sandboxID
+    self.templateID = templateID
+    self.entropy = entropy
+  }
+}
+
+extension GuestClient {
+  /// Gives the guest its identity and the wall clock, read at the last moment, and lets its processes run on.
+  package func initialize(_ initialization: GuestInitialization) async throws {
+    var request = plainRequest(.POST, "/init")
+    request.headers.replaceOrAdd(name: "content-type", value: "application/json")
+    let body = try JSONEncoder().encode(Body(initialization, timestamp: Self.wallClock()))
+    request.body = .bytes(ByteBuffer(bytes: body))
+    _ = try await perform(request, within: limits.answer, .control)
+  }
+
+  /// Writes dirty data back and stops all user processes; returns when they stand still.
+  package func freeze() async throws {
+    _ = try await perform(plainRequest(.POST, "/freeze"), within: limits.answer, .control)
+  }
+
+  /// Lets user processes run on. Idempotent.
+  package func thaw() async throws {
+    _ = try await perform(plainRequest(.POST, "/unfreeze"), within: limits.answer, .control)
+  }
+
+  /// The wall clock as RFC 3339 with nanoseconds.
+  static func wallClock() -> String {
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    return rfc3339(seconds: Int64(now.tv_sec), nanoseconds: Int64(now.tv_nsec))
+  }
+
+  static func rfc3339(seconds: Int64, nanoseconds: Int64) -> String {
+    let second = Date(timeIntervalSince1970: TimeInterval(seconds)).formatted(.iso8601)
+    let digits = String(nanoseconds)
+    return "\(second.dropLast()).\(String(repeating: "0", count: max(0, 9 - digits.count)))\(digits)Z"
+  }
+
+  /// The JSON of `POST /init`. Source: e2b-compat, section 4; host name, ids and entropy are additions of ours.
+  private struct Body: Encodable {
+    let envVars: [String: String]
+    let accessToken: String?
+    let timestamp: String
+    let defaultUser: String?
+    let defaultWorkdir: String?
+    let hostname: String?
+    let sandboxID: String?
+    let templateID: String?
+    /// Base64.
+    let entropy: Data?
+
+    init(_ initialization: GuestInitialization, timestamp: String) {
+      envVars = initialization.environment
+      accessToken = initialization.accessToken
+      self.timestamp = timestamp
+      defaultUser = initialization.defaultUser
+      defaultWorkdir = initialization.defaultWorkingDirectory
+      hostname = initialization.hostname
+      sandboxID = initialization.sandboxID
+      templateID = initialization.templateID
+      entropy = initialization.entropy.isEmpty ? nil : Data(initialization.entropy)
+    }
+  }
+}
