@@ -1,0 +1,28 @@
+/// One numbered step of the schema, in both directions.
+package struct Migration: Sendable, Equatable {
+  /// Starts at 1, without gaps.
+  package let number: Int
+  package let name: String
+  package let up: String
+  package let down: String
+}
+
+extension Migration {
+  /// All migrations of a dialect in order. The texts are the `.sql` files beside this one, compiled into the program; the package manager
+  /// makes a constant of each file name, with its first digit turned into an underscore.
+  package static func all(for dialect: SQLDialect) -> [Migration] {
+    switch dialect {
+    case .sqlite:
+      [
+        Migration(
+          number: 1, name: "teams_and_sandboxes",
+          up: text(PackageResources._001_teams_and_sandboxes_sqlite_up_sql),
+          down: text(PackageResources._001_teams_and_sandboxes_sqlite_down_sql))
+      ]
+    }
+  }
+
+  private static func text(_ bytes: [UInt8]) -> String {
+    String(decoding: bytes, as: UTF8.self)
+  }
+}

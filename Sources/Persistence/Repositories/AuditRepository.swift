@@ -1,0 +1,47 @@
+import Foundation
+package import Model
+
+/// The audit log: appended to, read page by page, never changed.
+package struct AuditRepository: Sendable {
+  private let database: any Database
+
+  package init(database: any Database) {
+    self.database = database
+  }
+
+  package func append(_ records: [AuditRecord]) async throws {
+    guard !records.isEmpty else { return }
+    try await database.write { connection in
+      for record in records { try Self.insert(record, connection) }
+    }
+  }
+
+  /// Newest first.
+  /// - Parameter before: the last number of the page before.
+  package func list(team: TeamID, limit: Int, before: Int? = nil) async throws -> [(number: Int, record: AuditRecord)] {
+    try await database.query { connection in
+      try connection.rows(
+        "SELECT id, \(Self.columns) FROM audit_logs WHERE team_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
+        [.uuid(team.uuid), .integer(before ?? .max), .integer(limit)]
+      ).map { (try $0.integer(0), try Self.record($0)) }
+    }
+  }
+
+  static func insert(_ record: AuditRecord, _ connection: any SQLConnection) throws {
+    try connection.execute(
+      "INSERT INTO audit_logs (\(columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      [
+        .uuid(record.teamID.uuid), .text(record.actorType), .text(record.actorID), .text(record.action), .text(record.targetType),
+        .text(record.targetID), .text(record.outcome), .optional(record.source), .timestamp(record.createdAt),
+      ])
+  }
+
+  private static let columns = "team_id, actor_type, actor_id, action, target_type, target_id, outcome, source, created_at"
+
+  private static func record(_ row: SQLRow) throws -> AuditRecord {
+    AuditRecord(
+      teamID: TeamID(try row.uuid(1)), actorType: try row.text(2), actorID: try row.text(3), action: try row.text(4),
+      targetType: try row.text(5), targetID: try row.text(6), outcome: try row.text(7), source: try row.optionalText(8),
+      createdAt: try row.date(9))
+  }
+}

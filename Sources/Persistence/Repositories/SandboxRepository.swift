@@ -1,0 +1,99 @@
+package import Foundation
+package import Model
+
+/// Sandboxes in the database. Tenants' reads name their team in the query itself (AUTH-5); the monitor's go over all teams.
+package struct SandboxRepository: Sendable {
+  let database: any Database
+
+  package init(database: any Database) {
+    self.database = database
+  }
+
+  /// Adds the row and what the audit log says about it, in one transaction.
+  package func insert(_ record: SandboxRecord, audit: AuditRecord) async throws {
+    try await database.write { connection in
+      try connection.execute(
+        "INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))", try Self.parameters(record))
+      try AuditRepository.insert(audit, connection)
+    }
+  }
+
+  package func sandbox(_ id: SandboxID, team: TeamID) async throws -> SandboxRecord? {
+    try await database.query { connection in
+      try connection.row(
+        "SELECT \(Self.columns) FROM sandboxes WHERE id = ? AND team_id = ?", [.uuid(id.uuid), .uuid(team.uuid)]
+      ).map(Self.record)
+    }
+  }
+
+  /// Whatever its team; for the monitor.
+  package func sandbox(_ id: SandboxID) async throws -> SandboxRecord? {
+    try await database.query { connection in
+      try connection.row("SELECT \(Self.columns) FROM sandboxes WHERE id = ?", [.uuid(id.uuid)]).map(Self.record)
+    }
+  }
+
+  /// Newest first.
+  package func list(_ filter: SandboxFilter, team: TeamID) async throws -> [SandboxRecord] {
+    let (sql, parameters) = Self.listStatement(filter, team: team)
+    return try await database.query { try $0.rows(sql, parameters).map(Self.record) }
+  }
+
+  /// Every sandbox of all teams that is neither `stopped` nor `error`; for the monitor.
+  package func alive() async throws -> [SandboxRecord] {
+    try await database.query { connection in
+      try connection.rows("SELECT \(Self.columns) FROM sandboxes WHERE status NOT IN ('stopped', 'error')").map(Self.record)
+    }
+  }
+
+  /// Moves a sandbox from `status` to `next` when the database still says `status` (SB-7): of two racing calls one wins.
+  /// - Parameters:
+  ///   - facts: replaces what is known from the host; nil keeps it.
+  ///   - error: the row's new reason; nil clears it.
+  /// - Returns: whether this call won.
+  /// - Precondition: the state machine allows the transition.
+  package func transition(
+    _ id: SandboxID, from status: SandboxStatus, to next: SandboxStatus, facts: SandboxFacts? = nil, error: String? = nil,
+    at time: Date, audit: AuditRecord? = nil
+  ) async throws -> Bool {
+    precondition(status.canBecome(next), "a sandbox cannot go from \(status) to \(next)")
+    return try await database.write { connection in
+      var parameters: [SQLValue] = [.text(next.rawValue), .optional(error), .timestamp(time)]
+      var assignments = "status = ?, error = ?, last_updated = ?"
+      if let facts {
+        assignments += ", host_id = ?, guest_ip = ?, host_ip = ?, isolation_vmm = ?, isolation_accelerator = ?, started_at = ?"
+        parameters += Self.parameters(facts)
+      }
+      if next == .running {
+        assignments += ", last_active_at = ?"
+        parameters.append(.timestamp(time))
+      }
+      parameters += [.uuid(id.uuid), .text(status.rawValue)]
+      let changed = try connection.execute("UPDATE sandboxes SET \(assignments) WHERE id = ? AND status = ?", parameters)
+      guard changed == 1 else { return false }
+      if let audit { try AuditRepository.insert(audit, connection) }
+      return true
+    }
+  }
+
+  /// Sets what the sandbox really got (snapshot-locked values) where that differs from what was asked for.
+  package func setShape(_ id: SandboxID, vcpus: Int, memoryMiB: Int, diskSizeMiB: Int) async throws {
+    try await database.write { connection in
+      _ = try connection.execute(
+        "UPDATE sandboxes SET vcpus = ?, memory_mb = ?, disk_size_mb = ? WHERE id = ?",
+        [.integer(vcpus), .integer(memoryMiB), .integer(diskSizeMiB), .uuid(id.uuid)])
+    }
+  }
+
+  /// Moves `last_active_at` forward, never back, for many sandboxes in one transaction.
+  package func touch(_ activity: [SandboxID: Date]) async throws {
+    guard !activity.isEmpty else { return }
+    try await database.write { connection in
+      for (id, time) in activity {
+        try connection.execute(
+          "UPDATE sandboxes SET last_active_at = ? WHERE id = ? AND (last_active_at IS NULL OR last_active_at < ?)",
+          [.timestamp(time), .uuid(id.uuid), .timestamp(time)])
+      }
+    }
+  }
+}

@@ -1,0 +1,38 @@
+package import Foundation
+
+/// A value on its way into or out of the database.
+///
+/// Drivers choose the column representation: SQLite keeps UUIDs as lower-case text and times as integer microseconds since 1970,
+/// PostgreSQL has types for both. Repositories read through the typed accessors of `SQLRow` and never see the difference.
+package enum SQLValue: Sendable, Equatable {
+  case null
+  case integer(Int64)
+  case text(String)
+  case blob([UInt8])
+  case bool(Bool)
+  case uuid(UUID)
+  case timestamp(Date)
+}
+
+extension SQLValue {
+  package static func optional(_ text: String?) -> SQLValue { text.map(SQLValue.text) ?? .null }
+  package static func optional(_ uuid: UUID?) -> SQLValue { uuid.map(SQLValue.uuid) ?? .null }
+  package static func optional(_ date: Date?) -> SQLValue { date.map(SQLValue.timestamp) ?? .null }
+  package static func integer(_ value: Int) -> SQLValue { .integer(Int64(value)) }
+}
+
+/// Times are stored with this resolution in every dialect, so that what is written compares equal to what is read.
+package enum StoredTime {
+  package static func microseconds(_ date: Date) -> Int64 {
+    Int64((date.timeIntervalSince1970 * 1_000_000).rounded())
+  }
+
+  package static func date(microseconds: Int64) -> Date {
+    Date(timeIntervalSince1970: Double(microseconds) / 1_000_000)
+  }
+
+  /// `date` as it will come back from the database.
+  package static func rounded(_ date: Date) -> Date {
+    self.date(microseconds: microseconds(date))
+  }
+}

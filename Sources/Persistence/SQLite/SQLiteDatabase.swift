@@ -1,0 +1,132 @@
+import Foundation
+import GRDB
+
+/// The embedded database: one file in WAL mode with a single writer and a few readers.
+///
+/// `synchronous` is FULL: a commit is on disk before it is acknowledged, because a sandbox or key that a client was told about must
+/// be there after a power failure too. NORMAL would lose the last commits; its speed is not needed, since only lifecycle
+/// transitions wait for a commit, while reads, activity and audit of guest operations do not.
+///
+/// Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous
+package final class SQLiteDatabase: Database {
+  /// Readers beyond this wait; each costs a page cache of 2 MiB at most.
+  package static let maximumReaders = 4
+  /// How long a connection waits for a lock held by another process (a backup, the `sqlite3` shell).
+  package static let busyTimeoutSeconds = 5.0
+
+  package let dialect = SQLDialect.sqlite
+  private let pool: DatabasePool
+
+  /// Opens or creates the file; its directory must exist.
+  /// - Throws: `PersistenceError.failed` when the file cannot be opened or is not a database.
+  package init(path: String) throws {
+    var configuration = Configuration()
+    configuration.foreignKeysEnabled = true
+    configuration.busyMode = .timeout(Self.busyTimeoutSeconds)
+    configuration.maximumReaderCount = Self.maximumReaders
+    configuration.label = "martlet.database"
+    configuration.prepareDatabase { database in
+      try database.execute(sql: "PRAGMA synchronous = FULL")
+      try database.execute(sql: "PRAGMA cache_size = -2048")
+    }
+    do {
+      pool = try DatabasePool(path: path, configuration: configuration)
+    } catch {
+      throw Self.translate(error)
+    }
+    // Rows hold password hashes and environment values.
+    for suffix in ["", "-wal", "-shm"] {
+      try? FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path + suffix)
+    }
+  }
+
+  package func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+    try await Self.translating { try await pool.unsafeRead { try body(SQLiteConnection(database: $0)) } }
+  }
+
+  package func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+    try await Self.translating { try await pool.read { try body(SQLiteConnection(database: $0)) } }
+  }
+
+  package func write<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+    try await Self.translating { try await pool.write { try body(SQLiteConnection(database: $0)) } }
+  }
+
+  package func close() async throws {
+    do {
+      try pool.close()
+    } catch {
+      throw Self.translate(error)
+    }
+  }
+
+  private static func translating<Value>(_ work: () async throws -> Value) async throws -> Value {
+    do {
+      return try await work()
+    } catch {
+      throw translate(error)
+    }
+  }
+
+  /// Maps SQLite's result codes. Source: https://www.sqlite.org/rescode.html
+  fileprivate static func translate(_ error: any Error) -> any Error {
+    guard let error = error as? DatabaseError else { return error }
+    let text = error.message ?? "code \(error.extendedResultCode.rawValue)"
+    switch error.extendedResultCode {
+    case .SQLITE_CONSTRAINT_UNIQUE, .SQLITE_CONSTRAINT_PRIMARYKEY: return PersistenceError.duplicate(text)
+    default: break
+    }
+    return error.resultCode == .SQLITE_CONSTRAINT ? PersistenceError.constraint(text) : PersistenceError.failed(text)
+  }
+}
+
+private struct SQLiteConnection: SQLConnection {
+  let database: GRDB.Database
+  var dialect: SQLDialect { .sqlite }
+
+  func rows(_ sql: String, _ parameters: [SQLValue]) throws -> [SQLRow] {
+    let statement = try database.cachedStatement(sql: sql)
+    let cursor = try Row.fetchCursor(statement, arguments: Self.arguments(parameters))
+    var rows: [SQLRow] = []
+    while let row = try cursor.next() {
+      rows.append(SQLRow(row.databaseValues.map(Self.value)))
+    }
+    return rows
+  }
+
+  func execute(_ sql: String, _ parameters: [SQLValue]) throws -> Int {
+    let statement = try database.cachedStatement(sql: sql)
+    try statement.execute(arguments: Self.arguments(parameters))
+    return database.changesCount
+  }
+
+  func executeScript(_ sql: String) throws {
+    try database.execute(sql: sql)
+  }
+
+  private static func arguments(_ parameters: [SQLValue]) -> StatementArguments {
+    StatementArguments(parameters.map(argument))
+  }
+
+  private static func argument(_ value: SQLValue) -> (any DatabaseValueConvertible)? {
+    switch value {
+    case .null: nil
+    case .integer(let number): number
+    case .text(let text): text
+    case .blob(let bytes): Data(bytes)
+    case .bool(let flag): flag ? 1 : 0
+    case .uuid(let uuid): uuid.uuidString.lowercased()
+    case .timestamp(let date): StoredTime.microseconds(date)
+    }
+  }
+
+  private static func value(_ value: DatabaseValue) -> SQLValue {
+    switch value.storage {
+    case .null: .null
+    case .int64(let number): .integer(number)
+    case .double(let number): Int64(exactly: number).map(SQLValue.integer) ?? .null
+    case .string(let text): .text(text)
+    case .blob(let data): .blob([UInt8](data))
+    }
+  }
+}
