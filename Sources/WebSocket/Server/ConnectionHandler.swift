@@ -1,0 +1,195 @@
+import HTTPTypes
+import NIOCore
+import NIOHTTP1
+import NIOHTTPTypes
+import NIOHTTPTypesHTTP1
+
+/// Sits between Hummingbird's HTTP machinery and the route, and does what neither does: upgrades, lingering closes, parse errors in the API's
+/// format, notice of clients that leave.
+///
+/// ```
+/// http ──head asks for WebSocket──▶ asked ──101──▶ tunnel ──response end──▶ lingering
+///   │                                 └──other answer──▶ http, closing
+///   └──error answered before the request was read──▶ lingering
+/// ```
+/// An upgraded connection keeps its request and response: what the client sends arrives as request body, what the route writes as
+/// response body goes out unchanged. So a WebSocket is a route like any other, with the same middleware and the same errors.
+final class ConnectionHandler: ChannelDuplexHandler {
+  typealias InboundIn = HTTPRequestPart
+  typealias InboundOut = HTTPRequestPart
+  typealias OutboundIn = HTTPResponsePart
+  typealias OutboundOut = HTTPResponsePart
+
+  /// How long a closed connection is still read, so that the client gets to see the answer (a reset would destroy it).
+  static let lingerTime: TimeAmount = .seconds(2)
+
+  private enum Mode: Equatable {
+    case http
+    case asked
+    case tunnel
+    case lingering
+  }
+
+  let watch = ConnectionWatch()
+  private let parseErrorResponse: UpgradableHTTP1Channel.ParseErrorResponse
+  private var mode = Mode.http
+  private var heldEnd: HTTPRequestPart?
+  private var unansweredRequests = 0
+  private var isReadingRequest = false
+  private var mustClose = false
+
+  init(parseErrorResponse: @escaping UpgradableHTTP1Channel.ParseErrorResponse) {
+    self.parseErrorResponse = parseErrorResponse
+  }
+
+  // MARK: Inbound
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    guard mode != .lingering else { return }
+    let part = unwrapInboundIn(data)
+    switch part {
+    case .head(let request):
+      unansweredRequests += 1
+      isReadingRequest = true
+      examine(request, context)
+    case .body:
+      break
+    case .end:
+      isReadingRequest = false
+      if mode == .asked {
+        heldEnd = part
+        return
+      }
+    }
+    context.fireChannelRead(data)
+  }
+
+  func channelReadComplete(context: ChannelHandlerContext) {
+    context.fireChannelReadComplete()
+    if mode == .lingering { context.read() }
+  }
+
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    if case .inputClosed? = event as? ChannelEvent {
+      watch.close()
+      if mode == .lingering { context.close(promise: nil) }
+    }
+    context.fireUserInboundEventTriggered(event)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    watch.close()
+    context.fireChannelInactive()
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    let isMalformed = error is HTTPParserError || error is HTTP1TypeConversionError
+    guard isMalformed, unansweredRequests == 0, mode == .http else { return context.fireErrorCaught(error) }
+    let isTooLarge = (error as? HTTPParserError) == .headerOverflow
+    var (head, body) = parseErrorResponse(isTooLarge)
+    head.headerFields[.connection] = "close"
+    head.headerFields[.contentLength] = String(body.readableBytes)
+    context.write(wrapOutboundOut(.head(head)), promise: nil)
+    context.write(wrapOutboundOut(.body(body)), promise: nil)
+    context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+    linger(context)
+  }
+
+  private func examine(_ request: HTTPRequest, _ context: ChannelHandlerContext) {
+    if WebSocketHandshake.wantsUpgrade(request) {
+      // The parser stops behind a request that asks for any upgrade; the connection cannot be used again unless it is granted.
+      mustClose = true
+      if WebSocketHandshake.isRequested(by: request) { mode = .asked }
+    }
+    if request.headerFields[.expect]?.lowercased() == "100-continue" {
+      context.writeAndFlush(wrapOutboundOut(.head(HTTPResponse(status: .continue))), promise: nil)
+    }
+  }
+
+  // MARK: Outbound
+
+  func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+    switch unwrapOutboundIn(data) {
+    case .head(let response):
+      writeHead(response, context, promise)
+    case .body:
+      context.write(data, promise: promise)
+    case .end:
+      writeEnd(data, context, promise)
+    }
+  }
+
+  private func writeHead(_ response: HTTPResponse, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) {
+    if mode == .asked, response.status == .switchingProtocols {
+      context.writeAndFlush(wrapOutboundOut(.head(response)), promise: promise)
+      return enterTunnel(context)
+    }
+    var response = response
+    let isLast = unansweredRequests <= 1
+    if isReadingRequest, response.status.code >= 400 { mustClose = true }
+    if mustClose, isLast { response.headerFields[.connection] = "close" }
+    context.write(wrapOutboundOut(.head(response)), promise: promise)
+    guard mode == .asked, isLast else { return }
+    mode = .http
+    if let heldEnd { context.fireChannelRead(wrapInboundOut(heldEnd)) }
+    heldEnd = nil
+  }
+
+  private func writeEnd(_ data: NIOAny, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) {
+    unansweredRequests -= 1
+    guard unansweredRequests == 0, mustClose || mode == .tunnel else { return context.write(data, promise: promise) }
+    context.writeAndFlush(data, promise: promise)
+    linger(context)
+  }
+
+  // MARK: Changes of mode
+
+  private func enterTunnel(_ context: ChannelHandlerContext) {
+    mode = .tunnel
+    heldEnd = nil
+    let pipeline = context.pipeline.syncOperations
+    do {
+      let codec = try pipeline.context(handlerType: HTTP1ToHTTPServerCodec.self)
+      try pipeline.addHandler(TunnelHandler(), position: .after(codec.handler))
+      pipeline.removeHandler(context: codec, promise: nil)
+      let encoder = try pipeline.context(handlerType: HTTPResponseEncoder.self)
+      pipeline.removeHandler(context: encoder, promise: nil)
+      let decoder = try pipeline.context(handlerType: ByteToMessageHandler<HTTPRequestDecoder>.self)
+      pipeline.removeHandler(context: decoder, promise: nil)
+    } catch {
+      context.fireErrorCaught(error)
+      context.close(promise: nil)
+    }
+  }
+
+  /// Says that nothing more will come, and reads (without looking) until the client has gone or time is up.
+  private func linger(_ context: ChannelHandlerContext) {
+    guard mode != .lingering else { return }
+    mode = .lingering
+    context.close(mode: .output, promise: nil)
+    let loopBound = NIOLoopBound(context, eventLoop: context.eventLoop)
+    context.eventLoop.assumeIsolated().scheduleTask(in: Self.lingerTime) {
+      loopBound.value.close(promise: nil)
+    }
+    context.read()
+  }
+}
+
+/// Takes the place of the HTTP codec on an upgraded connection.
+private final class TunnelHandler: ChannelDuplexHandler {
+  typealias InboundIn = ByteBuffer
+  typealias InboundOut = HTTPRequestPart
+  typealias OutboundIn = HTTPResponsePart
+  typealias OutboundOut = ByteBuffer
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    context.fireChannelRead(wrapInboundOut(.body(unwrapInboundIn(data))))
+  }
+
+  func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+    switch unwrapOutboundIn(data) {
+    case .body(let bytes): context.write(wrapOutboundOut(bytes), promise: promise)
+    case .head, .end: promise?.succeed()
+    }
+  }
+}

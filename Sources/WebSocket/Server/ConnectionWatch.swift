@@ -1,0 +1,59 @@
+package import NIOCore
+import Synchronization
+
+/// Tells whoever works for a client that the client is gone.
+package final class ConnectionWatch: Sendable {
+  private struct State {
+    var isClosed = false
+    var observers: [Int: @Sendable () -> Void] = [:]
+    var next = 0
+  }
+
+  private let state = Mutex(State())
+
+  /// The watch of a connection that `UpgradableHTTP1Channel` set up; nil for another kind of channel.
+  package static func of(_ channel: any Channel) async -> ConnectionWatch? {
+    try? await channel.eventLoop.submit {
+      try channel.pipeline.syncOperations.handler(type: ConnectionHandler.self).watch
+    }.get()
+  }
+
+  /// Runs `work`; it is cancelled when the client goes away.
+  package func cancellingWhenClosed<Value: Sendable>(
+    _ work: @escaping @Sendable () async throws -> Value
+  ) async throws -> Value {
+    // Unstructured, so that the observer, which runs on the event loop, has something to cancel.
+    let task = Task { try await work() }
+    let number = observe { task.cancel() }
+    defer { forget(number) }
+    return try await withTaskCancellationHandler {
+      try await task.value
+    } onCancel: {
+      task.cancel()
+    }
+  }
+
+  /// - Parameter action: runs once, at once when the client is gone already.
+  func observe(_ action: @escaping @Sendable () -> Void) -> Int {
+    let (number, isClosed) = state.withLock { state in
+      state.next += 1
+      if !state.isClosed { state.observers[state.next] = action }
+      return (state.next, state.isClosed)
+    }
+    if isClosed { action() }
+    return number
+  }
+
+  func forget(_ number: Int) {
+    state.withLock { _ = $0.observers.removeValue(forKey: number) }
+  }
+
+  func close() {
+    let observers = state.withLock { state in
+      state.isClosed = true
+      defer { state.observers = [:] }
+      return state.observers
+    }
+    for observer in observers.values { observer() }
+  }
+}

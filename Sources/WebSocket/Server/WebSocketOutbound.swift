@@ -1,0 +1,71 @@
+package import NIOCore
+import NIOHTTPTypes
+package import NIOWebSocket
+import Synchronization
+
+/// Writes messages to the client. Each call returns when the operating system has taken the bytes: a client that does not read stops
+/// whoever produces for it. May be used by several tasks; messages are never mixed.
+package final class WebSocketOutbound: Sendable {
+  private let channel: any Channel
+  private let state = Mutex((isClosed: false, pendingWrites: 0))
+
+  init(channel: any Channel) {
+    self.channel = channel
+  }
+
+  /// - Throws: `WebSocketConnectionLost` when the connection is gone or a close frame has been sent.
+  package func send(text: String) async throws {
+    try await send(.text, ByteBuffer(string: text))
+  }
+
+  package func send(binary bytes: ByteBuffer) async throws {
+    try await send(.binary, bytes)
+  }
+
+  /// Starts the close handshake. Later sends throw. Idempotent.
+  package func close(_ code: WebSocketErrorCode, _ reason: String = "") async {
+    await close(WebSocketClosure(code: UInt16(webSocketErrorCode: code), reason: reason))
+  }
+
+  func close(_ closure: WebSocketClosure) async {
+    let isFirst = state.withLock { state in
+      defer { state.isClosed = true }
+      return !state.isClosed
+    }
+    guard isFirst else { return }
+    try? await write(.close, closure.payload)
+  }
+
+  func pong(_ payload: ByteBuffer) async throws {
+    try await send(.pong, payload)
+  }
+
+  func ping() async throws {
+    try await send(.ping, ByteBuffer())
+  }
+
+  /// Whether the client is behind with reading; then silence is not a sign of death.
+  var isBlocked: Bool { state.withLock { $0.pendingWrites > 0 } }
+
+  private func send(_ opcode: WebSocketFrame.Opcode, _ payload: ByteBuffer) async throws {
+    guard state.withLock({ !$0.isClosed }) else { throw WebSocketConnectionLost() }
+    try await write(opcode, payload)
+  }
+
+  private func write(_ opcode: WebSocketFrame.Opcode, _ payload: ByteBuffer) async throws {
+    let head = WebSocketFrameHead.bytes(opcode, payloadBytes: payload.readableBytes)
+    state.withLock { $0.pendingWrites += 1 }
+    defer { state.withLock { $0.pendingWrites -= 1 } }
+    let written = channel.eventLoop.makePromise(of: Void.self)
+    channel.eventLoop.execute { [channel] in
+      // One step on the event loop, so that no other frame gets between head and payload.
+      channel.write(HTTPResponsePart.body(head), promise: nil)
+      channel.writeAndFlush(HTTPResponsePart.body(payload), promise: written)
+    }
+    do {
+      try await written.futureResult.get()
+    } catch {
+      throw WebSocketConnectionLost()
+    }
+  }
+}

@@ -1,0 +1,193 @@
+package import Hummingbird
+package import HummingbirdCore
+import Logging
+package import NIOCore
+import NIOWebSocket
+import ServiceLifecycle
+import Synchronization
+
+/// What a route does with its WebSocket. Cancelled when the connection ends or the server shuts down.
+///
+/// When it returns the connection is closed with 1000; when it throws a `WebSocketProtocolError`, with its code; otherwise with 1011.
+package typealias WebSocketHandler = @Sendable (WebSocketInbound, WebSocketOutbound) async throws -> Void
+
+/// One WebSocket connection from the 101 to the last byte.
+package struct WebSocketSession: Sendable {
+  package static let pingInterval: Duration = .seconds(30)
+  /// How long the client may take to answer a close frame.
+  static let closeDeadline: Duration = .seconds(2)
+
+  private enum Event: Sendable {
+    case readerEnded
+    case handlerEnded((any Error)?)
+    case clientIsDead
+    case serverStops
+    case tooLate
+  }
+
+  let maximumMessageBytes: Int
+  let pingInterval: Duration
+  let body: RequestBody
+  let channel: any Channel
+  let handler: WebSocketHandler
+
+  /// The 101 response that carries a session; return it from a route. Check everything before: after this there are only close codes.
+  package static func response(
+    headers: HTTPFields, body: RequestBody, channel: any Channel, maximumMessageBytes: Int,
+    pingInterval: Duration = WebSocketSession.pingInterval, handler: @escaping WebSocketHandler
+  ) -> Response {
+    let session = WebSocketSession(
+      maximumMessageBytes: maximumMessageBytes, pingInterval: pingInterval, body: body, channel: channel, handler: handler)
+    return Response(
+      status: .switchingProtocols, headers: headers,
+      body: ResponseBody { writer in
+        await session.run()
+        try await writer.finish(nil)
+      })
+  }
+
+  func run() async {
+    let queue = WebSocketMessageQueue()
+    let outbound = WebSocketOutbound(channel: channel)
+    let lastHeard = LastHeard()
+    let watch = await ConnectionWatch.of(channel)
+    let number = watch?.observe { queue.inputClosed() }
+    defer { if let number { watch?.forget(number) } }
+    await withTaskGroup(of: Event.self) { group in
+      group.addTask {
+        await read(into: queue, outbound, lastHeard)
+        return .readerEnded
+      }
+      group.addTask {
+        do {
+          try await handler(WebSocketInbound(queue: queue), outbound)
+          return .handlerEnded(nil)
+        } catch {
+          return .handlerEnded(error)
+        }
+      }
+      group.addTask { await keepAlive(queue, outbound, lastHeard) }
+      group.addTask { await Self.shutdown() }
+      await follow(&group, outbound)
+    }
+  }
+
+  /// Ends the others when one of reader, handler, keep-alive and server has ended.
+  private func follow(_ group: inout TaskGroup<Event>, _ outbound: WebSocketOutbound) async {
+    var isClosing = false
+    while let event = await group.next() {
+      switch event {
+      case .readerEnded, .tooLate:
+        group.cancelAll()
+        return
+      case .clientIsDead:
+        channel.close(promise: nil)
+        group.cancelAll()
+        return
+      case .serverStops where !isClosing:
+        await outbound.close(.goingAway, "the server is shutting down")
+        isClosing = true
+      case .handlerEnded(let error) where !isClosing:
+        await close(outbound, after: error)
+        isClosing = true
+      case .handlerEnded, .serverStops:
+        continue
+      }
+      group.addTask {
+        do {
+          try await Task.sleep(for: Self.closeDeadline)
+          return .tooLate
+        } catch {
+          return .serverStops
+        }
+      }
+    }
+  }
+
+  private func close(_ outbound: WebSocketOutbound, after error: (any Error)?) async {
+    switch error {
+    case nil, is WebSocketConnectionLost: await outbound.close(.normalClosure)
+    case let error as WebSocketProtocolError: await outbound.close(error.code, error.reason)
+    default: await outbound.close(.unexpectedServerError)
+    }
+  }
+
+  // MARK: Reading
+
+  private func read(into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastHeard: LastHeard) async {
+    do {
+      try await readFrames(into: queue, outbound, lastHeard)
+    } catch let error as WebSocketProtocolError {
+      await outbound.close(error.code, error.reason)
+      queue.finish(throwing: error)
+    } catch {
+      queue.finish(throwing: WebSocketConnectionLost())
+    }
+  }
+
+  private func readFrames(into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastHeard: LastHeard) async throws {
+    var parser = WebSocketFrameParser(maximumPayloadBytes: maximumMessageBytes)
+    var assembler = WebSocketMessageAssembler(maximumMessageBytes: maximumMessageBytes)
+    var buffer = ByteBuffer()
+    for try await bytes in body {
+      lastHeard.note()
+      if buffer.readableBytes == 0 { buffer = bytes } else { buffer.writeImmutableBuffer(bytes) }
+      while let frame = try parser.next(&buffer) {
+        switch frame.opcode {
+        case .ping:
+          try await outbound.pong(frame.payload)
+        case .pong:
+          continue
+        case .close:
+          await outbound.close(try WebSocketClosure(frame.payload))
+          return queue.finish()
+        case .continuation, .text, .binary:
+          guard let message = try assembler.add(frame) else { continue }
+          guard await queue.push(message) else { throw WebSocketConnectionLost() }
+          lastHeard.note()
+        }
+      }
+      buffer.discardReadBytes()
+    }
+    throw WebSocketConnectionLost()
+  }
+
+  // MARK: Watching
+
+  private func keepAlive(
+    _ queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastHeard: LastHeard
+  ) async -> Event {
+    do {
+      while true {
+        try await Task.sleep(for: pingInterval)
+        // While the client is behind with reading it cannot answer, and while our queue is full its answer is not read; TCP notices
+        // when it dies.
+        guard !outbound.isBlocked, !queue.isFull else { continue }
+        if ContinuousClock.now - lastHeard.time > pingInterval * 2 { return .clientIsDead }
+        try await outbound.ping()
+      }
+    } catch {
+      // Cancelled, or nothing can be sent any more: then the reader or the handler ends the session.
+      return await Self.idle()
+    }
+  }
+
+  private static func shutdown() async -> Event {
+    try? await gracefulShutdown()
+    return Task.isCancelled ? await idle() : .serverStops
+  }
+
+  /// Waits to be cancelled.
+  private static func idle() async -> Event {
+    try? await Task.sleep(for: .seconds(86_400 * 365))
+    return .serverStops
+  }
+}
+
+/// When the client last sent anything.
+private final class LastHeard: Sendable {
+  private let state = Mutex(ContinuousClock.now)
+
+  var time: ContinuousClock.Instant { state.withLock { $0 } }
+  func note() { state.withLock { $0 = .now } }
+}
