@@ -1,0 +1,24 @@
+package import HostInterface
+package import Model
+import Synchronization
+
+/// Chooses the host for a new sandbox among those that hold its template (SC-1, L-33).
+package protocol Scheduler: Sendable {
+  /// - Parameter candidates: not empty.
+  func choose(_ candidates: [any HostClient], for spec: SandboxSpec) -> any HostClient
+}
+
+/// Takes hosts in turn.
+package final class RoundRobinScheduler: Scheduler {
+  private let turn = Mutex(0)
+
+  package init() {}
+
+  package func choose(_ candidates: [any HostClient], for spec: SandboxSpec) -> any HostClient {
+    let turn = turn.withLock { turn in
+      turn = (turn + 1) % 1_000_000
+      return turn
+    }
+    return candidates[turn % candidates.count]
+  }
+}

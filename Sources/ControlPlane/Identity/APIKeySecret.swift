@@ -1,0 +1,47 @@
+import Crypto
+
+/// The secret of an API key: 160 random bits, written as `mrt_` and 40 hex digits (KEY-2).
+///
+/// The prefix `e2b_` with the same digits is the same key, because E2B's client checks the prefix. A plain SHA-256 is enough at
+/// rest: there is no dictionary of 160-bit random numbers.
+struct APIKeySecret: Sendable, Equatable {
+  static let prefix = "mrt_"
+  static let compatiblePrefix = "e2b_"
+  static let byteCount = 20
+  /// Characters of the key that lists show.
+  static let shownCharacters = 12
+
+  private let digits: String
+
+  /// A new random secret.
+  static func random() -> APIKeySecret {
+    var generator = SystemRandomNumberGenerator()
+    let bytes = (0..<byteCount).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+    return APIKeySecret(digits: hex(bytes))
+  }
+
+  private init(digits: String) {
+    self.digits = digits
+  }
+
+  /// Nil unless `text` is one of the prefixes and 40 lower-case hex digits.
+  init?(_ text: some StringProtocol) {
+    guard text.hasPrefix(Self.prefix) || text.hasPrefix(Self.compatiblePrefix) else { return nil }
+    let digits = text.utf8.dropFirst(Self.prefix.utf8.count)
+    guard digits.count == Self.byteCount * 2, digits.allSatisfy(Self.isHexDigit) else { return nil }
+    self.digits = String(decoding: Array(digits), as: UTF8.self)
+  }
+
+  var text: String { Self.prefix + digits }
+  var shownPrefix: String { String(text.prefix(Self.shownCharacters)) }
+  var hash: [UInt8] { Array(SHA256.hash(data: Array(digits.utf8))) }
+
+  static func hex(_ bytes: [UInt8]) -> String {
+    let table = Array("0123456789abcdef".utf8)
+    return String(decoding: bytes.flatMap { [table[Int($0 >> 4)], table[Int($0 & 15)]] }, as: UTF8.self)
+  }
+
+  private static func isHexDigit(_ byte: UInt8) -> Bool {
+    (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
+  }
+}

@@ -1,0 +1,48 @@
+import Foundation
+import Model
+package import Persistence
+
+/// The first run: platform team, administrator, default team, API key (AUTH-7).
+package struct Bootstrap: Sendable {
+  package static let adminEmail = "admin@martlet.local"
+  private static let passwordBytes = 15
+
+  private let people: PeopleRepository
+  private let hasher: PasswordHasher
+  private let surroundings: Surroundings
+
+  package init(database: any Database, hasher: PasswordHasher, surroundings: Surroundings) {
+    people = PeopleRepository(database: database)
+    self.hasher = hasher
+    self.surroundings = surroundings
+  }
+
+  /// Makes what is missing, all of it in one transaction.
+  ///
+  /// The caller writes the credentials down before it serves: they exist nowhere else.
+  /// - Parameter url: where clients reach the server.
+  /// - Returns: nil when there are users already.
+  package func run(url: String) async throws -> Credentials? {
+    let now = surroundings.now()
+    try await people.ensureTeam(TeamRecord(id: .platform, name: "platform", createdAt: now))
+    guard try await !people.hasUsers() else { return nil }
+    var generator = SystemRandomNumberGenerator()
+    let password = APIKeySecret.hex((0..<Self.passwordBytes).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
+    let user = UserRecord(
+      email: Self.adminEmail, name: "Administrator", passwordHash: try await hasher.hash(password), isAdmin: true, createdAt: now)
+    let team = TeamRecord(name: "default", createdAt: now)
+    let secret = APIKeySecret.random()
+    let key = APIKeyRecord(
+      teamID: team.id, name: "first run", keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: user.id, createdAt: now)
+    let system = Caller.system(team.id)
+    let isFirst = try await people.insert(
+      user: user, team: team,
+      membership: MembershipRecord(teamID: team.id, userID: user.id, role: .owner, isDefault: true, joinedAt: now), key: key,
+      audit: [
+        system.audit("user.create", of: "user", user.id.wire, outcome: "ok", at: now),
+        system.audit("api_key.create", of: "api_key", key.id.wire, outcome: "ok", at: now),
+      ], onlyIfNoUsers: true)
+    guard isFirst else { return nil }
+    return Credentials(apiKey: secret.text, adminEmail: user.email, adminPassword: password, url: url)
+  }
+}

@@ -1,0 +1,21 @@
+/// What the first run tells the administrator; written to a file that only its owner can read, and never logged (AUTH-7).
+package struct Credentials: Sendable, Equatable, Codable {
+  package var apiKey: String
+  package var adminEmail: String
+  package var adminPassword: String
+  package var url: String
+
+  package enum CodingKeys: String, CodingKey {
+    case apiKey = "api_key"
+    case adminEmail = "admin_email"
+    case adminPassword = "admin_password"
+    case url
+  }
+
+  package init(apiKey: String, adminEmail: String, adminPassword: String, url: String) {
+    self.apiKey = apiKey
+    self.adminEmail = adminEmail
+    self.adminPassword = adminPassword
+    self.url = url
+  }
+}

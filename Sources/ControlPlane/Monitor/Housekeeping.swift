@@ -1,0 +1,38 @@
+import Logging
+import Model
+import ServiceLifecycle
+
+/// Writes what is collected in memory: activity, uses of keys, audit rows. At shutdown it waits for work that sandboxes own.
+package struct Housekeeping: Service {
+  package static let interval: Duration = .seconds(1)
+  /// How long a shutdown waits for creations and destructions in progress; what is left is repaired at the next start.
+  static let drainDeadline: Duration = .seconds(20)
+
+  let work: OwnedWork
+  let activity: ActivityTracker
+  let authenticator: Authenticator
+  let audit: AuditLog
+  let logger: Logger
+
+  package func run() async throws {
+    await cancelWhenGracefulShutdown {
+      while !Task.isCancelled {
+        try? await Task.sleep(for: Self.interval)
+        await flush()
+      }
+    }
+    let work = work
+    try? await withDeadline(Self.drainDeadline, or: .wrapping(CancellationError())) { await work.drain() }
+    await flush()
+  }
+
+  package func flush() async {
+    do {
+      try await activity.flush()
+      try await authenticator.flush()
+      try await audit.flush()
+    } catch {
+      logger.error("collected changes not written", metadata: [LogKey.error: "\(error)"])
+    }
+  }
+}

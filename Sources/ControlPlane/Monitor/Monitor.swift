@@ -1,0 +1,115 @@
+package import Foundation
+import HostInterface
+import Logging
+import Model
+import Persistence
+import ServiceLifecycle
+
+/// Brings database and hosts together by state, every two seconds, each host on its own (MO-2, L-26).
+package actor Monitor: Service {
+  package static let interval: Duration = .seconds(2)
+  /// How long a sandbox that no row knows is left alone.
+  package static let unknownGrace: TimeInterval = 10
+  /// After this much silence a host's sandboxes are `missing` (MO-1).
+  package static let silenceLimit: TimeInterval = 90
+  static let listDeadline: Duration = .seconds(10)
+
+  let service: SandboxService
+  private var unknownSince: [SandboxID: Date] = [:]
+  private var lastHeard: [HostID: Date] = [:]
+
+  var repository: SandboxRepository { service.repository }
+  var logger: Logger { service.surroundings.logger }
+  var now: Date { service.surroundings.now() }
+
+  init(service: SandboxService) {
+    self.service = service
+  }
+
+  package func run() async throws {
+    await cancelWhenGracefulShutdown {
+      while !Task.isCancelled {
+        await self.tick()
+        try? await Task.sleep(for: Self.interval)
+      }
+    }
+  }
+
+  /// One round over all hosts and all sandboxes that are not over.
+  package func tick() async {
+    let hosts = await service.directory.hosts()
+    // Hosts first: a sandbox that a host lists has had its row from before.
+    let answers = await Self.lists(of: hosts)
+    do {
+      let rows = try await repository.alive()
+      for host in hosts {
+        let rowsHere = rows.filter { $0.facts.hostID == host.hostID }
+        if let sandboxes = answers[host.hostID] {
+          lastHeard[host.hostID] = now
+          await reconcile(rowsHere, with: sandboxes, on: host)
+        } else {
+          await hostIsSilent(host, rowsHere)
+        }
+      }
+      for row in rows where row.facts.hostID == nil { await perform(Reconciler.action(row: row, host: nil), row, nil, nil) }
+    } catch {
+      logger.error("monitor could not read sandboxes", metadata: [LogKey.error: "\(error)"])
+    }
+  }
+
+  private static func lists(of hosts: [any HostClient]) async -> [HostID: [HostSandbox]] {
+    await withTaskGroup { group in
+      for host in hosts {
+        group.addTask {
+          let late = MartletError(.hostUnavailable, "the host does not answer")
+          return (host.hostID, try? await withDeadline(listDeadline, or: late) { try await host.listSandboxes() })
+        }
+      }
+      return await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
+    }
+  }
+
+  private func reconcile(_ rows: [SandboxRecord], with sandboxes: [HostSandbox], on host: any HostClient) async {
+    let byID = Dictionary(sandboxes.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+    for row in rows {
+      let sandbox = byID[row.id]
+      if let activeAt = sandbox?.lastActiveAt, activeAt > row.lastActiveAt ?? .distantPast {
+        service.activity.touch(row.id, at: activeAt)
+      }
+      await perform(Reconciler.action(row: row, host: sandbox), row, sandbox, host)
+    }
+    let known = Set(rows.map(\.id))
+    let strangers = sandboxes.filter { !known.contains($0.id) }
+    unknownSince = unknownSince.filter { entry in strangers.contains { $0.id == entry.key } }
+    for stranger in strangers { await releaseStranger(stranger, on: host) }
+  }
+
+  /// A sandbox on a host without a living row: its row is over, or there is none.
+  private func releaseStranger(_ sandbox: HostSandbox, on host: any HostClient) async {
+    guard !service.work.isBusy(sandbox.id) else { return }
+    do {
+      guard let row = try await repository.sandbox(sandbox.id) else { return releaseUnknown(sandbox.id, on: host) }
+      guard !row.status.holdsResources else { return }
+      await perform(Reconciler.action(row: row, host: sandbox), row, sandbox, host)
+    } catch {
+      logger.error("monitor could not read sandboxes", metadata: [LogKey.error: "\(error)"])
+    }
+  }
+
+  private func releaseUnknown(_ id: SandboxID, on host: any HostClient) {
+    let since = unknownSince[id] ?? now
+    unknownSince[id] = since
+    guard now.timeIntervalSince(since) >= Self.unknownGrace else { return }
+    logger.warning("unknown sandbox destroyed", metadata: [LogKey.sandbox: "\(id)", LogKey.host: "\(host.hostID)"])
+    release(id, on: host)
+  }
+
+  private func hostIsSilent(_ host: any HostClient, _ rows: [SandboxRecord]) async {
+    let heard = lastHeard[host.hostID] ?? now
+    lastHeard[host.hostID] = heard
+    guard now.timeIntervalSince(heard) >= Self.silenceLimit else { return }
+    for row in rows where row.status.canBecome(.missing) && row.status != .destroying && !service.work.isBusy(row.id) {
+      await move(row, to: .missing, reason: nil, facts: nil)
+    }
+  }
+}

@@ -1,0 +1,78 @@
+package import HostInterface
+package import Model
+
+/// A path and the user whose rights and home directory apply; nil is the template's default user.
+package struct GuestFile: Sendable, Equatable {
+  package var path: String
+  package var user: String?
+
+  /// - Throws: `invalid_request` that names the field.
+  package init(path: String, field: String = "path", user: String? = nil) throws(MartletError) {
+    try GuestPath.check(path, field)
+    if let user { try ProcessRequest.checkUser(user) }
+    self.path = path
+    self.user = user
+  }
+}
+
+extension SandboxService {
+  /// Where file contents go; the sandbox was found and runs. Look this up before reading a body.
+  package struct FileTarget: Sendable {
+    let id: SandboxID
+    let host: any HostClient
+  }
+
+  package func fileTarget(in id: SandboxID, for caller: Caller) async throws -> FileTarget {
+    FileTarget(id: id, host: try await runningHost(of: id, for: caller))
+  }
+
+  /// Streams `body` into a file; each piece is pulled when the guest has taken the one before.
+  package func write(_ body: ByteStream, to file: GuestFile, _ target: FileTarget, for caller: Caller) async throws {
+    try await audited("file.write", target.id, caller) {
+      try await target.host.writeFile(file.path, user: file.user, body: body, in: target.id)
+    }
+    touch(target.id)
+  }
+
+  /// - Throws: `not_found` when the guest has no such file.
+  package func read(_ file: GuestFile, in id: SandboxID, for caller: Caller) async throws -> FileDownload {
+    let host = try await runningHost(of: id, for: caller)
+    return try await guestCall { try await host.readFile(file.path, user: file.user, in: id) }
+  }
+
+  package func list(_ file: GuestFile, depth: Int, in id: SandboxID, for caller: Caller) async throws -> [FileEntry] {
+    guard (1...64).contains(depth) else { throw MartletError(.invalidRequest, "depth must be between 1 and 64") }
+    let host = try await runningHost(of: id, for: caller)
+    return try await guestCall { try await host.listDirectory(file.path, depth: depth, user: file.user, in: id) }
+  }
+
+  package func status(_ file: GuestFile, in id: SandboxID, for caller: Caller) async throws -> FileEntry {
+    let host = try await runningHost(of: id, for: caller)
+    return try await guestCall { try await host.fileStatus(file.path, user: file.user, in: id) }
+  }
+
+  package func makeDirectory(_ file: GuestFile, in id: SandboxID, for caller: Caller) async throws -> FileEntry {
+    try await audited("file.mkdir", id, caller) {
+      let host = try await runningHost(of: id, for: caller)
+      return try await guestCall { try await host.makeDirectory(file.path, user: file.user, in: id) }
+    }
+  }
+
+  package func rename(
+    _ source: GuestFile, to destination: GuestFile, in id: SandboxID, for caller: Caller
+  ) async throws -> FileEntry {
+    try await audited("file.rename", id, caller) {
+      let host = try await runningHost(of: id, for: caller)
+      return try await guestCall {
+        try await host.renameFile(from: source.path, to: destination.path, user: source.user, in: id)
+      }
+    }
+  }
+
+  package func remove(_ file: GuestFile, in id: SandboxID, for caller: Caller) async throws {
+    try await audited("file.remove", id, caller) {
+      let host = try await runningHost(of: id, for: caller)
+      try await guestCall { try await host.removeFile(file.path, user: file.user, in: id) }
+    }
+  }
+}

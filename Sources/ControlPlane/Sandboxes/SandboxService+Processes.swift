@@ -1,0 +1,127 @@
+package import HostInterface
+package import Model
+package import NIOCore
+
+/// What a command that ran to its end left.
+package struct ExecResult: Sendable, Equatable {
+  package var standardOutput: ByteBuffer
+  package var standardError: ByteBuffer
+  package var exitCode: Int32
+  package var duration: Duration
+}
+
+extension SandboxService {
+  /// How much longer than its own time-out a command may take to be reported as ended.
+  private static let execGrace: Duration = .seconds(10)
+
+  /// Runs a command and collects its output.
+  ///
+  /// A cancelled call ends the guest process. Output beyond `Limits.execOutputBytes` ends it too, with an error: a cut output would
+  /// look like a whole one.
+  /// - Throws: `too_large`, `deadline_exceeded` when `request.timeout` passed, `invalid_state`, what the host says.
+  package func exec(_ request: ProcessRequest, in id: SandboxID, for caller: Caller) async throws -> ExecResult {
+    let begin = ContinuousClock.now
+    return try await audited("process.exec", id, caller) {
+      let session = try await open(request, in: id, for: caller)
+      do {
+        let (output, exit) = try await collectInTime(session, request.timeout)
+        await session.end(killing: false)
+        activity.touch(id, at: now)
+        guard !exit.isTimeout else { throw Self.timedOut(request.timeout) }
+        return ExecResult(
+          standardOutput: output.standardOutput, standardError: output.standardError, exitCode: exit.exitCode,
+          duration: ContinuousClock.now - begin)
+      } catch {
+        await session.end(killing: true)
+        throw error
+      }
+    }
+  }
+
+  /// Starts a process for a caller that follows it: a stream, or nobody. The caller ends the session with `end`.
+  package func startProcess(_ request: ProcessRequest, in id: SandboxID, for caller: Caller) async throws -> any ProcessSession {
+    try await audited("process.start", id, caller) { try await open(request, in: id, for: caller) }
+  }
+
+  /// - Throws: `not_found` when there is no such process.
+  package func attachProcess(_ selector: ProcessSelector, in id: SandboxID, for caller: Caller) async throws -> any ProcessSession {
+    let host = try await runningHost(of: id, for: caller)
+    return try await guestCall { try await host.attachProcess(selector, in: id) }
+  }
+
+  package func listProcesses(in id: SandboxID, for caller: Caller) async throws -> [GuestProcess] {
+    let host = try await runningHost(of: id, for: caller)
+    return try await guestCall { try await host.listProcesses(in: id) }
+  }
+
+  /// - Throws: `not_found` when there is no such process, `invalid_request` for a number that is no signal.
+  package func signalProcess(_ selector: ProcessSelector, signal: Int32, in id: SandboxID, for caller: Caller) async throws {
+    guard (1...64).contains(signal) else { throw MartletError(.invalidRequest, "signal must be a name or a number from 1 to 64") }
+    try await audited("process.signal", id, caller) {
+      let host = try await runningHost(of: id, for: caller)
+      try await guestCall { try await host.signalProcess(selector, signal: signal, in: id) }
+    }
+  }
+
+  /// Counts as use of the sandbox while something is open in it (EX-6, L-32).
+  package func touch(_ id: SandboxID) {
+    activity.touch(id, at: now)
+  }
+
+  private func open(_ request: ProcessRequest, in id: SandboxID, for caller: Caller) async throws -> any ProcessSession {
+    try request.validate()
+    let host = try await runningHost(of: id, for: caller)
+    return try await guestCall { try await host.startProcess(request, in: id) }
+  }
+
+  private func collectInTime(
+    _ session: any ProcessSession, _ timeout: Duration?
+  ) async throws -> (CollectedOutput, ProcessExit) {
+    guard let timeout, timeout > .zero else { return try await CollectedOutput.collect(session) }
+    return try await withDeadline(timeout + Self.execGrace, or: Self.timedOut(timeout)) {
+      try await CollectedOutput.collect(session)
+    }
+  }
+
+  private static func timedOut(_ timeout: Duration?) -> MartletError {
+    let seconds = timeout?.components.seconds ?? 0
+    return MartletError(
+      .deadlineExceeded,
+      "the command did not end within \(seconds) seconds and was killed; raise timeout_sec, or use exec/stream")
+  }
+}
+
+/// Output of a command, bounded.
+private struct CollectedOutput: Sendable {
+  var standardOutput = ByteBuffer()
+  var standardError = ByteBuffer()
+
+  static func collect(_ session: any ProcessSession) async throws -> (CollectedOutput, ProcessExit) {
+    var collected = CollectedOutput()
+    for try await event in session.events {
+      switch event {
+      case .started: continue
+      case .output(let stream, let bytes): try collected.append(bytes, to: stream)
+      case .exited(let exit): return (collected, exit)
+      }
+    }
+    try Task.checkCancellation()
+    throw MartletError(.agentError, "the connection to the command was lost before it ended")
+  }
+
+  private mutating func append(_ bytes: ByteBuffer, to stream: ProcessEvent.OutputStream) throws {
+    switch stream {
+    case .standardError: try Self.append(bytes, to: &standardError, "stderr")
+    case .standardOutput, .terminal: try Self.append(bytes, to: &standardOutput, "stdout")
+    }
+  }
+
+  private static func append(_ bytes: ByteBuffer, to buffer: inout ByteBuffer, _ name: String) throws {
+    guard buffer.readableBytes + bytes.readableBytes <= Limits.execOutputBytes else {
+      throw MartletError(
+        .tooLarge,
+        "the command wrote more than \(Limits.execOutputBytes) bytes to \(name) and was killed; use exec/stream for long output")
+    }
+    buffer.writeImmutableBuffer(bytes)
+  }
+}

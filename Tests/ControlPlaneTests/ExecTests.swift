@@ -1,0 +1,99 @@
+import ControlPlane
+import Foundation
+import HostInterface
+import Model
+import NIOCore
+import Persistence
+import TestSupport
+import Testing
+
+@Suite struct ExecTests {
+  private func exec(_ plane: Plane, _ command: String, _ arguments: [String] = []) async throws -> ExecResult {
+    let record = try await plane.create()
+    return try await plane.service.exec(
+      ProcessRequest(command: command, arguments: arguments, timeout: .seconds(5)), in: record.id, for: plane.caller)
+  }
+
+  @Test("output and exit code come back")
+  func output() async throws {
+    try await withPlane { plane async throws -> Void in
+      #expect(try await exec(plane, "echo", ["a", "b"]).standardOutput == ByteBuffer(string: "a b\n"))
+      #expect(try await exec(plane, "warn", ["x"]).standardError == ByteBuffer(string: "x\n"))
+      #expect(try await exec(plane, "exit", ["7"]).exitCode == 7)
+    }
+  }
+
+  @Test("all 256 byte values come back unchanged")
+  func bytes() async throws {
+    try await withPlane { plane async throws -> Void in
+      #expect(try await exec(plane, "bytes").standardOutput == ByteBuffer(bytes: Array(UInt8.min...UInt8.max)))
+    }
+  }
+
+  @Test("output beyond the cap is an error that names the way out, and ends the process")
+  func tooLarge() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.create()
+      do {
+        _ = try await plane.service.exec(ProcessRequest(command: "flood"), in: record.id, for: plane.caller)
+        Issue.record("the flood was accepted")
+      } catch let error as MartletError {
+        #expect(error.code == .tooLarge)
+        #expect(error.message.contains("exec/stream"))
+      }
+      #expect(await plane.host.processes[record.id]?.allSatisfy { !$0.isAlive } == true)
+    }
+  }
+
+  @Test("a time-out is an error of its own")
+  func timeout() async throws {
+    try await withPlane { plane async throws -> Void in
+      #expect(await code { _ = try await exec(plane, "late") } == .deadlineExceeded)
+    }
+  }
+
+  @Test("a stream that breaks is an error, not a short output")
+  func broken() async throws {
+    try await withPlane { plane async throws -> Void in
+      await #expect(throws: (any Error).self) { try await exec(plane, "break") }
+    }
+  }
+
+  @Test("a cancelled exec ends the guest process")
+  func cancelled() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.create()
+      let task = Task { try await plane.service.exec(ProcessRequest(command: "sleep"), in: record.id, for: plane.caller) }
+      while await plane.host.processes[record.id] == nil { await Task.yield() }
+      task.cancel()
+      await #expect(throws: (any Error).self) { try await task.value }
+      #expect(await plane.host.processes[record.id]?.allSatisfy { !$0.isAlive } == true)
+    }
+  }
+
+  @Test(
+    "hostile requests are refused",
+    arguments: [
+      ProcessRequest(command: ""), ProcessRequest(command: "a\0b"), ProcessRequest(command: "a", arguments: ["\0"]),
+      ProcessRequest(command: "a", environment: ["A=B": "x"]), ProcessRequest(command: "a", workingDirectory: ""),
+      ProcessRequest(command: "a", workingDirectory: String(repeating: "x", count: 5_000)), ProcessRequest(command: "a", user: ""),
+      ProcessRequest(command: "a", terminal: TerminalSize(columns: 0, rows: 24)), ProcessRequest(command: "a", tag: ""),
+      ProcessRequest(command: "a", arguments: Array(repeating: "x", count: 5_000)),
+      ProcessRequest(command: "a", arguments: [String(repeating: "x", count: 1_048_576)]),
+    ])
+  func hostile(request: ProcessRequest) async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.create()
+      #expect(await code { _ = try await plane.service.exec(request, in: record.id, for: plane.caller) } == .invalidRequest)
+    }
+  }
+
+  @Test("a sandbox that does not run refuses with invalid_state", arguments: [SandboxStatus.pending, .paused, .stopped, .error])
+  func wrongState(status: SandboxStatus) async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.leaveRow(status)
+      #expect(
+        await code { _ = try await plane.service.exec(ProcessRequest(command: "echo"), in: record.id, for: plane.caller) } == .invalidState)
+    }
+  }
+}

@@ -1,0 +1,140 @@
+import ControlPlane
+import Foundation
+import Model
+import Persistence
+import TestSupport
+import Testing
+
+@Suite struct MonitorTests {
+  @Test("a row left in pending or starting by a crash becomes error", arguments: [SandboxStatus.pending, .starting])
+  func interruptedCreate(status: SandboxStatus) async throws {
+    try await withPlane { plane async throws -> Void in
+      for onHost in [true, false] {
+        let record = try await plane.leaveRow(status, onHost: onHost)
+        #expect(try await plane.reconcile { try await plane.status(record.id) == .error })
+        #expect(try await plane.repository.sandbox(record.id)?.error?.contains("create it again") == true)
+      }
+    }
+  }
+
+  @Test("a creation that the host finished after a crash is taken over", arguments: [SandboxStatus.pending, .starting])
+  func adopted(status: SandboxStatus) async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.leaveRow(status)
+      await plane.host.set(record.id, status: .running)
+      #expect(try await plane.reconcile { try await plane.status(record.id) == .running })
+    }
+  }
+
+  @Test("a row left in destroying is destroyed on its host, then stopped")
+  func interruptedDestroy() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.leaveRow(.destroying)
+      await plane.host.set(record.id, status: .running)
+      #expect(try await plane.reconcile { try await plane.status(record.id) == .stopped })
+      #expect(await plane.host.sandboxes.isEmpty)
+    }
+  }
+
+  @Test("a row left in pausing or resuming follows the host", arguments: [SandboxStatus.pausing, .resuming])
+  func interruptedPause(status: SandboxStatus) async throws {
+    try await withPlane { plane async throws -> Void in
+      let (running, paused, lost) = (
+        try await plane.leaveRow(status), try await plane.leaveRow(status), try await plane.leaveRow(status)
+      )
+      await plane.host.set(running.id, status: .running)
+      await plane.host.set(paused.id, status: .paused)
+      #expect(try await plane.reconcile { try await plane.status(running.id) == .running })
+      #expect(try await plane.reconcile { try await plane.status(paused.id) == .paused })
+      #expect(try await plane.reconcile { try await plane.status(lost.id) == .error })
+    }
+  }
+
+  @Test("a machine that died becomes error with the reason, and is released on the host")
+  func machineDied() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.create()
+      await plane.host.set(record.id, status: .error, reason: "QEMU was killed by signal 9")
+      #expect(try await plane.reconcile { try await plane.status(record.id) == .error })
+      #expect(try await plane.repository.sandbox(record.id)?.error == "QEMU was killed by signal 9")
+      #expect(try await plane.reconcile { await plane.host.sandboxes.isEmpty })
+    }
+  }
+
+  @Test("a sandbox that its host no longer has is stopped")
+  func vanished() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.create()
+      await plane.host.set(record.id, status: nil)
+      #expect(try await plane.reconcile { try await plane.status(record.id) == .stopped })
+    }
+  }
+
+  @Test("a paused sandbox may be absent from the list")
+  func pausedAbsent() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.leaveRow(.paused)
+      await plane.control.monitor.tick()
+      #expect(try await plane.status(record.id) == .paused)
+    }
+  }
+
+  @Test("what no row knows is destroyed, but only after a grace period")
+  func unknown() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = SandboxID()
+      await plane.host.set(id, status: .running)
+      await plane.control.monitor.tick()
+      #expect(await plane.host.sandboxes[id] != nil)
+      plane.clock.advance(by: Monitor.unknownGrace + 1)
+      #expect(try await plane.reconcile { await plane.host.sandboxes.isEmpty })
+    }
+  }
+
+  @Test("what the host still holds of a stopped sandbox is released at once")
+  func leftover() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.leaveRow(.stopped)
+      await plane.host.set(record.id, status: .running)
+      #expect(try await plane.reconcile { await plane.host.sandboxes.isEmpty })
+    }
+  }
+
+  @Test("a host that is silent for long makes its sandboxes missing, never stopped, and all is well when it is back")
+  func silence() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.create()
+      await plane.control.monitor.tick()
+      await plane.host.fail(.list, with: MartletError(.hostUnavailable, "away"))
+      await plane.control.monitor.tick()
+      #expect(try await plane.status(record.id) == .running)
+      plane.clock.advance(by: Monitor.silenceLimit + 1)
+      #expect(try await plane.reconcile { try await plane.status(record.id) == .missing })
+      await plane.host.fail(.list, with: nil)
+      #expect(try await plane.reconcile { try await plane.status(record.id) == .running })
+    }
+  }
+
+  @Test("the monitor leaves a creation in progress alone")
+  func creationInProgress() async throws {
+    try await withPlane { plane async throws -> Void in
+      await plane.host.delay(.create, by: .milliseconds(200))
+      let creation = Task { try await plane.create() }
+      while try await plane.repository.alive().isEmpty { await Task.yield() }
+      for _ in 0..<5 { await plane.control.monitor.tick() }
+      #expect(try await creation.value.status == .running)
+    }
+  }
+
+  @Test("the host's word about activity reaches the database")
+  func activity() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.create()
+      let later = plane.clock.now.addingTimeInterval(100)
+      await plane.host.setActivity(record.id, later)
+      await plane.control.monitor.tick()
+      await plane.control.housekeeping.flush()
+      #expect(try await plane.repository.sandbox(record.id)?.lastActiveAt == later)
+    }
+  }
+}
