@@ -1,0 +1,110 @@
+import ControlPlane
+import HTTPTypes
+import HostInterface
+import Hummingbird
+import Model
+import NIOCore
+
+/// `/v1/sandboxes/{id}/files/…` (EX-3, EX-4).
+struct FileRoutes {
+  let service: SandboxService
+
+  func register(_ routes: RouteRegistrar) {
+    let files = "/sandboxes/:id/files"
+    routes.post("\(files)/write") { try await write($0, $1, maximumBytes: Limits.plainFileBytes) }
+    routes.post("\(files)/stream/write") { try await write($0, $1, maximumBytes: nil) }
+    routes.post("\(files)/read") { try await read($0, $1, maximumBytes: Limits.plainFileBytes) }
+    routes.post("\(files)/stream/read") { try await read($0, $1, maximumBytes: nil) }
+    routes.post("\(files)/list", list)
+    routes.post("\(files)/mkdir", makeDirectory)
+    routes.post("\(files)/remove", remove)
+    routes.post("\(files)/rename", rename)
+    routes.post("\(files)/stat", stat)
+  }
+
+  // MARK: Contents
+
+  private func write(_ request: Request, _ context: APIContext, maximumBytes: Int?) async throws -> Response {
+    let (id, caller) = (try context.sandboxID(), try context.caller())
+    let target = try await service.fileTarget(in: id, for: caller)
+    let upload = try MultipartUpload(request, maximumFileBytes: maximumBytes)
+    let fields = try await upload.fieldsBeforeFile(known: ["path", "user"])
+    guard let path = fields["path"] else {
+      throw MartletError(.invalidRequest, "the part path is required, before the part file")
+    }
+    let file = try GuestFile(path: path, user: fields["user"])
+    try await service.write(UploadedFile(upload: upload), to: file, target, for: caller)
+    return JSONResponse.noContent
+  }
+
+  private func read(_ request: Request, _ context: APIContext, maximumBytes: Int?) async throws -> Response {
+    let (id, caller) = (try context.sandboxID(), try context.caller())
+    let fields = try JSONFields(try await request.json(), allowed: ["path", "user"])
+    let download = try await service.read(try Self.file(fields), in: id, for: caller)
+    if let maximumBytes, let size = download.sizeBytes, size > maximumBytes {
+      throw MartletError(.tooLarge, "the file has \(size) bytes, more than the \(maximumBytes) allowed here; use files/stream/read")
+    }
+    return Response(
+      status: .ok, headers: [.contentType: "application/octet-stream"],
+      body: Self.body(download, maximumBytes: maximumBytes.map(Int64.init)))
+  }
+
+  /// Once the head is out an error can only be shown by breaking the connection: fewer bytes than Content-Length says, or no last chunk.
+  private static func body(_ download: FileDownload, maximumBytes: Int64?) -> ResponseBody {
+    ResponseBody(contentLength: download.sizeBytes.map { Int($0) }) { writer in
+      var sent: Int64 = 0
+      for try await piece in download.body {
+        sent += Int64(piece.readableBytes)
+        guard sent <= min(maximumBytes ?? .max, download.sizeBytes ?? .max) else {
+          throw MartletError(.agentError, "the file is longer than announced")
+        }
+        try await writer.write(piece)
+      }
+      if let size = download.sizeBytes, sent < size {
+        throw MartletError(.agentError, "the file is shorter than announced")
+      }
+      try await writer.finish(nil)
+    }
+  }
+
+  // MARK: Names
+
+  @Sendable private func list(_ request: Request, _ context: APIContext) async throws -> Response {
+    let fields = try JSONFields(try await request.json(), allowed: ["path", "depth", "user"])
+    let depth = try fields.integer("depth") ?? 1
+    let entries = try await service.list(
+      try Self.file(fields), depth: depth, in: context.sandboxID(), for: context.caller())
+    return JSONResponse.make(.array(entries.map(Wire.entry)))
+  }
+
+  @Sendable private func makeDirectory(_ request: Request, _ context: APIContext) async throws -> Response {
+    let fields = try JSONFields(try await request.json(), allowed: ["path", "user"])
+    let entry = try await service.makeDirectory(try Self.file(fields), in: context.sandboxID(), for: context.caller())
+    return JSONResponse.make(Wire.entry(entry), status: .created)
+  }
+
+  @Sendable private func remove(_ request: Request, _ context: APIContext) async throws -> Response {
+    let fields = try JSONFields(try await request.json(), allowed: ["path", "user"])
+    try await service.remove(try Self.file(fields), in: context.sandboxID(), for: context.caller())
+    return JSONResponse.noContent
+  }
+
+  @Sendable private func rename(_ request: Request, _ context: APIContext) async throws -> Response {
+    let fields = try JSONFields(try await request.json(), allowed: ["from", "to", "user"])
+    let user = try fields.string("user")
+    let source = try GuestFile(path: try fields.requiredString("from"), field: "from", user: user)
+    let destination = try GuestFile(path: try fields.requiredString("to"), field: "to", user: user)
+    let entry = try await service.rename(source, to: destination, in: context.sandboxID(), for: context.caller())
+    return JSONResponse.make(Wire.entry(entry))
+  }
+
+  @Sendable private func stat(_ request: Request, _ context: APIContext) async throws -> Response {
+    let fields = try JSONFields(try await request.json(), allowed: ["path", "user"])
+    return JSONResponse.make(
+      Wire.entry(try await service.status(try Self.file(fields), in: context.sandboxID(), for: context.caller())))
+  }
+
+  private static func file(_ fields: JSONFields) throws(MartletError) -> GuestFile {
+    try GuestFile(path: try fields.requiredString("path"), user: try fields.string("user"))
+  }
+}

@@ -1,0 +1,69 @@
+import ControlPlane
+import Foundation
+import HostInterface
+import Model
+import Persistence
+
+/// How things look on the wire (rest-api.md).
+enum Wire {
+  /// Without `envs`: they often hold secrets, and whoever set them knows them.
+  static func sandbox(_ record: SandboxRecord) -> JSONValue {
+    let spec = record.spec
+    let facts = record.facts
+    let json: JSONValue = [
+      "id": .string(record.id.wire), "team_id": .string(record.teamID.wire), "status": .string(record.status.rawValue),
+      "template": .string(spec.template.value), "vcpus": .integer(spec.vcpus), "memory_mb": .integer(spec.memoryMiB),
+      "disk_size_mb": .integer(spec.diskSizeMiB), "timeout_sec": .integer(spec.timeoutSeconds), "metadata": .map(spec.metadata),
+      "network": network(spec.network), "host_id": .optional(facts.hostID?.wire), "guest_ip": .optional(facts.guestIP),
+      "host_ip": .optional(facts.hostIP), "isolation": isolation(facts), "created_at": .string(RFC3339.text(record.createdAt)),
+      "started_at": time(facts.startedAt), "last_active_at": time(record.lastActiveAt),
+      "last_updated": .string(RFC3339.text(record.lastUpdated)),
+    ]
+    return json.adding("error", record.error.map(JSONValue.string))
+  }
+
+  static func template(_ template: HostTemplate) -> JSONValue {
+    [
+      "name": .string(template.name.value), "type": "base", "vcpus": .null, "memory_mb": .null,
+      "size_bytes": .integer(template.sizeBytes), "created_at": .string(RFC3339.text(template.createdAt)),
+      "platform": .bool(template.teamID == .platform),
+    ]
+  }
+
+  static func process(_ process: GuestProcess) -> JSONValue {
+    [
+      "pid": .integer(Int64(process.pid)), "tag": .optional(process.tag), "cmd": .string(process.command),
+      "args": .strings(process.arguments), "cwd": .optional(process.workingDirectory), "envs": .map(process.environment),
+    ]
+  }
+
+  static func entry(_ entry: FileEntry) -> JSONValue {
+    let json: JSONValue = [
+      "name": .string(entry.name), "path": .string(entry.path), "type": .string(entry.kind.rawValue), "size": .integer(entry.sizeBytes),
+      "mode": .integer(Int64(entry.mode)), "permissions": .string(entry.permissions), "owner": .string(entry.owner),
+      "group": .string(entry.group), "modified_at": .string(RFC3339.text(entry.modifiedAt)),
+    ]
+    return json.adding("symlink_target", entry.symlinkTarget.map(JSONValue.string))
+  }
+
+  static func metrics(_ metrics: GuestMetrics) -> JSONValue {
+    [
+      "timestamp_unix": .integer(Int64(metrics.timestamp.timeIntervalSince1970)), "cpu_pct": .number(metrics.cpuPercent),
+      "mem_bytes": .integer(metrics.memoryBytes), "mem_total_bytes": .integer(metrics.memoryTotalBytes),
+      "disk_bytes": .integer(metrics.diskBytes), "disk_total_bytes": .integer(metrics.diskTotalBytes),
+    ]
+  }
+
+  private static func network(_ policy: NetworkPolicy) -> JSONValue {
+    ["egress": .bool(policy.allowsEgress), "allow": .strings(policy.allow), "deny": .strings(policy.deny)]
+  }
+
+  private static func isolation(_ facts: SandboxFacts) -> JSONValue {
+    guard let vmm = facts.vmm, let accelerator = facts.accelerator else { return .null }
+    return ["vmm": .string(vmm), "accelerator": .string(accelerator)]
+  }
+
+  private static func time(_ date: Date?) -> JSONValue {
+    date.map { .string(RFC3339.text($0)) } ?? .null
+  }
+}

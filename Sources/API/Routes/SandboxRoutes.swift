@@ -1,0 +1,143 @@
+import ControlPlane
+import Foundation
+import Hummingbird
+import Model
+import Persistence
+
+/// `/v1/sandboxes`, `/v1/snapshots`, and metrics.
+struct SandboxRoutes {
+  let service: SandboxService
+
+  func register(_ routes: RouteRegistrar) {
+    routes.post("/sandboxes", create)
+    routes.get("/sandboxes", list)
+    routes.get("/sandboxes/:id", get)
+    routes.delete("/sandboxes/:id", destroy)
+    routes.get("/sandboxes/:id/metrics", metrics)
+    routes.get("/snapshots", templates)
+  }
+
+  @Sendable private func create(_ request: Request, _ context: APIContext) async throws -> Response {
+    let caller = try context.caller()
+    let spec = try SandboxRequest.parse(try await request.json(), team: caller.teamID)
+    let record = try await service.create(spec, for: caller)
+    return JSONResponse.make(Wire.sandbox(record), status: .created)
+  }
+
+  @Sendable private func get(_ request: Request, _ context: APIContext) async throws -> Response {
+    JSONResponse.make(Wire.sandbox(try await service.sandbox(context.sandboxID(), for: context.caller())))
+  }
+
+  @Sendable private func destroy(_ request: Request, _ context: APIContext) async throws -> Response {
+    try await service.destroy(context.sandboxID(), for: context.caller())
+    return JSONResponse.noContent
+  }
+
+  @Sendable private func list(_ request: Request, _ context: APIContext) async throws -> Response {
+    let (page, next) = try await service.list(SandboxQuery.filter(request), for: context.caller())
+    var response = JSONResponse.make(.array(page.map(Wire.sandbox)))
+    if let next { response.headers[.nextCursor] = SandboxQuery.text(next) }
+    return response
+  }
+
+  @Sendable private func metrics(_ request: Request, _ context: APIContext) async throws -> Response {
+    let point = try await service.metrics(of: context.sandboxID(), for: context.caller())
+    return JSONResponse.make(.array([Wire.metrics(point)]))
+  }
+
+  @Sendable private func templates(_ request: Request, _ context: APIContext) async throws -> Response {
+    let caller = try context.caller()
+    switch request.uri.queryParameters["type"] {
+    case nil, "base":
+      return JSONResponse.make(.array(try await service.templates(for: caller).map(Wire.template)))
+    case "snapshot":
+      return JSONResponse.make(.array([]))
+    default:
+      throw MartletError(.invalidRequest, "type must be base or snapshot")
+    }
+  }
+}
+
+/// The body of a create request.
+enum SandboxRequest {
+  private static let fields = [
+    "template", "vcpus", "memory_mb", "timeout_sec", "disk_size_mb", "metadata", "envs", "auto_resume", "network",
+  ]
+
+  static func parse(_ json: JSONValue, team: TeamID) throws(MartletError) -> SandboxSpec {
+    let fields = try JSONFields(json, allowed: fields)
+    var spec = SandboxSpec(teamID: team)
+    if let template = try fields.string("template") { spec.template = try SafeName(template, what: "template") }
+    if let vcpus = try fields.integer("vcpus") { spec.vcpus = vcpus }
+    if let memory = try fields.integer("memory_mb") { spec.memoryMiB = memory }
+    if let disk = try fields.integer("disk_size_mb") { spec.diskSizeMiB = disk }
+    if let timeout = try fields.integer("timeout_sec") { spec.timeoutSeconds = timeout }
+    spec.metadata = try fields.map("metadata") ?? [:]
+    spec.envs = try fields.map("envs") ?? [:]
+    if try fields.bool("auto_resume") == true {
+      throw MartletError(.unimplemented, "auto_resume is not available on this server; leave it out or set it to false")
+    }
+    if let network = try fields.object("network", allowed: ["egress", "allow", "deny"]) {
+      spec.network = NetworkPolicy(
+        allowsEgress: try network.bool("egress") ?? true, allow: try network.strings("allow") ?? [],
+        deny: try network.strings("deny") ?? [])
+    }
+    try spec.validate()
+    return spec
+  }
+}
+
+/// Filters and cursors of the list.
+enum SandboxQuery {
+  static func filter(_ request: Request) throws(MartletError) -> SandboxFilter {
+    let query = request.uri.queryParameters
+    var filter = SandboxFilter(limit: try request.queryInteger("limit", in: Limits.listPage) ?? Limits.defaultListPage)
+    if let text = query["status"] { filter.statuses = try statuses(text) }
+    for text in query[values: "metadata"] { try addPairs(String(text), to: &filter.metadata) }
+    guard filter.metadata.count <= Limits.mapEntries else {
+      throw MartletError(.invalidRequest, "metadata may name at most \(Limits.mapEntries) pairs")
+    }
+    if let text = query["cursor"] { filter.after = try cursor(String(text)) }
+    return filter
+  }
+
+  /// Opaque to clients.
+  static func text(_ cursor: SandboxCursor) -> String {
+    "\(cursor.createdAtMicroseconds)_\(cursor.id.uuidString)"
+  }
+
+  private static func cursor(_ text: String) throws(MartletError) -> SandboxCursor {
+    let parts = text.split(separator: "_", omittingEmptySubsequences: false)
+    guard parts.count == 2, let time = Int64(parts[0]), abs(Double(time)) < 1e17,
+      let id = SandboxID(wire: "\(SandboxKind.prefix)-\(parts[1])")
+    else { throw MartletError(.invalidRequest, "cursor must be the X-Next-Cursor of the page before") }
+    return SandboxCursor(createdAtMicroseconds: time, id: id)
+  }
+
+  private static func statuses(_ text: Substring) throws(MartletError) -> Set<SandboxStatus> {
+    var statuses: Set<SandboxStatus> = []
+    for name in text.split(separator: ",", omittingEmptySubsequences: false) {
+      guard let status = SandboxStatus(rawValue: String(name)) else {
+        let known = SandboxStatus.allCases.map(\.rawValue).joined(separator: ", ")
+        throw MartletError(.invalidRequest, "status must be one or more, separated by commas, of \(known)")
+      }
+      statuses.insert(status)
+    }
+    return statuses
+  }
+
+  /// `key=value&key=value`, percent-encoded as a whole, as E2B's clients send it.
+  private static func addPairs(_ text: String, to map: inout [String: String]) throws(MartletError) {
+    for pair in text.split(separator: "&") {
+      let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      guard parts.count == 2, !parts[0].isEmpty else {
+        throw MartletError(.invalidRequest, "metadata must be key=value pairs joined with & and percent-encoded")
+      }
+      map[decoded(parts[0])] = decoded(parts[1])
+    }
+  }
+
+  private static func decoded(_ text: Substring) -> String {
+    text.removingPercentEncoding ?? String(text)
+  }
+}

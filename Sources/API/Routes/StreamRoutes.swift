@@ -1,0 +1,58 @@
+import ControlPlane
+import HostInterface
+import Hummingbird
+import Model
+import WebSocket
+
+/// The WebSocket routes. Who calls, and whether the sandbox is there and runs, is found out before the upgrade, so those errors are ordinary
+/// responses.
+struct StreamRoutes {
+  let service: SandboxService
+  let allowsOrigin: @Sendable (String) -> Bool
+
+  func register(_ routes: RouteRegistrar) {
+    routes.get("/sandboxes/:id/exec/stream") { request, context in
+      try await open(request, context, .exec) { nil }
+    }
+    routes.get("/sandboxes/:id/pty") { request, context in
+      try await open(request, context, .terminal) { nil }
+    }
+    routes.get("/sandboxes/:id/processes/:selector/stream") { request, context in
+      try await open(request, context, .exec) { try attachment(request, context) }
+    }
+  }
+
+  private func open(
+    _ request: Request, _ context: APIContext, _ dialect: StreamDialect, _ opening: () throws -> StreamOpening?
+  ) async throws -> Response {
+    let (id, caller) = (try context.sandboxID(), try context.caller())
+    let opening = try opening()
+    let headers = try handshake(request)
+    try await service.requireRunning(id, for: caller)
+    let stream = ProcessStream(service: service, id: id, caller: caller, dialect: dialect)
+    return WebSocketSession.response(
+      headers: headers, body: request.body, channel: context.channel, maximumMessageBytes: Limits.webSocketFrameBytes
+    ) { inbound, outbound in
+      try await stream.run(opening, inbound, outbound)
+    }
+  }
+
+  private func handshake(_ request: Request) throws -> HTTPFields {
+    // Browsers always send it; other clients never do (L-66).
+    if let origin = request.headers[.origin], !allowsOrigin(origin) {
+      throw MartletError(.forbidden, "this origin may not open WebSockets here")
+    }
+    switch WebSocketHandshake.examine(request.head) {
+    case .accepted(let headers): return headers
+    case .malformed(let sentence): throw MartletError(.invalidRequest, sentence)
+    case .notRequested: throw MartletError(.invalidRequest, "this route is a WebSocket; ask for an upgrade")
+    }
+  }
+
+  /// The process lives on when the client leaves: it was there before.
+  private func attachment(_ request: Request, _ context: APIContext) throws -> StreamOpening {
+    let selector = try ProcessSelector(context.parameters.get("selector") ?? "")
+    let binary = request.uri.queryParameters["binary"]
+    return StreamOpening(subject: .attach(selector), isDetached: true, isBinary: binary == "true" || binary == "1")
+  }
+}

@@ -1,0 +1,63 @@
+import Foundation
+import HTTPTypes
+import Hummingbird
+import Model
+import NIOCore
+import NIOHTTP1
+
+/// `{"error":{"code","message"}}` (ERR-1); the one place where errors become responses.
+enum ErrorResponse {
+  static func response(for error: MartletError) -> Response {
+    JSONResponse.make(body(error), status: HTTPResponse.Status(code: error.code.meaning.httpStatus))
+  }
+
+  static func body(_ error: MartletError) -> JSONValue {
+    ["error": ["code": .string(error.code.rawValue), "message": .string(error.message)]]
+  }
+
+  /// Gives errors of the HTTP machinery their meaning; all others are ours already, or internal.
+  static func martletError(_ error: any Error) -> MartletError {
+    switch error {
+    case let error as MartletError:
+      return error
+    case let error as HTTPError:
+      return martletError(status: error.status)
+    case is NIOTooManyBytesError:
+      return MartletError(.tooLarge, "the request body is too large")
+    case is HTTPParserError:
+      return MartletError(.invalidRequest, "the request is not valid HTTP")
+    default:
+      return MartletError.wrapping(error)
+    }
+  }
+
+  /// Answers a request whose head could not be parsed.
+  static func parseError(isTooLarge: Bool) -> (HTTPResponse, ByteBuffer) {
+    let error =
+      isTooLarge
+      ? MartletError(.tooLarge, "the request's header fields are too large")
+      : MartletError(.invalidRequest, "the request is not valid HTTP")
+    let response = response(for: error)
+    return (response.head, JSONWriter.bytes(body(error)))
+  }
+
+  private static func martletError(status: HTTPResponse.Status) -> MartletError {
+    switch status.code {
+    case 404: MartletError(.notFound, "there is no such route; check the path against the REST API documentation")
+    case 413: MartletError(.tooLarge, "the request body is too large")
+    case 400..<500: MartletError(.invalidRequest, "the request is not valid")
+    default: MartletError(.internalError, "an internal error occurred; the server's log has the details")
+    }
+  }
+}
+
+/// Responses with a JSON body.
+enum JSONResponse {
+  static func make(_ value: JSONValue, status: HTTPResponse.Status = .ok, headers: HTTPFields = [:]) -> Response {
+    var headers = headers
+    headers[.contentType] = "application/json"
+    return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: JSONWriter.bytes(value)))
+  }
+
+  static var noContent: Response { Response(status: .noContent) }
+}

@@ -1,0 +1,83 @@
+import ControlPlane
+import HTTPTypes
+import Hummingbird
+import Logging
+import Model
+
+extension HTTPField.Name {
+  static let apiKey = Self.known("X-API-Key")
+  static let requestID = Self.known("X-Request-Id")
+  static let nextCursor = Self.known("X-Next-Cursor")
+  static let allowedMethods = Self.known("Allow")
+
+  private static func known(_ name: String) -> HTTPField.Name {
+    guard let name = HTTPField.Name(name) else { preconditionFailure("\(name) is not a header name") }
+    return name
+  }
+}
+
+/// Turns every error into the API's format and gives every response its request id.
+struct ErrorMiddleware: RouterMiddleware {
+  let routes: RouteTable
+
+  func handle(
+    _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
+  ) async throws -> Response {
+    var response: Response
+    do {
+      response = try await next(request, context)
+    } catch {
+      response = answer(error, request, context)
+    }
+    response.headers[.requestID] = context.requestID
+    return response
+  }
+
+  private func answer(_ error: any Error, _ request: Request, _ context: APIContext) -> Response {
+    if (error as? HTTPError)?.status == .notFound, let other = wrongMethod(request) { return other }
+    let failure = ErrorResponse.martletError(error)
+    log(failure, request, context)
+    return ErrorResponse.response(for: failure)
+  }
+
+  private func wrongMethod(_ request: Request) -> Response? {
+    let methods = routes.methods(for: request.uri.path)
+    guard !methods.isEmpty else { return nil }
+    let list = methods.joined(separator: ", ")
+    let error = MartletError(.methodNotAllowed, "this route does not know \(Self.shown(request.method)); it knows \(list)")
+    var response = ErrorResponse.response(for: error)
+    response.headers[.allowedMethods] = list
+    return response
+  }
+
+  private static func shown(_ method: HTTPRequest.Method) -> String {
+    String(method.rawValue.prefix(16))
+  }
+
+  private func log(_ error: MartletError, _ request: Request, _ context: APIContext) {
+    let level: Logger.Level
+    switch error.code {
+    case .internalError: level = .error
+    case .agentError, .hostUnavailable, .noHostsAvailable, .insufficientStorage: level = .warning
+    default: level = .debug
+    }
+    context.logger.log(
+      level: level, "request failed",
+      metadata: [
+        "request.id": "\(context.requestID)", "http.route": "\(context.endpointPath ?? "")", "error": "\(error)",
+      ])
+  }
+}
+
+/// Finds out who calls, before anything else of the request is looked at.
+struct AuthenticationMiddleware: RouterMiddleware {
+  let authenticator: Authenticator
+
+  func handle(
+    _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
+  ) async throws -> Response {
+    var context = context
+    context.principal = try await authenticator.principal(apiKey: request.headers[.apiKey])
+    return try await next(request, context)
+  }
+}

@@ -1,0 +1,48 @@
+import Hummingbird
+import Synchronization
+
+/// All routes that exist: registers them, tells 405 from 404, and is what the documentation is checked against.
+package final class RouteTable: Sendable {
+  package struct Entry: Sendable, Hashable {
+    package let method: String
+    /// Hummingbird's form, such as `/v1/sandboxes/:id`.
+    package let path: String
+  }
+
+  private let state = Mutex([Entry]())
+
+  package var entries: [Entry] { state.withLock { $0 } }
+
+  func add(_ method: HTTPRequest.Method, _ path: String) {
+    state.withLock { $0.append(Entry(method: method.rawValue, path: path)) }
+  }
+
+  /// Methods of the routes that `path` belongs to.
+  func methods(for path: String) -> [String] {
+    let parts = path.split(separator: "/")
+    let matching = entries.filter { entry in
+      let pattern = entry.path.split(separator: "/")
+      return pattern.count == parts.count && zip(pattern, parts).allSatisfy { $0.hasPrefix(":") || $0 == $1 }
+    }
+    return Set(matching.map(\.method)).sorted()
+  }
+}
+
+/// Registers routes with the router and in the table.
+struct RouteRegistrar {
+  typealias Action = @Sendable (Request, APIContext) async throws -> Response
+
+  let group: RouterGroup<APIContext>
+  let table: RouteTable
+  /// Path of `group`.
+  let prefix: String
+
+  func on(_ method: HTTPRequest.Method, _ path: String, _ action: @escaping Action) {
+    table.add(method, prefix + path)
+    group.on(RouterPath(path), method: method) { try await action($0, $1) }
+  }
+
+  func get(_ path: String, _ action: @escaping Action) { on(.get, path, action) }
+  func post(_ path: String, _ action: @escaping Action) { on(.post, path, action) }
+  func delete(_ path: String, _ action: @escaping Action) { on(.delete, path, action) }
+}

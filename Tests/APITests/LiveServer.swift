@@ -1,0 +1,113 @@
+import API
+import AsyncHTTPClient
+import ControlPlane
+import Foundation
+import Logging
+import Model
+import NIOCore
+import NIOHTTP1
+import Persistence
+import ServiceLifecycle
+import TestSupport
+
+/// The API on a port of the loopback interface, over a simulated host, with a key that works.
+struct LiveServer: Sendable {
+  let port: Int
+  let key: String
+  let host: SimulatedHost
+  let control: ControlPlane
+  let routes: RouteTable
+
+  var base: String { "http://127.0.0.1:\(port)" }
+
+  struct Answer {
+    var status: Int
+    var headers: HTTPHeaders
+    var body: ByteBuffer
+
+    var text: String { String(buffer: body) }
+    var json: [String: Any] { ((try? JSONSerialization.jsonObject(with: Data(body.readableBytesView))) as? [String: Any]) ?? [:] }
+    var list: [[String: Any]] { ((try? JSONSerialization.jsonObject(with: Data(body.readableBytesView))) as? [[String: Any]]) ?? [] }
+    var errorCode: String? { (json["error"] as? [String: Any])?["code"] as? String }
+    var errorMessage: String? { (json["error"] as? [String: Any])?["message"] as? String }
+  }
+
+  func send(
+    _ method: HTTPMethod, _ path: String, json: String? = nil, body: HTTPClientRequest.Body? = nil, headers: [String: String] = [:],
+    key: String? = nil, isAuthenticated: Bool = true
+  ) async throws -> Answer {
+    var request = HTTPClientRequest(url: base + path)
+    request.method = method
+    if isAuthenticated { request.headers.add(name: "X-API-Key", value: key ?? self.key) }
+    for (name, value) in headers { request.headers.add(name: name, value: value) }
+    if let json {
+      request.headers.add(name: "Content-Type", value: "application/json")
+      request.body = .bytes(ByteBuffer(string: json))
+    }
+    if let body { request.body = body }
+    let response = try await HTTPClient.shared.execute(request, timeout: .seconds(20))
+    return Answer(
+      status: Int(response.status.code), headers: response.headers, body: try await response.body.collect(upTo: 64 << 20))
+  }
+
+  func create(_ json: String = "{}") async throws -> String {
+    let answer = try await send(.POST, "/v1/sandboxes", json: json)
+    guard answer.status == 201, let id = answer.json["id"] as? String else { throw SimulatedFault() }
+    return id
+  }
+
+  /// A multipart body with the given parts.
+  func upload(_ path: String, _ parts: [(String, ByteBuffer)]) async throws -> Answer {
+    var body = ByteBuffer()
+    for (name, content) in parts {
+      body.writeString("--BOUNDARY\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n")
+      body.writeImmutableBuffer(content)
+      body.writeString("\r\n")
+    }
+    body.writeString("--BOUNDARY--\r\n")
+    return try await send(
+      .POST, path, body: .bytes(body), headers: ["Content-Type": "multipart/form-data; boundary=BOUNDARY"])
+  }
+}
+
+func withServer(_ body: @Sendable @escaping (LiveServer) async throws -> Void) async throws {
+  let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
+  try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+  defer { try? FileManager.default.removeItem(at: directory) }
+  let database = try SQLiteDatabase(path: directory.appendingPathComponent("martlet.db").path)
+  try await Migrator(database: database).migrateUp()
+  var logger = Logger(label: "test")
+  logger.logLevel = .critical
+  let surroundings = Surroundings(logger: logger)
+  let credentials = try await Bootstrap(database: database, hasher: PasswordHasher(), surroundings: surroundings).run(url: "")
+  let host = SimulatedHost()
+  let control = ControlPlane(database: database, hosts: FixedHosts([host]), surroundings: surroundings)
+  let (ports, announce) = AsyncStream<Int>.makeStream()
+  let api = APIServer(
+    control, configuration: APIConfiguration(port: 0, version: "test", onRunning: { announce.yield($0) }), logger: logger)
+  let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
+  try await withThrowingTaskGroup(of: Void.self) { tasks in
+    tasks.addTask { try await group.run() }
+    guard let port = await ports.first(where: { _ in true }) else { throw SimulatedFault() }
+    let server = LiveServer(
+      port: port, key: credentials?.apiKey ?? "", host: host, control: control, routes: api.routes)
+    do {
+      try await body(server)
+    } catch {
+      await group.triggerGracefulShutdown()
+      throw error
+    }
+    await group.triggerGracefulShutdown()
+    try await tasks.waitForAll()
+  }
+  try await database.close()
+}
+
+/// Waits until `condition` holds, ten seconds at most.
+func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
+  for _ in 0..<1_000 {
+    if try await condition() { return true }
+    try await Task.sleep(for: .milliseconds(10))
+  }
+  return false
+}

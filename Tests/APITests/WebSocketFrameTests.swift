@@ -1,0 +1,138 @@
+import HTTPTypes
+import NIOCore
+import Testing
+
+import enum NIOWebSocket.WebSocketErrorCode
+
+@testable import WebSocket
+
+/// Frames as a client sends them, and as a broken or hostile one does.
+enum ClientFrame {
+  static func bytes(
+    _ opcode: UInt8, _ payload: [UInt8], isFinal: Bool = true, mask: [UInt8]? = [1, 2, 3, 4], reserved: UInt8 = 0
+  ) -> [UInt8] {
+    var frame: [UInt8] = [(isFinal ? 0x80 : 0) | reserved | opcode]
+    let maskBit: UInt8 = mask == nil ? 0 : 0x80
+    switch payload.count {
+    case ..<126: frame.append(maskBit | UInt8(payload.count))
+    case ..<65_536: frame += [maskBit | 126, UInt8(payload.count >> 8), UInt8(payload.count & 255)]
+    default: frame += [maskBit | 127] + (0..<8).reversed().map { UInt8(truncatingIfNeeded: payload.count >> ($0 * 8)) }
+    }
+    guard let mask else { return frame + payload }
+    return frame + mask + payload.enumerated().map { $0.element ^ mask[$0.offset % 4] }
+  }
+}
+
+@Suite struct WebSocketFrameTests {
+  private func parse(_ bytes: [UInt8], maximum: Int = 1_000) throws -> WebSocketFrame? {
+    var parser = WebSocketFrameParser(maximumPayloadBytes: maximum)
+    var buffer = ByteBuffer(bytes: bytes)
+    return try parser.next(&buffer)
+  }
+
+  @Test("frames of every length form come back unmasked", arguments: [0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
+  func lengths(length: Int) throws {
+    let payload = (0..<length).map { UInt8(truncatingIfNeeded: $0) }
+    let frame = try #require(try parse(ClientFrame.bytes(2, payload), maximum: 100_000))
+    #expect(frame.payload == ByteBuffer(bytes: payload))
+    #expect(frame.opcode == .binary)
+  }
+
+  @Test("a frame that is not complete consumes nothing")
+  func incomplete() throws {
+    let whole = ClientFrame.bytes(1, Array("hello".utf8))
+    for length in 0..<whole.count {
+      var parser = WebSocketFrameParser(maximumPayloadBytes: 100)
+      var buffer = ByteBuffer(bytes: whole.prefix(length))
+      #expect(try parser.next(&buffer) == nil)
+      #expect(buffer.readableBytes == length)
+    }
+  }
+
+  @Test(
+    "broken frames are refused with 1002",
+    arguments: [
+      ClientFrame.bytes(1, [65], mask: nil), ClientFrame.bytes(1, [65], reserved: 0x40), ClientFrame.bytes(2, [], reserved: 0x10),
+      ClientFrame.bytes(3, []), ClientFrame.bytes(7, []), ClientFrame.bytes(11, []), ClientFrame.bytes(15, []),
+      ClientFrame.bytes(9, [], isFinal: false), ClientFrame.bytes(8, Array(repeating: 0, count: 126)),
+      [0x82, 0xfe, 0, 5, 0, 0, 0, 0, 1, 2, 3, 4, 5], [0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 1, 2, 3, 4, 5],
+      [0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0],
+    ])
+  func broken(bytes: [UInt8]) {
+    #expect { try parse(bytes) } throws: { ($0 as? WebSocketProtocolError)?.code == .protocolError }
+  }
+
+  @Test("a frame that is too large is refused from its head alone")
+  func tooLarge() {
+    let head: [UInt8] = [0x82, 0xff, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff]
+    #expect { try parse(head) } throws: { ($0 as? WebSocketProtocolError)?.code == .messageTooLarge }
+  }
+
+  @Test("fragments are put together, and text is checked as a whole")
+  func fragments() throws {
+    var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
+    let bytes = Array("é".utf8)
+    #expect(try assembler.add(WebSocketFrame(isFinal: false, opcode: .text, payload: ByteBuffer(bytes: [bytes[0]]))) == nil)
+    let message = try assembler.add(WebSocketFrame(isFinal: true, opcode: .continuation, payload: ByteBuffer(bytes: [bytes[1]])))
+    #expect(message == .text("é"))
+  }
+
+  @Test("fragments out of order are refused")
+  func order() throws {
+    var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
+    let part = WebSocketFrame(isFinal: false, opcode: .text, payload: ByteBuffer())
+    #expect(throws: WebSocketProtocolError.self) {
+      try assembler.add(WebSocketFrame(isFinal: true, opcode: .continuation, payload: ByteBuffer()))
+    }
+    _ = try assembler.add(part)
+    #expect(throws: WebSocketProtocolError.self) { try assembler.add(part) }
+  }
+
+  @Test("fragments that add up to too much are refused with 1009")
+  func fragmentsTooLarge() throws {
+    var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
+    let part = ByteBuffer(repeating: 0, count: 60)
+    _ = try assembler.add(WebSocketFrame(isFinal: false, opcode: .binary, payload: part))
+    #expect { try assembler.add(WebSocketFrame(isFinal: true, opcode: .continuation, payload: part)) } throws: {
+      ($0 as? WebSocketProtocolError)?.code == .messageTooLarge
+    }
+  }
+
+  @Test("text that is not UTF-8 is refused with 1007", arguments: [[0xff], [0xc3], [0xed, 0xa0, 0x80], [0xc0, 0x80]] as [[UInt8]])
+  func badText(bytes: [UInt8]) {
+    var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
+    #expect { try assembler.add(WebSocketFrame(isFinal: true, opcode: .text, payload: ByteBuffer(bytes: bytes))) } throws: {
+      ($0 as? WebSocketProtocolError)?.code == .dataInconsistentWithMessage
+    }
+  }
+
+  @Test(
+    "close frames that may not be sent are refused",
+    arguments: [[3], [0x03, 0xec], [0x03, 0xe7], [0x0b, 0xb7], [3, 232, 0xff]] as [[UInt8]])
+  func closure(bytes: [UInt8]) {
+    #expect(throws: WebSocketProtocolError.self) { try WebSocketClosure(ByteBuffer(bytes: bytes)) }
+  }
+
+  @Test("the accept value is the one of the specification's example")
+  func accept() {
+    var request = HTTPRequest(method: .get, scheme: "http", authority: "x", path: "/")
+    request.headerFields = [
+      .upgrade: "WebSocket", .connection: "keep-alive, Upgrade", .secWebSocketVersion: "13",
+      .secWebSocketKey: "dGhlIHNhbXBsZSBub25jZQ==",
+    ]
+    guard case .accepted(let headers) = WebSocketHandshake.examine(request) else {
+      Issue.record("the handshake was refused")
+      return
+    }
+    #expect(headers[.secWebSocketAccept] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+  }
+
+  @Test("random bytes never trap")
+  func fuzz() {
+    var generator = SystemRandomNumberGenerator()
+    for _ in 0..<20_000 {
+      let bytes = (0..<Int.random(in: 0..<24, using: &generator)).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+      _ = try? parse(bytes)
+    }
+  }
+}
