@@ -1,0 +1,64 @@
+import Crypto
+import FoundationEssentials
+
+/// Decides whether a `/files` request may proceed once the guest has an access token.
+///
+/// A request proves itself by the token or by a signature over what it wants to do, which the owner of the token may give away.
+///
+/// Source: e2b-compat.md 4.3
+struct AccessSignature: Sendable {
+  enum Operation: String, Sendable {
+    case read
+    case write
+  }
+
+  /// The path as given, before it is resolved.
+  let path: String
+  let operation: Operation
+  /// The `username` of the query; nil counts as empty.
+  let username: String?
+
+  /// `v1_` and the unpadded base64 of SHA-256 over `path:operation:username:token[:expiration]`.
+  func value(token: String, expiration: Int64?) -> String {
+    var text = "\(path):\(operation.rawValue):\(username ?? ""):\(token)"
+    if let expiration { text += ":\(expiration)" }
+    let digest = Data(SHA256.hash(data: Data(text.utf8)))
+    let encoded = digest.base64EncodedString()
+    return "v1_" + encoded.prefix { $0 != "=" }
+  }
+
+  /// - Parameters:
+  ///   - token: the guest's token; nil means that everything is open.
+  ///   - presented: the request's `X-Access-Token`.
+  ///   - now: seconds since 1970.
+  /// - Throws: `unauthenticated`.
+  func authorize(token: String?, presented: String?, query: FilesQuery, now: Int64) throws(FileFailure) {
+    guard let token else { return }
+    if let presented {
+      guard Self.isEqual(presented, token) else {
+        throw FileFailure(.unauthenticated, "access token present in header but does not match")
+      }
+      return
+    }
+    guard let signature = query.signature else {
+      throw FileFailure(.unauthenticated, "missing signature query parameter")
+    }
+    let expiration = try query.signatureExpiration
+    guard Self.isEqual(signature, value(token: token, expiration: expiration)) else {
+      throw FileFailure(.unauthenticated, "invalid signature")
+    }
+    if let expiration, expiration < now {
+      throw FileFailure(.unauthenticated, "signature is already expired")
+    }
+  }
+
+  /// Compares in a time that depends on the lengths only.
+  static func isEqual(_ left: String, _ right: String) -> Bool {
+    let left = Array(left.utf8)
+    let right = Array(right.utf8)
+    guard left.count == right.count else { return false }
+    var difference: UInt8 = 0
+    for index in left.indices { difference |= left[index] ^ right[index] }
+    return difference == 0
+  }
+}

@@ -1,0 +1,82 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import SystemPackage
+import Wire
+
+/// Lists a directory tree: depth first, lexical within a directory, parents before children. Links are followed at the root only.
+///
+/// Source: e2b-compat.md 5.2
+struct DirectoryListing {
+  /// Most entries of one answer; a deeper look at a large tree is to be made in parts.
+  static let maximumEntries = 100_000
+
+  private let reader: EntryReader
+  private var entries: [Filesystem_EntryInfo] = []
+
+  init(users: UserDatabase) {
+    reader = EntryReader(users: users)
+  }
+
+  /// Blocks.
+  /// - Parameters:
+  ///   - path: absolute and clean; the entries' paths are below it as it is given.
+  ///   - depth: 1 lists the directory itself; 0 means 1.
+  /// - Throws: `notFound`, `invalidArgument` when it is no directory, `resourceExhausted` beyond `maximumEntries`.
+  mutating func list(_ path: String, depth: UInt32) throws(FileFailure) -> [Filesystem_EntryInfo] {
+    let root: OwnedDescriptor
+    do {
+      root = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
+    } catch {
+      guard error.errno.rawValue == ENOTDIR else { throw FileFailure(error, path: path) }
+      throw FileFailure(.invalidArgument, "path is not a directory: \(path)")
+    }
+    // What is still to be described, the next one last.
+    var stack = try children(of: root, path: path, depth: 1)
+    while let (child, level) = stack.popLast() {
+      guard let isDirectory = try append(child) else { continue }
+      guard isDirectory, level < max(depth, 1) else { continue }
+      stack += try children(ofDirectory: child, root: root, rootPath: path, depth: level + 1)
+    }
+    return entries
+  }
+
+  /// - Returns: whether it is a directory, links not counted; nil when it is gone already.
+  private mutating func append(_ path: String) throws(FileFailure) -> Bool? {
+    guard entries.count < Self.maximumEntries else {
+      throw FileFailure(.resourceExhausted, "the listing has more than \(Self.maximumEntries) entries; list fewer levels at once")
+    }
+    do {
+      let entry = try reader.entry(path)
+      entries.append(entry)
+      return entry.type == .directory && !entry.hasSymlinkTarget
+    } catch {
+      guard error.reason == .notFound else { throw error }
+      return nil
+    }
+  }
+
+  private func children(
+    ofDirectory path: String, root: OwnedDescriptor, rootPath: String, depth: UInt32
+  ) throws(FileFailure) -> [(String, UInt32)] {
+    let relative = path.dropFirst(rootPath == "/" ? 1 : rootPath.utf8.count + 1)
+    let descriptor = clinux_open_beneath(root.rawValue, String(relative), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      // Removed, or replaced by something else, since it was described.
+      if [ENOENT, ENOTDIR, ELOOP, EXDEV].contains(errno) { return [] }
+      throw FileFailure(.current("openat2", subject: path), path: path)
+    }
+    return try children(of: OwnedDescriptor(descriptor), path: path, depth: depth)
+  }
+
+  /// In reverse order, as for a stack.
+  private func children(of directory: OwnedDescriptor, path: String, depth: UInt32) throws(FileFailure) -> [(String, UInt32)] {
+    do {
+      return try DirectoryNames.read(directory, path: path)
+        .sorted { $1.utf8.lexicographicallyPrecedes($0.utf8) }
+        .map { (GuestPath.joined(path, $0), depth) }
+    } catch {
+      throw FileFailure(error, path: path)
+    }
+  }
+}

@@ -1,0 +1,56 @@
+import Glibc
+import LinuxSystem
+import SwiftProtobuf
+import Wire
+
+/// Describes files the way the Filesystem service does. Blocks.
+///
+/// For a symbolic link `type` and `mode` are the target's, everything else is the link's own; a link whose target is missing has no type.
+///
+/// Source: e2b-compat.md 5.2
+struct EntryReader: Sendable {
+  let users: UserDatabase
+
+  /// - Throws: `notFound`, and what else lstat(2) can fail with.
+  func entry(_ path: String) throws(FileFailure) -> Filesystem_EntryInfo {
+    var status = stat()
+    guard lstat(path, &status) == 0 else { throw FileFailure(.current("lstat", subject: path), path: path) }
+    var entry = Filesystem_EntryInfo()
+    entry.name = GuestPath.name(of: path)
+    entry.path = path
+    entry.size = Int64(status.st_size)
+    entry.type = Self.type(status.st_mode)
+    entry.mode = UInt32(status.st_mode & 0o777)
+    entry.permissions = FileModeText.text(status.st_mode)
+    entry.owner = users.name(ofUID: status.st_uid) ?? String(status.st_uid)
+    entry.group = users.name(ofGID: status.st_gid) ?? String(status.st_gid)
+    entry.modifiedTime.seconds = Int64(status.st_mtim.tv_sec)
+    entry.modifiedTime.nanos = Int32(status.st_mtim.tv_nsec)
+    if status.st_mode & S_IFMT == S_IFLNK { describeTarget(of: path, in: &entry) }
+    if entry.type == .file || entry.type == .directory { entry.metadata = FileMetadata.read(path: path).values }
+    return entry
+  }
+
+  private func describeTarget(of path: String, in entry: inout Filesystem_EntryInfo) {
+    entry.type = .unspecified
+    entry.symlinkTarget = path
+    var status = stat()
+    guard stat(path, &status) == 0 else { return }
+    entry.type = Self.type(status.st_mode)
+    entry.mode = UInt32(status.st_mode & 0o777)
+    if let resolved = realpath(path, nil) {
+      entry.symlinkTarget = String(cString: resolved)
+      free(resolved)
+    }
+  }
+
+  /// Pipes, sockets and devices have no type of their own in the contract.
+  private static func type(_ mode: mode_t) -> Filesystem_FileType {
+    switch mode & S_IFMT {
+    case S_IFREG: .file
+    case S_IFDIR: .directory
+    case S_IFLNK: .symlink
+    default: .unspecified
+    }
+  }
+}

@@ -1,0 +1,19 @@
+import NIOPosix
+
+/// The threads that do the file service's blocking calls, kept alive because a transfer makes thousands of short calls.
+///
+/// A call that hangs (a dead network mount) occupies one of them; the cooperative pool and the event loops stay free.
+enum FileThreads {
+  static let count = 4
+
+  private static let pool: NIOThreadPool = {
+    let pool = NIOThreadPool(numberOfThreads: count)
+    pool.start()
+    return pool
+  }()
+
+  /// Runs `body` where it may block. A task that is cancelled before its turn throws `CancellationError`.
+  static func run<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
+    try await pool.runIfActive(body)
+  }
+}

@@ -1,0 +1,99 @@
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import Logging
+import NIOCore
+
+/// The plain HTTP half of the file contract: `/files` and `/files/compose`.
+///
+/// Source: e2b-compat.md 4, 4.1–4.4
+struct FilesRoutes: Sendable {
+  static let accessTokenHeader = "X-Access-Token"
+
+  let state: GuestState
+  let users: UserDatabase
+
+  func register(on router: Router<AgentRequestContext>) {
+    router.get("/files") { request, context in await answer(context) { try await download(request, isHead: false) } }
+    router.head("/files") { request, context in await answer(context) { try await download(request, isHead: true) } }
+    router.post("/files") { request, context in await answer(context) { try await upload(request) } }
+    router.post("/files/compose") { request, context in await answer(context) { try await compose(request) } }
+  }
+
+  private func download(_ request: Request, isHead: Bool) async throws -> Response {
+    let query = try FilesQuery(request.uri.query)
+    let user = try authorize(request, query: query, operation: .read)
+    let path = try GuestPath.resolve(query.path ?? "", home: user.home, defaultWorkdir: state.defaultWorkdir)
+    return try await FilesDownload(headers: request.headers, isHead: isHead).respond(path: path)
+  }
+
+  private func upload(_ request: Request) async throws -> Response {
+    let query = try FilesQuery(request.uri.query)
+    let user = try authorize(request, query: query, operation: .write)
+    let metadata = try FileMetadata(headers: request.headers.map { ($0.name.canonicalName, $0.value) })
+    let target = UploadTarget(user: user, defaultWorkdir: state.defaultWorkdir, requestedPath: query.path, metadata: metadata)
+    return try Self.json(try await UploadBody(request).receive(target: target))
+  }
+
+  private func compose(_ request: Request) async throws -> Response {
+    if let token = state.accessToken {
+      guard let presented = presentedToken(request), AccessSignature.isEqual(presented, token) else {
+        throw FileFailure(.unauthenticated, "the access token is missing or wrong")
+      }
+    }
+    let body = try await request.body.collect(upTo: FilesCompose.maximumBodyBytes)
+    guard let compose = try? JSONDecoder().decode(FilesCompose.self, from: Data(body.readableBytesView)) else {
+      throw FileFailure(.invalidArgument, "the request body must be JSON with source_paths and destination")
+    }
+    let user = try users.user(named: compose.username ?? state.defaultUser)
+    let workdir = state.defaultWorkdir
+    return try Self.json(try await FileThreads.run { try compose.run(user: user, defaultWorkdir: workdir) })
+  }
+
+  /// The user on whose behalf the request acts, once it may.
+  private func authorize(
+    _ request: Request, query: FilesQuery, operation: AccessSignature.Operation
+  ) throws -> GuestUser {
+    let signature = AccessSignature(path: query.path ?? "", operation: operation, username: query.username)
+    try signature.authorize(
+      token: state.accessToken, presented: presentedToken(request), query: query, now: Int64(Date().timeIntervalSince1970))
+    return try users.user(named: query.username ?? state.defaultUser)
+  }
+
+  private func presentedToken(_ request: Request) -> String? {
+    HTTPField.Name(Self.accessTokenHeader).flatMap { request.headers[$0] }
+  }
+
+  /// Turns what is thrown into `{"code","message"}`. Failures of our own are logged; those of the client are not.
+  private func answer(_ context: AgentRequestContext, _ body: () async throws -> Response) async -> Response {
+    do {
+      return try await body()
+    } catch {
+      let failure = FileFailure.describing(error)
+      if failure.reason == .internalError {
+        context.logger.error("file request failed", metadata: ["error": "\(error)"])
+      }
+      return Self.response(failure)
+    }
+  }
+
+  static func response(_ failure: FileFailure) -> Response {
+    let status = failure.reason.httpStatus
+    let body = ErrorBody(code: status.code, message: failure.message)
+    return (try? json(body, status: status)) ?? Response(status: status)
+  }
+
+  private static func json(_ value: some Encodable, status: HTTPResponse.Status = .ok) throws -> Response {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.withoutEscapingSlashes, .sortedKeys]
+    let data = try encoder.encode(value)
+    return Response(
+      status: status, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: ByteBuffer(bytes: data)))
+  }
+}
+
+/// Source: e2b-compat.md 4
+private struct ErrorBody: Encodable {
+  let code: Int
+  let message: String
+}

@@ -1,0 +1,78 @@
+import ConnectRPC
+import FoundationEssentials
+import HTTPTypes
+import SwiftProtobuf
+import Wire
+
+/// `filesystem.Filesystem` but for its watchers: resolves user and path, then does the work on the file threads.
+///
+/// Source: e2b-compat.md 5.2
+struct FilesystemService: Sendable {
+  static let name = "filesystem.Filesystem"
+
+  let state: GuestState
+  let users: UserDatabase
+
+  func register(on connect: ConnectRouter<AgentRequestContext>) {
+    connect.unary(Self.name, "Stat") { (request: Filesystem_StatRequest, context) in
+      try await perform(context, request.path) { operations, path in
+        try Filesystem_StatResponse.with { $0.entry = try operations.entry(path) }
+      }
+    }
+    connect.unary(Self.name, "ListDir") { (request: Filesystem_ListDirRequest, context) in
+      try await perform(context, request.path) { operations, path in
+        try Filesystem_ListDirResponse.with { $0.entries = try operations.list(path, depth: request.depth) }
+      }
+    }
+    connect.unary(Self.name, "MakeDir") { (request: Filesystem_MakeDirRequest, context) in
+      try await perform(context, request.path) { operations, path in
+        try Filesystem_MakeDirResponse.with { $0.entry = try operations.makeDirectory(path) }
+      }
+    }
+    connect.unary(Self.name, "Move") { (request: Filesystem_MoveRequest, context) in
+      let destination = try resolve(context, request.destination).path
+      return try await perform(context, request.source) { operations, source in
+        try Filesystem_MoveResponse.with { $0.entry = try operations.move(from: source, to: destination) }
+      }
+    }
+    connect.unary(Self.name, "Remove") { (request: Filesystem_RemoveRequest, context) in
+      try await perform(context, request.path) { operations, path in
+        try operations.remove(path)
+        return Filesystem_RemoveResponse()
+      }
+    }
+  }
+
+  /// The caller and the absolute path it means.
+  /// - Throws: `ConnectError`.
+  func resolve(_ context: ConnectContext, _ path: String) throws(ConnectError) -> (user: GuestUser, path: String) {
+    do {
+      let user = try users.user(named: Self.userName(context) ?? state.defaultUser)
+      return (user, try GuestPath.resolve(path, home: user.home, defaultWorkdir: state.defaultWorkdir))
+    } catch {
+      throw FileFailure.describing(error).connectError
+    }
+  }
+
+  private func perform<Answer: Sendable>(
+    _ context: ConnectContext, _ path: String, _ body: @escaping @Sendable (FileOperations, String) throws -> Answer
+  ) async throws(ConnectError) -> Answer {
+    let (user, path) = try resolve(context, path)
+    let operations = FileOperations(users: users, user: user)
+    do {
+      return try await FileThreads.run { try body(operations, path) }
+    } catch {
+      throw FileFailure.describing(error).connectError
+    }
+  }
+
+  /// The user part of HTTP Basic authentication; nil when there is none.
+  static func userName(_ context: ConnectContext) -> String? {
+    guard let header = context.headers[.authorization], header.lowercased().hasPrefix("basic "),
+      let decoded = Data(base64Encoded: String(header.dropFirst(6))),
+      let text = String(validating: decoded, as: UTF8.self)
+    else { return nil }
+    let name = text.prefix { $0 != ":" }
+    return name.isEmpty ? nil : String(name)
+  }
+}

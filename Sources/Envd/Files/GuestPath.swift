@@ -1,0 +1,60 @@
+/// Turns the paths of clients into absolute, lexically clean paths of the guest.
+///
+/// Source: e2b-compat.md 4.3 (path resolution)
+enum GuestPath {
+  /// Longest path in bytes; the kernel takes 4096 with the terminating zero (PATH_MAX).
+  static let maximumBytes = 4_095
+
+  /// Empty means the default working directory or else the home, `~` and `~/x` are below the home, and so are relative paths.
+  /// - Throws: `invalidArgument` for a zero byte, a path that is too long, or another user's `~name`.
+  static func resolve(_ path: String, home: String, defaultWorkdir: String?) throws(FileFailure) -> String {
+    try validate(path)
+    if path.isEmpty { return clean(joined(home, defaultWorkdir ?? "")) }
+    guard path.utf8.first == UInt8(ascii: "~") else { return try bounded(clean(joined(home, path))) }
+    let rest = path.dropFirst()
+    guard rest.isEmpty || rest.utf8.first == UInt8(ascii: "/") else {
+      throw FileFailure(.invalidArgument, "path '\(path)': only the own home directory (~) can be expanded")
+    }
+    return try bounded(clean(home + "/" + rest))
+  }
+
+  /// Removes empty and `.` components and resolves `..` by the text alone; `..` at the root stays there.
+  static func clean(_ path: String) -> String {
+    var components: [Substring] = []
+    for component in path.split(separator: "/") where component != "." {
+      if component == ".." { _ = components.popLast() } else { components.append(component) }
+    }
+    return "/" + components.joined(separator: "/")
+  }
+
+  static func name(of path: String) -> String {
+    path.split(separator: "/").last.map(String.init) ?? "/"
+  }
+
+  static func parent(of path: String) -> String {
+    guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return "/" }
+    return String(path[..<slash])
+  }
+
+  /// `directory` and `name` as one path; an absolute `name` stands alone.
+  static func joined(_ directory: String, _ name: String) -> String {
+    if name.isEmpty { return directory }
+    if name.utf8.first == UInt8(ascii: "/") { return name }
+    return directory == "/" ? "/" + name : directory + "/" + name
+  }
+
+  private static func validate(_ path: String) throws(FileFailure) {
+    guard !path.utf8.contains(0) else {
+      throw FileFailure(.invalidArgument, "the path contains a zero byte")
+    }
+    try bounded(path)
+  }
+
+  @discardableResult
+  private static func bounded(_ path: String) throws(FileFailure) -> String {
+    guard path.utf8.count <= maximumBytes else {
+      throw FileFailure(.invalidArgument, "the path is longer than \(maximumBytes) bytes")
+    }
+    return path
+  }
+}

@@ -1,0 +1,77 @@
+import CZlib
+import NIOCore
+
+/// Decompresses a gzip stream piece by piece; several members in a row are one stream (RFC 1952, 2.2).
+///
+/// `feed` compressed input, then call `next` until it returns nil. Each output is at most `outputBytes` long, however strongly the
+/// input was compressed.
+final class Inflater {
+  static let outputBytes = 262_144
+
+  private var stream = z_stream()
+  private var input = ByteBuffer()
+  /// Whether the last member is complete, with nothing of another one seen.
+  private var isAtMemberEnd = false
+
+  init() throws(FileFailure) {
+    // 15 bits of window, +16 for the gzip format. Source: zlib.h
+    guard inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
+      throw FileFailure(.resourceExhausted, "not enough memory to decompress the request body")
+    }
+  }
+
+  deinit {
+    inflateEnd(&stream)
+  }
+
+  func feed(_ buffer: ByteBuffer) {
+    if input.readableBytes == 0 {
+      input = buffer
+    } else {
+      var rest = buffer
+      input.writeBuffer(&rest)
+    }
+  }
+
+  /// - Returns: nil when all input is used up.
+  /// - Throws: `invalidArgument` when the input is not gzip.
+  func next() throws(FileFailure) -> ByteBuffer? {
+    while input.readableBytes > 0 {
+      if isAtMemberEnd { try beginMember() }
+      let output = try step()
+      if output.readableBytes > 0 { return output }
+    }
+    return nil
+  }
+
+  /// - Throws: `invalidArgument` when the stream is cut short.
+  func finish() throws(FileFailure) {
+    guard isAtMemberEnd else { throw FileFailure(.invalidArgument, "the gzip request body ends too early") }
+  }
+
+  private func beginMember() throws(FileFailure) {
+    guard inflateReset(&stream) == Z_OK else { throw FileFailure(.internalError, "the decompressor cannot be reset") }
+    isAtMemberEnd = false
+  }
+
+  private func step() throws(FileFailure) -> ByteBuffer {
+    var output = ByteBufferAllocator().buffer(capacity: Self.outputBytes)
+    var status = Z_OK
+    output.writeWithUnsafeMutableBytes(minimumWritableBytes: Self.outputBytes) { room in
+      input.readWithUnsafeMutableReadableBytes { source in
+        stream.next_in = source.baseAddress?.assumingMemoryBound(to: UInt8.self)
+        stream.avail_in = UInt32(source.count)
+        stream.next_out = room.baseAddress?.assumingMemoryBound(to: UInt8.self)
+        stream.avail_out = UInt32(Self.outputBytes)
+        status = inflate(&stream, Z_NO_FLUSH)
+        return source.count - Int(stream.avail_in)
+      }
+      return Self.outputBytes - Int(stream.avail_out)
+    }
+    guard status == Z_OK || status == Z_STREAM_END || status == Z_BUF_ERROR else {
+      throw FileFailure(.invalidArgument, "the request body is not valid gzip")
+    }
+    isAtMemberEnd = status == Z_STREAM_END
+    return output
+  }
+}

@@ -1,0 +1,157 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import NIOCore
+import SystemPackage
+
+/// A file that is open for an upload. All methods block.
+///
+/// Seen by inotify, creating a small file is exactly: create, attributes (the owner), modify. Ownership is changed on the descriptor,
+/// never by path, and only when the path names the file itself: a file that is reached through a symbolic link, or that has other
+/// names, keeps its owner, so that nobody gets a foreign file by linking to it.
+final class OpenedUpload: Sendable {
+  static let mode: UInt32 = 0o644
+  /// Most buffers of one writev(2). Source: IOV_MAX in limits.h
+  private static let maximumVectors = 1_024
+
+  let path: String
+  private let descriptor: OwnedDescriptor
+  private let directory: OwnedDescriptor
+  /// Whether the file did not exist before; only then a failed upload removes it.
+  private let isNew: Bool
+
+  private init(path: String, descriptor: OwnedDescriptor, directory: OwnedDescriptor, isNew: Bool) {
+    self.path = path
+    self.descriptor = descriptor
+    self.directory = directory
+    self.isNew = isNew
+  }
+
+  /// Creates or truncates the file at an absolute, clean path, and the directories above it.
+  static func open(_ path: String, for user: GuestUser) throws(FileFailure) -> OpenedUpload {
+    guard path != "/" else { throw FileFailure(.invalidArgument, "path is a directory: \(path)") }
+    let directory = try GuestDirectories.open(GuestPath.parent(of: path), creatingFor: user)
+    do {
+      return try open(path, name: GuestPath.name(of: path), in: directory, for: user)
+    } catch let error as FileFailure {
+      throw error
+    } catch {
+      throw (error as? SystemError).map { FileFailure($0, path: path) } ?? FileFailure.describing(error)
+    }
+  }
+
+  private static func open(_ path: String, name: String, in directory: OwnedDescriptor, for user: GuestUser) throws -> OpenedUpload {
+    let flags = O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK
+    let created = clinux_openat(directory.rawValue, name, flags | O_CREAT | O_EXCL, mode)
+    if created >= 0 {
+      let upload = OpenedUpload(path: path, descriptor: OwnedDescriptor(created), directory: directory, isNew: true)
+      do {
+        try SystemError.check("fchown", path) { fchown(created, user.uid, user.gid) }
+      } catch {
+        upload.discard()
+        throw error
+      }
+      return upload
+    }
+    guard errno == EEXIST else { throw SystemError.current("open", subject: path) }
+    return try openExisting(path, name: name, in: directory, flags: flags, for: user)
+  }
+
+  private static func openExisting(
+    _ path: String, name: String, in directory: OwnedDescriptor, flags: Int32, for user: GuestUser
+  ) throws -> OpenedUpload {
+    var opened = clinux_openat(directory.rawValue, name, flags | O_NOFOLLOW, 0)
+    let isLink = opened < 0 && errno == ELOOP
+    if isLink { opened = clinux_openat(directory.rawValue, name, flags | O_CREAT, mode) }
+    // A pipe without a reader, a socket: whatever cannot be opened for writing is no file.
+    if opened < 0, errno == ENXIO { throw FileFailure(.invalidArgument, "path '\(path)' is not a regular file") }
+    let descriptor = OwnedDescriptor(try SystemError.check("open", path) { opened })
+    var status = stat()
+    try SystemError.check("fstat", path) { fstat(descriptor.rawValue, &status) }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw FileFailure(.invalidArgument, "path '\(path)' is not a regular file")
+    }
+    if !isLink && status.st_nlink == 1 {
+      try SystemError.check("fchown", path) { fchown(descriptor.rawValue, user.uid, user.gid) }
+    }
+    if status.st_size > 0 { try SystemError.check("ftruncate", path) { ftruncate(descriptor.rawValue, 0) } }
+    return OpenedUpload(path: path, descriptor: descriptor, directory: directory, isNew: false)
+  }
+
+  /// Appends all buffers, with one writev(2) when the kernel takes them at once.
+  func write(_ buffers: [ByteBuffer]) throws(FileFailure) {
+    var buffers = buffers[...]
+    do {
+      while let first = buffers.first {
+        if first.readableBytes == 0 {
+          buffers.removeFirst()
+        } else {
+          Self.consume(try gather(buffers), from: &buffers)
+        }
+      }
+    } catch {
+      throw FileFailure(error, path: path)
+    }
+  }
+
+  /// - Returns: how many bytes were written; less than offered when the disk fills up.
+  private func gather(_ buffers: ArraySlice<ByteBuffer>) throws(SystemError) -> Int {
+    var vectors: [iovec] = []
+    vectors.reserveCapacity(buffers.count)
+    return try SystemError.check("write", path) {
+      Self.collect(buffers, into: &vectors) { writev(descriptor.rawValue, $0, Int32($0.count)) }
+    }
+  }
+
+  /// Calls `body` with vectors that are valid during the call only.
+  private static func collect(_ buffers: ArraySlice<ByteBuffer>, into vectors: inout [iovec], _ body: ([iovec]) -> Int) -> Int {
+    guard let buffer = buffers.first, vectors.count < maximumVectors else { return body(vectors) }
+    return buffer.withUnsafeReadableBytes { bytes in
+      vectors.append(iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count))
+      return collect(buffers.dropFirst(), into: &vectors, body)
+    }
+  }
+
+  private static func consume(_ count: Int, from buffers: inout ArraySlice<ByteBuffer>) {
+    var count = count
+    while count > 0, var buffer = buffers.popFirst() {
+      let step = min(count, buffer.readableBytes)
+      count -= step
+      guard step < buffer.readableBytes else { continue }
+      buffer.moveReaderIndex(forwardBy: step)
+      buffers.insert(buffer, at: buffers.startIndex)
+    }
+  }
+
+  /// Ends a complete upload. After this the content is what the client sent, or an error was thrown.
+  func finish(metadata: FileMetadata) throws(FileFailure) {
+    do {
+      try metadata.replace(on: descriptor)
+    } catch {
+      throw FileFailure(error, path: path)
+    }
+    descriptor.close()
+  }
+
+  /// For system calls of other files of this room; -1 after `finish`.
+  var rawDescriptor: Int32 { descriptor.rawValue }
+
+  /// Moves the file to another name in its directory, over whatever file has that name.
+  func rename(to name: String) throws(FileFailure) {
+    do {
+      try SystemError.check("rename", path) { renameat(directory.rawValue, GuestPath.name(of: path), directory.rawValue, name) }
+    } catch {
+      throw FileFailure(error, path: GuestPath.joined(GuestPath.parent(of: path), name))
+    }
+  }
+
+  /// Ends a failed upload: a file that did not exist before is removed again, unless the name means another file by now.
+  func discard() {
+    guard isNew else { return }
+    var ours = stat()
+    var named = stat()
+    let name = GuestPath.name(of: path)
+    guard fstat(descriptor.rawValue, &ours) == 0, fstatat(directory.rawValue, name, &named, AT_SYMLINK_NOFOLLOW) == 0 else { return }
+    if ours.st_ino == named.st_ino && ours.st_dev == named.st_dev { unlinkat(directory.rawValue, name, 0) }
+  }
+}

@@ -1,0 +1,103 @@
+import NIOCore
+
+/// What the decoded body of an upload is poured into.
+protocol UploadSink {
+  mutating func consume(_ buffer: ByteBuffer) async throws
+  /// The body is complete.
+  mutating func finish() async throws -> [UploadedFile]
+  /// The body broke off or something failed: what is half written goes away.
+  mutating func discard()
+}
+
+/// `application/octet-stream`: the body is one file.
+struct RawUploadSink: UploadSink {
+  private var stream: UploadStream
+  private let metadata: FileMetadata
+
+  init(path: String, user: GuestUser, metadata: FileMetadata) async throws {
+    stream = try await UploadStream(path: path, user: user)
+    self.metadata = metadata
+  }
+
+  mutating func consume(_ buffer: ByteBuffer) async throws {
+    try await stream.append(buffer)
+  }
+
+  mutating func finish() async throws -> [UploadedFile] {
+    [try await stream.finish(metadata: metadata)]
+  }
+
+  mutating func discard() {
+    stream.discard()
+  }
+}
+
+/// `multipart/form-data`: every part named `file` is a file; others are ignored.
+///
+/// The parts that were complete before a failure stay, as in the reference.
+struct MultipartUploadSink: UploadSink {
+  private var parser: MultipartParser
+  private let target: UploadTarget
+  private var current: UploadStream?
+  private var finished: [UploadedFile] = []
+  private var paths: Set<String> = []
+
+  init(contentType: String, target: UploadTarget) throws {
+    parser = try MultipartParser(contentType: contentType)
+    self.target = target
+  }
+
+  mutating func consume(_ buffer: ByteBuffer) async throws {
+    for event in try parser.consume(buffer) {
+      switch event {
+      case .begin(let headers): try await begin(headers)
+      case .content(let content): try await current?.append(content)
+      case .end: try await end()
+      }
+    }
+  }
+
+  mutating func finish() async throws -> [UploadedFile] {
+    try parser.finish()
+    return finished
+  }
+
+  mutating func discard() {
+    current?.discard()
+    current = nil
+  }
+
+  private mutating func begin(_ headers: MultipartHeaders) async throws {
+    guard headers.name == "file" else { return }
+    let path = try target.path(filename: headers.filename)
+    guard paths.insert(path).inserted else {
+      throw FileFailure(
+        .invalidArgument, "you cannot upload multiple files to the same path '\(path)' in one upload request, only the first was uploaded")
+    }
+    current = try await UploadStream(path: path, user: target.user)
+  }
+
+  private mutating func end() async throws {
+    guard var stream = current else { return }
+    // Still `current` while it is finished: a failure there discards it.
+    finished.append(try await stream.finish(metadata: target.metadata))
+    current = nil
+  }
+}
+
+/// Where an upload goes and on whose behalf.
+struct UploadTarget: Sendable {
+  let user: GuestUser
+  let defaultWorkdir: String?
+  /// The `path` of the query; it wins over file names.
+  let requestedPath: String?
+  let metadata: FileMetadata
+
+  /// - Throws: `invalidArgument` when neither the query nor the part names a path.
+  func path(filename: String?) throws(FileFailure) -> String {
+    guard let name = requestedPath ?? filename, !name.isEmpty else {
+      throw FileFailure(.invalidArgument, "the upload names no file: give a path in the query or a filename in the part")
+    }
+    return try GuestPath.resolve(name, home: user.home, defaultWorkdir: defaultWorkdir)
+  }
+}

@@ -1,0 +1,69 @@
+import LinuxSystem
+import Synchronization
+
+/// The watchers of clients that poll (CreateWatcher, GetWatcherEvents, RemoveWatcher).
+///
+/// Every watcher has a task that empties its kernel queue, so that new directories of a recursive watch are covered at once, not at the next poll.
+/// Clients that go away without a word leave watchers behind; when there are too many, the one that was not asked for longest goes first.
+final class WatcherRegistry: Sendable {
+  /// The kernel gives root 128 inotify instances by default; the rest is for streams and for the user's programs.
+  static let maximumWatchers = 64
+  /// A watcher that was asked for more recently than this is in use and not replaced.
+  static let idleTime = Duration.seconds(600)
+
+  private struct Watcher {
+    let watch: DirectoryWatch
+    let pump: Task<Void, Never>
+    var lastUse: ContinuousClock.Instant
+  }
+
+  private let watchers = Mutex<[String: Watcher]>([:])
+
+  /// - Returns: the new watcher's id.
+  /// - Throws: `resourceExhausted` when too many watchers are in use.
+  func add(_ watch: DirectoryWatch) throws(FileFailure) -> String {
+    let id = "w" + String(UInt64.random(in: 1...UInt64.max), radix: 36)
+    let now = ContinuousClock.now
+    try watchers.withLock { (watchers) throws(FileFailure) in
+      if watchers.count >= Self.maximumWatchers { try Self.evict(from: &watchers, now: now) }
+      watchers[id] = Watcher(watch: watch, pump: Self.startPump(watch), lastUse: now)
+    }
+    return id
+  }
+
+  /// - Throws: `notFound`.
+  func watch(_ id: String) throws(FileFailure) -> DirectoryWatch {
+    try watchers.withLock { (watchers) throws(FileFailure) in
+      guard let watcher = watchers[id] else { throw Self.notFound(id) }
+      watchers[id]?.lastUse = .now
+      return watcher.watch
+    }
+  }
+
+  /// - Throws: `notFound`.
+  func remove(_ id: String) throws(FileFailure) {
+    guard let watcher = watchers.withLock({ $0.removeValue(forKey: id) }) else { throw Self.notFound(id) }
+    watcher.pump.cancel()
+  }
+
+  private static func evict(from watchers: inout [String: Watcher], now: ContinuousClock.Instant) throws(FileFailure) {
+    guard let oldest = watchers.min(by: { $0.value.lastUse < $1.value.lastUse }), oldest.value.lastUse + idleTime <= now else {
+      throw FileFailure(.resourceExhausted, "there are already \(maximumWatchers) watchers; remove some first")
+    }
+    watchers.removeValue(forKey: oldest.key)?.pump.cancel()
+  }
+
+  /// A task of its own, because the watcher outlives the request that made it; it ends when the watcher is removed.
+  private static func startPump(_ watch: DirectoryWatch) -> Task<Void, Never> {
+    Task {
+      while !Task.isCancelled {
+        await DescriptorWatcher.shared.waitUntilReadable(watch.rawDescriptor)
+        guard (try? await FileThreads.run { watch.pump() }) != nil, !watch.hasFailed else { return }
+      }
+    }
+  }
+
+  private static func notFound(_ id: String) -> FileFailure {
+    FileFailure(.notFound, "watcher with id \(id.prefix(64)) not found")
+  }
+}
