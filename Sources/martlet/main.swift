@@ -1,1 +1,5 @@
-print("martlet")
+import CommandLine
+import Composition
+import Glibc
+
+exit(await runCommandLine(Array(CommandLine.arguments.dropFirst()), local: .real))

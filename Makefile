@@ -1,0 +1,55 @@
+# The only door: CI and people call the same targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help up build images test check fmt bench deps test-deps unit kernel integration end-to-end clean
+
+STEP := scripts/step
+VENV := .venv-test
+# Serves its own Swift runtime, so that bin/martlet is one file. envd is linked fully static by its target.
+RELEASE := swift build -c release --static-swift-stdlib
+IMAGE_DIR ?= $(or $(MARTLET_IMAGE_DIR),/var/lib/martlet/images)
+
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+up: ## install what is missing, build, and serve on 127.0.0.1:8080
+	@$(STEP) "Debian packages" scripts/install-packages run
+	@$(MAKE) --no-print-directory build
+	@exec bin/martlet up $(UP_ARGS)
+
+build: ## release binaries at bin/martlet and bin/envd
+	@$(STEP) "build (the first takes some minutes)" scripts/build-release
+
+images: build ## guest kernel and the platform templates minimal and base
+	@$(STEP) "images" bin/martlet images --image-dir $(IMAGE_DIR)
+
+deps: ## the Debian packages that building and running need
+	@scripts/install-packages run
+
+test-deps: deps
+	@$(STEP) "test packages" scripts/install-packages test
+	@$(STEP) "Python clients" scripts/test-venv $(VENV)
+
+test: test-deps ## every tier, real VMs included; prints the counts
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory images
+	@$(STEP) "build the tests" swift build --build-tests
+	@scripts/run-tests all
+
+unit kernel integration end-to-end: ## one tier of tests, after make test has installed what they need
+	@$(STEP) "build the tests" swift build --build-tests
+	@scripts/run-tests $@
+
+check: ## format, warnings as errors, unit tests
+	@$(STEP) "format" scripts/lint
+	@$(STEP) "build (warnings are errors)" swift build --build-tests
+	@scripts/run-tests unit
+
+fmt: ## format all sources
+	@git ls-files '*.swift' | grep -v /Generated/ | xargs swift-format format -i --configuration .swift-format
+
+bench: build images ## measurements, as ratios within one run
+	@benchmarks/run
+
+clean: ## forget what was built
+	rm -rf .build bin $(VENV)

@@ -1,0 +1,106 @@
+import API
+import AsyncHTTPClient
+package import CommandLine
+import ControlPlane
+import Disks
+import Foundation
+import GuestClient
+package import HostAgent
+import HostInterface
+import Images
+import LinuxSystem
+import Logging
+import Model
+import Persistence
+import QEMU
+import SandboxNetwork
+import ServiceLifecycle
+import SystemPackage
+
+/// The whole of Martlet in one process: control plane, host agent and API, on SQLite. `martlet up`.
+///
+/// Sandboxes are processes of their own: they run on when this ends, and the next start on the same data directory adopts them.
+package struct AllInOneServer: Sendable {
+  package static let version = "0.1.0"
+
+  private let options: UpOptions
+  private let observer: StepObserver
+  private let report: StepReport
+  private let logger: Logger
+
+  /// - Parameter observer: watches the host agent's steps; tests use it to make the process die at one of them.
+  package init(_ options: UpOptions, observer: StepObserver = StepObserver()) {
+    self.options = options
+    self.observer = observer
+    report = StepReport()
+    var logger = Logger(label: "martlet") { StreamLogHandler.standardError(label: $0) }
+    logger.logLevel = Logger.Level(rawValue: options.logLevel) ?? .info
+    self.logger = logger
+  }
+
+  /// Serves until SIGINT or SIGTERM.
+  package func run() async throws {
+    guard getuid() == 0 else {
+      throw MartletError(.forbidden, "martlet up makes network namespaces and control groups, so it must run as root")
+    }
+    let data = FilePath(options.dataDirectory)
+    // VMMs run as other users and pass through; what is secret in here is 0600.
+    try Directories.create(data, mode: 0o711)
+    let claim = try InstanceClaim.claim(dataDirectory: data)
+    let identity = try HostIdentity.load(from: data)
+    try await report.step("images") { progress in
+      try await PlatformImages(directory: FilePath(options.imageDirectory)).ensure(progress)
+    }
+    let httpClient = GuestClient.makeHTTPClient()
+    do {
+      try await serve(claim: claim, identity: identity, httpClient: httpClient)
+    } catch {
+      try? await httpClient.shutdown()
+      throw error
+    }
+    try await httpClient.shutdown()
+    withExtendedLifetime(claim) {}
+  }
+
+  private func serve(claim: InstanceClaim, identity: HostIdentity, httpClient: HTTPClient) async throws {
+    let data = FilePath(options.dataDirectory)
+    let agent = try await report.step("host agent") { _ in
+      let agent = try await HostFactory(options: options, claim: claim, identity: identity, logger: logger)
+        .make(httpClient: httpClient, observer: observer)
+      try await agent.recover()
+      return agent
+    }
+    let surroundings = Surroundings(logger: logger)
+    let database = try await report.step("database") { _ in
+      let database = try SQLiteDatabase(path: data.appending("martlet.db").string)
+      try await Migrator(database: database).migrate()
+      let url = options.listen.url
+      try CredentialsFile(directory: data).store(
+        try await Bootstrap(database: database, hasher: PasswordHasher(), surroundings: surroundings).run(url: url), url: url)
+      return database
+    }
+    let controlPlane = ControlPlane(database: database, hosts: StaticHostDirectory([agent]), surroundings: surroundings)
+    let welcome = Welcome(options: options, report: report)
+    let api = APIServer(
+      controlPlane,
+      configuration: APIConfiguration(
+        host: options.listen.host, port: options.listen.port, version: Self.version,
+        onRunning: { port in
+          // The server is up; showing so must not hold up its start.
+          Task { await welcome.show(port: port) }
+        }),
+      logger: logger)
+    let services: [any Service] = [HostMaintenance(agent: agent)] + controlPlane.services + [api]
+    let group = ServiceGroup(
+      configuration: ServiceGroupConfiguration(
+        services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+    do {
+      try await group.run()
+    } catch let error as any Error where "\(error)".contains("EADDRINUSE") || "\(error)".contains("Address already in use") {
+      throw MartletError(
+        .hostUnavailable, "\(options.listen.url) is in use by another program; choose another address with --listen", cause: error)
+    }
+    let left = try await agent.listSandboxes().count { $0.status == .running }
+    if left > 0 { report.line("\(left) sandboxes run on; martlet up on the same data directory takes them up again") }
+  }
+}

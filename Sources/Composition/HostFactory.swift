@@ -1,0 +1,88 @@
+import AsyncHTTPClient
+import CommandLine
+import Disks
+import Foundation
+import HostAgent
+import HostInterface
+import Images
+import LinuxSystem
+import Logging
+import Model
+import QEMU
+import SandboxNetwork
+import SystemPackage
+
+/// Puts a host agent together from the real parts.
+struct HostFactory {
+  /// Slots of one agent; its share of the address range has room for more.
+  private static let slots = 1_024
+  private static let firstUserID: UInt32 = 2_000_000
+
+  let options: UpOptions
+  let claim: InstanceClaim
+  let identity: HostIdentity
+  let logger: Logger
+
+  func make(httpClient: HTTPClient, observer: StepObserver) async throws -> HostAgent {
+    let data = FilePath(options.dataDirectory)
+    let images = ImageStore(directory: FilePath(options.imageDirectory))
+    let network = SandboxNetworks(configuration: try networkConfiguration(), logger: logger)
+    async let driver = driver(kernel: try images.guestKernel().vmlinux)
+    try await network.prepareHost()
+    let cgroups = CgroupHierarchy.detect()
+    if cgroups == nil { logger.warning("no control groups on this host: VMMs are not bounded; see martlet doctor") }
+    let configuration = HostConfiguration(
+      hostID: identity.id, dataDirectory: data, slots: 0..<Self.slots,
+      firstUserID: Self.firstUserID + UInt32(claim.number * Self.slots), cgroupParent: "martlet-\(claim.number)",
+      concurrentBoots: max(2, ProcessInfo.processInfo.activeProcessorCount))
+    let parts = HostParts(
+      driver: try await driver, disks: QcowOverlays(), network: network, templates: images,
+      guests: GuestClientConnector(httpClient: httpClient, logger: logger), cgroups: cgroups)
+    return HostAgent(
+      configuration: configuration, parts: parts, journal: try Journal(path: data.appending("journal.db")), observer: observer,
+      logger: logger)
+  }
+
+  private func driver(kernel: FilePath) async throws -> QEMUDriver {
+    let installation = try await QEMUInstallation.find()
+    async let frequency = BlockingPool.shared.run { TimeStampCounter.measureKilohertz() }
+    let accelerator: Accelerator
+    switch options.accelerator {
+    case .kvm: accelerator = .kvm
+    case .tcg: accelerator = .tcg
+    case .automatic:
+      let cache = FilePath(options.dataDirectory).appending("accelerator.json")
+      accelerator = await AcceleratorProbe(installation: installation, kernel: kernel, cacheFile: cache, logger: logger).run()
+    }
+    return QEMUDriver(installation: installation, accelerator: accelerator, tscKilohertz: await frequency, logger: logger)
+  }
+
+  /// Each agent of the machine has its own /16, names and table.
+  private func networkConfiguration() throws -> NetworkConfiguration {
+    let number = claim.number
+    guard let network = IPv4Network("10.\(200 + number).0.0/16") else {
+      throw MartletError(.internalError, "no address range for agent \(number)")
+    }
+    let suffix = number == 0 ? "" : "\(number)"
+    var configuration = NetworkConfiguration(
+      addressing: try SlotAddressing(network: network, namespacePrefix: "mrt\(suffix)-", linkPrefix: "mv\(suffix)-"))
+    configuration.linkGroup += UInt32(number)
+    configuration.tableName = "martlet\(suffix)"
+    return configuration
+  }
+}
+
+/// Who this host is, across restarts: `host.json` in the data directory.
+struct HostIdentity: Codable {
+  let id: HostID
+
+  static func load(from directory: FilePath) throws -> HostIdentity {
+    let path = directory.appending("host.json")
+    if let bytes = try? SmallFile.read(path.string) {
+      return try JSONDecoder().decode(HostIdentity.self, from: Data(bytes))
+    }
+    let identity = HostIdentity(id: HostID())
+    try SmallFile.replace(path, with: [UInt8](try JSONEncoder().encode(identity)), mode: 0o600)
+    return identity
+  }
+}

@@ -1,0 +1,23 @@
+package import CommandLine
+import Glibc
+import LinuxSystem
+import SystemPackage
+
+extension LocalServices {
+  /// The commands of this machine, with the real parts.
+  package static var real: LocalServices {
+    LocalServices(
+      version: AllInOneServer.version,
+      up: { try await AllInOneServer($0).run() },
+      buildImages: { directory in
+        try await StepReport().step("images") { try await PlatformImages(directory: FilePath(directory)).ensure($0) }
+      },
+      buildTemplate: { options in
+        try await PlatformImages(directory: FilePath(options.imageDirectory)).buildTemplate(options) { text in
+          guard isatty(STDERR_FILENO) == 1 else { return }
+          let bytes = Array("\r\u{1B}[K\(text.prefix(100))".utf8)
+          _ = write(STDERR_FILENO, bytes, bytes.count)
+        }
+      })
+  }
+}

@@ -1,0 +1,55 @@
+import Glibc
+import Synchronization
+
+/// Tells a person what is being done: one line per step with its time, and progress of long ones on a terminal.
+final class StepReport: Sendable {
+  private static let redrawInterval: Duration = .milliseconds(200)
+  private static let detailWidth = 70
+
+  private let isTerminal = isatty(STDOUT_FILENO) == 1
+  private let lastDraw = Mutex<ContinuousClock.Instant?>(nil)
+
+  func step<Result: Sendable>(
+    _ name: String, _ body: (@escaping @Sendable (String) -> Void) async throws -> Result
+  ) async throws -> Result {
+    let begin = ContinuousClock.now
+    do {
+      let result = try await body { self.progress(name, $0) }
+      write("\(erase)  ✓ \(name)  \(Self.seconds(since: begin)) s\n")
+      return result
+    } catch {
+      write("\(erase)  ✗ \(name)  \(Self.seconds(since: begin)) s\n")
+      throw error
+    }
+  }
+
+  func line(_ text: String) {
+    write("\(text)\n")
+  }
+
+  /// On a terminal the newest text replaces the last; elsewhere a line now and then shows that work goes on.
+  private func progress(_ name: String, _ text: String) {
+    let interval = isTerminal ? Self.redrawInterval : .seconds(10)
+    let draws = lastDraw.withLock { last in
+      if let time = last, ContinuousClock.now - time < interval { return false }
+      last = .now
+      return true
+    }
+    guard draws else { return }
+    let detail = text.prefix(Self.detailWidth).filter { !$0.isNewline }
+    write(isTerminal ? "\(erase)  … \(name)  \(detail)" : "  … \(name)  \(detail)\n")
+  }
+
+  private var erase: String { isTerminal ? "\r\u{1B}[K" : "" }
+
+  private func write(_ text: String) {
+    let bytes = Array(text.utf8)
+    _ = Glibc.write(STDOUT_FILENO, bytes, bytes.count)
+  }
+
+  static func seconds(since begin: ContinuousClock.Instant) -> String {
+    let (seconds, attoseconds) = (ContinuousClock.now - begin).components
+    let tenths = attoseconds / 100_000_000_000_000_000
+    return "\(seconds).\(tenths)"
+  }
+}

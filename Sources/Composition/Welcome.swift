@@ -1,0 +1,45 @@
+import CommandLine
+import Foundation
+import LinuxSystem
+import Model
+
+/// What a new user sees when the server is up: a sandbox that really runs something, and where to go from here.
+///
+/// The demonstration is this program's own CLI, so that what it shows is what the user can repeat.
+struct Welcome: Sendable {
+  private static let deadline: Duration = .seconds(180)
+
+  let options: UpOptions
+  let report: StepReport
+
+  func show(port: Int) async {
+    let url = "http://\(options.listen.host):\(port)"
+    if options.showsDemo { await demonstrate(url: url) }
+    report.line(
+      """
+
+      Martlet serves on \(url)
+        credentials   \(options.dataDirectory)/credentials.json
+        try           martlet run --template base -- python3 -c 'print(2**100)'
+                      martlet shell --template base
+                      martlet doctor
+        stop          Ctrl-C (sandboxes run on and are taken up again by the next start)
+      """)
+  }
+
+  private func demonstrate(url: String) async {
+    let environment = [
+      "PATH": "/usr/bin:/bin", "HOME": "/root", "MARTLET_DATA_DIR": options.dataDirectory, "MARTLET_URL": url,
+    ]
+    do {
+      let output = try await report.step("a sandbox that runs uname -a") { _ in
+        try await Tool.run(
+          "/proc/self/exe", ["run", "--", "uname", "-a"], environment: environment, deadline: Self.deadline
+        ).checked()
+      }
+      report.line("    \(output.outputText.trimmingCharacters(in: .whitespacesAndNewlines))")
+    } catch {
+      report.line("    the sandbox did not run: \(error)\n    martlet doctor says what this machine lacks")
+    }
+  }
+}

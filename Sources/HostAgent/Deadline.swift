@@ -1,0 +1,65 @@
+import Model
+
+struct DeadlineExceeded: Error {}
+
+/// Runs `body` for at most `limit`; then cancels it and, once it has returned, throws `DeadlineExceeded`.
+func withDeadline<Result: Sendable>(
+  _ limit: Duration, _ body: @escaping @Sendable () async throws -> Result
+) async throws -> Result {
+  try await withThrowingTaskGroup(of: Result.self) { group in
+    group.addTask { try await body() }
+    group.addTask {
+      try await Task.sleep(for: limit)
+      throw DeadlineExceeded()
+    }
+    defer { group.cancelAll() }
+    guard let first = try await group.next() else { throw DeadlineExceeded() }
+    return first
+  }
+}
+
+/// Lets a number of tasks in at a time, in the order they came.
+actor Gate {
+  private var free: Int
+  private var waiting: [(id: Int, continuation: CheckedContinuation<Void, any Error>)] = []
+  private var nextID = 0
+
+  init(_ places: Int) {
+    free = max(1, places)
+  }
+
+  func pass<Result: Sendable>(_ body: @Sendable () async throws -> Result) async throws -> Result {
+    try await enter()
+    defer { leave() }
+    return try await body()
+  }
+
+  private func enter() async throws {
+    try Task.checkCancellation()
+    if free > 0 {
+      free -= 1
+      return
+    }
+    let id = nextID
+    nextID += 1
+    try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { waiting.append((id, $0)) }
+    } onCancel: {
+      // The actor is only reachable asynchronously from here.
+      Task { await self.abandon(id) }
+    }
+  }
+
+  private func abandon(_ id: Int) {
+    guard let index = waiting.firstIndex(where: { $0.id == id }) else { return }
+    waiting.remove(at: index).continuation.resume(throwing: CancellationError())
+  }
+
+  private func leave() {
+    guard !waiting.isEmpty else {
+      free += 1
+      return
+    }
+    waiting.removeFirst().continuation.resume()
+  }
+}

@@ -1,0 +1,47 @@
+package import AsyncHTTPClient
+import GuestClient
+import HostInterface
+package import Logging
+package import Model
+import NIOCore
+
+/// Connects to guest agents over one HTTP client that all sandboxes of the host share.
+package struct GuestClientConnector: GuestConnector {
+  private let httpClient: HTTPClient
+  private let logger: Logger
+
+  /// - Parameter httpClient: made by `GuestClient.makeHTTPClient()`; whoever made it shuts it down.
+  package init(httpClient: HTTPClient, logger: Logger) {
+    self.httpClient = httpClient
+    self.logger = logger
+  }
+
+  package func guest(at address: IPv4Address, accessToken: String?, id: SandboxID) -> any Guest {
+    var logger = logger
+    logger[metadataKey: "sandbox.id"] = "\(id)"
+    return GuestClient(
+      address: address.description, port: GuestContract.agentPort, accessToken: accessToken, httpClient: httpClient, logger: logger)
+  }
+}
+
+extension GuestClient: Guest {
+  func waitUntilHealthy() async throws {
+    // The caller's deadline ends it by cancellation.
+    try await waitUntilHealthy(deadline: .now + .seconds(3_600))
+  }
+
+  func initialize(_ identity: GuestIdentity) async throws {
+    var generator = SystemRandomNumberGenerator()
+    let entropy = (0..<8).flatMap { _ in withUnsafeBytes(of: generator.next() as UInt64) { Array($0) } }
+    try await initialize(
+      GuestInitialization(
+        environment: identity.envs, accessToken: identity.accessToken, defaultUser: identity.defaultUser,
+        defaultWorkingDirectory: identity.defaultWorkdir, hostname: identity.hostname, sandboxID: identity.id.wire,
+        templateID: identity.template.value, entropy: entropy))
+  }
+}
+
+extension GuestIdentity {
+  /// Short enough for a prompt, and a valid host name (RFC 1123).
+  var hostname: String { "\(template.value.prefix(20).lowercased().filter { $0 != "." && $0 != "_" })-\(id.uuidString.prefix(8))" }
+}

@@ -1,0 +1,57 @@
+import Glibc
+import LinuxSystem
+import Model
+package import SystemPackage
+
+/// Keeps the agents of one machine apart: each holds a number, from which its address range, names and user ids follow.
+///
+/// A number belongs to a data directory for as long as that directory exists, since sandboxes that outlive their agent use it. The file
+/// `/run/martlet/instance-N` names the directory and is locked while its agent runs.
+package final class InstanceClaim: Sendable {
+  package static let maximumInstances = 32
+
+  package let number: Int
+  private let lock: OwnedDescriptor
+
+  private init(number: Int, lock: OwnedDescriptor) {
+    self.number = number
+    self.lock = lock
+  }
+
+  /// Claims the number that `dataDirectory` already has, else a free one.
+  /// - Throws: `host_unavailable` when another agent runs on this data directory, or all numbers are taken.
+  package static func claim(dataDirectory: FilePath, registry: FilePath = "/run/martlet") throws -> InstanceClaim {
+    try Directories.create(registry)
+    // One claim at a time, so that two agents never see the same number as free.
+    let guardFile = try OwnedDescriptor.open(registry.appending("claims.lock").string, O_RDWR | O_CREAT, mode: 0o600)
+    try SystemError.check("flock") { flock(guardFile.rawValue, LOCK_EX) }
+    let numbers = 0..<maximumInstances
+    let own = numbers.first { owner(of: $0, in: registry) == dataDirectory.string }
+    for number in own.map({ [$0] }) ?? numbers.filter({ isFree($0, in: registry) }) {
+      let path = registry.appending("instance-\(number)")
+      let file = try OwnedDescriptor.open(path.string, O_RDWR | O_CREAT, mode: 0o600)
+      guard flock(file.rawValue, LOCK_EX | LOCK_NB) == 0 else {
+        guard own == nil else { throw alreadyRunning(dataDirectory) }
+        continue
+      }
+      try SystemError.check("ftruncate") { ftruncate(file.rawValue, 0) }
+      try SmallFile.write(dataDirectory.string, to: path.string)
+      return InstanceClaim(number: number, lock: file)
+    }
+    throw MartletError(.hostUnavailable, "\(maximumInstances) Martlet agents run on this machine already; stop one of them")
+  }
+
+  private static func alreadyRunning(_ directory: FilePath) -> MartletError {
+    MartletError(
+      .hostUnavailable, "another Martlet server runs on the data directory \(directory); stop it, or choose another with --data-dir")
+  }
+
+  private static func owner(of number: Int, in registry: FilePath) -> String? {
+    try? SmallFile.readText(registry.appending("instance-\(number)").string)
+  }
+
+  private static func isFree(_ number: Int, in registry: FilePath) -> Bool {
+    guard let owner = owner(of: number, in: registry), !owner.isEmpty else { return true }
+    return access(owner, F_OK) != 0
+  }
+}
