@@ -26,11 +26,14 @@ struct CreateTests {
     #expect(runner.commands[1].namespacePath == "/run/netns/mrt-1")
   }
 
-  @Test("A failure at any step undoes all earlier ones", arguments: [
-    .fail(.createLinks), .fail(.createLinks, afterLines: 1), .fail(.createLinks, afterLines: 2), .fail(.createLinks, afterLines: 4),
-    .hang(.createLinks), .hang(.createLinks, afterLines: 1), .hang(.createLinks, afterLines: 5), .fail(.configureKernel), .fail(.loadRules),
-    .hang(.loadRules), .fail(.configureInside), .fail(.configureInside, afterLines: 5), .hang(.configureInside, afterLines: 9),
-  ] as [ScriptedRunner.Fault])
+  @Test(
+    "A failure at any step undoes all earlier ones",
+    arguments: [
+      .fail(.createLinks), .fail(.createLinks, afterLines: 1), .fail(.createLinks, afterLines: 2), .fail(.createLinks, afterLines: 4),
+      .hang(.createLinks), .hang(.createLinks, afterLines: 1), .hang(.createLinks, afterLines: 5), .fail(.configureKernel),
+      .fail(.loadRules),
+      .hang(.loadRules), .fail(.configureInside), .fail(.configureInside, afterLines: 5), .hang(.configureInside, afterLines: 9),
+    ] as [ScriptedRunner.Fault])
   func rollback(fault: ScriptedRunner.Fault) async throws {
     let runner = ScriptedRunner(faults: [fault])
     let networks = try networks(runner)

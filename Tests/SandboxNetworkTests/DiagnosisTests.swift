@@ -34,7 +34,8 @@ struct DiagnosisTests {
     }
     var configuration = try NetworkConfiguration.standard()
     configuration.resolverFiles = []
-    let networks = SandboxNetworks(configuration: configuration, runner: runner, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let networks = SandboxNetworks(
+      configuration: configuration, runner: runner, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     let hints = await networks.diagnose().filter { !$0.problem.contains("/dev/net/tun") }
     guard !hints.isEmpty else { return }
     #expect(hints.contains { $0.severity == .warning && $0.remedy.contains("DOCKER-USER -i mv+") })

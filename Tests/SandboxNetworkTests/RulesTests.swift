@@ -35,9 +35,11 @@ struct RulesTests {
     #expect(try egress(NetworkPolicy()).deny.contains(network))
   }
 
-  @Test("A malformed or hostile network entry is refused and never becomes a rule", arguments: [
-    "10.0.0.0/33", "10.0.0.1/8", "300.1.1.1", "::1", "10.0.0.0/8; flush ruleset", "10.0.0.0/8 }\n", "", "01.2.3.4",
-  ])
+  @Test(
+    "A malformed or hostile network entry is refused and never becomes a rule",
+    arguments: [
+      "10.0.0.0/33", "10.0.0.1/8", "300.1.1.1", "::1", "10.0.0.0/8; flush ruleset", "10.0.0.0/8 }\n", "", "01.2.3.4",
+    ])
   func hostileEntries(entry: String) {
     #expect(throws: NetworkError.self) { try egress(NetworkPolicy(allow: [entry])) }
     #expect(throws: NetworkError.self) { try egress(NetworkPolicy(deny: [entry])) }
@@ -71,10 +73,12 @@ struct RulesTests {
     #expect(!text.contains("flush"))
   }
 
-  @Test("The line at which a batch failed is read from what ip says, and nothing else", arguments: [
-    ("Cannot find device \"x\"\nCommand failed -:3\n", 2), ("RTNETLINK answers: File exists\nCommand failed -:1", 0),
-    ("Command failed -:0", nil), ("Command failed -:x", nil), ("", nil), ("killed", nil),
-  ] as [(String, Int?)])
+  @Test(
+    "The line at which a batch failed is read from what ip says, and nothing else",
+    arguments: [
+      ("Cannot find device \"x\"\nCommand failed -:3\n", 2), ("RTNETLINK answers: File exists\nCommand failed -:1", 0),
+      ("Command failed -:0", nil), ("Command failed -:x", nil), ("", nil), ("killed", nil),
+    ] as [(String, Int?)])
   func completedLines(text: String, expected: Int?) {
     #expect(NamespaceBatch.completedLines(errorText: text) == expected)
   }

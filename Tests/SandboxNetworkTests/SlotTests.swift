@@ -9,10 +9,12 @@ struct SlotTests {
     try SlotAddressing(network: #require(IPv4Network(network)))
   }
 
-  @Test("A slot's names and addresses are a function of its number", arguments: [
-    (0, "10.200.0.1", "10.200.0.2"), (1, "10.200.0.5", "10.200.0.6"), (64, "10.200.1.1", "10.200.1.2"),
-    (16_383, "10.200.255.253", "10.200.255.254"),
-  ])
+  @Test(
+    "A slot's names and addresses are a function of its number",
+    arguments: [
+      (0, "10.200.0.1", "10.200.0.2"), (1, "10.200.0.5", "10.200.0.6"), (64, "10.200.1.1", "10.200.1.2"),
+      (16_383, "10.200.255.253", "10.200.255.254"),
+    ])
   func addresses(slot: Int, host: String, inner: String) throws {
     let address = try addressing().address(of: slot)
     #expect(address.hostSide.description == host)
@@ -38,9 +40,11 @@ struct SlotTests {
     #expect(throws: NetworkError.self) { try addressing.address(of: slot) }
   }
 
-  @Test("Names that only look like ours are not ours", arguments: [
-    "mrt-", "mrt-01", "mrt-+1", "mrt--1", "mrt-1x", "mrt-16384", "mrt-99999999999999999999", "MRT-1", "xmrt-1", "mv1", "",
-  ])
+  @Test(
+    "Names that only look like ours are not ours",
+    arguments: [
+      "mrt-", "mrt-01", "mrt-+1", "mrt--1", "mrt-1x", "mrt-16384", "mrt-99999999999999999999", "MRT-1", "xmrt-1", "mv1", "",
+    ])
   func foreignNames(name: String) throws {
     #expect(try addressing().slot(ofNamespace: name) == nil)
   }
