@@ -58,7 +58,10 @@ package struct QcowOverlays: DiskBackend {
     do {
       // Without a cache to flush at its end qemu-img is several times faster; the one fsync below is enough.
       try await Tool.run(
-        "qemu-img", ["convert", "-f", disk.format.rawValue, "-O", "raw", "-S", "4k", "-W", "-m", "8", "-t", "unsafe", disk.path.string, partial.string],
+        "qemu-img",
+        [
+          "convert", "-f", disk.format.rawValue, "-O", "raw", "-S", "4k", "-W", "-m", "8", "-t", "unsafe", disk.path.string, partial.string,
+        ],
         deadline: flattenDeadline
       ).checked()
     } catch {
@@ -95,7 +98,8 @@ package struct QcowOverlays: DiskBackend {
   private static func meaning(of error: SystemError, _ failure: String) -> MartletError {
     switch error.errno {
     case .noSpace, .diskQuotaExceeded:
-      MartletError(.insufficientStorage, "\(failure): the host's storage is full; delete sandboxes or snapshots, or try again later", cause: error)
+      MartletError(
+        .insufficientStorage, "\(failure): the host's storage is full; delete sandboxes or snapshots, or try again later", cause: error)
     default:
       MartletError(.internalError, failure, cause: error)
     }
