@@ -19,6 +19,12 @@ enum FileSystemImage {
   /// Every time stamp mke2fs would take from the clock, so that equal trees give nearly equal images.
   private static let fixedTime = "1700000000"
 
+  /// All of them, so that the host's /etc/mke2fs.conf does not matter.
+  private static let features = [
+    "has_journal", "ext_attr", "resize_inode", "dir_index", "filetype", "extent", "64bit", "flex_bg", "sparse_super", "large_file",
+    "huge_file", "dir_nlink", "extra_isize", "metadata_csum",
+  ]
+
   /// What a tree needs, as counted by du(1).
   struct Content: Equatable, Sendable {
     var blocks: Int64
@@ -41,18 +47,16 @@ enum FileSystemImage {
 
   /// - Parameters:
   ///   - identity: what the file system's UUID and hash seed are derived from.
-  /// - Returns: size of the file system in bytes.
   static func make(_ tree: RootTree, at image: FilePath, sizeBytes: Int64, identity: String, deadline: Duration) async throws {
     let digest = FileDigest.sha256(of: identity).hexadecimal
     try create(image, sizeBytes: sizeBytes)
     let arguments = [
       "-q", "-F", "-t", "ext4", "-b", "\(blockBytes)", "-i", "\(bytesPerInode)", "-I", "256", "-m", "1", "-J", "size=\(journalMiB)",
-      "-O", "64bit,metadata_csum,resize_inode", "-U", uuid(digest),
+      "-G", "16", "-O", (["none"] + features).joined(separator: ","), "-U", uuid(digest),
       "-E", "lazy_itable_init=0,lazy_journal_init=1,nodiscard,root_owner=0:0,hash_seed=\(uuid(String(digest.dropFirst(32))))",
       "-L", "martlet", "-d", tree.root.string, image.string,
     ]
-    var environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "E2FSPROGS_FAKE_TIME": fixedTime]
-    environment["MKE2FS_CONFIG"] = "/dev/null"
+    let environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "E2FSPROGS_FAKE_TIME": fixedTime]
     try await Tool.run("mkfs.ext4", arguments, environment: environment, deadline: deadline).checked()
   }
 

@@ -44,6 +44,8 @@ extension ImageBuilder {
     }
     try Directories.create(store.building, mode: 0o700)
     let image = store.building.appending("\(UUID().uuidString.lowercased()).ext4")
+    // Published, it lies elsewhere.
+    defer { unlink(image.string) }
     let identity = "\(team.uuidString)/\(name)/\(agent)"
     try await FileSystemImage.make(tree, at: image, sizeBytes: size, identity: identity, deadline: Self.localDeadline)
     report(name.value, "publishing", 0.95)

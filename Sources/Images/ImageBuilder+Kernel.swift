@@ -28,6 +28,8 @@ extension ImageBuilder {
       try Directories.create(store.building, mode: 0o700)
       let staged = store.building.appending("kernel-\(UUID().uuidString.lowercased())")
       try Directories.create(staged, mode: 0o700)
+      // Published, it lies elsewhere.
+      defer { try? Directories.removeTree(staged) }
       report("kernel", "extracting the kernel", 0.5)
       try await extractKernel(unpacked.appending("boot/vmlinuz-\(version)"), to: staged.appending("vmlinux"), scratch: workspace)
       report("kernel", "collecting modules", 0.6)
