@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A file mode as Go prints it (`drwxr-xr-x`, `Lrwxrwxrwx`, `dtrwxrwxrwx`): every special bit is a letter of its own before the nine

@@ -1,3 +1,4 @@
+import CLinux
 import ConnectRPC
 import Glibc
 import HTTPTypes
