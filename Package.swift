@@ -26,6 +26,7 @@ let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swif
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals: Target.Dependency = .product(name: "UnixSignals", package: "swift-service-lifecycle")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
@@ -125,7 +126,7 @@ let package = Package(
       "Composition",
       [
         "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "GuestClient", "QEMU", "Disks", "SandboxNetwork",
-        "Images", "LinuxSystem", "Model", asyncHTTPClient, lifecycle, logging, systemPackage,
+        "Images", "LinuxSystem", "Model", asyncHTTPClient, lifecycle, unixSignals, nioCore, logging, systemPackage,
       ]),
 
     // Executables

@@ -4,6 +4,7 @@ package import CommandLine
 import ControlPlane
 import Disks
 import Foundation
+import Glibc
 import GuestClient
 package import HostAgent
 import HostInterface
@@ -11,11 +12,13 @@ import Images
 import LinuxSystem
 import Logging
 import Model
+import NIOCore
 import Persistence
 import QEMU
 import SandboxNetwork
 import ServiceLifecycle
 import SystemPackage
+import UnixSignals
 
 /// The whole of Martlet in one process: control plane, host agent and API, on SQLite. `martlet up`.
 ///
@@ -73,13 +76,13 @@ package struct AllInOneServer: Sendable {
     let surroundings = Surroundings(logger: logger)
     let database = try await report.step("database") { _ in
       let database = try SQLiteDatabase(path: data.appending("martlet.db").string)
-      try await Migrator(database: database).migrate()
-      let url = options.listen.url
+      _ = try await Migrator(database: database).migrateUp()
+      let url = options.listen.clientURL
       try CredentialsFile(directory: data).store(
         try await Bootstrap(database: database, hasher: PasswordHasher(), surroundings: surroundings).run(url: url), url: url)
       return database
     }
-    let controlPlane = ControlPlane(database: database, hosts: StaticHostDirectory([agent]), surroundings: surroundings)
+    let controlPlane = ControlPlane(database: database, hosts: FixedHosts([agent]), surroundings: surroundings)
     let welcome = Welcome(options: options, report: report)
     let api = APIServer(
       controlPlane,
@@ -96,11 +99,21 @@ package struct AllInOneServer: Sendable {
         services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
     do {
       try await group.run()
-    } catch let error as any Error where "\(error)".contains("EADDRINUSE") || "\(error)".contains("Address already in use") {
+    } catch let error as IOError where error.errnoCode == EADDRINUSE {
       throw MartletError(
-        .hostUnavailable, "\(options.listen.url) is in use by another program; choose another address with --listen", cause: error)
+        .hostUnavailable, "\(options.listen.clientURL) is in use by another program; choose another address with --listen", cause: error)
     }
     let left = try await agent.listSandboxes().count { $0.status == .running }
     if left > 0 { report.line("\(left) sandboxes run on; martlet up on the same data directory takes them up again") }
+  }
+}
+
+extension ListenAddress {
+  /// Where clients on this machine reach the server.
+  var clientURL: String {
+    switch host {
+    case "0.0.0.0", "::": "http://127.0.0.1:\(port)"
+    default: "http://\(self)"
+    }
   }
 }

@@ -13,7 +13,7 @@ struct Welcome: Sendable {
   let report: StepReport
 
   func show(port: Int) async {
-    let url = "http://\(options.listen.host):\(port)"
+    let url = ListenAddress(host: options.listen.host, port: port).clientURL
     if options.showsDemo { await demonstrate(url: url) }
     report.line(
       """
