@@ -59,8 +59,8 @@ struct DirectoryListing {
   private func children(
     ofDirectory path: String, root: OwnedDescriptor, rootPath: String, depth: UInt32
   ) throws(FileFailure) -> [(String, UInt32)] {
-    let relative = path.dropFirst(rootPath == "/" ? 1 : rootPath.utf8.count + 1)
-    let descriptor = clinux_open_beneath(root.rawValue, String(relative), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let relative = path.utf8.dropFirst(rootPath == "/" ? 1 : rootPath.utf8.count + 1)
+    let descriptor = clinux_open_beneath(root.rawValue, String(Substring(relative)), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else {
       // Removed, or replaced by something else, since it was described.
       if [ENOENT, ENOTDIR, ELOOP, EXDEV].contains(errno) { return [] }

@@ -88,6 +88,6 @@ extension FileMetadata {
     guard count > 0 else { return [] }
     return buffer.prefix(count).split(separator: 0)
       .map { String(decoding: $0.map(UInt8.init(bitPattern:)), as: UTF8.self) }
-      .filter { $0.hasPrefix(attributePrefix) && $0.utf8.count > attributePrefix.utf8.count }
+      .filter { $0.utf8.starts(with: attributePrefix.utf8) && $0.utf8.count > attributePrefix.utf8.count }
   }
 }

@@ -21,7 +21,7 @@ enum GuestDirectories {
 
   private static func walk(_ path: String, user: GuestUser) throws(SystemError) -> OwnedDescriptor {
     var directory = try OwnedDescriptor.open("/", clinux_o_path | O_DIRECTORY)
-    for component in path.split(separator: "/") {
+    for component in GuestPath.components(of: path) {
       directory = try enter(String(component), of: directory, user: user)
     }
     return directory
@@ -82,7 +82,7 @@ enum GuestDirectories {
   /// - Returns: false for a directory that is not empty.
   private static func removeEntry(_ path: String, in parent: OwnedDescriptor) throws(SystemError) -> Bool {
     var directory = parent
-    if let slash = path.lastIndex(of: "/") {
+    if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) {
       let opened = clinux_open_beneath(parent.rawValue, String(path[..<slash]), clinux_o_path | O_DIRECTORY | O_CLOEXEC)
       if opened < 0, errno == ENOENT { return true }
       directory = OwnedDescriptor(try SystemError.check("openat2", path) { opened })

@@ -20,20 +20,25 @@ enum GuestPath {
 
   /// Removes empty and `.` components and resolves `..` by the text alone; `..` at the root stays there.
   static func clean(_ path: String) -> String {
-    var components: [Substring] = []
-    for component in path.split(separator: "/") where component != "." {
-      if component == ".." { _ = components.popLast() } else { components.append(component) }
+    var cleaned: [Substring] = []
+    for component in components(of: path) where component != "." {
+      if component == ".." { _ = cleaned.popLast() } else { cleaned.append(component) }
     }
-    return "/" + components.joined(separator: "/")
+    return "/" + cleaned.joined(separator: "/")
   }
 
   static func name(of path: String) -> String {
-    path.split(separator: "/").last.map(String.init) ?? "/"
+    components(of: path).last.map(String.init) ?? "/"
   }
 
   static func parent(of path: String) -> String {
-    guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return "/" }
+    guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash != path.startIndex else { return "/" }
     return String(path[..<slash])
+  }
+
+  /// The non-empty components. Split at bytes, as the kernel does: a combining character after a slash makes them one `Character`.
+  static func components(of path: String) -> [Substring] {
+    path.utf8.split(separator: UInt8(ascii: "/")).map(Substring.init)
   }
 
   /// `directory` and `name` as one path; an absolute `name` stands alone.

@@ -121,7 +121,7 @@ struct WatchTree {
 
   /// A directory left the tree, or got another name in it.
   private mutating func forget(_ relative: String, queue: Inotify) {
-    for (watch, directory) in directories where directory == relative || directory.hasPrefix(relative + "/") {
+    for (watch, directory) in directories where directory == relative || directory.utf8.starts(with: (relative + "/").utf8) {
       queue.remove(watch)
       directories[watch] = nil
     }
