@@ -5,6 +5,8 @@ import SystemPackage
 
 extension ImageBuilder {
   static let baseRelease = "bookworm"
+  /// Raised when the package list or mmdebstrap's options change: the kept tree is downloaded again.
+  private static let baseTreeRevision = 1
   /// On top of Debian's minbase: what E2B's tools expect (e2b-compat.md, section 6) and a person at a shell.
   static let basePackages = [
     "bash", "ca-certificates", "curl", "git", "iproute2", "jq", "kmod", "less", "nano", "ncurses-term", "netcat-openbsd",
@@ -16,7 +18,7 @@ extension ImageBuilder {
   private static let keptPaths = ["/usr/share/doc/*/copyright"]
 
   func makeBase(isFresh: Bool = false) async throws -> TemplateImage {
-    let archive = store.cache.appending("base-\(Self.baseRecipe).tar.zst")
+    let archive = store.cache.appending("base-\(Self.baseTreeRevision).tar.zst")
     if isFresh || !Tool.isReadable(archive.string) { try await downloadBase(to: archive) }
     return try await withWorkspace { workspace in
       let tree = RootTree(root: workspace.appending("root"))
@@ -33,7 +35,7 @@ extension ImageBuilder {
   private func downloadBase(to archive: FilePath) async throws {
     report("base", "downloading packages", 0.02)
     try Directories.create(store.cache)
-    let partial = archive.removingLastComponent().appending("new-\(Self.baseRecipe).tar.zst")
+    let partial = archive.removingLastComponent().appending("new-\(Self.baseTreeRevision).tar.zst")
     var arguments = ["--mode=root", "--variant=minbase", "--format=tar", "--include=\(Self.basePackages.joined(separator: ","))"]
     arguments += ["--aptopt=APT::Install-Recommends \"false\""]
     arguments += Self.excludedPaths.map { "--dpkgopt=path-exclude=\($0)" } + Self.keptPaths.map { "--dpkgopt=path-include=\($0)" }

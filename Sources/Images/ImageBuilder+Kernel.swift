@@ -22,7 +22,8 @@ extension ImageBuilder {
     report("kernel", "finding the newest package", 0.02)
     try await withWorkspace { workspace in
       let (name, packageVersion) = try await newestKernelPackage()
-      let unpacked = try await downloadKernel(name, into: workspace)
+      report("kernel", "downloading \(name)", 0.1)
+      let unpacked = try await fetch(name, into: workspace)
       let version = String(name.dropFirst("linux-image-".count))
       guard KernelManifest.isSafeVersion(version) else { throw ManifestError("the kernel package has the odd name \(name)") }
       try Directories.create(store.building, mode: 0o700)
@@ -66,21 +67,34 @@ extension ImageBuilder {
     return nil
   }
 
-  private func downloadKernel(_ name: String, into workspace: FilePath) async throws -> FilePath {
-    report("kernel", "downloading \(name)", 0.1)
-    let directory = workspace.appending("download")
+  /// Downloads a package and unpacks it without installing it. Returns the unpacked tree.
+  private func fetch(_ package: String, into workspace: FilePath) async throws -> FilePath {
+    let directory = workspace.appending("download-\(package)")
     try Directories.create(directory)
     // The package is checked against apt's signed lists; only the download itself runs as root, into a private directory.
     try await Tool.run(
-      "apt-get", ["-q", "-o", "APT::Sandbox::User=root", "download", name], directory: directory.string, deadline: Self.downloadDeadline
+      "apt-get", ["-q", "-o", "APT::Sandbox::User=root", "download", package], directory: directory.string,
+      deadline: Self.downloadDeadline
     ).checked()
     guard let file = try Directories.names(in: directory).first(where: { $0.hasSuffix(".deb") }) else {
       throw ManifestError("apt-get downloaded no package")
     }
-    report("kernel", "unpacking \(name)", 0.3)
-    let unpacked = workspace.appending("package")
+    let unpacked = workspace.appending("package-\(package)")
     try await Tool.run("dpkg-deb", ["-x", directory.appending(file).string, unpacked.string], deadline: Self.localDeadline).checked()
     return unpacked
+  }
+
+  /// The host's depmod, or kmod's own when the host has none. Busybox has one too, but kmod's modprobe, which most guests
+  /// use, cannot read what it writes.
+  private func findDepmod(_ workspace: FilePath) async throws -> String {
+    if let installed = Tool.find("depmod") { return installed }
+    let unpacked = try await fetch("kmod", into: workspace)
+    let program = ["bin/kmod", "usr/bin/kmod"].map { unpacked.appending($0).string }.first { Tool.find($0) != nil }
+    guard let program else { throw ToolError("depmod", .notInstalled) }
+    // kmod does what its name says.
+    let link = workspace.appending("depmod").string
+    try SystemError.check("symlink", link) { symlink(program, link) }
+    return link
   }
 
   /// Writes the ELF kernel out of a bzImage. Booted directly, through its PVH entry, it spares the guest the decompression.
@@ -104,7 +118,8 @@ extension ImageBuilder {
   private func collectModules(_ unpacked: FilePath, version: String, staged: FilePath, scratch: FilePath) async throws {
     let source = unpacked.appending("lib/modules/\(version)")
     try await decompressModules(source)
-    let index = try await indexModules(unpacked, version: version)
+    let depmod = try await findDepmod(scratch)
+    let index = try await indexModules(unpacked, version: version, depmod: depmod)
     let boot = try index.loadOrder(Initramfs.modules)
     guard let busybox = Tool.find("busybox") else { throw ToolError("busybox", .notInstalled) }
     let modules = try boot.map { (ModuleIndex.name(of: $0), try SmallFile.read(source.appending($0).string)) }
@@ -113,11 +128,13 @@ extension ImageBuilder {
     try Data(archive).write(to: URL(fileURLWithPath: initramfs.string))
     try await Tool.run("gzip", ["-9", "-n", initramfs.string], deadline: Self.localDeadline).checked()
     try SystemError.check("rename", initramfs.string) { rename(initramfs.string + ".gz", initramfs.string) }
-    try await packModules(index, from: source, version: version, staged: staged, scratch: scratch)
+    try await packModules(index, from: source, version: version, staged: staged, scratch: scratch, depmod: depmod)
   }
 
   /// The subset for images, with an index of its own, as one archive.
-  private func packModules(_ index: ModuleIndex, from source: FilePath, version: String, staged: FilePath, scratch: FilePath) async throws {
+  private func packModules(
+    _ index: ModuleIndex, from source: FilePath, version: String, staged: FilePath, scratch: FilePath, depmod: String
+  ) async throws {
     let subset = scratch.appending("subset")
     let target = subset.appending("lib/modules/\(version)")
     for path in index.selection(directories: Self.guestModuleDirectories, names: Self.guestModules) {
@@ -128,7 +145,7 @@ extension ImageBuilder {
     for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] where Tool.isReadable(source.appending(list).string) {
       try SystemError.check("rename", list) { rename(source.appending(list).string, target.appending(list).string) }
     }
-    _ = try await indexModules(subset, version: version)
+    _ = try await indexModules(subset, version: version, depmod: depmod)
     let arguments = [
       "--create", "--file", staged.appending("modules.tar").string, "--sort=name", "--owner=0", "--group=0", "--numeric-owner",
       "--directory", subset.appending("lib/modules").string, version,
@@ -143,35 +160,11 @@ extension ImageBuilder {
     }
   }
 
-  private func indexModules(_ root: FilePath, version: String) async throws -> ModuleIndex {
-    try await Tool.run("busybox", ["depmod", "-b", root.string, version], deadline: Self.localDeadline).checked()
+  private func indexModules(_ root: FilePath, version: String, depmod: String) async throws -> ModuleIndex {
+    try await Tool.run(depmod, ["-b", root.string, version], deadline: Self.localDeadline).checked()
     let directory = root.appending("lib/modules/\(version)")
     return ModuleIndex(
       dependencyList: try SmallFile.readText(directory.appending("modules.dep").string),
       builtInList: try SmallFile.readText(directory.appending("modules.builtin").string))
-  }
-}
-
-/// The program that undoes a compression, file to file.
-struct Decompressor {
-  private let compression: KernelImage.Compression
-
-  init(_ compression: KernelImage.Compression) {
-    self.compression = compression
-  }
-
-  func run(from source: FilePath, to target: FilePath, deadline: Duration) async throws {
-    switch compression {
-    case .lz4: try await Tool.run("lz4", ["-d", "-f", "-q", source.string, target.string], deadline: deadline).checked()
-    case .zstd: try await Tool.run("zstd", ["-d", "-f", "-q", "-o", target.string, source.string], deadline: deadline).checked()
-    case .gzip, .xz: try await unpackBeside(source, target, deadline)
-    }
-  }
-
-  /// These programs name their output by stripping the suffix of the input.
-  private func unpackBeside(_ source: FilePath, _ target: FilePath, _ deadline: Duration) async throws {
-    let suffix = compression == .gzip ? ".gz" : ".xz"
-    try SystemError.check("rename", source.string) { rename(source.string, target.string + suffix) }
-    try await Tool.run(compression.rawValue, ["-d", "-f", "-q", target.string + suffix], deadline: deadline).checked()
   }
 }

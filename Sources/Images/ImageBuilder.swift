@@ -16,9 +16,9 @@ package struct ImageBuilder: Sendable {
   /// For tools that download.
   static let downloadDeadline: Duration = .seconds(2_400)
   /// Raised when the steps that make platform images change, so that `ensure()` makes them again.
-  static let minimalRecipe = 1
-  static let baseRecipe = 1
-  static let kernelRecipe = 1
+  static let minimalRecipe = 2
+  static let baseRecipe = 2
+  static let kernelRecipe = 2
 
   let store: ImageStore
   let agentBinary: FilePath
@@ -34,8 +34,8 @@ package struct ImageBuilder: Sendable {
     progress: @escaping @Sendable (BuildProgress) -> Void = { _ in }
   ) {
     self.store = store
-    self.agentBinary = agentBinary
-    self.workDirectory = workDirectory ?? store.building
+    self.agentBinary = ImageStore.absolute(agentBinary)
+    self.workDirectory = workDirectory.map(ImageStore.absolute) ?? store.building
     self.progress = progress
   }
 

@@ -23,7 +23,13 @@ package struct ImageStore: Sendable {
   package let directory: FilePath
 
   package init(directory: FilePath = defaultDirectory) {
-    self.directory = directory
+    self.directory = Self.absolute(directory)
+  }
+
+  /// A relative path made absolute by the current directory: the paths handed out are used by programs that run elsewhere.
+  static func absolute(_ path: FilePath) -> FilePath {
+    guard path.isRelative else { return path }
+    return FilePath(FileManager.default.currentDirectoryPath).pushing(path).lexicallyNormalized()
   }
 
   var blobs: FilePath { directory.appending("blobs") }

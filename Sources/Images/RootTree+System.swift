@@ -45,9 +45,19 @@ extension RootTree {
     if addingUser { accounts.ensure(name: Self.userName, id: Self.userID, home: "/home/\(Self.userName)", shell: shell) }
     try write(accounts.passwd, to: "/etc/passwd")
     try write(accounts.group, to: "/etc/group")
+    try ensureShadow(of: addingUser ? ["root", Self.userName] : ["root"])
     guard addingUser else { return }
     try makeDirectory("/home")
     try makeDirectory("/home/\(Self.userName)", owner: Self.userID)
+  }
+
+  /// With shadow passwords, PAM (and so sudo) refuses an account that has no entry there. The entries have no password but, unlike
+  /// locked ones, allow keys. Owner and permissions of the file stay as they are. Source: shadow(5).
+  private func ensureShadow(of names: [String]) throws(SystemError) {
+    guard let shadow = try readText("/etc/shadow") else { return }
+    let missing = names.filter { !Accounts.has($0, in: shadow) }.map { "\($0):*:19700:0:99999:7:::\n" }.joined()
+    guard !missing.isEmpty else { return }
+    try append((shadow.isEmpty || shadow.hasSuffix("\n") ? "" : "\n") + missing, to: "/etc/shadow")
   }
 
   /// The user processes run as by default in a tree somebody else made, and that user's home directory.
@@ -82,6 +92,8 @@ struct Accounts: Equatable {
     let home = String(fields[5])
     return home.utf8.contains { $0 < 32 } ? nil : home
   }
+
+  static func has(_ name: String, in text: String) -> Bool { fields(of: name, in: text) != nil }
 
   private static func fields(of name: String, in text: String) -> [Substring]? {
     for line in text.split(separator: "\n") {

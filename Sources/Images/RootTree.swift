@@ -58,18 +58,19 @@ struct RootTree: Sendable {
     let place = try makePlace(path)
     // Exclusive: the file is ours from its first byte, whatever names a stranger put beside it.
     let descriptor = try OwnedDescriptor.open(place.string, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
-    var offset = 0
-    while offset < content.count {
-      offset += try SystemError.check("write", path) {
-        content.withUnsafeBytes { Glibc.write(descriptor.rawValue, $0.baseAddress.map { $0 + offset }, content.count - offset) }
-      }
-    }
+    try Self.writeAll(content, to: descriptor, path)
     try SystemError.check("fchown", path) { fchown(descriptor.rawValue, owner, owner) }
     try SystemError.check("fchmod", path) { fchmod(descriptor.rawValue, permissions) }
   }
 
   func write(_ text: String, to path: String, permissions: UInt32 = 0o644, owner: UInt32 = 0) throws(SystemError) {
     try write(Array(text.utf8), to: path, permissions: permissions, owner: owner)
+  }
+
+  /// Adds to an existing regular file; its owner and permissions stay.
+  func append(_ text: String, to path: String) throws(SystemError) {
+    let descriptor = try OwnedDescriptor.open(try resolve(path).string, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK)
+    try Self.writeAll(Array(text.utf8), to: descriptor, path)
   }
 
   func link(_ path: String, to target: String) throws(SystemError) {
@@ -113,6 +114,15 @@ struct RootTree: Sendable {
     guard try kind(path) == S_IFDIR else { return }
     let directory = try resolve(path)
     for name in try Directories.names(in: directory) { try Directories.removeTree(directory.appending(name)) }
+  }
+
+  private static func writeAll(_ content: [UInt8], to descriptor: OwnedDescriptor, _ path: String) throws(SystemError) {
+    var offset = 0
+    while offset < content.count {
+      offset += try SystemError.check("write", path) {
+        content.withUnsafeBytes { Glibc.write(descriptor.rawValue, $0.baseAddress.map { $0 + offset }, content.count - offset) }
+      }
+    }
   }
 
   private func makeParents(of path: String) throws(SystemError) -> FilePath {

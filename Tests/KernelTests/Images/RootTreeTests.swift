@@ -93,6 +93,17 @@ final class RootTreeTests {
     #expect(Accounts(passwd: "user:x:1:1:::", group: "").home(of: "user") == nil)
   }
 
+  @Test("where there are shadow passwords, new accounts get an entry and the file keeps its permissions")
+  func shadow() throws {
+    try tree.write("root:*:1::::::", to: "/etc/shadow", permissions: 0o640)
+    try tree.ensureAccounts(addingUser: true, shell: "/bin/sh")
+    try tree.ensureAccounts(addingUser: true, shell: "/bin/sh")
+    #expect(try tree.readText("/etc/shadow") == "root:*:1::::::\nuser:*:19700:0:99999:7:::\n")
+    var status = stat()
+    #expect(lstat(try tree.resolve("/etc/shadow").string, &status) == 0)
+    #expect(status.st_mode & 0o777 == 0o640)
+  }
+
   @Test("a file system is large enough for many small files, and never smaller than the minimum")
   func sizes() {
     #expect(FileSystemImage.sizeBytes(for: .init(blocks: 0, inodes: 0)) == FileSystemImage.minimumBytes)
