@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -61,6 +62,7 @@ static int become_program(const struct clinux_spawn_request *request) {
     struct rlimit limit = {.rlim_cur = request->limits[i].soft, .rlim_max = request->limits[i].hard};
     if (setrlimit(request->limits[i].resource, &limit) < 0) return CLINUX_SPAWN_LIMITS;
   }
+  if (request->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return CLINUX_SPAWN_LIMITS;
   if (request->file_mode_mask >= 0) umask((mode_t)request->file_mode_mask);
   if (request->set_credentials) {
     if (syscall(SYS_setgroups, request->group_count, request->groups) < 0) return CLINUX_SPAWN_GROUPS;

@@ -18,7 +18,7 @@ package struct ImageBuilder: Sendable {
   /// Raised when the steps that make platform images change, so that `ensure()` makes them again.
   static let minimalRecipe = 2
   static let baseRecipe = 2
-  static let kernelRecipe = 2
+  static let kernelRecipe = 3
 
   let store: ImageStore
   let agentBinary: FilePath

@@ -36,6 +36,8 @@ enum Initramfs {
       done
       $B mount -t ext4 -o rw,noatime /dev/vda /root || { echo "martlet: the root file system cannot be mounted"; exit 1; }
       $B mount -o move /dev /root/dev || { echo "martlet: the image has no /dev"; exit 1; }
+      # The agent's runtime asks /proc/self/exe where it is, before any code of the agent's own could mount it.
+      $B mount -t proc -o nosuid,nodev,noexec proc /root/proc || { echo "martlet: the image has no /proc"; exit 1; }
       exec $B switch_root /root \(agentPath)
 
       """

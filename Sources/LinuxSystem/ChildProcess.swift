@@ -35,6 +35,8 @@ package struct SpawnRequest: Sendable {
   /// (RLIMIT_*, soft, hard)
   package var limits: [(resource: Int32, soft: UInt64, hard: UInt64)] = []
   package var oomScoreAdjustment: Int?
+  /// Neither the process nor its children can gain privileges by executing a program (prctl(2), PR_SET_NO_NEW_PRIVS).
+  package var forbidsNewPrivileges = false
   package var fileModeMask: Int32?
 
   package init(
@@ -170,6 +172,7 @@ extension ChildProcess {
               raw.cgroup_count = cgroups.count
               raw.limits = limits.baseAddress
               raw.limit_count = limits.count
+              raw.no_new_privileges = request.forbidsNewPrivileges ? 1 : 0
               raw.oom_score_adj = UnsafePointer(adjustment)
               raw.file_mode_mask = request.fileModeMask ?? -1
               return clinux_spawn(&raw, &failure)

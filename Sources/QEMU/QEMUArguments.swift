@@ -48,7 +48,8 @@ struct QEMUArguments {
   private var security: [String] {
     [
       "-runas", "\(configuration.userID):\(configuration.userID)",
-      "-sandbox", "on,obsolete=deny,elevateprivileges=children,spawn=deny,resourcecontrol=deny",
+      // `elevateprivileges` would kill QEMU at its own change of user; PR_SET_NO_NEW_PRIVS, set at the spawn, does its job.
+      "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny",
     ]
   }
 

@@ -76,6 +76,7 @@ package struct QEMUDriver: HypervisorDriver {
     request.cgroups = try configuration.cgroup?.joinDescriptors() ?? []
     request.limits = [(Int32(RLIMIT_NOFILE.rawValue), Self.openFiles, Self.openFiles), (Int32(RLIMIT_CORE.rawValue), 0, 0)]
     request.oomScoreAdjustment = Self.oomScoreAdjustment
+    request.forbidsNewPrivileges = true
     request.fileModeMask = 0o077
     return try ChildProcess.spawn(request)
   }

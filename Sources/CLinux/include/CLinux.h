@@ -59,6 +59,7 @@ struct clinux_spawn_request {
   size_t cgroup_count;
   const struct clinux_spawn_limit *limits;
   size_t limit_count;
+  int no_new_privileges;     // prctl(2), PR_SET_NO_NEW_PRIVS
   const char *oom_score_adj; // text for /proc/self/oom_score_adj, or NULL
   int file_mode_mask;        // umask(2), or -1
 };
