@@ -88,6 +88,7 @@ package final class GuestAgent: Sendable {
     ControlRoutes(state: state, policy: setting.policy, machine: setting.machine).register(on: router)
     let connect = ConnectRouter(router)
     makeProcessService().register(on: connect)
+    registerFileRoutes(on: router, connect: connect, state: state, users: users)
     return router
   }
 

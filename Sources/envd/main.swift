@@ -5,6 +5,7 @@ import Envd
 import Glibc
 import LinuxSystem
 import Logging
+import NIOCore
 import NIOPosix
 
 /// Keeps freed memory from staying with the process: an idle agent should be small (docs/specification.md).
@@ -14,9 +15,10 @@ func tuneMemory() {
   mallopt(M_MMAP_THRESHOLD, 128 * 1024)
 }
 
+/// Ends the program. As PID 1 of a machine that is a kernel panic, which the host notices and reports with the console's text.
 func fail(_ message: String) -> Never {
-  fputs("envd: \(message)\n", stderr)
-  if getpid() == 1 { PowerOff.run() }
+  let line = Array("envd: \(message)\n".utf8)
+  _ = write(STDERR_FILENO, line, line.count)
   exit(1)
 }
 
@@ -39,8 +41,9 @@ NIOSingletons.groupLoopCountSuggestion = 1
 NIOSingletons.blockingPoolThreadCountSuggestion = 2
 do {
   let agent = try start()
-  // A task of its own, because the main thread stays where it is: an asynchronous main would end it, which PID 1 must not.
-  Task {
+  // Detached, because the main actor never runs: the main thread stays below, where an asynchronous main would end it, which
+  // PID 1 must not.
+  Task.detached {
     do {
       try await agent.run()
       fail("the server has ended")

@@ -4,20 +4,34 @@ package import Logging
 import Synchronization
 
 /// The agent as PID 1: what it adds to a plain `GuestAgent`.
+///
+/// PID 1 of a machine boots it. PID 1 of a container only reaps orphans and ends with its container: the machine around it is
+/// not the agent's to set up, rename or switch off.
 package struct InitProcess: Sendable {
   private static let userScore = 0
+  /// What /proc/self/ns/pid names in the first PID namespace. Source: linux/include/linux/proc_ns.h (PROC_PID_INIT_INO).
+  private static let firstNamespace = "pid:[4026531836]"
 
   private let signals: InitSignals
-  private let boot: GuestBoot
+  /// Nil in a container.
+  private let boot: GuestBoot?
 
   /// To be made before any other thread exists.
   package init(usesCgroup: Bool, logger: Logger) throws(SystemError) {
     signals = try InitSignals()
-    boot = GuestBoot.run(usesCgroup: usesCgroup, logger: logger)
+    boot = Self.isMachine() ? GuestBoot.run(usesCgroup: usesCgroup, logger: logger) : nil
+  }
+
+  /// A place without /proc is a machine that has just started: containers come with one.
+  private static func isMachine() -> Bool {
+    var buffer = [CChar](repeating: 0, count: 64)
+    let count = readlink("/proc/self/ns/pid", &buffer, buffer.count)
+    return count < 0 || String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) == firstNamespace
   }
 
   package func setting(_ options: AgentOptions) throws(SystemError) -> GuestAgent.Setting {
-    GuestAgent.Setting(
+    guard let boot else { return GuestAgent.Setting(host: options.host ?? "127.0.0.1", port: options.port, adoptsOrphans: true) }
+    return GuestAgent.Setting(
       host: options.host ?? "0.0.0.0", port: options.port, policy: PeerPolicy(hostLink: GuestNetwork.hostLink),
       machine: LinuxGuestMachine(userProcesses: boot.userProcesses),
       confinement: ProcessLauncher.Confinement(
@@ -30,15 +44,23 @@ package struct InitProcess: Sendable {
   package func watchSignals(of agent: GuestAgent) throws(SystemError) {
     let signals = signals
     let reaper = agent.reaper
+    let end = end
     let registration = Registration()
     let watch = try agent.poller.add(signals.descriptor, .readable) { _ in
       let pending = signals.drain()
       if pending.hasChildEnded { reaper.reapOrphans() }
-      if pending.asksForEnd { Threads.start(name: "power-off") { PowerOff.run() } }
+      if pending.asksForEnd { Threads.start(name: "power-off") { end() } }
       registration.arm()
     }
     registration.set(watch)
     watch.arm()
+  }
+
+  /// Ends the machine or the container.
+  package func end() {
+    guard boot == nil else { return PowerOff.run() }
+    PowerOff.endProcesses()
+    exit(0)
   }
 }
 

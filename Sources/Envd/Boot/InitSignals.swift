@@ -42,13 +42,18 @@ package enum PowerOff {
   /// Ends all processes, writes the disks back and restarts the machine, which ends the VMM (it is started with reboots off,
   /// and the kernel with `reboot=t`). Returns only when the kernel refuses.
   package static func run() {
+    endProcesses()
+    sync()
+    _ = mount(nil, "/", nil, UInt(MS_REMOUNT) | UInt(MS_RDONLY), nil)
+    _ = reboot(Int32(bitPattern: UInt32(RB_AUTOBOOT)))
+  }
+
+  /// Asks all processes but this one to end, and ends those that do not.
+  package static func endProcesses() {
     kill(-1, SIGTERM)
     kill(-1, SIGCONT)
     waitForChildren()
     kill(-1, SIGKILL)
-    sync()
-    _ = mount(nil, "/", nil, UInt(MS_REMOUNT) | UInt(MS_RDONLY), nil)
-    _ = reboot(Int32(bitPattern: UInt32(RB_AUTOBOOT)))
   }
 
   private static func waitForChildren() {

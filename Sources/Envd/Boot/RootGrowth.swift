@@ -23,7 +23,9 @@ package enum RootGrowth {
     try SystemError.check("fstat", "/") { fstat(root.rawValue, &status) }
     var system = statfs()
     try SystemError.check("fstatfs", "/") { fstatfs(root.rawValue, &system) }
-    guard Int(system.f_type) == ext4Magic, system.f_bsize > 0, let sectors = sectors(of: UInt64(status.st_dev)) else { return .notApplicable }
+    guard Int(system.f_type) == ext4Magic, system.f_bsize > 0, let sectors = sectors(of: UInt64(status.st_dev)) else {
+      return .notApplicable
+    }
     let current = UInt64(system.f_blocks)
     let target = sectors * sectorBytes / UInt64(system.f_bsize)
     // f_blocks leaves the metadata out, so a full-grown file system looks smaller; the kernel does nothing then.

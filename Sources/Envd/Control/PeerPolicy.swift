@@ -34,7 +34,9 @@ package struct PeerPolicy: Sendable {
 
   package func admits(_ peer: SocketAddress?) -> Bool {
     guard let hostLink else { return true }
-    guard let address = peer?.ipAddress.flatMap(KernelCommandLine.ipv4), address & Self.loopbackMask != Self.loopbackNetwork else { return false }
+    guard let address = peer?.ipAddress.flatMap(KernelCommandLine.ipv4), address & Self.loopbackMask != Self.loopbackNetwork else {
+      return false
+    }
     return !linkAddresses().contains { own in
       own.address == address || (own.link != hostLink && own.address & own.mask == address & own.mask)
     }

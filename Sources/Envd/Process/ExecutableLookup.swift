@@ -12,7 +12,9 @@ package enum ExecutableLookup {
     let candidates =
       command.contains("/")
       ? [absolute(command, in: directory)]
-      : searchPath.split(separator: ":", omittingEmptySubsequences: false).map { absolute("\($0.isEmpty ? "." : $0)/\(command)", in: directory) }
+      : searchPath.split(separator: ":", omittingEmptySubsequences: false).map {
+        absolute("\($0.isEmpty ? "." : $0)/\(command)", in: directory)
+      }
     var foundFile = false
     for candidate in candidates {
       var status = stat()

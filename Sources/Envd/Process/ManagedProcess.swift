@@ -77,6 +77,7 @@ package final class ManagedProcess: Sendable {
 
   package var pid: UInt32 { state.withLock { UInt32(bitPattern: $0.pid) } }
   package var isOver: Bool { state.withLock { $0.publishedEnd != nil } }
+  package var subscriberCount: Int { state.withLock { $0.broadcast.subscriberCount } }
   /// Standard input, or the terminal's; nil without one.
   package var input: InputWriter? { state.withLock { $0.input } }
 

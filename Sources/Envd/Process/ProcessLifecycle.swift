@@ -13,10 +13,10 @@ package import LinuxSystem
 package struct ProcessLifecycle: Sendable, Equatable {
   private var openOutputs: Int
   private var status: ExitStatus?
-  private(set) var isStopRequested = false
-  private(set) var isTimeout = false
+  package private(set) var isStopRequested = false
+  package private(set) var isTimeout = false
   /// Set once, when the process is over.
-  private(set) var end: ProcessEnd?
+  package private(set) var end: ProcessEnd?
 
   package init(outputs: Int) {
     self.openOutputs = outputs
