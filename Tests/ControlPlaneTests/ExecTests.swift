@@ -7,7 +7,7 @@ import Persistence
 import TestSupport
 import Testing
 
-@Suite struct ExecTests {
+@Suite(.serialized) struct ExecTests {
   private func exec(_ plane: Plane, _ command: String, _ arguments: [String] = []) async throws -> ExecResult {
     let record = try await plane.create()
     return try await plane.service.exec(
@@ -64,7 +64,7 @@ import Testing
     try await withPlane { plane async throws -> Void in
       let record = try await plane.create()
       let task = Task { try await plane.service.exec(ProcessRequest(command: "sleep"), in: record.id, for: plane.caller) }
-      while await plane.host.processes[record.id] == nil { await Task.yield() }
+      while await plane.host.processes[record.id] == nil { try await Task.sleep(for: .milliseconds(2)) }
       task.cancel()
       await #expect(throws: (any Error).self) { try await task.value }
       #expect(await plane.host.processes[record.id]?.allSatisfy { !$0.isAlive } == true)

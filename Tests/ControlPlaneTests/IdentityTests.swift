@@ -6,7 +6,7 @@ import Testing
 
 @testable import ControlPlane
 
-@Suite struct IdentityTests {
+@Suite(.serialized) struct IdentityTests {
   @Test("the first run makes an administrator and a key that works, once")
   func bootstrap() async throws {
     try await withPlane { plane async throws -> Void in

@@ -6,7 +6,7 @@ import Persistence
 import TestSupport
 import Testing
 
-@Suite struct LifecycleTests {
+@Suite(.serialized) struct LifecycleTests {
   @Test("a created sandbox runs, with what its host says about it")
   func create() async throws {
     try await withPlane { plane async throws -> Void in
@@ -55,7 +55,7 @@ import Testing
     try await withPlane { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(100))
       let task = Task { try await plane.create() }
-      while try await plane.repository.alive().isEmpty { await Task.yield() }
+      while try await plane.repository.alive().isEmpty { try await Task.sleep(for: .milliseconds(2)) }
       task.cancel()
       let id = try #require(try await plane.repository.alive().first).id
       while try await plane.status(id) != .running { try await Task.sleep(for: .milliseconds(5)) }
@@ -79,17 +79,17 @@ import Testing
   @Test("destroy wins over a creation in progress, and nothing is left")
   func destroyDuringCreate() async throws {
     try await withPlane { plane async throws -> Void in
-      await plane.host.delay(.create, by: .milliseconds(200))
+      await plane.host.delay(.create, by: .milliseconds(800))
       let creation = Task { try await plane.create() }
       var id: SandboxID?
       while id == nil {
         id = try await plane.repository.alive().first { $0.status == .starting }?.id
-        await Task.yield()
+        try await Task.sleep(for: .milliseconds(2))
       }
       let found = try #require(id)
       try await plane.service.destroy(found, for: plane.caller)
       #expect(try await plane.status(found) == .stopped)
-      #expect(await code { _ = try await creation.value } == .invalidState)
+      #expect(await result(creation) == "invalid_state")
       #expect(await plane.host.sandboxes.isEmpty)
       #expect(try await plane.status(found) == .stopped)
     }
@@ -158,6 +158,14 @@ import Testing
       for line in ["sandbox.create accepted", "sandbox.create ok", "process.exec ok", "sandbox.destroy accepted", "sandbox.destroy ok"] {
         #expect(lines.contains(line))
       }
+    }
+  }
+
+  private func result(_ creation: Task<SandboxRecord, any Error>) async -> String {
+    do {
+      return try await creation.value.status.rawValue
+    } catch {
+      return (error as? MartletError)?.code.rawValue ?? "\(error)"
     }
   }
 }

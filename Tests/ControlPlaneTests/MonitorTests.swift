@@ -5,7 +5,7 @@ import Persistence
 import TestSupport
 import Testing
 
-@Suite struct MonitorTests {
+@Suite(.serialized) struct MonitorTests {
   @Test("a row left in pending or starting by a crash becomes error", arguments: [SandboxStatus.pending, .starting])
   func interruptedCreate(status: SandboxStatus) async throws {
     try await withPlane { plane async throws -> Void in
@@ -120,7 +120,7 @@ import Testing
     try await withPlane { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(200))
       let creation = Task { try await plane.create() }
-      while try await plane.repository.alive().isEmpty { await Task.yield() }
+      while try await plane.repository.alive().isEmpty { try await Task.sleep(for: .milliseconds(2)) }
       for _ in 0..<5 { await plane.control.monitor.tick() }
       #expect(try await creation.value.status == .running)
     }

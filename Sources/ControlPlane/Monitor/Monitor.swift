@@ -15,8 +15,10 @@ package actor Monitor: Service {
   static let listDeadline: Duration = .seconds(10)
 
   let service: SandboxService
-  private var unknownSince: [SandboxID: Date] = [:]
+  private var unknownSince: [HostID: [SandboxID: Date]] = [:]
   private var lastHeard: [HostID: Date] = [:]
+  /// Hosts whose round is not over; one that hangs is left out, the others go on.
+  private var busy: Set<HostID> = []
 
   var repository: SandboxRepository { service.repository }
   var logger: Logger { service.surroundings.logger }
@@ -28,44 +30,53 @@ package actor Monitor: Service {
 
   package func run() async throws {
     await cancelWhenGracefulShutdown {
-      while !Task.isCancelled {
-        await self.tick()
-        try? await Task.sleep(for: Self.interval)
+      await withDiscardingTaskGroup { group in
+        while !Task.isCancelled {
+          for host in await self.idleHosts() { group.addTask { await self.round(host) } }
+          await self.repairUnplaced()
+          try? await Task.sleep(for: Self.interval)
+        }
       }
     }
   }
 
   /// One round over all hosts and all sandboxes that are not over.
   package func tick() async {
-    let hosts = await service.directory.hosts()
-    // Hosts first: a sandbox that a host lists has had its row from before.
-    let answers = await Self.lists(of: hosts)
+    await withDiscardingTaskGroup { group in
+      for host in await idleHosts() { group.addTask { await self.round(host) } }
+    }
+    await repairUnplaced()
+  }
+
+  private func idleHosts() async -> [any HostClient] {
+    let idle = await service.directory.hosts().filter { !busy.contains($0.hostID) }
+    busy.formUnion(idle.map(\.hostID))
+    return idle
+  }
+
+  private func round(_ host: any HostClient) async {
+    defer { busy.remove(host.hostID) }
+    let late = MartletError(.hostUnavailable, "the host does not answer")
+    // The host first: a sandbox that it lists has had its row from before.
+    let sandboxes = try? await withDeadline(Self.listDeadline, or: late) { try await host.listSandboxes() }
     do {
-      let rows = try await repository.alive()
-      for host in hosts {
-        let rowsHere = rows.filter { $0.facts.hostID == host.hostID }
-        if let sandboxes = answers[host.hostID] {
-          lastHeard[host.hostID] = now
-          await reconcile(rowsHere, with: sandboxes, on: host)
-        } else {
-          await hostIsSilent(host, rowsHere)
-        }
-      }
-      for row in rows where row.facts.hostID == nil { await perform(Reconciler.action(row: row, host: nil), row, nil, nil) }
+      let rows = try await repository.alive(on: host.hostID)
+      guard let sandboxes else { return await hostIsSilent(host, rows) }
+      lastHeard[host.hostID] = now
+      await reconcile(rows, with: sandboxes, on: host)
     } catch {
       logger.error("monitor could not read sandboxes", metadata: [LogKey.error: "\(error)"])
     }
   }
 
-  private static func lists(of hosts: [any HostClient]) async -> [HostID: [HostSandbox]] {
-    await withTaskGroup { group in
-      for host in hosts {
-        group.addTask {
-          let late = MartletError(.hostUnavailable, "the host does not answer")
-          return (host.hostID, try? await withDeadline(listDeadline, or: late) { try await host.listSandboxes() })
-        }
+  /// Rows that never came to a host.
+  private func repairUnplaced() async {
+    do {
+      for row in try await repository.alive(on: nil) {
+        await perform(Reconciler.action(row: row, host: nil), row, nil, nil)
       }
-      return await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
+    } catch {
+      logger.error("monitor could not read sandboxes", metadata: [LogKey.error: "\(error)"])
     }
   }
 
@@ -80,7 +91,8 @@ package actor Monitor: Service {
     }
     let known = Set(rows.map(\.id))
     let strangers = sandboxes.filter { !known.contains($0.id) }
-    unknownSince = unknownSince.filter { entry in strangers.contains { $0.id == entry.key } }
+    let still = Set(strangers.map(\.id))
+    unknownSince[host.hostID] = unknownSince[host.hostID]?.filter { still.contains($0.key) }
     for stranger in strangers { await releaseStranger(stranger, on: host) }
   }
 
@@ -97,8 +109,8 @@ package actor Monitor: Service {
   }
 
   private func releaseUnknown(_ id: SandboxID, on host: any HostClient) {
-    let since = unknownSince[id] ?? now
-    unknownSince[id] = since
+    let since = unknownSince[host.hostID]?[id] ?? now
+    unknownSince[host.hostID, default: [:]][id] = since
     guard now.timeIntervalSince(since) >= Self.unknownGrace else { return }
     logger.warning("unknown sandbox destroyed", metadata: [LogKey.sandbox: "\(id)", LogKey.host: "\(host.hostID)"])
     release(id, on: host)

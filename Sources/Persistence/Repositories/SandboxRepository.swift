@@ -39,7 +39,18 @@ package struct SandboxRepository: Sendable {
     return try await database.query { try $0.rows(sql, parameters).map(Self.record) }
   }
 
-  /// Every sandbox of all teams that is neither `stopped` nor `error`; for the monitor.
+  /// Every sandbox of all teams on one host (nil: on none) that is neither `stopped` nor `error`; for the monitor.
+  package func alive(on host: HostID?) async throws -> [SandboxRecord] {
+    let placed = host.map { _ in "host_id = ?" } ?? "host_id IS NULL"
+    let parameters = host.map { [SQLValue.uuid($0.uuid)] } ?? []
+    return try await database.query { connection in
+      try connection.rows(
+        "SELECT \(Self.columns) FROM sandboxes WHERE \(placed) AND status NOT IN ('stopped', 'error')", parameters
+      ).map(Self.record)
+    }
+  }
+
+  /// Every sandbox of all teams that is neither `stopped` nor `error`.
   package func alive() async throws -> [SandboxRecord] {
     try await database.query { connection in
       try connection.rows("SELECT \(Self.columns) FROM sandboxes WHERE status NOT IN ('stopped', 'error')").map(Self.record)
