@@ -77,9 +77,9 @@ final class ConnectionHandler: ChannelDuplexHandler {
     context.fireUserInboundEventTriggered(event)
   }
 
-  func channelInactive(context: ChannelHandlerContext) {
+  // Not `channelInactive`: Hummingbird's connection handler keeps that to itself.
+  func handlerRemoved(context: ChannelHandlerContext) {
     watch.close()
-    context.fireChannelInactive()
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -91,8 +91,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     head.headerFields[.contentLength] = String(body.readableBytes)
     context.write(wrapOutboundOut(.head(head)), promise: nil)
     context.write(wrapOutboundOut(.body(body)), promise: nil)
-    context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
-    linger(context)
+    writeLast(wrapOutboundOut(.end(nil)), context, nil)
   }
 
   private func examine(_ request: HTTPRequest, _ context: ChannelHandlerContext) {
@@ -138,8 +137,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
   private func writeEnd(_ data: NIOAny, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) {
     unansweredRequests -= 1
     guard unansweredRequests == 0, mustClose || mode == .tunnel else { return context.write(data, promise: promise) }
-    context.writeAndFlush(data, promise: promise)
-    linger(context)
+    writeLast(data, context, promise)
   }
 
   // MARK: Changes of mode
@@ -162,16 +160,21 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
   }
 
+  /// Writes the end of the last response. The time to linger begins when the system has taken it: a slow client gets all of it.
+  private func writeLast(_ end: NIOAny, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) {
+    mode = .lingering
+    let flushed = promise ?? context.eventLoop.makePromise(of: Void.self)
+    let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+    flushed.futureResult.whenComplete { _ in bound.value.0.linger(bound.value.1) }
+    context.writeAndFlush(end, promise: flushed)
+    context.read()
+  }
+
   /// Says that nothing more will come, and reads (without looking) until the client has gone or time is up.
   private func linger(_ context: ChannelHandlerContext) {
-    guard mode != .lingering else { return }
-    mode = .lingering
     context.close(mode: .output, promise: nil)
-    let loopBound = NIOLoopBound(context, eventLoop: context.eventLoop)
-    context.eventLoop.assumeIsolated().scheduleTask(in: Self.lingerTime) {
-      loopBound.value.close(promise: nil)
-    }
-    context.read()
+    let context = NIOLoopBound(context, eventLoop: context.eventLoop)
+    context.value.eventLoop.scheduleTask(in: Self.lingerTime) { context.value.close(promise: nil) }
   }
 }
 

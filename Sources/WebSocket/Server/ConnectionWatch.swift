@@ -1,4 +1,5 @@
 package import NIOCore
+import ServiceLifecycle
 import Synchronization
 
 /// Tells whoever works for a client that the client is gone.
@@ -18,7 +19,10 @@ package final class ConnectionWatch: Sendable {
     }.get()
   }
 
-  /// Runs `work`; it is cancelled when the client goes away.
+  /// How long work may go on when the server stops.
+  package static let shutdownGrace: Duration = .seconds(5)
+
+  /// Runs `work`; it is cancelled when the client goes away, and some time after the server was told to stop.
   package func cancellingWhenClosed<Value: Sendable>(
     _ work: @escaping @Sendable () async throws -> Value
   ) async throws -> Value {
@@ -27,7 +31,14 @@ package final class ConnectionWatch: Sendable {
     let number = observe { task.cancel() }
     defer { forget(number) }
     return try await withTaskCancellationHandler {
-      try await task.value
+      try await withGracefulShutdownHandler {
+        try await task.value
+      } onGracefulShutdown: {
+        Task {
+          try? await Task.sleep(for: Self.shutdownGrace)
+          task.cancel()
+        }
+      }
     } onCancel: {
       task.cancel()
     }

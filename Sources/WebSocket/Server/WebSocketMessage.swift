@@ -17,7 +17,7 @@ package enum WebSocketMessage: Sendable, Equatable {
 /// Puts data frames together, bounded.
 struct WebSocketMessageAssembler {
   let maximumMessageBytes: Int
-  private var opcode: WebSocketFrame.Opcode?
+  private var opcode: ClientFrame.Opcode?
   private var collected = ByteBuffer()
 
   init(maximumMessageBytes: Int) {
@@ -26,7 +26,7 @@ struct WebSocketMessageAssembler {
 
   /// - Parameter frame: not a control frame.
   /// - Returns: the message that `frame` completes.
-  mutating func add(_ frame: WebSocketFrame) throws(WebSocketProtocolError) -> WebSocketMessage? {
+  mutating func add(_ frame: ClientFrame) throws(WebSocketProtocolError) -> WebSocketMessage? {
     switch (opcode, frame.opcode) {
     case (nil, .continuation): throw WebSocketProtocolError(.protocolError, "there is nothing to continue")
     case (.some, .text), (.some, .binary): throw WebSocketProtocolError(.protocolError, "the message before is not complete")

@@ -47,12 +47,12 @@ package final class WebSocketOutbound: Sendable {
   /// Whether the client is behind with reading; then silence is not a sign of death.
   var isBlocked: Bool { state.withLock { $0.pendingWrites > 0 } }
 
-  private func send(_ opcode: WebSocketFrame.Opcode, _ payload: ByteBuffer) async throws {
+  private func send(_ opcode: ClientFrame.Opcode, _ payload: ByteBuffer) async throws {
     guard state.withLock({ !$0.isClosed }) else { throw WebSocketConnectionLost() }
     try await write(opcode, payload)
   }
 
-  private func write(_ opcode: WebSocketFrame.Opcode, _ payload: ByteBuffer) async throws {
+  private func write(_ opcode: ClientFrame.Opcode, _ payload: ByteBuffer) async throws {
     let head = WebSocketFrameHead.bytes(opcode, payloadBytes: payload.readableBytes)
     state.withLock { $0.pendingWrites += 1 }
     defer { state.withLock { $0.pendingWrites -= 1 } }

@@ -14,6 +14,8 @@ package typealias WebSocketHandler = @Sendable (WebSocketInbound, WebSocketOutbo
 /// One WebSocket connection from the 101 to the last byte.
 package struct WebSocketSession: Sendable {
   package static let pingInterval: Duration = .seconds(30)
+  /// How often a client is pinged whose input nobody takes.
+  static let stuckPingInterval: Duration = .seconds(2)
   /// How long the client may take to answer a close frame.
   static let closeDeadline: Duration = .seconds(2)
 
@@ -157,14 +159,19 @@ package struct WebSocketSession: Sendable {
   private func keepAlive(
     _ queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastHeard: LastHeard
   ) async -> Event {
+    var lastPing = ContinuousClock.now
     do {
       while true {
-        try await Task.sleep(for: pingInterval)
-        // While the client is behind with reading it cannot answer, and while our queue is full its answer is not read; TCP notices
-        // when it dies.
-        guard !outbound.isBlocked, !queue.isFull else { continue }
-        if ContinuousClock.now - lastHeard.time > pingInterval * 2 { return .clientIsDead }
+        try await Task.sleep(for: min(pingInterval, Self.stuckPingInterval))
+        // While the client is behind with reading it cannot answer; TCP notices when it dies.
+        guard !outbound.isBlocked else { continue }
+        // While our queue is full its answers are not read, nor is its end seen behind the input that waits; but a ping to a client that is
+        // gone makes its system reset the connection.
+        let isStuck = queue.isFull
+        guard isStuck || ContinuousClock.now - lastPing >= pingInterval else { continue }
+        if !isStuck, ContinuousClock.now - lastHeard.time > pingInterval * 2 { return .clientIsDead }
         try await outbound.ping()
+        lastPing = .now
       }
     } catch {
       // Cancelled, or nothing can be sent any more: then the reader or the handler ends the session.

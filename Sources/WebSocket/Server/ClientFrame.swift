@@ -2,7 +2,7 @@ import NIOCore
 package import NIOWebSocket
 
 /// One frame from a client, unmasked.
-struct WebSocketFrame: Equatable {
+struct ClientFrame: Equatable {
   enum Opcode: UInt8 {
     case continuation = 0
     case text = 1
@@ -40,7 +40,7 @@ struct WebSocketFrameParser {
   let maximumPayloadBytes: Int
 
   /// - Returns: nil when `buffer` does not hold a whole frame; nothing is consumed then.
-  mutating func next(_ buffer: inout ByteBuffer) throws(WebSocketProtocolError) -> WebSocketFrame? {
+  mutating func next(_ buffer: inout ByteBuffer) throws(WebSocketProtocolError) -> ClientFrame? {
     var view = buffer
     guard let first: UInt8 = view.readInteger(), let second: UInt8 = view.readInteger() else { return nil }
     let opcode = try Self.opcode(first)
@@ -56,12 +56,12 @@ struct WebSocketFrameParser {
     guard let mask = view.readBytes(length: 4), var payload = view.readSlice(length: Int(length)) else { return nil }
     if let key = WebSocketMaskingKey(mask) { payload.webSocketUnmask(key) }
     buffer = view
-    return WebSocketFrame(isFinal: isFinal, opcode: opcode, payload: payload)
+    return ClientFrame(isFinal: isFinal, opcode: opcode, payload: payload)
   }
 
-  private static func opcode(_ byte: UInt8) throws(WebSocketProtocolError) -> WebSocketFrame.Opcode {
+  private static func opcode(_ byte: UInt8) throws(WebSocketProtocolError) -> ClientFrame.Opcode {
     guard byte & 0x70 == 0 else { throw WebSocketProtocolError(.protocolError, "reserved bits must be zero") }
-    guard let opcode = WebSocketFrame.Opcode(rawValue: byte & 0x0f) else {
+    guard let opcode = ClientFrame.Opcode(rawValue: byte & 0x0f) else {
       throw WebSocketProtocolError(.protocolError, "the opcode is reserved")
     }
     return opcode
@@ -89,7 +89,7 @@ struct WebSocketFrameParser {
 
 /// The head of an unmasked server frame.
 enum WebSocketFrameHead {
-  static func bytes(_ opcode: WebSocketFrame.Opcode, payloadBytes: Int) -> ByteBuffer {
+  static func bytes(_ opcode: ClientFrame.Opcode, payloadBytes: Int) -> ByteBuffer {
     var head = ByteBuffer()
     head.writeInteger(0x80 | opcode.rawValue)
     switch payloadBytes {
