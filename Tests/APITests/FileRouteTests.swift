@@ -6,7 +6,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-@Suite struct FileRouteTests {
+@Suite(.serialized) struct FileRouteTests {
   private static let everyByte = ByteBuffer(bytes: Array(UInt8.min...UInt8.max))
 
   @Test("a file comes back byte for byte", arguments: ["write", "stream/write"], ["read", "stream/read"])
@@ -41,7 +41,7 @@ import Testing
   func announcedTooLarge() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
-      let client = try await RawClient.connect(port: server.port)
+      let client = try await server.clients.connect(server.port)
       try await client.send(
         "POST /v1/sandboxes/\(id)/files/write HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nContent-Type: multipart/form-data; boundary=B\r\nContent-Length: 209715200\r\n\r\n--B\r\n"
       )
@@ -56,7 +56,7 @@ import Testing
   func truncatedUpload() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
-      let client = try await RawClient.connect(port: server.port)
+      let client = try await server.clients.connect(server.port)
       try await client.send(
         "POST /v1/sandboxes/\(id)/files/stream/write HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nContent-Type: multipart/form-data; boundary=B\r\nTransfer-Encoding: chunked\r\n\r\n"
       )

@@ -17,6 +17,7 @@ struct LiveServer: Sendable {
   let host: SimulatedHost
   let control: ControlPlane
   let routes: RouteTable
+  let clients = RawClients()
 
   var base: String { "http://127.0.0.1:\(port)" }
 
@@ -70,7 +71,7 @@ struct LiveServer: Sendable {
   }
 }
 
-func withServer(_ body: @Sendable @escaping (LiveServer) async throws -> Void) async throws {
+func withServer(closesClients: Bool = true, _ body: @Sendable @escaping (LiveServer) async throws -> Void) async throws {
   let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
   try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
   defer { try? FileManager.default.removeItem(at: directory) }
@@ -97,6 +98,7 @@ func withServer(_ body: @Sendable @escaping (LiveServer) async throws -> Void) a
       await group.triggerGracefulShutdown()
       throw error
     }
+    if closesClients { await server.clients.closeAll() }
     await group.triggerGracefulShutdown()
     try await tasks.waitForAll()
   }

@@ -48,7 +48,7 @@ import Testing
   func truncated() throws {
     let whole = "--XX\r\nContent-Disposition: form-data; name=file\r\n\r\ncontent\r\n--XX--"
     for length in 0..<(whole.utf8.count) {
-      #expect(try parse(String(whole.prefix(length)), chunk: 7).ended == false)
+      #expect(try parse(String(decoding: whole.utf8.prefix(length), as: UTF8.self), chunk: 7).ended == false)
     }
   }
 

@@ -6,7 +6,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-@Suite struct ProcessRouteTests {
+@Suite(.serialized) struct ProcessRouteTests {
   @Test("exec returns output, exit code and duration")
   func exec() async throws {
     try await withServer { server async throws -> Void in
@@ -91,7 +91,7 @@ import Testing
       let id = try await server.create()
       let sandbox = try #require(SandboxID(wire: id))
       let body = #"{"cmd":"sleep","timeout_sec":0}"#
-      let client = try await RawClient.connect(port: server.port)
+      let client = try await server.clients.connect(server.port)
       try await client.send(
         "POST /v1/sandboxes/\(id)/exec HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
       )

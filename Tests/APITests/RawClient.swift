@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import Synchronization
 
 /// A TCP connection that says whatever a test wants.
 final class RawClient: Sendable {
@@ -120,5 +121,20 @@ private final class Receiver: ChannelInboundHandler {
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     events.finish()
     context.close(promise: nil)
+  }
+}
+
+/// The connections of one test, closed at its end.
+final class RawClients: Sendable {
+  private let state = Mutex([RawClient]())
+
+  func connect(_ port: Int) async throws -> RawClient {
+    let client = try await RawClient.connect(port: port)
+    state.withLock { $0.append(client) }
+    return client
+  }
+
+  func closeAll() async {
+    for client in state.withLock({ $0 }) { await client.close() }
   }
 }

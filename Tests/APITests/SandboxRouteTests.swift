@@ -8,7 +8,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-@Suite struct SandboxRouteTests {
+@Suite(.serialized) struct SandboxRouteTests {
   @Test("health needs no key")
   func health() async throws {
     try await withServer { server async throws -> Void in

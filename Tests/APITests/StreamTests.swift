@@ -11,7 +11,7 @@ struct StreamClient {
   let raw: RawClient
 
   static func open(_ server: LiveServer, _ path: String, headers: String = "") async throws -> (StreamClient, String) {
-    let raw = try await RawClient.connect(port: server.port)
+    let raw = try await server.clients.connect(server.port)
     try await raw.send(
       "GET \(path) HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\(headers)\r\n"
     )
@@ -19,8 +19,8 @@ struct StreamClient {
     return (StreamClient(raw: raw), head)
   }
 
-  func send(_ json: String) async throws { try await raw.send(ClientFrame.bytes(1, Array(json.utf8))) }
-  func send(_ bytes: [UInt8]) async throws { try await raw.send(ClientFrame.bytes(2, bytes)) }
+  func send(_ json: String) async throws { try await raw.send(FrameBytes.bytes(1, Array(json.utf8))) }
+  func send(_ bytes: [UInt8]) async throws { try await raw.send(FrameBytes.bytes(2, bytes)) }
 
   /// The next text message as JSON.
   func json() async throws -> [String: Any] {
@@ -38,7 +38,7 @@ struct StreamClient {
   }
 }
 
-@Suite struct StreamTests {
+@Suite(.serialized) struct StreamTests {
   private func open(_ server: LiveServer, _ suffix: String = "exec/stream") async throws -> (StreamClient, SandboxID) {
     let id = try await server.create()
     let (client, head) = try await StreamClient.open(server, "/v1/sandboxes/\(id)/\(suffix)")

@@ -6,7 +6,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-@Suite struct WebSocketConnectionTests {
+@Suite(.serialized) struct WebSocketConnectionTests {
   private func started(_ server: LiveServer, _ start: String) async throws -> (StreamClient, SandboxID) {
     let id = try await server.create()
     let (client, _) = try await StreamClient.open(server, "/v1/sandboxes/\(id)/exec/stream")
@@ -18,9 +18,9 @@ import Testing
   @Test(
     "broken frames close the connection with their code, and end the process",
     arguments: [
-      (ClientFrame.bytes(1, [65], mask: nil), 1002), (ClientFrame.bytes(1, [65], reserved: 0x40), 1002), (ClientFrame.bytes(3, []), 1002),
-      (ClientFrame.bytes(0, []), 1002), (ClientFrame.bytes(9, [], isFinal: false), 1002), (ClientFrame.bytes(8, [3]), 1002),
-      (ClientFrame.bytes(1, [0xff]), 1007), ([0x82, 0xff, 0, 0, 0, 0, 0x7f, 0, 0, 0], 1009),
+      (FrameBytes.bytes(1, [65], mask: nil), 1002), (FrameBytes.bytes(1, [65], reserved: 0x40), 1002), (FrameBytes.bytes(3, []), 1002),
+      (FrameBytes.bytes(0, []), 1002), (FrameBytes.bytes(9, [], isFinal: false), 1002), (FrameBytes.bytes(8, [3]), 1002),
+      (FrameBytes.bytes(1, [0xff]), 1007), ([0x82, 0xff, 0, 0, 0, 0, 0x7f, 0, 0, 0], 1009),
     ] as [([UInt8], Int)])
   func broken(frame: [UInt8], code: Int) async throws {
     try await withServer { server async throws -> Void in
@@ -35,9 +35,9 @@ import Testing
   func pingBetweenFragments() async throws {
     try await withServer { server async throws -> Void in
       let (client, _) = try await started(server, #"{"type":"start","cmd":"cat","stdin":true,"binary":true}"#)
-      try await client.raw.send(ClientFrame.bytes(2, [1, 2], isFinal: false))
-      try await client.raw.send(ClientFrame.bytes(9, [42]))
-      try await client.raw.send(ClientFrame.bytes(0, [3]))
+      try await client.raw.send(FrameBytes.bytes(2, [1, 2], isFinal: false))
+      try await client.raw.send(FrameBytes.bytes(9, [42]))
+      try await client.raw.send(FrameBytes.bytes(0, [3]))
       let pong = try #require(try await client.raw.readFrame())
       #expect(pong.opcode == 10)
       #expect(pong.payload == [42])
@@ -49,7 +49,7 @@ import Testing
   func byteByByte() async throws {
     try await withServer { server async throws -> Void in
       let (client, _) = try await started(server, #"{"type":"start","cmd":"cat","stdin":true,"binary":true}"#)
-      for byte in ClientFrame.bytes(2, [9, 8, 7]) { try await client.raw.send([byte]) }
+      for byte in FrameBytes.bytes(2, [9, 8, 7]) { try await client.raw.send([byte]) }
       #expect(try await client.raw.readFrame()?.payload == [1, 9, 8, 7])
     }
   }
@@ -58,7 +58,7 @@ import Testing
   func close() async throws {
     try await withServer { server async throws -> Void in
       let (client, _) = try await started(server, #"{"type":"start","cmd":"sleep"}"#)
-      try await client.raw.send(ClientFrame.bytes(8, [0x03, 0xe8] + Array("bye".utf8)))
+      try await client.raw.send(FrameBytes.bytes(8, [0x03, 0xe8] + Array("bye".utf8)))
       #expect(try await client.closeCode() == 1000)
       _ = try await client.raw.readAll()
     }
@@ -98,7 +98,7 @@ import Testing
   func upgradeAfterRequest() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
-      let raw = try await RawClient.connect(port: server.port)
+      let raw = try await server.clients.connect(server.port)
       try await raw.send("GET /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\n\r\n")
       let head = try await raw.readHead()
       #expect(head.hasPrefix("HTTP/1.1 200"))
@@ -114,12 +114,12 @@ import Testing
   @Test("what is not HTTP is answered with 400 in the API's format, and too many headers with 413")
   func notHTTP() async throws {
     try await withServer { server async throws -> Void in
-      let garbage = try await RawClient.connect(port: server.port)
+      let garbage = try await server.clients.connect(server.port)
       try await garbage.send("\u{1}\u{2}nonsense\r\n\r\n")
       let answer = try await garbage.readAll()
       #expect(answer.hasPrefix("HTTP/1.1 400"))
       #expect(answer.contains(#""code":"invalid_request""#))
-      let large = try await RawClient.connect(port: server.port)
+      let large = try await server.clients.connect(server.port)
       try await large.send("GET /health HTTP/1.1\r\nHost: x\r\nX: \(String(repeating: "a", count: 40_000))\r\n\r\n")
       let refused = try await large.readAll()
       #expect(refused.hasPrefix("HTTP/1.1 413"))
@@ -140,7 +140,7 @@ import Testing
   @Test("a server that stops says so to its streams")
   func shutdown() async throws {
     let box = ClientBox()
-    try await withServer { server async throws -> Void in
+    try await withServer(closesClients: false) { server async throws -> Void in
       let (client, _) = try await started(server, #"{"type":"start","cmd":"sleep"}"#)
       await box.set(client)
     }

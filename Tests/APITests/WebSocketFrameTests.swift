@@ -7,7 +7,7 @@ import enum NIOWebSocket.WebSocketErrorCode
 @testable import WebSocket
 
 /// Frames as a client sends them, and as a broken or hostile one does.
-enum ClientFrame {
+enum FrameBytes {
   static func bytes(
     _ opcode: UInt8, _ payload: [UInt8], isFinal: Bool = true, mask: [UInt8]? = [1, 2, 3, 4], reserved: UInt8 = 0
   ) -> [UInt8] {
@@ -24,7 +24,7 @@ enum ClientFrame {
 }
 
 @Suite struct WebSocketFrameTests {
-  private func parse(_ bytes: [UInt8], maximum: Int = 1_000) throws -> WebSocketFrame? {
+  private func parse(_ bytes: [UInt8], maximum: Int = 1_000) throws -> ClientFrame? {
     var parser = WebSocketFrameParser(maximumPayloadBytes: maximum)
     var buffer = ByteBuffer(bytes: bytes)
     return try parser.next(&buffer)
@@ -33,14 +33,14 @@ enum ClientFrame {
   @Test("frames of every length form come back unmasked", arguments: [0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
   func lengths(length: Int) throws {
     let payload = (0..<length).map { UInt8(truncatingIfNeeded: $0) }
-    let frame = try #require(try parse(ClientFrame.bytes(2, payload), maximum: 100_000))
+    let frame = try #require(try parse(FrameBytes.bytes(2, payload), maximum: 100_000))
     #expect(frame.payload == ByteBuffer(bytes: payload))
     #expect(frame.opcode == .binary)
   }
 
   @Test("a frame that is not complete consumes nothing")
   func incomplete() throws {
-    let whole = ClientFrame.bytes(1, Array("hello".utf8))
+    let whole = FrameBytes.bytes(1, Array("hello".utf8))
     for length in 0..<whole.count {
       var parser = WebSocketFrameParser(maximumPayloadBytes: 100)
       var buffer = ByteBuffer(bytes: whole.prefix(length))
@@ -52,9 +52,9 @@ enum ClientFrame {
   @Test(
     "broken frames are refused with 1002",
     arguments: [
-      ClientFrame.bytes(1, [65], mask: nil), ClientFrame.bytes(1, [65], reserved: 0x40), ClientFrame.bytes(2, [], reserved: 0x10),
-      ClientFrame.bytes(3, []), ClientFrame.bytes(7, []), ClientFrame.bytes(11, []), ClientFrame.bytes(15, []),
-      ClientFrame.bytes(9, [], isFinal: false), ClientFrame.bytes(8, Array(repeating: 0, count: 126)),
+      FrameBytes.bytes(1, [65], mask: nil), FrameBytes.bytes(1, [65], reserved: 0x40), FrameBytes.bytes(2, [], reserved: 0x10),
+      FrameBytes.bytes(3, []), FrameBytes.bytes(7, []), FrameBytes.bytes(11, []), FrameBytes.bytes(15, []),
+      FrameBytes.bytes(9, [], isFinal: false), FrameBytes.bytes(8, Array(repeating: 0, count: 126)),
       [0x82, 0xfe, 0, 5, 0, 0, 0, 0, 1, 2, 3, 4, 5], [0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 1, 2, 3, 4, 5],
       [0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0],
     ])
@@ -72,17 +72,17 @@ enum ClientFrame {
   func fragments() throws {
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
     let bytes = Array("é".utf8)
-    #expect(try assembler.add(WebSocketFrame(isFinal: false, opcode: .text, payload: ByteBuffer(bytes: [bytes[0]]))) == nil)
-    let message = try assembler.add(WebSocketFrame(isFinal: true, opcode: .continuation, payload: ByteBuffer(bytes: [bytes[1]])))
+    #expect(try assembler.add(ClientFrame(isFinal: false, opcode: .text, payload: ByteBuffer(bytes: [bytes[0]]))) == nil)
+    let message = try assembler.add(ClientFrame(isFinal: true, opcode: .continuation, payload: ByteBuffer(bytes: [bytes[1]])))
     #expect(message == .text("é"))
   }
 
   @Test("fragments out of order are refused")
   func order() throws {
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
-    let part = WebSocketFrame(isFinal: false, opcode: .text, payload: ByteBuffer())
+    let part = ClientFrame(isFinal: false, opcode: .text, payload: ByteBuffer())
     #expect(throws: WebSocketProtocolError.self) {
-      try assembler.add(WebSocketFrame(isFinal: true, opcode: .continuation, payload: ByteBuffer()))
+      try assembler.add(ClientFrame(isFinal: true, opcode: .continuation, payload: ByteBuffer()))
     }
     _ = try assembler.add(part)
     #expect(throws: WebSocketProtocolError.self) { try assembler.add(part) }
@@ -92,8 +92,8 @@ enum ClientFrame {
   func fragmentsTooLarge() throws {
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
     let part = ByteBuffer(repeating: 0, count: 60)
-    _ = try assembler.add(WebSocketFrame(isFinal: false, opcode: .binary, payload: part))
-    #expect { try assembler.add(WebSocketFrame(isFinal: true, opcode: .continuation, payload: part)) } throws: {
+    _ = try assembler.add(ClientFrame(isFinal: false, opcode: .binary, payload: part))
+    #expect { try assembler.add(ClientFrame(isFinal: true, opcode: .continuation, payload: part)) } throws: {
       ($0 as? WebSocketProtocolError)?.code == .messageTooLarge
     }
   }
@@ -101,7 +101,7 @@ enum ClientFrame {
   @Test("text that is not UTF-8 is refused with 1007", arguments: [[0xff], [0xc3], [0xed, 0xa0, 0x80], [0xc0, 0x80]] as [[UInt8]])
   func badText(bytes: [UInt8]) {
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
-    #expect { try assembler.add(WebSocketFrame(isFinal: true, opcode: .text, payload: ByteBuffer(bytes: bytes))) } throws: {
+    #expect { try assembler.add(ClientFrame(isFinal: true, opcode: .text, payload: ByteBuffer(bytes: bytes))) } throws: {
       ($0 as? WebSocketProtocolError)?.code == .dataInconsistentWithMessage
     }
   }
