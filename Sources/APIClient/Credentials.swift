@@ -1,0 +1,134 @@
+package import Foundation
+
+/// What `martlet up` leaves in the data directory on its first run.
+package struct CredentialsFile: Codable, Sendable, Equatable {
+  package static let fileName = "credentials.json"
+  /// A file larger than this is not ours.
+  package static let maximumBytes = 64 << 10
+
+  package var url: String?
+  package var apiKey: String
+  package var adminEmail: String?
+  package var adminPassword: String?
+
+  enum CodingKeys: String, CodingKey {
+    case url
+    case apiKey = "api_key"
+    case adminEmail = "admin_email"
+    case adminPassword = "admin_password"
+  }
+}
+
+/// The server to talk to and the key to show it.
+package struct Credentials: Sendable, Equatable {
+  package let endpoint: Endpoint
+  package let apiKey: String
+
+  package init(endpoint: Endpoint, apiKey: String) {
+    self.endpoint = endpoint
+    self.apiKey = apiKey
+  }
+}
+
+/// Finds credentials: options, then MARTLET_URL and MARTLET_API_KEY, then `credentials.json` of the data directory, then that of
+/// the user's configuration directory.
+///
+/// A key from a file is shown only to the server that the file names, so that `--url` never sends a local key to a stranger.
+package struct CredentialsDiscovery: Sendable {
+  package enum FileContent: Sendable {
+    case missing
+    case unreadable(String)
+    case data(Data)
+  }
+
+  package static let defaultDataDirectory = "/var/lib/martlet"
+
+  private let environment: [String: String]
+  private let readFile: @Sendable (_ path: String) -> FileContent
+
+  /// - Parameter environment: variables, with those of `.env` already merged below the real ones.
+  package init(
+    environment: [String: String], readFile: @escaping @Sendable (String) -> FileContent = CredentialsDiscovery.readFile
+  ) {
+    self.environment = environment
+    self.readFile = readFile
+  }
+
+  /// - Throws: `no_credentials` with what to do, `invalid_input` for an address or key that cannot be one.
+  package func find(url: String?, apiKey: String?) throws(APIError) -> Credentials {
+    let givenURL = url ?? value("MARTLET_URL")
+    let givenKey = apiKey ?? value("MARTLET_API_KEY")
+    let endpoint: Endpoint? = if let givenURL { try Endpoint(givenURL) } else { nil }
+    if let givenKey, let endpoint { return try checked(Credentials(endpoint: endpoint, apiKey: givenKey)) }
+    var obstacles: [String] = []
+    for path in paths {
+      guard let file = try load(path, obstacles: &obstacles) else { continue }
+      let fileEndpoint: Endpoint = if let url = file.url { try Endpoint(url) } else { .local }
+      if let givenKey { return try checked(Credentials(endpoint: endpoint ?? fileEndpoint, apiKey: givenKey)) }
+      guard endpoint?.isSameServer(as: fileEndpoint) != false else {
+        obstacles.append("\(path) is for \(fileEndpoint)")
+        continue
+      }
+      return try checked(Credentials(endpoint: endpoint ?? fileEndpoint, apiKey: file.apiKey))
+    }
+    if let givenKey { return try checked(Credentials(endpoint: endpoint ?? .local, apiKey: givenKey)) }
+    throw missing(endpoint, obstacles)
+  }
+
+  /// Where files are looked for, in this order.
+  package var paths: [String] {
+    let dataDirectory = value("MARTLET_DATA_DIR") ?? Self.defaultDataDirectory
+    var paths = ["\(dataDirectory)/\(CredentialsFile.fileName)"]
+    if let directory = value("XDG_CONFIG_HOME") ?? value("HOME").map({ "\($0)/.config" }) {
+      paths.append("\(directory)/martlet/\(CredentialsFile.fileName)")
+    }
+    return paths
+  }
+
+  private func value(_ key: String) -> String? {
+    environment[key].flatMap { $0.isEmpty ? nil : $0 }
+  }
+
+  private func load(_ path: String, obstacles: inout [String]) throws(APIError) -> CredentialsFile? {
+    switch readFile(path) {
+    case .missing: return nil
+    case .unreadable(let reason):
+      obstacles.append("\(path) cannot be read: \(reason)")
+      return nil
+    case .data(let data):
+      guard data.count <= CredentialsFile.maximumBytes, let file = try? JSONDecoder().decode(CredentialsFile.self, from: data) else {
+        throw APIError(.noCredentials, "\(path) is not a credentials file; remove it and run `martlet up` again")
+      }
+      return file
+    }
+  }
+
+  private func missing(_ endpoint: Endpoint?, _ obstacles: [String]) -> APIError {
+    let subject = endpoint.map { "no API key for \($0) was found" } ?? "no credentials were found"
+    let notes = obstacles.isEmpty ? "" : " (\(obstacles.joined(separator: "; ")))"
+    return APIError(
+      .noCredentials,
+      "\(subject)\(notes); run `martlet up` on this machine, or set MARTLET_API_KEY (and MARTLET_URL), or give --api-key")
+  }
+
+  /// A key goes into a header: only visible ASCII may.
+  private func checked(_ credentials: Credentials) throws(APIError) -> Credentials {
+    let bytes = credentials.apiKey.utf8
+    guard (1...512).contains(bytes.count), bytes.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+      throw APIError(.invalidInput, "the API key has characters that no key has; check --api-key and MARTLET_API_KEY")
+    }
+    return credentials
+  }
+
+  package static let readFile: @Sendable (String) -> FileContent = { path in
+    do {
+      return .data(try Data(contentsOf: URL(filePath: path)))
+    } catch let error as CocoaError where error.code == .fileReadNoSuchFile || error.code == .fileNoSuchFile {
+      return .missing
+    } catch let error as CocoaError where error.code == .fileReadNoPermission {
+      return .unreadable("permission denied")
+    } catch {
+      return .unreadable("it is not a regular file that can be read")
+    }
+  }
+}

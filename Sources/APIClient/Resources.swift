@@ -1,0 +1,153 @@
+package import Model
+
+/// A sandbox as `GET /v1/sandboxes/{id}` shows it.
+package struct SandboxResource: Codable, Sendable, Equatable {
+  package struct Isolation: Codable, Sendable, Equatable {
+    package var vmm: String
+    package var accelerator: String
+  }
+
+  package var id: SandboxID
+  /// One of `SandboxStatus`; text, because a newer server may know more.
+  package var status: String
+  package var template: String?
+  package var vcpus: Int?
+  package var memoryMiB: Int?
+  package var diskSizeMiB: Int?
+  package var timeoutSeconds: Int?
+  package var metadata: [String: String]?
+  package var hostID: String?
+  package var guestIP: String?
+  package var hostIP: String?
+  package var isolation: Isolation?
+  /// RFC 3339, as are the other times.
+  package var createdAt: String?
+  package var startedAt: String?
+  package var lastActiveAt: String?
+  package var lastUpdated: String?
+  /// Why the status is `error`.
+  package var error: String?
+
+  enum CodingKeys: String, CodingKey {
+    case id, status, template, vcpus, metadata, isolation, error
+    case memoryMiB = "memory_mb"
+    case diskSizeMiB = "disk_size_mb"
+    case timeoutSeconds = "timeout_sec"
+    case hostID = "host_id"
+    case guestIP = "guest_ip"
+    case hostIP = "host_ip"
+    case createdAt = "created_at"
+    case startedAt = "started_at"
+    case lastActiveAt = "last_active_at"
+    case lastUpdated = "last_updated"
+  }
+}
+
+/// Body of `POST /v1/sandboxes`; what is nil is left to the server's defaults.
+package struct SandboxRequest: Encodable, Sendable, Equatable {
+  package var template: String?
+  package var vcpus: Int?
+  package var memoryMiB: Int?
+  package var diskSizeMiB: Int?
+  package var timeoutSeconds: Int?
+  package var metadata: [String: String]?
+  package var envs: [String: String]?
+
+  package init(
+    template: String? = nil, vcpus: Int? = nil, memoryMiB: Int? = nil, diskSizeMiB: Int? = nil, timeoutSeconds: Int? = nil,
+    metadata: [String: String]? = nil, envs: [String: String]? = nil
+  ) {
+    self.template = template
+    self.vcpus = vcpus
+    self.memoryMiB = memoryMiB
+    self.diskSizeMiB = diskSizeMiB
+    self.timeoutSeconds = timeoutSeconds
+    self.metadata = metadata
+    self.envs = envs
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case template, vcpus, metadata, envs
+    case memoryMiB = "memory_mb"
+    case diskSizeMiB = "disk_size_mb"
+    case timeoutSeconds = "timeout_sec"
+  }
+}
+
+/// A row of `GET …/{id}/processes`.
+package struct ProcessResource: Codable, Sendable, Equatable {
+  package var pid: UInt32
+  package var tag: String?
+  package var cmd: String
+  package var args: [String]?
+  package var cwd: String?
+}
+
+/// Answer to a background `POST …/{id}/exec`.
+package struct BackgroundProcess: Codable, Sendable, Equatable {
+  package var sandboxID: SandboxID
+  package var cmd: String
+  package var pid: UInt32
+  package var tag: String?
+
+  enum CodingKeys: String, CodingKey {
+    case cmd, pid, tag
+    case sandboxID = "sandbox_id"
+  }
+}
+
+/// Answer to a plain `POST …/{id}/exec`.
+package struct ExecResult: Codable, Sendable, Equatable {
+  package var stdout: String
+  package var stderr: String
+  package var exitCode: Int32
+  /// `base64` when the output is not UTF-8; nil for plain text.
+  package var encoding: String?
+
+  enum CodingKeys: String, CodingKey {
+    case stdout, stderr, encoding
+    case exitCode = "exit_code"
+  }
+}
+
+/// A row of `GET /v1/snapshots`.
+package struct TemplateResource: Codable, Sendable, Equatable {
+  package var name: String
+  package var type: String?
+  package var vcpus: Int?
+  package var memoryMiB: Int?
+  package var sizeBytes: Int64?
+  package var createdAt: String?
+  /// True for the templates that every team may use.
+  package var platform: Bool?
+
+  enum CodingKeys: String, CodingKey {
+    case name, type, vcpus, platform
+    case memoryMiB = "memory_mb"
+    case sizeBytes = "size_bytes"
+    case createdAt = "created_at"
+  }
+}
+
+/// A file, directory or link in a guest.
+package struct FileResource: Codable, Sendable, Equatable {
+  package var name: String
+  /// Absolute.
+  package var path: String
+  /// `file`, `directory`, `symlink` or `other`.
+  package var type: String
+  package var size: Int64?
+  /// Permission bits.
+  package var mode: UInt32?
+  package var permissions: String?
+  package var owner: String?
+  package var group: String?
+  package var modifiedAt: String?
+  package var symlinkTarget: String?
+
+  enum CodingKeys: String, CodingKey {
+    case name, path, type, size, mode, permissions, owner, group
+    case modifiedAt = "modified_at"
+    case symlinkTarget = "symlink_target"
+  }
+}

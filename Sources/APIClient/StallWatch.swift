@@ -1,0 +1,50 @@
+import Synchronization
+
+/// Ends a transfer whose network side makes no progress, however long the transfer as a whole may take (L-24).
+///
+/// Only the time inside `waiting` counts: a slow file, terminal or pipe on our own side is not a stall of the server.
+final class StallWatch: Sendable {
+  private let waitingSince = Mutex<ContinuousClock.Instant?>(nil)
+
+  /// Marks the start of a wait for the network.
+  func begin() {
+    let now = ContinuousClock.now
+    waitingSince.withLock { $0 = now }
+  }
+
+  func end() {
+    waitingSince.withLock { $0 = nil }
+  }
+
+  func waiting<Result>(_ operation: () async throws -> Result, isolation: isolated (any Actor)? = #isolation) async rethrows -> Result {
+    begin()
+    defer { end() }
+    return try await operation()
+  }
+
+  private func hasStalled(for limit: Duration) -> Bool {
+    waitingSince.withLock { since in since.map { $0.duration(to: .now) > limit } ?? false }
+  }
+
+  /// Runs `operation`; throws `timed_out` and cancels it when a wait inside it exceeds `limit`.
+  static func run<Result: Sendable>(
+    limit: Duration, _ operation: @escaping @Sendable (StallWatch) async throws -> Result
+  ) async throws -> Result {
+    let watch = StallWatch()
+    return try await withThrowingTaskGroup(of: Result?.self) { group in
+      group.addTask { try await operation(watch) }
+      group.addTask {
+        let tick = max(min(limit / 4, .seconds(1)), .milliseconds(10))
+        while !watch.hasStalled(for: limit) {
+          try await Task.sleep(for: tick)
+        }
+        throw APIError(.timedOut, "the server made no progress for \(limit.components.seconds) seconds")
+      }
+      defer { group.cancelAll() }
+      while let result = try await group.next() {
+        if let result { return result }
+      }
+      throw CancellationError()
+    }
+  }
+}
