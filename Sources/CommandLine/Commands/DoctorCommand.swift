@@ -1,0 +1,57 @@
+import ArgumentParser
+import Model
+
+struct DoctorCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "doctor", abstract: "Say what this machine offers to sandboxes, what is missing, and what to do about it.",
+    discussion: "Exits with 69 when something is missing without which sandboxes cannot run.")
+
+  @Option(help: ArgumentHelp("Where state is kept (MARTLET_DATA_DIR).", valueName: "path"))
+  var dataDir: String?
+  @Option(help: ArgumentHelp("Where images are kept (MARTLET_IMAGE_DIR).", valueName: "path"))
+  var imageDir: String?
+  @OptionGroup var output: OutputOptions
+
+  func run() async throws {
+    let context = CommandContext.current
+    let directories = try Directories(
+      settings: try context.settings(), dataDirectory: dataDir, imageDirectory: imageDir, context: context)
+    var checks = await HostProbes.checks(
+      searchPath: context.environment["PATH"], dataDirectory: directories.data, imageDirectory: directories.images)
+    if let local = LocalServices.current {
+      checks += await local.doctor(DoctorOptions(dataDirectory: directories.data, imageDirectory: directories.images))
+    }
+    try await output.print(checks) { Self.text(checks, usesColor: context.console.usesColor) }
+    if checks.contains(where: { $0.status == .missing }) { throw ExitCode(ErrorCode.hostUnavailable.meaning.exitCode) }
+  }
+
+  static func text(_ checks: [DoctorCheck], usesColor: Bool) -> String {
+    let width = checks.map(\.name.count).max() ?? 0
+    let lines = checks.flatMap { check -> [String] in
+      let name = check.name + String(repeating: " ", count: width - check.name.count)
+      let indent = String(repeating: " ", count: width + 12)
+      let status = check.status.rawValue + String(repeating: " ", count: 8 - check.status.rawValue.count)
+      return ["\(name)  \(colored(status, check.status, usesColor))  \(Table.printable(check.finding))"]
+        + [check.usedInstead.map { "\(indent)used instead: \($0)" }, check.remedy.map { "\(indent)to do: \($0)" }].compactMap { $0 }
+    }
+    return (lines + ["", summary(checks)]).joined(separator: "\n")
+  }
+
+  private static func summary(_ checks: [DoctorCheck]) -> String {
+    let missing = checks.filter { $0.status == .missing }.count
+    let degraded = checks.filter { $0.status == .degraded }.count
+    guard missing == 0 else { return "Sandboxes cannot run here: \(missing) missing, \(degraded) degraded." }
+    return degraded == 0 ? "Everything is here." : "Sandboxes run here; \(degraded) of \(checks.count) could be better."
+  }
+
+  private static func colored(_ text: String, _ status: DoctorCheck.Status, _ usesColor: Bool) -> String {
+    guard usesColor else { return text }
+    let code =
+      switch status {
+      case .ok: 32
+      case .degraded: 33
+      case .missing: 31
+      }
+    return "\u{1B}[\(code)m\(text)\u{1B}[0m"
+  }
+}

@@ -1,0 +1,71 @@
+import Glibc
+package import NIOCore
+import NIOPosix
+
+/// The reader of our output has gone away (EPIPE).
+struct OutputClosed: Error {}
+
+/// A failed system call on a file of ours.
+struct OperatingSystemError: Error, CustomStringConvertible {
+  let subject: String
+  let code: Int32
+
+  init(_ subject: String, code: Int32 = errno) {
+    self.subject = subject
+    self.code = code
+  }
+
+  var description: String { "\(subject): \(String(cString: strerror(code)))" }
+}
+
+/// Standard output and error. Writes block a thread of a pool, never the cooperative pool: the reader may be slow.
+package struct Console: Sendable {
+  package let output: Int32
+  package let error: Int32
+  let allowsColor: Bool
+
+  var isErrorTerminal: Bool { isatty(error) == 1 }
+  var usesColor: Bool { allowsColor && isatty(output) == 1 }
+
+  package func print(_ text: String) async throws {
+    try await write(ByteBuffer(string: text.hasSuffix("\n") ? text : text + "\n"), to: output)
+  }
+
+  func printError(_ text: String) async {
+    // When even standard error is gone there is nobody left to tell.
+    try? await write(ByteBuffer(string: text.hasSuffix("\n") ? text : text + "\n"), to: error)
+  }
+
+  func complain(_ message: String) async {
+    await printError("martlet: \(message)")
+  }
+
+  /// Writes all bytes; returns when the kernel has taken them.
+  /// - Throws: `OutputClosed`, `OperatingSystemError`.
+  package func write(_ bytes: ByteBuffer, to descriptor: Int32) async throws {
+    guard bytes.readableBytes > 0 else { return }
+    try await NIOThreadPool.singleton.runIfActive { try Self.writeAll(bytes, to: descriptor) }
+  }
+
+  private static func writeAll(_ bytes: ByteBuffer, to descriptor: Int32) throws {
+    try bytes.withUnsafeReadableBytes { bytes in
+      var rest = bytes[...]
+      while !rest.isEmpty {
+        let count = Glibc.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+        guard count < 0 else {
+          rest = rest.dropFirst(count)
+          continue
+        }
+        switch errno {
+        case EINTR: continue
+        case EAGAIN:
+          // Somebody gave us a non-blocking descriptor; wait as a blocking one would.
+          var waiting = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+          _ = poll(&waiting, 1, -1)
+        case EPIPE: throw OutputClosed()
+        default: throw OperatingSystemError("cannot write output")
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,36 @@
+import Foundation
+
+/// Numbers and times as people read them.
+enum Formatting {
+  /// `7 s`, `5 min`, `3 h`, `2 d`; `-` for what is no time.
+  static func age(since text: String?, now: Date = Date()) -> String {
+    guard let text, let date = date(text) else { return "-" }
+    let seconds = max(0, Int(now.timeIntervalSince(date)))
+    switch seconds {
+    case ..<60: return "\(seconds) s"
+    case ..<3600: return "\(seconds / 60) min"
+    case ..<86_400: return "\(seconds / 3600) h"
+    default: return "\(seconds / 86_400) d"
+    }
+  }
+
+  /// RFC 3339, with or without fractions of a second.
+  static func date(_ text: String) -> Date? {
+    (try? Date(text, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)))
+      ?? (try? Date(text, strategy: Date.ISO8601FormatStyle()))
+  }
+
+  /// Powers of 1024 with one decimal place below 10.
+  static func bytes(_ count: Int64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    var value = Double(count)
+    var unit = 0
+    while value >= 1024, unit < units.count - 1 {
+      value /= 1024
+      unit += 1
+    }
+    guard unit > 0, value < 10 else { return "\(Int(value.rounded())) \(units[unit])" }
+    let tenths = Int((value * 10).rounded())
+    return "\(tenths / 10).\(tenths % 10) \(units[unit])"
+  }
+}

@@ -1,0 +1,158 @@
+import Glibc
+import NIOCore
+import NIOPosix
+
+/// A file of this machine. Every call blocks a thread of a pool, never the cooperative pool.
+struct LocalFile: Sendable {
+  struct Status: Sendable, Equatable {
+    enum Kind: Sendable, Equatable { case file, directory, link, other }
+
+    var kind: Kind
+    var sizeBytes: Int64
+    /// Permission bits.
+    var mode: UInt32
+  }
+
+  let descriptor: Int32
+  let path: String
+
+  /// - Throws: `OperatingSystemError` that names the path.
+  static func open(_ path: String, flags: Int32, mode: mode_t = 0) async throws -> LocalFile {
+    try await blocking {
+      while true {
+        let descriptor = Glibc.open(path, flags | O_CLOEXEC, mode)
+        if descriptor >= 0 { return LocalFile(descriptor: descriptor, path: path) }
+        guard errno == EINTR else { throw OperatingSystemError(path) }
+      }
+    }
+  }
+
+  /// Nil when there is nothing of that name.
+  static func status(_ path: String, followingLinks: Bool) async throws -> Status? {
+    try await blocking {
+      var raw = stat()
+      let result = followingLinks ? stat(path, &raw) : lstat(path, &raw)
+      guard result == 0 else {
+        guard errno == ENOENT || errno == ENOTDIR else { throw OperatingSystemError(path) }
+        return nil
+      }
+      return Status(raw)
+    }
+  }
+
+  /// Names in a directory, sorted.
+  static func names(in path: String) async throws -> [String] {
+    try await blocking {
+      guard let directory = opendir(path) else { throw OperatingSystemError(path) }
+      defer { closedir(directory) }
+      var names: [String] = []
+      errno = 0
+      while let entry = readdir(directory) {
+        let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+          pointer.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)) { String(cString: $0) }
+        }
+        if name != ".", name != ".." { names.append(name) }
+        errno = 0
+      }
+      guard errno == 0 else { throw OperatingSystemError(path) }
+      return names.sorted()
+    }
+  }
+
+  /// A directory that exists already is fine; a link to one is not: what a guest named must not leave the destination.
+  static func makeDirectory(_ path: String, followingLinks: Bool) async throws {
+    let result = try await blocking { mkdir(path, 0o777) == 0 ? 0 : errno }
+    guard result != 0 else { return }
+    guard result == EEXIST, try await status(path, followingLinks: followingLinks)?.kind == .directory else {
+      throw OperatingSystemError(path, code: result == EEXIST ? ENOTDIR : result)
+    }
+  }
+
+  static func rename(_ source: String, to destination: String) async throws {
+    try await blocking {
+      guard Glibc.rename(source, destination) == 0 else { throw OperatingSystemError(destination) }
+    }
+  }
+
+  /// What is gone already is fine.
+  static func remove(_ path: String) async {
+    _ = try? await blocking { unlink(path) }
+  }
+
+  func status() async throws -> Status {
+    try await Self.blocking {
+      var raw = stat()
+      guard fstat(descriptor, &raw) == 0 else { throw OperatingSystemError(path) }
+      return Status(raw)
+    }
+  }
+
+  func setMode(_ mode: UInt32) async throws {
+    try await Self.blocking {
+      guard fchmod(descriptor, mode_t(mode & 0o777)) == 0 else { throw OperatingSystemError(path) }
+    }
+  }
+
+  /// Nil at the end of the file.
+  func read(maximumBytes: Int) async throws -> ByteBuffer? {
+    try await Self.blocking {
+      var buffer = ByteBufferAllocator().buffer(capacity: maximumBytes)
+      var result = -1
+      repeat {
+        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: maximumBytes) { bytes in
+          result = Glibc.read(descriptor, bytes.baseAddress, maximumBytes)
+          return max(0, result)
+        }
+      } while result < 0 && errno == EINTR
+      guard result >= 0 else { throw OperatingSystemError(path) }
+      return result == 0 ? nil : buffer
+    }
+  }
+
+  /// Reports what only the close knows (quota, network file systems).
+  func close() async throws {
+    try await Self.blocking {
+      guard Glibc.close(descriptor) == 0 else { throw OperatingSystemError(path) }
+    }
+  }
+
+  private static func blocking<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
+    try await NIOThreadPool.singleton.runIfActive(body)
+  }
+}
+
+extension LocalFile.Status {
+  fileprivate init(_ raw: stat) {
+    switch raw.st_mode & S_IFMT {
+    case S_IFREG: kind = .file
+    case S_IFDIR: kind = .directory
+    case S_IFLNK: kind = .link
+    default: kind = .other
+    }
+    sizeBytes = Int64(raw.st_size)
+    mode = UInt32(raw.st_mode) & 0o7777
+  }
+}
+
+/// Pieces of a source, read as they are asked for.
+struct FileChunks: AsyncSequence, Sendable {
+  /// Larger than a network piece: fewer hops to the thread pool.
+  private static let chunkBytes = 256 << 10
+
+  typealias Element = ByteBuffer
+
+  let next: @Sendable (_ maximumBytes: Int) async throws -> ByteBuffer?
+  let progress: CopyProgress
+
+  struct AsyncIterator: AsyncIteratorProtocol {
+    let chunks: FileChunks
+
+    mutating func next() async throws -> ByteBuffer? {
+      guard let chunk = try await chunks.next(FileChunks.chunkBytes) else { return nil }
+      await chunks.progress.add(chunk.readableBytes)
+      return chunk
+    }
+  }
+
+  func makeAsyncIterator() -> AsyncIterator { AsyncIterator(chunks: self) }
+}

@@ -1,0 +1,20 @@
+/// All checks that need nothing but this machine, in the order in which they are shown.
+package enum HostProbes {
+  private static let limit = Duration.seconds(5)
+
+  package static func checks(searchPath: String?, dataDirectory: String, imageDirectory: String) async -> [DoctorCheck] {
+    var checks = [KernelProbes.root(), KernelProbes.release()]
+    // On a thread of its own: a test guest may never come back.
+    checks.append(KVMProbe.check(await ProbeThread.run(limit: limit) { KVMProbe.run() }))
+    checks += ToolProbes(searchPath: searchPath).checks()
+    checks.append(KernelProbes.userfaultfd())
+    checks.append(KernelProbes.tun())
+    checks.append(KernelProbes.networkNamespace())
+    checks.append(KernelProbes.controlGroups())
+    checks.append(KernelProbes.deviceMapper())
+    checks.append(ResourceProbes.disk("data_directory", directory: dataDirectory))
+    checks.append(ResourceProbes.disk("image_directory", directory: imageDirectory))
+    checks.append(ResourceProbes.memory())
+    return checks
+  }
+}

@@ -1,0 +1,103 @@
+import Foundation
+import Glibc
+
+/// What the running kernel offers.
+enum KernelProbes {
+  /// userfaultfd write protection and cgroup v2 as we use them are complete from here on.
+  static let oldestRelease = (major: 5, minor: 10)
+  static let controllers = ["cpu", "memory", "pids"]
+
+  static func root(userID: uid_t = geteuid()) -> DoctorCheck {
+    guard userID != 0 else { return DoctorCheck("root", .ok, "running as root") }
+    return DoctorCheck(
+      "root", .missing, "not running as root; network namespaces, cgroups and tap devices need it", remedy: "run the server with sudo")
+  }
+
+  static func release(_ text: String = Self.runningRelease()) -> DoctorCheck {
+    let numbers = text.split(whereSeparator: { !$0.isNumber }).prefix(2).compactMap { Int($0) }
+    guard numbers.count == 2 else { return DoctorCheck("kernel", .degraded, "Linux \(text), a version we cannot read") }
+    guard (numbers[0], numbers[1]) >= (oldestRelease.major, oldestRelease.minor) else {
+      return DoctorCheck(
+        "kernel", .degraded, "Linux \(text) is older than \(oldestRelease.major).\(oldestRelease.minor)",
+        remedy: "upgrade the kernel (Debian 12 has 6.1)")
+    }
+    return DoctorCheck("kernel", .ok, "Linux \(text)")
+  }
+
+  static func runningRelease() -> String {
+    (try? String(contentsOfFile: "/proc/sys/kernel/osrelease", encoding: .utf8))?.trimmingCharacters(in: .whitespacesAndNewlines)
+      ?? "unknown"
+  }
+
+  static func userfaultfd() -> DoctorCheck {
+    // The sysctl exists exactly when the kernel was built with userfaultfd.
+    if access("/proc/sys/vm/unprivileged_userfaultfd", F_OK) == 0 || access("/dev/userfaultfd", F_OK) == 0 {
+      return DoctorCheck("userfaultfd", .ok, "the kernel can page memory from user space")
+    }
+    return DoctorCheck(
+      "userfaultfd", .degraded, "the kernel was built without userfaultfd", remedy: "use a kernel with CONFIG_USERFAULTFD",
+      usedInstead: "cold boots; nothing that runs today needs lazy restore")
+  }
+
+  static func tun(node: String = "/dev/net/tun") -> DoctorCheck {
+    let descriptor = open(node, O_RDWR | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      return DoctorCheck(
+        "tun", .missing, "\(node) cannot be opened: \(String(cString: strerror(errno)))",
+        remedy: "modprobe tun; in a container, pass the device through")
+    }
+    close(descriptor)
+    return DoctorCheck("tun", .ok, "\(node) opens")
+  }
+
+  /// unshare(2) needs CAP_SYS_ADMIN and a kernel with network namespaces. Source: capabilities(7), proc(5).
+  static func networkNamespace(
+    status: String? = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8),
+    hasNamespaces: Bool = access("/proc/self/ns/net", F_OK) == 0
+  ) -> DoctorCheck {
+    guard hasNamespaces else {
+      return DoctorCheck("netns", .missing, "the kernel has no network namespaces", remedy: "use a kernel with CONFIG_NET_NS")
+    }
+    guard let capabilities = status.flatMap(effectiveCapabilities), capabilities & (1 << 21) != 0 else {
+      return DoctorCheck(
+        "netns", .missing, "network namespaces cannot be made without the capability CAP_SYS_ADMIN",
+        remedy: "run as root; in a container, add the capability")
+    }
+    return DoctorCheck("netns", .ok, "network namespaces can be made")
+  }
+
+  private static func effectiveCapabilities(_ status: String) -> UInt64? {
+    let line = status.split(separator: "\n").first { $0.hasPrefix("CapEff:") }
+    return line.flatMap { UInt64($0.dropFirst("CapEff:".count).trimmingCharacters(in: .whitespaces), radix: 16) }
+  }
+
+  static func deviceMapper(node: String = "/dev/mapper/control") -> DoctorCheck {
+    let descriptor = open(node, O_RDWR | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      return DoctorCheck(
+        "device_mapper", .degraded, "\(node) cannot be opened: \(String(cString: strerror(errno)))", remedy: "modprobe dm_snapshot",
+        usedInstead: "qcow2 overlays")
+    }
+    close(descriptor)
+    return DoctorCheck("device_mapper", .ok, "\(node) opens")
+  }
+
+  static func controlGroups(mount: String = "/sys/fs/cgroup") -> DoctorCheck {
+    guard let text = try? String(contentsOfFile: "\(mount)/cgroup.controllers", encoding: .utf8) else {
+      let isFirstVersion = access("\(mount)/memory", F_OK) == 0
+      return DoctorCheck(
+        "cgroup", .degraded, isFirstVersion ? "control groups are of version 1" : "no control groups are mounted at \(mount)",
+        remedy: "boot with systemd.unified_cgroup_hierarchy=1",
+        usedInstead: "the guest's own memory and vCPU sizes; the VMM itself is not bounded")
+    }
+    let present = Set(text.split(whereSeparator: \.isWhitespace).map(String.init))
+    let absent = controllers.filter { !present.contains($0) }
+    guard absent.isEmpty else {
+      return DoctorCheck(
+        "cgroup", .degraded, "version 2 without \(absent.joined(separator: ", "))",
+        remedy: "enable the controllers in \(mount)/cgroup.subtree_control of the parent",
+        usedInstead: "the bounds of the controllers that are there")
+    }
+    return DoctorCheck("cgroup", .ok, "version 2 with \(controllers.joined(separator: ", "))")
+  }
+}

@@ -1,0 +1,58 @@
+import Foundation
+import Glibc
+
+/// Room for sandboxes: disk and memory.
+enum ResourceProbes {
+  static let leastDiskBytes: Int64 = 2 << 30
+  static let comfortableDiskBytes: Int64 = 10 << 30
+  static let leastMemoryBytes: Int64 = 512 << 20
+  static let comfortableMemoryBytes: Int64 = 2 << 30
+
+  static func disk(_ name: String, directory: String) -> DoctorCheck {
+    let existing = nearestExisting(directory)
+    var status = statvfs()
+    guard statvfs(existing, &status) == 0 else {
+      return DoctorCheck(
+        name, .missing, "\(existing) cannot be looked at: \(String(cString: strerror(errno)))", remedy: "choose another directory")
+    }
+    return disk(name, directory: directory, freeBytes: Int64(status.f_bavail) * Int64(status.f_frsize))
+  }
+
+  static func disk(_ name: String, directory: String, freeBytes: Int64) -> DoctorCheck {
+    let finding = "\(Formatting.bytes(freeBytes)) free for \(directory)"
+    let remedy = "free some space, or put the directory elsewhere with --data-dir and --image-dir"
+    if freeBytes < leastDiskBytes { return DoctorCheck(name, .missing, finding, remedy: remedy) }
+    if freeBytes < comfortableDiskBytes { return DoctorCheck(name, .degraded, finding, remedy: remedy) }
+    return DoctorCheck(name, .ok, finding)
+  }
+
+  static func memory(_ text: String? = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) -> DoctorCheck {
+    guard let bytes = text.flatMap(availableBytes) else { return DoctorCheck("memory", .degraded, "/proc/meminfo does not say") }
+    let finding = "\(Formatting.bytes(bytes)) available"
+    if bytes < leastMemoryBytes {
+      return DoctorCheck("memory", .missing, finding, remedy: "a sandbox takes 512 MiB by default; free some memory")
+    }
+    if bytes < comfortableMemoryBytes {
+      return DoctorCheck("memory", .degraded, finding, remedy: "only a few sandboxes fit; free some memory")
+    }
+    return DoctorCheck("memory", .ok, finding)
+  }
+
+  static func availableBytes(_ text: String) -> Int64? {
+    for line in text.split(separator: "\n") where line.hasPrefix("MemAvailable:") {
+      let words = line.split(separator: " ")
+      guard words.count >= 2, let kibibytes = Int64(words[1]), kibibytes <= Int64.max >> 10 else { return nil }
+      return kibibytes << 10
+    }
+    return nil
+  }
+
+  /// The directory may not exist yet.
+  static func nearestExisting(_ directory: String) -> String {
+    var path = directory
+    while path.count > 1, access(path, F_OK) != 0 {
+      path = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
+    }
+    return path.isEmpty ? "/" : path
+  }
+}

@@ -1,0 +1,68 @@
+import Glibc
+
+/// Programs and files of the distribution that a server needs.
+struct ToolProbes: Sendable {
+  /// A program, the Debian package that brings it, and what cannot be done without it.
+  struct Tool: Sendable {
+    var check: String
+    var program: String
+    var package: String
+    var purpose: String
+    /// Nil when sandboxes cannot run without it.
+    var usedInstead: String?
+  }
+
+  static var tools: [Tool] {
+    [
+      Tool(check: "qemu", program: emulator, package: emulatorPackage, purpose: "run microVMs"),
+      Tool(check: "qemu_img", program: "qemu-img", package: "qemu-utils", purpose: "make disk overlays"),
+      Tool(check: "ip", program: "ip", package: "iproute2", purpose: "connect sandboxes to the network"),
+      Tool(check: "nft", program: "nft", package: "nftables", purpose: "keep sandboxes apart"),
+      Tool(check: "mkfs_ext4", program: "mkfs.ext4", package: "e2fsprogs", purpose: "build images"),
+      Tool(
+        check: "debootstrap", program: "debootstrap", package: "debootstrap", purpose: "build the template `base`",
+        usedInstead: "templates that exist already, and `minimal`"),
+    ]
+  }
+
+  #if arch(arm64)
+    private static let emulator = "qemu-system-aarch64"
+    private static let emulatorPackage = "qemu-system-arm"
+  #else
+    private static let emulator = "qemu-system-x86_64"
+    private static let emulatorPackage = "qemu-system-x86"
+  #endif
+
+  static let firmwarePaths = ["/usr/share/qemu/qboot.rom", "/usr/share/qemu-kvm/qboot.rom", "/usr/local/share/qemu/qboot.rom"]
+  /// Where root finds programs although a caller's PATH is shorter.
+  private static let systemDirectories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+
+  let searchPath: String?
+  let isExecutable: @Sendable (String) -> Bool
+
+  init(searchPath: String?, isExecutable: @escaping @Sendable (String) -> Bool = { access($0, X_OK) == 0 }) {
+    self.searchPath = searchPath
+    self.isExecutable = isExecutable
+  }
+
+  func checks() -> [DoctorCheck] { Self.tools.map(check) + [firmware()] }
+
+  func check(_ tool: Tool) -> DoctorCheck {
+    if let path = locate(tool.program) { return DoctorCheck(tool.check, .ok, path) }
+    return DoctorCheck(
+      tool.check, tool.usedInstead == nil ? .missing : .degraded, "\(tool.program) is not installed; it is needed to \(tool.purpose)",
+      remedy: "apt-get install \(tool.package)", usedInstead: tool.usedInstead)
+  }
+
+  private func firmware() -> DoctorCheck {
+    if let path = Self.firmwarePaths.first(where: { access($0, R_OK) == 0 }) { return DoctorCheck("qboot", .ok, path) }
+    return DoctorCheck(
+      "qboot", .missing, "QEMU's small firmware (qboot.rom) is not installed; the default one corrupts guest memory on microvm machines",
+      remedy: "apt-get install qemu-system-data")
+  }
+
+  private func locate(_ program: String) -> String? {
+    let listed = (searchPath ?? "").split(separator: ":").map(String.init)
+    return (listed + Self.systemDirectories).map { "\($0)/\(program)" }.first(where: isExecutable)
+  }
+}

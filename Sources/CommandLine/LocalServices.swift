@@ -1,0 +1,91 @@
+package import Model
+
+/// The commands that need this machine and not a server. The executable provides them, so that this room names no driver.
+package struct LocalServices: Sendable {
+  @TaskLocal package static var current: LocalServices?
+
+  /// Shown by `--version`.
+  package var version: String
+  /// Serves until SIGINT or SIGTERM; returns after an orderly stop.
+  package var up: @Sendable (UpOptions) async throws -> Void
+  /// Checks that only the executable can make (images, database), shown after those of `HostProbes`.
+  package var doctor: @Sendable (DoctorOptions) async -> [DoctorCheck]
+  /// Builds the guest kernel and the platform templates that are missing or out of date in an image directory.
+  package var buildImages: @Sendable (_ imageDirectory: String) async throws -> Void
+  /// Builds a template into the image directory and returns what it made.
+  package var buildTemplate: @Sendable (TemplateBuildOptions) async throws -> TemplateBuildResult
+
+  package init(
+    version: String, up: @escaping @Sendable (UpOptions) async throws -> Void,
+    doctor: @escaping @Sendable (DoctorOptions) async -> [DoctorCheck] = { _ in [] },
+    buildImages: @escaping @Sendable (_ imageDirectory: String) async throws -> Void = { _ in },
+    buildTemplate: @escaping @Sendable (TemplateBuildOptions) async throws -> TemplateBuildResult
+  ) {
+    self.version = version
+    self.up = up
+    self.doctor = doctor
+    self.buildImages = buildImages
+    self.buildTemplate = buildTemplate
+  }
+}
+
+package struct UpOptions: Sendable, Equatable {
+  package var listen: ListenAddress
+  /// Absolute paths.
+  package var dataDirectory: String
+  package var imageDirectory: String
+  package var accelerator: AcceleratorChoice
+  package var logLevel: String
+  /// Whether a sandbox runs a command once the server is up, so that a new user sees that all of it works.
+  package var showsDemo: Bool
+
+  package init(
+    listen: ListenAddress, dataDirectory: String, imageDirectory: String, accelerator: AcceleratorChoice = .automatic,
+    logLevel: String = "info", showsDemo: Bool = true
+  ) {
+    self.listen = listen
+    self.dataDirectory = dataDirectory
+    self.imageDirectory = imageDirectory
+    self.accelerator = accelerator
+    self.logLevel = logLevel
+    self.showsDemo = showsDemo
+  }
+}
+
+package struct DoctorOptions: Sendable, Equatable {
+  package var dataDirectory: String
+  package var imageDirectory: String
+}
+
+package struct TemplateBuildOptions: Sendable, Equatable {
+  package var name: SafeName
+  /// A directory or a tar file; absolute.
+  package var source: String
+  package var imageDirectory: String
+}
+
+package struct TemplateBuildResult: Sendable, Equatable, Encodable {
+  package var name: String
+  /// Content name of the image.
+  package var digest: String
+  /// Allocated bytes.
+  package var sizeBytes: Int64
+
+  package init(name: String, digest: String, sizeBytes: Int64) {
+    self.name = name
+    self.digest = digest
+    self.sizeBytes = sizeBytes
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case name, digest
+    case sizeBytes = "size_bytes"
+  }
+}
+
+/// Which accelerator the VMM is to use.
+package enum AcceleratorChoice: String, Sendable, CaseIterable {
+  case automatic = "auto"
+  case kvm
+  case tcg
+}

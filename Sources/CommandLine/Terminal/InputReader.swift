@@ -1,0 +1,72 @@
+import Glibc
+import NIOCore
+import NIOPosix
+
+/// Reads a descriptor that may block for ever, on a thread of its own, one piece at a time as it is asked for.
+final class InputReader: Sendable {
+  private let descriptor: Int32
+  private let wakeRead: Int32
+  private let wakeWrite: Int32
+  private let pool = NIOThreadPool(numberOfThreads: 1)
+
+  /// - Throws: `OperatingSystemError` when there are no descriptors left.
+  init(_ descriptor: Int32) throws {
+    var pair: [Int32] = [-1, -1]
+    // A pair of sockets and not a pipe: pipe2(2), which could close on exec, is hidden from Swift.
+    let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+    guard socketpair(AF_UNIX, kind, 0, &pair) == 0 else { throw OperatingSystemError("cannot make a socket pair") }
+    self.descriptor = descriptor
+    (wakeRead, wakeWrite) = (pair[0], pair[1])
+    pool.start()
+  }
+
+  /// - Returns: the next bytes, at most `maximumBytes`; nil at the end of the input or when the task is cancelled.
+  /// - Throws: `OperatingSystemError`.
+  func read(maximumBytes: Int) async throws -> ByteBuffer? {
+    try await withTaskCancellationHandler {
+      do {
+        return try await pool.runIfActive { try self.blockingRead(maximumBytes: maximumBytes) }
+      } catch is CancellationError {
+        return nil
+      }
+    } onCancel: {
+      wake()
+    }
+  }
+
+  /// Ends the thread and gives the descriptors back; the one that is read stays open.
+  func close() async {
+    wake()
+    try? await pool.shutdownGracefully()
+    Glibc.close(wakeRead)
+    Glibc.close(wakeWrite)
+  }
+
+  /// The byte is never taken out: after it every read is at its end.
+  private func wake() {
+    var byte: UInt8 = 1
+    _ = Glibc.write(wakeWrite, &byte, 1)
+  }
+
+  private func blockingRead(maximumBytes: Int) throws -> ByteBuffer? {
+    while true {
+      var waiting = [pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0), pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0)]
+      guard poll(&waiting, 2, -1) >= 0 else {
+        if errno == EINTR { continue }
+        throw OperatingSystemError("cannot wait for standard input")
+      }
+      guard waiting[1].revents == 0 else { return nil }
+      // A descriptor that is not open is an input at its end.
+      guard waiting[0].revents & Int16(POLLNVAL) == 0 else { return nil }
+      var buffer = ByteBufferAllocator().buffer(capacity: maximumBytes)
+      var result = 0
+      buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: maximumBytes) { bytes in
+        result = Glibc.read(descriptor, bytes.baseAddress, maximumBytes)
+        return max(0, result)
+      }
+      if result > 0 { return buffer }
+      // Anything but an interruption is the end; EIO is how a terminal says that its other side is gone.
+      guard result < 0, errno == EINTR || errno == EAGAIN else { return nil }
+    }
+  }
+}

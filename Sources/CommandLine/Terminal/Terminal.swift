@@ -1,0 +1,41 @@
+import APIClient
+import Glibc
+
+/// The terminal behind a descriptor.
+struct Terminal: Sendable {
+  let descriptor: Int32
+
+  /// Nil when the descriptor is not a terminal.
+  init?(_ descriptor: Int32) {
+    guard isatty(descriptor) == 1 else { return nil }
+    self.descriptor = descriptor
+  }
+
+  /// Nil when the terminal does not know its size, or says zero (L-45).
+  var size: ExecStart.Terminal? {
+    var size = winsize()
+    guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0 else { return nil }
+    return ExecStart.Terminal(cols: Int(size.ws_col), rows: Int(size.ws_row))
+  }
+
+  /// Runs `body` with the terminal in raw mode and puts it back as it was, whatever happens.
+  ///
+  /// - Throws: `OperatingSystemError` when the mode cannot be changed; then nothing has been.
+  func withRawMode<Result>(_ body: () async throws -> Result, isolation: isolated (any Actor)? = #isolation) async throws -> Result {
+    var saved = termios()
+    guard tcgetattr(descriptor, &saved) == 0 else { throw OperatingSystemError("cannot read the terminal's mode") }
+    var raw = saved
+    cfmakeraw(&raw)
+    guard tcsetattr(descriptor, TCSADRAIN, &raw) == 0 else { throw OperatingSystemError("cannot change the terminal's mode") }
+    defer { restore(saved) }
+    return try await body()
+  }
+
+  private func restore(_ saved: termios) {
+    var saved = saved
+    // A background process that touches its terminal gets SIGTTOU; it must not stop us before we have put things right.
+    let previous = signal(SIGTTOU, SIG_IGN)
+    while tcsetattr(descriptor, TCSADRAIN, &saved) != 0, errno == EINTR {}
+    signal(SIGTTOU, previous)
+  }
+}

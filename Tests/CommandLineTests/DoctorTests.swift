@@ -1,0 +1,95 @@
+import Foundation
+import Testing
+
+@testable import CommandLine
+
+@Suite("martlet doctor", .timeLimit(.minutes(1)))
+struct DoctorTests {
+  @Test("each outcome of the KVM probe says what is used instead")
+  func kvm() {
+    #expect(KVMProbe.check(.runs).status == .ok)
+    for outcome in [KVMProbe.Outcome.noNode, .denied, .unusable("KVM_RUN: no")] {
+      let check = KVMProbe.check(outcome)
+      #expect(check.status == .degraded && check.remedy != nil && check.usedInstead?.contains("TCG") == true)
+    }
+    #expect(KVMProbe.check(nil).status == .degraded)
+  }
+
+  @Test("a node that is not KVM's is not taken for it")
+  func foreignNode() {
+    #expect(KVMProbe.run(node: "/dev/null") == .unusable("the node is not KVM's"))
+    #expect(KVMProbe.run(node: "/does/not/exist") == .noNode)
+  }
+
+  @Test("a missing tool names its package; an optional one degrades")
+  func tools() {
+    let none = ToolProbes(searchPath: "/nowhere") { _ in false }
+    let checks = Dictionary(uniqueKeysWithValues: ToolProbes.tools.map { ($0.check, none.check($0)) })
+    #expect(checks["nft"]?.status == .missing)
+    #expect(checks["nft"]?.remedy == "apt-get install nftables")
+    #expect(checks["debootstrap"]?.status == .degraded)
+    let all = ToolProbes(searchPath: "/first:/second") { $0 == "/second/ip" }
+    #expect(ToolProbes.tools.first { $0.check == "ip" }.map(all.check)?.finding == "/second/ip")
+  }
+
+  @Test(
+    "kernels are compared by number",
+    arguments: [
+      ("6.1.0-56-cloud", DoctorCheck.Status.ok), ("5.10.0", .ok), ("5.9.16", .degraded), ("4.19", .degraded), ("weird", .degraded),
+    ])
+  func kernels(_ release: String, _ status: DoctorCheck.Status) {
+    #expect(KernelProbes.release(release).status == status)
+  }
+
+  @Test("capabilities decide about network namespaces")
+  func namespaces() {
+    #expect(KernelProbes.networkNamespace(status: "Name:\tx\nCapEff:\t000001ffffffffff\n", hasNamespaces: true).status == .ok)
+    #expect(KernelProbes.networkNamespace(status: "CapEff:\t0000000000000000\n", hasNamespaces: true).status == .missing)
+    #expect(KernelProbes.networkNamespace(status: nil, hasNamespaces: true).status == .missing)
+    #expect(KernelProbes.networkNamespace(status: "CapEff:\t000001ffffffffff\n", hasNamespaces: false).status == .missing)
+  }
+
+  @Test("control groups are told apart by version and controllers")
+  func controlGroups() async throws {
+    try await Invocation.inDirectory { directory in
+      #expect(KernelProbes.controlGroups(mount: directory).status == .degraded)
+      try Data("cpuset cpu io memory pids\n".utf8).write(to: URL(filePath: "\(directory)/cgroup.controllers"))
+      #expect(KernelProbes.controlGroups(mount: directory).status == .ok)
+      try Data("cpu io\n".utf8).write(to: URL(filePath: "\(directory)/cgroup.controllers"))
+      #expect(KernelProbes.controlGroups(mount: directory).finding == "version 2 without memory, pids")
+    }
+  }
+
+  @Test("room on disk and in memory is judged by its size")
+  func resources() {
+    #expect(ResourceProbes.disk("d", directory: "/d", freeBytes: 1 << 30).status == .missing)
+    #expect(ResourceProbes.disk("d", directory: "/d", freeBytes: 5 << 30).status == .degraded)
+    #expect(ResourceProbes.disk("d", directory: "/d", freeBytes: 50 << 30).status == .ok)
+    #expect(ResourceProbes.memory("MemTotal: 9 kB\nMemAvailable:    8388608 kB\n").status == .ok)
+    #expect(ResourceProbes.memory("MemAvailable:    102400 kB\n").status == .missing)
+    #expect(ResourceProbes.memory("nonsense").status == .degraded)
+    #expect(ResourceProbes.nearestExisting("/tmp/does/not/exist") == "/tmp")
+  }
+
+  @Test("a probe that wedges is left behind")
+  func wedged() async {
+    let start = ContinuousClock.now
+    let result = await ProbeThread.run(limit: .milliseconds(100)) {
+      Thread.sleep(forTimeInterval: 3)
+      return 1
+    }
+    #expect(result == nil)
+    #expect(start.duration(to: .now) < .seconds(2))
+  }
+
+  @Test("the report is one JSON document with stable keys, or text with what to do")
+  func report() async throws {
+    let json = try await Invocation.run(["doctor", "--json"], environment: ["PATH": "/usr/bin:/bin"])
+    let checks = try #require(try JSONSerialization.jsonObject(with: Data(json.output)) as? [[String: Any]])
+    #expect(checks.allSatisfy { $0["name"] is String && $0["status"] is String && $0["finding"] is String })
+    #expect(checks.contains { $0["name"] as? String == "images" })
+    let text = DoctorCommand.text([DoctorCheck("x", .missing, "gone", remedy: "get it")], usesColor: false)
+    #expect(text == "x  missing   gone\n             to do: get it\n\nSandboxes cannot run here: 1 missing, 0 degraded.")
+    #expect(!text.contains("\u{1B}"))
+  }
+}

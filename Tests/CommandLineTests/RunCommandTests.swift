@@ -1,0 +1,223 @@
+import APIClient
+import ArgumentParser
+import FakeServer
+import Glibc
+import Model
+import Synchronization
+import Testing
+
+@testable import CommandLine
+
+@Suite("martlet run and exec", .timeLimit(.minutes(1)))
+struct RunCommandTests {
+  @Test("input, output and exit code pass through, and the sandbox is destroyed")
+  func echo() async throws {
+    let server = FakeMartlet()
+    let bytes = (0..<200_000).map { UInt8(truncatingIfNeeded: $0) }
+    let outcome = try await Invocation.run(["run", "--", "cat"], input: bytes, on: server)
+    let isUnchanged = outcome.output == bytes
+    #expect(outcome.code == 0 && isUnchanged && outcome.errors.isEmpty)
+    #expect(server.state.withLock { $0.sandboxes.isEmpty && $0.destroyed.count == 1 })
+  }
+
+  @Test("all 256 byte values reach standard output unchanged")
+  func allBytes() async throws {
+    #expect(try await Invocation.run(["run", "--", "all-bytes"], on: FakeMartlet()).output == (0...255).map { UInt8($0) })
+  }
+
+  @Test("the exit code of the command is ours, and the sandbox is destroyed all the same", arguments: [1, 7, 255])
+  func exitCode(_ code: Int) async throws {
+    let server = FakeMartlet()
+    #expect(try await Invocation.run(["run", "--", "exit", "\(code)"], on: server).code == Int32(code))
+    #expect(server.state.withLock { $0.destroyed.count } == 1)
+  }
+
+  @Test("a broken connection is an error of ours and leaves no sandbox")
+  func broken() async throws {
+    let server = FakeMartlet()
+    let outcome = try await Invocation.run(["run", "--", "break"], on: server)
+    #expect(outcome.code == 74)
+    #expect(outcome.errors.contains("broke") || outcome.errors.contains("ended the connection"))
+    #expect(server.state.withLock { $0.destroyed.count } == 1)
+  }
+
+  @Test("an error of the server keeps its sentence and gets its exit code")
+  func serverError() async throws {
+    let outcome = try await Invocation.run(["run", "--", "fail"], on: FakeMartlet())
+    #expect(outcome.code == 69)
+    #expect(outcome.errors == "martlet: the guest agent does not answer\n")
+  }
+
+  @Test("standard error is kept apart")
+  func standardError() async throws {
+    let outcome = try await Invocation.run(["run", "--", "stderr", "oops"], on: FakeMartlet())
+    #expect(outcome.output.isEmpty && outcome.errors == "oops")
+  }
+
+  @Test("variables are given by value or taken from ours")
+  func environment() async throws {
+    let server = FakeMartlet()
+    let given = try await Invocation.run(["run", "-e", "A=1=2", "--", "environment", "A"], on: server)
+    let taken = try await Invocation.run(["run", "-e", "B", "--", "environment", "B"], on: server, environment: ["B": "ours"])
+    #expect(given.text == "1=2")
+    #expect(taken.text == "ours")
+  }
+
+  @Test("a terminal without one of ours has a usual size")
+  func terminal() async throws {
+    #expect(try await Invocation.run(["run", "--tty", "--", "size"], on: FakeMartlet()).text == "80x24")
+  }
+
+  @Test("exec leaves the sandbox alone")
+  func exec() async throws {
+    let server = FakeMartlet()
+    let id = server.addSandbox()
+    let outcome = try await Invocation.run(["exec", id, "--", "echo", "a", "b"], on: server)
+    #expect(outcome.text == "a b\n")
+    #expect(server.state.withLock { $0.sandboxes } == [id])
+  }
+
+  @Test("a detached command prints its process id")
+  func detached() async throws {
+    let server = FakeMartlet()
+    let id = server.addSandbox()
+    #expect(try await Invocation.run(["exec", id, "--detach", "--tag", "t", "--", "httpd"], on: server).text == "41\n")
+    let json = try await Invocation.run(["exec", id, "--detach", "--json", "--", "httpd"], on: server).text
+    #expect(json.contains("\"pid\" : 41"))
+  }
+}
+
+@Suite("Signals during a command", .timeLimit(.minutes(1)))
+struct ExecutionSignalTests {
+  /// Runs a command of the fake guest with signals that the test sends after its first output.
+  private func run(_ command: String, signals sent: [Int32]) async throws -> (code: Int32, controls: [String]) {
+    let server = FakeMartlet()
+    let id = server.addSandbox()
+    let code = try await Invocation.inDirectory { directory in
+      try await server.serving { url in
+        let signals = SignalWatcher([])
+        let context = CommandContext(
+          environment: ["MARTLET_URL": url, "MARTLET_API_KEY": FakeMartlet.apiKey], workingDirectory: directory, input: 0, output: 1,
+          error: 2)
+        return try await CommandContext.$current.withValue(context) {
+          try await ConnectionOptions.parse([]).withClient { client in
+            let quiet = open("/dev/null", O_RDWR | O_CLOEXEC)
+            defer { close(quiet) }
+            var ends: [Int32] = [-1, -1]
+            try #require(pipe(&ends) == 0)
+            defer { for end in ends { close(end) } }
+            let input = try InputReader(ends[0])
+            let console = Console(output: quiet, error: quiet, allowsColor: false)
+            let execution = Execution(
+              client: client, sandbox: try #require(SandboxID(wire: id)), console: console, input: input, signals: signals)
+            for signal in sent { signals.inject(signal) }
+            let code = try await execution.run(.init(command: command))
+            await input.close()
+            return code
+          }
+        }
+      }
+    }
+    return (code, server.state.withLock { $0.controls })
+  }
+
+  @Test("a signal is forwarded and 128 + n is the exit code", arguments: [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")])
+  func forwarded(_ signal: Int32, _ name: String) async throws {
+    let result = try await run("wait", signals: [signal])
+    #expect(result.code == 128 + signal)
+    #expect(result.controls == [#"{"signal":"\#(name)","type":"signal"}"#])
+  }
+
+  @Test("a second interrupt kills what ignores the first")
+  func killed() async throws {
+    let result = try await run("stubborn", signals: [SIGINT, SIGINT])
+    #expect(result.code == 128 + SIGKILL)
+    #expect(result.controls.map { $0.contains("SIGKILL") } == [false, true])
+  }
+}
+
+@Suite("What a signal means")
+struct InterruptPolicyTests {
+  private let start = ContinuousClock.now
+
+  @Test("two interrupts far apart are both forwarded, close together they kill")
+  func interrupts() {
+    var policy = InterruptPolicy()
+    #expect(policy.handle(SIGINT, at: start) == .forward("SIGINT", graceEnds: false))
+    #expect(policy.handle(SIGINT, at: start + .seconds(3)) == .forward("SIGINT", graceEnds: false))
+    #expect(policy.handle(SIGINT, at: start + .seconds(4)) == .kill)
+    #expect(policy.handle(SIGINT, at: start + .seconds(5)) == .abandon(SIGINT))
+  }
+
+  @Test("a termination is forwarded, then kills, then gives up")
+  func termination() {
+    var policy = InterruptPolicy()
+    #expect(policy.handle(SIGTERM, at: start) == .forward("SIGTERM", graceEnds: true))
+    #expect(policy.graceOver() == .kill)
+    #expect(policy.graceOver() == .abandon(SIGTERM))
+  }
+
+  @Test("a second termination kills at once")
+  func twice() {
+    var policy = InterruptPolicy()
+    #expect(policy.handle(SIGHUP, at: start) == .forward("SIGHUP", graceEnds: true))
+    #expect(policy.handle(SIGTERM, at: start) == .kill)
+  }
+
+  @Test("the exit code of a killed command is 128 + n")
+  func exitCodes() {
+    #expect(Execution.exitCode(of: .init(exitCode: 137, signal: 9)) == 137)
+    #expect(Execution.exitCode(of: .init(exitCode: 3, signal: nil)) == 3)
+  }
+}
+
+@Suite("Steps that must be finished", .timeLimit(.minutes(1)))
+struct InterruptionTests {
+  private let console = Console(output: -1, error: -1, allowsColor: false)
+
+  @Test("one signal is remembered while the step goes on")
+  func finishes() async throws {
+    let signals = SignalWatcher([])
+    signals.inject(SIGTERM)
+    let finished = try await Interruption.finishing("waiting", signals: signals, console: console) {
+      try await Task.sleep(for: .milliseconds(100))
+      return 5
+    }
+    #expect(finished.result == 5 && finished.signal == SIGTERM)
+  }
+
+  @Test("a second signal gives up with 128 + n")
+  func givesUp() async {
+    let signals = SignalWatcher([])
+    signals.inject(SIGINT)
+    signals.inject(SIGINT)
+    await #expect(throws: (any Error).self) {
+      try await Interruption.finishing("waiting", signals: signals, console: console) { try await Task.sleep(for: .seconds(30)) }
+    }
+  }
+
+  @Test("an interrupt during the create destroys the sandbox and runs nothing")
+  func duringCreate() async throws {
+    let server = FakeMartlet()
+    server.state.withLock { $0.createDelay = .milliseconds(100) }
+    let hasRun = Mutex(false)
+    await #expect(throws: (any Error).self) {
+      try await server.serving { url in
+        let context = CommandContext(
+          environment: ["MARTLET_URL": url, "MARTLET_API_KEY": FakeMartlet.apiKey], workingDirectory: "/", input: 0, output: -1, error: -1)
+        try await CommandContext.$current.withValue(context) {
+          try await ConnectionOptions.parse([]).withClient { client in
+            let signals = SignalWatcher([])
+            signals.inject(SIGINT)
+            _ = try await TemporarySandbox(client: client, console: context.console, signals: signals).run(.init()) { _ in
+              hasRun.withLock { $0 = true }
+              return 0
+            }
+          }
+        }
+      }
+    }
+    #expect(!hasRun.withLock { $0 })
+    #expect(server.state.withLock { $0.sandboxes.isEmpty && $0.destroyed.count == 1 })
+  }
+}

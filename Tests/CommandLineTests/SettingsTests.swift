@@ -1,0 +1,112 @@
+import APIClient
+import Foundation
+import Synchronization
+import Testing
+
+@testable import CommandLine
+
+@Suite("Settings")
+struct SettingsTests {
+  @Test("an option wins over the environment, the environment over .env, .env over the default")
+  func precedence() throws {
+    let settings = Settings(environment: ["MARTLET_LISTEN": "e:1"], file: ["MARTLET_LISTEN": "f:1", "MARTLET_DATA_DIR": "/f"])
+    #expect(settings.value(.listen, option: "o:1") == "o:1")
+    #expect(settings.value(.listen) == "e:1")
+    #expect(settings.value(.dataDirectory) == "/f")
+    #expect(settings.value(.imageDirectory) == nil)
+    #expect(Settings(environment: ["MARTLET_LISTEN": ""], file: ["MARTLET_LISTEN": "f:1"]).value(.listen) == "f:1")
+  }
+
+  @Test("an unknown name is refused with a suggestion")
+  func unknown() {
+    let inEnvironment = #expect(throws: APIError.self) {
+      try Settings(environment: ["MARTLET_LISTN": "x"], file: [:]).refuseUnknownNames()
+    }
+    #expect(inEnvironment?.message.contains("did you mean MARTLET_LISTEN?") == true)
+    let inFile = #expect(throws: APIError.self) { try Settings(environment: [:], file: ["DATABASE_URL": "x"]).refuseUnknownNames() }
+    #expect(inFile?.message.contains("in .env") == true)
+    #expect(throws: Never.self) { try Settings(environment: ["PATH": "x"], file: ["MARTLET_URL": "x"]).refuseUnknownNames() }
+  }
+
+  @Test("up hands over what options, environment and .env say")
+  func upOptions() async throws {
+    try await Invocation.inDirectory { directory in
+      try Data("MARTLET_LOG_LEVEL=debug\nMARTLET_DATA_DIR=data\n".utf8).write(to: URL(filePath: "\(directory)/.env"))
+      let seen = Mutex<UpOptions?>(nil)
+      let local = LocalServices(
+        version: "1", up: { options in seen.withLock { $0 = options } }, buildTemplate: { _ in throw CancellationError() })
+      let context = CommandContext(
+        environment: ["MARTLET_ACCELERATOR": "tcg"], workingDirectory: directory, input: 0, output: -1, error: -1)
+      let code = await runCommandLine(["up", "--listen", "[::1]:0", "--no-demo"], local: local, context: context)
+      #expect(code == 0)
+      let expected = UpOptions(
+        listen: ListenAddress(host: "::1", port: 0), dataDirectory: "\(directory)/data", imageDirectory: "/var/lib/martlet/images",
+        accelerator: .tcg, logLevel: "debug", showsDemo: false)
+      #expect(seen.withLock { $0 } == expected)
+    }
+  }
+
+  @Test("up refuses a .env with a typing error, other commands do not mind")
+  func typingError() async throws {
+    try await Invocation.inDirectory { directory in
+      try Data("MARTLET_LISTTEN=x\nMARTLET_URL=http://127.0.0.1:1\nMARTLET_API_KEY=k\n".utf8).write(to: URL(filePath: "\(directory)/.env"))
+      let context = CommandContext(environment: [:], workingDirectory: directory, input: 0, output: -1, error: -1)
+      #expect(await runCommandLine(["up"], local: Invocation.services, context: context) == 64)
+      #expect(await runCommandLine(["ls"], local: Invocation.services, context: context) == 69)
+    }
+  }
+
+  @Test("listen addresses", arguments: [("127.0.0.1:8080", "127.0.0.1", 8080), ("[::1]:0", "::1", 0), ("host:65535", "host", 65_535)])
+  func listen(_ text: String, _ host: String, _ port: Int) throws {
+    #expect(try ListenAddress(text) == ListenAddress(host: host, port: port))
+  }
+
+  @Test("images hands over an absolute directory")
+  func images() async throws {
+    let seen = Mutex("")
+    let local = LocalServices(
+      version: "1", up: { _ in }, buildImages: { directory in seen.withLock { $0 = directory } },
+      buildTemplate: { _ in throw CancellationError() })
+    let context = CommandContext(environment: [:], workingDirectory: "/there", input: 0, output: -1, error: -1)
+    #expect(await runCommandLine(["images", "--image-dir", "a/../b"], local: local, context: context) == 0)
+    #expect(seen.withLock { $0 } == "/there/b")
+  }
+
+  @Test(
+    "what is no listen address is refused",
+    arguments: ["", ":", ":80", "host", "host:", "host:65536", "host:-1", "::1:80", "a b:1", "host:08x"])
+  func listenRefused(_ text: String) {
+    #expect(throws: APIError.self) { try ListenAddress(text) }
+  }
+}
+
+@Suite(".env files")
+struct EnvironmentFileTests {
+  @Test("all forms of a line are understood")
+  func forms() throws {
+    let text = """
+      # comment
+      A=1
+      export B = two words # comment
+      C="quoted # not a comment\\n\\"x\\" \\$y"
+      D='literal \\n $x' # comment
+      E=
+      F=a#b
+      """
+    #expect(
+      try EnvironmentFile.parse(text) == [
+        "A": "1", "B": "two words", "C": "quoted # not a comment\n\"x\" $y", "D": "literal \\n $x", "E": "", "F": "a#b",
+      ])
+  }
+
+  @Test("files from other systems are understood")
+  func carriageReturns() throws {
+    #expect(try EnvironmentFile.parse("A=1\r\nB=2\r\n") == ["A": "1", "B": "2"])
+  }
+
+  @Test("a malformed line is refused by its number", arguments: ["novalue", "1A=x", "A-B=x", "A=\"open", "A=\"x\" y", "A=\"\\q\"", "=x"])
+  func malformed(_ line: String) {
+    let error = #expect(throws: APIError.self) { try EnvironmentFile.parse("OK=1\n\(line)") }
+    #expect(error?.message.contains("line 2") == true)
+  }
+}
