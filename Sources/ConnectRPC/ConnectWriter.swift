@@ -25,24 +25,42 @@ package struct ConnectWriter<R: Message>: Sendable {
 /// Unchecked, because Hummingbird's writer does not say that it is `Sendable`. Hummingbird's root writer is a value without
 /// mutable state around NIO's thread-safe outbound writer; every call here works on a copy of its own.
 final class FrameSink: @unchecked Sendable {
-  private let writer: any ResponseBodyWriter
-  private let isFinished = Mutex(false)
+  /// As much may be on its way to the connection's event loop, in bytes. NIO's writer notices a connection that is full only
+  /// there, so without a bound a fast handler on a busy machine could queue any amount before the loop gets its turn.
+  private static let maximumUnseenBytes = 262_144
 
-  init(_ writer: any ResponseBodyWriter) {
+  private let writer: any ResponseBodyWriter
+  private let eventLoop: any EventLoop
+  private let state = Mutex(State())
+
+  private struct State {
+    var isFinished = false
+    var unseenBytes = 0
+  }
+
+  init(_ writer: any ResponseBodyWriter, eventLoop: any EventLoop) {
     self.writer = writer
+    self.eventLoop = eventLoop
   }
 
   func write(_ frame: ByteBuffer) async throws {
-    guard !isFinished.withLock({ $0 }) else {
-      throw ConnectError(.internalError, "the answer is finished; nothing more can be written")
-    }
     var writer = writer
+    let mustWait = try state.withLock { state throws(ConnectError) in
+      guard !state.isFinished else {
+        throw ConnectError(.internalError, "the answer is finished; nothing more can be written")
+      }
+      state.unseenBytes += frame.readableBytes
+      guard state.unseenBytes > Self.maximumUnseenBytes else { return false }
+      state.unseenBytes = 0
+      return true
+    }
     try await writer.write(frame)
+    if mustWait { try await eventLoop.submit {}.get() }
   }
 
   /// Writes the end-of-stream frame and ends the HTTP body.
   func finish(_ error: ConnectError?) async throws {
-    isFinished.withLock { $0 = true }
+    state.withLock { $0.isFinished = true }
     var writer = writer
     let frame = Envelope(flags: .endOfStream, payload: ConnectError.encodeEndOfStream(error))
     try await writer.write(frame.encoded())
@@ -51,6 +69,6 @@ final class FrameSink: @unchecked Sendable {
 
   /// No more frames; the connection is to be closed by whoever throws next.
   func abandon() {
-    isFinished.withLock { $0 = true }
+    state.withLock { $0.isFinished = true }
   }
 }

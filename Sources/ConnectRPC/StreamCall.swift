@@ -23,7 +23,7 @@ struct StreamCall<Context: ConnectRequestContext>: Sendable {
         codec: codec, headers: request.headers, encodingHeaders: [.contentEncoding, .connectContentEncoding], now: .now)
     }
     let body = ResponseBody { writer in
-      let sink = FrameSink(writer)
+      let sink = FrameSink(writer, eventLoop: context.channel.eventLoop)
       switch head {
       case .success(let head): try await run(head, sink, handler)
       case .failure(let error): try await sink.finish(error)

@@ -12,9 +12,9 @@ final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   /// - Parameters:
   ///   - capacity: elements that may wait for the consumer.
   ///   - idleLimit: the longest that one wait for the source may last.
-  ///   - read: hands on elements until the source ends. What it throws, the consumer sees.
+  ///   - read: hands on elements until the source ends. What it throws, the consumer sees as `MartletError`.
   init(
-    capacity: Int, idleLimit: Duration,
+    _ call: GuestCall, capacity: Int, idleLimit: Duration,
     _ read: @escaping @Sendable (BoundedChannel<Element>, IdleWatch) async throws -> Void
   ) {
     let channel = BoundedChannel<Element>(capacity: capacity)
@@ -25,7 +25,7 @@ final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
         try await IdleWatch.run(limit: idleLimit) { try await read(channel, $0) }
         channel.finish(nil)
       } catch {
-        channel.finish(error)
+        channel.finish(GuestErrors.martletError(error, call))
       }
     }
   }

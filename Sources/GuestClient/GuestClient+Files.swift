@@ -51,19 +51,15 @@ extension GuestClient {
   }
 
   private func download(_ response: HTTPClientResponse, expecting size: Int64?) -> BoundedStream<ByteBuffer> {
-    BoundedStream(capacity: limits.waitingChunks, idleLimit: limits.streamIdle) { channel, watch in
-      do {
-        var received: Int64 = 0
-        var iterator = response.body.makeAsyncIterator()
-        while let chunk = try await watch.waiting(for: { try await iterator.next() }) {
-          received += Int64(chunk.readableBytes)
-          try await channel.send(chunk)
-        }
-        guard size == nil || received == size else {
-          throw ConnectError(.unavailable, "the download ended after \(received) bytes")
-        }
-      } catch {
-        throw GuestErrors.martletError(error, .file)
+    BoundedStream(.file, capacity: limits.waitingChunks, idleLimit: limits.streamIdle) { channel, watch in
+      var received: Int64 = 0
+      var iterator = response.body.makeAsyncIterator()
+      while let chunk = try await watch.waiting(for: { try await iterator.next() }) {
+        received += Int64(chunk.readableBytes)
+        try await channel.send(chunk)
+      }
+      guard size == nil || received == size else {
+        throw ConnectError(.unavailable, "the download ended after \(received) bytes")
       }
     }
   }

@@ -13,7 +13,7 @@ extension GuestClient {
   func processEvents<R: Message>(
     _ responses: ConnectResponses<R>, endsByTimeout: Bool, _ event: @escaping @Sendable (R) -> Process_ProcessEvent
   ) -> BoundedStream<ProcessEvent> {
-    BoundedStream(capacity: limits.waitingEvents, idleLimit: limits.streamIdle) { channel, watch in
+    BoundedStream(.process, capacity: limits.waitingEvents, idleLimit: limits.streamIdle) { channel, watch in
       var hasExited = false
       do {
         var iterator = responses.makeAsyncIterator()
@@ -26,9 +26,7 @@ extension GuestClient {
         throw ConnectError(.unavailable, "the process stream ended without an end event")
       } catch {
         guard !hasExited else { return }
-        guard endsByTimeout, (error as? ConnectError)?.code == .deadlineExceeded else {
-          throw GuestErrors.martletError(error, .process)
-        }
+        guard endsByTimeout, (error as? ConnectError)?.code == .deadlineExceeded else { throw error }
         try await channel.send(.exited(.timedOut))
       }
     }

@@ -1,0 +1,105 @@
+"""Calls every method of the demo server with the Connect client from PyPI.
+
+usage: connect_client.py URL
+Prints one line per check and exits with an exception at the first one that fails.
+"""
+
+import asyncio
+import sys
+
+from connectrpc.client import ConnectClient, ConnectClientSync
+from connectrpc.code import Code
+from connectrpc.codec import proto_binary_codec, proto_json_codec
+from connectrpc.errors import ConnectError
+from connectrpc.method import IdempotencyLevel, MethodInfo
+from protobuf.wkt import Empty, Int32Value, StringValue
+
+
+def method(name, input_type, output_type, service="demo.Demo"):
+    return MethodInfo(
+        name=name,
+        service_name=service,
+        input=input_type,
+        output=output_type,
+        idempotency_level=IdempotencyLevel.UNKNOWN,
+    )
+
+
+ECHO = method("Echo", StringValue, StringValue)
+COUNT = method("Count", Int32Value, Int32Value)
+IDLE = method("Idle", Empty, StringValue)
+JOIN = method("Join", StringValue, StringValue)
+UPPER = method("Upper", StringValue, StringValue)
+NOT_THERE = method("NotThere", StringValue, StringValue)
+
+
+def fails(code, call):
+    try:
+        call()
+    except ConnectError as error:
+        assert error.code == code, f"expected {code}, got {error.code}: {error}"
+        return error
+    raise AssertionError(f"expected {code}, but the call succeeded")
+
+
+def check_sync(url, codec):
+    client = ConnectClientSync(url, codec=codec, send_compression=None)
+
+    answer = client.execute_unary(request=StringValue(value="héllo"), method=ECHO)
+    assert answer.value == "héllo"
+
+    for code in Code:
+        request = StringValue(value=code.value)
+        error = fails(code, lambda request=request: client.execute_unary(request=request, method=ECHO))
+        assert "as asked" in str(error)
+
+    fails(Code.UNIMPLEMENTED, lambda: client.execute_unary(request=StringValue(), method=NOT_THERE))
+    fails(
+        Code.DEADLINE_EXCEEDED,
+        lambda: client.execute_unary(request=StringValue(value="sleep"), method=ECHO, timeout_ms=200),
+    )
+
+    numbers = client.execute_server_stream(request=Int32Value(value=500), method=COUNT)
+    assert [number.value for number in numbers] == list(range(500))
+
+    received = []
+
+    def count_down():
+        for number in client.execute_server_stream(request=Int32Value(value=-1), method=COUNT):
+            received.append(number.value)
+
+    fails(Code.OUT_OF_RANGE, count_down)
+    assert received == [0]
+
+    fails(Code.DEADLINE_EXCEEDED, lambda: list(client.execute_server_stream(request=Empty(), method=IDLE, timeout_ms=200)))
+
+    parts = (StringValue(value=part) for part in ["a", "b", "c"])
+    assert client.execute_client_stream(request=parts, method=JOIN).value == "abc"
+
+    parts = (StringValue(value=part) for part in ["a", "b"])
+    assert [part.value for part in client.execute_bidi_stream(request=parts, method=UPPER)] == ["A", "B"]
+
+    compressing = ConnectClientSync(url, codec=codec)
+    fails(Code.UNIMPLEMENTED, lambda: compressing.execute_unary(request=StringValue(value="a"), method=ECHO))
+
+
+async def check_async(url, codec):
+    client = ConnectClient(url, codec=codec, send_compression=None)
+    answer = await client.execute_unary(request=StringValue(value="a"), method=ECHO)
+    assert answer.value == "a"
+    numbers = [
+        number.value async for number in client.execute_server_stream(request=Int32Value(value=10), method=COUNT)
+    ]
+    assert numbers == list(range(10))
+
+
+def main():
+    url = sys.argv[1]
+    for codec in [proto_json_codec(), proto_binary_codec()]:
+        check_sync(url, codec)
+        print(f"{codec.name()}: synchronous client ok")
+        asyncio.run(check_async(url, codec))
+        print(f"{codec.name()}: asynchronous client ok")
+
+
+main()
