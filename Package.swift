@@ -15,6 +15,7 @@ let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
+let nioFoundationCompat: Target.Dependency = .product(name: "NIOFoundationCompat", package: "swift-nio")
 let nioHTTPTypes: Target.Dependency = .product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let nioHTTPTypesHTTP1: Target.Dependency = .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras")
 let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
@@ -37,6 +38,24 @@ func room(
     name: name, dependencies: dependencies, path: "Sources/\(name)", resources: resources,
     swiftSettings: swiftSettings, linkerSettings: linkerSettings)
 }
+
+func tests(_ name: String, _ path: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+  .testTarget(
+    name: name, dependencies: dependencies, path: "Tests/\(path)", exclude: exclude, swiftSettings: swiftSettings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+  tests(name, name, dependencies, exclude: exclude)
+}
+
+let hostAgentTestDependencies: [Target.Dependency] = [
+  "HostAgent", "HostInterface", "Hypervisor", "Disks", "Images", "SandboxNetwork", "LinuxSystem", "Model", nioCore, logging, systemPackage,
+]
+
+let connectStack: [Target.Dependency] = [
+  "ConnectRPC", "ConnectClient", "Wire", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, httpTypes, hummingbird, hummingbirdCore, lifecycle,
+  logging, protobuf,
+]
 
 let package = Package(
   name: "martlet",
@@ -138,5 +157,45 @@ let package = Package(
       linkerSettings: [
         .unsafeFlags(["-static-executable"]), .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationCollections"),
       ]),
+
+    // Tests, by tier (scripts/run-tests). Unit: no root, no network, seconds.
+    .target(
+      name: "FakeServer", dependencies: [nioCore, nioPosix, nioHTTP1, nioWebSocket], path: "Tests/FakeServer", swiftSettings: swiftSettings),
+    tests("ModelTests", ["Model"]),
+    tests("ConnectRPCTests", connectStack, exclude: ["Interop"]),
+    tests("GuestClientTests", connectStack + ["GuestClient", "Model", "HostInterface"]),
+    tests("SandboxNetworkTests", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
+    tests("DisksTests", ["Disks", "Model", "LinuxSystem", systemPackage]),
+    tests("QEMUTests", ["QEMU", "Hypervisor", "Model", "LinuxSystem", systemPackage]),
+    tests("ImagesTests", ["Images", "Model", "LinuxSystem", systemPackage]),
+    tests(
+      "EnvdTests",
+      connectStack + ["Envd", "CLinux", "CZlib", "LinuxSystem", crypto, systemPackage]),
+    tests("HostAgentTests", hostAgentTestDependencies),
+    tests("APIClientTests", ["APIClient", "WebSocket", "Model", "FakeServer", nioCore, nioHTTP1, nioWebSocket]),
+    tests("CommandLineTests", ["CommandLine", "APIClient", "Model", "FakeServer", arguments, nioCore]),
+
+    // Kernel: root; namespaces, control groups, real processes, real file systems.
+    tests("KernelSystemTests", "KernelTests/System", ["LinuxSystem", systemPackage]),
+    tests("KernelNetworkTests", "KernelTests/Network", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
+    tests("KernelDisksTests", "KernelTests/Disks", ["Disks", "Model", "LinuxSystem", systemPackage]),
+    tests("KernelImagesTests", "KernelTests/Images", ["Images", "Model", "LinuxSystem", systemPackage]),
+    tests("KernelEnvdTests", "KernelTests/Envd", connectStack + ["Envd", "LinuxSystem", systemPackage]),
+
+    // Integration: SQLite, simulated hosts.
+    tests("PersistenceTests", ["Persistence", "Model"]),
+    tests("ControlPlaneTests", ["ControlPlane", "Persistence", "Model", "HostInterface", "TestSupport", nioCore, logging, lifecycle]),
+    tests(
+      "APITests",
+      [
+        "API", "WebSocket", "ControlPlane", "Persistence", "Model", "HostInterface", "TestSupport", hummingbird, hummingbirdCore, httpTypes,
+        nioCore, nioPosix, nioHTTP1, nioWebSocket, asyncHTTPClient, lifecycle, logging,
+      ]),
+
+    // End to end: the release binaries and real microVMs.
+    .executableTarget(
+      name: "martlet-crash-test", dependencies: ["CommandLine", "Composition", "HostAgent", "Model"], path: "Tests/CrashServer",
+      swiftSettings: swiftSettings),
+    tests("EndToEndTests", ["LinuxSystem", asyncHTTPClient, nioCore, nioFoundationCompat, nioHTTP1, systemPackage]),
   ]
 )

@@ -1,0 +1,27 @@
+import CommandLine
+import Composition
+import Foundation
+import Glibc
+import HostAgent
+import Model
+
+// A server that kills itself, as `kill -9` would, when its host agent reaches the step named by CRASH_AT: `making-network-before` …
+// It is the real server otherwise. Its guest agent and images are those of the release build.
+
+let point = ProcessInfo.processInfo.environment["CRASH_AT"]
+unsetenv("CRASH_AT")
+
+let observer = StepObserver { moment in
+  let name =
+    switch moment {
+    case .beforeMaking(let step): "making-\(step.rawValue)-before"
+    case .afterMaking(let step): "making-\(step.rawValue)-after"
+    case .beforeRemoving(let step): "removing-\(step.rawValue)-before"
+    case .afterRemoving(let step): "removing-\(step.rawValue)-after"
+    }
+  if name == point { kill(getpid(), SIGKILL) }
+}
+
+var services = LocalServices.real
+services.up = { try await AllInOneServer($0, observer: observer).run() }
+exit(await runCommandLine(Array(CommandLine.arguments.dropFirst()), local: services))

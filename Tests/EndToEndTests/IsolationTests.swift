@@ -1,0 +1,73 @@
+import Foundation
+import LinuxSystem
+import Testing
+
+extension EndToEnd {
+  @Suite struct IsolationTests {
+    /// Connects from inside the guest; prints whether it got through, and how long it took to know.
+    private static func probe(_ host: String, _ port: Int) -> String {
+      "s=$(date +%s); busybox nc -w 8 \(host) \(port) </dev/null >/dev/null 2>&1 && echo open || echo refused; e=$(date +%s); echo $((e-s))"
+    }
+
+    private func expectRefused(_ server: MartletServer, _ id: String, _ host: String, _ port: Int) async throws {
+      let lines = try await server.shell(id, Self.probe(host, port)).split(separator: "\n")
+      #expect(lines.first == "refused", "\(host):\(port) was reached")
+      #expect((Int(lines.last ?? "") ?? 99) <= 2, "\(host):\(port) was dropped, not refused")
+    }
+
+    @Test("a sandbox reaches no other sandbox, not the host, not metadata, no private range (L-60)")
+    func unreachable() async throws {
+      try await withSandbox { server, first in
+        let second = try await server.createSandbox("--memory", "256")
+        let info = try await server.info(second)
+        let other = try #require(info["host_ip"] as? String)
+        for port in [49_983, 22, 80] { try await expectRefused(server, first, other, port) }
+        let own = try #require(try await server.info(first)["host_ip"] as? String)
+        try await expectRefused(server, first, own, server.port)
+        let hostSide = own.split(separator: ".").dropLast().joined(separator: ".") + "." + String((Int(own.split(separator: ".").last ?? "") ?? 2) - 1)
+        try await expectRefused(server, first, hostSide, server.port)
+        try await expectRefused(server, first, "169.254.0.22", server.port)
+        for address in ["169.254.169.254", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1"] {
+          try await expectRefused(server, first, address, 80)
+        }
+        try await server.cli("kill", second).expectSuccess()
+      }
+    }
+
+    @Test("the guest agent answers nobody inside the guest without the host's token, and its control routes nobody at all there")
+    func agentToken() async throws {
+      try await withSandbox("--template", "base") { server, id in
+        let list = "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' http://127.0.0.1:49983/process.Process/List"
+        #expect(try await server.shell(id, list) == "401")
+        let initialize = "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' http://127.0.0.1:49983/init"
+        #expect(["401", "403", "404"].contains(try await server.shell(id, initialize)))
+      }
+    }
+
+    @Test("the VMM runs as nobody's user, in its own network namespace, with a filter and without new privileges")
+    func confinement() async throws {
+      try await withSandbox { _, id in
+        let pid = try #require(ProcessTable.pids().first { ProcessTable.arguments(of: $0).contains { $0.hasPrefix("guest=\(id),") } })
+        let status = try SmallFile.readText("/proc/\(pid)/status")
+        func field(_ name: String) -> [Substring] {
+          status.split(separator: "\n").first { $0.hasPrefix("\(name):") }?.split(whereSeparator: \.isWhitespace).dropFirst().map { $0 } ?? []
+        }
+        #expect(field("Uid").allSatisfy { (Int($0) ?? 0) >= 2_000_000 })
+        #expect(field("CapEff") == ["0000000000000000"])
+        #expect(field("Seccomp") == ["2"])
+        #expect(field("NoNewPrivs") == ["1"])
+        let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/net")
+        #expect(try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/ns/net") != own)
+      }
+    }
+
+    @Test("a guest that eats all its memory loses the eater, not its agent")
+    func memoryHunger() async throws {
+      try await withSandbox("--template", "base", "--memory", "256") { server, id in
+        let eater = try await server.cli("exec", id, "--", "python3", "-c", "x = []\nwhile True: x.append(bytearray(1 << 20))")
+        #expect(eater.status != .exited(0))
+        #expect(try await server.shell(id, "echo alive") == "alive\n")
+      }
+    }
+  }
+}

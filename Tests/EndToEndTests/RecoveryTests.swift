@@ -1,0 +1,113 @@
+import Foundation
+import Glibc
+import LinuxSystem
+import Testing
+
+@Suite(.serialized) struct RecoveryTests {
+  private static let counter = "i=0; while true; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done"
+
+  private func count(_ server: MartletServer, _ id: String) async throws -> Int {
+    Int(try await server.shell(id, "cat /tmp/count").trimmingCharacters(in: .whitespacesAndNewlines)) ?? 0
+  }
+
+  @Test("five sandboxes survive kill -9 of the server with their processes counting on; destroying them leaves nothing (OPS-1)")
+  func serverKilled() async throws {
+    let server = try await MartletServer.start()
+    let before = try await Census.take(server)
+    var ids: [String] = []
+    for _ in 0..<5 {
+      let id = try await server.createSandbox("--memory", "256")
+      try await server.cli("exec", "--detach", id, "--", "sh", "-c", Self.counter).expectSuccess()
+      ids.append(id)
+    }
+    var counts: [String: Int] = [:]
+    for id in ids {
+      try await eventually("the counter counts") { try await count(server, id) > 0 }
+      counts[id] = try await count(server, id)
+    }
+    await server.killHard()
+    try await server.launch()
+    for id in ids {
+      #expect(try await server.info(id)["status"] as? String == "running")
+      let reached = counts[id] ?? 0
+      try await eventually("the same process counts on") { try await count(server, id) > reached }
+    }
+    try await server.cli(["kill"] + ids).expectSuccess()
+    try await before.awaitSame(server, descriptorSlack: 32)
+    try await server.stop()
+  }
+
+  @Test("kill -9 of a VMM: the sandbox is in error with the reason within 5 s, its runtime is given back")
+  func machineKilled() async throws {
+    let server = try await MartletServer.start()
+    let before = try await Census.take(server)
+    let id = try await server.createSandbox("--memory", "256")
+    let machine = try #require(
+      ProcessTable.pids().first { ProcessTable.arguments(of: $0).contains { $0.hasPrefix("guest=\(id),") } })
+    kill(machine, SIGKILL)
+    try await eventually("the status is error", within: .seconds(5)) { try await server.info(id)["status"] as? String == "error" }
+    let reason = "\(try await server.info(id))"
+    #expect(reason.contains("signal 9"))
+    let answer = try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: #"{"cmd":"true"}"#)
+    #expect(answer.status == 409)
+    try await server.cli("kill", id).expectSuccess()
+    try await before.awaitSame(server)
+    try await server.stop()
+  }
+
+  @Test("a guest that powers itself off is in error with that reason, not running for ever")
+  func guestEnds() async throws {
+    let server = try await MartletServer.start()
+    let id = try await server.createSandbox("--memory", "256")
+    _ = try await server.cli("exec", "--detach", id, "--", "sh", "-c", "sleep 0.2; echo c > /proc/sysrq-trigger")
+    try await eventually("the status is error", within: .seconds(15)) { try await server.info(id)["status"] as? String == "error" }
+    #expect("\(try await server.info(id))".contains("panicked"))
+    try await server.stop()
+  }
+
+  @Test("a server that dies at any step of a creation leaves nothing behind", arguments: CrashSteps.making)
+  func diesCreating(step: String) async throws {
+    let server = try await MartletServer.start(executable: CrashSteps.executable)
+    let before = try await Census.take(server)
+    await server.killHard()
+    try await server.launch(environment: ["CRASH_AT": step])
+    _ = try? await server.request(.POST, "/v1/sandboxes", body: #"{"memory_mb":256}"#, deadline: .seconds(60))
+    #expect(await server.awaitEnd() == .signaled(SIGKILL))
+    try await server.launch()
+    struct Sandbox: Decodable { let id: String, status: String }
+    try await eventually("the row tells the truth") {
+      let rows = try JSONDecoder().decode([Sandbox].self, from: try await server.request(.GET, "/v1/sandboxes").body)
+      return rows.allSatisfy { $0.status == "running" }
+    }
+    try await server.cli("kill", "--all").expectSuccess()
+    try await before.awaitSame(server, descriptorSlack: 32)
+    try await server.stop()
+  }
+
+  @Test("a server that dies at any step of a destruction finishes it after the next start", arguments: CrashSteps.removing)
+  func diesDestroying(step: String) async throws {
+    let server = try await MartletServer.start(executable: CrashSteps.executable)
+    let before = try await Census.take(server)
+    await server.killHard()
+    try await server.launch(environment: ["CRASH_AT": step])
+    let id = try await server.createSandbox("--memory", "256")
+    _ = try? await server.request(.DELETE, "/v1/sandboxes/\(id)", deadline: .seconds(60))
+    #expect(await server.awaitEnd() == .signaled(SIGKILL))
+    try await server.launch()
+    try await eventually("the sandbox is stopped") { try await server.info(id)["status"] as? String == "stopped" }
+    try await before.awaitSame(server, descriptorSlack: 32)
+    try await server.stop()
+  }
+}
+
+/// Where the server of Tests/CrashServer can be made to die.
+enum CrashSteps {
+  private static let made = ["journal", "directory", "disk", "network", "cgroup", "vmm", "guest", "commit"]
+  private static let removed = ["vmm", "cgroup", "network", "disk", "directory", "journal"]
+
+  static let making = made.flatMap { ["making-\($0)-before", "making-\($0)-after"] }
+  static let removing = removed.flatMap { ["removing-\($0)-before", "removing-\($0)-after"] }
+
+  /// Beside the release guest agent, where the server looks for it.
+  static let executable = MartletServer.repository.appending("bin/martlet-crash-test").string
+}

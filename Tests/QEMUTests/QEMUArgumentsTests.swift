@@ -1,0 +1,71 @@
+import Hypervisor
+import LinuxSystem
+import Model
+import SystemPackage
+import Testing
+
+@testable import QEMU
+
+@Suite struct QEMUArgumentsTests {
+  private func arguments(accelerator: Accelerator = .tcg, disk: String = "/d/root.qcow2") -> QEMUArguments {
+    QEMUArguments(
+      configuration: VMConfiguration(
+        id: SandboxID(), vcpus: 3, memoryMiB: 640, kernel: "/k/vmlinux", initramfs: "/k/initramfs", kernelArguments: ["root=/dev/vda"],
+        disk: DiskAttachment(path: disk, format: .qcow2), runDirectory: "/r", networkNamespace: "/run/netns/n", tapName: "tap0",
+        macAddress: "06:00:ac:10:00:02", userID: 2_000_017),
+      firmware: "/f/qboot.rom", accelerator: accelerator, tscKilohertz: 2_596_134)
+  }
+
+  private func value(after option: String, in list: [String]) -> String? {
+    list.firstIndex(of: option).map { list[$0 + 1] }
+  }
+
+  @Test("a guest under TCG is told the counter's frequency, or it would hang at random")
+  func frequency() {
+    #expect(arguments().kernelCommandLine.contains("tsc_early_khz=2596134"))
+    #expect(arguments().kernelCommandLine.contains("lpj=10384536"))
+    #expect(!arguments(accelerator: .kvm).kernelCommandLine.contains("tsc_early_khz"))
+  }
+
+  @Test("the firmware is qboot, never microvm's default, which corrupts the initrd")
+  func firmware() {
+    #expect(value(after: "-bios", in: arguments().list) == "/f/qboot.rom")
+  }
+
+  @Test("the VMM drops to its own user and into its filter")
+  func privileges() {
+    #expect(value(after: "-runas", in: arguments().list) == "2000017:2000017")
+    #expect(value(after: "-sandbox", in: arguments().list)?.contains("spawn=deny") == true)
+  }
+
+  @Test("vCPUs and memory are as asked for")
+  func shape() {
+    #expect(value(after: "-smp", in: arguments().list) == "3")
+    #expect(value(after: "-m", in: arguments().list) == "640M")
+  }
+
+  @Test("a comma in a path is not the end of an option's value")
+  func escaping() {
+    let drive = value(after: "-drive", in: arguments(disk: "/a,b/root.qcow2").list)
+    #expect(drive?.contains("file=/a,,b/root.qcow2,") == true)
+  }
+
+  @Test("devices stand in the order that snapshots rely on")
+  func order() {
+    let list = arguments().list
+    let devices = list.indices.filter { list[$0] == "-device" }.map { list[$0 + 1].split(separator: ",")[0] }
+    #expect(devices == ["virtio-blk-device", "virtio-net-device", "virtio-rng-device"])
+  }
+}
+
+@Suite struct QEMUVersionTests {
+  @Test(
+    "the version is found in what QEMU prints",
+    arguments: [
+      ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright", "7.2.22"), ("QEMU emulator version 10.0.2", "10.0.2"),
+      ("something else", "unknown"),
+    ])
+  func version(text: String, expected: String) {
+    #expect(QEMUInstallation.parseVersion(text) == expected)
+  }
+}
