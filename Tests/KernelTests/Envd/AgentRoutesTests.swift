@@ -3,6 +3,7 @@ import Envd
 import FoundationEssentials
 import NIOCore
 import NIOHTTP1
+import Synchronization
 import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(1))) struct AgentRoutesTests {
@@ -89,4 +90,54 @@ import Testing
       }
     }
   }
+
+  @Test("the head of a streamed answer waits for the request, as clients stop sending once they have it")
+  func lateHead() async throws {
+    try await RunningAgent.with { agent in
+      let (parts, body) = AsyncStream<ByteBuffer>.makeStream()
+      var request = HTTPClientRequest(url: "http://127.0.0.1:\(agent.port)/process.Process/Start")
+      request.method = .POST
+      request.headers.add(name: "Content-Type", value: "application/connect+json")
+      request.body = .stream(parts, length: .unknown)
+      let hasHead = Flag()
+      let answer = Task { [request] in
+        let response = try await agent.http.execute(request, timeout: .seconds(10))
+        hasHead.set()
+        return String(buffer: try await response.body.collect(upTo: 65_536))
+      }
+      try await Task.sleep(for: .milliseconds(200))
+      #expect(!hasHead.isSet)
+      let message = #"{"process":{"cmd":"/bin/echo","args":["hi"]},"stdin":false}"#
+      body.yield(ByteBuffer(bytes: [0, 0, 0, 0, UInt8(message.utf8.count)]))
+      body.yield(ByteBuffer(string: message))
+      body.finish()
+      #expect(try await answer.value.contains(#""stdout":"aGkK""#))
+    }
+  }
+
+  @Test("a client that goes away before its request is complete leaves nothing behind")
+  func incompleteRequest() async throws {
+    try await RunningAgent.with { agent in
+      _ = try await agent.run("/bin/true")
+      let before = try openDescriptors()
+      for _ in 0..<10 {
+        var request = HTTPClientRequest(url: "http://127.0.0.1:\(agent.port)/process.Process/Start")
+        request.method = .POST
+        request.headers.add(name: "Content-Type", value: "application/connect+json")
+        let (parts, _) = AsyncStream<ByteBuffer>.makeStream()
+        request.body = .stream(parts, length: .unknown)
+        await #expect(throws: (any Error).self) { try await agent.http.execute(request, timeout: .milliseconds(50)) }
+      }
+      try await eventually("the connections are closed") { try openDescriptors() <= before }
+      #expect(agent.agent.registry.running.isEmpty)
+    }
+  }
+}
+
+private final class Flag: Sendable {
+  private let value = Atomic(false)
+
+  var isSet: Bool { value.load(ordering: .relaxed) }
+
+  func set() { value.store(true, ordering: .relaxed) }
 }

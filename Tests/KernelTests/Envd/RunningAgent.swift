@@ -49,6 +49,9 @@ struct RunningAgent: Sendable {
     let running = RunningAgent(
       local: agent, port: number, http: http, connect: ConnectClient(baseURL: "http://127.0.0.1:\(number)", httpClient: http, codec: codec))
     let outcome = await Task { try await body(running) }.result
+    // The agent reaps only while it runs.
+    for process in agent.registry.running { _ = process.signal(SIGKILL, group: true) }
+    try await eventually("all children are reaped") { agent.reaper.count == 0 }
     try await http.shutdown()
     server.cancel()
     _ = await server.result
