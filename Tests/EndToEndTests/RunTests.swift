@@ -73,9 +73,9 @@ extension EndToEnd {
         try Directories.create(tree.appending("a/b"))
         try SmallFile.replace(tree.appending("a/b/one"), with: Array("1".utf8), mode: 0o644)
         try SmallFile.replace(tree.appending("two"), with: Array("2".utf8), mode: 0o755)
-        try await server.cli("cp", "-r", tree.string, "\(id):/root/tree").expectSuccess()
+        try await server.cli("cp", tree.string, "\(id):/root/tree").expectSuccess()
         #expect(try await server.shell(id, "cat /root/tree/a/b/one /root/tree/two") == "12")
-        try await server.cli("cp", "-r", "\(id):/root/tree", tree.string + ".back").expectSuccess()
+        try await server.cli("cp", "\(id):/root/tree", tree.string + ".back").expectSuccess()
         #expect(try SmallFile.readText(tree.string + ".back/a/b/one") == "1")
       }
     }

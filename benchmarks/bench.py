@@ -1,0 +1,337 @@
+"""Martlet's measurements: every figure is a ratio against a floor or a peer that was measured in the same run.
+
+usage: bench.py [NAME...]     names: create exec transfer agent reads
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MARTLET = os.path.join(REPOSITORY, "bin", "martlet")
+IMAGES = os.environ.get("MARTLET_IMAGE_DIR", "/var/lib/martlet/images")
+NAMESPACE = "martlet-bench"
+GIB = 1 << 30
+rows = []
+
+
+def report(name, figure, bound, holds, detail):
+    rows.append((name, figure, bound, holds, detail))
+    print(f"  {'✓' if holds else '✗'} {name}: {figure}  (promise {bound})  {detail}", flush=True)
+
+
+def ms(seconds):
+    return f"{seconds * 1000:.1f} ms"
+
+
+class Server:
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="martlet-bench-", dir="/var/tmp")
+        self.data = os.path.join(self.directory, "data")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        log = open(os.path.join(self.directory, "server.log"), "wb")
+        self.process = subprocess.Popen(
+            [MARTLET, "up", "--listen", f"127.0.0.1:{self.port}", "--data-dir", self.data, "--image-dir", IMAGES, "--no-demo"],
+            stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError):
+                if self.call("GET", "/health", authenticated=False)[0] == 200:
+                    break
+            assert self.process.poll() is None and time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.1)
+        with open(os.path.join(self.data, "credentials.json")) as file:
+            self.key = json.load(file)["api_key"]
+        self.environment = os.environ | {"MARTLET_DATA_DIR": self.data, "MARTLET_URL": f"http://127.0.0.1:{self.port}"}
+
+    def stop(self):
+        subprocess.run([MARTLET, "kill", "--all"], env=self.environment, stdout=subprocess.DEVNULL)
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def call(self, method, path, body=None, authenticated=True, connection=None):
+        own = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        headers = {"X-API-Key": self.key} if authenticated else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        own.request(method, path, json.dumps(body) if body is not None else None, headers)
+        response = own.getresponse()
+        content = response.read()
+        if connection is None:
+            own.close()
+        return response.status, json.loads(content) if content.startswith((b"{", b"[")) else content
+
+    def create(self, **fields):
+        status, sandbox = self.call("POST", "/v1/sandboxes", fields)
+        assert status == 201, sandbox
+        return sandbox
+
+    def destroy(self, sandbox):
+        self.call("DELETE", f"/v1/sandboxes/{sandbox['id']}")
+
+    def shell(self, sandbox, command, timeout=120):
+        status, answer = self.call(
+            "POST", f"/v1/sandboxes/{sandbox['id']}/exec", {"cmd": "sh", "args": ["-c", command], "user": "root", "timeout_sec": timeout})
+        assert status == 200, answer
+        return answer["stdout"]
+
+    def token(self, sandbox):
+        with sqlite3.connect(f"file:{self.data}/journal.db?mode=ro", uri=True) as journal:
+            (entry,) = journal.execute("SELECT entry FROM sandbox WHERE id = ?", (sandbox["id"].removeprefix("sb-"),)).fetchone()
+        return json.loads(entry)["accessToken"]
+
+
+def resident(pid, field="VmRSS"):
+    with open(f"/proc/{pid}/status") as file:
+        return int(re.search(rf"{field}:\s+(\d+)", file.read()).group(1)) * 1024
+
+
+class PeakMemory:
+    """The growth of a process while a block runs, sampled."""
+
+    def __init__(self, *pids):
+        self.pids = pids
+
+    def __enter__(self):
+        self.start = {pid: resident(pid) for pid in self.pids}
+        self.peak = dict(self.start)
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.sample)
+        self.thread.start()
+        return self
+
+    def sample(self):
+        while not self.stopping.wait(0.02):
+            for pid in self.pids:
+                with contextlib.suppress(OSError, AttributeError):
+                    self.peak[pid] = max(self.peak[pid], resident(pid))
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        self.thread.join()
+
+    @property
+    def growth(self):
+        return max(self.peak[pid] - self.start[pid] for pid in self.pids)
+
+
+@contextlib.contextmanager
+def bare_namespace():
+    subprocess.run(["ip", "netns", "del", NAMESPACE], stderr=subprocess.DEVNULL)
+    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
+    try:
+        for words in ("tuntap add tap0 mode tap vnet_hdr", "addr add 169.254.0.22/30 dev tap0", "link set tap0 up", "link set lo up"):
+            group, *rest = words.split()
+            subprocess.run(["ip", "-n", NAMESPACE, group, *rest], check=True)
+        yield
+    finally:
+        subprocess.run(["ip", "netns", "del", NAMESPACE])
+
+
+def template_image(name):
+    with open(os.path.join(IMAGES, "templates", "00000000-0000-0000-0000-000000000000", f"{name}.json")) as file:
+        return os.path.join(IMAGES, "blobs", f"sha256-{json.load(file)['digest']}.ext4")
+
+
+def tsc_kilohertz(server, sandbox):
+    return re.search(r"tsc_early_khz=(\d+)", server.shell(sandbox, "cat /proc/cmdline")).group(1)
+
+
+def bench_create(server, runs=5):
+    """Cold create to the first exec result, against a bare QEMU boot to the agent's first answer."""
+    sandbox = server.create()
+    khz = tsc_kilohertz(server, sandbox)
+    server.destroy(sandbox)
+    kernel = os.path.realpath(os.path.join(IMAGES, "kernel"))
+    ours, floors = [], []
+    with bare_namespace():
+        for _ in range(runs):
+            begin = time.monotonic()
+            sandbox = server.create()
+            server.shell(sandbox, "true")
+            ours.append(time.monotonic() - begin)
+            server.destroy(sandbox)
+            floor = subprocess.run(
+                ["ip", "netns", "exec", NAMESPACE, sys.executable, os.path.join(REPOSITORY, "benchmarks", "floor.py"),
+                 os.path.join(kernel, "vmlinux"), os.path.join(kernel, "initramfs"), template_image("minimal"), khz, "512"],
+                check=True, capture_output=True, text=True)
+            floors.append(float(floor.stdout) / 1000)
+    ratio = statistics.median(ours) / statistics.median(floors)
+    report("cold create to first exec result / bare QEMU boot", f"{ratio:.2f}", "≤ 1.25", ratio <= 1.25,
+           f"{ms(statistics.median(ours))} / {ms(statistics.median(floors))}")
+
+
+def start_direct(connection, token):
+    """One exec straight to the agent: a Connect stream in JSON."""
+    message = json.dumps({"process": {"cmd": "/bin/true"}, "stdin": False}).encode()
+    connection.request("POST", "/process.Process/Start", struct.pack(">BI", 0, len(message)) + message, {
+        "Content-Type": "application/connect+json", "X-Access-Token": token, "Connect-Protocol-Version": "1",
+        "Authorization": "Basic " + base64.b64encode(b"root:").decode()})
+    body = connection.getresponse().read()
+    assert b'"end"' in body, body
+
+
+def timed(function, *arguments):
+    begin = time.monotonic()
+    function(*arguments)
+    return time.monotonic() - begin
+
+
+def bench_exec(server, runs=200):
+    """Exec over REST, straight to the agent, and over ssh into the same guest."""
+    sandbox = server.create(template="base")
+    token = server.token(sandbox)
+    rest = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    direct = http.client.HTTPConnection(sandbox["host_ip"], 49983, timeout=60)
+    path, body = f"/v1/sandboxes/{sandbox['id']}/exec", {"cmd": "/bin/true", "user": "root"}
+    over_rest, straight = [], []
+    for index in range(runs + 20):
+        a = timed(server.call, "POST", path, body, True, rest)
+        b = timed(start_direct, direct, token)
+        if index >= 20:
+            over_rest.append(a)
+            straight.append(b)
+    difference = statistics.median(over_rest) - statistics.median(straight)
+    report("exec over REST, more than straight to the agent", ms(difference), "≤ 3 ms", difference <= 0.003,
+           f"{ms(statistics.median(over_rest))} against {ms(statistics.median(straight))}")
+    shells = ssh_times(server, sandbox)
+    if shells:
+        report("exec over REST / ssh on an open connection", f"{statistics.median(over_rest) / statistics.median(shells):.2f}", "side by side",
+               True, f"{ms(statistics.median(over_rest))} / {ms(statistics.median(shells))}")
+    server.destroy(sandbox)
+
+
+def ssh_times(server, sandbox, runs=30):
+    key = os.path.join(server.directory, "key")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    with open(key + ".pub") as file:
+        public = file.read().strip()
+    server.shell(sandbox, f"mkdir -p /root/.ssh /run/sshd; echo '{public}' > /root/.ssh/authorized_keys; chmod 700 /root/.ssh; "
+                          "ssh-keygen -A >/dev/null; /usr/sbin/sshd")
+    ssh = ["ssh", "-q", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ControlMaster=auto",
+           "-o", f"ControlPath={server.directory}/ssh", "-o", "ControlPersist=60", f"root@{sandbox['host_ip']}"]
+    if subprocess.run([*ssh, "true"], timeout=60).returncode != 0:
+        print("  (ssh into the guest did not work; no figure)")
+        return []
+    times = [timed(subprocess.run, [*ssh, "true"]) for _ in range(runs)]
+    subprocess.run([*ssh[:-1], "-O", "exit", ssh[-1]], stderr=subprocess.DEVNULL)
+    return times
+
+
+def bench_transfer(server):
+    """Upload and download of 1 GiB, against a bare nc copy into and out of a file of the same guest."""
+    sandbox = server.create(template="base", memory_mb=1024)
+    source = os.path.join(server.directory, "source")
+    with open(source, "wb") as file:
+        for _ in range(GIB >> 20):
+            file.write(os.urandom(1 << 20))
+    vmm = int(subprocess.check_output(["pgrep", "-f", f"guest={sandbox['id']},"]).split()[0])
+    address, target = sandbox["host_ip"], "/root/copy"
+
+    def nc_in():
+        # Ends when the guest has taken the last byte.
+        server.shell(sandbox, "rm -f /root/nc; (nc -l -p 9000 > /root/nc; touch /root/nc.done) >/dev/null 2>&1 & rm -f /root/nc.done; sleep 0.3")
+        with open(source, "rb") as file:
+            subprocess.run(["nc", "-N", address, "9000"], stdin=file, check=True)
+        server.shell(sandbox, "while [ ! -e /root/nc.done ]; do sleep 0.02; done")
+
+    def nc_out():
+        server.shell(sandbox, "(nc -N -l -p 9001 < /root/nc) >/dev/null 2>&1 & sleep 0.3")
+        with open(os.path.join(server.directory, "nc.out"), "wb") as file:
+            subprocess.run(["nc", "-d", address, "9001"], stdout=file, check=True)
+
+    def upload():
+        subprocess.run([MARTLET, "cp", source, f"{sandbox['id']}:{target}"], env=server.environment, check=True, stderr=subprocess.DEVNULL)
+
+    def download():
+        subprocess.run([MARTLET, "cp", f"{sandbox['id']}:{target}", os.path.join(server.directory, "back")], env=server.environment,
+                       check=True, stderr=subprocess.DEVNULL)
+
+    agent_before = agent_memory(server, sandbox)
+    with PeakMemory(server.process.pid) as memory:
+        for name, ours, floor in (("upload", upload, nc_in), ("download", download, nc_out)):
+            pairs = [(timed(floor), timed(ours)) for _ in range(2)]
+            rates = [a / b for a, b in pairs]
+            ratio = statistics.median(rates)
+            seconds = statistics.median(b for _, b in pairs)
+            report(f"{name} of 1 GiB / nc", f"{ratio:.2f}", "≥ 0.6", ratio >= 0.6,
+                   f"{1024 / seconds:.0f} MiB/s; nc {1024 / statistics.median(a for a, _ in pairs):.0f} MiB/s")
+    agent_after = agent_memory(server, sandbox, "VmHWM")
+    same = subprocess.run(["cmp", "-s", source, os.path.join(server.directory, "back")]).returncode == 0
+    report("what came back is what went in", "same" if same else "DIFFERENT", "same", same, "")
+    growth = max(memory.growth, agent_after - agent_before) / (1 << 20)
+    report("growth of a process during the transfers", f"{growth:.0f} MiB", "≤ 64 MiB", growth <= 64,
+           f"server {memory.growth >> 20}, agent {(agent_after - agent_before) >> 20}, VMM pid {vmm}")
+    server.destroy(sandbox)
+
+
+def agent_memory(server, sandbox, field="VmRSS"):
+    return int(re.search(rf"{field}:\s+(\d+)", server.shell(sandbox, "cat /proc/1/status")).group(1)) * 1024
+
+
+def bench_agent(server):
+    """The agent's memory in an idle guest."""
+    sandbox = server.create()
+    server.shell(sandbox, "true")
+    time.sleep(3)
+    memory = agent_memory(server, sandbox) / (1 << 20)
+    report("resident memory of the idle agent", f"{memory:.1f} MiB", "< 25 MiB", memory < 25, "")
+    server.destroy(sandbox)
+
+
+def requests_per_second(server, path):
+    output = subprocess.check_output(
+        ["wrk", "-t1", "-c16", "-d5s", "-H", f"X-API-Key: {server.key}", f"http://127.0.0.1:{server.port}{path}"], text=True)
+    assert "Non-2xx" not in output, output
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1))
+
+
+def bench_reads(server):
+    """GET of a sandbox against /health, which is an empty route of the same Hummingbird server."""
+    sandbox = server.create()
+    path = f"/v1/sandboxes/{sandbox['id']}"
+    requests_per_second(server, path)
+    pairs = [(requests_per_second(server, path), requests_per_second(server, "/health")) for _ in range(3)]
+    ratio = statistics.median(a / b for a, b in pairs)
+    report("GET /v1/sandboxes/{id} / empty route", f"{ratio:.2f}", "≥ 0.5", ratio >= 0.5,
+           f"{statistics.median(a for a, _ in pairs):.0f} / {statistics.median(b for _, b in pairs):.0f} requests per second")
+    server.destroy(sandbox)
+
+
+def main(names):
+    benches = {name[6:]: function for name, function in globals().items() if name.startswith("bench_")}
+    unknown = set(names) - set(benches)
+    assert not unknown, f"unknown: {unknown}; there are {', '.join(benches)}"
+    server = Server()
+    try:
+        for name, function in benches.items():
+            if names and name not in names:
+                continue
+            print(f"{name}: {function.__doc__}", flush=True)
+            function(server)
+    finally:
+        server.stop()
+    missed = [row for row in rows if not row[3]]
+    print(f"\n{len(rows) - len(missed)} of {len(rows)} promises held in this run")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
