@@ -113,6 +113,14 @@ def test_stdin(sandbox):
     assert handle.wait().stdout == "one\ntwo\n"
 
 
+@pytest.mark.skipif(not hasattr(Sandbox.create().commands, "stream_input"), reason="this version of the SDK cannot stream input")
+def test_streamed_input(sandbox):
+    handle = sandbox.commands.run("wc -c", background=True, stdin=True)
+    sandbox.commands.stream_input(handle.pid, (b"x" * 10_000 for _ in range(100)))
+    sandbox.commands.close_stdin(handle.pid)
+    assert handle.wait().stdout.strip() == "1000000"
+
+
 def test_stdin_ends_by_default(sandbox):
     assert sandbox.commands.run("cat; echo end").stdout == "end\n"
 
