@@ -135,7 +135,7 @@ let package = Package(
 
     // Edge
     room("APIClient", ["Model", "WebSocket", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging]),
-    room("CommandLine", ["Model", "APIClient", arguments, nioCore, nioPosix]),
+    room("CommandLine", ["Model", "APIClient", "LinuxSystem", arguments, nioCore, nioPosix, systemPackage]),
 
     // Tests: a host without machines.
     room("TestSupport", ["Model", "HostInterface", nioCore]),
@@ -173,7 +173,7 @@ let package = Package(
       connectStack + ["Envd", "CLinux", "CZlib", "LinuxSystem", crypto, systemPackage]),
     tests("HostAgentTests", hostAgentTestDependencies),
     tests("APIClientTests", ["APIClient", "WebSocket", "Model", "FakeServer", nioCore, nioHTTP1, nioWebSocket]),
-    tests("CommandLineTests", ["CommandLine", "APIClient", "Model", "FakeServer", arguments, nioCore]),
+    tests("CommandLineTests", ["CommandLine", "APIClient", "LinuxSystem", "Model", "FakeServer", arguments, nioCore]),
 
     // Kernel: root; namespaces, control groups, real processes, real file systems.
     tests("KernelSystemTests", "KernelTests/System", ["LinuxSystem", systemPackage]),

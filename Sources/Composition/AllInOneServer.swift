@@ -46,6 +46,7 @@ package struct AllInOneServer: Sendable {
     guard getuid() == 0 else {
       throw MartletError(.forbidden, "martlet up makes network namespaces and control groups, so it must run as root")
     }
+    try await checkHost()
     let data = FilePath(options.dataDirectory)
     // VMMs run as other users and pass through; what is secret in here is 0600.
     try Directories.create(data, mode: 0o711)
@@ -63,6 +64,18 @@ package struct AllInOneServer: Sendable {
     }
     try await httpClient.shutdown()
     withExtendedLifetime(claim) {}
+  }
+
+  /// Says at once, and with the remedy, what would otherwise fail later in some tool.
+  private func checkHost() async throws {
+    let checks = await HostProbes.checks(
+      searchPath: ProcessInfo.processInfo.environment["PATH"], dataDirectory: options.dataDirectory,
+      imageDirectory: options.imageDirectory, triesKVM: false)
+    let missing = checks.filter { $0.status == .missing }
+    guard !missing.isEmpty else { return }
+    for check in missing { report.line("  ✗ \(check.name): \(check.finding)\(check.remedy.map { "; to do: \($0)" } ?? "")") }
+    throw MartletError(
+      .hostUnavailable, "sandboxes cannot run on this machine: \(missing.map(\.name).joined(separator: ", ")) missing; see martlet doctor")
   }
 
   private func serve(claim: InstanceClaim, identity: HostIdentity, httpClient: HTTPClient) async throws {

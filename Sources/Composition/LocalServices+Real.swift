@@ -9,6 +9,7 @@ extension LocalServices {
     LocalServices(
       version: AllInOneServer.version,
       up: { try await AllInOneServer($0).run() },
+      doctor: { [await AcceleratorCheck.run($0)] },
       buildImages: { directory in
         try await StepReport().step("images") { try await PlatformImages(directory: FilePath(directory)).ensure($0) }
       },

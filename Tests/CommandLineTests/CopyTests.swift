@@ -2,6 +2,7 @@ import APIClient
 import FakeServer
 import Foundation
 import Synchronization
+import LinuxSystem
 import Testing
 
 @testable import CommandLine

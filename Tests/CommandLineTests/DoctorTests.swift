@@ -27,7 +27,7 @@ struct DoctorTests {
     let checks = Dictionary(uniqueKeysWithValues: ToolProbes.tools.map { ($0.check, none.check($0)) })
     #expect(checks["nft"]?.status == .missing)
     #expect(checks["nft"]?.remedy == "apt-get install nftables")
-    #expect(checks["debootstrap"]?.status == .degraded)
+    #expect(checks["mmdebstrap"]?.status == .degraded)
     let all = ToolProbes(searchPath: "/first:/second") { $0 == "/second/ip" }
     #expect(ToolProbes.tools.first { $0.check == "ip" }.map(all.check)?.finding == "/second/ip")
   }

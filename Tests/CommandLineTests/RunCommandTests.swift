@@ -95,7 +95,7 @@ struct ExecutionSignalTests {
     let id = server.addSandbox()
     let code = try await Invocation.inDirectory { directory in
       try await server.serving { url in
-        let signals = SignalWatcher([])
+        let signals = try SignalWatcher([])
         let context = CommandContext(
           environment: ["MARTLET_URL": url, "MARTLET_API_KEY": FakeMartlet.apiKey], workingDirectory: directory, input: 0, output: 1,
           error: 2)
@@ -171,13 +171,59 @@ struct InterruptPolicyTests {
   }
 }
 
+@Suite("Watching signals", .timeLimit(.minutes(1)))
+struct SignalWatcherTests {
+  // SIGURG and SIGIO: nothing else in this process uses them, and by default they end nobody by mistake.
+  @Test("a signal to the process is a signal in the stream, until the watcher is cancelled")
+  func delivered() async throws {
+    let before = handler(SIGURG)
+    let watcher = try SignalWatcher([SIGURG])
+    for _ in 0..<3 {
+      Glibc.kill(getpid(), SIGURG)
+      #expect(await watcher.next() == SIGURG)
+    }
+    watcher.cancel()
+    watcher.cancel()
+    #expect(handler(SIGURG) == before)
+    #expect(await watcher.next() == nil)
+  }
+
+  @Test("a step that stops waiting leaves later signals to the next step")
+  func laterSteps() async throws {
+    let watcher = try SignalWatcher([])
+    let console = Console(output: -1, error: -1, allowsColor: false)
+    let finished = try await Interruption.finishing("waiting", signals: watcher, console: console) { 1 }
+    #expect(finished.signal == nil)
+    watcher.inject(SIGTERM)
+    #expect(await watcher.next() == SIGTERM)
+    let waiting = Task { await watcher.next() }
+    waiting.cancel()
+    #expect(await waiting.value == nil)
+    watcher.inject(SIGINT)
+    #expect(await watcher.next() == SIGINT)
+  }
+
+  @Test("of many signals that nobody looks at the latest are kept")
+  func backlog() async throws {
+    let watcher = try SignalWatcher([])
+    for number in 1...20 { watcher.inject(Int32(number)) }
+    #expect(await watcher.next() == 5)
+  }
+
+  private func handler(_ signal: Int32) -> Int {
+    var action = sigaction()
+    sigaction(signal, nil, &action)
+    return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
+  }
+}
+
 @Suite("Steps that must be finished", .timeLimit(.minutes(1)))
 struct InterruptionTests {
   private let console = Console(output: -1, error: -1, allowsColor: false)
 
   @Test("one signal is remembered while the step goes on")
   func finishes() async throws {
-    let signals = SignalWatcher([])
+    let signals = try SignalWatcher([])
     signals.inject(SIGTERM)
     let finished = try await Interruption.finishing("waiting", signals: signals, console: console) {
       try await Task.sleep(for: .milliseconds(100))
@@ -187,8 +233,8 @@ struct InterruptionTests {
   }
 
   @Test("a second signal gives up with 128 + n")
-  func givesUp() async {
-    let signals = SignalWatcher([])
+  func givesUp() async throws {
+    let signals = try SignalWatcher([])
     signals.inject(SIGINT)
     signals.inject(SIGINT)
     await #expect(throws: (any Error).self) {
@@ -207,7 +253,7 @@ struct InterruptionTests {
           environment: ["MARTLET_URL": url, "MARTLET_API_KEY": FakeMartlet.apiKey], workingDirectory: "/", input: 0, output: -1, error: -1)
         try await CommandContext.$current.withValue(context) {
           try await ConnectionOptions.parse([]).withClient { client in
-            let signals = SignalWatcher([])
+            let signals = try SignalWatcher([])
             signals.inject(SIGINT)
             _ = try await TemporarySandbox(client: client, console: context.console, signals: signals).run(.init()) { _ in
               hasRun.withLock { $0 = true }

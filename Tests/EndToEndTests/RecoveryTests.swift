@@ -1,6 +1,8 @@
 import Foundation
 import Glibc
 import LinuxSystem
+import NIOCore
+import SystemPackage
 import Testing
 
 @Suite(.serialized) struct RecoveryTests {

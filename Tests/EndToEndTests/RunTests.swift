@@ -107,7 +107,10 @@ extension EndToEnd {
       #expect(Set(ids).count == 20)
       try await withThrowingTaskGroup(of: Void.self) { group in
         for (index, id) in ids.enumerated() {
-          group.addTask { #expect(try await server.shell(id, "echo \(index)") == "\(index)\n") }
+          group.addTask {
+            let answer = try await server.shell(id, "echo \(index)")
+            #expect(answer == "\(index)\n")
+          }
         }
         try await group.waitForAll()
       }

@@ -46,19 +46,29 @@ struct FileRoutes {
     }
     return Response(
       status: .ok, headers: [.contentType: "application/octet-stream"],
-      body: Self.body(download, maximumBytes: maximumBytes.map(Int64.init)))
+      body: Self.body(download, maximumBytes: maximumBytes.map(Int64.init), eventLoop: context.channel.eventLoop))
   }
 
+  /// As much may be on its way to the connection's event loop. NIO's writer notices a connection that is full only there, so without
+  /// a bound a fast guest could make this process queue any amount before the loop gets its turn.
+  private static let maximumUnseenBytes = 524_288
+
   /// Once the head is out an error can only be shown by breaking the connection: fewer bytes than Content-Length says, or no last chunk.
-  private static func body(_ download: FileDownload, maximumBytes: Int64?) -> ResponseBody {
+  private static func body(_ download: FileDownload, maximumBytes: Int64?, eventLoop: any EventLoop) -> ResponseBody {
     ResponseBody(contentLength: download.sizeBytes.map { Int($0) }) { writer in
       var sent: Int64 = 0
+      var unseenBytes = 0
       for try await piece in download.body {
         sent += Int64(piece.readableBytes)
         guard sent <= min(maximumBytes ?? .max, download.sizeBytes ?? .max) else {
           throw MartletError(.agentError, "the file is longer than announced")
         }
+        unseenBytes += piece.readableBytes
         try await writer.write(piece)
+        if unseenBytes > maximumUnseenBytes {
+          try await eventLoop.submit {}.get()
+          unseenBytes = 0
+        }
       }
       if let size = download.sizeBytes, sent < size {
         throw MartletError(.agentError, "the file is shorter than announced")

@@ -13,7 +13,7 @@ struct PassThrough: Sendable {
   static func with<Result: Sendable>(
     _ client: APIClient, context: CommandContext, _ body: (PassThrough) async throws -> Result
   ) async throws -> Result {
-    let signals = SignalWatcher(InterruptPolicy.signals + [SIGWINCH])
+    let signals = try SignalWatcher(InterruptPolicy.signals + [SIGWINCH])
     defer { signals.cancel() }
     return try await body(PassThrough(client: client, context: context, signals: signals))
   }

@@ -1,5 +1,6 @@
 import APIClient
 import Glibc
+import LinuxSystem
 import Model
 import NIOCore
 

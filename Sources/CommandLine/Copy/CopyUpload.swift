@@ -1,5 +1,6 @@
 import APIClient
 import Glibc
+import LinuxSystem
 import Model
 
 /// Copies from this machine into a sandbox.
@@ -83,7 +84,7 @@ struct CopyUpload: Sendable {
   }
 
   /// A link counts as the regular file it names, if it names one.
-  private func kind(of path: String) async throws -> LocalFile.Status.Kind? {
+  private func kind(of path: String) async throws -> FileStatus.Kind? {
     guard let status = try await LocalFile.status(path, followingLinks: false) else { return nil }
     guard status.kind == .link else { return status.kind }
     return try await LocalFile.status(path, followingLinks: true)?.kind == .file ? .file : .link

@@ -1,18 +1,11 @@
 import Glibc
+import LinuxSystem
 import NIOCore
 import NIOPosix
+import SystemPackage
 
 /// A file of this machine. Every call blocks a thread of a pool, never the cooperative pool.
 struct LocalFile: Sendable {
-  struct Status: Sendable, Equatable {
-    enum Kind: Sendable, Equatable { case file, directory, link, other }
-
-    var kind: Kind
-    var sizeBytes: Int64
-    /// Permission bits.
-    var mode: UInt32
-  }
-
   let descriptor: Int32
   let path: String
 
@@ -28,15 +21,13 @@ struct LocalFile: Sendable {
   }
 
   /// Nil when there is nothing of that name.
-  static func status(_ path: String, followingLinks: Bool) async throws -> Status? {
-    try await blocking {
-      var raw = stat()
-      let result = followingLinks ? stat(path, &raw) : lstat(path, &raw)
-      guard result == 0 else {
-        guard errno == ENOENT || errno == ENOTDIR else { throw OperatingSystemError(path) }
-        return nil
+  static func status(_ path: String, followingLinks: Bool) async throws -> FileStatus? {
+    try await blocking { () throws -> FileStatus? in
+      do throws(SystemError) {
+        return try FileStatus.of(path, followingLinks: followingLinks)
+      } catch {
+        throw OperatingSystemError(path, code: error.errno.rawValue)
       }
-      return Status(raw)
     }
   }
 
@@ -79,11 +70,13 @@ struct LocalFile: Sendable {
     _ = try? await blocking { unlink(path) }
   }
 
-  func status() async throws -> Status {
-    try await Self.blocking {
-      var raw = stat()
-      guard fstat(descriptor, &raw) == 0 else { throw OperatingSystemError(path) }
-      return Status(raw)
+  func status() async throws -> FileStatus {
+    try await Self.blocking { () throws -> FileStatus in
+      do throws(SystemError) {
+        return try FileStatus.of(descriptor: descriptor)
+      } catch {
+        throw OperatingSystemError(path, code: error.errno.rawValue)
+      }
     }
   }
 
@@ -118,19 +111,6 @@ struct LocalFile: Sendable {
 
   private static func blocking<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
     try await NIOThreadPool.singleton.runIfActive(body)
-  }
-}
-
-extension LocalFile.Status {
-  fileprivate init(_ raw: stat) {
-    switch raw.st_mode & S_IFMT {
-    case S_IFREG: kind = .file
-    case S_IFDIR: kind = .directory
-    case S_IFLNK: kind = .link
-    default: kind = .other
-    }
-    sizeBytes = Int64(raw.st_size)
-    mode = UInt32(raw.st_mode) & 0o7777
   }
 }
 

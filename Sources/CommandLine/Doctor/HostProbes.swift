@@ -2,10 +2,13 @@
 package enum HostProbes {
   private static let limit = Duration.seconds(5)
 
-  package static func checks(searchPath: String?, dataDirectory: String, imageDirectory: String) async -> [DoctorCheck] {
+  /// - Parameter triesKVM: whether to run a test guest, which can take seconds where KVM does not work.
+  package static func checks(
+    searchPath: String?, dataDirectory: String, imageDirectory: String, triesKVM: Bool = true
+  ) async -> [DoctorCheck] {
     var checks = [KernelProbes.root(), KernelProbes.release()]
     // On a thread of its own: a test guest may never come back.
-    checks.append(KVMProbe.check(await ProbeThread.run(limit: limit) { KVMProbe.run() }))
+    if triesKVM { checks.append(KVMProbe.check(await ProbeThread.run(limit: limit) { KVMProbe.run() })) }
     checks += ToolProbes(searchPath: searchPath).checks()
     checks.append(KernelProbes.userfaultfd())
     checks.append(KernelProbes.tun())

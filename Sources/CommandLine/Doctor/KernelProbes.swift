@@ -84,11 +84,7 @@ enum KernelProbes {
 
   static func controlGroups(mount: String = "/sys/fs/cgroup") -> DoctorCheck {
     guard let text = try? String(contentsOfFile: "\(mount)/cgroup.controllers", encoding: .utf8) else {
-      let isFirstVersion = access("\(mount)/memory", F_OK) == 0
-      return DoctorCheck(
-        "cgroup", .degraded, isFirstVersion ? "control groups are of version 1" : "no control groups are mounted at \(mount)",
-        remedy: "boot with systemd.unified_cgroup_hierarchy=1",
-        usedInstead: "the guest's own memory and vCPU sizes; the VMM itself is not bounded")
+      return firstVersionControlGroups(mount: mount)
     }
     let present = Set(text.split(whereSeparator: \.isWhitespace).map(String.init))
     let absent = controllers.filter { !present.contains($0) }
@@ -99,5 +95,19 @@ enum KernelProbes {
         usedInstead: "the bounds of the controllers that are there")
     }
     return DoctorCheck("cgroup", .ok, "version 2 with \(controllers.joined(separator: ", "))")
+  }
+
+  /// One hierarchy per controller; VMMs are bounded with those that are there.
+  private static func firstVersionControlGroups(mount: String) -> DoctorCheck {
+    let present = controllers.filter { access("\(mount)/\($0)/cgroup.procs", W_OK) == 0 }
+    guard present.count < controllers.count else {
+      return DoctorCheck("cgroup", .ok, "version 1 with \(present.joined(separator: ", "))")
+    }
+    return DoctorCheck(
+      "cgroup", .degraded,
+      present.isEmpty ? "no control groups are mounted at \(mount)" : "version 1 with \(present.joined(separator: ", ")) only",
+      remedy: "boot with systemd.unified_cgroup_hierarchy=1",
+      usedInstead: present.isEmpty ? "the guest's own sizes; the VMM itself is not bounded" : "the bounds of the controllers that are there"
+    )
   }
 }

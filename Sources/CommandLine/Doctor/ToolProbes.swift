@@ -20,7 +20,7 @@ struct ToolProbes: Sendable {
       Tool(check: "nft", program: "nft", package: "nftables", purpose: "keep sandboxes apart"),
       Tool(check: "mkfs_ext4", program: "mkfs.ext4", package: "e2fsprogs", purpose: "build images"),
       Tool(
-        check: "debootstrap", program: "debootstrap", package: "debootstrap", purpose: "build the template `base`",
+        check: "mmdebstrap", program: "mmdebstrap", package: "mmdebstrap", purpose: "build the template `base`",
         usedInstead: "templates that exist already, and `minimal`"),
     ]
   }

@@ -13,6 +13,9 @@ struct FilesDownload: Sendable {
 
   let headers: HTTPFields
   let isHead: Bool
+  /// Of the connection. NIO's writer notices a full connection only there, so each piece waits for its turn: a slow client would
+  /// otherwise make the agent queue the file in the guest's memory.
+  let eventLoop: any EventLoop
 
   func respond(path: String) async throws -> Response {
     let file = try await FileThreads.run { try DownloadedFile.open(path) }
@@ -58,6 +61,7 @@ struct FilesDownload: Sendable {
   /// The body as it is. A file that shrinks meanwhile breaks the connection off, so that no client takes the rest for the whole.
   private func body(length: Int64?, first: ByteBuffer?, reader: FileChunkReader) -> ResponseBody {
     let isHead = isHead
+    let eventLoop = eventLoop
     return ResponseBody(contentLength: length.map(Int.init)) { writer in
       if !isHead, length != 0 {
         if let first { try await writer.write(first) }
@@ -66,6 +70,7 @@ struct FilesDownload: Sendable {
           let chunk = try await FileThreads.run { try reader.next() }
           if chunk.readableBytes == 0 { break }
           try await writer.write(chunk)
+          try await eventLoop.submit {}.get()
         }
       }
       try await writer.finish(nil)
@@ -73,13 +78,16 @@ struct FilesDownload: Sendable {
   }
 
   private func body(deflater: Compressor, first: ByteBuffer, reader: FileChunkReader) -> ResponseBody {
-    let isHead = isHead
+    let (isHead, eventLoop) = (isHead, eventLoop)
     return ResponseBody { writer in
       var chunk = first
       while !isHead {
         let input = chunk
         let output = try await FileThreads.run { deflater.compress(input, isLast: input.readableBytes == 0) }
-        if output.readableBytes > 0 { try await writer.write(output) }
+        if output.readableBytes > 0 {
+          try await writer.write(output)
+          try await eventLoop.submit {}.get()
+        }
         if input.readableBytes == 0 { break }
         chunk = try await FileThreads.run { try reader.next() }
       }

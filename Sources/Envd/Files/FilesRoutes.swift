@@ -14,17 +14,17 @@ struct FilesRoutes: Sendable {
   let users: UserDatabase
 
   func register(on router: Router<AgentRequestContext>) {
-    router.get("/files") { request, context in await answer(context) { try await download(request, isHead: false) } }
-    router.head("/files") { request, context in await answer(context) { try await download(request, isHead: true) } }
+    router.get("/files") { request, context in await answer(context) { try await download(request, on: context.channel.eventLoop, isHead: false) } }
+    router.head("/files") { request, context in await answer(context) { try await download(request, on: context.channel.eventLoop, isHead: true) } }
     router.post("/files") { request, context in await answer(context) { try await upload(request) } }
     router.post("/files/compose") { request, context in await answer(context) { try await compose(request) } }
   }
 
-  private func download(_ request: Request, isHead: Bool) async throws -> Response {
+  private func download(_ request: Request, on eventLoop: any EventLoop, isHead: Bool) async throws -> Response {
     let query = try FilesQuery(request.uri.query)
     let user = try authorize(request, query: query, operation: .read)
     let path = try GuestPath.resolve(query.path ?? "", home: user.home, defaultWorkdir: state.defaultWorkdir)
-    return try await FilesDownload(headers: request.headers, isHead: isHead).respond(path: path)
+    return try await FilesDownload(headers: request.headers, isHead: isHead, eventLoop: eventLoop).respond(path: path)
   }
 
   private func upload(_ request: Request) async throws -> Response {

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Finds programs the way a shell does. Source: execvp(3).

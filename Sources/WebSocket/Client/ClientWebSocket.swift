@@ -59,8 +59,22 @@ package struct ClientWebSocket: Sendable {
 
     package struct AsyncIterator: AsyncIteratorProtocol {
       var base: NIOAsyncChannelInboundStream<Event>.AsyncIterator
+      private var isClosed = false
 
-      package mutating func next() async throws -> Event? { try await base.next() }
+      init(base: NIOAsyncChannelInboundStream<Event>.AsyncIterator) {
+        self.base = base
+      }
+
+      package mutating func next() async throws -> Event? {
+        guard !isClosed else { return nil }
+        guard let event = try await base.next() else {
+          try Task.checkCancellation()
+          // A connection that ends in the moment of the upgrade ends before anybody could call it an error.
+          throw ClientWebSocketError.connectionLost
+        }
+        if case .closed = event { isClosed = true }
+        return event
+      }
     }
 
     package func makeAsyncIterator() -> AsyncIterator { AsyncIterator(base: stream.makeAsyncIterator()) }

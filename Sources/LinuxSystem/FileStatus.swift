@@ -1,0 +1,45 @@
+import Glibc
+
+/// What stat(2) says of a file; the C struct itself stays in here, since which module owns it differs between builds.
+package struct FileStatus: Sendable, Equatable {
+  package enum Kind: Sendable {
+    case file
+    case directory
+    case link
+    case other
+  }
+
+  package let kind: Kind
+  package let sizeBytes: Int64
+  /// Permission bits.
+  package let mode: UInt32
+
+  /// Nil when there is nothing of that name.
+  package static func of(_ path: String, followingLinks: Bool) throws(SystemError) -> FileStatus? {
+    var raw = stat()
+    let result = followingLinks ? stat(path, &raw) : lstat(path, &raw)
+    guard result == 0 else {
+      guard errno == ENOENT || errno == ENOTDIR else { throw SystemError.current("stat", subject: path) }
+      return nil
+    }
+    return FileStatus(raw)
+  }
+
+  package static func of(descriptor: Int32) throws(SystemError) -> FileStatus {
+    var raw = stat()
+    guard fstat(descriptor, &raw) == 0 else { throw SystemError.current("fstat") }
+    return FileStatus(raw)
+  }
+
+  private init(_ raw: stat) {
+    kind =
+      switch raw.st_mode & S_IFMT {
+      case S_IFREG: .file
+      case S_IFDIR: .directory
+      case S_IFLNK: .link
+      default: .other
+      }
+    sizeBytes = Int64(raw.st_size)
+    mode = UInt32(raw.st_mode) & 0o7777
+  }
+}
