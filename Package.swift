@@ -114,7 +114,9 @@ let package = Package(
         "CLinux", "CZlib", "LinuxSystem", "Wire", "ConnectRPC", hummingbird, hummingbirdCore, nioCore, nioPosix, httpTypes, crypto, logging,
         protobuf, systemPackage, lifecycle,
       ]),
-    room("GuestClient", ["Model", "HostInterface", "Wire", "ConnectClient", "ConnectRPC", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging, protobuf]),
+    room(
+      "GuestClient",
+      ["Model", "HostInterface", "Wire", "ConnectClient", "ConnectRPC", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging, protobuf]),
     room(
       "HostAgent",
       [

@@ -20,7 +20,8 @@ enum AcceleratorCheck {
       case .tcg:
         return DoctorCheck(
           name, .degraded, "QEMU \(installation.version) does not run the guest kernel on KVM here",
-          remedy: "use a machine with hardware virtualisation, and check that its BIOS has it on", usedInstead: "TCG, an emulator: several times slower")
+          remedy: "use a machine with hardware virtualisation, and check that its BIOS has it on",
+          usedInstead: "TCG, an emulator: several times slower")
       }
     } catch {
       return DoctorCheck(name, .degraded, error.message, remedy: "run martlet images, then martlet doctor again")

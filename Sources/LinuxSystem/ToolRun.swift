@@ -74,7 +74,9 @@ final class ToolRun: Sendable {
   }
 
   /// Both streams are at their end; the program may live on a little.
-  private func finish(_ child: ChildProcess, by end: ContinuousClock.Instant, _ collectors: [Collector]) -> Result<ToolOutput, ToolError.Reason> {
+  private func finish(
+    _ child: ChildProcess, by end: ContinuousClock.Instant, _ collectors: [Collector]
+  ) -> Result<ToolOutput, ToolError.Reason> {
     while true {
       if let status = child.reapIfEnded() {
         return .success(

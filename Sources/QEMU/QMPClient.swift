@@ -1,10 +1,10 @@
 import Foundation
-import LinuxSystem
 import Glibc
+import LinuxSystem
 import NIOCore
 import NIOPosix
-import SystemPackage
 import Synchronization
+import SystemPackage
 
 /// An error answer of QEMU's monitor.
 package struct QMPError: Error, Sendable, CustomStringConvertible {
@@ -50,7 +50,11 @@ final class QMPClient: Sendable {
       .channelInitializer { channel in channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(lines) } }
       .connect(unixDomainSocketPath: "/proc/self/fd/\(place.rawValue)/\(socket)").get()
     let client = QMPClient(channel: channel)
-    lines.start { [weak client] line in client?.receive(line, onEvent: onEvent) } onClose: { [weak client] in client?.connectionEnded() }
+    lines.start { [weak client] line in
+      client?.receive(line, onEvent: onEvent)
+    } onClose: { [weak client] in
+      client?.connectionEnded()
+    }
     do {
       _ = try await client.execute("qmp_capabilities")
     } catch {

@@ -1,8 +1,8 @@
 import APIClient
 import FakeServer
 import Foundation
-import Synchronization
 import LinuxSystem
+import Synchronization
 import Testing
 
 @testable import CommandLine

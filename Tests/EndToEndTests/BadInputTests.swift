@@ -32,12 +32,14 @@ extension EndToEnd {
         testDescription: "an oversized body", method: .POST, path: "/v1/sandboxes",
         body: #"{"metadata":{"a":"\#(String(repeating: "x", count: 3 << 20))"}}"#, status: 413, code: "too_large"),
       Case(
-        testDescription: "a wrong key", method: .GET, path: "/v1/sandboxes", headers: ["X-API-Key": "mrt_" + String(repeating: "0", count: 40)],
+        testDescription: "a wrong key", method: .GET, path: "/v1/sandboxes",
+        headers: ["X-API-Key": "mrt_" + String(repeating: "0", count: 40)],
         status: 401, code: "unauthorized"),
       Case(testDescription: "an unknown id", method: .GET, path: "/v1/sandboxes/\(unknown)", status: 404, code: "not_found"),
       Case(testDescription: "a malformed id", method: .GET, path: "/v1/sandboxes/sb-1", status: 400, code: "invalid_request"),
       Case(
-        testDescription: "an id of another kind", method: .GET, path: "/v1/sandboxes/team-5f0c1d9e-0000-4000-8000-000000000000", status: 400,
+        testDescription: "an id of another kind", method: .GET, path: "/v1/sandboxes/team-5f0c1d9e-0000-4000-8000-000000000000",
+        status: 400,
         code: "invalid_request"),
       Case(
         testDescription: "an id that is a path", method: .DELETE, path: "/v1/sandboxes/..%2F..%2Fetc", status: 400, code: "invalid_request"),

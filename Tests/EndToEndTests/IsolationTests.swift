@@ -40,10 +40,12 @@ extension EndToEnd {
     @Test("the guest agent answers nobody inside the guest without the host's token, and its control routes nobody at all there")
     func agentToken() async throws {
       try await withSandbox("--template", "base") { server, id in
-        let list = "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' http://127.0.0.1:49983/process.Process/List"
+        let list =
+          "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' http://127.0.0.1:49983/process.Process/List"
         let listed = try await server.shell(id, list)
         #expect(listed == "401")
-        let initialize = "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' http://127.0.0.1:49983/init"
+        let initialize =
+          "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' http://127.0.0.1:49983/init"
         let initialized = try await server.shell(id, initialize)
         #expect(["401", "403", "404"].contains(initialized))
       }
@@ -55,7 +57,8 @@ extension EndToEnd {
         let pid = try #require(ProcessTable.pids().first { ProcessTable.arguments(of: $0).contains { $0.hasPrefix("guest=\(id),") } })
         let status = try SmallFile.readText("/proc/\(pid)/status")
         func field(_ name: String) -> [Substring] {
-          status.split(separator: "\n").first { $0.hasPrefix("\(name):") }?.split(whereSeparator: \.isWhitespace).dropFirst().map { $0 } ?? []
+          status.split(separator: "\n").first { $0.hasPrefix("\(name):") }?.split(whereSeparator: \.isWhitespace).dropFirst().map { $0 }
+            ?? []
         }
         #expect(field("Uid").allSatisfy { (Int($0) ?? 0) >= 2_000_000 })
         #expect(field("CapEff") == ["0000000000000000"])

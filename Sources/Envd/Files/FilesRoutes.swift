@@ -14,8 +14,12 @@ struct FilesRoutes: Sendable {
   let users: UserDatabase
 
   func register(on router: Router<AgentRequestContext>) {
-    router.get("/files") { request, context in await answer(context) { try await download(request, on: context.channel.eventLoop, isHead: false) } }
-    router.head("/files") { request, context in await answer(context) { try await download(request, on: context.channel.eventLoop, isHead: true) } }
+    router.get("/files") { request, context in
+      await answer(context) { try await download(request, on: context.channel.eventLoop, isHead: false) }
+    }
+    router.head("/files") { request, context in
+      await answer(context) { try await download(request, on: context.channel.eventLoop, isHead: true) }
+    }
     router.post("/files") { request, context in await answer(context) { try await upload(request) } }
     router.post("/files/compose") { request, context in await answer(context) { try await compose(request) } }
   }
