@@ -8,6 +8,7 @@ that the host chose for this sandbox; one request per connection, so that adding
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -38,8 +39,25 @@ async def pipe(reader, writer):
         writer.close()
 
 
-async def relay(left, right):
-    await asyncio.gather(pipe(left[0], right[1]), pipe(right[0], left[1]))
+def with_header(head, *headers):
+    """A head that says that its connection carries one exchange, with more headers."""
+    lines = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith((b"connection:", b"x-access-token:"))]
+    return b"\r\n".join([*lines, b"connection: close", *headers]) + b"\r\n\r\n"
+
+
+async def answer(reader, writer):
+    """The way back, whose head must say too that the connection ends here, or the client would use it again."""
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, OSError):
+        writer.write(with_header(await reader.readuntil(b"\r\n\r\n")))
+    await pipe(reader, writer)
+
+
+async def relay(left, right, answered=False):
+    """Ends with the answer: a request whose sender is slow to close must not keep it."""
+    request = asyncio.create_task(pipe(left[0], right[1]))
+    await (answer if answered else pipe)(right[0], left[1])
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
     left[1].close()
     right[1].close()
 
@@ -49,12 +67,10 @@ async def outer_relay(path, address, token):
 
     async def accept(reader, writer):
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            lines = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith((b"connection:", b"x-access-token:"))]
-            lines += [b"connection: close", b"x-access-token: " + token.encode()]
+            head = with_header(await reader.readuntil(b"\r\n\r\n"), b"x-access-token: " + token.encode())
             agent = await asyncio.open_connection(address, AGENT_PORT)
-            agent[1].write(b"\r\n".join(lines) + b"\r\n\r\n")
-            await relay((reader, writer), agent)
+            agent[1].write(head)
+            await relay((reader, writer), agent, answered=True)
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
             writer.close()
 
