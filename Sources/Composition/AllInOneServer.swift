@@ -26,6 +26,9 @@ import UnixSignals
 package struct AllInOneServer: Sendable {
   package static let version = "0.1.0"
 
+  /// How long open streams and transfers may go on once the server was told to stop.
+  private static let shutdownLimit: Duration = .seconds(30)
+
   private let options: UpOptions
   private let observer: StepObserver
   private let report: StepReport
@@ -107,9 +110,10 @@ package struct AllInOneServer: Sendable {
         }),
       logger: logger)
     let services: [any Service] = [HostMaintenance(agent: agent)] + controlPlane.services + [api]
-    let group = ServiceGroup(
-      configuration: ServiceGroupConfiguration(
-        services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+    var configuration = ServiceGroupConfiguration(
+      services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+    configuration.maximumGracefulShutdownDuration = Self.shutdownLimit
+    let group = ServiceGroup(configuration: configuration)
     do {
       try await group.run()
     } catch let error as IOError where error.errnoCode == EADDRINUSE {

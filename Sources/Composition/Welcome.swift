@@ -13,6 +13,7 @@ struct Welcome: Sendable {
   let report: StepReport
 
   func show(port: Int) async {
+    let program = CommandLine.arguments.first ?? "martlet"
     let url = ListenAddress(host: options.listen.host, port: port).clientURL
     if options.showsDemo { await demonstrate(url: url) }
     report.line(
@@ -20,9 +21,9 @@ struct Welcome: Sendable {
 
       Martlet serves on \(url)
         credentials   \(options.dataDirectory)/credentials.json
-        try           martlet run --template base -- python3 -c 'print(2**100)'
-                      martlet shell --template base
-                      martlet doctor
+        try           \(program) run --template base -- python3 -c 'print(2**100)'
+                      \(program) shell --template base
+                      \(program) doctor
         stop          Ctrl-C (sandboxes run on and are taken up again by the next start)
       """)
   }
@@ -39,7 +40,8 @@ struct Welcome: Sendable {
       }
       report.line("    \(output.outputText.trimmingCharacters(in: .whitespacesAndNewlines))")
     } catch {
-      report.line("    the sandbox did not run: \(error)\n    martlet doctor says what this machine lacks")
+      report.line(
+        "    the sandbox did not run: \(error)\n    \(CommandLine.arguments.first ?? "martlet") doctor says what this machine lacks")
     }
   }
 }

@@ -16,7 +16,7 @@ extension GuestClient {
   }
 }
 
-/// The JSON of `GET /metrics`. Source: e2b-compat, section 4.
+/// The JSON of `GET /metrics`. Source: E2B's envd contract
 private struct WireMetrics: Decodable {
   /// Seconds since 1970.
   let timestamp: Double

@@ -68,7 +68,7 @@ extension GuestClient {
     return "\(second.dropLast()).\(String(repeating: "0", count: max(0, 9 - digits.count)))\(digits)Z"
   }
 
-  /// The JSON of `POST /init`. Source: e2b-compat, section 4; host name, ids and entropy are additions of ours.
+  /// The JSON of `POST /init`. Source: E2B's envd contract; host name, ids and entropy are additions of ours.
   private struct Body: Encodable {
     let envVars: [String: String]
     let accessToken: String?

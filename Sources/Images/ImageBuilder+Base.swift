@@ -7,7 +7,7 @@ extension ImageBuilder {
   static let baseRelease = "bookworm"
   /// Raised when the package list or mmdebstrap's options change: the kept tree is downloaded again.
   private static let baseTreeRevision = 1
-  /// On top of Debian's minbase: what E2B's tools expect (e2b-compat.md, section 6) and a person at a shell.
+  /// On top of Debian's minbase: what E2B's base template has and a person at a shell.
   static let basePackages = [
     "bash", "ca-certificates", "curl", "git", "iproute2", "jq", "kmod", "less", "nano", "ncurses-term", "netcat-openbsd",
     "openssh-client", "openssh-server", "procps", "python-is-python3", "python3", "python3-pip", "python3-venv", "sudo", "unzip",

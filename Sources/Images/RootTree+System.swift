@@ -6,7 +6,7 @@ import SystemPackage
 extension RootTree {
   /// Directories in which executables are looked for.
   private static let executableDirectories = ["/bin", "/usr/bin", "/sbin", "/usr/sbin", "/usr/local/bin"]
-  /// The user that E2B's images have (e2b-compat.md, section 6).
+  /// The user that E2B's images have.
   static let userName = "user"
   static let userID: UInt32 = 1_000
 

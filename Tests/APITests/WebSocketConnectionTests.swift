@@ -70,7 +70,7 @@ import Testing
       let (client, _) = try await started(server, #"{"type":"start","cmd":"exit"}"#)
       let begin = ContinuousClock.now
       _ = try await client.raw.readAll()
-      #expect(ContinuousClock.now - begin < .seconds(8))
+      #expect(ContinuousClock.now - begin < .seconds(30))
     }
   }
 

@@ -75,11 +75,11 @@ struct DoctorTests {
   func wedged() async {
     let start = ContinuousClock.now
     let result = await ProbeThread.run(limit: .milliseconds(100)) {
-      Thread.sleep(forTimeInterval: 3)
+      Thread.sleep(forTimeInterval: 60)
       return 1
     }
     #expect(result == nil)
-    #expect(start.duration(to: .now) < .seconds(2))
+    #expect(start.duration(to: .now) < .seconds(30))
   }
 
   @Test("the report is one JSON document with stable keys, or text with what to do")

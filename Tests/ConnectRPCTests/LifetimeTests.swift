@@ -27,7 +27,7 @@ struct LifetimeTests {
       task.cancel()
       let start = ContinuousClock.now
       #expect(await eventually { server.observations.cancelled.withLock { $0 } == 1 })
-      #expect(ContinuousClock.now - start < .seconds(5))
+      #expect(ContinuousClock.now - start < .seconds(30))
     }
   }
 

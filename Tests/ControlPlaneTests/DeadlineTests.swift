@@ -19,14 +19,14 @@ import Testing
       try await withDeadline(.milliseconds(50), or: late) {
         await withCheckedContinuation { continuation in
           Task.detached {
-            try? await Task.sleep(for: .seconds(2))
+            try? await Task.sleep(for: .seconds(60))
             continuation.resume()
           }
         }
       }
     }
     #expect(result == .deadlineExceeded)
-    #expect(ContinuousClock.now - begin < .seconds(1))
+    #expect(ContinuousClock.now - begin < .seconds(30))
   }
 
   @Test("cancelling the caller cancels the work")

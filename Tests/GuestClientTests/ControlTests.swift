@@ -102,7 +102,7 @@ struct ControlTests {
         try await client.waitUntilHealthy(deadline: .now + .milliseconds(400))
       }
       #expect(error?.code == .agentError)
-      #expect(ContinuousClock.now - start < .seconds(3))
+      #expect(ContinuousClock.now - start < .seconds(30))
     }
     try await silent.close()
   }
@@ -133,7 +133,7 @@ struct ControlTests {
         let error = await #expect(throws: MartletError.self) { try await call() }
         #expect(error?.code == .agentError)
       }
-      #expect(ContinuousClock.now - start < .seconds(3))
+      #expect(ContinuousClock.now - start < .seconds(30))
     }
   }
 

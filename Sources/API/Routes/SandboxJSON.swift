@@ -4,7 +4,7 @@ import HostInterface
 import Model
 import Persistence
 
-/// How things look on the wire (rest-api.md).
+/// How things look on the wire.
 enum Wire {
   /// Without `envs`: they often hold secrets, and whoever set them knows them.
   static func sandbox(_ record: SandboxRecord) -> JSONValue {

@@ -21,7 +21,7 @@ package enum AccessToken {
 }
 
 /// Refuses requests without the token once one is set. `/health` is open, `/files` and `/init` decide by themselves.
-/// Source: e2b-compat, section 4.3.
+/// Source: E2B's envd contract
 package struct TokenMiddleware: RouterMiddleware {
   package typealias Context = AgentRequestContext
 

@@ -2,7 +2,7 @@ import HTTPTypes
 package import Hummingbird
 import NIOCore
 
-/// An error of the plain HTTP routes: a status and a sentence, sent as `{"code","message"}`. Source: e2b-compat, section 4.
+/// An error of the plain HTTP routes: a status and a sentence, sent as `{"code","message"}`. Source: E2B's envd contract
 package struct AgentError: Error, Sendable, Equatable, HTTPResponseError {
   package let status: HTTPResponse.Status
   package let message: String

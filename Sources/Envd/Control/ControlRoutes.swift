@@ -4,7 +4,7 @@ package import LinuxSystem
 
 /// The routes by which the host gives the guest its identity and stops and starts its processes. Nobody else may use them.
 package struct ControlRoutes: Sendable {
-  /// Contract version that the agent implements; clients switch features on by it. Source: e2b-compat, section 5.3.
+  /// Contract version that the agent implements; clients switch features on by it. Source: E2B's envd contract
   package static let version = "0.6.13"
   private static let versionHeader = HTTPField.Name("X-Envd-Version")
 

@@ -1,7 +1,7 @@
 import FoundationEssentials
 import HTTPTypes
 
-/// Body of `POST /init`. Fields that are absent change nothing. Source: e2b-compat, section 4; `hostname`, `sandboxID`,
+/// Body of `POST /init`. Fields that are absent change nothing. Source: E2B's envd contract; `hostname`, `sandboxID`,
 /// `templateID` and `entropy` are additions of ours. Fields of E2B that have no meaning here are ignored.
 package struct GuestInitialization: Sendable, Equatable, Decodable {
   package var envVars: [String: String]?

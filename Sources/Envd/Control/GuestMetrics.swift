@@ -3,7 +3,7 @@ import Glibc
 package import LinuxSystem
 import Synchronization
 
-/// Body of `GET /metrics`. Source: e2b-compat, section 4.
+/// Body of `GET /metrics`. Source: E2B's envd contract
 package struct GuestMetrics: Sendable, Equatable, Encodable {
   /// Seconds since 1970.
   package var timestamp: Int64

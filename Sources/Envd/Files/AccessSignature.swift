@@ -5,7 +5,7 @@ import FoundationEssentials
 ///
 /// A request proves itself by the token or by a signature over what it wants to do, which the owner of the token may give away.
 ///
-/// Source: e2b-compat.md 4.3
+/// Source: E2B's envd contract
 struct AccessSignature: Sendable {
   enum Operation: String, Sendable {
     case read

@@ -6,7 +6,7 @@ import Wire
 
 /// Lists a directory tree: depth first, lexical within a directory, parents before children. Links are followed at the root only.
 ///
-/// Source: e2b-compat.md 5.2
+/// Source: E2B's envd contract
 struct DirectoryListing {
   /// Most entries of one answer; a deeper look at a large tree is to be made in parts.
   static let maximumEntries = 100_000

@@ -8,7 +8,7 @@ import Wire
 ///
 /// For a symbolic link `type` and `mode` are the target's, everything else is the link's own; a link whose target is missing has no type.
 ///
-/// Source: e2b-compat.md 5.2
+/// Source: E2B's envd contract
 struct EntryReader: Sendable {
   let users: UserDatabase
 

@@ -32,7 +32,7 @@ struct FileFailure: Error, Sendable, Equatable {
 }
 
 extension FileFailure.Reason {
-  /// Status of `/files` answers. Source: e2b-compat.md 4.4
+  /// Status of `/files` answers. Source: E2B's envd contract
   var httpStatus: HTTPResponse.Status {
     switch self {
     case .invalidArgument, .failedPrecondition: .badRequest

@@ -5,7 +5,7 @@ import SystemPackage
 
 /// The client's own facts about a file, kept as extended attributes `user.e2b.<key>`.
 ///
-/// Source: e2b-compat.md 4.1; xattr(7)
+/// Source: E2B's envd contract; xattr(7)
 struct FileMetadata: Sendable, Equatable {
   static let attributePrefix = "user.e2b."
   static let headerPrefix = "x-metadata-"

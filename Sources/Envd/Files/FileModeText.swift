@@ -4,7 +4,7 @@ import Glibc
 /// A file mode as Go prints it (`drwxr-xr-x`, `Lrwxrwxrwx`, `dtrwxrwxrwx`): every special bit is a letter of its own before the nine
 /// permission letters, a plain file has `-` there.
 ///
-/// Source: e2b-compat.md 5.2; Go's io/fs.FileMode.String
+/// Source: E2B's envd contract; Go's io/fs.FileMode.String
 enum FileModeText {
   static func text(_ mode: mode_t) -> String {
     var letters = typeLetters(mode)

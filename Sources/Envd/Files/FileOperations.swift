@@ -6,7 +6,7 @@ import Wire
 
 /// Stat, ListDir, MakeDir, Move and Remove on absolute, clean paths. Everything blocks.
 ///
-/// Source: e2b-compat.md 5.2
+/// Source: E2B's envd contract
 struct FileOperations: Sendable {
   let users: UserDatabase
   let user: GuestUser

@@ -8,7 +8,7 @@ import SystemPackage
 ///
 /// The destination appears complete or not at all: it is put together under a temporary name beside it and then renamed.
 ///
-/// Source: e2b-compat.md 4
+/// Source: E2B's envd contract
 struct FilesCompose: Sendable, Decodable {
   /// Longest request body.
   static let maximumBodyBytes = 1_048_576

@@ -4,7 +4,7 @@ import NIOCore
 
 /// `GET` and `HEAD /files`: a regular file as the body, whole or a range, compressed when asked for and worthwhile.
 ///
-/// Source: e2b-compat.md 4, 4.2
+/// Source: E2B's envd contract
 struct FilesDownload: Sendable {
   /// Below this a gzip answer is hardly smaller; above it the guest's processor costs more time than the link saves.
   static let worthwhileBytes: Range<Int64> = 1_024..<16_777_216

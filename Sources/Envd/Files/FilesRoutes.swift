@@ -6,7 +6,7 @@ import NIOCore
 
 /// The plain HTTP half of the file contract: `/files` and `/files/compose`.
 ///
-/// Source: e2b-compat.md 4, 4.1–4.4
+/// Source: E2B's envd contract
 struct FilesRoutes: Sendable {
   static let accessTokenHeader = "X-Access-Token"
 
@@ -96,7 +96,7 @@ struct FilesRoutes: Sendable {
   }
 }
 
-/// Source: e2b-compat.md 4
+/// Source: E2B's envd contract
 private struct ErrorBody: Encodable {
   let code: Int
   let message: String

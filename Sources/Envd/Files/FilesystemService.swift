@@ -6,7 +6,7 @@ import Wire
 
 /// `filesystem.Filesystem` but for its watchers: resolves user and path, then does the work on the file threads.
 ///
-/// Source: e2b-compat.md 5.2
+/// Source: E2B's envd contract
 struct FilesystemService: Sendable {
   static let name = "filesystem.Filesystem"
 

@@ -1,6 +1,6 @@
 /// Turns the paths of clients into absolute, lexically clean paths of the guest.
 ///
-/// Source: e2b-compat.md 4.3 (path resolution)
+/// Source: E2B's envd contract (path resolution)
 enum GuestPath {
   /// Longest path in bytes; the kernel takes 4096 with the terminating zero (PATH_MAX).
   static let maximumBytes = 4_095

@@ -57,7 +57,7 @@ struct UploadStream {
 
 /// One element of the answer to an upload.
 ///
-/// Source: e2b-compat.md 4
+/// Source: E2B's envd contract
 struct UploadedFile: Sendable, Equatable, Encodable {
   let path: String
   let name: String

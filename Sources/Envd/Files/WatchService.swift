@@ -8,7 +8,7 @@ import Wire
 
 /// The watching methods of `filesystem.Filesystem`.
 ///
-/// Source: e2b-compat.md 5.2
+/// Source: E2B's envd contract
 struct WatchService: Sendable {
   static let keepAliveHeader = "Keepalive-Ping-Interval"
   static let defaultKeepAlive = Duration.seconds(90)

@@ -18,7 +18,7 @@ struct WatchChange: Equatable {
 /// In a recursive watch a new directory is watched as soon as its creation is seen, and what it already contains by then is reported as
 /// created, and as written when it has content; a creation that is found that way and reported by the kernel too is reported once.
 ///
-/// Source: inotify(7); event names as in e2b-compat.md 5.2
+/// Source: inotify(7); event names as in E2B's envd contract
 struct WatchTree {
   /// Most directories of one watch.
   static let maximumDirectories = 8_192

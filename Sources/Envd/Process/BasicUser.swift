@@ -2,7 +2,7 @@ import FoundationEssentials
 package import HTTPTypes
 
 /// The user that a call names: the user part of HTTP Basic credentials; the password means nothing.
-/// Source: e2b-compat, section 4.3; RFC 7617.
+/// Source: E2B's envd contract; RFC 7617.
 package enum BasicUser {
   private static let scheme = "basic "
 

@@ -10,7 +10,7 @@ import Synchronization
 /// and must not block. `LinuxSystem.DescriptorWatcher` serves waits of tasks; this one is for descriptors that are ready
 /// thousands of times a second, which would cost it five system calls each.
 package final class DescriptorPoller: Sendable {
-  /// Buffer that handlers may use during their call; sized for one chunk of output (e2b-compat: chunks of at most 32 KiB).
+  /// Buffer that handlers may use during their call; sized for one chunk of output (E2B's envd contract: chunks of at most 32 KiB).
   package static let scratchBytes = 32 * 1024
 
   package typealias Handler = @Sendable (UnsafeMutableRawBufferPointer) -> Void

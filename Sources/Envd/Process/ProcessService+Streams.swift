@@ -7,7 +7,7 @@ import SwiftProtobuf
 import Wire
 
 extension ProcessService {
-  /// Interval of keep-alives when the client does not say. Source: e2b-compat, section 5.
+  /// Interval of keep-alives when the client does not say. Source: E2B's envd contract
   static let standardKeepAlive = TimeAmount.seconds(90)
   private static let keepAliveHeader = HTTPField.Name("Keepalive-Ping-Interval")
   private static let keepAliveRangeSeconds: ClosedRange<Int64> = 1...3600

@@ -8,7 +8,7 @@ import Wire
 
 /// `process.Process` of the E2B contract: starts processes for clients, streams what they do, feeds and signals them.
 ///
-/// Source: e2b-compat, sections 5 and 5.1. Additions of ours: more signals, `process_group`, the number of the ending signal,
+/// Source: E2B's envd contract. Additions of ours: more signals, `process_group`, the number of the ending signal,
 /// and `timed_out`.
 package struct ProcessService: Sendable {
   package static let name = "process.Process"

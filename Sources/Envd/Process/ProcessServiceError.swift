@@ -29,7 +29,7 @@ package enum ProcessServiceError: Error, Sendable, Equatable {
 }
 
 extension ConnectError {
-  /// Codes are those of E2B's agent where clients depend on them. Source: e2b-compat, section 5.1.
+  /// Codes are those of E2B's agent where clients depend on them. Source: E2B's envd contract
   package init(_ error: ProcessServiceError) {
     switch error {
     case .invalidRequest(let text): self.init(.invalidArgument, text)

@@ -40,23 +40,6 @@ struct StorageTests {
     }
   }
 
-  @Test("Creating an overlay takes far less than starting a program")
-  func speed() async throws {
-    try await withFileSystem(options: "size=64m") { directory in
-      let base = directory.appending("base")
-      #expect(FileManager.default.createFile(atPath: base.string, contents: Data(count: 4_096)))
-      var times: [Duration] = []
-      for _ in 0..<200 {
-        times.append(
-          try await ContinuousClock().measure {
-            _ = try await QcowOverlays().create(id: SandboxID(), base: base, sizeBytes: 5 << 30, directory: directory, ownerUID: 4_242)
-          })
-      }
-      print("one overlay: median \(times.sorted()[100]), least \(times.min() ?? .zero)")
-      #expect(times.sorted()[100] < .milliseconds(5))
-    }
-  }
-
   private func withFileSystem(options: String, _ body: (FilePath) async throws -> Void) async throws {
     let directory = FilePath(FileManager.default.temporaryDirectory.path).appending("martlet-storage-\(UUID().uuidString)")
     try Directories.create(directory)

@@ -82,7 +82,7 @@ import Wire
       let start = ContinuousClock.now
       try await agent.signal(pid, .sigkill)
       let end = try #require(try await end(&iterator))
-      #expect(ContinuousClock.now - start < .seconds(2))
+      #expect(ContinuousClock.now - start < .seconds(15))
       #expect(end.exitCode == -1 && !end.exited && end.status == "signal: killed" && end.signal == 9)
       #expect(!isAlive(pid))
       await #expect { try await agent.signal(pid, .sigkill) } throws: { ($0 as? ConnectError)?.code == .notFound }
@@ -129,11 +129,11 @@ import Wire
   func timeout() async throws {
     try await RunningAgent.with { agent in
       let start = ContinuousClock.now
-      let events = try await agent.start("/bin/sh", ["-c", "echo before; sleep 30"], timeoutMilliseconds: 300)
+      let events = try await agent.start("/bin/sh", ["-c", "echo before; sleep 120"], timeoutMilliseconds: 300)
       let result = try await Transcript(events)
       #expect(result.error?.code == .deadlineExceeded)
       #expect(result.text == "before\n")
-      #expect(ContinuousClock.now - start < .seconds(5))
+      #expect(ContinuousClock.now - start < .seconds(60))
       let pid = try #require(result.pid)
       try await eventually("it is gone") { !isAlive(pid) }
     }
