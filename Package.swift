@@ -80,7 +80,8 @@ let package = Package(
   ],
   targets: [
     // C: numbers, structs and system calls that Swift cannot import; no logic.
-    .target(name: "CLinux", path: "Sources/CLinux"),
+    // _GNU_SOURCE is for our own C only: in a header it would give glibc's structs a second shape beside that of Swift's Glibc module.
+    .target(name: "CLinux", path: "Sources/CLinux", cSettings: [.define("_GNU_SOURCE")]),
     .systemLibrary(name: "CArgon2", path: "Sources/CArgon2", providers: [.apt(["libargon2-dev"])]),
     .systemLibrary(name: "CZlib", path: "Sources/CZlib", providers: [.apt(["zlib1g-dev"])]),
 
@@ -111,7 +112,7 @@ let package = Package(
     room(
       "Envd",
       [
-        "CLinux", "CZlib", "LinuxSystem", "Wire", "ConnectRPC", hummingbird, hummingbirdCore, nioCore, nioPosix, httpTypes, crypto, logging,
+        "CLinux", "CZlib", "LinuxSystem", "Wire", "ConnectRPC", hummingbird, hummingbirdCore, nioCore, nioPosix, httpTypes, nioHTTPTypes, crypto, logging,
         protobuf, systemPackage, lifecycle,
       ]),
     room(

@@ -63,7 +63,7 @@ package final class GuestAgent: Sendable {
   package func run(onListening: @escaping @Sendable (Int) async -> Void = { _ in }) async throws {
     let responder = makeRouter().buildResponder()
     let logger = logger
-    let server = try HTTPServerBuilder.http1().buildServer(
+    let server = try HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [LargeReads()])).buildServer(
       configuration: ServerConfiguration(address: .hostname(setting.host, port: setting.port), backlog: Self.backlog),
       eventLoopGroup: group, logger: logger
     ) { request, writer, channel in

@@ -2,10 +2,6 @@
 // because it runs between vfork(2) and execve(2).
 #pragma once
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>

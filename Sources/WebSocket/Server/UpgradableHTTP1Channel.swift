@@ -8,6 +8,9 @@ import NIOHTTPTypesHTTP1
 
 /// HTTP/1.1 connections on which any request may become a WebSocket; see `ConnectionHandler`.
 package struct UpgradableHTTP1Channel: ServerChildChannel, HTTPChannelHandler {
+  /// A connection that receives a lot takes up to this with each read(2).
+  private static let maximumReadBytes = 524_288
+
   package typealias Value = NIOAsyncChannel<HTTPRequestPart, HTTPResponsePart>
   /// Answers a request that is not HTTP. The argument says whether its head was too large.
   package typealias ParseErrorResponse = @Sendable (Bool) -> (HTTPResponse, ByteBuffer)
@@ -47,6 +50,8 @@ package struct UpgradableHTTP1Channel: ServerChildChannel, HTTPChannelHandler {
       try pipeline.addHandler(ConnectionHandler(parseErrorResponse: parseErrorResponse))
       try channel.syncOptions?.setOption(.socketOption(.so_keepalive), value: 1)
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
+      try channel.syncOptions?.setOption(
+        .recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 1_024, initial: 8_192, maximum: Self.maximumReadBytes))
       return try NIOAsyncChannel(
         wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
     }
