@@ -18,3 +18,7 @@ int clinux_open_beneath(int directory, const char *path, int flags) {
   struct open_how how = {.flags = (uint64_t)(unsigned)flags, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
   return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
 }
+
+ssize_t clinux_copy_file_range(int source, int target, size_t length) {
+  return copy_file_range(source, NULL, target, NULL, length, 0);
+}

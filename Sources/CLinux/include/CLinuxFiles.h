@@ -15,3 +15,6 @@ int clinux_open_beneath(int directory, const char *path, int flags);
 const void *clinux_find(const void *bytes, size_t count, const void *pattern, size_t pattern_count);
 
 extern const int clinux_o_path;
+
+// copy_file_range(2) from the current offset of both files. Returns the bytes copied, 0 at the end, -1 on error.
+ssize_t clinux_copy_file_range(int source, int target, size_t length);

@@ -81,7 +81,7 @@ extension OpenedUpload {
 
   private func copyRange(from source: OwnedDescriptor) throws(SystemError) -> Int {
     try SystemError.check("copy_file_range", path) {
-      copy_file_range(source.rawValue, nil, rawDescriptor, nil, Self.copyBytes, 0)
+      clinux_copy_file_range(source.rawValue, rawDescriptor, Self.copyBytes)
     }
   }
 }
