@@ -112,7 +112,8 @@ let package = Package(
     room(
       "Envd",
       [
-        "CLinux", "CZlib", "LinuxSystem", "Wire", "ConnectRPC", hummingbird, hummingbirdCore, nioCore, nioPosix, httpTypes, nioHTTPTypes, crypto, logging,
+        "CLinux", "CZlib", "LinuxSystem", "Wire", "ConnectRPC", hummingbird, hummingbirdCore, nioCore, nioPosix, httpTypes, nioHTTPTypes,
+        crypto, logging,
         protobuf, systemPackage, lifecycle,
       ]),
     room(

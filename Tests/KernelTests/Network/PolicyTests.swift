@@ -116,10 +116,15 @@ extension KernelNetworkTests {
         for source in sources {
           try await laboratory.run("ip", ["addr", "add", "\(source)/32", "dev", "eth0"], in: laboratory.guest(4_000))
         }
+        // A lost datagram says nothing, so the address that may leave is given several.
+        var own: String?
+        for _ in 0..<5 where own != "answered" {
+          own = try await laboratory.probe(["udp:\(Laboratory.internet):8080:169.254.0.21"], from: laboratory.guest(4_000)).first?.outcome
+        }
+        #expect(own == "answered")
         let probes = try await laboratory.probe(
-          sources.map { "udp:\(Laboratory.internet):8080:\($0)" } + ["udp:\(Laboratory.internet):8080:169.254.0.21"],
-          from: laboratory.guest(4_000))
-        #expect(probes.map(\.outcome) == ["silent", "silent", "silent", "answered"], "\(probes)")
+          sources.map { "udp:\(Laboratory.internet):8080:\($0)" }, from: laboratory.guest(4_000))
+        #expect(probes.map(\.outcome) == ["silent", "silent", "silent"], "\(probes)")
       }
     }
 

@@ -38,7 +38,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     let null = try OwnedDescriptor.open("/dev/null", O_RDWR)
     let child = try ChildProcess.spawn(
       SpawnRequest(
-        executable: "/bin/sh", arguments: ["-c", "echo out >&\(null.rawValue)"],
+        executable: "/bin/sh", arguments: ["-c", "echo out > /proc/self/fd/\(null.rawValue)"],
         descriptors: [null.rawValue: write.rawValue, write.rawValue: null.rawValue, 0: null.rawValue]))
     _ = await child.wait()
     write.close()
@@ -177,8 +177,9 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     let group = Cgroup(hierarchy: hierarchy, name: "hungry-\(getpid())", parent: "martlet-test")
     try group.create(limits: CgroupLimits(memoryBytes: 32 << 20))
     let null = try OwnedDescriptor.open("/dev/null", O_RDWR)
+    let python = try #require(Tool.find("python3"), "python3 is not installed; run make test")
     var request = SpawnRequest(
-      executable: "/usr/bin/tail", arguments: ["-c", "200000000", "/dev/zero"],
+      executable: python, arguments: ["-c", "x = bytearray(b'x') * (200 << 20)"], environment: ["PATH": "/usr/bin:/bin"],
       descriptors: [0: null.rawValue, 1: null.rawValue, 2: null.rawValue])
     request.cgroups = try group.joinDescriptors()
     let child = try ChildProcess.spawn(request)
