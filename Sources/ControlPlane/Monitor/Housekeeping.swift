@@ -17,7 +17,8 @@ package struct Housekeeping: Service {
   package func run() async throws {
     await cancelWhenGracefulShutdown {
       while !Task.isCancelled {
-        try? await Task.sleep(for: Self.interval)
+        // Shutdown ends the sleep; what is left is written below, where nothing cancels it.
+        guard (try? await Task.sleep(for: Self.interval)) != nil else { return }
         await flush()
       }
     }
