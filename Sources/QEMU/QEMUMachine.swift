@@ -10,13 +10,15 @@ import SystemPackage
 final class QEMUMachine: VirtualMachine {
   private static let monitorAttempts = 2_000
   private static let monitorRetryDelay: Duration = .milliseconds(5)
-  private static let logTailBytes = 2_000
+  private static let logTailBytes = 8_000
 
   private struct State {
     var monitor: QMPClient?
     var exit: VMMExit?
     var guestEnded = false
     var isKilledByUs = false
+    /// The newest of what was drained. Whoever drains may not have written it down yet when the reason of the end is wanted.
+    var recentConsole: [UInt8] = []
     var waiting: [CheckedContinuation<VMMExit, Never>] = []
   }
 
@@ -68,7 +70,9 @@ final class QEMUMachine: VirtualMachine {
     let answer = try await monitor().execute(
       "ringbuf-read", ["device": "console", "size": QEMUArguments.consoleRingBytes, "format": "base64"])
     let text = try JSONDecoder().decode(String.self, from: answer)
-    return Data(base64Encoded: text).map { [UInt8]($0) } ?? []
+    let bytes = Data(base64Encoded: text).map { [UInt8]($0) } ?? []
+    state.withLock { $0.recentConsole = Array(($0.recentConsole + bytes).suffix(Self.logTailBytes)) }
+    return bytes
   }
 
   func kill() async {
@@ -152,7 +156,8 @@ final class QEMUMachine: VirtualMachine {
   }
 
   private func guestReason() -> String {
-    let console = ConsoleLog(directory: directory).tail(Self.logTailBytes)
+    let recent = state.withLock { String(decoding: $0.recentConsole, as: UTF8.self) }
+    let console = recent.isEmpty ? ConsoleLog(directory: directory).tail(Self.logTailBytes) : recent
     guard let panic = console.split(separator: "\n").last(where: { $0.contains("Kernel panic") }),
       let start = panic.range(of: "Kernel panic")
     else { return "the guest shut itself down" }
