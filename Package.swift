@@ -29,6 +29,7 @@ let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let unixSignals: Target.Dependency = .product(name: "UnixSignals", package: "swift-service-lifecycle")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let jwt: Target.Dependency = .product(name: "JWTKit", package: "jwt-kit")
 let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
 func room(
@@ -49,7 +50,8 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 }
 
 let hostAgentTestDependencies: [Target.Dependency] = [
-  "HostAgent", "HostInterface", "Hypervisor", "Disks", "Images", "SandboxNetwork", "LinuxSystem", "Model", nioCore, logging, systemPackage,
+  "HostAgent", "HostInterface", "Hypervisor", "Disks", "Images", "SandboxNetwork", "Snapshots", "Pager", "LinuxSystem", "Model", nioCore,
+  logging, systemPackage,
 ]
 
 let connectStack: [Target.Dependency] = [
@@ -62,6 +64,8 @@ let package = Package(
   products: [
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "envd", targets: ["envd"]),
+    // Preloaded into QEMU; scripts/build-release puts it beside the programs.
+    .library(name: "QEMUPagerShim", type: .dynamic, targets: ["QEMUPagerShim"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -77,12 +81,15 @@ let package = Package(
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0", traits: []),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.0"),
   ],
   targets: [
     // C: numbers, structs and system calls that Swift cannot import; no logic.
     // _GNU_SOURCE is for our own C only: in a header it would give glibc's structs a second shape beside that of Swift's Glibc module.
     .target(name: "CLinux", path: "Sources/CLinux", cSettings: [.define("_GNU_SOURCE")]),
     .systemLibrary(name: "CArgon2", path: "Sources/CArgon2", providers: [.apt(["libargon2-dev"])]),
+    .target(name: "QEMUPagerShim", path: "Sources/QEMUPagerShim", cSettings: [.define("_GNU_SOURCE")]),
+    .systemLibrary(name: "CPostgres", path: "Sources/CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     .systemLibrary(name: "CZlib", path: "Sources/CZlib", providers: [.apt(["zlib1g-dev"])]),
 
     // Base
@@ -107,6 +114,8 @@ let package = Package(
     room("Hypervisor", ["Model", "LinuxSystem", systemPackage]),
     room("QEMU", ["Hypervisor", "Model", "LinuxSystem", nioCore, nioPosix, logging, systemPackage]),
     room("Images", ["Model", "LinuxSystem", crypto, logging, systemPackage]),
+    room("Snapshots", ["Model", "CLinux", "LinuxSystem", crypto, logging, systemPackage]),
+    room("Pager", ["Snapshots", "Model", "CLinux", "LinuxSystem", logging, systemPackage]),
 
     // Agent
     room(
@@ -122,14 +131,14 @@ let package = Package(
     room(
       "HostAgent",
       [
-        "Model", "HostInterface", "LinuxSystem", "Hypervisor", "Disks", "SandboxNetwork", "Images", "GuestClient", nioCore, grdb,
-        asyncHTTPClient, lifecycle, logging, systemPackage,
+        "Model", "HostInterface", "LinuxSystem", "Hypervisor", "Disks", "SandboxNetwork", "Images", "Snapshots", "Pager",
+        "GuestClient", nioCore, grdb, asyncHTTPClient, lifecycle, logging, systemPackage,
       ]),
 
     // Control plane
     // The migrations become part of the program; nothing lies beside it.
     room("Persistence", ["Model", grdb], resources: [.embedInCode("Migrations/SQLite")]),
-    room("ControlPlane", ["Model", "HostInterface", "Persistence", "CArgon2", crypto, lifecycle, logging, nioCore]),
+    room("ControlPlane", ["Model", "HostInterface", "Persistence", "CArgon2", crypto, jwt, lifecycle, logging, nioCore]),
     room(
       "API",
       [
@@ -149,7 +158,7 @@ let package = Package(
       "Composition",
       [
         "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "GuestClient", "QEMU", "Disks", "SandboxNetwork",
-        "Images", "LinuxSystem", "Model", asyncHTTPClient, lifecycle, unixSignals, nioCore, logging, systemPackage,
+        "Snapshots", "Pager", "Images", "LinuxSystem", "Model", asyncHTTPClient, lifecycle, unixSignals, nioCore, logging, systemPackage,
       ]),
 
     // Executables
@@ -171,6 +180,8 @@ let package = Package(
     tests("SandboxNetworkTests", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
     tests("DisksTests", ["Disks", "Model", "LinuxSystem", systemPackage]),
     tests("QEMUTests", ["QEMU", "Hypervisor", "Model", "LinuxSystem", systemPackage]),
+    tests("SnapshotsTests", ["Snapshots", "Model", "LinuxSystem", logging, systemPackage]),
+    tests("PagerTests", ["Pager", "Snapshots", "Model", "LinuxSystem", logging, systemPackage]),
     tests("ImagesTests", ["Images", "Model", "LinuxSystem", systemPackage]),
     tests(
       "EnvdTests",
@@ -184,6 +195,11 @@ let package = Package(
     tests("KernelNetworkTests", "KernelTests/Network", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
     tests("KernelDisksTests", "KernelTests/Disks", ["Disks", "Model", "LinuxSystem", systemPackage]),
     tests("KernelImagesTests", "KernelTests/Images", ["Images", "Model", "LinuxSystem", systemPackage]),
+    tests("KernelSnapshotsTests", "KernelTests/Snapshots", ["Snapshots", "Model", "LinuxSystem", logging, systemPackage]),
+    tests("KernelPagerTests", "KernelTests/Pager", ["Pager", "Snapshots", "CLinux", "Model", "LinuxSystem", logging, systemPackage]),
+    tests(
+      "KernelQEMUTests", "KernelTests/QEMU",
+      ["QEMU", "Hypervisor", "Pager", "Snapshots", "Images", "Disks", "SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
     tests("KernelEnvdTests", "KernelTests/Envd", connectStack + ["Envd", "LinuxSystem", systemPackage]),
 
     // Integration: SQLite, simulated hosts.

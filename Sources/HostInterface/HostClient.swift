@@ -20,7 +20,27 @@ package protocol HostClient: Sendable {
   func sandbox(_ id: SandboxID) async throws -> HostSandbox
   /// Resets the inactivity timer.
   func pingSandbox(_ id: SandboxID) async throws
-  /// Names of the templates whose files are on this host.
+  /// Saves memory, devices and disk, and gives everything else back. Done when this returns; a sandbox that is paused already is success.
+  /// On failure the sandbox runs on, and it throws `agent_error` or `insufficient_storage`; when the VM itself was lost, the sandbox is `error`.
+  func pauseSandbox(_ id: SandboxID) async throws -> HostSandbox
+  /// Restores a paused sandbox; returns when its guest agent answers. One that runs already is success.
+  /// - Throws: `snapshot_damaged` or `snapshot_incompatible`; the sandbox stays paused then, and the message says whether the
+  ///   previous generation can be resumed instead.
+  func resumeSandbox(_ id: SandboxID, _ options: ResumeOptions) async throws -> HostSandbox
+  /// How long a running sandbox may be idle before it is paused; 0 for ever.
+  func setTimeout(_ seconds: Int, of id: SandboxID) async throws
+  /// Makes running copies of a running or paused sandbox, one per spec; the specs say who the copies are. Each succeeds or fails alone.
+  func forkSandbox(_ id: SandboxID, into specs: [SandboxSpec]) async throws -> [Result<HostSandbox, MartletError>]
+
+  // Named snapshots
+
+  /// Freezes a running (it runs on) or paused sandbox under a name, from which `createSandbox` makes copies.
+  /// - Throws: `already_exists` when the team has a snapshot of this name, unless `overwrites`; `invalid_state`.
+  func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate
+  /// Sandboxes made from it are not affected. Idempotent; unknown names succeed.
+  func deleteSnapshot(_ name: SafeName, team: TeamID) async throws
+
+  /// Templates and named snapshots whose files are on this host.
   func listTemplates() async throws -> [HostTemplate]
 
   // Processes

@@ -22,10 +22,15 @@ package struct HostSandbox: Sendable, Equatable {
   package var lastActiveAt: Date?
   /// Why `status` is `error`; a sentence for the tenant.
   package var reason: String?
+  /// For a paused sandbox: whether the idle time-out paused it (TTL-6).
+  package var isAutoPaused = false
+  /// Phases of the last create, pause, resume, snapshot or fork, in order.
+  package var timings: [PhaseTiming] = []
 
   package init(
     id: SandboxID, status: SandboxStatus, vcpus: Int, memoryMiB: Int, diskSizeMiB: Int, guestIP: String? = nil,
-    hostIP: String? = nil, isolation: Isolation? = nil, startedAt: Date? = nil, lastActiveAt: Date? = nil, reason: String? = nil
+    hostIP: String? = nil, isolation: Isolation? = nil, startedAt: Date? = nil, lastActiveAt: Date? = nil, reason: String? = nil,
+    isAutoPaused: Bool = false, timings: [PhaseTiming] = []
   ) {
     self.id = id
     self.status = status
@@ -38,6 +43,46 @@ package struct HostSandbox: Sendable, Equatable {
     self.startedAt = startedAt
     self.lastActiveAt = lastActiveAt
     self.reason = reason
+    self.isAutoPaused = isAutoPaused
+    self.timings = timings
+  }
+}
+
+/// How long one phase of an operation took (TTL-10).
+package struct PhaseTiming: Sendable, Equatable, Codable {
+  /// Such as `freeze`, `save_memory`, `network`, `guest`; also the `phase` label of the metric.
+  package var phase: String
+  package var milliseconds: Double
+
+  package init(phase: String, milliseconds: Double) {
+    self.phase = phase
+    self.milliseconds = milliseconds
+  }
+}
+
+package struct ResumeOptions: Sendable, Equatable {
+  /// Idle time from the database, so that it survives pauses (TTL-7).
+  package var timeoutSeconds: Int
+  /// Resume the generation before the last one, when the last cannot be.
+  package var usesPreviousGeneration: Bool
+
+  package init(timeoutSeconds: Int = 0, usesPreviousGeneration: Bool = false) {
+    self.timeoutSeconds = timeoutSeconds
+    self.usesPreviousGeneration = usesPreviousGeneration
+  }
+}
+
+package struct SnapshotRequest: Sendable, Equatable {
+  package var sandboxID: SandboxID
+  package var name: SafeName
+  package var teamID: TeamID
+  package var overwrites: Bool
+
+  package init(sandboxID: SandboxID, name: SafeName, teamID: TeamID, overwrites: Bool = false) {
+    self.sandboxID = sandboxID
+    self.name = name
+    self.teamID = teamID
+    self.overwrites = overwrites
   }
 }
 
@@ -55,17 +100,44 @@ package struct Isolation: Sendable, Equatable, Codable {
 }
 
 package struct HostTemplate: Sendable, Equatable {
+  package enum Kind: String, Sendable, Codable {
+    /// An image that is booted (once per shape; then its snapshot is restored).
+    case base
+    /// Memory and processes of a sandbox, frozen.
+    case snapshot
+  }
+
   package var name: SafeName
   package var teamID: TeamID
+  package var kind: Kind
+  /// The shape a snapshot's sandboxes have, whatever is asked for (SN-2); nil for a base template.
+  package var shape: SandboxShape?
   /// Allocated bytes (DM-4).
   package var sizeBytes: Int64
   package var createdAt: Date
 
-  package init(name: SafeName, teamID: TeamID, sizeBytes: Int64, createdAt: Date) {
+  package init(
+    name: SafeName, teamID: TeamID, kind: Kind = .base, shape: SandboxShape? = nil, sizeBytes: Int64, createdAt: Date
+  ) {
     self.name = name
     self.teamID = teamID
+    self.kind = kind
+    self.shape = shape
     self.sizeBytes = sizeBytes
     self.createdAt = createdAt
+  }
+}
+
+/// What a memory snapshot fixes.
+package struct SandboxShape: Sendable, Equatable, Codable, Hashable {
+  package var vcpus: Int
+  package var memoryMiB: Int
+  package var diskSizeMiB: Int
+
+  package init(vcpus: Int, memoryMiB: Int, diskSizeMiB: Int) {
+    self.vcpus = vcpus
+    self.memoryMiB = memoryMiB
+    self.diskSizeMiB = diskSizeMiB
   }
 }
 

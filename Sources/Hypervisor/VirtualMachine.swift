@@ -17,6 +17,56 @@ package protocol VirtualMachine: Sendable {
   func drainConsole() async throws -> [UInt8]
   /// Ends the VMM and returns when the process is gone. Idempotent.
   func kill() async
+
+  // Snapshots. All are bounded by deadlines; a failure leaves the VM as it was unless said otherwise.
+
+  /// For a VMM launched with `.restore`: loads the device state, then returns with the guest stopped and its disk not yet open.
+  /// After a failure the VMM is of no use and has to be killed.
+  func loadState(from file: FilePath) async throws
+  /// Lets the guest run. Idempotent.
+  func resume() async throws
+  /// Stops the guest: vCPUs stand still, no disk or network request is under way, the disk is flushed to its file. Idempotent.
+  func stop() async throws
+  /// Writes the state of CPU and devices, without memory, to a new file. The guest must be stopped, and stays so.
+  func saveState(to file: FilePath) async throws
+  /// Makes a stopped guest write to `disk` from now on, an empty overlay over the disk it has, which is never written again.
+  func switchDisk(to disk: DiskAttachment) async throws
+}
+
+/// Where a part of a guest's physical memory is in the address space of its VMM.
+///
+/// The VMM (or its shim) leaves a list of these as JSON in `fileName` in its run directory, with the keys of Firecracker's
+/// userfaultfd hand-shake.
+package struct GuestMemoryRegion: Sendable, Codable, Equatable {
+  package static let fileName = "memory-regions.json"
+
+  package var baseHostVirtualAddress: UInt64
+  package var sizeBytes: UInt64
+  /// Of the region's first byte in the memory snapshot.
+  package var offset: UInt64
+  package var pageSizeBytes: UInt64
+
+  enum CodingKeys: String, CodingKey {
+    case baseHostVirtualAddress = "base_host_virt_addr"
+    case sizeBytes = "size"
+    case offset
+    case pageSizeBytes = "page_size"
+  }
+
+  package init(baseHostVirtualAddress: UInt64, sizeBytes: UInt64, offset: UInt64, pageSizeBytes: UInt64) {
+    self.baseHostVirtualAddress = baseHostVirtualAddress
+    self.sizeBytes = sizeBytes
+    self.offset = offset
+    self.pageSizeBytes = pageSizeBytes
+  }
+}
+
+/// How a guest begins.
+package enum VMStart: Sendable, Equatable {
+  /// Boots the kernel, with empty memory.
+  case boot
+  /// Waits for `loadState`. The VMM connects to the pager that listens on this Unix socket when it makes its memory.
+  case restore(pagerSocket: FilePath)
 }
 
 package enum VMMStatus: String, Sendable {
@@ -47,9 +97,10 @@ package struct VMMIdentity: Sendable, Codable, Equatable {
   }
 }
 
-/// Everything a driver needs to start a guest cold.
+/// Everything a driver needs to start a guest.
 package struct VMConfiguration: Sendable {
-  package var id: SandboxID
+  package var id: InstanceID
+  package var start: VMStart = .boot
   package var vcpus: Int
   package var memoryMiB: Int
   package var kernel: FilePath
@@ -70,11 +121,12 @@ package struct VMConfiguration: Sendable {
   package var cgroup: Cgroup?
 
   package init(
-    id: SandboxID, vcpus: Int, memoryMiB: Int, kernel: FilePath, initramfs: FilePath, kernelArguments: [String] = [],
+    id: InstanceID, start: VMStart = .boot, vcpus: Int, memoryMiB: Int, kernel: FilePath, initramfs: FilePath, kernelArguments: [String] = [],
     disk: DiskAttachment, runDirectory: FilePath, networkNamespace: FilePath, tapName: String, macAddress: String, userID: UInt32,
     cgroup: Cgroup? = nil
   ) {
     self.id = id
+    self.start = start
     self.vcpus = vcpus
     self.memoryMiB = memoryMiB
     self.kernel = kernel
@@ -109,10 +161,12 @@ package struct DiskAttachment: Sendable, Codable, Equatable {
 /// Starts and finds VMMs of one kind.
 package protocol HypervisorDriver: Sendable {
   var isolation: (vmm: String, accelerator: String) { get }
-  /// Starts a VMM and boots the guest; returns as soon as the VMM runs, not when the guest answers.
+  /// What snapshots taken here can be restored on.
+  var machine: MachineDescription { get }
+  /// Starts a VMM; returns as soon as it runs, not when the guest answers.
   func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine
   /// The VMM that a predecessor launched, or nil when it is gone.
   func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)?
-  /// VMMs of this sandbox that run although no journal names them (the agent died between launch and journal entry).
-  func findOrphans(of id: SandboxID) throws -> [VMMIdentity]
+  /// VMMs of this instance that run although no journal names them (the agent died between launch and journal entry).
+  func findOrphans(of id: InstanceID) throws -> [VMMIdentity]
 }

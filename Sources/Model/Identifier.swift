@@ -38,12 +38,18 @@ package enum TeamKind: IdentifierKind { package static let prefix = "team" }
 package enum UserKind: IdentifierKind { package static let prefix = "usr" }
 package enum APIKeyKind: IdentifierKind { package static let prefix = "key" }
 package enum HostKind: IdentifierKind { package static let prefix = "host" }
+package enum GenerationKind: IdentifierKind { package static let prefix = "gen" }
+package enum InstanceKind: IdentifierKind { package static let prefix = "vm" }
 
 package typealias SandboxID = Identifier<SandboxKind>
 package typealias TeamID = Identifier<TeamKind>
 package typealias UserID = Identifier<UserKind>
 package typealias APIKeyID = Identifier<APIKeyKind>
 package typealias HostID = Identifier<HostKind>
+/// One immutable snapshot of a sandbox: memory, devices and disk of one moment.
+package typealias GenerationID = Identifier<GenerationKind>
+/// One microVM and what belongs to it on the host; a sandbox has another one after each resume.
+package typealias InstanceID = Identifier<InstanceKind>
 
 extension TeamID {
   /// Owner of the templates that every team may use (DB-4).

@@ -56,6 +56,12 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
   case agentError = "agent_error"
   case noHostsAvailable = "no_hosts_available"
   case hostUnavailable = "host_unavailable"
+  /// A snapshot's files cannot be trusted; an older generation may be usable.
+  case snapshotDamaged = "snapshot_damaged"
+  /// A snapshot was taken on another kind of machine.
+  case snapshotIncompatible = "snapshot_incompatible"
+  /// Something else still needs it.
+  case inUse = "in_use"
   case insufficientStorage = "insufficient_storage"
   case unimplemented
   case internalError = "internal"
@@ -86,6 +92,9 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
     case .agentError: Meaning(httpStatus: 502, connectCode: "unavailable", exitCode: 69, isRetryable: true)
     case .noHostsAvailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
     case .hostUnavailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
+    case .snapshotDamaged: Meaning(httpStatus: 409, connectCode: "data_loss", exitCode: 65, isRetryable: false)
+    case .snapshotIncompatible: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 65, isRetryable: false)
+    case .inUse: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 75, isRetryable: false)
     case .insufficientStorage: Meaning(httpStatus: 507, connectCode: "resource_exhausted", exitCode: 73, isRetryable: true)
     case .unimplemented: Meaning(httpStatus: 501, connectCode: "unimplemented", exitCode: 69, isRetryable: false)
     case .internalError: Meaning(httpStatus: 500, connectCode: "internal", exitCode: 70, isRetryable: false)

@@ -1,0 +1,58 @@
+package import Foundation
+package import Model
+
+/// `manifest.json` of a generation: what it is, what it can be restored on, what it needs.
+package struct GenerationManifest: Sendable, Codable, Equatable {
+  package static let currentFormat = 1
+
+  package struct DiskLayer: Sendable, Codable, Equatable {
+    /// What the guest sees.
+    package var sizeBytes: Int64
+    /// `qcow2` or `raw`.
+    package var format: String
+    /// Absolute path of the immutable image at the bottom of the chain.
+    package var basePath: String
+    package var baseFormat: String
+    /// Names the content of that image.
+    package var baseDigest: String
+
+    package init(sizeBytes: Int64, format: String, basePath: String, baseFormat: String, baseDigest: String) {
+      self.sizeBytes = sizeBytes
+      self.format = format
+      self.basePath = basePath
+      self.baseFormat = baseFormat
+      self.baseDigest = baseDigest
+    }
+  }
+
+  package var format = Self.currentFormat
+  package var id: GenerationID
+  /// The generation that this one's memory was compared with; nil for the first.
+  package var parent: GenerationID?
+  /// The generations whose disk layers are below this one's, nearest first.
+  package var diskParents: [GenerationID]
+  package var createdAt: Date
+  package var machine: MachineDescription
+  package var vcpus: Int
+  package var memoryBytes: Int64
+  package var disk: DiskLayer
+  /// Name of the template the sandbox was once made from.
+  package var template: SafeName
+  /// File name → SHA-256 in hexadecimal, of all files but the manifest; filled in by `publish`.
+  package var digests: [String: String] = [:]
+
+  package init(
+    id: GenerationID, parent: GenerationID?, diskParents: [GenerationID], createdAt: Date, machine: MachineDescription, vcpus: Int,
+    memoryBytes: Int64, disk: DiskLayer, template: SafeName
+  ) {
+    self.id = id
+    self.parent = parent
+    self.diskParents = diskParents
+    self.createdAt = createdAt
+    self.machine = machine
+    self.vcpus = vcpus
+    self.memoryBytes = memoryBytes
+    self.disk = disk
+    self.template = template
+  }
+}
