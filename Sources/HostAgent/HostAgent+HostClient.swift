@@ -34,6 +34,18 @@ extension HostAgent: HostClient {
     }
   }
 
+  // MARK: - Snapshots
+
+  package func pauseSandbox(_ id: SandboxID) async throws -> HostSandbox { throw Self.noSnapshots }
+  package func resumeSandbox(_ id: SandboxID, _ options: ResumeOptions) async throws -> HostSandbox { throw Self.noSnapshots }
+  package func setTimeout(_ seconds: Int, of id: SandboxID) async throws { throw Self.noSnapshots }
+  package func forkSandbox(_ id: SandboxID, into specs: [SandboxSpec]) async throws -> [Result<HostSandbox, MartletError>] {
+    throw Self.noSnapshots
+  }
+  package func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate { throw Self.noSnapshots }
+  package func deleteSnapshot(_ name: SafeName, team: TeamID) async throws { throw Self.noSnapshots }
+  private static var noSnapshots: MartletError { MartletError(.unimplemented, "this host takes no snapshots") }
+
   // MARK: - Work inside a guest
 
   package func startProcess(_ request: ProcessRequest, in id: SandboxID) async throws -> any ProcessSession {

@@ -87,7 +87,7 @@ extension SandboxController {
     guard let disk = entry.disk else { throw MartletError(.internalError, "the sandbox has no disk") }
     let format: DiskAttachment.Format = disk.format == .raw ? .raw : .qcow2
     let configuration = VMConfiguration(
-      id: id, vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB, kernel: kernel.vmlinux, initramfs: kernel.initramfs,
+      id: InstanceID(id.uuid), vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB, kernel: kernel.vmlinux, initramfs: kernel.initramfs,
       kernelArguments: [
         "root=/dev/vda", "rw", "martlet.ip=\(GuestContract.guestAddress)/\(GuestContract.prefixLength)",
         "martlet.gw=\(GuestContract.gatewayAddress)", "martlet.dns=\(GuestContract.gatewayAddress)",

@@ -102,7 +102,7 @@ extension SandboxController {
   private func removeMachine() async throws {
     if let machine { return await machine.kill() }
     let directory = context.configuration.directory(of: id)
-    var identities = try context.parts.driver.findOrphans(of: id)
+    var identities = try context.parts.driver.findOrphans(of: InstanceID(id.uuid))
     if let known = entry.vmm, !identities.contains(known) { identities.append(known) }
     for identity in identities {
       try await context.parts.driver.adopt(identity, runDirectory: directory, cgroup: nil)?.kill()

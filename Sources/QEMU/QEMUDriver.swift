@@ -25,6 +25,10 @@ package struct QEMUDriver: HypervisorDriver {
   }
 
   package var isolation: (vmm: String, accelerator: String) { ("qemu", accelerator.rawValue) }
+  package var machine: MachineDescription {
+    MachineDescription(
+      vmm: "qemu", vmmVersion: installation.version, machine: "microvm-1", firmwareDigest: "", cpuModel: "", accelerator: accelerator.rawValue)
+  }
 
   package func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine {
     let child = try await BlockingPool.shared.run { () throws in try spawn(configuration) }
@@ -41,7 +45,7 @@ package struct QEMUDriver: HypervisorDriver {
     return machine(process, runDirectory, cgroup, nil)
   }
 
-  package func findOrphans(of id: SandboxID) throws -> [VMMIdentity] {
+  package func findOrphans(of id: InstanceID) throws -> [VMMIdentity] {
     let name = "guest=\(id.wire),debug-threads=on"
     return ProcessTable.pids().compactMap { pid in
       let arguments = ProcessTable.arguments(of: pid)
@@ -52,10 +56,10 @@ package struct QEMUDriver: HypervisorDriver {
     }
   }
 
-  private func machine(_ process: ProcessHandle, _ directory: FilePath, _ cgroup: Cgroup?, _ id: SandboxID?) -> QEMUMachine {
+  private func machine(_ process: ProcessHandle, _ directory: FilePath, _ cgroup: Cgroup?, _ id: InstanceID?) -> QEMUMachine {
     var logger = logger
     logger[metadataKey: "vmm.pid"] = "\(process.pid)"
-    if let id { logger[metadataKey: "sandbox.id"] = "\(id)" }
+    if let id { logger[metadataKey: "instance.id"] = "\(id)" }
     let machine = QEMUMachine(process: process, directory: directory, cgroup: cgroup, logger: logger)
     machine.startWatching()
     return machine

@@ -81,6 +81,12 @@ final class QEMUMachine: VirtualMachine {
     _ = await waitForExit()
   }
 
+  func loadState(from file: FilePath) async throws { throw QMPError(command: "migrate-incoming", text: "not there") }
+  func resume() async throws { try await monitor().execute("cont") }
+  func stop() async throws { try await monitor().execute("stop") }
+  func saveState(to file: FilePath) async throws { throw QMPError(command: "migrate", text: "not there") }
+  func switchDisk(to disk: DiskAttachment) async throws { throw QMPError(command: "blockdev-snapshot-sync", text: "not there") }
+
   /// The connected monitor; connects when there is none.
   private func monitor() async throws -> QMPClient {
     if let monitor = state.withLock({ $0.monitor }), !monitor.isClosed { return monitor }

@@ -132,22 +132,30 @@ final class SimulatedMachine: VirtualMachine {
   func status() async throws -> VMMStatus { .running }
   func drainConsole() async throws -> [UInt8] { [] }
   func kill() async { end("stopped") }
+  func loadState(from file: FilePath) async throws {}
+  func resume() async throws {}
+  func stop() async throws {}
+  func saveState(to file: FilePath) async throws {}
+  func switchDisk(to disk: DiskAttachment) async throws {}
 }
 
 struct SimulatedDriver: HypervisorDriver {
   let world: SimulatedWorld
   var isolation: (vmm: String, accelerator: String) { ("simulated", "none") }
+  var machine: MachineDescription {
+    MachineDescription(vmm: "simulated", vmmVersion: "1", machine: "1", firmwareDigest: "", cpuModel: "", accelerator: "none")
+  }
 
   func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine {
-    world.makeMachine(for: configuration.id)
+    world.makeMachine(for: SandboxID(configuration.id.uuid))
   }
 
   func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)? {
     world.machine(identity.pid)
   }
 
-  func findOrphans(of id: SandboxID) throws -> [VMMIdentity] {
-    world.machines(of: id).map(\.identity)
+  func findOrphans(of id: InstanceID) throws -> [VMMIdentity] {
+    world.machines(of: SandboxID(id.uuid)).map(\.identity)
   }
 }
 

@@ -110,6 +110,18 @@ package actor SimulatedHost: HostClient {
       timestamp: Date(), cpuPercent: 12.5, memoryBytes: 1 << 26, memoryTotalBytes: 1 << 29, diskBytes: 1 << 20, diskTotalBytes: 1 << 32)
   }
 
+  // MARK: Snapshots
+
+  package func pauseSandbox(_ id: SandboxID) async throws -> HostSandbox { throw Self.noSnapshots }
+  package func resumeSandbox(_ id: SandboxID, _ options: ResumeOptions) async throws -> HostSandbox { throw Self.noSnapshots }
+  package func setTimeout(_ seconds: Int, of id: SandboxID) async throws { throw Self.noSnapshots }
+  package func forkSandbox(_ id: SandboxID, into specs: [SandboxSpec]) async throws -> [Result<HostSandbox, MartletError>] {
+    throw Self.noSnapshots
+  }
+  package func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate { throw Self.noSnapshots }
+  package func deleteSnapshot(_ name: SafeName, team: TeamID) async throws { throw Self.noSnapshots }
+  private static let noSnapshots = MartletError(.unimplemented, "this host takes no snapshots")
+
   // MARK: Processes
 
   package func startProcess(_ request: ProcessRequest, in id: SandboxID) async throws -> any ProcessSession {
