@@ -10,7 +10,7 @@ import Testing
   private func arguments(accelerator: Accelerator = .tcg, disk: String = "/d/root.qcow2") -> QEMUArguments {
     QEMUArguments(
       configuration: VMConfiguration(
-        id: SandboxID(), vcpus: 3, memoryMiB: 640, kernel: "/k/vmlinux", initramfs: "/k/initramfs", kernelArguments: ["root=/dev/vda"],
+        id: InstanceID(), vcpus: 3, memoryMiB: 640, kernel: "/k/vmlinux", initramfs: "/k/initramfs", kernelArguments: ["root=/dev/vda"],
         disk: DiskAttachment(path: disk, format: .qcow2), runDirectory: "/r", networkNamespace: "/run/netns/n", tapName: "tap0",
         macAddress: "06:00:ac:10:00:02", userID: 2_000_017),
       firmware: "/f/qboot.rom", accelerator: accelerator, tscKilohertz: 2_596_134)
