@@ -1,4 +1,3 @@
-package import LinuxSystem
 package import Model
 package import Snapshots
 package import SystemPackage
