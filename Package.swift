@@ -180,7 +180,7 @@ let package = Package(
     tests("SandboxNetworkTests", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
     tests("DisksTests", ["Disks", "Model", "LinuxSystem", systemPackage]),
     tests("QEMUTests", ["QEMU", "Hypervisor", "Model", "LinuxSystem", systemPackage]),
-    tests("SnapshotsTests", ["Snapshots", "Model", "LinuxSystem", logging, systemPackage]),
+    tests("SnapshotsTests", ["Snapshots", "CLinux", "Model", "LinuxSystem", logging, systemPackage]),
     tests("PagerTests", ["Pager", "Snapshots", "Model", "LinuxSystem", logging, systemPackage]),
     tests("ImagesTests", ["Images", "Model", "LinuxSystem", systemPackage]),
     tests(
@@ -195,7 +195,7 @@ let package = Package(
     tests("KernelNetworkTests", "KernelTests/Network", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
     tests("KernelDisksTests", "KernelTests/Disks", ["Disks", "Model", "LinuxSystem", systemPackage]),
     tests("KernelImagesTests", "KernelTests/Images", ["Images", "Model", "LinuxSystem", systemPackage]),
-    tests("KernelSnapshotsTests", "KernelTests/Snapshots", ["Snapshots", "Model", "LinuxSystem", logging, systemPackage]),
+    tests("KernelSnapshotsTests", "KernelTests/Snapshots", ["Snapshots", "Disks", "Model", "LinuxSystem", logging, systemPackage]),
     tests("KernelPagerTests", "KernelTests/Pager", ["Pager", "Snapshots", "CLinux", "Model", "LinuxSystem", logging, systemPackage]),
     tests(
       "KernelQEMUTests", "KernelTests/QEMU",

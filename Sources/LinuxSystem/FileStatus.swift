@@ -13,6 +13,18 @@ package struct FileStatus: Sendable, Equatable {
   package let sizeBytes: Int64
   /// Permission bits.
   package let mode: UInt32
+  /// Allocated blocks, whatever the apparent size. The unit of st_blocks is 512 on every file system. Source: stat(3type).
+  package let allocatedBytes: Int64
+  package let identity: Identity
+
+  /// Changes whenever the file is replaced, or its content or metadata written.
+  package struct Identity: Sendable, Hashable {
+    package let device: UInt64
+    package let inode: UInt64
+    package let sizeBytes: Int64
+    package let modifiedNanoseconds: Int64
+    package let changedNanoseconds: Int64
+  }
 
   /// Nil when there is nothing of that name.
   package static func of(_ path: String, followingLinks: Bool) throws(SystemError) -> FileStatus? {
@@ -41,5 +53,13 @@ package struct FileStatus: Sendable, Equatable {
       }
     sizeBytes = Int64(raw.st_size)
     mode = UInt32(raw.st_mode) & 0o7777
+    allocatedBytes = Int64(raw.st_blocks) * 512
+    identity = Identity(
+      device: UInt64(raw.st_dev), inode: UInt64(raw.st_ino), sizeBytes: Int64(raw.st_size),
+      modifiedNanoseconds: Self.nanoseconds(raw.st_mtim), changedNanoseconds: Self.nanoseconds(raw.st_ctim))
+  }
+
+  private static func nanoseconds(_ time: timespec) -> Int64 {
+    Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
   }
 }

@@ -38,8 +38,11 @@ package struct GenerationManifest: Sendable, Codable, Equatable {
   package var disk: DiskLayer
   /// Name of the template the sandbox was once made from.
   package var template: SafeName
-  /// File name → SHA-256 in hexadecimal, of all files but the manifest; filled in by `publish`.
+  /// File name → SHA-256 in hexadecimal, of `memory.header`, `device.state` and `disk.layer`; filled in by `publish`. The pages of
+  /// `memory.layer` have checksums of their own.
   package var digests: [String: String] = [:]
+  /// File name → size in bytes, of all files but the manifest; filled in by `publish`.
+  package var sizes: [String: Int64] = [:]
 
   package init(
     id: GenerationID, parent: GenerationID?, diskParents: [GenerationID], createdAt: Date, machine: MachineDescription, vcpus: Int,

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/types.h>
 
+#include "CLinuxChecksum.h"
 #include "CLinuxFiles.h"
 #include "CLinuxGuest.h"
 

@@ -1,0 +1,15 @@
+/// The files of a generation (docs/formats.md).
+package enum SnapshotFile: String, Sendable, CaseIterable {
+  case manifest = "manifest.json"
+  case memoryHeader = "memory.header"
+  case memoryLayer = "memory.layer"
+  case deviceState = "device.state"
+  case diskLayer = "disk.layer"
+  /// A cache: may be missing, is replaced as a whole, and is not listed in the manifest.
+  case workingSet = "working.set"
+
+  /// What every generation has beside its manifest.
+  static let content: [SnapshotFile] = [.memoryHeader, .memoryLayer, .deviceState, .diskLayer]
+  /// What the manifest holds a SHA-256 of. Pages of a memory layer have checksums of their own, whose sum is in `memory.header`.
+  static let digested: [SnapshotFile] = [.memoryHeader, .deviceState, .diskLayer]
+}

@@ -1,0 +1,32 @@
+package import Model
+package import SystemPackage
+
+/// A generation that is being written; nobody sees it before `SnapshotStore.publish`.
+package struct GenerationDraft: Sendable, Equatable {
+  package let id: GenerationID
+  /// Private to whoever writes it, on the file system of the store.
+  package let directory: FilePath
+
+  package var memoryPath: FilePath { path(of: .memoryLayer) }
+  package var headerPath: FilePath { path(of: .memoryHeader) }
+  package var devicePath: FilePath { path(of: .deviceState) }
+  package var diskPath: FilePath { path(of: .diskLayer) }
+
+  func path(of file: SnapshotFile) -> FilePath { directory.appending(file.rawValue) }
+}
+
+/// A generation that is complete, durable and immutable.
+package struct Generation: Sendable, Equatable {
+  package let manifest: GenerationManifest
+  package let directory: FilePath
+
+  package var id: GenerationID { manifest.id }
+  package var memoryPath: FilePath { path(of: .memoryLayer) }
+  package var headerPath: FilePath { path(of: .memoryHeader) }
+  package var devicePath: FilePath { path(of: .deviceState) }
+  package var diskPath: FilePath { path(of: .diskLayer) }
+  /// Pages that the guest needed first after a restore; may be missing, is replaced as a whole.
+  package var workingSetPath: FilePath { path(of: .workingSet) }
+
+  func path(of file: SnapshotFile) -> FilePath { directory.appending(file.rawValue) }
+}

@@ -1,0 +1,99 @@
+import Glibc
+import LinuxSystem
+package import Model
+import SystemPackage
+
+extension SnapshotStore {
+  /// Pages of memory and their description are the host's; the VMM opens the disk, whose mode `freeze` has set.
+  private static let privateMode: mode_t = 0o400
+
+  /// Makes a complete draft durable and visible, in that order: digests, fsync, rename, fsync. Blocks.
+  /// A draft that cannot be published is left as it is.
+  ///
+  /// The guest may run on meanwhile: nothing here needs it.
+  /// - Throws: `snapshot_damaged` when the draft's files do not fit each other or what they depend on, `insufficient_storage`.
+  package func publish(_ draft: GenerationDraft, _ manifest: GenerationManifest) throws(MartletError) -> Generation {
+    guard manifest.id == draft.id else { throw MartletError(.internalError, "the manifest belongs to another snapshot") }
+    try checkContent(of: draft, manifest)
+    var manifest = manifest
+    for file in SnapshotFile.content {
+      try seal(file, of: draft, in: &manifest)
+    }
+    try reached(.filesSynchronized)
+    let bytes = try manifest.encoded()
+    try storing("the snapshot could not be published") { () throws(SystemError) in
+      // An attempt that failed later than this one may have left one.
+      try StoreFile.remove(draft.path(of: .manifest))
+      try StoreFile.create(draft.path(of: .manifest), bytes, mode: Self.privateMode)
+      try synchronize(draft.path(of: .manifest))
+    }
+    try reached(.manifestWritten)
+    try move(draft)
+    return Generation(manifest: try decode(bytes, of: draft.id), directory: path(of: draft.id))
+  }
+
+  /// Memory, disk and manifest speak of the same thing, and all of what they depend on is there.
+  private func checkContent(of draft: GenerationDraft, _ manifest: GenerationManifest) throws(MartletError) {
+    let header = try header(of: draft.id, at: draft.headerPath)
+    guard header.memoryBytes == manifest.memoryBytes else {
+      throw .unusable(draft.id, .memoryHeader, .invalid("memory size"))
+    }
+    _ = try MemoryLayer.open(header.layers[0], path: draft.memoryPath)
+    try checkLayers(header.layers.dropFirst())
+    guard manifest.diskParents.count <= GenerationManifest.maximumDiskParents else {
+      throw MartletError(.internalError, "the snapshot's disk is spread over too many snapshots")
+    }
+    for parent in manifest.diskParents { _ = try checkedManifest(of: parent) }
+    try DiskLayerHeader.check(draft.diskPath, id: draft.id, backing: backing(of: manifest), format: manifest.disk.format)
+  }
+
+  /// The file that a generation's disk layer has to lie over.
+  func backing(of manifest: GenerationManifest) -> (path: FilePath, format: String) {
+    guard let parent = manifest.diskParents.first else { return (FilePath(manifest.disk.basePath), manifest.disk.baseFormat) }
+    return (path(of: parent).appending(SnapshotFile.diskLayer.rawValue), "qcow2")
+  }
+
+  /// Makes one file immutable and durable, and records it.
+  private func seal(
+    _ file: SnapshotFile, of draft: GenerationDraft, in manifest: inout GenerationManifest
+  ) throws(MartletError) {
+    let path = draft.path(of: file)
+    do throws(SystemError) {
+      if file != .diskLayer { try SystemError.check("chmod", path.string) { chmod(path.string, Self.privateMode) } }
+      try synchronize(path)
+      guard SnapshotFile.digested.contains(file) else {
+        manifest.sizes[file.rawValue] = try FileStatus.of(path.string, followingLinks: false)?.sizeBytes ?? 0
+        return
+      }
+      let result = try FileDigest.of(path)
+      manifest.sizes[file.rawValue] = result.sizeBytes
+      manifest.digests[file.rawValue] = result.digest
+    } catch {
+      throw .unreadable(draft.id, file, error)
+    }
+  }
+
+  private func move(_ draft: GenerationDraft) throws(MartletError) {
+    let target = path(of: draft.id)
+    let action = "the snapshot could not be published"
+    try storing(action) { () throws(SystemError) in
+      try SystemError.check("chmod", draft.directory.string) { chmod(draft.directory.string, 0o711) }
+      try SmallFile.synchronizeDirectory(draft.directory)
+    }
+    try reached(.draftSynchronized)
+    try storing(action) { () throws(SystemError) in
+      try SystemError.check("rename", target.string) { rename(draft.directory.string, target.string) }
+    }
+    try reached(.generationRenamed)
+    try storing(action) { () throws(SystemError) in
+      try SmallFile.synchronizeDirectory(generationsDirectory)
+      try SmallFile.synchronizeDirectory(draftsDirectory)
+    }
+    try reached(.generationPublished)
+  }
+
+  private func synchronize(_ path: FilePath) throws(SystemError) {
+    let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY | O_NOFOLLOW)
+    try SystemError.check("fsync", path.string) { fsync(descriptor.rawValue) }
+  }
+}

@@ -1,0 +1,77 @@
+import Glibc
+import LinuxSystem
+import Logging
+package import Model
+import SystemPackage
+
+extension SnapshotStore {
+  /// A published generation, its manifest, header and presence of all files (own and those it depends on) checked.
+  /// - Throws: `not_found`; `snapshot_damaged` with a sentence that says what is wrong.
+  package func generation(_ id: GenerationID) throws(MartletError) -> Generation {
+    try opened(id).generation
+  }
+
+  /// All published generations, damaged ones left out.
+  package func generations() throws(MartletError) -> [Generation] {
+    var found: [Generation] = []
+    for id in try names() {
+      do {
+        found.append(try generation(id))
+      } catch {
+        logger.error("a snapshot is damaged", metadata: ["snapshot.id": "\(id)", "error": "\(error)"])
+      }
+    }
+    return found
+  }
+
+  /// Number of generations that memory and disk of this one are spread over.
+  package func chainLength(of id: GenerationID) throws(MartletError) -> Int {
+    let manifest = try checkedManifest(of: id)
+    let header = try header(of: id, at: path(of: id).appending(SnapshotFile.memoryHeader.rawValue))
+    return Self.needs(of: manifest, header).count
+  }
+
+  /// Bytes allocated for the generation itself, and for it with everything it depends on (DM-4). A file with several names counts once.
+  package func allocatedBytes(of id: GenerationID) throws(MartletError) -> (own: Int64, chain: Int64) {
+    let opened = try opened(id)
+    return try storing("the size of snapshot \(id) could not be measured") { () throws(SystemError) in
+      var counted: Set<FileStatus.Identity> = []
+      let own = try allocatedBytes(in: path(of: id), counted: &counted)
+      var chain = own
+      for other in Self.needs(of: opened.generation.manifest, opened.header) where other != id {
+        chain += try allocatedBytes(in: path(of: other), counted: &counted)
+      }
+      return (own, chain)
+    }
+  }
+
+  private func allocatedBytes(in directory: FilePath, counted: inout Set<FileStatus.Identity>) throws(SystemError) -> Int64 {
+    var sum = try FileStatus.of(directory.string, followingLinks: false)?.allocatedBytes ?? 0
+    for name in try Directories.names(in: directory) {
+      // A working set may be replaced at any time.
+      guard let status = try FileStatus.of(directory.appending(name).string, followingLinks: false) else { continue }
+      if counted.insert(status.identity).inserted { sum += status.allocatedBytes }
+    }
+    return sum
+  }
+
+  /// The generations whose files one needs, itself included.
+  static func needs(of manifest: GenerationManifest, _ header: MemoryHeader) -> Set<GenerationID> {
+    Set(header.layers.map(\.generation)).union(manifest.diskParents).union([manifest.id])
+  }
+
+  /// Ids under `generations`; foreign names are left alone.
+  func names() throws(MartletError) -> [GenerationID] {
+    let names = try storing("the snapshot store could not be read") { () throws(SystemError) in
+      try Directories.names(in: generationsDirectory)
+    }
+    return names.compactMap { GenerationID(fileName: $0) }.sorted()
+  }
+}
+
+extension GenerationID {
+  /// Parses the form used in paths.
+  init?(fileName: String) {
+    self.init(wire: "\(GenerationKind.prefix)-\(fileName)")
+  }
+}

@@ -1,0 +1,79 @@
+import Glibc
+import LinuxSystem
+package import Logging
+package import Model
+import Synchronization
+package import SystemPackage
+
+/// The generations of one host, on disk.
+///
+/// ```
+/// DIRECTORY/drafts/UUID/        being written; nobody reads it
+/// DIRECTORY/generations/UUID/   complete, durable, immutable
+/// DIRECTORY/trash/              on its way out
+/// ```
+///
+/// A generation appears under `generations` by one rename, after all of it is on stable storage, and goes by one rename. Disk layers
+/// name those below by absolute path, so that the directory cannot be moved. All calls block; any thread may make them.
+package final class SnapshotStore: Sendable {
+  package let directory: FilePath
+  let logger: Logger
+  let observer: SnapshotObserver
+  /// Files whose digest was found right, as they were on disk then.
+  let verified = Mutex(VerifiedFiles())
+  /// What compactions read and write at this moment; not garbage whatever the caller's roots are.
+  let compacting = Mutex<[GenerationID: Set<GenerationID>]>([:])
+
+  package init(directory: FilePath, logger: Logger, observer: SnapshotObserver = SnapshotObserver()) {
+    self.directory = directory
+    self.logger = logger
+    self.observer = observer
+  }
+
+  var generationsDirectory: FilePath { directory.appending("generations") }
+  var draftsDirectory: FilePath { directory.appending("drafts") }
+  var trashDirectory: FilePath { directory.appending("trash") }
+
+  /// Where a generation is, or will be once published: the path that disks made over its layer have to name.
+  package func path(of id: GenerationID) -> FilePath {
+    generationsDirectory.appending(id.uuidString)
+  }
+
+  /// Makes the private directory of a new generation. Blocks.
+  /// - Throws: `already_exists`, `insufficient_storage`.
+  package func begin(_ id: GenerationID) throws(MartletError) -> GenerationDraft {
+    let draft = GenerationDraft(id: id, directory: draftsDirectory.appending(id.uuidString))
+    guard try !isPresent(path(of: id)) else { throw MartletError(.alreadyExists, "snapshot \(id) already exists") }
+    try storing("the snapshot could not be begun") { () throws(SystemError) in
+      for parent in [generationsDirectory, draftsDirectory, trashDirectory] {
+        // The VMM passes through, to the disk layers; it cannot list.
+        try Directories.create(parent, mode: 0o711)
+      }
+      try SystemError.check("mkdir", draft.directory.string) { mkdir(draft.directory.string, 0o711) }
+    }
+    try reached(.draftMade)
+    return draft
+  }
+
+  /// Removes a draft. Idempotent. Blocks.
+  package func discard(_ draft: GenerationDraft) throws(MartletError) {
+    try storing("the unfinished snapshot could not be removed") { () throws(SystemError) in
+      try Directories.removeTree(draft.directory)
+    }
+  }
+
+  /// Tells the observer.
+  func reached(_ moment: SnapshotObserver.Moment) throws(MartletError) {
+    do {
+      try observer.observe(moment)
+    } catch {
+      throw MartletError.wrapping(error)
+    }
+  }
+
+  func isPresent(_ path: FilePath) throws(MartletError) -> Bool {
+    try storing("the snapshot store could not be read") { () throws(SystemError) in
+      try FileStatus.of(path.string, followingLinks: false) != nil
+    }
+  }
+}
