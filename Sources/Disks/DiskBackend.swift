@@ -12,12 +12,13 @@ package protocol DiskBackend: Sendable {
   /// Makes an empty copy-on-write disk over `base`, of `sizeBytes` as the guest sees it.
   ///
   /// - Parameters:
+  ///   - name: what distinguishes the disk from others of its directory.
   ///   - sizeBytes: a multiple of 512, at least the base's size. Beyond the base's end the disk reads as zeros.
   ///   - directory: belongs to the sandbox alone and exists.
   ///   - ownerUID: the user the VMM runs as; it must be able to read the base and to pass through the directories above.
   /// - Throws: `invalid_request` when the size does not fit the base, `insufficient_storage`, else `internal`. Nothing is left behind.
   func create(
-    id: SandboxID, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
+    name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
   ) async throws(MartletError) -> Disk
 
   /// Removes the disk; one that is gone already is fine. The base stays.
@@ -27,6 +28,21 @@ package protocol DiskBackend: Sendable {
   ///
   /// No VMM may have the disk open for writing. `layer` must not exist and be on the same file system.
   func freeze(_ disk: Disk, as layer: FilePath) async throws(MartletError) -> DiskBase
+
+  /// Gives the disk's content another name, over which disks can be made at once; `layer` then reads what the disk holds now.
+  ///
+  /// For a guest that stands still and, when it runs on, writes elsewhere: nothing may ever write to the disk again. Its own name stays
+  /// until `remove`. Not synchronized; idempotent. `layer` must be on the same file system.
+  func capture(_ disk: Disk, as layer: FilePath) async throws(MartletError)
+
+  /// Gives a layer another name on the same file system. Idempotent.
+  func link(_ layer: FilePath, as name: FilePath) async throws(MartletError)
+
+  /// Takes a captured layer's owner and write permission away, once no VMM uses it as its disk any more. Idempotent.
+  func seal(_ layer: FilePath) async throws(MartletError)
+
+  /// Writes what `disk` and the layers below it hold above `base` as one layer. Slow: reads and writes that much data. Not synchronized.
+  func merge(_ disk: Disk, onto base: DiskBase, to layer: FilePath) async throws(MartletError)
 
   /// Writes the disk's whole content as a sparse raw image that needs no base. Returns its allocated bytes.
   func flatten(_ disk: Disk, to image: FilePath) async throws(MartletError) -> Int64
@@ -75,9 +91,9 @@ package struct Disk: Sendable, Codable, Equatable {
 extension DiskBackend {
   /// A disk over a raw image whose file name, without extension, is the digest of its content.
   package func create(
-    id: SandboxID, base: FilePath, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
+    name: String, base: FilePath, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
   ) async throws(MartletError) -> Disk {
     let base = DiskBase(path: base, format: .raw, digest: base.stem ?? base.string)
-    return try await create(id: id, base: base, sizeBytes: sizeBytes, directory: directory, ownerUID: ownerUID)
+    return try await create(name: name, base: base, sizeBytes: sizeBytes, directory: directory, ownerUID: ownerUID)
   }
 }

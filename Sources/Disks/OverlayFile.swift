@@ -5,6 +5,8 @@ import SystemPackage
 /// The file operations behind `QcowOverlays`. All block; none follows a symbolic link in the last component.
 enum OverlayFile {
   private static let layerMode: mode_t = 0o444
+  /// Of a layer whose VMM may still be given it back.
+  private static let capturedMode: mode_t = 0o644
   private static let unchangedGroup = gid_t.max
 
   /// Writes a new overlay that only `ownerUID` can open. Not synchronized: see `DiskBackend` on durability.
@@ -41,7 +43,7 @@ enum OverlayFile {
       try SystemError.check("fchown", path.string) { fchown(descriptor.rawValue, geteuid(), unchangedGroup) }
       try SystemError.check("fchmod", path.string) { fchmod(descriptor.rawValue, layerMode) }
       try SystemError.check("fsync", path.string) { fsync(descriptor.rawValue) }
-      if link(path.string, layer.string) != 0 {
+      if Glibc.link(path.string, layer.string) != 0 {
         let failure = SystemError.current("link", subject: layer.string)
         guard failure.errno == .fileExists, try isSameFile(path, layer) else { throw failure }
       }
@@ -52,6 +54,23 @@ enum OverlayFile {
     }
     // Without the disk only a freeze that got to its end is a success.
     guard try isPresent(layer) else { throw SystemError("open", .noSuchFileOrDirectory, subject: path.string) }
+  }
+
+  /// Links the overlay, which its owner may still have open, to a name under which every VMM can read it.
+  static func capture(_ path: FilePath, as layer: FilePath) throws(SystemError) {
+    try SystemError.check("chmod", path.string) { chmod(path.string, capturedMode) }
+    try link(path, as: layer)
+  }
+
+  static func link(_ path: FilePath, as name: FilePath) throws(SystemError) {
+    guard Glibc.link(path.string, name.string) != 0 else { return }
+    let failure = SystemError.current("link", subject: name.string)
+    guard failure.errno == .fileExists, try isSameFile(path, name) else { throw failure }
+  }
+
+  static func seal(_ layer: FilePath) throws(SystemError) {
+    try SystemError.check("chown", layer.string) { chown(layer.string, geteuid(), unchangedGroup) }
+    try SystemError.check("chmod", layer.string) { chmod(layer.string, layerMode) }
   }
 
   /// Gives a finished file its name, durably; an older file of that name is replaced.

@@ -15,9 +15,9 @@ package struct QcowOverlays: DiskBackend {
   }
 
   package func create(
-    id: SandboxID, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
+    name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
   ) async throws(MartletError) -> Disk {
-    let path = directory.appending("\(id.uuidString).qcow2")
+    let path = directory.appending("\(name).qcow2")
     let minimum = try await perform("the template's image could not be read") { () throws(SystemError) in
       try OverlayFile.sizeBytes(of: base)
     }
@@ -42,6 +42,40 @@ package struct QcowOverlays: DiskBackend {
     try await perform("the sandbox's disk could not be frozen") { () throws(SystemError) in
       try OverlayFile.freeze(disk.path, as: layer)
       return DiskBase(path: layer, format: disk.format, digest: disk.base.digest)
+    }
+  }
+
+  package func capture(_ disk: Disk, as layer: FilePath) async throws(MartletError) {
+    try await perform("the sandbox's disk could not be captured") { () throws(SystemError) in
+      try OverlayFile.capture(disk.path, as: layer)
+    }
+  }
+
+  package func link(_ layer: FilePath, as name: FilePath) async throws(MartletError) {
+    try await perform("the snapshot's disk could not be used") { () throws(SystemError) in
+      try OverlayFile.link(layer, as: name)
+    }
+  }
+
+  package func seal(_ layer: FilePath) async throws(MartletError) {
+    try await perform("the sandbox's disk could not be sealed") { () throws(SystemError) in
+      try OverlayFile.seal(layer)
+    }
+  }
+
+  package func merge(_ disk: Disk, onto base: DiskBase, to layer: FilePath) async throws(MartletError) {
+    do {
+      try await Tool.run(
+        "qemu-img",
+        [
+          "convert", "-U", "-f", disk.format.rawValue, "-O", "qcow2", "-B", base.path.string, "-F", base.format.rawValue, "-W", "-m", "8",
+          "-t", "unsafe", disk.path.string, layer.string,
+        ],
+        deadline: flattenDeadline
+      ).checked()
+    } catch {
+      Glibc.unlink(layer.string)
+      throw MartletError(.internalError, "the sandbox's disk layers could not be merged", cause: error)
     }
   }
 

@@ -31,6 +31,8 @@ package protocol VirtualMachine: Sendable {
   func saveState(to file: FilePath) async throws
   /// Makes a stopped guest write to `disk` from now on, an empty overlay over the disk it has, which is never written again.
   func switchDisk(to disk: DiskAttachment) async throws
+  /// Path of the disk that the guest writes to.
+  func diskPath() async throws -> String
 }
 
 /// Where a part of a guest's physical memory is in the address space of its VMM.

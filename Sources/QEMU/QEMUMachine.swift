@@ -87,6 +87,16 @@ final class QEMUMachine: VirtualMachine {
   func saveState(to file: FilePath) async throws { throw QMPError(command: "migrate", text: "not there") }
   func switchDisk(to disk: DiskAttachment) async throws { throw QMPError(command: "blockdev-snapshot-sync", text: "not there") }
 
+  func diskPath() async throws -> String {
+    struct Block: Decodable {
+      struct Inserted: Decodable { let file: String }
+      let inserted: Inserted?
+    }
+    let blocks = try JSONDecoder().decode([Block].self, from: await monitor().execute("query-block"))
+    guard let path = blocks.compactMap(\.inserted?.file).first else { throw QMPError(command: "query-block", text: "no disk") }
+    return path
+  }
+
   /// The connected monitor; connects when there is none.
   private func monitor() async throws -> QMPClient {
     if let monitor = state.withLock({ $0.monitor }), !monitor.isClosed { return monitor }

@@ -12,14 +12,7 @@ let point = ProcessInfo.processInfo.environment["CRASH_AT"]
 unsetenv("CRASH_AT")
 
 let observer = StepObserver { moment in
-  let name =
-    switch moment {
-    case .beforeMaking(let step): "making-\(step.rawValue)-before"
-    case .afterMaking(let step): "making-\(step.rawValue)-after"
-    case .beforeRemoving(let step): "removing-\(step.rawValue)-before"
-    case .afterRemoving(let step): "removing-\(step.rawValue)-after"
-    }
-  if name == point { kill(getpid(), SIGKILL) }
+  if moment.name == point { kill(getpid(), SIGKILL) }
 }
 
 var services = LocalServices.real

@@ -105,11 +105,11 @@ struct QcowOverlayTests {
     #expect(try FileManager.default.attributesOfItem(atPath: layer.path.string)[.posixPermissions] as? Int == 0o444)
     #expect(try await QcowOverlays().freeze(disk, as: layer.path) == layer)
     let child = try await QcowOverlays().create(
-      id: SandboxID(), base: layer, sizeBytes: 16 * Self.mebibyte, directory: scratch.path, ownerUID: geteuid())
+      name: "disk", base: layer, sizeBytes: 16 * Self.mebibyte, directory: scratch.path, ownerUID: geteuid())
     try await QemuTools.io(child, ["read -P 9 4M 4k", "read -P 2 4k 4k", "read -P 0 8M 8M", "write -P 5 4M 4k", "read -P 5 4M 4k"])
     #expect(child.baseDigest == "base")
     let error = await #expect(throws: MartletError.self) {
-      try await QcowOverlays().create(id: SandboxID(), base: layer, sizeBytes: Self.mebibyte, directory: scratch.path, ownerUID: 0)
+      try await QcowOverlays().create(name: "disk", base: layer, sizeBytes: Self.mebibyte, directory: scratch.path, ownerUID: 0)
     }
     #expect(error?.code == .invalidRequest)
   }

@@ -30,7 +30,7 @@ final class Scratch: Sendable {
   }
 
   func create(over base: FilePath, sizeBytes: Int64, id: SandboxID = SandboxID()) async throws -> Disk {
-    try await QcowOverlays().create(id: id, base: base, sizeBytes: sizeBytes, directory: path, ownerUID: geteuid())
+    try await QcowOverlays().create(name: id.uuidString, base: base, sizeBytes: sizeBytes, directory: path, ownerUID: geteuid())
   }
 
   var names: [String] { get throws { try Directories.names(in: path).sorted() } }

@@ -45,7 +45,8 @@ import Testing
     let before = try await Census.take(server)
     let id = try await server.createSandbox("--memory", "256")
     let machine = try #require(
-      ProcessTable.pids().first { ProcessTable.arguments(of: $0).contains { $0.hasPrefix("guest=\(id),") } })
+      ProcessTable.pids().first { ProcessTable.arguments(of: $0).first?.contains("qemu") == true
+          && ProcessTable.arguments(of: $0).contains { $0.contains(server.directory.string) } })
     kill(machine, SIGKILL)
     try await eventually("the status is error", within: .seconds(5)) { try await server.info(id)["status"] as? String == "error" }
     let reason = "\(try await server.info(id))"
@@ -105,9 +106,13 @@ import Testing
 /// Where the server of Tests/CrashServer can be made to die.
 enum CrashSteps {
   private static let made = ["journal", "directory", "disk", "network", "cgroup", "vmm", "guest", "commit"]
-  private static let removed = ["vmm", "cgroup", "network", "disk", "directory", "journal"]
+  private static let saved = ["journal", "draft", "freeze", "stop", "devices", "memory", "disk", "publish", "commit"]
+  private static let restored = ["journal", "disk", "pager", "vmm", "state", "guest", "commit"]
+  private static let removed = ["vmm", "pager", "cgroup", "network", "disk", "directory", "journal"]
 
   static let making = made.flatMap { ["making-\($0)-before", "making-\($0)-after"] }
+  static let saving = saved.flatMap { ["saving-\($0)-before", "saving-\($0)-after"] }
+  static let restoring = restored.flatMap { ["making-\($0)-before", "making-\($0)-after"] }
   static let removing = removed.flatMap { ["removing-\($0)-before", "removing-\($0)-after"] }
 
   /// Beside the release guest agent, where the server looks for it.

@@ -1,47 +1,13 @@
 import HostInterface
 import Model
-import Synchronization
 import Testing
 
 @testable import HostAgent
 
-private let makingSteps = SandboxStep.allCases
-private let removingSteps: [SandboxStep] = [.vmm, .cgroup, .network, .disk, .directory, .journal]
+private let makingSteps: [HostStep] = [.journal, .directory, .disk, .network, .cgroup, .vmm, .guest, .commit]
+private let removingSteps: [HostStep] = [.vmm, .pager, .cgroup, .network, .disk, .directory, .journal]
 
 private func spec() -> SandboxSpec { SandboxSpec(teamID: TeamID()) }
-
-private struct Injected: Error {}
-
-/// Fails once, at one moment.
-private func failing(at moment: StepObserver.Moment) -> StepObserver {
-  let spent = Mutex(false)
-  return StepObserver { now in
-    let fails = spent.withLock { spent in
-      guard now == moment, !spent else { return false }
-      spent = true
-      return true
-    }
-    if fails { throw Injected() }
-  }
-}
-
-/// Never returns from one moment: the agent is as good as dead there.
-private func hanging(at moment: StepObserver.Moment, reached: AsyncStream<Void>.Continuation) -> StepObserver {
-  StepObserver { now in
-    guard now == moment else { return }
-    reached.yield()
-    // Ignores cancellation, as a dead process does.
-    await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
-  }
-}
-
-private func eventually(_ predicate: () async throws -> Bool) async throws {
-  for _ in 0..<2_000 {
-    if try await predicate() { return }
-    try await Task.sleep(for: .milliseconds(2))
-  }
-  Issue.record("never became true")
-}
 
 @Suite struct CreationTests {
   @Test("a created sandbox runs, and destroying it leaves nothing")
@@ -55,18 +21,18 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
     #expect(world.now.machines.count == 1)
     try await agent.destroySandbox(spec.id)
     #expect(world.isEmpty)
-    #expect(try await world.journal().isEmpty)
+    #expect(try await world.journalIsEmpty)
     #expect(try await agent.listSandboxes().isEmpty)
   }
 
   @Test("a failure at any step undoes all earlier ones", arguments: makingSteps)
-  func rollback(step: SandboxStep) async throws {
+  func rollback(step: HostStep) async throws {
     for moment in [StepObserver.Moment.beforeMaking(step), .afterMaking(step)] {
       let world = try SimulatedWorld()
       let agent = try await world.agent(observer: failing(at: moment))
       await #expect(throws: MartletError.self) { try await agent.createSandbox(spec()) }
-      #expect(world.isEmpty, "\(moment): \(world.now) \(world.sandboxDirectories)")
-      #expect(try await world.journal().isEmpty)
+      #expect(world.isEmpty, "\(moment): \(world.now) \(world.instanceDirectories)")
+      #expect(try await world.journalIsEmpty)
       #expect(try await agent.listSandboxes().isEmpty)
       #expect(try await agent.createSandbox(spec()).status == .running, "the slot is free again")
     }
@@ -127,7 +93,7 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
     let spec = spec()
     let creation = Task { try await agent.createSandbox(spec) }
     try await eventually { world.now.machines.count == 1 }
-    world.machines(of: spec.id).first?.end("the guest's kernel panicked")
+    world.allMachines.first?.end("the guest's kernel panicked")
     let error = await #expect(throws: MartletError.self) { try await creation.value }
     #expect(error?.message.contains("kernel panicked") == true)
     #expect(world.isEmpty)
@@ -147,7 +113,7 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
     let error = await #expect(throws: MartletError.self) { try await creation.value }
     #expect(error?.code == .canceled)
     #expect(world.isEmpty)
-    #expect(try await world.journal().isEmpty)
+    #expect(try await world.journalIsEmpty)
   }
 
   @Test("destroying twice at once, and again, and an unknown one, is fine (L-6)")
@@ -181,7 +147,7 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
   }
 
   @Test("a failure around any removal step leaves nothing in the end", arguments: removingSteps)
-  func faults(step: SandboxStep) async throws {
+  func faults(step: HostStep) async throws {
     for moment in [StepObserver.Moment.beforeRemoving(step), .afterRemoving(step)] {
       let world = try SimulatedWorld()
       let agent = try await world.agent(observer: failing(at: moment))
@@ -190,7 +156,7 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
       _ = try? await agent.destroySandbox(spec.id)
       await agent.maintain()
       #expect(world.isEmpty, "\(moment)")
-      #expect(try await world.journal().isEmpty, "\(moment)")
+      #expect(try await world.journalIsEmpty, "\(moment)")
     }
   }
 
@@ -200,11 +166,11 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
     let agent = try await world.agent()
     let spec = spec()
     _ = try await agent.createSandbox(spec)
-    world.machines(of: spec.id).first?.end("the VMM was killed by signal 9")
+    world.allMachines.first?.end("the VMM was killed by signal 9")
     try await eventually { try await agent.sandbox(spec.id).status == .error }
     #expect(try await agent.sandbox(spec.id).reason == "the VMM was killed by signal 9")
     try await eventually { world.now.networks.isEmpty && world.now.machines.isEmpty }
-    #expect(world.now.disks.count == 1, "the disk is kept until the sandbox is destroyed")
+    #expect(world.instanceDirectories.count == 1, "the disk is kept until the sandbox is destroyed")
     let error = await #expect(throws: MartletError.self) { try await agent.listProcesses(in: spec.id) }
     #expect(error?.code == .invalidState)
     try await agent.destroySandbox(spec.id)
@@ -233,7 +199,7 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
     let world = try SimulatedWorld()
     let spec = spec()
     _ = try await world.agent().createSandbox(spec)
-    let machine = try #require(world.machines(of: spec.id).first)
+    let machine = try #require(world.allMachines.first)
     // The old agent sees it too; what counts is what the new one finds.
     machine.end("killed")
     let agent = try await world.agent()
@@ -242,7 +208,7 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
   }
 
   @Test("an agent that dies at any step of a creation leaves nothing after recovery and destroy", arguments: makingSteps)
-  func diesCreating(step: SandboxStep) async throws {
+  func diesCreating(step: HostStep) async throws {
     for moment in [StepObserver.Moment.beforeMaking(step), .afterMaking(step)] {
       let world = try SimulatedWorld()
       let (stream, reached) = AsyncStream.makeStream(of: Void.self)
@@ -257,17 +223,17 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
         #expect(status == .running, "committed: the sandbox lives")
       } else {
         #expect(status == nil || status == .error, "\(moment): \(String(describing: status))")
-        #expect(world.isEmpty, "\(moment): \(world.now) \(world.sandboxDirectories)")
+        #expect(world.isEmpty, "\(moment): \(world.now) \(world.instanceDirectories)")
       }
       try await agent.destroySandbox(spec.id)
       #expect(world.isEmpty, "\(moment)")
-      #expect(try await world.journal().isEmpty, "\(moment)")
+      #expect(try await world.journalIsEmpty, "\(moment)")
       #expect(try await agent.createSandbox(self.spec()).status == .running)
     }
   }
 
   @Test("an agent that dies at any step of a removal: the next one finishes it", arguments: removingSteps)
-  func diesRemoving(step: SandboxStep) async throws {
+  func diesRemoving(step: HostStep) async throws {
     for moment in [StepObserver.Moment.beforeRemoving(step), .afterRemoving(step)] {
       let world = try SimulatedWorld()
       let (stream, reached) = AsyncStream.makeStream(of: Void.self)
@@ -279,7 +245,7 @@ private func eventually(_ predicate: () async throws -> Bool) async throws {
 
       _ = try await world.agent()
       #expect(world.isEmpty, "\(moment)")
-      #expect(try await world.journal().isEmpty, "\(moment)")
+      #expect(try await world.journalIsEmpty, "\(moment)")
     }
   }
 

@@ -5,6 +5,7 @@ import SystemPackage
 /// Everything a sandbox takes on the host, counted for one server. Two equal censuses mean that nothing leaked.
 struct Census: Equatable, CustomStringConvertible {
   var virtualMachines: Int
+  var pagers: Int
   var namespaces: Int
   var links: Int
   var firewallLines: Int
@@ -15,10 +16,7 @@ struct Census: Equatable, CustomStringConvertible {
 
   static func take(_ server: MartletServer) async throws -> Census {
     let data = server.directory.appending("data").string
-    let machines = ProcessTable.pids().filter { pid in
-      let arguments = ProcessTable.arguments(of: pid)
-      return arguments.first?.contains("qemu") == true && arguments.contains { $0.contains(data) }
-    }
+    let commands = ProcessTable.pids().map { ProcessTable.arguments(of: $0) }.filter { $0.contains { $0.contains(data) } }
     let links = try await Tool.run("ip", ["-o", "link"]).checked().outputText
     let rules = try await Tool.run("nft", ["list", "ruleset"]).checked().outputText
     let groups = CgroupHierarchy.detect().map { hierarchy in
@@ -26,13 +24,14 @@ struct Census: Equatable, CustomStringConvertible {
         .flatMap { Cgroup.existingNames(in: hierarchy, parent: $0) }
     }
     return Census(
-      virtualMachines: machines.count,
+      virtualMachines: commands.count { $0.first?.contains("qemu") == true },
+      pagers: commands.count { $0.contains("pager") },
       namespaces: try Directories.names(in: FilePath(NetworkNamespace.directory)).count,
       links: links.split(separator: "\n").count,
       firewallLines: rules.split(separator: "\n").count,
       controlGroups: groups?.count ?? 0,
       descriptors: try Directories.names(in: FilePath("/proc/\(server.pid)/fd")).count,
-      sandboxDirectories: try Directories.names(in: FilePath(data).appending("sandboxes")).count,
+      sandboxDirectories: try Directories.names(in: FilePath(data).appending("instances")).count,
       mounts: try SmallFile.readText("/proc/self/mounts").split(separator: "\n").count)
   }
 
@@ -55,7 +54,7 @@ struct Census: Equatable, CustomStringConvertible {
   }
 
   var description: String {
-    "VMs \(virtualMachines), namespaces \(namespaces), links \(links), firewall lines \(firewallLines), cgroups \(controlGroups), "
+    "VMs \(virtualMachines), pagers \(pagers), namespaces \(namespaces), links \(links), firewall lines \(firewallLines), cgroups \(controlGroups), "
       + "descriptors \(descriptors), directories \(sandboxDirectories), mounts \(mounts)"
   }
 }

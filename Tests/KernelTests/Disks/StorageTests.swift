@@ -17,7 +17,7 @@ struct StorageTests {
       defer { try? FileManager.default.removeItem(atPath: base.string) }
       #expect(FileManager.default.createFile(atPath: directory.appending("filler").string, contents: Data(count: 8_192)))
       let error = await #expect(throws: MartletError.self) {
-        try await QcowOverlays().create(id: SandboxID(), base: base, sizeBytes: 1 << 30, directory: directory, ownerUID: 0)
+        try await QcowOverlays().create(name: "disk", base: base, sizeBytes: 1 << 30, directory: directory, ownerUID: 0)
       }
       #expect(error?.code == .insufficientStorage)
       let names = try Directories.names(in: directory)
@@ -31,7 +31,7 @@ struct StorageTests {
       let base = directory.appending("base")
       #expect(FileManager.default.createFile(atPath: base.string, contents: Data(count: 4_096)))
       let disk = try await QcowOverlays().create(
-        id: SandboxID(), base: base, sizeBytes: 1 << 30, directory: directory, ownerUID: 4_242)
+        name: "disk", base: base, sizeBytes: 1 << 30, directory: directory, ownerUID: 4_242)
       let attributes = try FileManager.default.attributesOfItem(atPath: disk.path.string)
       #expect(attributes[.ownerAccountID] as? Int == 4_242)
       #expect(attributes[.posixPermissions] as? Int == 0o600)

@@ -4,7 +4,7 @@ package import SystemPackage
 /// What the composition root decides about a host agent.
 package struct HostConfiguration: Sendable {
   package var hostID: HostID
-  /// Holds the journal and one directory per sandbox.
+  /// Holds the journal, one directory per microVM, and the snapshots.
   package var dataDirectory: FilePath
   /// Slots this agent may use; no two agents of a machine share one.
   package var slots: Range<Int>
@@ -14,6 +14,10 @@ package struct HostConfiguration: Sendable {
   package var cgroupParent: String
   /// Guests that boot at the same time. More would only make all of them slower, and deadlines pass.
   package var concurrentBoots: Int
+  /// Guests that are restored at the same time.
+  package var concurrentRestores = 8
+  /// Chains of generations longer than this are compacted when their sandbox is paused (UF-5).
+  package var longestChain = 8
   /// From the start of the VMM to the first answer of the guest agent, at a boot that has its share of the CPU.
   package var bootDeadline: Duration = .seconds(120)
   /// Bound on each step of a removal.
@@ -35,7 +39,7 @@ package struct HostConfiguration: Sendable {
     self.concurrentBoots = concurrentBoots
   }
 
-  var sandboxesDirectory: FilePath { dataDirectory.appending("sandboxes") }
-
-  func directory(of id: SandboxID) -> FilePath { sandboxesDirectory.appending(id.uuidString) }
+  var instancesDirectory: FilePath { dataDirectory.appending("instances") }
+  /// Where VMMs find the disk layers of generations. They pass through, but cannot list it: names are known to those who may.
+  var diskLayersDirectory: FilePath { dataDirectory.appending("disk-layers") }
 }

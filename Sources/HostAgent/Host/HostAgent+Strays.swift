@@ -6,10 +6,14 @@ import SystemPackage
 
 extension HostAgent {
   /// Removes what bears our names but is in no journal entry: the journal itself was lost, or its newest rows by a machine failure.
-  func removeStrays(knownSlots: Set<Int>, knownIDs: Set<SandboxID>) async {
-    await removeStrayCgroups(knownSlots)
-    await removeStrayNetworks(knownSlots)
-    await removeStrayDirectories(knownIDs)
+  func removeStrays() async {
+    var instances: [Instance] = []
+    for controller in allControllers { if let instance = await controller.instance { instances.append(instance) } }
+    var slots: Set<Int> = []
+    for instance in instances { slots.insert(await instance.entry.slot) }
+    await removeStrayCgroups(slots)
+    await removeStrayNetworks(slots)
+    await removeStrayDirectories(Set(instances.map(\.id)))
   }
 
   private func removeStrayCgroups(_ knownSlots: Set<Int>) async {
@@ -33,12 +37,12 @@ extension HostAgent {
     }
   }
 
-  private func removeStrayDirectories(_ knownIDs: Set<SandboxID>) async {
+  private func removeStrayDirectories(_ knownIDs: Set<InstanceID>) async {
     let known = Set(knownIDs.map(\.uuidString))
-    for name in (try? Directories.names(in: configuration.sandboxesDirectory)) ?? [] {
+    for name in (try? Directories.names(in: configuration.instancesDirectory)) ?? [] {
       // Only what has the form of our names.
-      guard !known.contains(name), SandboxID(wire: "\(SandboxKind.prefix)-\(name)") != nil else { continue }
-      let directory = configuration.sandboxesDirectory.appending(name)
+      guard !known.contains(name), InstanceID(wire: "\(InstanceKind.prefix)-\(name)") != nil else { continue }
+      let directory = configuration.instancesDirectory.appending(name)
       await reporting("directory", name) { try Directories.removeTree(directory) }
     }
   }

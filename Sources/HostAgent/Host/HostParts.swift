@@ -5,7 +5,9 @@ package import Images
 package import LinuxSystem
 package import Model
 import NIOCore
+package import Pager
 package import SandboxNetwork
+package import Snapshots
 
 /// What a host agent is built from. The composition root picks the real ones, tests the simulated ones.
 package struct HostParts: Sendable {
@@ -14,18 +16,22 @@ package struct HostParts: Sendable {
   package var network: any NetworkBackend
   package var templates: any TemplateSource
   package var guests: any GuestConnector
+  package var memory: any MemoryBackend
+  package var snapshots: SnapshotStore
   /// Nil on hosts without a control group controller: VMMs then run unbounded, and `martlet doctor` says so.
   package var cgroups: CgroupHierarchy?
 
   package init(
     driver: any HypervisorDriver, disks: any DiskBackend, network: any NetworkBackend, templates: any TemplateSource,
-    guests: any GuestConnector, cgroups: CgroupHierarchy?
+    guests: any GuestConnector, memory: any MemoryBackend, snapshots: SnapshotStore, cgroups: CgroupHierarchy?
   ) {
     self.driver = driver
     self.disks = disks
     self.network = network
     self.templates = templates
     self.guests = guests
+    self.memory = memory
+    self.snapshots = snapshots
     self.cgroups = cgroups
   }
 }
@@ -53,8 +59,13 @@ package protocol GuestConnector: Sendable {
 package protocol Guest: Sendable {
   /// Returns when the agent answers; retries until cancelled.
   func waitUntilHealthy() async throws
-  /// Tells the guest who it is, before any user code runs.
-  func initialize(_ identity: GuestIdentity) async throws
+  /// Tells a guest that has booted or was restored who it is, what time it is and what is random, before its processes run (on).
+  /// Retries until it answers, or the task is cancelled.
+  func greet(_ identity: GuestIdentity) async throws
+  /// Writes dirty data back and stops all user processes; returns when they stand still.
+  func freeze() async throws
+  /// Lets user processes run on. Idempotent.
+  func thaw() async throws
 
   func start(_ request: ProcessRequest) async throws -> any ProcessSession
   func attach(_ selector: ProcessSelector) async throws -> any ProcessSession

@@ -30,7 +30,8 @@ extension GuestClient: Guest {
     try await waitUntilHealthy(deadline: .now + .seconds(3_600))
   }
 
-  func initialize(_ identity: GuestIdentity) async throws {
+  func greet(_ identity: GuestIdentity) async throws {
+    try await waitUntilHealthy()
     var generator = SystemRandomNumberGenerator()
     let entropy = (0..<8).flatMap { _ in withUnsafeBytes(of: generator.next() as UInt64) { Array($0) } }
     try await initialize(

@@ -1,0 +1,73 @@
+import Logging
+import Model
+import Snapshots
+
+extension HostAgent {
+  /// Everything that a row of the journal needs.
+  private var roots: Set<GenerationID> {
+    get async {
+      var roots = await named.roots.union(await templates.roots)
+      for controller in allControllers { roots.formUnion(await controller.neededGenerations) }
+      return roots
+    }
+  }
+
+  func collect() async {
+    await generations.collectIfWanted { await self.roots }
+  }
+
+  /// Shortens the chains of sandboxes that were paused since the last round (UF-5). A sandbox is not held up by it: whoever resumes it
+  /// meanwhile gets the generation as it was.
+  func compact() async {
+    for id in generations.takeChanged() {
+      guard let controller = existingController(id), let last = await controller.lastGeneration else { continue }
+      do {
+        guard try await generations.chainLength(of: last) > configuration.longestChain else { continue }
+        try await compact(last, of: controller)
+      } catch {
+        logger.warning("a chain of generations was not compacted", metadata: ["sandbox.id": "\(id)", "error": "\(error)"])
+      }
+    }
+  }
+
+  private func compact(_ last: GenerationID, of controller: SandboxController) async throws {
+    let begin = ContinuousClock.now
+    let shared = await named.roots.union(await templates.roots)
+    let new = GenerationID()
+    try await generations.holding(new) {
+      try await generations.holding(last) {
+        _ = try await generations.compact(last, as: new, keeping: shared)
+        try await controller.replaceGeneration(last, by: new)
+      }
+    }
+    generations.collectSoon()
+    logger.info(
+      "compacted", metadata: ["sandbox.id": "\(controller.id)", "duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
+  }
+}
+
+extension SandboxController {
+  /// What the sandbox and its microVM need as they are now.
+  var neededGenerations: Set<GenerationID> {
+    get async {
+      let own = Set(entry.generations + [entry.pending].compactMap { $0 })
+      return own.union(await instance?.entry.neededGenerations ?? [])
+    }
+  }
+
+  var lastGeneration: GenerationID? { entry.generations.first }
+
+  /// Takes a generation with the same content in the place of `old`, if the sandbox still is what it was.
+  func replaceGeneration(_ old: GenerationID, by new: GenerationID) async throws {
+    try await enqueue { try await self.performReplacement(old, by: new) }.value
+  }
+
+  private func performReplacement(_ old: GenerationID, by new: GenerationID) async throws {
+    guard lifecycle.state == .paused, entry.generations.first == old else { return }
+    var changed = entry
+    // The generation before stays as it is: it is the one to go back to if this one turns out to be damaged.
+    changed.generations[0] = new
+    try await context.journal.updateDurably(changed)
+    entry = changed
+  }
+}

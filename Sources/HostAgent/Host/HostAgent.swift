@@ -1,0 +1,157 @@
+import Foundation
+import HostInterface
+import LinuxSystem
+package import Logging
+import Model
+import Snapshots
+import Synchronization
+import SystemPackage
+
+/// Makes, keeps and removes the sandboxes of one machine.
+///
+/// Owns what is: the journal and the live processes. VMMs and pagers are processes of their own; a new agent on the same data directory
+/// takes up where a dead one stopped (`recover`).
+package final class HostAgent: Sendable {
+  package let configuration: HostConfiguration
+  let parts: HostParts
+  let logger: Logger
+  let named: NamedSnapshots
+  let templates: TemplateSnapshots
+  let generations: GenerationKeeper
+  private let journal: Journal
+  private let observer: StepObserver
+  private let slots: Slots
+  private let instances: InstanceFactory
+  private let controllers = Mutex([SandboxID: SandboxController]())
+
+  package init(
+    configuration: HostConfiguration, parts: HostParts, journal: Journal, observer: StepObserver = StepObserver(), logger: Logger
+  ) {
+    self.configuration = configuration
+    self.parts = parts
+    self.journal = journal
+    self.observer = observer
+    var logger = logger
+    logger[metadataKey: "host.id"] = "\(configuration.hostID)"
+    self.logger = logger
+    slots = Slots(configuration.slots)
+    generations = GenerationKeeper(parts: parts, configuration: configuration, logger: logger)
+    named = NamedSnapshots(journal: journal, generations: generations)
+    templates = TemplateSnapshots(parts: parts, journal: journal, generations: generations, logger: logger)
+    instances = InstanceFactory(
+      InstanceContext(configuration: configuration, parts: parts, journal: journal, slots: slots, observer: observer, logger: logger))
+  }
+
+  /// Adopts the VMMs that live, removes what a dead predecessor had begun or left, and only then returns. To be called once, first.
+  package func recover() async throws {
+    try Directories.create(configuration.instancesDirectory, mode: 0o711)
+    try Directories.create(configuration.diskLayersDirectory, mode: 0o711)
+    try await named.load()
+    try await templates.load()
+    let instances = try await takeInstances()
+    let entries = try await journal.sandboxes()
+    let recovered = entries.map { entry in
+      SandboxController(entry: entry, instance: entry.instance.flatMap { instances[$0] }, context: context)
+    }
+    controllers.withLock { known in for controller in recovered { known[controller.id] = controller } }
+    let owned = Set(entries.compactMap(\.instance))
+    await withTaskGroup(of: Void.self) { group in
+      for controller in recovered { group.addTask { await controller.recover() } }
+      for instance in instances.values where !owned.contains(instance.id) { group.addTask { await self.discard(instance) } }
+    }
+    await removeStrays()
+    await collect()
+  }
+
+  private func takeInstances() async throws -> [InstanceID: Instance] {
+    var found: [InstanceID: Instance] = [:]
+    for entry in try await journal.instances() {
+      slots.claim(entry.slot)
+      found[entry.id] = Instance(entry, context: instances.context)
+    }
+    return found
+  }
+
+  /// A microVM that belongs to nobody: its sandbox had not written it down, or no longer.
+  private func discard(_ instance: Instance) async {
+    do {
+      try await instance.remove()
+    } catch {
+      logger.error("a microVM that belongs to no sandbox was not removed", metadata: ["instance.id": "\(instance.id)", "error": "\(error)"])
+    }
+  }
+
+  /// One round of the work that repeats: idle sandboxes are paused, consoles drained, removals that failed tried again, and what nobody
+  /// needs is collected. Pauses are begun, not waited for (L-26).
+  package func maintain() async {
+    for controller in allControllers {
+      // Unowned on purpose: a slow pause must not hold up this round, and `drain` waits for it at shutdown.
+      Task { await controller.pauseIfIdle() }
+    }
+    await withTaskGroup(of: Void.self) { group in
+      for controller in allControllers {
+        group.addTask {
+          await controller.drainConsole()
+          await controller.retryRemoval()
+        }
+      }
+    }
+    await compact()
+    await collect()
+  }
+
+  /// Waits until every lifecycle operation that has been asked for is done (TTL-3).
+  package func drain() async {
+    await withTaskGroup(of: Void.self) { group in
+      for controller in allControllers { group.addTask { await controller.drain() } }
+    }
+  }
+
+  // MARK: - Controllers
+
+  var allControllers: [SandboxController] {
+    controllers.withLock { Array($0.values) }
+  }
+
+  /// - Throws: `not_found`.
+  func controller(_ id: SandboxID) throws -> SandboxController {
+    guard let controller = existingController(id) else { throw MartletError.sandboxNotFound(id) }
+    return controller
+  }
+
+  func existingController(_ id: SandboxID) -> SandboxController? {
+    controllers.withLock { $0[id] }
+  }
+
+  /// A controller for a new sandbox.
+  func makeController(for spec: SandboxSpec, from frozen: FrozenSandbox? = nil) throws -> SandboxController {
+    let entry = SandboxEntry(spec: spec, accessToken: spec.isSecured ? Self.randomToken() : nil)
+    let context = context
+    return try controllers.withLock { controllers in
+      guard controllers[spec.id] == nil else {
+        throw MartletError(.alreadyExists, "sandbox \(spec.id) exists already")
+      }
+      let controller = SandboxController(entry: entry, frozen: frozen, context: context)
+      controllers[spec.id] = controller
+      return controller
+    }
+  }
+
+  private var context: ControllerContext {
+    ControllerContext(
+      configuration: configuration, parts: parts, journal: journal, instances: instances, generations: generations, templates: templates,
+      named: named, observer: observer, forget: { [weak self] id in self?.forget(id) }, logger: logger)
+  }
+
+  private func forget(_ id: SandboxID) {
+    controllers.withLock { _ = $0.removeValue(forKey: id) }
+  }
+
+  private static func randomToken() -> String {
+    var generator = SystemRandomNumberGenerator()
+    return (0..<4).map { _ in
+      let digits = String(generator.next() as UInt64, radix: 16)
+      return String(repeating: "0", count: 16 - digits.count) + digits
+    }.joined()
+  }
+}

@@ -1,0 +1,186 @@
+import Disks
+import Foundation
+import HostInterface
+import Hypervisor
+import LinuxSystem
+import Logging
+import Model
+import Pager
+import Snapshots
+import SystemPackage
+
+/// What a checkpoint is to be.
+struct CheckpointRequest: Sendable {
+  var generation: GenerationID
+  /// Name of the template the sandbox was once made from.
+  var template: SafeName
+  /// Whether the guest runs on afterwards; otherwise it stands still until `run` or `remove`.
+  var continues: Bool
+}
+
+extension Instance {
+  /// Writes memory, devices and disk of one moment as a new generation, durable and published when this returns.
+  ///
+  /// The guest's processes stand still while it is written; with `continues` they run on before it is published. On failure the guest
+  /// runs on as if nothing had been asked for. The caller holds the generation against collection.
+  func checkpoint(_ request: CheckpointRequest, guest: any Guest) async throws -> Generation {
+    timings = PhaseTimings()
+    let store = context.parts.snapshots
+    let draft = try await saving(.draft) {
+      try await BlockingPool.shared.run { () throws(MartletError) in try store.begin(request.generation) }
+    }
+    var isStopped = false
+    do {
+      let manifest = try await capture(request, draft, guest, &isStopped)
+      let begin = ContinuousClock.now
+      let generation = try await saving(.publish) {
+        try await BlockingPool.shared.run { () throws(MartletError) in try store.publish(draft, manifest) }
+      }
+      context.logger.debug("published", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
+      if request.continues { try await rebase(onto: generation) }
+      return generation
+    } catch {
+      await abandon(draft, guest, wasStopped: isStopped)
+      throw error
+    }
+  }
+
+  /// The part during which the guest stands still, if it continues.
+  private func capture(
+    _ request: CheckpointRequest, _ draft: GenerationDraft, _ guest: any Guest, _ isStopped: inout Bool
+  ) async throws -> GenerationManifest {
+    guard let machine, let disk = entry.disk else { throw MartletError(.internalError, "the microVM has not been started") }
+    isStopped = true
+    try await saving(.freeze) { try await self.whileAlive { try await guest.freeze() } }
+    let begin = ContinuousClock.now
+    try await saving(.stop) { try await self.whileAlive { try await machine.stop() } }
+    try await saving(.devices) { try await self.whileAlive { try await machine.saveState(to: draft.devicePath) } }
+    try await saving(.memory) { try await self.saveMemory(of: machine, into: draft) }
+    let manifest = try await saving(.disk) { try await self.captureDisk(disk, request, draft) }
+    if request.continues {
+      try await saving(.overlay) { try await self.continueElsewhere(disk, layer: request.generation) }
+      try await saving(.run) { try await machine.resume() }
+      timings.add("stopped", since: begin)
+      try await guest.thaw()
+      isStopped = false
+    } else {
+      timings.add("stopped", since: begin)
+    }
+    return manifest
+  }
+
+  private func saving<Result: Sendable>(_ step: CheckpointStep, _ body: @Sendable () async throws -> Result) async throws -> Result {
+    try await self.step(.beforeSaving(step))
+    let begin = ContinuousClock.now
+    let result = try await body()
+    timings.add(step.rawValue, since: begin)
+    try await self.step(.afterSaving(step))
+    return result
+  }
+
+  // MARK: - Memory
+
+  private func saveMemory(of machine: any VirtualMachine, into draft: GenerationDraft) async throws {
+    let store = context.parts.snapshots
+    let parent = try await base(in: store)
+    let saved = try await context.parts.memory.save(
+      vmm: machine.identity.pid, runDirectory: directory, memoryBytes: Int64(entry.memoryMiB) << 20, parent: parent, into: draft)
+    context.logger.debug(
+      "saved memory",
+      metadata: ["pages.stored": "\(saved.storedPages)", "pages.zeroed": "\(saved.zeroedPages)", "pages.equal": "\(saved.equalPages)"])
+  }
+
+  private func base(in store: SnapshotStore) async throws -> Generation? {
+    guard let base = entry.base else { return nil }
+    return try await BlockingPool.shared.run { () throws(MartletError) in try store.generation(base) }
+  }
+
+  // MARK: - Disk
+
+  private func captureDisk(_ disk: Disk, _ request: CheckpointRequest, _ draft: GenerationDraft) async throws -> GenerationManifest {
+    let disks = context.parts.disks
+    if let below = firstPublishedLayer, !entry.unpublishedLayers.isEmpty {
+      // Some layers below have no generation to live in: they become part of this one.
+      try await disks.merge(disk, onto: below.base, to: draft.diskPath)
+      return manifest(request, disk, diskParents: below.chain)
+    }
+    try await disks.capture(disk, as: draft.diskPath)
+    if request.continues { try await disks.capture(disk, as: context.diskLayer(of: request.generation)) }
+    return manifest(request, disk, diskParents: entry.diskChain)
+  }
+
+  /// What is left of the chain without the layers that were never published, all of which are on top.
+  private var firstPublishedLayer: (base: DiskBase, chain: [GenerationID])? {
+    guard let disk = entry.disk, let last = entry.diskChain.lastIndex(where: entry.unpublishedLayers.contains) else { return nil }
+    let chain = Array(entry.diskChain[(last + 1)...])
+    guard let top = chain.first else { return (bottom(of: disk), []) }
+    return (DiskBase(path: context.diskLayer(of: top), format: disk.format, digest: disk.baseDigest), chain)
+  }
+
+  private func bottom(of disk: Disk) -> DiskBase {
+    entry.bottom ?? disk.base
+  }
+
+  /// Moves the stopped guest to a new overlay over the one it has, which is frozen by that.
+  private func continueElsewhere(_ disk: Disk, layer: GenerationID) async throws {
+    guard let machine else { return }
+    if !entry.unpublishedLayers.isEmpty { try await context.parts.disks.capture(disk, as: context.diskLayer(of: layer)) }
+    let base = DiskBase(path: context.diskLayer(of: layer), format: disk.format, digest: disk.baseDigest)
+    let next = try await newOverlay(over: base)
+    entry.nextDisk = InstanceEntry.NextDisk(disk: next, layer: layer)
+    try await context.journal.update(entry)
+    try await machine.switchDisk(to: next.attachment)
+    try await diskSwitched()
+  }
+
+  /// The guest writes to `nextDisk` now. Until the generation is published, the layer below belongs to nobody but this chain.
+  func diskSwitched() async throws {
+    guard let next = entry.nextDisk else { return }
+    entry.disk = next.disk
+    entry.diskChain.insert(next.layer, at: 0)
+    entry.unpublishedLayers.append(next.layer)
+    entry.nextDisk = nil
+    try await context.journal.update(entry)
+  }
+
+  /// Later checkpoints are compared with this generation, and its disk layer is in good hands.
+  private func rebase(onto generation: Generation) async throws {
+    entry.base = generation.id
+    if generation.manifest.diskParents == Array(entry.diskChain.dropFirst()) {
+      entry.unpublishedLayers.removeAll { $0 == generation.id }
+      try await context.parts.disks.seal(generation.diskPath)
+    }
+    try await context.journal.update(entry)
+  }
+
+  private func manifest(_ request: CheckpointRequest, _ disk: Disk, diskParents: [GenerationID]) -> GenerationManifest {
+    let bottom = bottom(of: disk)
+    return GenerationManifest(
+      id: request.generation, parent: entry.base, diskParents: diskParents, createdAt: Date(), machine: context.parts.driver.machine,
+      vcpus: entry.vcpus, memoryBytes: Int64(entry.memoryMiB) << 20,
+      disk: GenerationManifest.DiskLayer(
+        sizeBytes: disk.sizeBytes, format: disk.format.rawValue, basePath: bottom.path.string, baseFormat: bottom.format.rawValue,
+        baseDigest: bottom.digest),
+      template: request.template)
+  }
+
+  // MARK: - Failure
+
+  /// Brings the guest back to where it was; each step is tried.
+  private func abandon(_ draft: GenerationDraft, _ guest: any Guest, wasStopped: Bool) async {
+    if wasStopped { await comeBack(guest) }
+    let store = context.parts.snapshots
+    try? await BlockingPool.shared.run { () throws(MartletError) in try store.discard(draft) }
+  }
+
+  /// Lets a guest that may have been stopped run on. Idempotent.
+  func comeBack(_ guest: any Guest) async {
+    guard let machine else { return }
+    do {
+      try await machine.resume()
+      try await guest.thaw()
+    } catch {
+      context.logger.error("a guest did not come back after a checkpoint that failed", metadata: ["error": "\(error)"])
+    }
+  }
+}

@@ -1,0 +1,155 @@
+import Disks
+import Foundation
+import HostInterface
+import Hypervisor
+import Images
+import LinuxSystem
+import Model
+import Pager
+import SandboxNetwork
+import Snapshots
+import SystemPackage
+
+extension Instance {
+  /// Boots a template. Returns when the VMM runs; the guest still has to answer.
+  /// On failure everything made so far stays, for `remove`.
+  func boot(_ template: TemplateImage) async throws {
+    timings = PhaseTimings()
+    try await makeEntry()
+    try await making(.directory) { try await self.makeDirectory() }
+    let base = DiskBase(path: template.path, format: .raw, digest: template.digest.description)
+    try await making(.disk) { try await self.makeDisk(over: base, bottom: base, chain: []) }
+    let network = try await making(.network) { try await self.makeNetwork() }
+    let cgroup = try await making(.cgroup) { try await self.makeCgroup() }
+    try await making(.vmm) { try await self.launch(.boot, network: network, cgroup: cgroup) }
+  }
+
+  /// Restores a generation up to the moment before the guest runs: its pages are served, its devices loaded, nothing has moved.
+  func restore(_ generation: Generation) async throws {
+    timings = PhaseTimings()
+    try await makeEntry()
+    try await making(.directory) { try await self.makeDirectory() }
+    async let verified: Void = verify(generation)
+    async let disk: Void = making(.disk) { try await self.makeDisk(over: generation) }
+    async let pager: Void = making(.pager) { try await self.launchPager() }
+    let network = try await making(.network) { try await self.makeNetwork() }
+    let cgroup = try await making(.cgroup) { try await self.makeCgroup() }
+    _ = try await (disk, pager)
+    let socket = directory.appending(PagerConfiguration.socketName)
+    try await making(.vmm) { try await self.launch(.restore(pagerSocket: socket), network: network, cgroup: cgroup) }
+    try await verified
+    try await making(.state) { try await self.load(generation) }
+  }
+
+  /// Lets a restored guest run.
+  func run() async throws {
+    guard let machine else { throw MartletError(.internalError, "the microVM has not been started") }
+    try await machine.resume()
+  }
+
+  // MARK: - Steps
+
+  /// - Parameter body: runs on this actor.
+  private func making<Result: Sendable>(_ step: HostStep, _ body: @Sendable () async throws -> Result) async throws -> Result {
+    try Task.checkCancellation()
+    try await self.step(.beforeMaking(step))
+    let begin = ContinuousClock.now
+    let result = try await body()
+    timings.add(step.rawValue, since: begin)
+    try await self.step(.afterMaking(step))
+    return result
+  }
+
+  private func makeEntry() async throws {
+    try await making(.journal) { try await self.context.journal.insert(self.entry) }
+  }
+
+  private func makeDirectory() throws {
+    // Root's own: the VMM, which runs as another user, passes through but writes only its disk.
+    try Directories.create(directory, mode: 0o711)
+  }
+
+  private func makeDisk(over base: DiskBase, bottom: DiskBase, chain: [GenerationID]) async throws {
+    entry.bottom = bottom
+    entry.diskChain = chain
+    entry.disk = try await newOverlay(over: base)
+  }
+
+  private func makeDisk(over generation: Generation) async throws {
+    let layer = context.diskLayer(of: generation.id)
+    try await context.parts.disks.link(generation.diskPath, as: layer)
+    let disk = generation.manifest.disk
+    let base = DiskBase(path: layer, format: DiskFormat(rawValue: disk.format) ?? .qcow2, digest: disk.baseDigest)
+    let bottom = DiskBase(path: FilePath(disk.basePath), format: DiskFormat(rawValue: disk.baseFormat) ?? .raw, digest: disk.baseDigest)
+    try await makeDisk(over: base, bottom: bottom, chain: [generation.id] + generation.manifest.diskParents)
+  }
+
+  func newOverlay(over base: DiskBase) async throws -> Disk {
+    let name = "disk-\(entry.overlays)"
+    entry.overlays += 1
+    return try await context.parts.disks.create(
+      name: name, base: base, sizeBytes: Int64(entry.diskSizeMiB) << 20, directory: directory, ownerUID: entry.userID)
+  }
+
+  private func makeNetwork() async throws -> NetworkHandle {
+    let handle = try await context.parts.network.create(slot: entry.slot, policy: entry.network, ownerUID: entry.userID)
+    entry.hostAddress = handle.hostAddress
+    return handle
+  }
+
+  private func makeCgroup() throws -> Cgroup? {
+    guard let cgroup else { return nil }
+    let memory = Int64(entry.memoryMiB + context.configuration.memoryOverheadMiB) << 20
+    // Half a CPU more than the guest has, for device emulation.
+    try cgroup.create(
+      limits: CgroupLimits(memoryBytes: memory, cpuPercent: entry.vcpus * 100 + 50, processes: context.configuration.processLimit))
+    return cgroup
+  }
+
+  private func launchPager() async throws {
+    guard let configuration = pagerConfiguration else { return }
+    let pager = try await context.parts.memory.launch(configuration)
+    entry.pager = pager.identity
+    watch(pager)
+  }
+
+  private func launch(_ start: VMStart, network: NetworkHandle, cgroup: Cgroup?) async throws {
+    guard let disk = entry.disk else { throw MartletError(.internalError, "the microVM has no disk") }
+    let kernel = try context.parts.templates.guestKernel()
+    let configuration = VMConfiguration(
+      id: id, start: start, vcpus: entry.vcpus, memoryMiB: entry.memoryMiB, kernel: kernel.vmlinux, initramfs: kernel.initramfs,
+      kernelArguments: [
+        "root=/dev/vda", "rw", "martlet.ip=\(GuestContract.guestAddress)/\(GuestContract.prefixLength)",
+        "martlet.gw=\(GuestContract.gatewayAddress)", "martlet.dns=\(GuestContract.gatewayAddress)",
+      ],
+      disk: disk.attachment, runDirectory: directory, networkNamespace: network.namespacePath, tapName: network.tapName,
+      macAddress: GuestContract.guestMAC, userID: entry.userID, cgroup: cgroup)
+    let machine = try await context.parts.driver.launch(configuration)
+    watch(machine)
+    entry.vmm = machine.identity
+    try await context.journal.update(entry)
+  }
+
+  private nonisolated func verify(_ generation: Generation) async throws {
+    if let reason = generation.manifest.machine.incompatibility(with: context.parts.driver.machine) {
+      throw MartletError(.snapshotIncompatible, "the snapshot cannot be restored on this host: \(reason)")
+    }
+    let store = context.parts.snapshots
+    try await BlockingPool.shared.run { () throws(MartletError) in try store.verify(generation) }
+  }
+
+  private func load(_ generation: Generation) async throws {
+    guard let machine else { throw MartletError(.internalError, "the microVM has not been started") }
+    do {
+      try await whileAlive { try await machine.loadState(from: generation.devicePath) }
+    } catch let error as MartletError {
+      throw error
+    } catch {
+      throw MartletError(.agentError, "the state of the sandbox's devices could not be loaded", cause: error)
+    }
+  }
+}
+
+extension Disk {
+  var attachment: DiskAttachment { DiskAttachment(path: path.string, format: format == .raw ? .raw : .qcow2) }
+}

@@ -1,0 +1,52 @@
+import Disks
+import Hypervisor
+import Logging
+import Model
+import Pager
+import SystemPackage
+
+extension Instance {
+  /// Takes up a microVM that a dead predecessor left.
+  /// - Returns: false when the VMM is gone.
+  func adopt() async -> Bool {
+    guard let identity = entry.vmm,
+      let machine = try? await context.parts.driver.adopt(identity, runDirectory: directory, cgroup: cgroup)
+    else { return false }
+    await adoptPager(vmm: machine)
+    watch(machine)
+    do {
+      try await settleDisk(machine)
+    } catch {
+      context.logger.error("which disk a guest writes could not be found out", metadata: ["error": "\(error)"])
+    }
+    context.logger.info("adopted", metadata: ["vmm.pid": "\(identity.pid)"])
+    return true
+  }
+
+  private func adoptPager(vmm: any VirtualMachine) async {
+    guard entry.origin != nil else { return }
+    var identities = (try? context.parts.memory.findOrphans(of: id)) ?? []
+    if let known = entry.pager { identities.insert(known, at: 0) }
+    for identity in identities {
+      guard let pager = try? await context.parts.memory.adopt(identity, runDirectory: directory) else { continue }
+      return watch(pager)
+    }
+    do {
+      try await replacePager(of: vmm.identity.pid)
+    } catch {
+      context.logger.error("the pager could not be replaced", metadata: ["error": "\(error)"])
+      await vmm.kill()
+    }
+  }
+
+  /// The agent died while it moved the guest to another overlay.
+  private func settleDisk(_ machine: any VirtualMachine) async throws {
+    guard let next = entry.nextDisk else { return }
+    guard try await machine.diskPath() == next.disk.path.string else {
+      try await context.parts.disks.remove(next.disk)
+      entry.nextDisk = nil
+      return try await context.journal.update(entry)
+    }
+    try await diskSwitched()
+  }
+}

@@ -1,0 +1,195 @@
+import Disks
+import HostInterface
+import Hypervisor
+import LinuxSystem
+import Logging
+import Model
+import Pager
+import Snapshots
+import SystemPackage
+
+/// One microVM and everything that belongs to it on the host: slot, directory, disk, network, control group, pager, VMM.
+///
+/// It knows nothing of sandboxes. Its owner calls one operation at a time; what ends by itself is told to the owner's handler.
+actor Instance {
+  nonisolated let id: InstanceID
+  let context: InstanceContext
+  var entry: InstanceEntry
+  var machine: (any VirtualMachine)?
+  var pager: (any PagerProcess)?
+  var timings = PhaseTimings()
+  private var ending: Ending = .none
+  private var onEnd: (@Sendable (String) async -> Void)?
+
+  private enum Ending {
+    case none
+    /// It ended before anybody wanted to know.
+    case ended(String)
+    case reported
+    /// We end it ourselves.
+    case expected
+  }
+
+  /// - Parameter entry: a new one, or one that the journal held at start.
+  init(_ entry: InstanceEntry, context: InstanceContext) {
+    id = entry.id
+    self.entry = entry
+    var context = context
+    context.logger[metadataKey: "instance.id"] = "\(entry.id)"
+    self.context = context
+  }
+
+  nonisolated var directory: FilePath { context.directory(of: id) }
+
+  var cgroup: Cgroup? {
+    context.parts.cgroups.map { Cgroup(hierarchy: $0, name: "slot-\(entry.slot)", parent: context.configuration.cgroupParent) }
+  }
+
+  // MARK: - The end that nobody asked for
+
+  /// `handler` is called once, with the reason, when the VMM ends by itself; at once when it has already.
+  func onUnexpectedEnd(_ handler: @escaping @Sendable (String) async -> Void) async {
+    onEnd = handler
+    guard case .ended(let reason) = ending else { return }
+    ending = .reported
+    await handler(reason)
+  }
+
+  /// Why it ended by itself, if it has.
+  var unexpectedEnd: String? {
+    if case .ended(let reason) = ending { reason } else { nil }
+  }
+
+  func expectEnd() {
+    if case .none = ending { ending = .expected }
+  }
+
+  /// Runs `body` unless the VMM ends first; its end is the error then, whatever `body` says about the lost connection.
+  func whileAlive<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) async throws -> Result {
+    guard let machine else { throw MartletError(.internalError, "the microVM has not been started") }
+    do {
+      return try await withThrowingTaskGroup(of: Result.self) { group in
+        group.addTask(operation: body)
+        group.addTask {
+          _ = try await machine.exitUnlessCancelled()
+          throw VMMEnded()
+        }
+        defer { group.cancelAll() }
+        guard let result = try await group.next() else { throw CancellationError() }
+        return result
+      }
+    } catch {
+      guard !(error is CancellationError), let end = await endError(of: machine) else { throw error }
+      throw end
+    }
+  }
+
+  private struct VMMEnded: Error {}
+
+  /// What became of a VMM that has ended, or is about to.
+  private func endError(of machine: any VirtualMachine) async -> MartletError? {
+    guard let exit = try? await withDeadline(.seconds(1), { try await machine.exitUnlessCancelled() }) else { return nil }
+    if let failure = await pagerFailure { return MartletError(.snapshotDamaged, failure) }
+    return MartletError(.agentError, "the microVM ended: \(exit.reason)")
+  }
+
+  // MARK: - Watching
+
+  /// Watches VMM and pager until they end. The tasks hold the instance only while they report.
+  func watch(_ machine: any VirtualMachine) {
+    self.machine = machine
+    Task { [weak self] in
+      let exit = await machine.waitForExit()
+      await self?.vmmEnded(exit)
+    }
+  }
+
+  func watch(_ pager: any PagerProcess) {
+    self.pager = pager
+    Task { [weak self] in
+      let exit = await pager.waitForExit()
+      await self?.pagerEnded(pager.identity, exit)
+    }
+  }
+
+  private func vmmEnded(_ exit: VMMExit) async {
+    guard case .none = ending else { return }
+    let reason = await pagerFailure ?? exit.reason
+    guard case .none = ending else { return }
+    guard let onEnd else {
+      ending = .ended(reason)
+      return
+    }
+    ending = .reported
+    await onEnd(reason)
+  }
+
+  /// A pager that cannot serve a page ends the VM; its reason is the true one.
+  private var pagerFailure: String? {
+    get async {
+      guard let pager else { return nil }
+      // It ends with its VM.
+      return try? await withDeadline(.seconds(2)) { await pager.waitForExit() }.failure
+    }
+  }
+
+  /// A pager that died under a living VM is replaced: the VM stalls meanwhile, nothing is lost.
+  private func pagerEnded(_ identity: PagerIdentity, _ exit: PagerExit) async {
+    guard case .none = ending, pager?.identity == identity, exit.failure == nil, let machine else { return }
+    context.logger.warning("the pager of a living VM ended; another takes over")
+    do {
+      try await replacePager(of: machine.identity.pid)
+    } catch {
+      guard case .none = ending else { return }
+      context.logger.error("the pager could not be replaced", metadata: ["error": "\(error)"])
+      await machine.kill()
+    }
+  }
+
+  func replacePager(of vmm: Int32) async throws {
+    guard let configuration = pagerConfiguration else { return }
+    let pager = try await context.parts.memory.replace(configuration, vmm: vmm)
+    entry.pager = pager.identity
+    try await context.journal.update(entry)
+    watch(pager)
+  }
+
+  var pagerConfiguration: PagerConfiguration? {
+    entry.origin.map {
+      PagerConfiguration(
+        id: id, store: context.parts.snapshots.directory, generation: $0, runDirectory: directory, ownerUID: entry.userID,
+        recordsWorkingSet: true)
+    }
+  }
+
+  // MARK: - Console
+
+  func drainConsole() async {
+    guard let machine, let bytes = try? await machine.drainConsole(), !bytes.isEmpty else { return }
+    do {
+      try ConsoleLog(directory: directory).append(bytes)
+    } catch {
+      context.logger.warning("a guest's console was not kept", metadata: ["error": "\(error)"])
+    }
+  }
+
+  var consoleTail: String { ConsoleLog(directory: directory).tail(1_000) }
+
+  func step(_ moment: StepObserver.Moment) async throws {
+    try await context.observer.observe(moment)
+  }
+}
+
+extension VirtualMachine {
+  /// The exit; throws when the task is cancelled before it.
+  fileprivate func exitUnlessCancelled() async throws -> VMMExit {
+    let (stream, continuation) = AsyncStream.makeStream(of: VMMExit.self, bufferingPolicy: .bufferingOldest(1))
+    // Ends with the VMM; an iterator of the stream ends with cancellation too, which `waitForExit` cannot.
+    Task {
+      continuation.yield(await waitForExit())
+      continuation.finish()
+    }
+    for await exit in stream { return exit }
+    throw CancellationError()
+  }
+}

@@ -1,0 +1,44 @@
+package import Foundation
+package import HostInterface
+package import Model
+
+/// What the agent writes down about a sandbox, from before its first resource to after its last.
+package struct SandboxEntry: Sendable, Codable, Equatable {
+  package enum Phase: String, Sendable, Codable {
+    case creating
+    case running
+    /// `pending` is being written; the microVM stays until it is published.
+    case pausing
+    case paused
+    case resuming
+    /// Ended with `reason`; its disk and console are kept until it is destroyed.
+    case failed
+    case destroying
+  }
+
+  package var spec: SandboxSpec
+  package var phase: Phase
+  /// What the guest agent demands on each call; nil when the sandbox is not secured.
+  package var accessToken: String?
+  /// Environment of the guest's processes: the template's and the sandbox's own.
+  package var environment: [String: String] = [:]
+  /// The microVM it has, or had when the agent died.
+  package var instance: InstanceID?
+  /// What it can be resumed from, newest first: the last pause and the one before.
+  package var generations: [GenerationID] = []
+  /// The generation that a pause is writing.
+  package var pending: GenerationID?
+  package var isAutoPaused = false
+  package var isolation: Isolation?
+  package var hostAddress: IPv4Address?
+  package var startedAt: Date?
+  package var reason: String?
+
+  package var id: SandboxID { spec.id }
+
+  package init(spec: SandboxSpec, accessToken: String?) {
+    self.spec = spec
+    self.accessToken = accessToken
+    phase = .creating
+  }
+}

@@ -1,0 +1,210 @@
+import Foundation
+import HostInterface
+import Hypervisor
+import Images
+import Logging
+import Model
+import Snapshots
+
+/// Where a new sandbox comes from.
+enum SandboxSource: Sendable {
+  /// A template, booted or restored from its own snapshot.
+  case template(TemplateImage)
+  /// A sandbox that was frozen: named, or for a fork.
+  case frozen(FrozenSandbox)
+}
+
+/// A sandbox as it was at one moment, to make others from.
+struct FrozenSandbox: Sendable {
+  var generation: GenerationID
+  var shape: SandboxShape
+  /// What the frozen guest agent demands, until the copy is told its own.
+  var accessToken: String?
+  var environment: [String: String]
+}
+
+extension SandboxController {
+  /// Makes the sandbox. On any failure, cancellation included, everything made so far is removed before this throws.
+  func performCreate() async throws -> HostSandbox {
+    let begin = ContinuousClock.now
+    do {
+      try Task.checkCancellation()
+      try await make()
+      guard lifecycle.handle(.created) == .proceed else { throw CancellationError() }
+      await failIfRunning()
+    } catch {
+      try await abandonCreation(error)
+    }
+    activity.touch()
+    context.logger.info(
+      "created", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases": "\(timings.text)"])
+    return report
+  }
+
+  private func make() async throws {
+    let source = try await source()
+    defer { if case .frozen(let frozen) = source { context.generations.release(frozen.generation) } }
+    try await context.journal.insert(entry)
+    switch source {
+    case .frozen(let frozen): try await restore(frozen)
+    case .template(let template): try await make(from: template)
+    }
+    try await commitRunning()
+  }
+
+  /// What to make the sandbox from; a generation is held until the sandbox itself needs it.
+  private func source() async throws -> SandboxSource {
+    if let frozen {
+      context.generations.hold(frozen.generation)
+      return .frozen(frozen)
+    }
+    if let named = await context.named.held(entry.spec.template, team: entry.spec.teamID) { return .frozen(named) }
+    return .template(try context.parts.templates.template(entry.spec.template, team: entry.spec.teamID))
+  }
+
+  /// The first sandbox of a template in a shape is booted and leaves a snapshot; all others are restored from that.
+  private func make(from template: TemplateImage) async throws {
+    entry.environment = template.envs.merging(entry.spec.envs) { $1 }
+    let key = try context.templates.key(of: template, entry.spec)
+    try await context.templates.withSnapshot(of: key) { generation in
+      try await self.restore(generation, token: nil, template: template)
+    } afterFailure: {
+      try await self.discardInstance()
+    } orBoot: { keep in
+      try await self.boot(template, keep: keep)
+    }
+  }
+
+  private func boot(_ template: TemplateImage, keep: @escaping TemplateSnapshots.Keep) async throws {
+    try await context.instances.bootGate.pass { try await self.bootNow(template, keep: keep) }
+  }
+
+  private func bootNow(_ template: TemplateImage, keep: TemplateSnapshots.Keep) async throws {
+    let instance = try context.instances.make(entry.spec, origin: nil)
+    await take(instance)
+    entry.instance = instance.id
+    try await context.journal.update(entry)
+    try await instance.boot(template)
+    let guest = try await guest(of: instance, token: nil)
+    try await making(.guest, on: instance) {
+      try await self.inBootTime(instance) { try await guest.waitUntilHealthy() }
+    }
+    timings = await instance.timings
+    await keep(instance, guest)
+    try await introduce(to: guest, on: instance, isNew: true, template: template)
+  }
+
+  private func discardInstance() async throws {
+    try await instance?.remove()
+    instance = nil
+    unexpectedEnd = nil
+  }
+
+  private func restore(_ frozen: FrozenSandbox) async throws {
+    entry.spec.vcpus = frozen.shape.vcpus
+    entry.spec.memoryMiB = frozen.shape.memoryMiB
+    entry.spec.diskSizeMiB = frozen.shape.diskSizeMiB
+    entry.environment = frozen.environment.merging(entry.spec.envs) { $1 }
+    try await restore(try await context.generations.generation(frozen.generation), token: frozen.accessToken, template: nil)
+  }
+
+  private func restore(_ generation: Generation, token: String?, template: TemplateImage?) async throws {
+    try await context.instances.restoreGate.pass {
+      try await self.restoreNow(generation, token: token, template: template)
+    }
+  }
+
+  /// - Parameter token: what the frozen guest agent demands.
+  func restoreNow(_ generation: Generation, token: String?, template: TemplateImage?) async throws {
+    let instance = try context.instances.make(entry.spec, origin: generation.id)
+    await take(instance)
+    entry.instance = instance.id
+    try await context.journal.update(entry)
+    try await instance.restore(generation)
+    timings = await instance.timings
+    try await instance.run()
+    try await introduce(to: try await guest(of: instance, token: token), on: instance, isNew: template != nil, template: template)
+  }
+
+  // MARK: - The guest
+
+  private func guest(of instance: Instance, token: String?) async throws -> any Guest {
+    guard let address = await instance.entry.hostAddress else { throw MartletError(.internalError, "the sandbox has no network") }
+    entry.hostAddress = address
+    return context.parts.guests.guest(at: address, accessToken: token, id: id)
+  }
+
+  /// Tells the guest who it is, what time it is and what is random, before its processes run (on).
+  private func introduce(to guest: any Guest, on instance: Instance, isNew: Bool, template: TemplateImage?) async throws {
+    let identity = GuestIdentity(
+      id: id, template: entry.spec.template, envs: entry.environment, accessToken: entry.accessToken,
+      defaultUser: template?.defaultUser, defaultWorkdir: template?.defaultWorkdir)
+    try await making(.guest, on: instance) {
+      try await self.inBootTime(instance) { try await guest.greet(identity) }
+    }
+    setGuest(try await self.guest(of: instance, token: entry.accessToken))
+    let (vmm, accelerator) = context.parts.driver.isolation
+    entry.isolation = Isolation(vmm: vmm, accelerator: accelerator)
+  }
+
+  private func inBootTime(_ instance: Instance, _ body: @escaping @Sendable () async throws -> Void) async throws {
+    do {
+      try await withDeadline(context.configuration.bootDeadline) { try await instance.whileAlive(body) }
+    } catch is DeadlineExceeded {
+      throw MartletError(.agentError, "the guest agent of sandbox \(id) did not answer in time")
+    }
+  }
+
+  func making(_ step: HostStep, on instance: Instance, _ body: @Sendable () async throws -> Void) async throws {
+    try Task.checkCancellation()
+    try await context.observer.observe(.beforeMaking(step))
+    let begin = ContinuousClock.now
+    try await body()
+    timings.add(step.rawValue, since: begin)
+    try await context.observer.observe(.afterMaking(step))
+  }
+
+  func commitRunning() async throws {
+    guard let instance else { throw MartletError(.internalError, "the sandbox has no microVM") }
+    try await making(.commit, on: instance) { try await self.writeRunning() }
+  }
+
+  private func writeRunning() async throws {
+    entry.phase = .running
+    entry.reason = nil
+    entry.isAutoPaused = false
+    if entry.startedAt == nil { entry.startedAt = Date() }
+    try await context.journal.update(entry)
+  }
+
+  // MARK: - Failure
+
+  /// Removes what a failed creation made, and throws what the caller shall see.
+  private func abandonCreation(_ error: any Error) async throws -> Never {
+    await instance?.drainConsole()
+    let failure = Self.failure(error, "create")
+    let console = await instance?.consoleTail ?? ""
+    context.logger.warning("creation failed", metadata: ["error": "\(error)", "console": "\(console)"])
+    switch lifecycle.handle(.creationFailed) {
+    case .forget:
+      do {
+        try await Task { try await self.removeEverything() }.value
+      } catch {
+        // What is left stays in the journal as `destroying`, and is tried again.
+        lifecycle = SandboxLifecycle(.destroying)
+        context.logger.error("a failed creation left resources behind", metadata: ["error": "\(error)"])
+      }
+    default:
+      break  // A destroy request follows in the queue and removes everything.
+    }
+    throw failure
+  }
+
+  static func failure(_ error: any Error, _ verb: String) -> MartletError {
+    switch error {
+    case let error as MartletError: error
+    case is CancellationError: MartletError(.canceled, "the sandbox was destroyed meanwhile")
+    default: MartletError(.agentError, "the host could not \(verb) the sandbox; its log has the details", cause: error)
+    }
+  }
+}

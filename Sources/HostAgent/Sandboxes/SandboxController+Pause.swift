@@ -1,0 +1,144 @@
+import HostInterface
+import Logging
+import Model
+import Snapshots
+
+extension SandboxController {
+  /// Saves the sandbox and gives everything else back. Until the generation is committed the microVM stays, and runs on if anything fails.
+  func performPause(isAutomatic: Bool) async throws -> HostSandbox {
+    switch lifecycle.state {
+    case .paused: return report
+    case .running where lifecycle.handle(.pauseRequested) == .proceed: break
+    default: throw MartletError.invalidState(id, is: report.status, needs: "running")
+    }
+    let begin = ContinuousClock.now
+    do {
+      try await savePause(isAutomatic: isAutomatic)
+    } catch {
+      try await abandonPause(error)
+    }
+    let duration = (ContinuousClock.now - begin).milliseconds
+    context.logger.info(
+      "paused",
+      metadata: ["duration.ms": "\(duration)", "phases": "\(timings.text)", "automatic": "\(isAutomatic)"])
+    await tearDown()
+    context.generations.changed(id)
+    return report
+  }
+
+  private func savePause(isAutomatic: Bool) async throws {
+    guard let instance, let guest else { throw MartletError(.internalError, "the sandbox has no microVM") }
+    let generation = GenerationID()
+    try await context.generations.holding(generation) {
+      try await self.saving(.journal) { try await self.writePausing(generation) }
+      let request = CheckpointRequest(generation: generation, template: entry.spec.template, continues: false)
+      do {
+        _ = try await instance.checkpoint(request, guest: guest)
+      } catch {
+        timings = await instance.timings
+        throw error
+      }
+      timings = await instance.timings
+      try await self.saving(.commit) { try await self.commitPause(generation, isAutomatic: isAutomatic, instance, guest) }
+    }
+  }
+
+  private func writePausing(_ generation: GenerationID) async throws {
+    entry.phase = .pausing
+    entry.pending = generation
+    try await context.journal.update(entry)
+  }
+
+  /// From here on the sandbox is the generation; before, it was the microVM.
+  private func commitPause(
+    _ generation: GenerationID, isAutomatic: Bool, _ instance: Instance, _ guest: any Guest
+  ) async throws {
+    var committed = entry
+    committed.phase = .paused
+    committed.pending = nil
+    committed.isAutoPaused = isAutomatic
+    committed.generations = [generation] + entry.generations.prefix(1)
+    do {
+      try await context.journal.updateDurably(committed)
+    } catch {
+      await instance.comeBack(guest)
+      throw error
+    }
+    entry = committed
+    guard lifecycle.handle(.paused) == .proceed else { throw CancellationError() }
+  }
+
+  /// The VM is gone before its disk is (TTL-9). What cannot be removed now is removed by the next maintenance.
+  func tearDown() async {
+    setGuest(nil)
+    entry.hostAddress = nil
+    guard let instance else { return }
+    let begin = ContinuousClock.now
+    do {
+      try await instance.remove()
+      self.instance = nil
+      entry.instance = nil
+      unexpectedEnd = nil
+      try await context.journal.update(entry)
+      if let generation = entry.generations.first { try await context.generations.seal(generation) }
+    } catch {
+      context.logger.error("a paused sandbox left resources behind, they will be removed later", metadata: ["error": "\(error)"])
+    }
+    timings.add("teardown", since: begin)
+  }
+
+  private func abandonPause(_ error: any Error) async throws -> Never {
+    context.logger.warning("not paused", metadata: ["error": "\(error)"])
+    if lifecycle.handle(.pauseFailed) == .proceed {
+      entry.phase = .running
+      entry.pending = nil
+      try? await context.journal.update(entry)
+      await failIfRunning()
+    }
+    throw Self.failure(error, "pause")
+  }
+
+  func saving(_ step: CheckpointStep, _ body: @Sendable () async throws -> Void) async throws {
+    try await context.observer.observe(.beforeSaving(step))
+    try await body()
+    try await context.observer.observe(.afterSaving(step))
+  }
+
+  // MARK: - Freezing for others
+
+  /// The sandbox as it is now, for copies. A running one runs on; a paused one is its last generation.
+  ///
+  /// The caller keeps the generation from being collected (`GenerationKeeper.hold`).
+  func performCheckpoint() async throws -> FrozenSandbox {
+    let shape = SandboxShape(vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB, diskSizeMiB: entry.spec.diskSizeMiB)
+    let generation: GenerationID
+    switch lifecycle.state {
+    case .paused:
+      guard let last = entry.generations.first else { throw MartletError.invalidState(id, is: report.status, needs: "running or paused") }
+      context.generations.hold(last)
+      generation = last
+    case .running:
+      generation = try await checkpointRunning()
+    default:
+      throw MartletError.invalidState(id, is: report.status, needs: "running or paused")
+    }
+    return FrozenSandbox(generation: generation, shape: shape, accessToken: entry.accessToken, environment: entry.environment)
+  }
+
+  private func checkpointRunning() async throws -> GenerationID {
+    guard let instance, let guest else { throw MartletError(.internalError, "the sandbox has no microVM") }
+    let generation = GenerationID()
+    context.generations.hold(generation)
+    do {
+      _ = try await instance.checkpoint(
+        CheckpointRequest(generation: generation, template: entry.spec.template, continues: true), guest: guest)
+      timings = await instance.timings
+    } catch {
+      context.generations.release(generation)
+      await failIfRunning()
+      throw Self.failure(error, "snapshot")
+    }
+    context.logger.info("checkpoint", metadata: ["generation.id": "\(generation)", "phases": "\(timings.text)"])
+    return generation
+  }
+}

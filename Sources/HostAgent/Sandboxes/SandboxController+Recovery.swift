@@ -1,0 +1,74 @@
+import Logging
+import Model
+import Snapshots
+
+extension SandboxController {
+  private static let interrupted = "the host agent was restarted while the sandbox was being created"
+  private static let lost = "the VMM ended while the host agent was down"
+
+  /// Start-up after a predecessor died: adopt what lives, finish or take back what was begun.
+  func performRecovery() async {
+    switch entry.phase {
+    case .creating: await withdraw(reason: Self.interrupted)
+    case .running: await recoverRunning()
+    case .pausing: await recoverPausing()
+    case .paused: await tearDown()
+    case .resuming: await recoverResuming()
+    case .failed: await performRelease(reason: entry.reason ?? Self.lost)
+    case .destroying: try? await performDestroy()
+    }
+  }
+
+  private func recoverRunning() async {
+    guard await adopt() else { return await fail(Self.lost) }
+  }
+
+  /// The guest may stand still in the middle of a checkpoint; it runs on, and a pause has to be asked for again. If only the
+  /// generation is left, then it is the sandbox.
+  private func recoverPausing() async {
+    if await adopt() {
+      lifecycle = SandboxLifecycle(.running)
+      entry.phase = .running
+      entry.pending = nil
+      return await write()
+    }
+    guard let pending = entry.pending, (try? await context.generations.generation(pending)) != nil else { return await fail(Self.lost) }
+    lifecycle = SandboxLifecycle(.paused)
+    entry.phase = .paused
+    entry.generations = [pending] + entry.generations.prefix(1)
+    entry.pending = nil
+    await write()
+    await tearDown()
+  }
+
+  /// What had been restored had answered nobody yet; the generation is as good as before.
+  private func recoverResuming() async {
+    lifecycle = SandboxLifecycle(.paused)
+    entry.phase = .paused
+    await write()
+    await tearDown()
+  }
+
+  private func adopt() async -> Bool {
+    guard let instance, let address = await instance.entry.hostAddress, await instance.adopt() else { return false }
+    let guest = context.parts.guests.guest(at: address, accessToken: entry.accessToken, id: id)
+    await instance.comeBack(guest)
+    setGuest(guest)
+    await take(instance)
+    return true
+  }
+
+  private func fail(_ reason: String) async {
+    lifecycle = SandboxLifecycle(.failed(reason: reason))
+    context.logger.warning("lost", metadata: ["reason": "\(reason)"])
+    await performRelease(reason: reason)
+  }
+
+  private func write() async {
+    do {
+      try await context.journal.update(entry)
+    } catch {
+      context.logger.error("the journal was not written", metadata: ["error": "\(error)"])
+    }
+  }
+}

@@ -1,0 +1,75 @@
+import HostInterface
+import Logging
+import Model
+import Snapshots
+
+extension SandboxController {
+  /// Restores the sandbox. On failure it stays paused, with the same generations.
+  func performResume(_ options: ResumeOptions) async throws -> HostSandbox {
+    switch lifecycle.state {
+    case .running: return report
+    case .paused: break
+    default: throw MartletError.invalidState(id, is: report.status, needs: "paused")
+    }
+    let id = try chosenGeneration(options)
+    guard lifecycle.handle(.resumeRequested) == .proceed else { throw CancellationError() }
+    let begin = ContinuousClock.now
+    do {
+      try await restorePaused(id, options)
+      guard lifecycle.handle(.resumed) == .proceed else { throw CancellationError() }
+      await failIfRunning()
+    } catch {
+      try await abandonResume(error, options)
+    }
+    activity.setTimeout(options.timeoutSeconds)
+    activity.touch()
+    context.logger.info(
+      "resumed", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases": "\(timings.text)"])
+    return report
+  }
+
+  private func chosenGeneration(_ options: ResumeOptions) throws -> GenerationID {
+    let index = options.usesPreviousGeneration ? 1 : 0
+    guard entry.generations.indices.contains(index) else {
+      throw MartletError(.notFound, "sandbox \(id) has no \(options.usesPreviousGeneration ? "previous " : "")generation to resume")
+    }
+    return entry.generations[index]
+  }
+
+  private func restorePaused(_ id: GenerationID, _ options: ResumeOptions) async throws {
+    timings = PhaseTimings()
+    // A pause may have left resources that could not be removed then.
+    if instance != nil { await tearDown() }
+    guard instance == nil else { throw MartletError(.agentError, "the sandbox's former microVM could not be removed yet; try again") }
+    entry.phase = .resuming
+    entry.spec.timeoutSeconds = options.timeoutSeconds
+    let generation = try await context.generations.generation(id)
+    try await context.instances.restoreGate.pass {
+      try await self.restoreNow(generation, token: self.entry.accessToken, template: nil)
+    }
+    if options.usesPreviousGeneration { entry.generations = [id] }
+    try await commitRunning()
+  }
+
+  private func abandonResume(_ error: any Error, _ options: ResumeOptions) async throws -> Never {
+    let console = await instance?.consoleTail ?? ""
+    context.logger.warning("not resumed", metadata: ["error": "\(error)", "console": "\(console)"])
+    if lifecycle.handle(.resumeFailed) == .proceed {
+      entry.phase = .paused
+      try? await context.journal.update(entry)
+      let timings = timings
+      await Task { await self.tearDown() }.value
+      self.timings = timings
+    }
+    throw advised(Self.failure(error, "resume"), options)
+  }
+
+  /// Says what can be done about a generation that cannot be restored.
+  private func advised(_ failure: MartletError, _ options: ResumeOptions) -> MartletError {
+    guard failure.code == .snapshotDamaged || failure.code == .snapshotIncompatible else { return failure }
+    let advice =
+      !options.usesPreviousGeneration && entry.generations.count > 1
+      ? "the generation before it is there: resume with generation \"previous\"" : "there is no older generation to resume"
+    return MartletError(failure.code, "\(failure.message); \(advice)", cause: failure.cause)
+  }
+}

@@ -1,0 +1,235 @@
+import Foundation
+import HostInterface
+import Logging
+import Model
+
+/// The one writer of one sandbox.
+///
+/// Lifecycle operations run one after the other, in the order they were asked for, in tasks of their own: a caller that goes away
+/// changes nothing (L-7). What may happen when is decided by `SandboxLifecycle`, at the moment an operation's turn comes; this actor
+/// performs it.
+actor SandboxController {
+  nonisolated let id: SandboxID
+  /// Counts work in the guest; it is asked before the controller, which may be busy.
+  nonisolated let activity: ActivityMeter
+  let context: ControllerContext
+  var entry: SandboxEntry
+  var lifecycle: SandboxLifecycle
+  var instance: Instance?
+  var timings = PhaseTimings()
+  private(set) var guest: (any Guest)?
+  /// What it is to be made from, if not from its template.
+  let frozen: FrozenSandbox?
+  private var lastOperation: Task<Void, Never>?
+  private var pendingOperations = 0
+  /// The operations that a destroy request cancels.
+  private var cancellable: [Int: Task<HostSandbox, any Error>] = [:]
+  private var operationCount = 0
+  /// The VMM's end while an operation was under way, which decides what it means.
+  var unexpectedEnd: String?
+
+  /// - Parameters:
+  ///   - entry: a new one in phase `creating`, or one that the journal held at start.
+  ///   - instance: its microVM in the latter case.
+  ///   - frozen: what a new one is made from, if not from its template.
+  init(entry: SandboxEntry, instance: Instance? = nil, frozen: FrozenSandbox? = nil, context: ControllerContext) {
+    id = entry.id
+    self.entry = entry
+    self.instance = instance
+    self.frozen = frozen
+    activity = ActivityMeter(timeoutSeconds: entry.spec.timeoutSeconds)
+    var context = context
+    context.logger[metadataKey: "sandbox.id"] = "\(entry.id)"
+    self.context = context
+    lifecycle = SandboxLifecycle(Self.state(of: entry))
+  }
+
+  private static func state(of entry: SandboxEntry) -> SandboxLifecycle.State {
+    switch entry.phase {
+    case .creating: .creating
+    case .running: .running
+    case .pausing: .pausing
+    case .paused: .paused
+    case .resuming: .resuming
+    case .failed: .failed(reason: entry.reason ?? "the sandbox failed")
+    case .destroying: .destroying
+    }
+  }
+
+  var report: HostSandbox {
+    let (status, reason): (SandboxStatus, String?) =
+      switch lifecycle.state {
+      case .creating: (.starting, nil)
+      case .running: (.running, nil)
+      case .pausing: (.pausing, nil)
+      case .paused: (.paused, entry.reason)
+      case .resuming: (.resuming, nil)
+      case .failed(let reason): (.error, reason)
+      case .destroying: (.destroying, nil)
+      case .gone: (.stopped, nil)
+      }
+    return HostSandbox(
+      id: id, status: status, vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB, diskSizeMiB: entry.spec.diskSizeMiB,
+      guestIP: GuestContract.guestAddress.description, hostIP: entry.hostAddress?.description, isolation: entry.isolation,
+      startedAt: entry.startedAt, lastActiveAt: activity.lastActiveAt ?? entry.startedAt, reason: reason,
+      isAutoPaused: lifecycle.state == .paused && entry.isAutoPaused, timings: timings.phases)
+  }
+
+  /// The guest of a running sandbox.
+  /// - Throws: `invalid_state` when it does not run.
+  func runningGuest() throws -> any Guest {
+    guard lifecycle.state == .running, let guest else {
+      throw MartletError.invalidState(id, is: report.status, needs: "running")
+    }
+    return guest
+  }
+
+  /// How long a running sandbox may be idle before it is paused; 0 for ever.
+  func setTimeout(_ seconds: Int) async throws {
+    guard (Limits.timeoutSeconds).contains(seconds) else {
+      throw MartletError(.invalidRequest, "timeout_sec must be between \(Limits.timeoutSeconds.lowerBound) and \(Limits.timeoutSeconds.upperBound)")
+    }
+    entry.spec.timeoutSeconds = seconds
+    activity.setTimeout(seconds)
+    activity.touch()
+    try await context.journal.update(entry)
+  }
+
+  // MARK: - Operations
+
+  func create() async throws -> HostSandbox {
+    try await perform { try await self.performCreate() }
+  }
+
+  /// A sandbox that is paused already is success.
+  func pause() async throws -> HostSandbox {
+    try await perform { try await self.performPause(isAutomatic: false) }
+  }
+
+  /// Pauses the sandbox if it is still idle when its turn comes.
+  func pauseIfIdle() async {
+    guard lifecycle.state == .running, pendingOperations == 0, activity.isExpired else { return }
+    do {
+      _ = try await perform {
+        guard await self.isStillIdle else { return await self.report }
+        return try await self.performPause(isAutomatic: true)
+      }
+    } catch {
+      // It runs on, or it has failed and says so; the next round of the reaper tries again.
+      context.logger.warning("an idle sandbox was not paused", metadata: ["error": "\(error)"])
+      activity.postpone()
+    }
+  }
+
+  private var isStillIdle: Bool { lifecycle.state == .running && activity.isExpired }
+
+  /// A sandbox that runs already is success.
+  func resume(_ options: ResumeOptions) async throws -> HostSandbox {
+    try await perform { try await self.performResume(options) }
+  }
+
+  func checkpoint() async throws -> FrozenSandbox {
+    try await enqueue { try await self.performCheckpoint() }.value
+  }
+
+  func destroy() async throws {
+    switch lifecycle.handle(.destroyRequested) {
+    case .cancelWork:
+      for work in cancellable.values { work.cancel() }
+      try await enqueue { try await self.performDestroy() }.value
+    case .removeEverything:
+      try await enqueue { try await self.performDestroy() }.value
+    case .ignore where lifecycle.state == .destroying:
+      try await enqueue { try await self.performDestroy() }.value
+    default:
+      break  // Gone already.
+    }
+  }
+
+  /// Takes up what a dead predecessor left, according to the phase it had journaled.
+  func recover() async {
+    _ = try? await enqueue { await self.performRecovery() }.value
+  }
+
+  func vmmEnded(_ instance: InstanceID, _ reason: String) async {
+    guard self.instance?.id == instance else { return }
+    unexpectedEnd = reason
+    await failIfRunning()
+  }
+
+  /// A running sandbox without a VMM has failed.
+  func failIfRunning() async {
+    guard let reason = unexpectedEnd, case .releaseRuntime = lifecycle.handle(.vmmEnded(reason: reason)) else { return }
+    context.logger.warning("the microVM of a running sandbox ended", metadata: ["reason": "\(reason)"])
+    setGuest(nil)
+    _ = enqueue { await self.performRelease(reason: reason) }
+  }
+
+  /// Tries a removal again that failed before. A removal under way is left to itself.
+  func retryRemoval() async {
+    guard lifecycle.state == .destroying, pendingOperations == 0 else { return }
+    _ = try? await enqueue { try await self.performDestroy() }.value
+  }
+
+  func drainConsole() async {
+    guard lifecycle.state == .running || lifecycle.state == .creating else { return }
+    await instance?.drainConsole()
+  }
+
+  /// Waits for the operations that have been asked for.
+  func drain() async {
+    while pendingOperations > 0 { await lastOperation?.value }
+  }
+
+  private func perform(_ operation: @escaping @Sendable () async throws -> HostSandbox) async throws -> HostSandbox {
+    let task = enqueue(operation)
+    operationCount += 1
+    let number = operationCount
+    cancellable[number] = task
+    defer { cancellable[number] = nil }
+    return try await task.value
+  }
+
+  /// Runs `operation` after all earlier ones, whatever becomes of the caller.
+  func enqueue<Result: Sendable>(_ operation: @escaping @Sendable () async throws -> Result) -> Task<Result, any Error> {
+    let previous = lastOperation
+    pendingOperations += 1
+    let task = Task {
+      await previous?.value
+      return try await operation()
+    }
+    lastOperation = Task {
+      _ = await task.result
+      pendingOperations -= 1
+    }
+    return task
+  }
+
+  // MARK: - Shared by the operations
+
+  func setGuest(_ guest: (any Guest)?) {
+    self.guest = guest
+  }
+
+  /// Takes a microVM that runs as this sandbox's own.
+  func take(_ instance: Instance) async {
+    self.instance = instance
+    let id = instance.id
+    await instance.onUnexpectedEnd { [weak self] reason in await self?.vmmEnded(id, reason) }
+  }
+}
+
+/// What every controller of a host shares.
+struct ControllerContext: Sendable {
+  let configuration: HostConfiguration
+  let parts: HostParts
+  let journal: Journal
+  let instances: InstanceFactory
+  let generations: GenerationKeeper
+  let templates: TemplateSnapshots
+  let named: NamedSnapshots
+  let observer: StepObserver
+  /// Forgets the controller; called once, when the sandbox is gone.
+  let forget: @Sendable (SandboxID) -> Void
+  var logger: Logger
+}

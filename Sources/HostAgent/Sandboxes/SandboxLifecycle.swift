@@ -1,0 +1,79 @@
+/// The host's side of a sandbox's life, as a pure state machine; `SandboxController` performs what it answers.
+///
+/// ```
+/// creating ──▶ running ⇄ pausing ──▶ paused ⇄ resuming ──▶ running
+///     │           └──vmmEnded──▶ failed
+///     └─▶ gone                                  any ──destroyRequested──▶ destroying ──▶ gone
+/// ```
+/// A creation that fails goes to `gone`: its error is the caller's answer. A pause that fails goes back to `running`, a resume to
+/// `paused`. While one of the three is under way the VMM's end is its failure; only a running sandbox `failed`. A destroy request wins
+/// from every state.
+package struct SandboxLifecycle: Sendable, Equatable {
+  package enum State: Sendable, Equatable {
+    case creating
+    case running
+    case pausing
+    case paused
+    case resuming
+    case failed(reason: String)
+    case destroying
+    case gone
+  }
+
+  package enum Event: Sendable, Equatable {
+    case created
+    case creationFailed
+    case pauseRequested
+    case paused
+    case pauseFailed
+    case resumeRequested
+    case resumed
+    case resumeFailed
+    case vmmEnded(reason: String)
+    case destroyRequested
+    case destroyed
+  }
+
+  package enum Action: Sendable, Equatable {
+    /// Nothing to do; the event came too late or twice.
+    case ignore
+    /// Go on with what the event asks for, or record what it says.
+    case proceed
+    /// Stop the work that is under way; its own clean-up runs first. Then remove everything.
+    case cancelWork
+    /// Give back everything but the disk and the console.
+    case releaseRuntime(reason: String)
+    case removeEverything
+    case forget
+  }
+
+  package private(set) var state: State
+
+  package init(_ state: State) {
+    self.state = state
+  }
+
+  package mutating func handle(_ event: Event) -> Action {
+    switch (state, event) {
+    case (.creating, .created): become(.running)
+    case (.running, .pauseRequested): become(.pausing)
+    case (.pausing, .paused): become(.paused)
+    case (.pausing, .pauseFailed): become(.running)
+    case (.paused, .resumeRequested): become(.resuming)
+    case (.resuming, .resumed): become(.running)
+    case (.resuming, .resumeFailed): become(.paused)
+    case (.creating, .creationFailed), (.destroying, .destroyed): become(.gone, .forget)
+    case (.running, .vmmEnded(let reason)): become(.failed(reason: reason), .releaseRuntime(reason: reason))
+    case (.gone, _): .ignore
+    case (.creating, .destroyRequested), (.pausing, .destroyRequested), (.resuming, .destroyRequested):
+      become(.destroying, .cancelWork)
+    case (_, .destroyRequested): become(.destroying, .removeEverything)
+    default: .ignore
+    }
+  }
+
+  private mutating func become(_ state: State, _ action: Action = .proceed) -> Action {
+    self.state = state
+    return action
+  }
+}

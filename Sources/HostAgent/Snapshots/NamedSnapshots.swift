@@ -1,0 +1,79 @@
+import Foundation
+import HostInterface
+import Model
+
+/// The snapshots that tenants gave names, of all teams.
+actor NamedSnapshots {
+  private struct Key: Hashable {
+    let team: TeamID
+    let name: SafeName
+  }
+
+  private let journal: Journal
+  private let generations: GenerationKeeper
+  private var entries: [Key: NamedSnapshotEntry] = [:]
+  /// Names that are being given.
+  private var reserved: Set<Key> = []
+
+  init(journal: Journal, generations: GenerationKeeper) {
+    self.journal = journal
+    self.generations = generations
+  }
+
+  var roots: Set<GenerationID> { Set(entries.values.map(\.generation)) }
+
+  func load() async throws {
+    for entry in try await journal.namedSnapshots() { entries[Key(team: entry.teamID, name: entry.name)] = entry }
+  }
+
+  /// What a sandbox of the team that names this snapshot is made from; the platform's after the team's own.
+  /// The generation is held; the caller releases it.
+  func held(_ name: SafeName, team: TeamID) -> FrozenSandbox? {
+    guard let entry = entries[Key(team: team, name: name)] ?? entries[Key(team: .platform, name: name)] else { return nil }
+    generations.hold(entry.generation)
+    return FrozenSandbox(
+      generation: entry.generation, shape: entry.shape, accessToken: entry.accessToken, environment: entry.environment)
+  }
+
+  /// Gives what `freeze` makes a name. Of two that want the same one fails at once.
+  func create(_ request: SnapshotRequest, _ freeze: @Sendable () async throws -> FrozenSandbox) async throws -> HostTemplate {
+    let key = Key(team: request.teamID, name: request.name)
+    guard !reserved.contains(key), request.overwrites || entries[key] == nil else {
+      throw MartletError(.alreadyExists, "snapshot \(request.name) exists already; choose another name, or overwrite it")
+    }
+    reserved.insert(key)
+    defer { reserved.remove(key) }
+    let frozen = try await freeze()
+    defer { generations.release(frozen.generation) }
+    let entry = NamedSnapshotEntry(
+      teamID: request.teamID, name: request.name, generation: frozen.generation, shape: frozen.shape, accessToken: frozen.accessToken,
+      environment: frozen.environment, createdAt: Date())
+    try await journal.upsert(entry)
+    entries[key] = entry
+    generations.collectSoon()
+    return await template(entry)
+  }
+
+  /// Idempotent. Sandboxes made from it keep what they need of it.
+  func delete(_ name: SafeName, team: TeamID) async throws {
+    let key = Key(team: team, name: name)
+    guard entries[key] != nil else { return }
+    try await journal.removeNamedSnapshot(name, team: team)
+    entries[key] = nil
+    generations.collectSoon()
+  }
+
+  var templates: [HostTemplate] {
+    get async {
+      var templates: [HostTemplate] = []
+      for entry in entries.values { templates.append(await template(entry)) }
+      return templates.sorted { ($0.name, $0.teamID) < ($1.name, $1.teamID) }
+    }
+  }
+
+  private func template(_ entry: NamedSnapshotEntry) async -> HostTemplate {
+    HostTemplate(
+      name: entry.name, teamID: entry.teamID, kind: .snapshot, shape: entry.shape,
+      sizeBytes: await generations.allocatedBytes(of: entry.generation), createdAt: entry.createdAt)
+  }
+}

@@ -1,0 +1,59 @@
+import Glibc
+import LinuxSystem
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import HostAgent
+
+struct Injected: Error {}
+
+/// Fails once, at one moment.
+func failing(at moment: StepObserver.Moment) -> StepObserver {
+  let spent = Mutex(false)
+  return StepObserver { now in
+    let fails = spent.withLock { spent in
+      guard now == moment, !spent else { return false }
+      spent = true
+      return true
+    }
+    if fails { throw Injected() }
+  }
+}
+
+/// Something that a test switches on when it is time.
+final class Flag: Sendable {
+  private let value: Mutex<Bool>
+
+  init(_ isOn: Bool = false) { value = Mutex(isOn) }
+
+  var isOn: Bool { value.withLock { $0 } }
+  func set(_ isOn: Bool) { value.withLock { $0 = isOn } }
+}
+
+/// Never returns from one moment, once it is armed: the agent is as good as dead there.
+func hanging(
+  at moment: StepObserver.Moment, _ armed: Flag = Flag(true), reached: AsyncStream<Void>.Continuation
+) -> StepObserver {
+  StepObserver { now in
+    guard now == moment, armed.isOn else { return }
+    reached.yield()
+    // Ignores cancellation, as a dead process does.
+    await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+  }
+}
+
+func eventually(_ predicate: () async throws -> Bool) async throws {
+  for _ in 0..<2_000 {
+    if try await predicate() { return }
+    try await Task.sleep(for: .milliseconds(2))
+  }
+  Issue.record("never became true")
+}
+
+func flipBit(in path: FilePath) throws {
+  var bytes = try SmallFile.read(path.string)
+  bytes[bytes.count / 2] ^= 0x10
+  chmod(path.string, 0o600)
+  try SmallFile.replace(path, with: bytes, mode: 0o400)
+}

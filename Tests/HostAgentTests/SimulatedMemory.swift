@@ -1,0 +1,92 @@
+import Model
+import Pager
+import Snapshots
+import Synchronization
+import SystemPackage
+
+@testable import HostAgent
+
+/// Saves and serves memory whose first page is the guest's counter, in real snapshot files.
+struct SimulatedMemory: MemoryBackend {
+  let world: SimulatedWorld
+  let store: SnapshotStore
+
+  func launch(_ configuration: PagerConfiguration) async throws -> any PagerProcess {
+    let image = try MemoryImage.open(try store.generation(configuration.generation), in: store)
+    let pager = SimulatedPager(configuration, image: image, pid: world.pid(), world: world)
+    world.add(pager)
+    return pager
+  }
+
+  func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? { world.pager(identity.pid) }
+
+  func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess {
+    guard world.machine(vmm) != nil else { throw SimulatedWorld.Failure() }
+    return try await launch(configuration)
+  }
+
+  func findOrphans(of id: InstanceID) throws -> [PagerIdentity] {
+    world.allPagers.filter { $0.configuration.id == id }.map(\.identity)
+  }
+
+  func save(
+    vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
+  ) async throws -> SavedMemory {
+    guard let machine = world.machine(vmm), machine.isStopped else { throw SimulatedWorld.Failure() }
+    let image = try parent.map { try MemoryImage.open($0, in: store) }
+    let writer = try MemoryLayerWriter(draft, memoryBytes: memoryBytes, parent: image)
+    var page = [UInt8](repeating: 0, count: MemoryGeometry.pageBytes)
+    withUnsafeBytes(of: machine.counter) { page.replaceSubrange(0..<8, with: $0) }
+    try page.withUnsafeBytes { try writer.append($0, at: 0) }
+    let counts = try writer.finish()
+    return SavedMemory(storedPages: counts.stored, zeroedPages: counts.zeroed, equalPages: counts.equal)
+  }
+}
+
+final class SimulatedPager: PagerProcess {
+  let identity: PagerIdentity
+  let configuration: PagerConfiguration
+  private let image: MemoryImage
+  private let world: SimulatedWorld
+  private let exit = Mutex<(exit: PagerExit?, waiting: [CheckedContinuation<PagerExit, Never>])>((nil, []))
+
+  init(_ configuration: PagerConfiguration, image: MemoryImage, pid: Int32, world: SimulatedWorld) {
+    identity = PagerIdentity(pid: pid, startTimeTicks: UInt64(pid))
+    self.configuration = configuration
+    self.image = image
+    self.world = world
+  }
+
+  func counter() throws -> Int {
+    guard image.verify(0) else { throw image.damage(at: 0) }
+    switch image.source(of: 0) {
+    case .zero: return 0
+    case .stored(let pages): return pages.bytes.loadUnaligned(as: Int.self)
+    }
+  }
+
+  func waitForExit() async -> PagerExit {
+    await withCheckedContinuation { continuation in
+      let ended = exit.withLock { state in
+        if state.exit == nil { state.waiting.append(continuation) }
+        return state.exit
+      }
+      if let ended { continuation.resume(returning: ended) }
+    }
+  }
+
+  func end(_ failure: String?) {
+    let waiting = exit.withLock { state in
+      guard state.exit == nil else { return [CheckedContinuation<PagerExit, Never>]() }
+      state.exit = PagerExit(failure: failure)
+      defer { state.waiting = [] }
+      return state.waiting
+    }
+    world.pagerEnded(identity.pid)
+    for continuation in waiting { continuation.resume(returning: PagerExit(failure: failure)) }
+  }
+
+  func finishRecording() async {}
+  func statistics() async throws -> PagerStatistics { PagerStatistics() }
+  func kill() async { end(nil) }
+}
