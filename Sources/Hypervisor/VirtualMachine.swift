@@ -123,7 +123,8 @@ package struct VMConfiguration: Sendable {
   package var cgroup: Cgroup?
 
   package init(
-    id: InstanceID, start: VMStart = .boot, vcpus: Int, memoryMiB: Int, kernel: FilePath, initramfs: FilePath, kernelArguments: [String] = [],
+    id: InstanceID, start: VMStart = .boot, vcpus: Int, memoryMiB: Int, kernel: FilePath, initramfs: FilePath,
+    kernelArguments: [String] = [],
     disk: DiskAttachment, runDirectory: FilePath, networkNamespace: FilePath, tapName: String, macAddress: String, userID: UInt32,
     cgroup: Cgroup? = nil
   ) {

@@ -45,8 +45,10 @@ import Testing
     let before = try await Census.take(server)
     let id = try await server.createSandbox("--memory", "256")
     let machine = try #require(
-      ProcessTable.pids().first { ProcessTable.arguments(of: $0).first?.contains("qemu") == true
-          && ProcessTable.arguments(of: $0).contains { $0.contains(server.directory.string) } })
+      ProcessTable.pids().first {
+        ProcessTable.arguments(of: $0).first?.contains("qemu") == true
+          && ProcessTable.arguments(of: $0).contains { $0.contains(server.directory.string) }
+      })
     kill(machine, SIGKILL)
     try await eventually("the status is error", within: .seconds(5)) { try await server.info(id)["status"] as? String == "error" }
     let reason = "\(try await server.info(id))"

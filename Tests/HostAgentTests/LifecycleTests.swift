@@ -21,7 +21,8 @@ private struct Seeded: RandomNumberGenerator {
 @Suite struct InterleavingTests {
   private enum Operation: CaseIterable { case pause, autoPause, resume, snapshot, work, destroy }
 
-  @Test("pause, auto-pause, resume, snapshot, work and destroy in any order: no count is lost, nothing is released twice", arguments: 0..<40)
+  @Test(
+    "pause, auto-pause, resume, snapshot, work and destroy in any order: no count is lost, nothing is released twice", arguments: 0..<40)
   func anyOrder(seed: Int) async throws {
     var random = Seeded(state: UInt64(seed))
     let world = try SimulatedWorld()

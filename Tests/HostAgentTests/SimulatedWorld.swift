@@ -1,7 +1,7 @@
 import Disks
 import Foundation
-import Logging
 import LinuxSystem
+import Logging
 import Model
 import Snapshots
 import Synchronization
@@ -46,7 +46,7 @@ final class SimulatedWorld: Sendable {
   var now: Contents { contents.withLock { $0 } }
   var instanceDirectories: [String] { (try? Directories.names(in: directory.appending("instances"))) ?? [] }
   var isEmpty: Bool { now.isEmpty && instanceDirectories.isEmpty }
-  var diskLayers: [String] { (try? Directories.names(in: directory.appending("disk-layers"))) ?? [] }
+  var diskLayers: [String] { (try? Directories.names(in: store.diskLayersDirectory)) ?? [] }
 
   func change(_ body: (inout Contents) -> Void) {
     contents.withLock { body(&$0) }

@@ -35,7 +35,7 @@ package final class HostAgent: Sendable {
     logger[metadataKey: "host.id"] = "\(configuration.hostID)"
     self.logger = logger
     slots = Slots(configuration.slots)
-    generations = GenerationKeeper(parts: parts, configuration: configuration, logger: logger)
+    generations = GenerationKeeper(parts: parts, logger: logger)
     named = NamedSnapshots(journal: journal, generations: generations)
     templates = TemplateSnapshots(parts: parts, journal: journal, generations: generations, logger: logger)
     instances = InstanceFactory(
@@ -45,7 +45,7 @@ package final class HostAgent: Sendable {
   /// Adopts the VMMs that live, removes what a dead predecessor had begun or left, and only then returns. To be called once, first.
   package func recover() async throws {
     try Directories.create(configuration.instancesDirectory, mode: 0o711)
-    try Directories.create(configuration.diskLayersDirectory, mode: 0o711)
+    try Directories.create(parts.snapshots.diskLayersDirectory, mode: 0o711)
     try await named.load()
     try await templates.load()
     let instances = try await takeInstances()
@@ -77,7 +77,8 @@ package final class HostAgent: Sendable {
     do {
       try await instance.remove()
     } catch {
-      logger.error("a microVM that belongs to no sandbox was not removed", metadata: ["instance.id": "\(instance.id)", "error": "\(error)"])
+      logger.error(
+        "a microVM that belongs to no sandbox was not removed", metadata: ["instance.id": "\(instance.id)", "error": "\(error)"])
     }
   }
 

@@ -40,6 +40,4 @@ package struct HostConfiguration: Sendable {
   }
 
   var instancesDirectory: FilePath { dataDirectory.appending("instances") }
-  /// Where VMMs find the disk layers of generations. They pass through, but cannot list it: names are known to those who may.
-  var diskLayersDirectory: FilePath { dataDirectory.appending("disk-layers") }
 }

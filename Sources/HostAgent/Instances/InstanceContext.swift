@@ -17,8 +17,8 @@ struct InstanceContext: Sendable {
 
   func directory(of id: InstanceID) -> FilePath { configuration.instancesDirectory.appending(id.uuidString) }
 
-  /// Where overlays find the disk layer of a generation: a second name of the file in the store, there from the moment it is captured.
-  func diskLayer(of id: GenerationID) -> FilePath { configuration.diskLayersDirectory.appending("\(id.uuidString).qcow2") }
+  /// Where overlays find the disk layer of a generation.
+  func diskLayer(of id: GenerationID) -> FilePath { parts.snapshots.diskLayer(of: id) }
 }
 
 /// The slot numbers of a host.

@@ -87,7 +87,8 @@ actor SandboxController {
   /// How long a running sandbox may be idle before it is paused; 0 for ever.
   func setTimeout(_ seconds: Int) async throws {
     guard (Limits.timeoutSeconds).contains(seconds) else {
-      throw MartletError(.invalidRequest, "timeout_sec must be between \(Limits.timeoutSeconds.lowerBound) and \(Limits.timeoutSeconds.upperBound)")
+      throw MartletError(
+        .invalidRequest, "timeout_sec must be between \(Limits.timeoutSeconds.lowerBound) and \(Limits.timeoutSeconds.upperBound)")
     }
     entry.spec.timeoutSeconds = seconds
     activity.setTimeout(seconds)

@@ -20,14 +20,12 @@ final class GenerationKeeper: Sendable {
 
   private let store: SnapshotStore
   private let parts: HostParts
-  private let configuration: HostConfiguration
   private let logger: Logger
   private let state = Mutex(State())
 
-  init(parts: HostParts, configuration: HostConfiguration, logger: Logger) {
+  init(parts: HostParts, logger: Logger) {
     store = parts.snapshots
     self.parts = parts
-    self.configuration = configuration
     self.logger = logger
   }
 
@@ -115,7 +113,7 @@ final class GenerationKeeper: Sendable {
     do {
       let store = store
       // What appears after this look is left alone.
-      let layers = try Directories.names(in: configuration.diskLayersDirectory)
+      let layers = try Directories.names(in: store.diskLayersDirectory)
       let candidates = try await BlockingPool.shared.run { () throws(MartletError) in try store.identifiers() }
       let held = state.withLock { Set($0.held.keys) }
       let needed = await roots().union(held)
@@ -132,13 +130,12 @@ final class GenerationKeeper: Sendable {
 
   /// Second names of disk layers whose generation is gone.
   private func collect(_ layers: [String], needed: Set<GenerationID>) async throws {
-    let directory = configuration.diskLayersDirectory
     let store = store
     try await BlockingPool.shared.run { () throws in
       let existing = try store.identifiers()
       for name in layers where name.hasSuffix(".qcow2") {
         guard let id = GenerationID(wire: "gen-\(name.dropLast(6))"), !existing.contains(id), !needed.contains(id) else { continue }
-        unlink(directory.appending(name).string)
+        unlink(store.diskLayersDirectory.appending(name).string)
       }
     }
   }

@@ -50,7 +50,7 @@ extension SnapshotStore {
   /// The file that a generation's disk layer has to lie over.
   func backing(of manifest: GenerationManifest) -> (path: FilePath, format: String) {
     guard let parent = manifest.diskParents.first else { return (FilePath(manifest.disk.basePath), manifest.disk.baseFormat) }
-    return (path(of: parent).appending(SnapshotFile.diskLayer.rawValue), "qcow2")
+    return (diskLayer(of: parent), "qcow2")
   }
 
   /// Makes one file immutable and durable, and records it.

@@ -10,6 +10,8 @@ package import SystemPackage
 /// ```
 /// DIRECTORY/drafts/UUID/        being written; nobody reads it
 /// DIRECTORY/generations/UUID/   complete, durable, immutable
+/// DIRECTORY/disk-layers/UUID.qcow2   second name of a generation's disk layer, which disks over it name; there from the moment the
+///                               layer is captured, so that a guest can run on over it before its generation is published
 /// DIRECTORY/trash/              on its way out
 /// ```
 ///
@@ -32,9 +34,14 @@ package final class SnapshotStore: Sendable {
 
   var generationsDirectory: FilePath { directory.appending("generations") }
   var draftsDirectory: FilePath { directory.appending("drafts") }
+  /// VMMs pass through, but cannot list it: names are known to those who may.
+  package var diskLayersDirectory: FilePath { directory.appending("disk-layers") }
   var trashDirectory: FilePath { directory.appending("trash") }
 
-  /// Where a generation is, or will be once published: the path that disks made over its layer have to name.
+  /// The name by which disks lie over the disk layer of a generation. Whoever makes such a disk sees to it that it is there.
+  package func diskLayer(of id: GenerationID) -> FilePath { diskLayersDirectory.appending("\(id.uuidString).qcow2") }
+
+  /// Where a generation is, or will be once published.
   package func path(of id: GenerationID) -> FilePath {
     generationsDirectory.appending(id.uuidString)
   }
@@ -45,7 +52,7 @@ package final class SnapshotStore: Sendable {
     let draft = GenerationDraft(id: id, directory: draftsDirectory.appending(id.uuidString))
     guard try !isPresent(path(of: id)) else { throw MartletError(.alreadyExists, "snapshot \(id) already exists") }
     try storing("the snapshot could not be begun") { () throws(SystemError) in
-      for parent in [generationsDirectory, draftsDirectory, trashDirectory] {
+      for parent in [directory, generationsDirectory, draftsDirectory, diskLayersDirectory, trashDirectory] {
         // The VMM passes through, to the disk layers; it cannot list.
         try Directories.create(parent, mode: 0o711)
       }
