@@ -1,5 +1,6 @@
 import HostInterface
 import Model
+import Synchronization
 import Testing
 
 @testable import HostAgent

@@ -1,5 +1,6 @@
 import HostInterface
 import Model
+import Snapshots
 import Testing
 
 @testable import HostAgent

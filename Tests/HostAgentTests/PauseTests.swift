@@ -1,4 +1,5 @@
 import HostInterface
+import LinuxSystem
 import Model
 import Snapshots
 import Testing
@@ -349,7 +350,7 @@ private struct Bench {
     try await bench.agent.destroySandbox(bench.id)
     await bench.agent.collect()
 
-    var copySpec = SandboxSpec(teamID: team, template: name, memoryMiB: 128)
+    let copySpec = SandboxSpec(teamID: team, template: name, memoryMiB: 128)
     let copy = try await bench.agent.createSandbox(copySpec)
     #expect(copy.memoryMiB == 512, "the shape is baked in (SN-2)")
     try await bench.agent.deleteSnapshot(name, team: team)
@@ -359,8 +360,8 @@ private struct Bench {
     await bench.agent.collect()
     _ = try await bench.agent.resumeSandbox(copy.id, ResumeOptions())
     #expect(try await bench.work(1, copy.id) == 6)
-    copySpec.id = SandboxID()
-    let gone = await #expect(throws: MartletError.self) { [copySpec] in try await bench.agent.createSandbox(copySpec) }
+    let late = SandboxSpec(teamID: team, template: name)
+    let gone = await #expect(throws: MartletError.self) { try await bench.agent.createSandbox(late) }
     #expect(gone?.code == .notFound)
   }
 

@@ -1,8 +1,10 @@
 import Disks
 import Foundation
+import Hypervisor
 import LinuxSystem
 import Logging
 import Model
+import Pager
 import Snapshots
 import Synchronization
 import SystemPackage

@@ -1,4 +1,4 @@
-package import LinuxSystem
+import LinuxSystem
 package import Model
 
 extension SnapshotStore {
