@@ -1,5 +1,6 @@
 import Disks
 import Foundation
+import Glibc
 import Hypervisor
 import LinuxSystem
 import Logging
@@ -37,7 +38,9 @@ final class SimulatedWorld: Sendable {
   let directory: FilePath
 
   init() throws {
-    directory = FilePath("/tmp/martlet-host-agent-\(UUID().uuidString)")
+    // In memory where possible: thousands of generations are synchronized.
+    let parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
+    directory = FilePath("\(parent)/martlet-host-agent-\(UUID().uuidString)")
     try Directories.create(directory)
   }
 

@@ -39,7 +39,12 @@ extension SandboxController {
         throw error
       }
       timings = await instance.timings
-      try await self.saving(.commit) { try await self.commitPause(generation, isAutomatic: isAutomatic, instance, guest) }
+      do {
+        try await self.saving(.commit) { try await self.commitPause(generation, isAutomatic: isAutomatic) }
+      } catch {
+        if lifecycle.state == .pausing { await instance.comeBack(guest) }
+        throw error
+      }
     }
   }
 
@@ -50,20 +55,13 @@ extension SandboxController {
   }
 
   /// From here on the sandbox is the generation; before, it was the microVM.
-  private func commitPause(
-    _ generation: GenerationID, isAutomatic: Bool, _ instance: Instance, _ guest: any Guest
-  ) async throws {
+  private func commitPause(_ generation: GenerationID, isAutomatic: Bool) async throws {
     var committed = entry
     committed.phase = .paused
     committed.pending = nil
     committed.isAutoPaused = isAutomatic
     committed.generations = [generation] + entry.generations.prefix(1)
-    do {
-      try await context.journal.updateDurably(committed)
-    } catch {
-      await instance.comeBack(guest)
-      throw error
-    }
+    try await context.journal.updateDurably(committed)
     entry = committed
     guard lifecycle.handle(.paused) == .proceed else { throw CancellationError() }
   }
