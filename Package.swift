@@ -64,8 +64,6 @@ let package = Package(
   products: [
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "envd", targets: ["envd"]),
-    // Preloaded into QEMU; scripts/build-release puts it beside the programs.
-    .library(name: "QEMUPagerShim", type: .dynamic, targets: ["QEMUPagerShim"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -88,6 +86,7 @@ let package = Package(
     // _GNU_SOURCE is for our own C only: in a header it would give glibc's structs a second shape beside that of Swift's Glibc module.
     .target(name: "CLinux", path: "Sources/CLinux", cSettings: [.define("_GNU_SOURCE")]),
     .systemLibrary(name: "CArgon2", path: "Sources/CArgon2", providers: [.apt(["libargon2-dev"])]),
+    // Preloaded into QEMU. Compiled here to be checked; the library itself is linked by scripts/build-shim, without the Swift runtime.
     .target(name: "QEMUPagerShim", path: "Sources/QEMUPagerShim", cSettings: [.define("_GNU_SOURCE")]),
     .systemLibrary(name: "CPostgres", path: "Sources/CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     .systemLibrary(name: "CZlib", path: "Sources/CZlib", providers: [.apt(["zlib1g-dev"])]),
@@ -196,6 +195,7 @@ let package = Package(
     tests("KernelDisksTests", "KernelTests/Disks", ["Disks", "Model", "LinuxSystem", systemPackage]),
     tests("KernelImagesTests", "KernelTests/Images", ["Images", "Model", "LinuxSystem", systemPackage]),
     tests("KernelSnapshotsTests", "KernelTests/Snapshots", ["Snapshots", "Disks", "Model", "LinuxSystem", logging, systemPackage]),
+    .executableTarget(name: "pager-machine", path: "Tests/PagerMachine", cSettings: [.define("_GNU_SOURCE")]),
     tests("KernelPagerTests", "KernelTests/Pager", ["Pager", "Snapshots", "CLinux", "Model", "LinuxSystem", logging, systemPackage]),
     tests(
       "KernelQEMUTests", "KernelTests/QEMU",

@@ -59,6 +59,9 @@ package final class ProcessHandle: Sendable {
     self.pidfd = pidfd
   }
 
+  /// Readable when the process has ended; for polling, and for calls that take a pidfd.
+  package var pollDescriptor: Int32 { pidfd.rawValue }
+
   package func signal(_ number: Int32) {
     _ = clinux_pidfd_send_signal(pidfd.rawValue, number)
   }

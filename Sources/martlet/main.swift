@@ -2,4 +2,6 @@ import CommandLine
 import Composition
 import Glibc
 
-exit(await runCommandLine(Array(CommandLine.arguments.dropFirst()), local: .real))
+let words = Array(CommandLine.arguments.dropFirst())
+if let code = HiddenCommands.run(words) { exit(code) }
+exit(await runCommandLine(words, local: .real))

@@ -8,6 +8,9 @@ import Model
 // A server that kills itself, as `kill -9` would, when its host agent reaches the step named by CRASH_AT: `making-network-before` …
 // It is the real server otherwise. Its guest agent and images are those of the release build.
 
+// Its pagers are this program, too.
+if let code = HiddenCommands.run(Array(CommandLine.arguments.dropFirst())) { exit(code) }
+
 let point = ProcessInfo.processInfo.environment["CRASH_AT"]
 unsetenv("CRASH_AT")
 

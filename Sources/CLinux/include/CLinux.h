@@ -11,6 +11,7 @@
 #include "CLinuxChecksum.h"
 #include "CLinuxFiles.h"
 #include "CLinuxGuest.h"
+#include "CLinuxUserFault.h"
 
 // --- spawning ---------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,115 @@
+import CLinux
+import Glibc
+package import SystemPackage
+
+/// A message of a userfaultfd.
+package enum UserFaultEvent: Sendable, Equatable {
+  /// A thread waits for the page at this address (not rounded).
+  case page(address: UInt64)
+  /// The pages of this range are being dropped: they are empty from the moment this message was read.
+  case remove(Range<UInt64>)
+  case other
+}
+
+/// How far a userfaultfd operation came, and why not further.
+package struct UserFaultOutcome: Sendable, Equatable {
+  /// Placed from the start of the range.
+  package let bytes: Int
+  /// Nil when the whole range was placed.
+  package let failure: Errno?
+}
+
+/// A userfaultfd(2): resolves the page faults of another process.
+///
+/// Source: ioctl_userfaultfd(2); Linux, Documentation/admin-guide/mm/userfaultfd.rst
+package final class UserFaultDescriptor: Sendable {
+  package static let linkName = "anon_inode:[userfaultfd]"
+  package static let maximumEvents = 64
+
+  private let descriptor: OwnedDescriptor
+  /// Readable when messages wait.
+  package let rawValue: Int32
+
+  /// Takes over a descriptor that came from another process.
+  /// - Throws: `SystemError` with EINVAL when it is not a userfaultfd.
+  package init(adopting descriptor: OwnedDescriptor) throws(SystemError) {
+    guard UserFaultDescriptor.link(of: "/proc/self/fd/\(descriptor.rawValue)") == Self.linkName else {
+      throw SystemError("adopt", .invalidArgument, subject: "a descriptor that is not a userfaultfd")
+    }
+    // poll(2) answers only for non-blocking ones.
+    try SystemError.check("fcntl") { fcntl(descriptor.rawValue, F_SETFL, O_NONBLOCK) }
+    self.descriptor = descriptor
+    rawValue = descriptor.rawValue
+  }
+
+  /// The userfaultfd that a living process holds open; nil when it has none.
+  package static func taken(from pid: Int32) throws(SystemError) -> UserFaultDescriptor? {
+    guard let number = number(in: pid) else { return nil }
+    let pidfd = OwnedDescriptor(try SystemError.check("pidfd_open") { clinux_pidfd_open(pid) })
+    let copy = clinux_pidfd_getfd(pidfd.rawValue, number)
+    guard copy >= 0 else { throw SystemError("pidfd_getfd", Errno(rawValue: -copy), subject: "process \(pid)") }
+    return try UserFaultDescriptor(adopting: OwnedDescriptor(copy))
+  }
+
+  /// The number of the first userfaultfd among the descriptors of a process.
+  package static func number(in pid: Int32) -> Int32? {
+    let names = (try? Directories.names(in: FilePath("/proc/\(pid)/fd"))) ?? []
+    return names.compactMap { Int32($0) }.sorted().first { link(of: "/proc/\(pid)/fd/\($0)") == linkName }
+  }
+
+  /// Takes waiting messages, at most `maximumEvents`; empty when none waits.
+  package func read() throws(SystemError) -> [UserFaultEvent] {
+    var events: [UserFaultEvent] = []
+    try read(into: &events)
+    return events
+  }
+
+  /// Replaces the content of `events` by the waiting messages; keeps its storage, so that a loop does not allocate.
+  package func read(into events: inout [UserFaultEvent]) throws(SystemError) {
+    events.removeAll(keepingCapacity: true)
+    let failure = withUnsafeTemporaryAllocation(of: clinux_userfault_event.self, capacity: Self.maximumEvents) { raw -> Int32 in
+      let count = clinux_userfault_read(rawValue, raw.baseAddress, Int32(raw.count))
+      guard count > 0 else { return count }
+      for index in 0..<Int(count) { events.append(UserFaultEvent(raw[index])) }
+      return 0
+    }
+    guard failure >= 0 else { throw SystemError("read", Errno(rawValue: -failure), subject: "userfaultfd") }
+  }
+
+  /// Places pages with the content at `source`, and wakes who waits for them.
+  /// - Parameter protects: whether writes to them are tracked from now on.
+  package func copy(to address: UInt64, from source: UnsafeRawPointer, bytes: Int, protects: Bool) -> UserFaultOutcome {
+    var done: UInt64 = 0
+    let result = clinux_userfault_copy(rawValue, address, source, UInt64(bytes), protects ? 1 : 0, &done)
+    return UserFaultOutcome(bytes: Int(done), failure: result < 0 ? Errno(rawValue: -result) : nil)
+  }
+
+  /// Places pages of zeros, and wakes who waits for them.
+  package func zero(at address: UInt64, bytes: Int) -> UserFaultOutcome {
+    var done: UInt64 = 0
+    let result = clinux_userfault_zero(rawValue, address, UInt64(bytes), &done)
+    return UserFaultOutcome(bytes: Int(done), failure: result < 0 ? Errno(rawValue: -result) : nil)
+  }
+
+  /// Lets all who wait for pages of a range try again.
+  package func wake(at address: UInt64, bytes: UInt64) throws(SystemError) {
+    let result = clinux_userfault_wake(rawValue, address, bytes)
+    guard result >= 0 else { throw SystemError("UFFDIO_WAKE", Errno(rawValue: -result)) }
+  }
+
+  private static func link(of path: String) -> String? {
+    var buffer = [CChar](repeating: 0, count: 256)
+    let count = readlink(path, &buffer, buffer.count)
+    return count < 0 ? nil : String(decoding: buffer[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+}
+
+extension UserFaultEvent {
+  init(_ raw: clinux_userfault_event) {
+    switch Int(raw.kind) {
+    case CLINUX_USERFAULT_PAGE: self = .page(address: raw.start)
+    case CLINUX_USERFAULT_REMOVE where raw.start <= raw.end: self = .remove(raw.start..<raw.end)
+    default: self = .other
+    }
+  }
+}

@@ -1,0 +1,113 @@
+import Glibc
+import LinuxSystem
+package import Logging
+package import Model
+package import Snapshots
+package import SystemPackage
+
+/// Memory of guests, served by one `martlet pager` process per VM.
+///
+/// Such a process has a session of its own and outlives the agent. It ends when its VM does, and ends its VM when it cannot serve it;
+/// the agent only starts, adopts and replaces it.
+package struct ProcessMemoryBackend: MemoryBackend {
+  /// How long a replacement may take to serve.
+  private static let replacementDeadline: Duration = .seconds(20)
+  package static let logName = "pager.log"
+
+  private let executable: FilePath
+  private let store: SnapshotStore
+  private let logger: Logger
+
+  /// - Parameters:
+  ///   - executable: a program that hands command lines beginning with `PagerArguments.command` to `PagerProgram.run`.
+  ///   - store: where the parents of saved memories are.
+  package init(executable: FilePath, store: SnapshotStore, logger: Logger) {
+    self.executable = executable
+    self.store = store
+    self.logger = logger
+  }
+
+  /// The socket listens before the pager runs, so that a VMM can be started at the same time; its hand-shake waits for the pager.
+  /// A generation that cannot be opened is not an error here: the pager refuses the VMM and says why when it exits.
+  package func launch(_ configuration: PagerConfiguration) async throws -> any PagerProcess {
+    try await BlockingPool.shared.run { try start(PagerArguments(configuration), readiness: nil) }
+  }
+
+  package func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? {
+    guard let handle = ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else { return nil }
+    return RunningPager(handle, runDirectory: runDirectory)
+  }
+
+  package func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess {
+    let (read, write) = try OwnedDescriptor.pipe()
+    let pager = try await BlockingPool.shared.run { try start(PagerArguments(configuration, vmm: vmm), readiness: write) }
+    write.close()
+    let isServing = await BlockingPool.shared.run { Self.awaitByte(read, deadline: Self.replacementDeadline) }
+    guard isServing else {
+      await pager.kill()
+      let reason = await pager.waitForExit().failure
+      throw MartletError(.internalError, reason ?? "the sandbox's memory could not be taken over")
+    }
+    return pager
+  }
+
+  package func findOrphans(of id: InstanceID) throws -> [PagerIdentity] {
+    ProcessTable.pids().compactMap { pid in
+      guard PagerArguments.matches(ProcessTable.arguments(of: pid), id) else { return nil }
+      return ProcessTable.startTimeTicks(of: pid).map { PagerIdentity(pid: pid, startTimeTicks: $0) }
+    }
+  }
+
+  package func save(
+    vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
+  ) async throws -> SavedMemory {
+    try await BlockingPool.shared.run {
+      let image = try parent.map { try MemoryImage.open($0, in: store) }
+      let writer = try MemoryLayerWriter(draft, memoryBytes: memoryBytes, parent: image)
+      try MemoryDump(vmm: vmm, runDirectory: runDirectory, memoryBytes: memoryBytes).write(to: writer)
+      let counts = try writer.finish()
+      return SavedMemory(storedPages: counts.stored, zeroedPages: counts.zeroed, equalPages: counts.equal)
+    }
+  }
+
+  /// Starts the process; blocks.
+  private func start(_ arguments: PagerArguments, readiness: OwnedDescriptor?) throws -> RunningPager {
+    let configuration = arguments.configuration
+    PagerFailureFile.remove(in: configuration.runDirectory)
+    let null = try OwnedDescriptor.open("/dev/null", O_RDONLY)
+    let log = try OwnedDescriptor.open(
+      configuration.runDirectory.appending(Self.logName).string, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o600)
+    var request = SpawnRequest(
+      executable: executable.string, arguments: arguments.encoded, environment: ["PATH": "/usr/bin:/bin"], workingDirectory: "/",
+      descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue])
+    request.createsSession = true
+    // A core would hold the guest's memory.
+    request.limits = [(Int32(RLIMIT_CORE.rawValue), 0, 0)]
+    let socket =
+      arguments.vmm == nil
+      ? try UnixSocket.listen(PagerConfiguration.socketName, in: configuration.runDirectory, owner: configuration.ownerUID) : nil
+    if let socket { request.descriptors[PagerArguments.socketDescriptor] = socket.descriptor.rawValue }
+    if let readiness { request.descriptors[PagerArguments.readinessDescriptor] = readiness.rawValue }
+    let child = try ChildProcess.spawn(request)
+    withExtendedLifetime((null, log, socket, readiness)) {}
+    guard let handle = ProcessHandle.open(pid: child.pid) else {
+      _ = child.reapBlocking()
+      throw MartletError(.internalError, "the sandbox's memory could not be served: the pager ended at once")
+    }
+    let pager = RunningPager(handle, runDirectory: configuration.runDirectory)
+    // Reaps it, also when nobody waits for its end. It ends with its VM.
+    Task { await pager.waitForExit() }
+    return pager
+  }
+
+  private static func awaitByte(_ descriptor: OwnedDescriptor, deadline: Duration) -> Bool {
+    var polled = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+    let milliseconds = Int32(deadline.components.seconds * 1_000)
+    while true {
+      let count = poll(&polled, 1, milliseconds)
+      if count < 0 && errno == EINTR { continue }
+      var byte: UInt8 = 0
+      return count == 1 && read(descriptor.rawValue, &byte, 1) == 1
+    }
+  }
+}

@@ -1,0 +1,99 @@
+import Glibc
+import LinuxSystem
+import Snapshots
+import SystemPackage
+
+/// How a pager comes by a VM's memory: a new VMM hands it over, or it is taken from a living one.
+struct MachineHandshake {
+  /// A VMM that has not come until then will not come.
+  static let connectSeconds: UInt64 = 60
+  /// From the connection to the message.
+  static let messageSeconds: UInt64 = 10
+
+  let machine: ProcessHandle
+  let regions: MemoryRegions
+  let faults: UserFaultDescriptor
+  let connection: UnixSocket?
+
+  /// Waits for the one VMM that connects. On refusal the VMM is killed.
+  static func accept(
+    on listener: UnixSocket, owner: UInt32, memoryBytes: Int64, connectSeconds: UInt64 = Self.connectSeconds
+  ) throws(PagerError) -> MachineHandshake {
+    guard try isReadable(listener, seconds: connectSeconds) else { throw .notConnected }
+    let connection = try system { () throws(SystemError) in try listener.accept() }
+    let peer = try system { () throws(SystemError) in try connection.peer() }
+    guard peer.uid == 0 || peer.uid == owner else { throw .refused("a stranger came with it") }
+    guard let machine = ProcessHandle.open(pid: peer.pid) else { throw .machineEnded }
+    do {
+      return try receive(from: connection, machine: machine, memoryBytes: memoryBytes)
+    } catch {
+      if case .unservable = error { machine.signal(SIGKILL) }
+      throw error
+    }
+  }
+
+  private static func receive(
+    from connection: UnixSocket, machine: ProcessHandle, memoryBytes: Int64
+  ) throws(PagerError) -> MachineHandshake {
+    guard try isReadable(connection, seconds: messageSeconds) else { throw .refused("it did not come") }
+    let message: UnixSocket.Message
+    do {
+      message = try connection.receive(maximumBytes: MemoryRegions.maximumBytes)
+    } catch {
+      throw error.errno == .connectionReset ? .machineEnded : .refused("\(error.errno)")
+    }
+    guard !message.bytes.isEmpty else { throw .machineEnded }
+    guard let descriptor = message.descriptor else { throw .refused("it came without a descriptor") }
+    let regions = try parse(message.bytes, memoryBytes: memoryBytes)
+    guard let faults = try? UserFaultDescriptor(adopting: descriptor) else { throw .refused("its descriptor is of another kind") }
+    return MachineHandshake(machine: machine, regions: regions, faults: faults, connection: connection)
+  }
+
+  /// Takes over the page faults of a VMM whose pager is gone.
+  static func takeOver(vmm: Int32, runDirectory: FilePath, memoryBytes: Int64) throws(PagerError) -> MachineHandshake {
+    guard let machine = ProcessHandle.open(pid: vmm) else { throw .machineEnded }
+    let (faults, text) = try system { () throws(SystemError) in
+      (try UserFaultDescriptor.taken(from: vmm), try SmallFile.read(runDirectory.appending(MemoryRegions.fileName).string))
+    }
+    guard let faults else { throw .refused("the VMM has no userfaultfd") }
+    let regions = try parse(text, memoryBytes: memoryBytes)
+    return MachineHandshake(machine: machine, regions: regions, faults: faults, connection: nil)
+  }
+
+  /// Keeps the regions for a successor and for snapshots, unless the preloaded library did so before QEMU dropped its privileges.
+  func storeRegions(in runDirectory: FilePath) throws(PagerError) {
+    let path = runDirectory.appending(MemoryRegions.fileName)
+    try Self.system { () throws(SystemError) in
+      guard try FileStatus.of(path.string, followingLinks: false) == nil else { return }
+      try SmallFile.replace(path, with: Array(regions.encoded.utf8), mode: 0o600)
+    }
+  }
+
+  private static func parse(_ text: [UInt8], memoryBytes: Int64) throws(PagerError) -> MemoryRegions {
+    do {
+      return try MemoryRegions(parsing: text, memoryBytes: memoryBytes)
+    } catch {
+      throw .refused("its description is wrong (\(error))")
+    }
+  }
+
+  private static func isReadable(_ socket: UnixSocket, seconds: UInt64) throws(PagerError) -> Bool {
+    let end = MonotonicClock.nanoseconds + seconds * 1_000_000_000
+    while true {
+      let now = MonotonicClock.nanoseconds
+      guard now < end else { return false }
+      var polled = pollfd(fd: socket.descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+      let count = poll(&polled, 1, Int32((end - now) / 1_000_000) + 1)
+      if count > 0 { return true }
+      guard count == 0 || errno == EINTR else { throw .system(.current("poll")) }
+    }
+  }
+
+  private static func system<Value>(_ body: () throws(SystemError) -> Value) throws(PagerError) -> Value {
+    do {
+      return try body()
+    } catch {
+      throw .system(error)
+    }
+  }
+}

@@ -1,0 +1,45 @@
+package import Snapshots
+
+/// One bit per page, in words of memory that somebody else owns.
+package struct PageBitmap {
+  private let words: UnsafeMutableBufferPointer<UInt64>
+  package let pageCount: Int
+
+  /// Bytes that `pageCount` pages take.
+  package static func bytes(for pageCount: Int) -> Int { (pageCount + 63) / 64 * 8 }
+
+  /// - Precondition: `memory` is aligned to 8 bytes and has `bytes(for:)` of them.
+  package init(_ memory: UnsafeMutableRawBufferPointer, pageCount: Int) {
+    precondition(memory.count >= Self.bytes(for: pageCount), "memory for every page")
+    words = memory.bindMemory(to: UInt64.self)
+    self.pageCount = pageCount
+  }
+
+  package func contains(_ page: PageIndex) -> Bool { words[page >> 6] & (1 << UInt64(page & 63)) != 0 }
+
+  package func insert(_ pages: Range<PageIndex>) {
+    for page in pages { words[page >> 6] |= 1 << UInt64(page & 63) }
+  }
+
+  package func remove(_ pages: Range<PageIndex>) {
+    for page in pages { words[page >> 6] &= ~(1 << UInt64(page & 63)) }
+  }
+
+  /// The end of the run of pages from `page` on that are in the set, or are not in it, as `page` itself; at most `limit`.
+  package func endOfRun(from page: PageIndex, limit: PageIndex) -> PageIndex {
+    let isIn = contains(page)
+    let uniform: UInt64 = isIn ? .max : 0
+    var next = page + 1
+    while next < limit {
+      if next & 63 == 0, words[next >> 6] == uniform {
+        next += 64
+        continue
+      }
+      guard contains(next) == isIn else { return next }
+      next += 1
+    }
+    return min(next, limit)
+  }
+
+  package var count: Int { words.prefix((pageCount + 63) / 64).reduce(0) { $0 + $1.nonzeroBitCount } }
+}

@@ -1,0 +1,271 @@
+import Glibc
+import LinuxSystem
+import Model
+import Snapshots
+import SystemPackage
+
+/// Resolves the page faults of one VM from the memory of a generation.
+///
+/// Takes messages and answers them, in one thread and without ever sleeping; when to look for messages is `PagerLoop`'s business.
+/// Every page is compared with its checksum before a guest sees it.
+final class PageServer {
+  /// Answers to one message that are undone by changes of the VM's memory, which end when their message is read.
+  private static let maximumAttempts = 100_000
+
+  let image: MemoryImage
+  let faults: UserFaultDescriptor
+  private let regions: MemoryRegions
+  private let removed: RemovedPages
+  /// Pages that are known to be in the VM. Others may be too, after a predecessor's work.
+  private let resident: ResidentPages
+  private var window: FaultWindow
+  /// Whether the kernel tracks writes to the pages that are placed.
+  private var protects = true
+  private var events: [UserFaultEvent] = []
+  private var pending: [PageIndex] = []
+  /// Windows placed since the last messages were taken; who waited for one of their pages has been woken.
+  private var placed: [Range<PageIndex>] = []
+  private(set) var statistics: PagerStatistics
+  /// Called with each window that a fault brought in.
+  var onWindow: ((Range<PageIndex>) -> Void)?
+
+  init(
+    image: MemoryImage, regions: MemoryRegions, faults: UserFaultDescriptor, removed: RemovedPages, window: FaultWindow,
+    statistics: PagerStatistics
+  ) {
+    self.image = image
+    self.regions = regions
+    self.faults = faults
+    self.removed = removed
+    self.window = window
+    self.statistics = statistics
+    resident = ResidentPages(pageCount: image.pageCount)
+    events.reserveCapacity(UserFaultDescriptor.maximumEvents)
+  }
+
+  /// From now on faults bring in windows as `window` decides.
+  func use(_ window: FaultWindow) {
+    self.window = window
+  }
+
+  /// Answers every waiting message.
+  /// - Returns: whether there was one.
+  func serveWaiting() throws(PagerError) -> Bool {
+    guard try takeMessages() else { return false }
+    var index = 0
+    while index < pending.count {
+      try serve(pending[index])
+      index += 1
+    }
+    pending.removeAll(keepingCapacity: true)
+    return true
+  }
+
+  /// Lets every thread that waits for a page ask again: messages that a predecessor had taken come anew.
+  func wakeAll() throws(PagerError) {
+    for region in regions.regions {
+      do {
+        try faults.wake(at: region.address, bytes: UInt64(region.pages.count * MemoryGeometry.pageBytes))
+      } catch {
+        throw error.errno == .noSuchProcess ? .machineEnded : .system(error)
+      }
+    }
+  }
+
+  /// Brings in pages that nobody asked for yet, with content that the caller has verified.
+  func push(_ pages: Range<PageIndex>, from source: UnsafeRawPointer) throws(PagerError) {
+    for region in regions.regions where region.pages.overlaps(pages) {
+      let part = region.pages.clamped(to: pages)
+      let bytes = source + (part.lowerBound - pages.lowerBound) * MemoryGeometry.pageBytes
+      let before = statistics.pagesCopied
+      // What the guest gave back meanwhile is served as zeros when it is asked for.
+      if try place(part, .copy(bytes), in: region, faulting: nil) == .interrupted { _ = try takeMessages() }
+      statistics.pagesPrefetched += statistics.pagesCopied - before
+      statistics.pagesCopied = before
+    }
+  }
+
+  // MARK: - Messages
+
+  /// Moves what waits into `pending`, and notes removals at once.
+  private func takeMessages() throws(PagerError) -> Bool {
+    do {
+      try faults.read(into: &events)
+    } catch {
+      throw .system(error)
+    }
+    placed.removeAll(keepingCapacity: true)
+    for event in events {
+      switch event {
+      case .page(let address): pending.append(try page(at: address))
+      case .remove(let addresses): remove(addresses)
+      case .other: break
+      }
+    }
+    return !events.isEmpty
+  }
+
+  private func page(at address: UInt64) throws(PagerError) -> PageIndex {
+    guard let region = regions.region(at: address) else { throw .refused("it asked for a page outside of the memory") }
+    return region.pages.lowerBound + Int(address - region.address) / MemoryGeometry.pageBytes
+  }
+
+  private func remove(_ addresses: Range<UInt64>) {
+    for region in regions.regions where region.addresses.overlaps(addresses) {
+      let pages = region.pages(in: addresses)
+      removed.bitmap.insert(pages)
+      resident.bitmap.remove(pages)
+      statistics.removedPages += pages.count
+    }
+  }
+
+  // MARK: - Answers
+
+  private func serve(_ page: PageIndex) throws(PagerError) {
+    statistics.faults += 1
+    guard !placed.contains(where: { $0.contains(page) }) else { return }
+    guard let region = regions.regions.first(where: { $0.pages.contains(page) }) else { return }
+    let pages = window.pages(around: page, within: region.pages)
+    // Whatever we believe, a thread waits for this one.
+    resident.bitmap.remove(page..<(page + 1))
+    for _ in 0..<Self.maximumAttempts {
+      if try bring(pages, in: region, faulting: page) == .done {
+        placed.append(pages)
+        onWindow?(pages)
+        return
+      }
+      if try !takeMessages() { sched_yield() }
+    }
+    throw .refused("it keeps changing")
+  }
+
+  private enum Progress {
+    case done
+    /// The VM's memory is about to change: messages have to be taken first.
+    case interrupted
+  }
+
+  private enum Content {
+    case copy(UnsafeRawPointer)
+    case zeros
+  }
+
+  /// Places those of `pages` that are not there yet.
+  private func bring(
+    _ pages: Range<PageIndex>, in region: MemoryRegions.Region, faulting: PageIndex
+  ) throws(PagerError) -> Progress {
+    var page = pages.lowerBound
+    while page < pages.upperBound {
+      let end = resident.bitmap.endOfRun(from: page, limit: pages.upperBound)
+      if !resident.bitmap.contains(page), try fill(page..<end, in: region, faulting: faulting) == .interrupted { return .interrupted }
+      page = end
+    }
+    return .done
+  }
+
+  private func fill(
+    _ pages: Range<PageIndex>, in region: MemoryRegions.Region, faulting: PageIndex
+  ) throws(PagerError) -> Progress {
+    var page = pages.lowerBound
+    while page < pages.upperBound {
+      let end = removed.bitmap.endOfRun(from: page, limit: pages.upperBound)
+      let progress =
+        removed.bitmap.contains(page)
+        ? try place(page..<end, .zeros, in: region, faulting: faulting)
+        : try fillFromImage(page..<end, in: region, faulting: faulting)
+      if progress == .interrupted { return .interrupted }
+      page = end
+    }
+    return .done
+  }
+
+  private func fillFromImage(
+    _ pages: Range<PageIndex>, in region: MemoryRegions.Region, faulting: PageIndex
+  ) throws(PagerError) -> Progress {
+    for extent in image.extents(in: pages) {
+      var content = Content.zeros
+      if case .stored(let stored) = extent.source, let bytes = stored.bytes.baseAddress {
+        if let damaged = stored.firstDamaged { throw .unservable(image.damage(at: extent.pages.lowerBound + damaged)) }
+        content = .copy(bytes)
+      }
+      if try place(extent.pages, content, in: region, faulting: faulting) == .interrupted { return .interrupted }
+    }
+    return .done
+  }
+
+  private func place(
+    _ pages: Range<PageIndex>, _ content: Content, in region: MemoryRegions.Region, faulting: PageIndex?
+  ) throws(PagerError) -> Progress {
+    var page = pages.lowerBound
+    while page < pages.upperBound {
+      let outcome = order(page..<pages.upperBound, content, offset: page - pages.lowerBound, in: region)
+      let count = outcome.bytes / MemoryGeometry.pageBytes
+      resident.bitmap.insert(page..<(page + count))
+      switch content {
+      case .copy: statistics.pagesCopied += count
+      case .zeros: statistics.pagesZeroed += count
+      }
+      page += count
+      // A part was placed: the next order says why not more.
+      guard count == 0, let failure = outcome.failure else { continue }
+      guard try overcome(failure, at: page, in: region, faulting: faulting) else { return .interrupted }
+      if failure == .fileExists { page += 1 }
+    }
+    return .done
+  }
+
+  private func order(
+    _ pages: Range<PageIndex>, _ content: Content, offset: Int, in region: MemoryRegions.Region
+  ) -> UserFaultOutcome {
+    let address = region.address(of: pages.lowerBound)
+    let bytes = pages.count * MemoryGeometry.pageBytes
+    switch content {
+    case .zeros:
+      return faults.zero(at: address, bytes: bytes)
+    case .copy(let source):
+      return faults.copy(to: address, from: source + offset * MemoryGeometry.pageBytes, bytes: bytes, protects: protects)
+    }
+  }
+
+  /// - Returns: whether to go on; false when messages have to be taken first.
+  private func overcome(
+    _ failure: Errno, at page: PageIndex, in region: MemoryRegions.Region, faulting: PageIndex?
+  ) throws(PagerError) -> Bool {
+    switch failure {
+    case .fileExists:
+      resident.bitmap.insert(page..<(page + 1))
+      if page == faulting { try? faults.wake(at: region.address(of: page), bytes: UInt64(MemoryGeometry.pageBytes)) }
+      return true
+    case .resourceTemporarilyUnavailable:
+      return false
+    case .invalidArgument where protects:
+      // A VMM, or a kernel, that does not track writes.
+      protects = false
+      return true
+    case .noSuchProcess:
+      throw .machineEnded
+    case .badAddress:
+      throw .unservable(image.damage(at: page))
+    case .noMemory:
+      throw .unservable(MartletError(.hostUnavailable, "the host has no memory left for the sandbox"))
+    default:
+      throw .refused("the kernel says \(failure)")
+    }
+  }
+}
+
+/// The bitmap of pages that are in the VM, and its memory.
+private final class ResidentPages {
+  let bitmap: PageBitmap
+  private let memory: UnsafeMutableRawBufferPointer
+
+  init(pageCount: Int) {
+    memory = .allocate(byteCount: PageBitmap.bytes(for: pageCount), alignment: 8)
+    memory.initializeMemory(as: UInt8.self, repeating: 0)
+    bitmap = PageBitmap(memory, pageCount: pageCount)
+  }
+
+  deinit {
+    memory.deallocate()
+  }
+}

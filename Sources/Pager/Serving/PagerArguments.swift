@@ -1,0 +1,66 @@
+package import Model
+import SystemPackage
+
+/// The command line of a pager process: `martlet pager serve vm-… --store … --generation … --run … --owner … [--record] [--vmm PID]`.
+///
+/// It names the instance, so that a pager that no journal knows can be found in /proc.
+package struct PagerArguments: Equatable, Sendable {
+  /// Name of the hidden command.
+  package static let command = "pager"
+  /// Descriptor of the listening socket.
+  package static let socketDescriptor: Int32 = 3
+  /// Descriptor that gets one byte once faults are served; for replacements only.
+  package static let readinessDescriptor: Int32 = 4
+
+  package var configuration: PagerConfiguration
+  /// A living VMM whose faults are taken over.
+  package var vmm: Int32?
+
+  package init(_ configuration: PagerConfiguration, vmm: Int32? = nil) {
+    self.configuration = configuration
+    self.vmm = vmm
+  }
+
+  /// Without the program's name.
+  package var encoded: [String] {
+    var words = [
+      Self.command, "serve", configuration.id.wire, "--store", configuration.store.string, "--generation", configuration.generation.wire,
+      "--run", configuration.runDirectory.string, "--owner", "\(configuration.ownerUID)",
+    ]
+    if configuration.recordsWorkingSet { words.append("--record") }
+    if let vmm { words += ["--vmm", "\(vmm)"] }
+    return words
+  }
+
+  /// Nil for anything that `encoded` does not give.
+  package init?(_ words: [String]) {
+    guard words.count >= 3, words[0] == Self.command, words[1] == "serve", let id = InstanceID(wire: words[2]) else { return nil }
+    var values: [String: String] = [:]
+    var records = false
+    var index = 3
+    while index < words.count {
+      if words[index] == "--record" {
+        records = true
+        index += 1
+        continue
+      }
+      guard index + 1 < words.count else { return nil }
+      values[words[index]] = words[index + 1]
+      index += 2
+    }
+    guard let store = values.removeValue(forKey: "--store"), let run = values.removeValue(forKey: "--run"),
+      let generation = values.removeValue(forKey: "--generation").flatMap({ GenerationID(wire: $0) }),
+      let owner = values.removeValue(forKey: "--owner").flatMap({ UInt32($0) })
+    else { return nil }
+    let vmm = values.removeValue(forKey: "--vmm")
+    guard values.isEmpty, vmm == nil || vmm.flatMap({ Int32($0) }) != nil else { return nil }
+    self.vmm = vmm.flatMap { Int32($0) }
+    configuration = PagerConfiguration(
+      id: id, store: FilePath(store), generation: generation, runDirectory: FilePath(run), ownerUID: owner, recordsWorkingSet: records)
+  }
+
+  /// Whether the command line of a process is that of a pager of this instance.
+  package static func matches(_ words: [String], _ id: InstanceID) -> Bool {
+    words.count >= 4 && words[1] == command && words[2] == "serve" && words[3] == id.wire
+  }
+}

@@ -1,0 +1,117 @@
+import Glibc
+import LinuxSystem
+import SystemPackage
+
+/// Looks for page faults until the VM ends: awake while they come thick, in poll(2) otherwise.
+final class PagerLoop {
+  /// Faults in close succession after which everything else gets a look.
+  private static let closeFaults = 1_024
+
+  private let server: PageServer
+  private let machine: ProcessHandle
+  private let statistics: StatisticsFile
+  /// Closes at the other end when the VMM ends; nil after a replacement.
+  private var connection: UnixSocket?
+  /// SIGUSR1: the guest's first moments are over.
+  private let signals: OwnedDescriptor
+  private let recording: WorkingSetRecording?
+  private var spin = SpinPolicy(now: MonotonicClock.nanoseconds)
+  private let busyBefore: Int
+  private var busyNanoseconds: UInt64 = 0
+
+  init(
+    server: PageServer, machine: ProcessHandle, connection: UnixSocket?, signals: OwnedDescriptor, statistics: StatisticsFile,
+    recording: WorkingSetRecording?
+  ) {
+    self.server = server
+    self.machine = machine
+    self.connection = connection
+    self.signals = signals
+    self.statistics = statistics
+    self.recording = recording
+    busyBefore = statistics.value.busyMicroseconds
+  }
+
+  /// Ends only by throwing; `machineEnded` is the normal end.
+  func run() throws(PagerError) -> Never {
+    while true {
+      if try serve() { try serveCloseFaults() }
+      try sleep()
+    }
+  }
+
+  private func serve() throws(PagerError) -> Bool {
+    let begin = MonotonicClock.nanoseconds
+    guard try server.serveWaiting() else { return false }
+    busyNanoseconds += MonotonicClock.nanoseconds - begin
+    var counted = server.statistics
+    counted.busyMicroseconds = busyBefore + Int(busyNanoseconds / 1_000)
+    statistics.value = counted
+    return true
+  }
+
+  /// Waits awake for the fault after this one, and the one after that, as long as it pays.
+  private func serveCloseFaults() throws(PagerError) {
+    for _ in 0..<Self.closeFaults {
+      let begin = MonotonicClock.nanoseconds
+      let budget = spin.nanoseconds(now: begin)
+      guard budget > 0 else { return }
+      guard try spin(until: begin + budget) else { return spin.foundNothing() }
+      spin.found()
+    }
+  }
+
+  private func spin(until end: UInt64) throws(PagerError) -> Bool {
+    repeat {
+      if try serve() { return true }
+    } while MonotonicClock.nanoseconds < end
+    return false
+  }
+
+  private func sleep() throws(PagerError) {
+    var polled = [
+      pollfd(fd: server.faults.rawValue, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: connection?.descriptor.rawValue ?? -1, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: machine.pollDescriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
+    ]
+    let begin = MonotonicClock.nanoseconds
+    let count = poll(&polled, nfds_t(polled.count), recording?.millisecondsLeft ?? -1)
+    guard count >= 0 else {
+      if errno == EINTR { return }
+      throw .system(.current("poll"))
+    }
+    if polled[2].revents != 0 { throw .machineEnded }
+    if polled[0].revents & Int16(POLLIN) != 0 { spin.woke(after: MonotonicClock.nanoseconds - begin) }
+    // A userfaultfd has errors only before its hand-shake is complete.
+    guard polled[0].revents & Int16(POLLERR | POLLNVAL) == 0 else { throw .refused("its userfaultfd does not work") }
+    if polled[1].revents != 0 { try readConnection() }
+    if polled[3].revents != 0 { drainSignals() }
+    if polled[3].revents != 0 || recording?.millisecondsLeft == 0 { finishRecording() }
+  }
+
+  /// A VMM says nothing after the hand-shake. The end of the stream is the end of the VM; anything else is not listened to again.
+  private func readConnection() throws(PagerError) {
+    guard let message = try? connection?.receive(maximumBytes: 64), !message.bytes.isEmpty else { throw .machineEnded }
+    connection = nil
+  }
+
+  private func drainSignals() {
+    var information = [UInt8](repeating: 0, count: 128)
+    _ = read(signals.rawValue, &information, information.count)
+  }
+
+  private func finishRecording() {
+    recording?.finish()
+    server.use(FaultWindow())
+    server.onWindow = nil
+  }
+}
+
+enum MonotonicClock {
+  static var nanoseconds: UInt64 {
+    var now = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+  }
+}

@@ -1,0 +1,159 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Logging
+import Model
+import Snapshots
+import SystemPackage
+
+/// What a `martlet pager` process does: serves the page faults of one VM until that VM ends.
+///
+/// ```
+/// open the generation ─▶ VMM connects, or is taken over ─▶ push the working set ─▶ serve ─▶ VM ended: 0
+///        │ damaged                │ refused                                          │ damaged page: kill the VM
+///        └────────────────────────┴───── pager.failure, exit code 65 ────────────────┘
+/// ```
+package struct PagerProgram {
+  private let arguments: PagerArguments
+  private let failure: PagerFailureFile
+  /// Blocked and to be read from here, so that a signal in any moment is seen and none kills.
+  private let signals: OwnedDescriptor
+  private let logger: Logger
+
+  /// Performs a command line that begins with `PagerArguments.command`.
+  /// - Returns: the exit code of the process.
+  package static func run(_ words: [String]) -> Int32 {
+    var logger = Logger(label: "martlet.pager")
+    guard let arguments = PagerArguments(words) else {
+      logger.error("this command is for martlet's own use")
+      return PagerExitCode.usage.rawValue
+    }
+    logger[metadataKey: "instance.id"] = "\(arguments.configuration.id)"
+    logger[metadataKey: "snapshot.id"] = "\(arguments.configuration.generation)"
+    do {
+      return try PagerProgram(arguments, logger: logger).serve().rawValue
+    } catch {
+      logger.error("the pager could not start", metadata: ["error": "\(error)"])
+      return PagerExitCode.system.rawValue
+    }
+  }
+
+  private init(_ arguments: PagerArguments, logger: Logger) throws(SystemError) {
+    self.arguments = arguments
+    self.logger = logger
+    let signal = SIGUSR1
+    let opened = withUnsafePointer(to: signal) { martlet_guest_open_signals($0, 1) }
+    guard opened >= 0 else { throw SystemError("signalfd", Errno(rawValue: -opened)) }
+    signals = OwnedDescriptor(opened)
+    failure = try PagerFailureFile(in: arguments.configuration.runDirectory)
+  }
+
+  private func serve() -> PagerExitCode {
+    do {
+      let image = try openImage()
+      let handshake = try meetMachine(image)
+      return serve(handshake, image)
+    } catch {
+      return end(error, machine: nil)
+    }
+  }
+
+  private func openImage() throws(PagerError) -> MemoryImage {
+    let configuration = arguments.configuration
+    do {
+      let store = SnapshotStore(directory: configuration.store, logger: logger)
+      let image = try MemoryImage.open(try store.generation(configuration.generation), in: store)
+      try arm(machine: nil)
+      return image
+    } catch let error as SystemError {
+      throw .system(error)
+    } catch {
+      throw .unservable(MartletError.wrapping(error))
+    }
+  }
+
+  private func arm(machine: ProcessHandle?) throws(SystemError) {
+    let damage = MartletError.damaged(arguments.configuration.generation, .memoryLayer, "cannot be read")
+    try failure.armBusError(damage.message, machine: machine)
+  }
+
+  private func meetMachine(_ image: MemoryImage) throws(PagerError) -> MachineHandshake {
+    let configuration = arguments.configuration
+    if let vmm = arguments.vmm {
+      return try MachineHandshake.takeOver(vmm: vmm, runDirectory: configuration.runDirectory, memoryBytes: image.memoryBytes)
+    }
+    let listener = UnixSocket(OwnedDescriptor(PagerArguments.socketDescriptor))
+    defer { listener.descriptor.close() }
+    let handshake = try MachineHandshake.accept(on: listener, owner: configuration.ownerUID, memoryBytes: image.memoryBytes)
+    try handshake.storeRegions(in: configuration.runDirectory)
+    return handshake
+  }
+
+  private func serve(_ handshake: MachineHandshake, _ image: MemoryImage) -> PagerExitCode {
+    var recording: WorkingSetRecording?
+    // A set that is being written goes to its end, also when the VM is gone.
+    defer { recording?.waitUntilWritten() }
+    do {
+      let statistics = try prepare(handshake)
+      let server = PageServer(
+        image: image, regions: handshake.regions, faults: handshake.faults,
+        removed: try removedPages(image), window: FaultWindow(), statistics: statistics.value)
+      recording = try begin(server, handshake)
+      let loop = PagerLoop(
+        server: server, machine: handshake.machine, connection: handshake.connection, signals: signals, statistics: statistics,
+        recording: recording)
+      try loop.run()
+    } catch let error as SystemError {
+      return end(.system(error), machine: handshake.machine)
+    } catch let error as PagerError {
+      return end(error, machine: handshake.machine)
+    } catch {
+      return end(.unservable(MartletError.wrapping(error)), machine: handshake.machine)
+    }
+  }
+
+  private func prepare(_ handshake: MachineHandshake) throws(SystemError) -> StatisticsFile {
+    try arm(machine: handshake.machine)
+    return try StatisticsFile(in: arguments.configuration.runDirectory)
+  }
+
+  private func removedPages(_ image: MemoryImage) throws(SystemError) -> RemovedPages {
+    try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount)
+  }
+
+  /// Answers who waits for us, and brings in what the guest will need first.
+  private func begin(_ server: PageServer, _ handshake: MachineHandshake) throws(PagerError) -> WorkingSetRecording? {
+    guard arguments.vmm == nil else {
+      try server.wakeAll()
+      announce()
+      return nil
+    }
+    // Our preloaded library waits for this; Firecracker does not, and does not mind.
+    try? handshake.connection?.send([1])
+    return nil
+  }
+
+  private func announce() {
+    let descriptor = OwnedDescriptor(PagerArguments.readinessDescriptor)
+    _ = write(descriptor.rawValue, [UInt8(1)], 1)
+  }
+
+  /// Says why, where it matters, and makes sure that no VM waits for a page that will never come.
+  private func end(_ error: PagerError, machine: ProcessHandle?) -> PagerExitCode {
+    switch error {
+    case .machineEnded:
+      return .machineEnded
+    case .notConnected:
+      logger.warning("no VMM connected")
+      return .notConnected
+    case .unservable(let reason):
+      failure.write(reason.message)
+      machine?.signal(SIGKILL)
+      logger.error("the VM was ended: a page could not be served", metadata: ["error": "\(reason)"])
+      return .unservable
+    case .system(let error):
+      logger.error("the pager failed", metadata: ["error": "\(error)"])
+      return .system
+    }
+  }
+}
