@@ -111,7 +111,7 @@ let package = Package(
     room("Disks", ["Model", "LinuxSystem", systemPackage]),
     room("SandboxNetwork", ["Model", "LinuxSystem", logging, systemPackage]),
     room("Hypervisor", ["Model", "LinuxSystem", systemPackage]),
-    room("QEMU", ["Hypervisor", "Model", "LinuxSystem", nioCore, nioPosix, logging, systemPackage]),
+    room("QEMU", ["Hypervisor", "Model", "LinuxSystem", nioCore, nioPosix, crypto, logging, systemPackage]),
     room("Images", ["Model", "LinuxSystem", crypto, logging, systemPackage]),
     room("Snapshots", ["Model", "CLinux", "LinuxSystem", crypto, logging, systemPackage]),
     room("Pager", ["Snapshots", "Model", "CLinux", "LinuxSystem", logging, systemPackage]),
@@ -199,7 +199,10 @@ let package = Package(
     tests("KernelPagerTests", "KernelTests/Pager", ["Pager", "Snapshots", "CLinux", "Model", "LinuxSystem", logging, systemPackage]),
     tests(
       "KernelQEMUTests", "KernelTests/QEMU",
-      ["QEMU", "Hypervisor", "Pager", "Snapshots", "Images", "Disks", "SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
+      [
+        "QEMU", "Hypervisor", "Pager", "Snapshots", "Images", "Disks", "SandboxNetwork", "GuestClient", "HostInterface", "Model",
+        "LinuxSystem", asyncHTTPClient, nioCore, logging, systemPackage,
+      ]),
     tests("KernelEnvdTests", "KernelTests/Envd", connectStack + ["Envd", "LinuxSystem", systemPackage]),
 
     // Integration: SQLite, simulated hosts.

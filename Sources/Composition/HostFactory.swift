@@ -54,7 +54,9 @@ struct HostFactory {
       let cache = FilePath(options.dataDirectory).appending("accelerator.json")
       accelerator = await AcceleratorProbe(installation: installation, kernel: kernel, cacheFile: cache, logger: logger).run()
     }
-    return QEMUDriver(installation: installation, accelerator: accelerator, tscKilohertz: await frequency, logger: logger)
+    return QEMUDriver(
+      installation: installation, accelerator: accelerator, tscKilohertz: await frequency, shim: try InstalledFile.pagerShim.path(),
+      logger: logger)
   }
 
   /// Each agent of the machine has its own /16, names and table.

@@ -29,21 +29,9 @@ package struct PlatformImages: Sendable {
   }
 
   private func builder(_ progress: @escaping @Sendable (String) -> Void) throws -> ImageBuilder {
-    ImageBuilder(store: ImageStore(directory: directory), agentBinary: try Self.agentBinary()) { update in
+    ImageBuilder(store: ImageStore(directory: directory), agentBinary: try InstalledFile.guestAgent.path()) { update in
       let percent = Int((update.fraction * 100).rounded())
       progress("\(update.subject): \(update.step) \(percent) %\(update.detail.map { "  \($0)" } ?? "")")
     }
-  }
-
-  /// The guest agent is installed beside this program.
-  private static func agentBinary() throws -> FilePath {
-    guard let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") else {
-      throw MartletError(.internalError, "/proc is not mounted")
-    }
-    let path = FilePath(program).removingLastComponent().appending("envd")
-    guard Tool.isReadable(path.string) else {
-      throw MartletError(.hostUnavailable, "the guest agent is missing: \(path); make build puts it beside martlet")
-    }
-    return path
   }
 }

@@ -27,9 +27,11 @@ package protocol VirtualMachine: Sendable {
   func resume() async throws
   /// Stops the guest: vCPUs stand still, no disk or network request is under way, the disk is flushed to its file. Idempotent.
   func stop() async throws
-  /// Writes the state of CPU and devices, without memory, to a new file. The guest must be stopped, and stays so.
+  /// Writes the state of CPU and devices, without memory, to a new file. The guest must be stopped, and stays so. Once per stop: the
+  /// guest has to run before its state can be saved again. After a failure nothing is left of the file.
   func saveState(to file: FilePath) async throws
   /// Makes a stopped guest write to `disk` from now on, an empty overlay over the disk it has, which is never written again.
+  /// The disk that it had must keep its name and be readable for the VMM's user until this returns.
   func switchDisk(to disk: DiskAttachment) async throws
   /// Path of the disk that the guest writes to.
   func diskPath() async throws -> String

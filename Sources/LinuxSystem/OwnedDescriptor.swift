@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Synchronization
+import SystemPackage
 
 /// A file descriptor that is closed exactly once: by `close()`, or when the last reference goes.
 package final class OwnedDescriptor: Sendable {
@@ -45,6 +46,18 @@ package final class OwnedDescriptor: Sendable {
     let failure = clinux_pipe(&ends, O_CLOEXEC | extraFlags)
     guard failure == 0 else { throw SystemError.current("pipe2") }
     return (OwnedDescriptor(ends[0]), OwnedDescriptor(ends[1]))
+  }
+
+  /// A file of `sizeBytes` zeros in memory that can be neither written, nor mapped for writing, nor resized (memfd_create(2)).
+  package static func sealedMemory(name: String, sizeBytes: Int64) throws(SystemError) -> OwnedDescriptor {
+    OwnedDescriptor(try SystemError.check("memfd_create", name) { clinux_sealed_memory(name, UInt64(sizeBytes)) })
+  }
+
+  /// Sends `bytes` with a duplicate of this descriptor over a Unix stream socket, without blocking.
+  /// - Throws: `EAGAIN` when the socket does not take all of it at once.
+  package func send(with bytes: [UInt8], over socket: Int32) throws(SystemError) {
+    let count = try SystemError.check("sendmsg") { clinux_send_descriptor(socket, bytes, bytes.count, rawValue) }
+    guard count == bytes.count else { throw SystemError("sendmsg", .resourceTemporarilyUnavailable) }
   }
 
   package static func eventDescriptor() throws(SystemError) -> OwnedDescriptor {

@@ -12,7 +12,10 @@ package enum Accelerator: String, Sendable, Codable {
 /// The order of the `-device` options is part of the machine: virtio-mmio slots are assigned in order, and a snapshot only loads into
 /// the same order. Source of the flags and their pitfalls: QEMU 7.2 documentation, system/i386/microvm.rst, and measurements.
 struct QEMUArguments {
+  /// Machine type, firmware set-up and devices with their order; to be changed with whatever changes what a guest sees.
+  static let machineLayout = "microvm-1"
   static let monitorSocket = "qmp.sock"
+  static let diskID = "root"
   static let consoleRingBytes = 65_536
   /// TCG keeps translated code in a buffer that defaults to a gigabyte; this bounds what a guest can make the host spend.
   static let translationBufferMiB = 128
@@ -23,7 +26,11 @@ struct QEMUArguments {
   let tscKilohertz: Int
 
   var list: [String] {
-    machine + security + kernel + console + devices
+    switch configuration.start {
+    case .boot: machine + security + kernel + console + devices
+    // A guest that is restored has its kernel in memory, whatever kernel the host boots now; and it is never reset.
+    case .restore: machine + security + console + devices + ["-incoming", "defer"]
+    }
   }
 
   private var machine: [String] {
@@ -36,7 +43,7 @@ struct QEMUArguments {
       "-cpu", accelerator == .kvm ? "host" : "max",
       "-smp", "\(configuration.vcpus)",
       "-m", "\(configuration.memoryMiB)M",
-      "-object", "memory-backend-ram,id=ram,size=\(configuration.memoryMiB)M",
+      "-object", "memory-backend-file,id=ram,size=\(configuration.memoryMiB)M,mem-path=\(GuestMemory.path),share=on",
       "-bios", firmware.string,
       "-global", "virtio-mmio.force-legacy=false",
       // A guest that reboots or powers off leaves a paused VMM, so that the agent can still read the console.
@@ -73,9 +80,9 @@ struct QEMUArguments {
   private var devices: [String] {
     [
       "-drive",
-      "if=none,id=root,file=\(escaped(configuration.disk.path)),format=\(configuration.disk.format.rawValue),"
+      "if=none,id=\(Self.diskID),node-name=\(DiskNode.first.name),file=\(escaped(configuration.disk.path)),format=\(configuration.disk.format.rawValue),"
         + "cache=unsafe,discard=unmap,detect-zeroes=unmap",
-      "-device", "virtio-blk-device,drive=root",
+      "-device", "virtio-blk-device,drive=\(Self.diskID)",
       "-netdev", "tap,id=net,ifname=\(configuration.tapName),script=no,downscript=no",
       "-device", "virtio-net-device,netdev=net,mac=\(configuration.macAddress)",
       "-object", "rng-random,id=entropy,filename=/dev/urandom",

@@ -15,19 +15,23 @@ package struct QEMUDriver: HypervisorDriver {
   package let installation: QEMUInstallation
   package let accelerator: Accelerator
   private let tscKilohertz: Int
+  /// The library that is preloaded into QEMU (Sources/QEMUPagerShim).
+  private let shim: FilePath
   private let logger: Logger
 
-  package init(installation: QEMUInstallation, accelerator: Accelerator, tscKilohertz: Int, logger: Logger) {
+  package init(installation: QEMUInstallation, accelerator: Accelerator, tscKilohertz: Int, shim: FilePath, logger: Logger) {
     self.installation = installation
     self.accelerator = accelerator
     self.tscKilohertz = tscKilohertz
+    self.shim = shim
     self.logger = logger
   }
 
   package var isolation: (vmm: String, accelerator: String) { ("qemu", accelerator.rawValue) }
   package var machine: MachineDescription {
     MachineDescription(
-      vmm: "qemu", vmmVersion: installation.version, machine: "microvm-1", firmwareDigest: "", cpuModel: "", accelerator: accelerator.rawValue)
+      vmm: "qemu", vmmVersion: installation.version, machine: QEMUArguments.machineLayout, firmwareDigest: installation.firmwareDigest,
+      cpuModel: GuestProcessor.describe(accelerator, tscKilohertz: tscKilohertz), accelerator: accelerator.rawValue)
   }
 
   package func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine {
@@ -68,13 +72,16 @@ package struct QEMUDriver: HypervisorDriver {
   private func spawn(_ configuration: VMConfiguration) throws -> ChildProcess {
     let arguments = QEMUArguments(
       configuration: configuration, firmware: installation.firmware, accelerator: accelerator, tscKilohertz: tscKilohertz)
+    let memory = try GuestMemory(configuration, shim: shim)
+    // What an earlier VMM of this directory wrote tells nothing about this one.
+    unlink(configuration.runDirectory.appending(GuestMemoryRegion.fileName).string)
     let null = try OwnedDescriptor.open("/dev/null", O_RDONLY)
     let log = try OwnedDescriptor.open(
       configuration.runDirectory.appending(ConsoleLog.vmmLogName).string, O_WRONLY | O_APPEND | O_CREAT, mode: 0o600)
     var request = SpawnRequest(
-      executable: installation.executable, arguments: arguments.list, environment: Self.processEnvironment,
-      workingDirectory: configuration.runDirectory.string,
-      descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue])
+      executable: installation.executable, arguments: arguments.list,
+      environment: Self.processEnvironment.merging(memory.environment) { $1 }, workingDirectory: configuration.runDirectory.string,
+      descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue].merging(memory.descriptors) { $1 })
     request.createsSession = true
     request.networkNamespace = try NetworkNamespace.open(path: configuration.networkNamespace.string)
     request.cgroups = try configuration.cgroup?.joinDescriptors() ?? []
@@ -82,6 +89,7 @@ package struct QEMUDriver: HypervisorDriver {
     request.oomScoreAdjustment = Self.oomScoreAdjustment
     request.forbidsNewPrivileges = true
     request.fileModeMask = 0o077
+    defer { withExtendedLifetime(memory) {} }
     return try ChildProcess.spawn(request)
   }
 }

@@ -1,3 +1,4 @@
+import Crypto
 import LinuxSystem
 package import Model
 package import SystemPackage
@@ -9,6 +10,8 @@ package struct QEMUInstallation: Sendable, Equatable {
   package let version: String
   /// qboot: microvm's default firmware corrupts guest memory when an initrd lies at the top of RAM.
   package let firmware: FilePath
+  /// SHA-256 of the firmware, in hexadecimal.
+  package let firmwareDigest: String
 
   private static let firmwarePlaces = ["/usr/share/qemu/qboot.rom", "/usr/share/seabios/qboot.rom", "/usr/local/share/qemu/qboot.rom"]
 
@@ -22,12 +25,19 @@ package struct QEMUInstallation: Sendable, Equatable {
       throw MartletError(.hostUnavailable, "the qboot firmware is not installed on this host: apt-get install qemu-system-data")
     }
     let output: ToolOutput
+    let image: [UInt8]
     do {
+      image = try SmallFile.read(firmware)
       output = try await Tool.run(executable, ["--version"], deadline: .seconds(10)).checked()
     } catch {
       throw MartletError(.hostUnavailable, "QEMU does not start on this host; run martlet doctor", cause: error)
     }
-    return QEMUInstallation(executable: executable, version: parseVersion(output.outputText), firmware: FilePath(firmware))
+    return QEMUInstallation(
+      executable: executable, version: parseVersion(output.outputText), firmware: FilePath(firmware), firmwareDigest: digest(image))
+  }
+
+  static func digest(_ bytes: [UInt8]) -> String {
+    SHA256.hash(data: bytes).map { String(UInt16($0) | 0x100, radix: 16).dropFirst() }.joined()
   }
 
   /// `QEMU emulator version 7.2.22 (Debian …)` → `7.2.22`.

@@ -8,12 +8,16 @@ import SystemPackage
 
 /// A running QEMU: watches its process and its monitor, and knows why it ended.
 final class QEMUMachine: VirtualMachine {
-  private static let monitorAttempts = 2_000
-  private static let monitorRetryDelay: Duration = .milliseconds(5)
+  /// For the monitor's socket to appear; a busy host starts programs slowly.
+  private static let monitorDeadline: Duration = .seconds(15)
+  /// A restored sandbox waits for it.
+  private static let monitorRetryDelay: Duration = .milliseconds(2)
   private static let logTailBytes = 8_000
 
   private struct State {
     var monitor: QMPClient?
+    /// The one attempt to connect that is under way: QEMU serves one connection at a time.
+    var connecting: Task<QMPClient, any Error>?
     var exit: VMMExit?
     var guestEnded = false
     var isKilledByUs = false
@@ -23,8 +27,8 @@ final class QEMUMachine: VirtualMachine {
   }
 
   let identity: VMMIdentity
-  private let process: ProcessHandle
-  private let directory: FilePath
+  let process: ProcessHandle
+  let directory: FilePath
   private let cgroup: Cgroup?
   private let logger: Logger
   private let state = Mutex(State())
@@ -81,43 +85,49 @@ final class QEMUMachine: VirtualMachine {
     _ = await waitForExit()
   }
 
-  func loadState(from file: FilePath) async throws { throw QMPError(command: "migrate-incoming", text: "not there") }
-  func resume() async throws { try await monitor().execute("cont") }
-  func stop() async throws { try await monitor().execute("stop") }
-  func saveState(to file: FilePath) async throws { throw QMPError(command: "migrate", text: "not there") }
-  func switchDisk(to disk: DiskAttachment) async throws { throw QMPError(command: "blockdev-snapshot-sync", text: "not there") }
-
-  func diskPath() async throws -> String {
-    struct Block: Decodable {
-      struct Inserted: Decodable { let file: String }
-      let inserted: Inserted?
+  /// The connected monitor; connects when there is none, as soon as its socket is there.
+  func monitor() async throws -> QMPClient {
+    let connecting = state.withLock { state -> Task<QMPClient, any Error> in
+      if let monitor = state.monitor, !monitor.isClosed { return Task { monitor } }
+      if let connecting = state.connecting { return connecting }
+      // Belongs to all who wait for it.
+      let task = Task { try await connectMonitor() }
+      state.connecting = task
+      return task
     }
-    let blocks = try JSONDecoder().decode([Block].self, from: await monitor().execute("query-block"))
-    guard let path = blocks.compactMap(\.inserted?.file).first else { throw QMPError(command: "query-block", text: "no disk") }
-    return path
+    return try await connecting.value
   }
 
-  /// The connected monitor; connects when there is none.
-  private func monitor() async throws -> QMPClient {
-    if let monitor = state.withLock({ $0.monitor }), !monitor.isClosed { return monitor }
-    guard !process.hasEnded else { throw QMPError(command: "monitor", text: "the VMM has ended") }
-    let monitor = try await QMPClient.connect(directory: directory, socket: QEMUArguments.monitorSocket) { [weak self] event in
-      self?.handle(event: event)
-    }
-    state.withLock { $0.monitor = monitor }
-    return monitor
-  }
-
-  /// Connects as soon as the monitor's socket is there, and asks once, as an adopted guest may have ended before we came.
-  private func watchMonitor() async {
-    for _ in 0..<Self.monitorAttempts where !process.hasEnded {
-      if let status = try? await status() {
-        if status == .guestEnded { guestEnded() }
-        return
+  private func connectMonitor() async throws -> QMPClient {
+    let deadline = ContinuousClock.now + Self.monitorDeadline
+    while true {
+      do {
+        guard !process.hasEnded else { throw QMPError(command: "monitor", text: "the VMM has ended", isConnectionLost: true) }
+        let monitor = try await QMPClient.connect(directory: directory, socket: QEMUArguments.monitorSocket) { [weak self] event in
+          self?.handle(event: event)
+        }
+        state.withLock { state in
+          state.monitor = monitor
+          state.connecting = nil
+        }
+        return monitor
+      } catch {
+        guard !process.hasEnded, ContinuousClock.now < deadline else {
+          state.withLock { $0.connecting = nil }
+          throw error
+        }
       }
       try? await Task.sleep(for: Self.monitorRetryDelay)
     }
-    if !process.hasEnded { logger.warning("the VMM's monitor does not answer") }
+  }
+
+  /// Connects, so that events are heard, and asks once, as an adopted guest may have ended before we came.
+  private func watchMonitor() async {
+    do {
+      if try await status() == .guestEnded { guestEnded() }
+    } catch {
+      if !process.hasEnded { logger.warning("the VMM's monitor does not answer", metadata: ["error": "\(error)"]) }
+    }
   }
 
   private func handle(event: String) {

@@ -10,6 +10,14 @@ import SystemPackage
 package struct QMPError: Error, Sendable, CustomStringConvertible {
   package let command: String
   package let text: String
+  /// The monitor ended before it answered.
+  let isConnectionLost: Bool
+
+  init(command: String, text: String, isConnectionLost: Bool = false) {
+    self.command = command
+    self.text = text
+    self.isConnectionLost = isConnectionLost
+  }
 
   package var description: String { "QMP \(command): \(text)" }
 }
@@ -75,16 +83,20 @@ final class QMPClient: Sendable {
   var isClosed: Bool { state.withLock { $0.isClosed } }
 
   /// Runs a command and returns the JSON of its `return` member.
+  /// - Parameter descriptor: handed over with the command, for `getfd`.
   /// - Throws: `QMPError` for an error answer, a lost connection, or no answer in time.
   @discardableResult
-  func execute(_ command: String, _ arguments: [String: any Sendable] = [:], deadline: Duration = commandDeadline) async throws -> Data {
+  func execute(
+    _ command: String, _ arguments: [String: any Sendable] = [:], passing descriptor: OwnedDescriptor? = nil,
+    deadline: Duration = commandDeadline
+  ) async throws -> Data {
     let id = state.withLock { state in
       defer { state.nextID += 1 }
       return state.nextID
     }
     var request: [String: Any] = ["execute": command, "id": id]
     if !arguments.isEmpty { request["arguments"] = arguments }
-    let line = try JSONSerialization.data(withJSONObject: request)
+    let line = try JSONSerialization.data(withJSONObject: request) + [UInt8(ascii: "\n")]
     let timer = channel.eventLoop.scheduleTask(in: .nanoseconds(deadline.nanoseconds)) { [weak self] in
       self?.finish(id, .failure(QMPError(command: command, text: "no answer in time")))
     }
@@ -97,19 +109,38 @@ final class QMPClient: Sendable {
           return true
         }
         guard accepted, !Task.isCancelled else {
-          let failure = QMPError(command: command, text: "the monitor is gone")
+          let failure = QMPError(command: command, text: "the monitor is gone", isConnectionLost: true)
           if accepted { finish(id, .failure(failure)) } else { continuation.resume(throwing: failure) }
           return
         }
-        var buffer = channel.allocator.buffer(capacity: line.count + 1)
-        buffer.writeBytes(line)
-        buffer.writeInteger(UInt8(ascii: "\n"))
-        channel.writeAndFlush(buffer, promise: nil)
+        send(line, passing: descriptor, for: id)
       }
     } onCancel: {
       finish(id, .failure(CancellationError()))
     }
     return try Self.result(of: answer, command: command)
+  }
+
+  private func send(_ line: Data, passing descriptor: OwnedDescriptor?, for id: Int) {
+    guard let descriptor else { return channel.writeAndFlush(ByteBuffer(bytes: line), promise: nil) }
+    channel.eventLoop.execute { [self] in
+      do {
+        try sendOnEventLoop([UInt8](line), passing: descriptor)
+      } catch {
+        finish(id, .failure(error))
+      }
+    }
+  }
+
+  /// NIO does not pass descriptors, so the line goes straight to its socket. The socket takes it whole: there is one short command
+  /// at a time on the way.
+  private func sendOnEventLoop(_ line: [UInt8], passing descriptor: OwnedDescriptor) throws {
+    let pending = try channel.syncOptions?.getOption(.bufferedWritableBytes) ?? 0
+    guard pending == 0 else { throw SystemError("sendmsg", .resourceTemporarilyUnavailable) }
+    let sent: Void? = try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { socket in
+      try descriptor.send(with: line, over: socket)
+    }
+    guard sent != nil else { throw SystemError("sendmsg", .notSupported) }
   }
 
   private static func result(of answer: Data, command: String) throws -> Data {
@@ -139,7 +170,8 @@ final class QMPClient: Sendable {
       defer { state.waiting = [:] }
       return state.waiting
     }
-    for continuation in waiting.values { continuation.resume(throwing: QMPError(command: "monitor", text: "the connection ended")) }
+    let failure = QMPError(command: "monitor", text: "the connection ended", isConnectionLost: true)
+    for continuation in waiting.values { continuation.resume(throwing: failure) }
   }
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 
@@ -10,6 +12,13 @@ int clinux_openat(int directory, const char *path, int flags, unsigned mode);
 
 // openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS: the path stays below `directory` and no component may be a symbolic link.
 int clinux_open_beneath(int directory, const char *path, int flags);
+
+// A file of so many zero bytes in memory that can be neither written, nor mapped for writing, nor resized (memfd_create(2),
+// F_SEAL_WRITE). Returns a close-on-exec descriptor, or -1 and errno.
+int clinux_sealed_memory(const char *name, uint64_t bytes);
+
+// One message with a descriptor (SCM_RIGHTS, unix(7)) on a stream socket, without blocking. Returns the bytes sent, -1 on error.
+ssize_t clinux_send_descriptor(int socket, const void *bytes, size_t count, int descriptor);
 
 // memmem(3)
 const void *clinux_find(const void *bytes, size_t count, const void *pattern, size_t pattern_count);

@@ -1,0 +1,152 @@
+import Disks
+import Foundation
+import GuestClient
+import HostInterface
+import Hypervisor
+import Images
+import LinuxSystem
+import Model
+import NIOCore
+import Pager
+import QEMU
+import SandboxNetwork
+import Snapshots
+import Synchronization
+import SystemPackage
+import Testing
+
+/// A sandbox as the host agent would hold it, without journal and policies.
+final class TestSandbox: Sendable {
+  static let parentToken = "token-of-the-parent"
+
+  struct State {
+    var machine: (any VirtualMachine)?
+    var pager: (any PagerProcess)?
+    var disk: Disk?
+    /// What the guest's memory was restored from.
+    var parent: Generation?
+    var memoryMiB = 256
+    var token: String?
+  }
+
+  let laboratory: Laboratory
+  let id: InstanceID
+  let directory: FilePath
+  let network: NetworkHandle
+  let userID: UInt32
+  let state = Mutex(State())
+
+  init(laboratory: Laboratory, id: InstanceID, directory: FilePath, network: NetworkHandle, userID: UInt32) {
+    self.laboratory = laboratory
+    self.id = id
+    self.directory = directory
+    self.network = network
+    self.userID = userID
+  }
+
+  var machine: any VirtualMachine {
+    get throws { try #require(state.withLock { $0.machine }) }
+  }
+
+  var disk: Disk {
+    get throws { try #require(state.withLock { $0.disk }) }
+  }
+
+  var client: GuestClient { client(token: state.withLock { $0.token }) }
+
+  func client(token: String?) -> GuestClient {
+    GuestClient(
+      address: network.hostAddress.description, port: GuestContract.agentPort, accessToken: token, httpClient: laboratory.http,
+      logger: laboratory.logger)
+  }
+
+  // MARK: - Beginning
+
+  func boot(_ base: DiskBase, memoryMiB: Int) async throws {
+    try await prepareDisk(base, memoryMiB: memoryMiB)
+    try await launch(.boot)
+    try await client.waitUntilHealthy(deadline: .now + .seconds(120))
+    let identity = identity(token: Self.parentToken)
+    try await client.initialize(identity)
+    state.withLock { $0.token = Self.parentToken }
+  }
+
+  func prepareDisk(_ base: DiskBase, memoryMiB: Int) async throws {
+    let disk = try await makeDisk(base)
+    state.withLock {
+      $0.memoryMiB = memoryMiB
+      $0.disk = disk
+    }
+  }
+
+  func makeDisk(_ base: DiskBase) async throws -> Disk {
+    try await laboratory.disks.create(
+      id: SandboxID(), base: base, sizeBytes: Laboratory.diskBytes, directory: directory, ownerUID: userID)
+  }
+
+  func launch(_ start: VMStart, driver: QEMUDriver? = nil) async throws {
+    let kernel = try laboratory.images.guestKernel()
+    let (disk, memoryMiB) = state.withLock { ($0.disk, $0.memoryMiB) }
+    let attachment = DiskAttachment(path: try #require(disk).path.string, format: .qcow2)
+    let machine = try await (driver ?? laboratory.driver).launch(
+      VMConfiguration(
+        id: id, start: start, vcpus: 1, memoryMiB: memoryMiB, kernel: kernel.vmlinux, initramfs: kernel.initramfs,
+        kernelArguments: [
+          "root=/dev/vda", "rw", "martlet.ip=\(GuestContract.guestAddress)/\(GuestContract.prefixLength)",
+          "martlet.gw=\(GuestContract.gatewayAddress)", "martlet.dns=\(GuestContract.gatewayAddress)",
+        ], disk: attachment, runDirectory: directory, networkNamespace: network.namespacePath, tapName: network.tapName,
+        macAddress: GuestContract.guestMAC, userID: userID))
+    state.withLock { $0.machine = machine }
+  }
+
+  func identity(token: String, sandboxID: String? = nil) -> GuestInitialization {
+    var generator = SystemRandomNumberGenerator()
+    return GuestInitialization(
+      accessToken: token, hostname: "minimal-test", sandboxID: sandboxID ?? "sb-original",
+      entropy: (0..<32).map { _ in UInt8.random(in: 0...255, using: &generator) })
+  }
+
+  func kill() async {
+    let (machine, pager) = state.withLock { state in
+      defer {
+        state.machine = nil
+        state.pager = nil
+      }
+      return (state.machine, state.pager)
+    }
+    await machine?.kill()
+    await pager?.kill()
+  }
+
+  // MARK: - In the guest
+
+  /// What a shell command of the guest's root prints.
+  @discardableResult
+  func shell(_ command: String) async throws -> String {
+    let session = try await client.start(ProcessRequest(command: "/bin/sh", arguments: ["-c", command], user: "root"))
+    var output = ByteBuffer()
+    for try await event in session.events {
+      switch event {
+      case .started: break
+      case .output(_, var bytes): output.writeBuffer(&bytes)
+      case .exited(let exit): try #require(exit.exitCode == 0, "\(command): \(String(buffer: output))")
+      }
+    }
+    return String(buffer: output).trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+
+  /// Starts a process that nobody listens to.
+  func startDetached(_ command: String) async throws {
+    let session = try await client.start(ProcessRequest(command: "/bin/sh", arguments: ["-c", command], user: "root"))
+    await session.detach(killing: false)
+  }
+}
+
+/// Waits until `condition` holds.
+func eventually(_ what: String, within limit: Duration = .seconds(30), _ condition: () async throws -> Bool) async throws {
+  let deadline = ContinuousClock.now + limit
+  while try await !condition() {
+    try #require(ContinuousClock.now < deadline, "did not happen in time: \(what)")
+    try await Task.sleep(for: .milliseconds(20))
+  }
+}
