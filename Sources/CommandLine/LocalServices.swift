@@ -30,6 +30,9 @@ package struct LocalServices: Sendable {
 }
 
 package struct UpOptions: Sendable, Equatable {
+  package static let defaultSpares = 2
+  package static let spareBounds = 0...64
+
   package var listen: ListenAddress
   /// Absolute paths.
   package var dataDirectory: String
@@ -38,10 +41,12 @@ package struct UpOptions: Sendable, Equatable {
   package var logLevel: String
   /// Whether a sandbox runs a command once the server is up, so that a new user sees that all of it works.
   package var showsDemo: Bool
+  /// MicroVMs kept running for sandboxes to come.
+  package var spares: Int
 
   package init(
     listen: ListenAddress, dataDirectory: String, imageDirectory: String, accelerator: AcceleratorChoice = .automatic,
-    logLevel: String = "info", showsDemo: Bool = true
+    logLevel: String = "info", showsDemo: Bool = true, spares: Int = defaultSpares
   ) {
     self.listen = listen
     self.dataDirectory = dataDirectory
@@ -49,6 +54,7 @@ package struct UpOptions: Sendable, Equatable {
     self.accelerator = accelerator
     self.logLevel = logLevel
     self.showsDemo = showsDemo
+    self.spares = spares
   }
 }
 

@@ -120,6 +120,8 @@ package struct AllInOneServer: Sendable {
       throw MartletError(
         .hostUnavailable, "\(options.listen.clientURL) is in use by another program; choose another address with --listen", cause: error)
     }
+    // A pause that has begun ends in a complete snapshot, whoever began it.
+    await agent.drain()
     let left = try await agent.listSandboxes().count { $0.status == .running }
     if left > 0 { report.line("\(left) sandboxes run on; martlet up on the same data directory takes them up again") }
   }

@@ -8,8 +8,10 @@ import Images
 import LinuxSystem
 import Logging
 import Model
+import Pager
 import QEMU
 import SandboxNetwork
+import Snapshots
 import SystemPackage
 
 /// Puts a host agent together from the real parts.
@@ -31,13 +33,17 @@ struct HostFactory {
     try await network.prepareHost()
     let cgroups = CgroupHierarchy.detect()
     if cgroups == nil { logger.warning("no control groups on this host: VMMs are not bounded; see martlet doctor") }
-    let configuration = HostConfiguration(
+    var configuration = HostConfiguration(
       hostID: identity.id, dataDirectory: data, slots: 0..<Self.slots,
       firstUserID: Self.firstUserID + UInt32(claim.number * Self.slots), cgroupParent: "martlet-\(claim.number)",
       concurrentBoots: max(2, ProcessInfo.processInfo.activeProcessorCount))
+    configuration.spareInstances = options.spares
+    let snapshots = SnapshotStore(directory: data.appending("snapshots"), logger: logger)
     let parts = HostParts(
       driver: try await driver, disks: QcowOverlays(), network: network, templates: images,
-      guests: GuestClientConnector(httpClient: httpClient, logger: logger), cgroups: cgroups)
+      guests: GuestClientConnector(httpClient: httpClient, logger: logger),
+      memory: ProcessMemoryBackend(executable: try InstalledFile.program(), store: snapshots, logger: logger), snapshots: snapshots,
+      cgroups: cgroups)
     return HostAgent(
       configuration: configuration, parts: parts, journal: try Journal(path: data.appending("journal.db")), observer: observer,
       logger: logger)

@@ -8,12 +8,17 @@ enum InstalledFile: String {
   case guestAgent = "envd"
   case pagerShim = "libmartlet-qemu-pager.so"
 
-  /// - Throws: `host_unavailable` when it is missing.
-  func path() throws(MartletError) -> FilePath {
+  /// This program itself.
+  static func program() throws(MartletError) -> FilePath {
     guard let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") else {
       throw MartletError(.internalError, "/proc is not mounted")
     }
-    let path = FilePath(program).removingLastComponent().appending(rawValue)
+    return FilePath(program)
+  }
+
+  /// - Throws: `host_unavailable` when it is missing.
+  func path() throws(MartletError) -> FilePath {
+    let path = try Self.program().removingLastComponent().appending(rawValue)
     guard Tool.isReadable(path.string) else {
       throw MartletError(.hostUnavailable, "a part of Martlet is missing: \(path); make build puts it beside martlet")
     }

@@ -307,6 +307,43 @@ private struct Bench {
     #expect(world.allMachines.count { !$0.isRestored } == 1, "also after a restart")
   }
 
+  @Test("a spare becomes the next sandbox; spares are bounded, replaced, and end with the agent")
+  func spares() async throws {
+    let world = try SimulatedWorld()
+    let agent = try await world.agent(spares: 2)
+    // The first boots, the second says what is wanted.
+    for _ in 0..<2 { _ = try await agent.createSandbox(spec()) }
+    try await eventually { await agent.spares.instances.count == 2 }
+    let ready = Set(await agent.spares.instances.map(\.id))
+    let spec = spec()
+    _ = try await agent.createSandbox(spec)
+    #expect(ready.contains(try #require(await agent.controller(spec.id).instance?.id)))
+    #expect(world.now.networks.count <= 5)
+    try await eventually { await agent.spares.instances.count == 2 }
+    var other = self.spec()
+    other.network = NetworkPolicy(allowsEgress: false)
+    _ = try await agent.createSandbox(other)
+    #expect(await agent.spares.instances.count == 2, "another network needs a microVM of its own")
+    for machine in world.allMachines { machine.end("power") }
+    _ = try await agent.createSandbox(self.spec())
+    await agent.drain()
+    for sandbox in try await agent.listSandboxes() { try await agent.destroySandbox(sandbox.id) }
+    #expect(world.isEmpty, "\(world.now)")
+  }
+
+  @Test("an agent that dies leaves its spares to be removed by the next")
+  func sparesOfTheDead() async throws {
+    let world = try SimulatedWorld()
+    let dead = try await world.agent(spares: 1)
+    let specs = [spec(), spec()]
+    for spec in specs { _ = try await dead.createSandbox(spec) }
+    try await eventually { await dead.spares.instances.count == 1 }
+    let agent = try await world.agent()
+    #expect(world.now.machines.count == 2)
+    for spec in specs { try await agent.destroySandbox(spec.id) }
+    #expect(world.isEmpty)
+  }
+
   @Test("a template's snapshot that is damaged is made again")
   func damagedTemplate() async throws {
     let bench = try await Bench.make()

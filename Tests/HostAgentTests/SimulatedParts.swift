@@ -273,6 +273,7 @@ struct SimulatedGuest: Guest {
     try machine().freeze(false)
   }
 
+  func warmUp() async throws { try await waitUntilHealthy() }
   func freeze() async throws { try machine().freeze(true) }
   func thaw() async throws { try machine().freeze(false) }
   func start(_ request: ProcessRequest) async throws -> any ProcessSession { throw Unused() }

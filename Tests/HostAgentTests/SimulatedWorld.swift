@@ -113,10 +113,11 @@ final class SimulatedWorld: Sendable {
   }
 
   /// A new agent on this world, as after a restart.
-  func agent(observer: StepObserver = StepObserver(), slots: Int = 8, longestChain: Int = 8) async throws -> HostAgent {
+  func agent(observer: StepObserver = StepObserver(), slots: Int = 8, longestChain: Int = 8, spares: Int = 0) async throws -> HostAgent {
     var configuration = HostConfiguration(
       hostID: HostID(), dataDirectory: directory, slots: 0..<slots, firstUserID: 1_000_000, cgroupParent: "none", concurrentBoots: 4)
     configuration.longestChain = longestChain
+    configuration.spareInstances = spares
     let parts = HostParts(
       driver: SimulatedDriver(world: self), disks: SimulatedDisks(), network: SimulatedNetwork(world: self),
       templates: SimulatedTemplates(), guests: SimulatedGuests(world: self), memory: SimulatedMemory(world: self, store: store),

@@ -16,6 +16,9 @@ struct UpCommand: AsyncParsableCommand {
   var accelerator: String?
   @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error (MARTLET_LOG_LEVEL, info).", valueName: "level"))
   var logLevel: String?
+  @Option(
+    help: ArgumentHelp("MicroVMs kept running for sandboxes to come; 0 saves their memory (MARTLET_SPARES, 2).", valueName: "number"))
+  var spares: String?
 
   @Flag(inversion: .prefixedNo, help: "Run a command in a sandbox once the server is up, and show it.")
   var demo = true
@@ -38,7 +41,17 @@ struct UpCommand: AsyncParsableCommand {
     }
     return UpOptions(
       listen: address, dataDirectory: directories.data, imageDirectory: directories.images,
-      accelerator: try choice(settings.value(.accelerator, option: accelerator)), logLevel: level, showsDemo: demo)
+      accelerator: try choice(settings.value(.accelerator, option: accelerator)), logLevel: level, showsDemo: demo,
+      spares: try spareCount(settings.value(.spares, option: spares)))
+  }
+
+  private func spareCount(_ text: String?) throws -> Int {
+    guard let text else { return UpOptions.defaultSpares }
+    guard let count = Int(text), UpOptions.spareBounds.contains(count) else {
+      throw APIError(
+        .invalidInput, "spares must be a number from \(UpOptions.spareBounds.lowerBound) to \(UpOptions.spareBounds.upperBound)")
+    }
+    return count
   }
 
   private func choice(_ text: String?) throws -> AcceleratorChoice {

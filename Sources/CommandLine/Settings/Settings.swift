@@ -7,6 +7,7 @@ package enum SettingName: String, CaseIterable, Sendable {
   case imageDirectory = "MARTLET_IMAGE_DIR"
   case accelerator = "MARTLET_ACCELERATOR"
   case logLevel = "MARTLET_LOG_LEVEL"
+  case spares = "MARTLET_SPARES"
   case url = "MARTLET_URL"
   case apiKey = "MARTLET_API_KEY"
 }

@@ -30,6 +30,13 @@ extension GuestClient: Guest {
     try await waitUntilHealthy(deadline: .now + .seconds(3_600))
   }
 
+  func warmUp() async throws {
+    try await waitUntilHealthy()
+    let session = try await start(ProcessRequest(command: "/bin/sh", arguments: ["-c", ":"]))
+    for try await _ in session.events {}
+    await session.detach(killing: false)
+  }
+
   func greet(_ identity: GuestIdentity) async throws {
     try await waitUntilHealthy()
     var generator = SystemRandomNumberGenerator()

@@ -6,7 +6,7 @@ extension HostAgent {
   /// Everything that a row of the journal needs.
   private var roots: Set<GenerationID> {
     get async {
-      var roots = await named.roots.union(await templates.roots)
+      var roots = await named.roots.union(await templates.roots).union(await spares.neededGenerations)
       for controller in allControllers { roots.formUnion(await controller.neededGenerations) }
       return roots
     }

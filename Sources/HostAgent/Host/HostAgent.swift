@@ -17,6 +17,7 @@ package final class HostAgent: Sendable {
   let logger: Logger
   let named: NamedSnapshots
   let templates: TemplateSnapshots
+  let spares: SpareInstances
   let generations: GenerationKeeper
   private let journal: Journal
   private let observer: StepObserver
@@ -40,6 +41,8 @@ package final class HostAgent: Sendable {
     templates = TemplateSnapshots(parts: parts, journal: journal, generations: generations, logger: logger)
     instances = InstanceFactory(
       InstanceContext(configuration: configuration, parts: parts, journal: journal, slots: slots, observer: observer, logger: logger))
+    spares = SpareInstances(
+      capacity: configuration.spareInstances, factory: instances, generations: generations, guests: parts.guests, logger: logger)
   }
 
   /// Adopts the VMMs that live, removes what a dead predecessor had begun or left, and only then returns. To be called once, first.
@@ -101,8 +104,9 @@ package final class HostAgent: Sendable {
     await collect()
   }
 
-  /// Waits until every lifecycle operation that has been asked for is done (TTL-3).
+  /// Waits until every lifecycle operation that has been asked for is done (TTL-3), and ends what nobody has asked for.
   package func drain() async {
+    await spares.close()
     await withTaskGroup(of: Void.self) { group in
       for controller in allControllers { group.addTask { await controller.drain() } }
     }
@@ -141,7 +145,7 @@ package final class HostAgent: Sendable {
   private var context: ControllerContext {
     ControllerContext(
       configuration: configuration, parts: parts, journal: journal, instances: instances, generations: generations, templates: templates,
-      named: named, observer: observer, forget: { [weak self] id in self?.forget(id) }, logger: logger)
+      spares: spares, named: named, observer: observer, forget: { [weak self] id in self?.forget(id) }, logger: logger)
   }
 
   private func forget(_ id: SandboxID) {

@@ -16,6 +16,8 @@ package struct HostConfiguration: Sendable {
   package var concurrentBoots: Int
   /// Guests that are restored at the same time.
   package var concurrentRestores = 8
+  /// MicroVMs kept running for sandboxes to come.
+  package var spareInstances = 0
   /// Chains of generations longer than this are compacted when their sandbox is paused (UF-5).
   package var longestChain = 8
   /// From the start of the VMM to the first answer of the guest agent, at a boot that has its share of the CPU.

@@ -62,6 +62,8 @@ package protocol Guest: Sendable {
   /// Tells a guest that has booted or was restored who it is, what time it is and what is random, before its processes run (on).
   /// Retries until it answers, or the task is cancelled.
   func greet(_ identity: GuestIdentity) async throws
+  /// Makes a guest that nobody uses yet do once what the first user would otherwise wait for.
+  func warmUp() async throws
   /// Writes dirty data back and stops all user processes; returns when they stand still.
   func freeze() async throws
   /// Lets user processes run on. Idempotent.

@@ -66,12 +66,35 @@ extension SandboxController {
   private func make(from template: TemplateImage) async throws {
     entry.environment = template.envs.merging(entry.spec.envs) { $1 }
     let key = try context.templates.key(of: template, entry.spec)
+    if try await becomeSpare(of: key, template) { return }
     try await context.templates.withSnapshot(of: key) { generation in
       try await self.restore(generation, token: nil, template: template)
     } afterFailure: {
       try await self.discardInstance()
     } orBoot: { keep in
       try await self.boot(template, keep: keep)
+    }
+    if let generation = await context.templates.generation(of: key) {
+      await context.spares.want(SpareInstances.Kind(key: key, generation: generation))
+    }
+  }
+
+  /// Takes a microVM that is running already.
+  /// - Returns: false when there is none.
+  private func becomeSpare(of key: TemplateSnapshotKey, _ template: TemplateImage) async throws -> Bool {
+    guard entry.spec.network == NetworkPolicy(), let generation = await context.templates.generation(of: key),
+      let spare = await context.spares.take(SpareInstances.Kind(key: key, generation: generation))
+    else { return false }
+    do {
+      await take(spare)
+      entry.instance = spare.id
+      try await context.journal.update(entry)
+      try await introduce(to: try await guest(of: spare, token: nil), on: spare, isNew: true, template: template)
+      return true
+    } catch let error as MartletError where error.code == .agentError {
+      context.logger.warning("a spare was of no use", metadata: ["error": "\(error)"])
+      try await discardInstance()
+      return false
     }
   }
 

@@ -228,6 +228,7 @@ struct ControllerContext: Sendable {
   let instances: InstanceFactory
   let generations: GenerationKeeper
   let templates: TemplateSnapshots
+  let spares: SpareInstances
   let named: NamedSnapshots
   let observer: StepObserver
   /// Forgets the controller; called once, when the sandbox is gone.

@@ -46,6 +46,10 @@ actor TemplateSnapshots {
       shape: SandboxShape(vcpus: spec.vcpus, memoryMiB: spec.memoryMiB, diskSizeMiB: spec.diskSizeMiB))
   }
 
+  func generation(of key: TemplateSnapshotKey) -> GenerationID? {
+    if case .known(let id, _) = states[key] { id } else { nil }
+  }
+
   /// Runs `restore` with the snapshot of `key`, or `boot` when there is none or it turns out to be of no use. Of several callers without
   /// a snapshot one boots; the others wait for what it keeps.
   func withSnapshot(

@@ -21,7 +21,8 @@ package struct MemoryRegions: Sendable, Equatable {
     package func pages(in addresses: Range<UInt64>) -> Range<PageIndex> {
       let part = addresses.clamped(to: self.addresses)
       let pageBytes = UInt64(MemoryGeometry.pageBytes)
-      return (pages.lowerBound + Int((part.lowerBound - address) / pageBytes))..<(pages.lowerBound
+      return
+        (pages.lowerBound + Int((part.lowerBound - address) / pageBytes))..<(pages.lowerBound
         + Int((part.upperBound - address) / pageBytes))
     }
   }

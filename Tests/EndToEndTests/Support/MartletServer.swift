@@ -55,7 +55,10 @@ final class MartletServer: Sendable {
         "up", "--listen", "127.0.0.1:\(port)", "--data-dir", directory.appending("data").string, "--image-dir", Self.imageDirectory,
         "--no-demo",
       ],
-      environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"].merging(environment) { $1 }.merging(extra) { $1 },
+      // Without spares, which a census would take for leaks.
+      environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "MARTLET_SPARES": "0"].merging(environment) { $1 }.merging(
+        extra
+      ) { $1 },
       workingDirectory: directory.string, descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue])
     spawn.createsSession = true
     let process = try ChildProcess.spawn(spawn)
