@@ -50,7 +50,7 @@ final class Laboratory: Sendable {
     return (try publish(draft, memoryBytes: machine.memoryBytes, parent: parent), saved)
   }
 
-  private func publish(_ draft: GenerationDraft, memoryBytes: Int64, parent: Generation?) throws -> Generation {
+  func publish(_ draft: GenerationDraft, memoryBytes: Int64, parent: Generation?) throws -> Generation {
     for path in [draft.devicePath, draft.diskPath] { try Data("nothing".utf8).write(to: URL(filePath: path.string)) }
     return try store.publish(
       draft,
@@ -75,8 +75,8 @@ final class Laboratory: Sendable {
         switch extent.source {
         case .zero: if expected.contains(where: { $0 != 0 }) { wrong.append(page) }
         case .stored(let stored):
-          let bytes = UnsafeRawBufferPointer(rebasing: stored.bytes[(offset * 4_096)..<((offset + 1) * 4_096)])
-          if !expected.withUnsafeBytes({ memcmp($0.baseAddress, bytes.baseAddress, 4_096) == 0 }) { wrong.append(page) }
+          let bytes = stored.bytes[(offset * 4_096)..<((offset + 1) * 4_096)]
+          if !expected.withUnsafeBytes({ $0.elementsEqual(bytes) }) { wrong.append(page) }
         }
       }
     }

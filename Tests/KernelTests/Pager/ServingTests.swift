@@ -10,7 +10,7 @@ import Testing
 @Suite(.serialized) struct ServingTests {
   static let pages = 4_096
 
-  @Test("a restored machine reads what was saved, and its pager ends with it")
+  @Test("a restored machine reads what was saved, and its pager ends with it (UF-2, TTL-8)")
   func restores() async throws {
     let laboratory = try await Laboratory()
     let model = GuestModel.mixed(pages: Self.pages, seed: 1)
@@ -20,8 +20,103 @@ import Testing
     #expect(statistics.pagesCopied + statistics.pagesZeroed == Self.pages)
     #expect(statistics.pagesZeroed == model.seeds.filter { $0 == nil }.count)
     #expect(statistics.faults > 0 && statistics.faults <= Self.pages / 32)
+    #expect(try laboratory.backend.findOrphans(of: configuration.id) == [pager.identity])
     machine.kill()
     #expect(await pager.waitForExit() == PagerExit(failure: nil))
     #expect(try laboratory.backend.findOrphans(of: configuration.id).isEmpty)
+  }
+
+  @Test("a restore brings in what is read, not the memory (L-23)")
+  func lazy() async throws {
+    let laboratory = try await Laboratory()
+    let model = GuestModel.mixed(pages: Self.pages, seed: 2)
+    let (machine, pager, _) = try await laboratory.restore(try laboratory.generation(model))
+    #expect(try await machine.ask("sum 100 1") == model.sum(100..<101))
+    let statistics = try await pager.statistics()
+    #expect(statistics.faults == 1)
+    #expect(statistics.pagesCopied + statistics.pagesZeroed == 32)
+    machine.kill()
+    _ = await pager.waitForExit()
+  }
+
+  @Test("threads that fault all over the memory at once agree on its content")
+  func concurrent() async throws {
+    let laboratory = try await Laboratory()
+    let model = GuestModel.mixed(pages: Self.pages, seed: 3)
+    let (machine, pager, _) = try await laboratory.restore(try laboratory.generation(model))
+    #expect(try await machine.ask("race 0 \(Self.pages) 8") == model.sum(0..<Self.pages))
+    machine.kill()
+    #expect(await pager.waitForExit().failure == nil)
+  }
+
+  @Test("pages that the guest gives back are zero from then on, and can be written again (UF-2)")
+  func removed() async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel.mixed(pages: Self.pages, seed: 4)
+    let (machine, pager, configuration) = try await laboratory.restore(try laboratory.generation(model))
+    _ = try await machine.ask("sum 0 1000")
+    // Pages that were read, and pages that never were.
+    #expect(try await machine.ask("remove 500 1000") == "ok")
+    model.zero(500..<1_500)
+    #expect(try await machine.ask("write 700 10 9") == "ok")
+    model.write(700..<710, seed: 9)
+    #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
+    #expect(try await pager.statistics().removedPages == 1_000)
+    #expect(try RemovedPages(in: configuration.runDirectory, pageCount: Self.pages).bitmap.count == 1_000)
+    machine.kill()
+    #expect(await pager.waitForExit().failure == nil)
+  }
+
+  @Test("a guest that gives pages back while it reads them sees old content or zeros, and zeros in the end")
+  func churn() async throws {
+    let laboratory = try await Laboratory()
+    let model = GuestModel.mixed(pages: Self.pages, seed: 5)
+    let (machine, pager, _) = try await laboratory.restore(try laboratory.generation(model))
+    #expect(try await machine.ask("churn 2048 64 300") == "ok")
+    #expect(try await machine.ask("sum 0 2048") == model.sum(0..<2_048))
+    machine.kill()
+    #expect(await pager.waitForExit().failure == nil)
+  }
+
+  @Test("an idle pager sleeps")
+  func idle() async throws {
+    let laboratory = try await Laboratory()
+    let model = GuestModel.mixed(pages: Self.pages, seed: 6)
+    let (machine, pager, _) = try await laboratory.restore(try laboratory.generation(model))
+    _ = try await machine.ask("sum 0 64")
+    // In poll(2) once the last spin is over: voluntary switches do not grow any more.
+    try await eventually("the pager sleeps") { try SmallFile.readText("/proc/\(pager.identity.pid)/wchan").contains("poll") }
+    let before = try processorTicks(pager.identity.pid)
+    try await Task.sleep(for: .milliseconds(300))
+    #expect(try processorTicks(pager.identity.pid) - before <= 1)
+    machine.kill()
+    _ = await pager.waitForExit()
+  }
+
+  /// Fields 14 and 15 of /proc/PID/stat.
+  private func processorTicks(_ pid: Int32) throws -> Int {
+    let text = try SmallFile.readText("/proc/\(pid)/stat")
+    let fields = text[text.index(after: text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
+    return (Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)
+  }
+
+  @Test("no descriptor and no process is left after many restores (L-20)")
+  func leaks() async throws {
+    let laboratory = try await Laboratory()
+    let model = GuestModel.mixed(pages: 256, seed: 7)
+    let generation = try laboratory.generation(model)
+    func restoreOnce() async throws {
+      let (machine, pager, configuration) = try await laboratory.restore(generation)
+      #expect(try await machine.ask("sum 0 256") == model.sum(0..<256))
+      machine.kill()
+      _ = await machine.waitForExit()
+      _ = await pager.waitForExit()
+      #expect(ProcessTable.startTimeTicks(of: pager.identity.pid) != pager.identity.startTimeTicks)
+      #expect(try laboratory.backend.findOrphans(of: configuration.id).isEmpty)
+    }
+    try await restoreOnce()
+    let before = try openDescriptors().count
+    for _ in 0..<8 { try await restoreOnce() }
+    try await eventually("descriptors are as before") { try openDescriptors().count <= before }
   }
 }

@@ -66,7 +66,7 @@ final class TestMachine: Sendable {
   private func readLine() throws -> String {
     var bytes: [UInt8] = []
     var byte: UInt8 = 0
-    while try SystemError.check("read", { read(output.rawValue, &byte, 1) }) == 1, byte != UInt8(ascii: "\n") { bytes.append(byte) }
+    while try SystemError.check("read", nil, { read(output.rawValue, &byte, 1) }) == 1, byte != UInt8(ascii: "\n") { bytes.append(byte) }
     return String(decoding: bytes, as: UTF8.self)
   }
 

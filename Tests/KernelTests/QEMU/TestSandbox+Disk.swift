@@ -2,6 +2,7 @@ import Disks
 import Glibc
 import Hypervisor
 import LinuxSystem
+import Synchronization
 import SystemPackage
 
 extension TestSandbox {

@@ -81,7 +81,7 @@ final class TestSandbox: Sendable {
 
   func makeDisk(_ base: DiskBase) async throws -> Disk {
     try await laboratory.disks.create(
-      id: SandboxID(), base: base, sizeBytes: Laboratory.diskBytes, directory: directory, ownerUID: userID)
+      name: UUID().uuidString, base: base, sizeBytes: Laboratory.diskBytes, directory: directory, ownerUID: userID)
   }
 
   func launch(_ start: VMStart, driver: QEMUDriver? = nil) async throws {

@@ -1,0 +1,135 @@
+import Foundation
+import Glibc
+import LinuxSystem
+import Model
+import Pager
+import Snapshots
+import SystemPackage
+import Testing
+
+/// Whatever cannot be served ends the VM, with a reason (L-22).
+@Suite(.serialized) struct FailureTests {
+  static let pages = 2_048
+
+  /// Offset of a page of the memory in the only layer of a generation.
+  private func offset(of page: Int, _ generation: Generation, _ laboratory: Laboratory) throws -> Int {
+    let image = try MemoryImage.open(generation, in: laboratory.store)
+    guard case .stored(let stored) = image.source(of: page) else { throw CancellationError() }
+    return stored.fileOffset
+  }
+
+  private func fullModel(seed: UInt64) -> GuestModel {
+    var model = GuestModel(pages: Self.pages)
+    model.write(0..<Self.pages, seed: seed)
+    return model
+  }
+
+  @Test("a damaged page ends the VM before the guest sees it, and the reason names the snapshot")
+  func damaged() async throws {
+    let laboratory = try await Laboratory()
+    let model = fullModel(seed: 1)
+    let generation = try laboratory.generation(model)
+    let file = try OwnedDescriptor.open(generation.memoryPath.string, O_RDWR)
+    _ = pwrite(file.rawValue, "x", 1, off_t(try offset(of: 1_000, generation, laboratory) + 17))
+    let (machine, pager, configuration) = try await laboratory.restore(generation)
+    #expect(try await machine.ask("sum 0 64") == model.sum(0..<64))
+    #expect(try await machine.ask("sum 1000 1") == "")
+    #expect(await machine.waitForExit() == .signaled(SIGKILL))
+    let failure = try #require(await pager.waitForExit().failure)
+    #expect(failure.contains(generation.id.wire) && failure.contains("memory.layer"))
+    #expect(try SmallFile.readText(configuration.runDirectory.appending("pager.failure").string) == failure)
+  }
+
+  @Test("a layer that lost its end under a running VM ends the VM with a reason")
+  func truncated() async throws {
+    let laboratory = try await Laboratory()
+    let model = fullModel(seed: 2)
+    let generation = try laboratory.generation(model)
+    let (machine, pager, _) = try await laboratory.restore(generation)
+    #expect(try await machine.ask("sum 0 64") == model.sum(0..<64))
+    #expect(truncate(generation.memoryPath.string, off_t(try offset(of: 512, generation, laboratory))) == 0)
+    #expect(try await machine.ask("sum 1500 1") == "")
+    #expect(await machine.waitForExit() == .signaled(SIGKILL))
+    #expect(try #require(await pager.waitForExit().failure).contains("cannot be read"))
+  }
+
+  @Test("a generation that cannot be opened refuses the VMM, which ends by itself")
+  func unopenable() async throws {
+    let laboratory = try await Laboratory()
+    let generation = try laboratory.generation(fullModel(seed: 3))
+    #expect(truncate(generation.memoryPath.string, 8_192) == 0)
+    let configuration = try laboratory.configuration(generation)
+    let pager = try await laboratory.backend.launch(configuration)
+    let machine = try TestMachine(
+      .userfault, in: configuration.runDirectory, memoryBytes: generation.manifest.memoryBytes, shim: laboratory.shim)
+    #expect(await machine.waitForExit() == .exited(1))
+    #expect(try #require(await pager.waitForExit().failure).contains(generation.id.wire))
+  }
+
+  @Test("a memory of another size is refused, and its VMM killed or ended")
+  func wrongSize() async throws {
+    let laboratory = try await Laboratory()
+    let generation = try laboratory.generation(fullModel(seed: 4))
+    let configuration = try laboratory.configuration(generation)
+    let pager = try await laboratory.backend.launch(configuration)
+    let machine = try TestMachine(.userfault, in: configuration.runDirectory, memoryBytes: 4_096 * 64, shim: laboratory.shim)
+    #expect([.signaled(SIGKILL), .exited(1)].contains(await machine.waitForExit()))
+    #expect(try #require(await pager.waitForExit().failure).contains("handed over"))
+  }
+
+  /// What a VMM might send instead of a hand-shake, in Python: `s` is its socket, `text` a right description, `fd` a file.
+  static let messages = [
+    "s.sendall(text)",
+    "socket.send_fds(s, [text], [fd])",
+    "socket.send_fds(s, [text], [fd, fd, fd])",
+    "socket.send_fds(s, [b'[[[['], [fd])",
+    "socket.send_fds(s, [b'[' * 100000], [fd])",
+    "s.sendall(b'\\x00')",
+  ]
+
+  private func connect(_ message: String, to configuration: PagerConfiguration) throws -> ChildProcess {
+    let script = """
+      import os, socket, time
+      s = socket.socket(socket.AF_UNIX)
+      s.connect('pager.sock')
+      fd = os.open('/dev/null', os.O_RDONLY)
+      text = b'[{"base_host_virt_addr":1048576,"size":\(Self.pages * 4_096),"offset":0,"page_size":4096}]'
+      \(message)
+      time.sleep(60)
+      """
+    return try ChildProcess.spawn(
+      SpawnRequest(
+        executable: "/usr/bin/python3", arguments: ["-c", script], environment: ["PATH": "/usr/bin:/bin"],
+        workingDirectory: configuration.runDirectory.string))
+  }
+
+  @Test("a VMM that hands over nonsense is killed, and the pager ends with a reason", arguments: messages)
+  func hostile(_ message: String) async throws {
+    let laboratory = try await Laboratory()
+    let configuration = try laboratory.configuration(try laboratory.generation(fullModel(seed: 5)))
+    let pager = try await laboratory.backend.launch(configuration)
+    let stranger = try connect(message, to: configuration)
+    #expect(try #require(await pager.waitForExit().failure).contains("handed over"))
+    #expect(await stranger.wait() == .signaled(SIGKILL))
+  }
+
+  @Test("a VMM that dies between connecting and its message ends its pager")
+  func diesInHandshake() async throws {
+    let laboratory = try await Laboratory()
+    let configuration = try laboratory.configuration(try laboratory.generation(fullModel(seed: 6)))
+    let pager = try await laboratory.backend.launch(configuration)
+    let vmm = try connect("os._exit(3)", to: configuration)
+    #expect(await vmm.wait() == .exited(3))
+    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+  }
+
+  @Test("a pager whose VMM never connected can be killed at once (L-21)")
+  func neverConnects() async throws {
+    let laboratory = try await Laboratory()
+    let configuration = try laboratory.configuration(try laboratory.generation(fullModel(seed: 7)))
+    let pager = try await laboratory.backend.launch(configuration)
+    await pager.kill()
+    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+    #expect(try laboratory.backend.findOrphans(of: configuration.id).isEmpty)
+  }
+}

@@ -1,0 +1,99 @@
+import Foundation
+import Glibc
+import LinuxSystem
+import Model
+import Pager
+import Snapshots
+import SystemPackage
+import Testing
+
+@Suite(.serialized) struct ReplacementTests {
+  static let pages = 4_096
+
+  @Test("a pager that is killed under a living VM is replaced, and no page is wrong")
+  func replaced() async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel.mixed(pages: Self.pages, seed: 1)
+    let (machine, first, configuration) = try await laboratory.restore(try laboratory.generation(model))
+    #expect(try await machine.ask("sum 0 1024") == model.sum(0..<1_024))
+    #expect(try await machine.ask("write 10 20 5") == "ok")
+    #expect(try await machine.ask("remove 100 100") == "ok")
+    model.write(10..<30, seed: 5)
+    model.zero(100..<200)
+    await first.kill()
+    #expect(await first.waitForExit() == PagerExit(failure: nil))
+    // This one waits until somebody serves again.
+    let expected = model.sum(0..<Self.pages)
+    async let sum = machine.ask("sum 0 \(Self.pages)")
+    try await eventually("the machine waits for a page") {
+      try SmallFile.readText("/proc/\(machine.pid)/wchan").contains("userfault")
+    }
+    let second = try await laboratory.backend.replace(configuration, vmm: machine.pid)
+    #expect(try await sum == expected)
+    #expect(try laboratory.backend.findOrphans(of: configuration.id) == [second.identity])
+    machine.kill()
+    #expect(await second.waitForExit() == PagerExit(failure: nil))
+  }
+
+  @Test("pagers come and go while threads fault all over the memory, and the content is right")
+  func storm() async throws {
+    let laboratory = try await Laboratory()
+    let model = GuestModel.mixed(pages: Self.pages, seed: 2)
+    let (machine, first, configuration) = try await laboratory.restore(try laboratory.generation(model))
+    async let sum = machine.ask("race 0 \(Self.pages) 8")
+    var pager = first
+    for _ in 0..<5 {
+      await pager.kill()
+      pager = try await laboratory.backend.replace(configuration, vmm: machine.pid)
+    }
+    #expect(try await sum == model.sum(0..<Self.pages))
+    machine.kill()
+    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+  }
+
+  @Test("a successor finds a damaged page as the first would have")
+  func damageAfterReplacement() async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel(pages: Self.pages)
+    model.write(0..<Self.pages, seed: 3)
+    let generation = try laboratory.generation(model)
+    let (machine, first, configuration) = try await laboratory.restore(generation)
+    #expect(try await machine.ask("sum 0 32") == model.sum(0..<32))
+    await first.kill()
+    let file = try OwnedDescriptor.open(generation.memoryPath.string, O_RDWR)
+    _ = pwrite(file.rawValue, "x", 1, off_t(4_096 * 2_000))
+    let second = try await laboratory.backend.replace(configuration, vmm: machine.pid)
+    #expect(try await machine.ask("sum 0 \(Self.pages)") == "")
+    #expect(await machine.waitForExit() == .signaled(SIGKILL))
+    #expect(await second.waitForExit().failure != nil)
+  }
+
+  @Test("there is no replacement for a VMM that is gone, or that has no userfaultfd")
+  func impossible() async throws {
+    let laboratory = try await Laboratory()
+    let generation = try laboratory.generation(GuestModel.mixed(pages: 256, seed: 4))
+    let configuration = try laboratory.configuration(generation)
+    let machine = try await laboratory.start(.anonymous, in: configuration.runDirectory, memoryBytes: 256 * 4_096)
+    await #expect(throws: MartletError.self) { try await laboratory.backend.replace(configuration, vmm: machine.pid) }
+    machine.kill()
+    _ = await machine.waitForExit()
+    await #expect(throws: MartletError.self) { try await laboratory.backend.replace(configuration, vmm: machine.pid) }
+  }
+
+  @Test("a pager outlives the handle of who started it, and is adopted by pid and start time")
+  func adopted() async throws {
+    let laboratory = try await Laboratory()
+    let model = GuestModel.mixed(pages: 256, seed: 5)
+    let (machine, first, configuration) = try await laboratory.restore(try laboratory.generation(model))
+    let identity = first.identity
+    let adopted = try #require(try await laboratory.backend.adopt(identity, runDirectory: configuration.runDirectory))
+    #expect(adopted.identity == identity)
+    let other = PagerIdentity(pid: identity.pid, startTimeTicks: identity.startTimeTicks + 1)
+    #expect(try await laboratory.backend.adopt(other, runDirectory: configuration.runDirectory) == nil)
+    // A session of its own: no signal of the agent's terminal or service manager reaches it.
+    #expect(getsid(identity.pid) == identity.pid)
+    machine.kill()
+    #expect(await adopted.waitForExit() == PagerExit(failure: nil))
+    #expect(try await laboratory.backend.adopt(identity, runDirectory: configuration.runDirectory) == nil)
+  }
+}

@@ -1,0 +1,131 @@
+import Foundation
+import Glibc
+import LinuxSystem
+import Model
+import Snapshots
+import SystemPackage
+import Testing
+
+@testable import Pager
+
+@Suite(.serialized) struct SavingTests {
+  static let pages = 4_096
+
+  @Test("a booted machine's memory is saved whole")
+  func booted() async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel(pages: Self.pages)
+    let machine = try await laboratory.start(.anonymous, in: try laboratory.runDirectory(), memoryBytes: model.memoryBytes)
+    _ = try await machine.ask("write 5 300 1")
+    _ = try await machine.ask("write 2000 1 2")
+    _ = try await machine.ask("zero 100 50")
+    _ = try await machine.ask("sum 3000 100")
+    model.write(5..<305, seed: 1)
+    model.write(2_000..<2_001, seed: 2)
+    model.zero(100..<150)
+    let (generation, saved) = try await laboratory.save(machine, parent: nil)
+    #expect(saved.storedPages == 251)
+    #expect(saved.zeroedPages == 0)
+    try laboratory.expectContent(generation, model)
+    // It runs on, and is saved again over what was saved before.
+    _ = try await machine.ask("remove 2000 1")
+    _ = try await machine.ask("write 6 1 7")
+    model.zero(2_000..<2_001)
+    model.write(6..<7, seed: 7)
+    let (second, difference) = try await laboratory.save(machine, parent: generation)
+    #expect(difference.storedPages == 1)
+    #expect(difference.zeroedPages == 1)
+    try laboratory.expectContent(second, model)
+    machine.kill()
+  }
+
+  @Test("generation after generation, restored by real pagers, memory is exactly what was written (UF-1, L-1)")
+  func generations() async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel.mixed(pages: Self.pages, seed: 3)
+    var generation = try laboratory.generation(model)
+    for round in 0..<5 {
+      let (machine, pager, _) = try await laboratory.restore(generation)
+      let start = round * 700
+      // Written, written with zeros, given back, given back and written again, only read.
+      for command in [
+        "write \(start) 100 \(50 + round)", "zero \(start + 50) 100", "remove \(start + 200) 100", "write \(start + 220) 10 \(90 + round)",
+        "sum \(start + 300) 400",
+      ] {
+        _ = try await machine.ask(command)
+      }
+      model.write(start..<(start + 100), seed: UInt64(50 + round))
+      model.zero((start + 50)..<(start + 150))
+      model.zero((start + 200)..<(start + 300))
+      model.write((start + 220)..<(start + 230), seed: UInt64(90 + round))
+      let (next, saved) = try await laboratory.save(machine, parent: generation)
+      #expect(saved.storedPages == 60)
+      #expect(saved.equalPages < 400, "pages that were only read are not looked at")
+      try laboratory.expectContent(next, model)
+      // It was not disturbed.
+      #expect(try await machine.ask("sum \(start) 320") == model.sum(start..<(start + 320)))
+      machine.kill()
+      _ = await pager.waitForExit()
+      generation = next
+    }
+  }
+
+  @Test("a machine that runs on after a snapshot is saved again over that snapshot")
+  func runsOn() async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel.mixed(pages: Self.pages, seed: 4)
+    let origin = try laboratory.generation(model)
+    let (machine, pager, _) = try await laboratory.restore(origin)
+    _ = try await machine.ask("write 0 100 5")
+    model.write(0..<100, seed: 5)
+    let (first, _) = try await laboratory.save(machine, parent: origin)
+    try laboratory.expectContent(first, model)
+    _ = try await machine.ask("write 50 10 6")
+    _ = try await machine.ask("remove 0 20")
+    model.write(50..<60, seed: 6)
+    model.zero(0..<20)
+    let (second, saved) = try await laboratory.save(machine, parent: first)
+    #expect(saved == SavedMemory(storedPages: 10, zeroedPages: 20, equalPages: 70))
+    try laboratory.expectContent(second, model)
+    machine.kill()
+    _ = await pager.waitForExit()
+  }
+
+  @Test("kernels with and without PAGEMAP_SCAN give the same memory", arguments: PageScan.Method.allCases, [true, false])
+  func methods(_ method: PageScan.Method, _ isRestored: Bool) async throws {
+    let laboratory = try await Laboratory()
+    var model = isRestored ? GuestModel.mixed(pages: Self.pages, seed: 5) : GuestModel(pages: Self.pages)
+    let parent = isRestored ? try laboratory.generation(model) : nil
+    let machine: TestMachine
+    if let parent {
+      machine = try await laboratory.restore(parent).0
+    } else {
+      machine = try await laboratory.start(.anonymous, in: try laboratory.runDirectory(), memoryBytes: model.memoryBytes)
+    }
+    for command in ["write 100 700 5", "zero 300 100", "remove 1000 200", "write 1100 1 6", "sum 1000 300", "remove 4000 96"] {
+      _ = try await machine.ask(command)
+    }
+    model.write(100..<800, seed: 5)
+    model.zero(300..<400)
+    model.zero(1_000..<1_200)
+    model.write(1_100..<1_101, seed: 6)
+    model.zero(4_000..<4_096)
+    let draft = try laboratory.store.begin(GenerationID())
+    let image = try parent.map { try MemoryImage.open($0, in: laboratory.store) }
+    let writer = try MemoryLayerWriter(draft, memoryBytes: model.memoryBytes, parent: image)
+    try MemoryDump(vmm: machine.pid, runDirectory: machine.runDirectory, memoryBytes: model.memoryBytes, method: method).write(to: writer)
+    let counts = try writer.finish()
+    #expect(counts.stored == 601)
+    try laboratory.expectContent(try laboratory.publish(draft, memoryBytes: model.memoryBytes, parent: parent), model)
+    machine.kill()
+  }
+
+  @Test("a VMM that is gone cannot be saved, and says so")
+  func gone() async throws {
+    let laboratory = try await Laboratory()
+    let machine = try await laboratory.start(.anonymous, in: try laboratory.runDirectory(), memoryBytes: 4_096 * 64)
+    machine.kill()
+    _ = await machine.waitForExit()
+    await #expect(throws: MartletError.self) { try await laboratory.save(machine, parent: nil) }
+  }
+}
