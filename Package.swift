@@ -94,6 +94,7 @@ let package = Package(
     // Base
     room("Model"),
     room("HostInterface", ["Model", nioCore]),
+    room("Telemetry"),
     room("Wire", [protobuf]),
     room("ConnectRPC", [nioCore, httpTypes, hummingbird, hummingbirdCore, protobuf, logging]),
     room("ConnectClient", ["ConnectRPC", nioCore, nioHTTP1, asyncHTTPClient, protobuf, logging]),
@@ -137,7 +138,7 @@ let package = Package(
     // Control plane
     // The migrations become part of the program; nothing lies beside it.
     room("Persistence", ["Model", grdb], resources: [.embedInCode("Migrations/SQLite")]),
-    room("ControlPlane", ["Model", "HostInterface", "Persistence", "CArgon2", crypto, jwt, lifecycle, logging, nioCore]),
+    room("ControlPlane", ["Model", "HostInterface", "Telemetry", "Persistence", "CArgon2", crypto, jwt, lifecycle, logging, nioCore]),
     room(
       "API",
       [
@@ -174,6 +175,7 @@ let package = Package(
     .target(
       name: "FakeServer", dependencies: [nioCore, nioPosix, nioHTTP1, nioWebSocket], path: "Tests/FakeServer", swiftSettings: swiftSettings),
     tests("ModelTests", ["Model"]),
+    tests("TelemetryTests", ["Telemetry"]),
     tests("ConnectRPCTests", connectStack, exclude: ["Interop"]),
     tests("GuestClientTests", connectStack + ["GuestClient", "Model", "HostInterface"]),
     tests("SandboxNetworkTests", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
