@@ -22,7 +22,7 @@ import Testing
           teamID: team, template: .base, vcpus: 3, memoryMiB: 1024, diskSizeMiB: 2048, timeoutSeconds: 60,
           metadata: ["a": "\"quoted\" ü", "b": ""], envs: ["PATH": "/bin"],
           network: NetworkPolicy(allowsEgress: false, allow: ["10.0.0.0/8"], deny: ["1.1.1.1/32"]), isSecured: false),
-        createdAt: Date(), lastActiveAt: Date())
+        autoResumes: true, isAutoPaused: true, createdAt: Date(), lastActiveAt: Date(), revision: 7)
       record.facts = SandboxFacts(
         hostID: HostID(), guestIP: "169.254.0.21", hostIP: "10.11.0.2", vmm: "qemu", accelerator: "tcg", startedAt: Date())
       try await repository.insert(record, audit: audit(team))
@@ -68,6 +68,55 @@ import Testing
       #expect(try await repository.sandbox(record.id)?.status == .destroying)
       let actions = try await AuditRepository(database: database).list(team: team, limit: 10).map(\.record.action)
       #expect(actions == ["sandbox.create"])
+    }
+  }
+
+  @Test("a decision about an old row is not applied to a newer one that looks the same")
+  func revisions() async throws {
+    try await withDatabase { database async throws -> Void in
+      let team = try await makeTeam(database)
+      let repository = SandboxRepository(database: database)
+      let id = try await insert(repository, team).id
+      for (from, to) in [(SandboxStatus.pending, SandboxStatus.starting), (.starting, .running)] {
+        #expect(try await repository.transition(id, from: from, to: to, at: Date()))
+      }
+      let read = try #require(try await repository.sandbox(id))
+      for (from, to) in [(SandboxStatus.running, SandboxStatus.pausing), (.pausing, .running)] {
+        #expect(try await repository.transition(id, from: from, to: to, at: Date()))
+      }
+      #expect(try await repository.apply(SandboxTransition(to: .paused, at: Date()), to: read) == false)
+      let current = try #require(try await repository.sandbox(id))
+      #expect(try await repository.apply(SandboxTransition(to: .paused, isAutoPaused: true, at: Date()), to: current))
+      #expect(try await repository.sandbox(id)?.isAutoPaused == true)
+      #expect(try await repository.transition(id, from: .paused, to: .resuming, at: Date()))
+      #expect(try await repository.sandbox(id)?.isAutoPaused == true)
+      #expect(try await repository.transition(id, from: .resuming, to: .running, at: Date()))
+      #expect(try await repository.sandbox(id)?.isAutoPaused == false)
+    }
+  }
+
+  @Test("the time-out changes for the team and the state that were meant, and no other")
+  func timeout() async throws {
+    try await withDatabase { database async throws -> Void in
+      let team = try await makeTeam(database)
+      let repository = SandboxRepository(database: database)
+      let id = try await insert(repository, team).id
+      #expect(try await repository.setTimeout(5, of: id, team: TeamID(), in: .pending, at: Date()) == false)
+      #expect(try await repository.setTimeout(5, of: id, team: team, in: .running, at: Date()) == false)
+      #expect(try await repository.setTimeout(5, of: id, team: team, in: .pending, at: Date()))
+      #expect(try await repository.sandbox(id)?.spec.timeoutSeconds == 5)
+    }
+  }
+
+  @Test("sandboxes that are not over are counted by status")
+  func counts() async throws {
+    try await withDatabase { database async throws -> Void in
+      let team = try await makeTeam(database)
+      let repository = SandboxRepository(database: database)
+      for _ in 0..<3 { _ = try await insert(repository, team) }
+      let failed = try await insert(repository, team)
+      _ = try await repository.transition(failed.id, from: .pending, to: .error, at: Date())
+      #expect(try await repository.countsByStatus() == [.pending: 3])
     }
   }
 

@@ -6,27 +6,37 @@ package struct SandboxRecord: Sendable, Equatable {
   package var spec: SandboxSpec
   package var status: SandboxStatus
   package var facts: SandboxFacts
+  /// Whether a request for a paused sandbox resumes it instead of being refused.
+  package var autoResumes: Bool
+  /// For a paused sandbox: whether the idle time-out paused it.
+  package var isAutoPaused: Bool
   /// Why `status` is `error`, or what ended the sandbox; a sentence for the tenant.
   package var error: String?
   package var createdAt: Date
   package var lastActiveAt: Date?
   /// When the row last changed; activity alone does not count.
   package var lastUpdated: Date
+  /// Number of transitions so far.
+  package var revision: Int
 
   package var id: SandboxID { spec.id }
   package var teamID: TeamID { spec.teamID }
 
   package init(
-    spec: SandboxSpec, status: SandboxStatus = .pending, facts: SandboxFacts = SandboxFacts(), error: String? = nil, createdAt: Date,
-    lastActiveAt: Date? = nil, lastUpdated: Date? = nil
+    spec: SandboxSpec, status: SandboxStatus = .pending, facts: SandboxFacts = SandboxFacts(), autoResumes: Bool = false,
+    isAutoPaused: Bool = false, error: String? = nil, createdAt: Date, lastActiveAt: Date? = nil, lastUpdated: Date? = nil,
+    revision: Int = 0
   ) {
     self.spec = spec
     self.status = status
     self.facts = facts
+    self.autoResumes = autoResumes
+    self.isAutoPaused = isAutoPaused
     self.error = error
     self.createdAt = StoredTime.rounded(createdAt)
     self.lastActiveAt = lastActiveAt.map(StoredTime.rounded)
     self.lastUpdated = StoredTime.rounded(lastUpdated ?? createdAt)
+    self.revision = revision
   }
 }
 

@@ -4,10 +4,11 @@ import Model
 extension SandboxRepository {
   static let columns = """
     id, team_id, status, template, vcpus, memory_mb, disk_size_mb, timeout_sec, metadata, envs, network, is_secured, \
-    host_id, guest_ip, host_ip, isolation_vmm, isolation_accelerator, started_at, error, created_at, last_active_at, last_updated
+    host_id, guest_ip, host_ip, isolation_vmm, isolation_accelerator, started_at, error, created_at, last_active_at, last_updated, \
+    auto_resume, is_auto_paused, revision
     """
 
-  static let placeholders = Array(repeating: "?", count: 22).joined(separator: ", ")
+  static let placeholders = Array(repeating: "?", count: 25).joined(separator: ", ")
 
   static func parameters(_ record: SandboxRecord) throws -> [SQLValue] {
     let spec = record.spec
@@ -18,6 +19,7 @@ extension SandboxRepository {
     ]
     let tail: [SQLValue] = [
       .optional(record.error), .timestamp(record.createdAt), .optional(record.lastActiveAt), .timestamp(record.lastUpdated),
+      .bool(record.autoResumes), .bool(record.isAutoPaused), .integer(record.revision),
     ]
     return head + parameters(record.facts) + tail
   }
@@ -39,8 +41,9 @@ extension SandboxRepository {
       hostID: try row.optionalUUID(12).map { HostID($0) }, guestIP: try row.optionalText(13), hostIP: try row.optionalText(14),
       vmm: try row.optionalText(15), accelerator: try row.optionalText(16), startedAt: try row.optionalDate(17))
     return SandboxRecord(
-      spec: spec, status: status, facts: facts, error: try row.optionalText(18), createdAt: try row.date(19),
-      lastActiveAt: try row.optionalDate(20), lastUpdated: try row.date(21))
+      spec: spec, status: status, facts: facts, autoResumes: try row.bool(22), isAutoPaused: try row.bool(23),
+      error: try row.optionalText(18), createdAt: try row.date(19), lastActiveAt: try row.optionalDate(20),
+      lastUpdated: try row.date(21), revision: try row.integer(24))
   }
 
   static func listStatement(_ filter: SandboxFilter, team: TeamID) -> (String, [SQLValue]) {

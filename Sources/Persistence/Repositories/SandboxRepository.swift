@@ -11,10 +11,17 @@ package struct SandboxRepository: Sendable {
 
   /// Adds the row and what the audit log says about it, in one transaction.
   package func insert(_ record: SandboxRecord, audit: AuditRecord) async throws {
+    try await insert([(record, audit)])
+  }
+
+  /// Adds all of the rows or none.
+  package func insert(_ entries: [(record: SandboxRecord, audit: AuditRecord)]) async throws {
     try await database.write { connection in
-      try connection.execute(
-        "INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))", try Self.parameters(record))
-      try AuditRepository.insert(audit, connection)
+      for (record, audit) in entries {
+        try connection.execute(
+          "INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))", try Self.parameters(record))
+        try AuditRepository.insert(audit, connection)
+      }
     }
   }
 
@@ -57,42 +64,24 @@ package struct SandboxRepository: Sendable {
     }
   }
 
-  /// Moves a sandbox from `status` to `next` when the database still says `status` (SB-7): of two racing calls one wins.
-  /// - Parameters:
-  ///   - facts: replaces what is known from the host; nil keeps it.
-  ///   - error: the row's new reason; nil clears it.
-  /// - Returns: whether this call won.
-  /// - Precondition: the state machine allows the transition.
-  package func transition(
-    _ id: SandboxID, from status: SandboxStatus, to next: SandboxStatus, facts: SandboxFacts? = nil, error: String? = nil,
-    at time: Date, audit: AuditRecord? = nil
-  ) async throws -> Bool {
-    precondition(status.canBecome(next), "a sandbox cannot go from \(status) to \(next)")
-    return try await database.write { connection in
-      var parameters: [SQLValue] = [.text(next.rawValue), .optional(error), .timestamp(time)]
-      var assignments = "status = ?, error = ?, last_updated = ?"
-      if let facts {
-        assignments += ", host_id = ?, guest_ip = ?, host_ip = ?, isolation_vmm = ?, isolation_accelerator = ?, started_at = ?"
-        parameters += Self.parameters(facts)
-      }
-      if next == .running {
-        assignments += ", last_active_at = ?"
-        parameters.append(.timestamp(time))
-      }
-      parameters += [.uuid(id.uuid), .text(status.rawValue)]
-      let changed = try connection.execute("UPDATE sandboxes SET \(assignments) WHERE id = ? AND status = ?", parameters)
-      guard changed == 1 else { return false }
-      if let audit { try AuditRepository.insert(audit, connection) }
-      return true
-    }
-  }
-
   /// Sets what the sandbox really got (snapshot-locked values) where that differs from what was asked for.
   package func setShape(_ id: SandboxID, vcpus: Int, memoryMiB: Int, diskSizeMiB: Int) async throws {
     try await database.write { connection in
       _ = try connection.execute(
         "UPDATE sandboxes SET vcpus = ?, memory_mb = ?, disk_size_mb = ? WHERE id = ?",
         [.integer(vcpus), .integer(memoryMiB), .integer(diskSizeMiB), .uuid(id.uuid)])
+    }
+  }
+
+  /// How many sandboxes of all teams are in each state that is not over.
+  package func countsByStatus() async throws -> [SandboxStatus: Int] {
+    let rows = try await database.query { connection in
+      try connection.rows(
+        "SELECT status, COUNT(*) FROM sandboxes WHERE status NOT IN ('stopped', 'error') GROUP BY status"
+      ).map { (SandboxStatus(rawValue: try $0.text(0)), try $0.integer(1)) }
+    }
+    return rows.reduce(into: [:]) { counts, row in
+      if let status = row.0 { counts[status] = row.1 }
     }
   }
 

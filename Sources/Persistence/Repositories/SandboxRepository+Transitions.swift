@@ -1,0 +1,97 @@
+package import Foundation
+package import Model
+
+/// One step in the life of a sandbox, and what is written together with it.
+package struct SandboxTransition: Sendable {
+  package var next: SandboxStatus
+  /// Replaces what is known from the host; nil keeps it.
+  package var facts: SandboxFacts?
+  /// Whether the idle time-out paused the sandbox; nil keeps what the row says. A sandbox that runs never is.
+  package var isAutoPaused: Bool?
+  /// The row's new reason; nil clears it.
+  package var error: String?
+  package var time: Date
+  package var audit: AuditRecord?
+
+  package init(
+    to next: SandboxStatus, facts: SandboxFacts? = nil, isAutoPaused: Bool? = nil, error: String? = nil, at time: Date,
+    audit: AuditRecord? = nil
+  ) {
+    self.next = next
+    self.facts = facts
+    self.isAutoPaused = next == .running ? false : isAutoPaused
+    self.error = error
+    self.time = time
+    self.audit = audit
+  }
+}
+
+extension SandboxRepository {
+  /// Moves a sandbox from `status` to `next` when the database still says `status` (SB-7): of two racing calls one wins.
+  /// - Returns: whether this call won.
+  /// - Precondition: the state machine allows the transition.
+  package func transition(
+    _ id: SandboxID, from status: SandboxStatus, to next: SandboxStatus, facts: SandboxFacts? = nil, error: String? = nil,
+    at time: Date, audit: AuditRecord? = nil
+  ) async throws -> Bool {
+    try await apply(SandboxTransition(to: next, facts: facts, error: error, at: time, audit: audit), to: id, from: status)
+  }
+
+  /// Performs a transition of a row as it was read: when it has changed since, even if it looks the same again, nothing happens.
+  package func apply(_ transition: SandboxTransition, to record: SandboxRecord) async throws -> Bool {
+    try await apply(transition, to: record.id, from: record.status, revision: record.revision)
+  }
+
+  /// - Parameter revision: nil: any.
+  package func apply(
+    _ transition: SandboxTransition, to id: SandboxID, from status: SandboxStatus, revision: Int? = nil
+  ) async throws -> Bool {
+    precondition(status.canBecome(transition.next), "a sandbox cannot go from \(status) to \(transition.next)")
+    return try await database.write { connection in
+      let (assignments, values) = Self.assignments(transition)
+      var condition = "id = ? AND status = ?"
+      var parameters = values + [.uuid(id.uuid), .text(status.rawValue)]
+      if let revision {
+        condition += " AND revision = ?"
+        parameters.append(.integer(revision))
+      }
+      let changed = try connection.execute("UPDATE sandboxes SET \(assignments) WHERE \(condition)", parameters)
+      guard changed == 1 else { return false }
+      if let audit = transition.audit { try AuditRepository.insert(audit, connection) }
+      return true
+    }
+  }
+
+  /// Sets the idle time-out of a team's sandbox while it is in `status`.
+  /// - Returns: whether it was.
+  package func setTimeout(
+    _ seconds: Int, of id: SandboxID, team: TeamID, in status: SandboxStatus, at time: Date, audit: AuditRecord? = nil
+  ) async throws -> Bool {
+    try await database.write { connection in
+      let changed = try connection.execute(
+        "UPDATE sandboxes SET timeout_sec = ?, last_updated = ? WHERE id = ? AND team_id = ? AND status = ?",
+        [.integer(seconds), .timestamp(time), .uuid(id.uuid), .uuid(team.uuid), .text(status.rawValue)])
+      guard changed == 1 else { return false }
+      if let audit { try AuditRepository.insert(audit, connection) }
+      return true
+    }
+  }
+
+  private static func assignments(_ transition: SandboxTransition) -> (String, [SQLValue]) {
+    var assignments = "status = ?, error = ?, last_updated = ?, revision = revision + 1"
+    var values: [SQLValue] = [.text(transition.next.rawValue), .optional(transition.error), .timestamp(transition.time)]
+    if let facts = transition.facts {
+      assignments += ", host_id = ?, guest_ip = ?, host_ip = ?, isolation_vmm = ?, isolation_accelerator = ?, started_at = ?"
+      values += parameters(facts)
+    }
+    if let isAutoPaused = transition.isAutoPaused {
+      assignments += ", is_auto_paused = ?"
+      values.append(.bool(isAutoPaused))
+    }
+    if transition.next == .running {
+      assignments += ", last_active_at = ?"
+      values.append(.timestamp(transition.time))
+    }
+    return (assignments, values)
+  }
+}

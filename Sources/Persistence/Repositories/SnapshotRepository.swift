@@ -1,0 +1,138 @@
+import Foundation
+package import Model
+
+/// Named snapshots in the database. Tenants' reads name their team in the query itself (AUTH-5).
+package struct SnapshotRepository: Sendable {
+  private let database: any Database
+
+  package init(database: any Database) {
+    self.database = database
+  }
+
+  // MARK: Reading
+
+  /// The team's own snapshot of this name, whatever its status.
+  package func snapshot(_ name: SafeName, team: TeamID) async throws -> SnapshotRecord? {
+    try await database.query { connection in
+      try connection.row(
+        "SELECT \(Self.columns) FROM snapshots WHERE team_id = ? AND name = ?", [.uuid(team.uuid), .text(name.value)]
+      ).map(Self.record)
+    }
+  }
+
+  /// The snapshot that a team means by this name: its own, else the platform's.
+  package func visible(_ name: SafeName, to team: TeamID) async throws -> SnapshotRecord? {
+    try await database.query { connection in
+      try connection.row(
+        """
+        SELECT \(Self.columns) FROM snapshots WHERE team_id IN (?, ?) AND name = ? AND status IN ('ready', 'replacing') \
+        ORDER BY team_id DESC LIMIT 1
+        """, [.uuid(team.uuid), .uuid(TeamID.platform.uuid), .text(name.value)]
+      ).map(Self.record)
+    }
+  }
+
+  /// Snapshots that a team sees, its own and the platform's, by name.
+  /// - Parameter after: the last name of the page before.
+  package func visible(to team: TeamID, after: SafeName? = nil, limit: Int) async throws -> [SnapshotRecord] {
+    try await database.query { connection in
+      try connection.rows(
+        """
+        SELECT \(Self.columns) FROM snapshots WHERE team_id IN (?, ?) AND status IN ('ready', 'replacing') AND name > ? \
+        ORDER BY name, team_id DESC LIMIT ?
+        """, [.uuid(team.uuid), .uuid(TeamID.platform.uuid), .text(after?.value ?? ""), .integer(limit)]
+      ).map(Self.record)
+    }
+  }
+
+  /// Every snapshot of all teams; for the monitor.
+  package func all() async throws -> [SnapshotRecord] {
+    try await database.query { try $0.rows("SELECT \(Self.columns) FROM snapshots").map(Self.record) }
+  }
+
+  /// Snapshots of all teams that somebody was at work on; for the monitor.
+  package func unsettled() async throws -> [SnapshotRecord] {
+    try await database.query {
+      try $0.rows("SELECT \(Self.columns) FROM snapshots WHERE status <> 'ready'").map(Self.record)
+    }
+  }
+
+  // MARK: Writing
+
+  /// Adds a row unless the team has one of this name: of two racing calls one wins.
+  /// - Returns: whether this call won.
+  /// - Throws: `PersistenceError.constraint` for a team that does not exist.
+  package func insert(_ record: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
+    try await database.write { connection in
+      let changed = try connection.execute(
+        "INSERT INTO snapshots (\(Self.columns)) VALUES (\(Self.placeholders)) ON CONFLICT (team_id, name) DO NOTHING",
+        Self.parameters(record))
+      guard changed == 1 else { return false }
+      if let audit { try AuditRepository.insert(audit, connection) }
+      return true
+    }
+  }
+
+  /// Replaces a row as it was read with `next`; when it has changed since nothing happens.
+  /// - Returns: whether it was replaced.
+  package func replace(_ record: SnapshotRecord, with next: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
+    try await database.write { connection in
+      let changed = try connection.execute(
+        """
+        UPDATE snapshots SET status = ?, vcpus = ?, memory_mb = ?, disk_size_mb = ?, size_bytes = ?, host_id = ?, source_id = ?, \
+        created_at = ?, last_updated = ?, revision = revision + 1 WHERE \(Self.isUnchanged)
+        """,
+        [
+          .text(next.status.rawValue), .integer(next.vcpus), .integer(next.memoryMiB), .integer(next.diskSizeMiB),
+          .integer(next.sizeBytes), .uuid(next.hostID.uuid), .optional(next.sourceID?.uuid), .timestamp(next.createdAt),
+          .timestamp(next.lastUpdated),
+        ] + Self.identity(record))
+      guard changed == 1 else { return false }
+      if let audit { try AuditRepository.insert(audit, connection) }
+      return true
+    }
+  }
+
+  /// Takes a row away as it was read; when it has changed since nothing happens.
+  /// - Returns: whether it was taken away.
+  package func remove(_ record: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
+    try await database.write { connection in
+      let changed = try connection.execute(
+        "DELETE FROM snapshots WHERE \(Self.isUnchanged)", Self.identity(record))
+      guard changed == 1 else { return false }
+      if let audit { try AuditRepository.insert(audit, connection) }
+      return true
+    }
+  }
+
+  // MARK: Rows
+
+  private static let columns = """
+    team_id, name, status, vcpus, memory_mb, disk_size_mb, size_bytes, host_id, source_id, created_at, last_updated, revision
+    """
+  private static let placeholders = Array(repeating: "?", count: 12).joined(separator: ", ")
+
+  /// The row as it was read, and not another that took its name.
+  private static let isUnchanged = "team_id = ? AND name = ? AND created_at = ? AND revision = ?"
+
+  private static func identity(_ record: SnapshotRecord) -> [SQLValue] {
+    [.uuid(record.teamID.uuid), .text(record.name.value), .timestamp(record.createdAt), .integer(record.revision)]
+  }
+
+  private static func parameters(_ record: SnapshotRecord) -> [SQLValue] {
+    [
+      .uuid(record.teamID.uuid), .text(record.name.value), .text(record.status.rawValue), .integer(record.vcpus),
+      .integer(record.memoryMiB), .integer(record.diskSizeMiB), .integer(record.sizeBytes), .uuid(record.hostID.uuid),
+      .optional(record.sourceID?.uuid), .timestamp(record.createdAt), .timestamp(record.lastUpdated), .integer(record.revision),
+    ]
+  }
+
+  private static func record(_ row: SQLRow) throws -> SnapshotRecord {
+    guard let status = SnapshotRecord.Status(rawValue: try row.text(2)) else { throw PersistenceError.corruptRow("snapshot status") }
+    return SnapshotRecord(
+      teamID: TeamID(try row.uuid(0)), name: try SafeName(row.text(1)), status: status, vcpus: try row.integer(3),
+      memoryMiB: try row.integer(4), diskSizeMiB: try row.integer(5), sizeBytes: Int64(try row.integer(6)),
+      hostID: HostID(try row.uuid(7)), sourceID: try row.optionalUUID(8).map { SandboxID($0) }, createdAt: try row.date(9),
+      lastUpdated: try row.date(10), revision: try row.integer(11))
+  }
+}

@@ -1,0 +1,108 @@
+import Foundation
+import Model
+import Persistence
+import Testing
+
+@Suite struct SnapshotRepositoryTests {
+  private func record(_ team: TeamID, _ name: String = "golden", _ status: SnapshotRecord.Status = .ready) throws -> SnapshotRecord {
+    SnapshotRecord(
+      teamID: team, name: try SafeName(name), status: status, vcpus: 2, memoryMiB: 256, diskSizeMiB: 1024, sizeBytes: 1 << 40,
+      hostID: HostID(), sourceID: SandboxID(), createdAt: Date())
+  }
+
+  @Test("a snapshot comes back as it went in, and only to its team")
+  func roundTrip() async throws {
+    try await withDatabase { database async throws -> Void in
+      let repository = SnapshotRepository(database: database)
+      let (one, two) = (try await makeTeam(database), try await makeTeam(database))
+      let record = try record(one)
+      #expect(try await repository.insert(record, audit: audit(one)))
+      #expect(try await repository.snapshot(record.name, team: one) == record)
+      #expect(try await repository.snapshot(record.name, team: two) == nil)
+      #expect(try await repository.visible(record.name, to: two) == nil)
+      #expect(try await repository.visible(to: two, limit: 10).isEmpty)
+    }
+  }
+
+  @Test("of many racing inserts of one name one wins; other teams have names of their own")
+  func racing() async throws {
+    try await withDatabase { database async throws -> Void in
+      let repository = SnapshotRepository(database: database)
+      let (one, two) = (try await makeTeam(database), try await makeTeam(database))
+      let wins = try await withThrowingTaskGroup(of: Bool.self) { group in
+        for _ in 0..<20 {
+          let record = try record(one)
+          group.addTask { try await repository.insert(record) }
+        }
+        return try await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+      }
+      #expect(wins == 1)
+      #expect(try await repository.insert(try record(two)))
+    }
+  }
+
+  @Test("a row that changed since it was read is neither replaced nor removed")
+  func compareAndSet() async throws {
+    try await withDatabase { database async throws -> Void in
+      let repository = SnapshotRepository(database: database)
+      let team = try await makeTeam(database)
+      let read = try record(team)
+      _ = try await repository.insert(read)
+      var next = read
+      next.status = .deleting
+      #expect(try await repository.replace(read, with: next))
+      #expect(try await repository.replace(read, with: next, audit: audit(team, "lost")) == false)
+      #expect(try await repository.remove(read) == false)
+      let now = try #require(try await repository.snapshot(read.name, team: team))
+      #expect(now.status == .deleting && now.revision == 1)
+      #expect(try await repository.remove(now))
+      #expect(try await AuditRepository(database: database).list(team: team, limit: 10).isEmpty)
+    }
+  }
+
+  @Test("a row that took the name of a removed one is not mistaken for it")
+  func sameNameAgain() async throws {
+    try await withDatabase { database async throws -> Void in
+      let repository = SnapshotRepository(database: database)
+      let team = try await makeTeam(database)
+      let old = try record(team)
+      _ = try await repository.insert(old)
+      #expect(try await repository.remove(old))
+      var new = old
+      new.createdAt = StoredTime.rounded(old.createdAt.addingTimeInterval(1))
+      _ = try await repository.insert(new)
+      #expect(try await repository.remove(old) == false)
+    }
+  }
+
+  @Test("a team sees its own and the platform's, and not what is unsettled")
+  func visible() async throws {
+    try await withDatabase { database async throws -> Void in
+      let repository = SnapshotRepository(database: database)
+      let team = try await makeTeam(database)
+      try await PeopleRepository(database: database).ensureTeam(TeamRecord(id: .platform, name: "platform", createdAt: Date()))
+      for (text, status) in [("a", SnapshotRecord.Status.ready), ("b", .replacing), ("c", .creating), ("d", .deleting)] {
+        _ = try await repository.insert(try record(team, text, status))
+      }
+      _ = try await repository.insert(try record(.platform, "a"))
+      _ = try await repository.insert(try record(.platform, "e"))
+      let seen = try await repository.visible(to: team, limit: 10)
+      #expect(seen.map(\.name.value) == ["a", "a", "b", "e"])
+      #expect(seen.first?.teamID == team)
+      #expect(try await repository.visible(try SafeName("a"), to: team)?.teamID == team)
+      #expect(try await repository.visible(try SafeName("e"), to: team)?.teamID == .platform)
+      #expect(try await repository.visible(try SafeName("c"), to: team) == nil)
+      #expect(try await repository.visible(to: team, after: try SafeName("a"), limit: 1).map(\.name.value) == ["b"])
+      #expect(try await repository.unsettled().map(\.name.value).sorted() == ["b", "c", "d"])
+    }
+  }
+
+  @Test("a snapshot of a team that does not exist is refused")
+  func unknownTeam() async throws {
+    try await withDatabase { database async throws -> Void in
+      await #expect(throws: PersistenceError.self) {
+        try await SnapshotRepository(database: database).insert(try record(TeamID()))
+      }
+    }
+  }
+}
