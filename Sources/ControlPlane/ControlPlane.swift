@@ -4,6 +4,8 @@ package import ServiceLifecycle
 /// The control plane of one server, put together: what the API calls, and the services that run beside it.
 package struct ControlPlane: Sendable {
   package let sandboxes: SandboxService
+  package let snapshots: SnapshotService
+  package let metrics: PlaneMetrics
   package let authenticator: Authenticator
   package let monitor: Monitor
   package let housekeeping: Housekeeping
@@ -17,10 +19,13 @@ package struct ControlPlane: Sendable {
     let audit = AuditLog(repository: AuditRepository(database: database), surroundings: surroundings)
     let activity = ActivityTracker(repository: repository)
     authenticator = Authenticator(keys: APIKeyRepository(database: database), surroundings: surroundings)
+    metrics = PlaneMetrics(repository: repository)
     sandboxes = SandboxService(
-      repository: repository, directory: hosts, placement: Placement(directory: hosts, scheduler: scheduler), work: work,
-      audit: audit, activity: activity, surroundings: surroundings)
-    monitor = Monitor(service: sandboxes)
+      repository: repository, snapshots: SnapshotRepository(database: database), directory: hosts,
+      placement: Placement(directory: hosts, scheduler: scheduler), work: work, audit: audit, activity: activity, wakings: Wakings(),
+      metrics: metrics, surroundings: surroundings)
+    snapshots = SnapshotService(sandboxes: sandboxes)
+    monitor = Monitor(snapshots: snapshots)
     housekeeping = Housekeeping(
       work: work, activity: activity, authenticator: authenticator, audit: audit, logger: surroundings.logger)
   }

@@ -58,6 +58,8 @@ package enum Limits {
   package static let memoryMiB = 128...65_536
   package static let diskSizeMiB = 256...1_048_576
   package static let timeoutSeconds = 0...2_592_000
+  /// Copies that one call makes.
+  package static let forkCount = 1...100
   package static let execTimeoutSeconds = 0...86_400
   package static let mapEntries = 64
   package static let mapKeyBytes = 256

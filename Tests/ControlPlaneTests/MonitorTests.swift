@@ -70,11 +70,49 @@ import Testing
     }
   }
 
-  @Test("a paused sandbox may be absent from the list")
+  @Test("a paused sandbox that the list leaves out is lost only when its host, asked for it, denies it")
   func pausedAbsent() async throws {
     try await withPlane { plane async throws -> Void in
-      let record = try await plane.leaveRow(.paused)
-      await plane.control.monitor.tick()
+      let record = try await plane.create()
+      _ = try await plane.service.pause(record.id, for: plane.caller)
+      await plane.host.unlist(record.id)
+      for _ in 0..<3 { await plane.control.monitor.tick() }
+      #expect(try await plane.status(record.id) == .paused)
+      await plane.host.fail(.look, with: MartletError(.hostUnavailable, "away"))
+      await plane.host.set(record.id, status: nil)
+      for _ in 0..<3 { await plane.control.monitor.tick() }
+      #expect(try await plane.status(record.id) == .paused)
+      await plane.host.fail(.look, with: nil)
+      #expect(try await plane.reconcile { try await plane.status(record.id) == .error })
+      #expect(try await plane.repository.sandbox(record.id)?.error == "the paused sandbox is no longer on its host")
+    }
+  }
+
+  @Test("what the idle time-out paused is followed, with the reason, and counted once")
+  func autoPaused() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.create { $0.timeoutSeconds = 5 }
+      await plane.host.expire(record.id)
+      for _ in 0..<3 { await plane.control.monitor.tick() }
+      let row = try #require(try await plane.repository.sandbox(record.id))
+      #expect(row.status == .paused && row.isAutoPaused)
+      #expect(row.facts.vmm == "simulated" && row.facts.hostIP == nil)
+      let text = try await plane.control.metrics.text()
+      #expect(text.contains("martlet_operations_total{operation=\"auto_pause\",outcome=\"ok\"} 1\n"))
+      #expect(text.contains("martlet_phase_duration_seconds_count{operation=\"auto_pause\",phase=\"freeze\"} 1\n"))
+      #expect(text.contains("martlet_sandboxes{status=\"paused\"} 1\n"))
+    }
+  }
+
+  @Test("a list that was taken before a pause does not undo it")
+  func staleList() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await plane.create()
+      // The round reads its rows after this; meanwhile the sandbox is paused.
+      await plane.host.delay(.list, by: .milliseconds(50))
+      async let round: Void = plane.control.monitor.tick()
+      _ = try await plane.service.pause(record.id, for: plane.caller)
+      await round
       #expect(try await plane.status(record.id) == .paused)
     }
   }

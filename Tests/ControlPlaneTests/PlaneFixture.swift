@@ -23,19 +23,24 @@ struct Plane {
 
   var service: SandboxService { control.sandboxes }
   var repository: SandboxRepository { SandboxRepository(database: database) }
+  var snapshots: SnapshotService { control.snapshots }
+  var snapshotRepository: SnapshotRepository { SnapshotRepository(database: database) }
 
   func status(_ id: SandboxID) async throws -> SandboxStatus? { try await repository.sandbox(id)?.status }
 
-  func create(_ change: (inout SandboxSpec) -> Void = { _ in }) async throws -> SandboxRecord {
-    var spec = SandboxSpec(teamID: caller.teamID)
-    change(&spec)
-    return try await service.create(spec, for: caller)
+  func create(_ change: (inout NewSandbox) -> Void = { _ in }) async throws -> SandboxRecord {
+    var new = NewSandbox()
+    change(&new)
+    return try await service.create(new, for: caller).record
   }
 
   /// A row as a crash would leave it.
-  func leaveRow(_ status: SandboxStatus, onHost: Bool = true) async throws -> SandboxRecord {
+  func leaveRow(
+    _ status: SandboxStatus, onHost: Bool = true, _ change: (inout SandboxRecord) -> Void = { _ in }
+  ) async throws -> SandboxRecord {
     let facts = SandboxFacts(hostID: onHost ? host.hostID : nil)
-    let record = SandboxRecord(spec: SandboxSpec(teamID: caller.teamID), status: status, facts: facts, createdAt: clock.now)
+    var record = SandboxRecord(spec: SandboxSpec(teamID: caller.teamID), status: status, facts: facts, createdAt: clock.now)
+    change(&record)
     let audit = AuditRecord(
       teamID: caller.teamID, actorType: "system", actorID: "test", action: "test", targetType: "sandbox", targetID: "x", outcome: "ok",
       source: nil, createdAt: clock.now)
@@ -56,8 +61,12 @@ struct Plane {
   }
 }
 
-func withPlane<Value>(_ body: (Plane) async throws -> Value) async throws -> Value {
-  let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
+/// - Parameter isDurable: false keeps the database in memory, for tests that write it thousands of times.
+func withPlane<Value>(isDurable: Bool = true, otherHosts: [SimulatedHost] = [], _ body: (Plane) async throws -> Value) async throws -> Value
+{
+  let memory = URL(filePath: "/dev/shm", directoryHint: .isDirectory)
+  let parent = isDurable ? FileManager.default.temporaryDirectory : memory
+  let directory = parent.appendingPathComponent("martlet-\(UUID().uuidString)")
   try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
   defer { try? FileManager.default.removeItem(at: directory) }
   let database = try SQLiteDatabase(path: directory.appendingPathComponent("martlet.db").path)
@@ -67,7 +76,7 @@ func withPlane<Value>(_ body: (Plane) async throws -> Value) async throws -> Val
   var logger = Logger(label: "test")
   logger.logLevel = .critical
   let control = ControlPlane(
-    database: database, hosts: FixedHosts([host]), surroundings: Surroundings(now: { clock.now }, logger: logger))
+    database: database, hosts: FixedHosts([host] + otherHosts), surroundings: Surroundings(now: { clock.now }, logger: logger))
   let team = TeamRecord(name: "team", createdAt: clock.now)
   try await PeopleRepository(database: database).ensureTeam(team)
   let caller = Caller(principal: Principal(kind: .user(UserID()), teamID: team.id))
@@ -84,4 +93,13 @@ func code(_ work: () async throws -> Void) async -> ErrorCode? {
   } catch {
     return (error as? MartletError)?.code
   }
+}
+
+/// Waits until `condition` holds, ten seconds at most.
+func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
+  for _ in 0..<2_000 {
+    if try await condition() { return true }
+    try await Task.sleep(for: .milliseconds(5))
+  }
+  return false
 }

@@ -13,7 +13,8 @@ enum Wire {
     let json: JSONValue = [
       "id": .string(record.id.wire), "team_id": .string(record.teamID.wire), "status": .string(record.status.rawValue),
       "template": .string(spec.template.value), "vcpus": .integer(spec.vcpus), "memory_mb": .integer(spec.memoryMiB),
-      "disk_size_mb": .integer(spec.diskSizeMiB), "timeout_sec": .integer(spec.timeoutSeconds), "metadata": .map(spec.metadata),
+      "disk_size_mb": .integer(spec.diskSizeMiB), "timeout_sec": .integer(spec.timeoutSeconds),
+      "auto_resume": .bool(record.autoResumes), "auto_paused": .bool(record.isAutoPaused), "metadata": .map(spec.metadata),
       "network": network(spec.network), "host_id": .optional(facts.hostID?.wire), "guest_ip": .optional(facts.guestIP),
       "host_ip": .optional(facts.hostIP), "isolation": isolation(facts), "created_at": .string(RFC3339.text(record.createdAt)),
       "started_at": time(facts.startedAt), "last_active_at": time(record.lastActiveAt),
@@ -22,9 +23,23 @@ enum Wire {
     return json.adding("error", record.error.map(JSONValue.string))
   }
 
+  /// With the phases of the operation that this answers, in milliseconds.
+  static func sandbox(_ answer: SandboxAnswer) -> JSONValue {
+    guard !answer.timings.isEmpty else { return sandbox(answer.record) }
+    var phases: [JSONValue.Pair] = []
+    for timing in answer.timings where !phases.contains(where: { $0.name == timing.phase }) {
+      let total = answer.timings.filter { $0.phase == timing.phase }.reduce(0) { $0 + $1.milliseconds }
+      phases.append(JSONValue.Pair(timing.phase, .number((total * 1_000).rounded() / 1_000)))
+    }
+    return sandbox(answer.record).adding("timings_ms", .object(phases))
+  }
+
+  /// A base template fits any shape, a snapshot has one.
   static func template(_ template: HostTemplate) -> JSONValue {
-    [
-      "name": .string(template.name.value), "type": "base", "vcpus": .null, "memory_mb": .null,
+    let shape = template.shape
+    return [
+      "name": .string(template.name.value), "type": .string(template.kind.rawValue), "vcpus": shape.map { .integer($0.vcpus) } ?? .null,
+      "memory_mb": shape.map { .integer($0.memoryMiB) } ?? .null, "disk_size_mb": shape.map { .integer($0.diskSizeMiB) } ?? .null,
       "size_bytes": .integer(template.sizeBytes), "created_at": .string(RFC3339.text(template.createdAt)),
       "platform": .bool(template.teamID == .platform),
     ]

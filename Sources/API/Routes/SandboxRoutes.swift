@@ -4,7 +4,7 @@ import Hummingbird
 import Model
 import Persistence
 
-/// `/v1/sandboxes`, `/v1/snapshots`, and metrics.
+/// `/v1/sandboxes`: create, list, get, destroy, and metrics.
 struct SandboxRoutes {
   let service: SandboxService
 
@@ -14,14 +14,12 @@ struct SandboxRoutes {
     routes.get("/sandboxes/:id", get)
     routes.delete("/sandboxes/:id", destroy)
     routes.get("/sandboxes/:id/metrics", metrics)
-    routes.get("/snapshots", templates)
   }
 
   @Sendable private func create(_ request: Request, _ context: APIContext) async throws -> Response {
     let caller = try context.caller()
-    let spec = try SandboxRequest.parse(try await request.json(), team: caller.teamID)
-    let record = try await service.create(spec, for: caller)
-    return JSONResponse.make(Wire.sandbox(record), status: .created)
+    let answer = try await service.create(SandboxRequest.parse(try await request.json()), for: caller)
+    return JSONResponse.make(Wire.sandbox(answer), status: .created)
   }
 
   @Sendable private func get(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -44,18 +42,6 @@ struct SandboxRoutes {
     let point = try await service.metrics(of: context.sandboxID(), for: context.caller())
     return JSONResponse.make(.array([Wire.metrics(point)]))
   }
-
-  @Sendable private func templates(_ request: Request, _ context: APIContext) async throws -> Response {
-    let caller = try context.caller()
-    switch request.uri.queryParameters["type"] {
-    case nil, "base":
-      return JSONResponse.make(.array(try await service.templates(for: caller).map(Wire.template)))
-    case "snapshot":
-      return JSONResponse.make(.array([]))
-    default:
-      throw MartletError(.invalidRequest, "type must be base or snapshot")
-    }
-  }
 }
 
 /// The body of a create request.
@@ -64,26 +50,24 @@ enum SandboxRequest {
     "template", "vcpus", "memory_mb", "timeout_sec", "disk_size_mb", "metadata", "envs", "auto_resume", "network",
   ]
 
-  static func parse(_ json: JSONValue, team: TeamID) throws(MartletError) -> SandboxSpec {
+  static func parse(_ json: JSONValue) throws(MartletError) -> NewSandbox {
     let fields = try JSONFields(json, allowed: fields)
-    var spec = SandboxSpec(teamID: team)
-    if let template = try fields.string("template") { spec.template = try SafeName(template, what: "template") }
-    if let vcpus = try fields.integer("vcpus") { spec.vcpus = vcpus }
-    if let memory = try fields.integer("memory_mb") { spec.memoryMiB = memory }
-    if let disk = try fields.integer("disk_size_mb") { spec.diskSizeMiB = disk }
-    if let timeout = try fields.integer("timeout_sec") { spec.timeoutSeconds = timeout }
-    spec.metadata = try fields.map("metadata") ?? [:]
-    spec.envs = try fields.map("envs") ?? [:]
-    if try fields.bool("auto_resume") == true {
-      throw MartletError(.unimplemented, "auto_resume is not available on this server; leave it out or set it to false")
-    }
+    var new = NewSandbox()
+    if let template = try fields.string("template") { new.template = try SafeName(template, what: "template") }
+    new.vcpus = try fields.integer("vcpus")
+    new.memoryMiB = try fields.integer("memory_mb")
+    new.diskSizeMiB = try fields.integer("disk_size_mb")
+    new.timeoutSeconds = try fields.integer("timeout_sec") ?? 0
+    new.metadata = try fields.map("metadata") ?? [:]
+    new.envs = try fields.map("envs") ?? [:]
+    new.autoResumes = try fields.bool("auto_resume") ?? false
     if let network = try fields.object("network", allowed: ["egress", "allow", "deny"]) {
-      spec.network = NetworkPolicy(
+      new.network = NetworkPolicy(
         allowsEgress: try network.bool("egress") ?? true, allow: try network.strings("allow") ?? [],
         deny: try network.strings("deny") ?? [])
     }
-    try spec.validate()
-    return spec
+    try new.validate()
+    return new
   }
 }
 

@@ -59,10 +59,13 @@ package struct APIServer: Service {
     let version = configuration.version
     let open = RouteRegistrar(group: router.group(), table: table, prefix: "")
     open.get("/health") { _, _ in JSONResponse.make(["status": "ok", "version": .string(version)]) }
+    MetricsRoute(metrics: controlPlane.metrics).register(open)
     let guarded = RouteRegistrar(
       group: router.group("/v1").add(middleware: AuthenticationMiddleware(authenticator: controlPlane.authenticator)),
       table: table, prefix: "/v1")
     SandboxRoutes(service: controlPlane.sandboxes).register(guarded)
+    LifecycleRoutes(service: controlPlane.sandboxes).register(guarded)
+    SnapshotRoutes(service: controlPlane.snapshots).register(guarded)
     ProcessRoutes(service: controlPlane.sandboxes).register(guarded)
     FileRoutes(service: controlPlane.sandboxes).register(guarded)
     StreamRoutes(service: controlPlane.sandboxes, allowsOrigin: configuration.allowsOrigin).register(guarded)

@@ -1,13 +1,14 @@
 import HostInterface
 import Model
 
-/// Finds templates on hosts, and a host for a sandbox.
+/// Finds base templates on hosts, and a host for a sandbox. Where named snapshots are is in the database.
 struct Placement: Sendable {
   static let listDeadline: Duration = .seconds(10)
 
   let directory: any HostDirectory
   let scheduler: any Scheduler
 
+  /// A host that has the base template.
   /// - Throws: `no_hosts_available`, `host_unavailable` when none answers, `not_found` when no host has the template.
   func host(for spec: SandboxSpec) async throws -> any HostClient {
     let answers = try await templatesByHost()
@@ -21,7 +22,7 @@ struct Placement: Sendable {
     return scheduler.choose(candidates.map(\.host), for: spec)
   }
 
-  /// Platform templates and the team's own, by name.
+  /// The platform's base templates and the team's own, by name.
   func templates(visibleTo team: TeamID) async throws -> [HostTemplate] {
     var byName: [SafeName: HostTemplate] = [:]
     for template in try await templatesByHost().flatMap(\.templates) where Self.isVisible(template, to: team) {
@@ -31,7 +32,7 @@ struct Placement: Sendable {
   }
 
   private static func isVisible(_ template: HostTemplate, to team: TeamID) -> Bool {
-    template.teamID == team || template.teamID == .platform
+    template.kind == .base && (template.teamID == team || template.teamID == .platform)
   }
 
   private func templatesByHost() async throws -> [(host: any HostClient, templates: [HostTemplate])] {

@@ -5,73 +5,100 @@ import Persistence
 
 extension Monitor {
   /// Carries out a decision, unless somebody works on the sandbox: they know better, and the next round looks again.
-  func perform(_ action: Reconciler.Action, _ row: SandboxRecord, _ sandbox: HostSandbox?, _ host: (any HostClient)?) async {
+  func perform(_ action: Reconciler.Action, _ row: SandboxRecord, _ host: (any HostClient)?) async {
     guard action != .none, !service.work.isBusy(row.id) else { return }
     switch action {
     case .none:
       return
-    case .transition(let next, let reason):
-      await move(row, to: next, reason: reason, facts: host.flatMap { sandbox?.facts(on: $0.hostID) })
-      if !next.holdsResources, let host { release(row.id, on: host) }
-    case .adopt:
-      await adopt(row, sandbox, host)
-    case .confirmAbsence(let next, let reason):
-      await confirmAbsence(of: row, then: next, reason, on: host)
     case .finishDestroy:
       let service = service
-      service.work.start(for: row.id) { await service.finishDestroy(row) }
+      service.work.start(for: .sandbox(row.id)) { await service.finishDestroy(row) }
     case .releaseOnHost:
       if let host { release(row.id, on: host) }
+    case .transition, .adopt, .confirmAbsence:
+      await settle(row.id, on: host)
     }
   }
 
   /// Takes everything that belongs to a sandbox off a host, without holding up the round.
   func release(_ id: SandboxID, on host: any HostClient) {
     let service = service
-    service.work.start(for: id) { await service.destroyQuietly(id, on: host) }
+    service.work.start(for: .sandbox(id)) { await service.destroyQuietly(id, on: host) }
   }
 
-  func move(_ row: SandboxRecord, to next: SandboxStatus, reason: String?, facts: SandboxFacts?) async {
-    guard row.status.canBecome(next) else { return }
+  /// Looks at one sandbox again, the row first and then the host, and writes what is true.
+  ///
+  /// The list that led here was taken before the row was read: by now a pause or resume may have come and gone, and an id may
+  /// have just appeared. Only the host's word about this one, after the row was read, tells how the row should go on; and the
+  /// row changes only if nobody changed it meanwhile.
+  private func settle(_ id: SandboxID, on host: (any HostClient)?) async {
     do {
-      let audit = Caller.system(row.teamID).audit("sandbox.reconcile", row.id, outcome: next.rawValue, at: now)
-      let won = try await repository.transition(
-        row.id, from: row.status, to: next, facts: facts, error: reason, at: now, audit: audit)
-      guard won else { return }
+      guard let row = try await repository.sandbox(id) else { return }
+      let word = try await word(about: id, from: host)
+      guard !service.work.isBusy(id) else { return }
+      switch Reconciler.action(row: row, host: word) {
+      case .none, .finishDestroy, .releaseOnHost:
+        return
+      case .transition(let next, let reason):
+        await move(row, to: next, reason: reason, word, on: host)
+        if !next.holdsResources, let host { release(id, on: host) }
+      case .confirmAbsence(let next, let reason):
+        await move(row, to: next, reason: reason)
+      case .adopt:
+        await adopt(row, word, on: host)
+      }
+    } catch {
+      logger.warning("sandbox not settled", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
+    }
+  }
+
+  /// - Returns: nil when the host, asked for this one, does not know it, or when there is no host.
+  /// - Throws: when the host does not answer.
+  private func word(about id: SandboxID, from host: (any HostClient)?) async throws -> HostSandbox? {
+    guard let host else { return nil }
+    let late = MartletError(.hostUnavailable, "the host does not answer")
+    do {
+      return try await withDeadline(Self.listDeadline, or: late) { try await host.sandbox(id) }
+    } catch let error as MartletError where error.code == .notFound {
+      return nil
+    }
+  }
+
+  private func adopt(_ row: SandboxRecord, _ word: HostSandbox?, on host: (any HostClient)?) async {
+    var row = row
+    if row.status == .pending {
+      guard await move(row, to: .starting) else { return }
+      row.status = .starting
+      row.revision += 1
+    }
+    await move(row, to: .running, word, on: host)
+  }
+
+  /// - Returns: whether the row was as it was read, and is now `next`.
+  @discardableResult
+  func move(
+    _ row: SandboxRecord, to next: SandboxStatus, reason: String? = nil, _ word: HostSandbox? = nil, on host: (any HostClient)? = nil
+  ) async -> Bool {
+    guard row.status.canBecome(next) else { return false }
+    do {
+      guard try await write(row, next, reason, word, host) else { return false }
       logger.info(
         "sandbox reconciled",
         metadata: [LogKey.sandbox: "\(row.id)", LogKey.status: "\(next.rawValue)", LogKey.reason: "\(reason ?? "")"])
+      return true
     } catch {
       logger.error("status not written", metadata: [LogKey.sandbox: "\(row.id)", LogKey.error: "\(error)"])
+      return false
     }
   }
 
-  private func adopt(_ row: SandboxRecord, _ sandbox: HostSandbox?, _ host: (any HostClient)?) async {
-    guard let sandbox, let host else { return }
-    var row = row
-    if row.status == .pending {
-      await move(row, to: .starting, reason: nil, facts: nil)
-      row.status = .starting
-    }
-    await move(row, to: .running, reason: nil, facts: sandbox.facts(on: host.hostID))
-  }
-
-  /// The list was taken before the row was read, so the sandbox may just have appeared: only the host's own word about this one counts.
-  private func confirmAbsence(
-    of row: SandboxRecord, then next: SandboxStatus, _ reason: String, on host: (any HostClient)?
-  ) async {
-    if let host {
-      let late = MartletError(.hostUnavailable, "the host does not answer")
-      do {
-        _ = try await withDeadline(Self.listDeadline, or: late) { try await host.sandbox(row.id) }
-        return
-      } catch let error as MartletError where error.code == .notFound {
-        // Confirmed.
-      } catch {
-        return
-      }
-    }
-    guard !service.work.isBusy(row.id) else { return }
-    await move(row, to: next, reason: reason, facts: nil)
+  private func write(
+    _ row: SandboxRecord, _ next: SandboxStatus, _ reason: String?, _ word: HostSandbox?, _ host: (any HostClient)?
+  ) async throws -> Bool {
+    if next == .paused, let word, let host { return try await service.follow(row, word, on: host.hostID) }
+    let facts = word.flatMap { word in host.map { word.facts(on: $0.hostID, keeping: row.facts) } }
+    let audit = Caller.system(row.teamID).audit("sandbox.reconcile", row.id, outcome: next.rawValue, at: now)
+    return try await repository.apply(
+      SandboxTransition(to: next, facts: facts, error: reason, at: now, audit: audit), to: row)
   }
 }

@@ -14,9 +14,14 @@ package actor Monitor: Service {
   package static let silenceLimit: TimeInterval = 90
   static let listDeadline: Duration = .seconds(10)
 
+  /// How often the snapshots of a host are compared; what was being worked on is looked at every round.
+  package static let snapshotInterval: TimeInterval = 30
+
   let service: SandboxService
+  let snapshots: SnapshotService
   private var unknownSince: [HostID: [SandboxID: Date]] = [:]
   private var lastHeard: [HostID: Date] = [:]
+  private var lastSnapshotRound: [HostID: Date] = [:]
   /// Hosts whose round is not over; one that hangs is left out, the others go on.
   private var busy: Set<HostID> = []
 
@@ -24,8 +29,9 @@ package actor Monitor: Service {
   var logger: Logger { service.surroundings.logger }
   var now: Date { service.surroundings.now() }
 
-  init(service: SandboxService) {
-    self.service = service
+  init(snapshots: SnapshotService) {
+    self.snapshots = snapshots
+    service = snapshots.sandboxes
   }
 
   package func run() async throws {
@@ -64,16 +70,24 @@ package actor Monitor: Service {
       guard let sandboxes else { return await hostIsSilent(host, rows) }
       lastHeard[host.hostID] = now
       await reconcile(rows, with: sandboxes, on: host)
+      try await settleSnapshots(on: host)
     } catch {
-      logger.error("monitor could not read sandboxes", metadata: [LogKey.error: "\(error)"])
+      logger.error("monitor could not do its round", metadata: [LogKey.error: "\(error)"])
     }
+  }
+
+  /// - Returns: whether all snapshots of the host are to be compared now, and not only the unsettled ones.
+  func beginSnapshotRound(on host: HostID) -> Bool {
+    if let last = lastSnapshotRound[host], now.timeIntervalSince(last) < Self.snapshotInterval { return false }
+    lastSnapshotRound[host] = now
+    return true
   }
 
   /// Rows that never came to a host.
   private func repairUnplaced() async {
     do {
       for row in try await repository.alive(on: nil) {
-        await perform(Reconciler.action(row: row, host: nil), row, nil, nil)
+        await perform(Reconciler.action(row: row, host: nil), row, nil)
       }
     } catch {
       logger.error("monitor could not read sandboxes", metadata: [LogKey.error: "\(error)"])
@@ -87,7 +101,7 @@ package actor Monitor: Service {
       if let activeAt = sandbox?.lastActiveAt, activeAt > row.lastActiveAt ?? .distantPast {
         service.activity.touch(row.id, at: activeAt)
       }
-      await perform(Reconciler.action(row: row, host: sandbox), row, sandbox, host)
+      await perform(Reconciler.action(row: row, host: sandbox), row, host)
     }
     let known = Set(rows.map(\.id))
     let strangers = sandboxes.filter { !known.contains($0.id) }
@@ -102,7 +116,7 @@ package actor Monitor: Service {
     do {
       guard let row = try await repository.sandbox(sandbox.id) else { return releaseUnknown(sandbox.id, on: host) }
       guard !row.status.holdsResources else { return }
-      await perform(Reconciler.action(row: row, host: sandbox), row, sandbox, host)
+      await perform(Reconciler.action(row: row, host: sandbox), row, host)
     } catch {
       logger.error("monitor could not read sandboxes", metadata: [LogKey.error: "\(error)"])
     }
@@ -121,7 +135,7 @@ package actor Monitor: Service {
     lastHeard[host.hostID] = heard
     guard now.timeIntervalSince(heard) >= Self.silenceLimit else { return }
     for row in rows where row.status.canBecome(.missing) && row.status != .destroying && !service.work.isBusy(row.id) {
-      await move(row, to: .missing, reason: nil, facts: nil)
+      await move(row, to: .missing)
     }
   }
 }

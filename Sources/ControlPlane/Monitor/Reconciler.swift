@@ -22,6 +22,8 @@ enum Reconciler {
 
   static let interrupted = "the server stopped while it was creating the sandbox; create it again"
   static let vanished = "the sandbox is no longer on its host"
+  static let died = "the virtual machine ended unexpectedly"
+  static let lost = "the paused sandbox is no longer on its host"
 
   /// - Parameters:
   ///   - row: a sandbox of the control plane.
@@ -42,7 +44,8 @@ enum Reconciler {
   private static func creation(_ host: HostSandbox?) -> Action {
     guard let host else { return .confirmAbsence(then: .error, reason: interrupted) }
     switch host.status {
-    case .running: return .adopt
+    // It was made, and may have been paused since: it runs first and is then followed.
+    case .running, .pausing, .paused, .resuming: return .adopt
     case .error, .stopped: return .transition(to: .error, reason: host.reason ?? interrupted)
     default: return .none
     }
@@ -51,7 +54,7 @@ enum Reconciler {
   private static func running(_ host: HostSandbox?) -> Action {
     guard let host else { return .confirmAbsence(then: .stopped, reason: vanished) }
     switch host.status {
-    case .error: return .transition(to: .error, reason: host.reason ?? "the virtual machine ended unexpectedly")
+    case .error: return .transition(to: .error, reason: host.reason ?? died)
     case .paused: return .transition(to: .paused, reason: nil)
     case .stopped: return .transition(to: .stopped, reason: host.reason ?? vanished)
     default: return .none
@@ -66,11 +69,12 @@ enum Reconciler {
     }
   }
 
+  /// A host lists the paused sandboxes that it holds (TTL-6); one that it does not list it is asked for (MO-3).
   private static func paused(_ host: HostSandbox?) -> Action {
-    // Paused sandboxes may be absent from the list (MO-3).
     switch host?.status {
+    case nil: .confirmAbsence(then: .error, reason: lost)
     case .running: .transition(to: .running, reason: nil)
-    case .error: .transition(to: .error, reason: host?.reason ?? "the paused sandbox cannot be resumed")
+    case .error, .stopped: .transition(to: .error, reason: host?.reason ?? lost)
     default: .none
     }
   }
@@ -79,7 +83,7 @@ enum Reconciler {
     switch host?.status {
     case .running: .transition(to: .running, reason: nil)
     case .paused: .transition(to: .paused, reason: nil)
-    case .error: .transition(to: .error, reason: host?.reason ?? "the virtual machine ended unexpectedly")
+    case .error, .stopped: .transition(to: .error, reason: host?.reason ?? died)
     case nil: .confirmAbsence(then: .error, reason: "the sandbox was lost while it was \(status.rawValue)")
     default: .none
     }

@@ -1,28 +1,43 @@
 import Foundation
 import HostInterface
 import Logging
-package import Model
-package import Persistence
+import Model
+import Persistence
 
 extension SandboxService {
   /// Creates a sandbox and returns when it runs.
   ///
   /// The row exists before the host is asked, so that a crash leaves something to repair. The work belongs to the sandbox: when
   /// the client hangs up it goes on, and the result is in the list.
-  /// - Throws: `invalid_request`; `not_found` for an unknown template; `no_hosts_available`; what the host says. In the last case the
-  ///   sandbox is there with status `error` and the reason, and holds no resource.
-  package func create(_ spec: SandboxSpec, for caller: Caller) async throws -> SandboxRecord {
-    var spec = spec
-    spec.teamID = caller.teamID
-    try spec.validate()
-    let host = try await placement.host(for: spec)
-    let made = spec
-    return try await work.run(for: spec.id) { try await create(made, on: host, for: caller) }
+  /// - Throws: `invalid_request`, also for a shape that the snapshot does not have; `not_found` for an unknown template;
+  ///   `no_hosts_available`; what the host says. In the last case the sandbox is there with status `error` and the reason, and
+  ///   holds no resource.
+  package func create(_ new: NewSandbox, for caller: Caller) async throws -> SandboxAnswer {
+    try await metrics.counting(.create) {
+      try new.validate()
+      let (spec, host) = try await place(new, for: caller.teamID)
+      return try await work.run(for: spec.id) { try await create(spec, new.autoResumes, on: host, for: caller) }
+    }
   }
 
-  private func create(_ spec: SandboxSpec, on host: any HostClient, for caller: Caller) async throws -> SandboxRecord {
+  /// Where the template's files are: a snapshot's host is in its row, base templates are asked for.
+  private func place(_ new: NewSandbox, for team: TeamID) async throws -> (SandboxSpec, any HostClient) {
+    guard let snapshot = try await snapshots.visible(new.template, to: team) else {
+      let spec = new.spec(team: team)
+      return (spec, try await placement.host(for: spec))
+    }
+    let spec = try new.spec(team: team, from: snapshot)
+    guard let host = await directory.host(snapshot.hostID) else {
+      throw MartletError(.hostUnavailable, "the host that holds snapshot \(snapshot.name) is not known at the moment; try again")
+    }
+    return (spec, host)
+  }
+
+  private func create(
+    _ spec: SandboxSpec, _ autoResumes: Bool, on host: any HostClient, for caller: Caller
+  ) async throws -> SandboxAnswer {
     let begin = ContinuousClock.now
-    let record = SandboxRecord(spec: spec, createdAt: now)
+    let record = SandboxRecord(spec: spec, autoResumes: autoResumes, createdAt: now)
     try await repository.insert(record, audit: caller.audit("sandbox.create", spec.id, outcome: "accepted", at: now))
     let placed = SandboxFacts(hostID: host.hostID)
     guard try await repository.transition(spec.id, from: .pending, to: .starting, facts: placed, at: now) else {
@@ -35,18 +50,19 @@ extension SandboxService {
     } catch {
       throw await creationFailed(spec, on: host, for: caller, error)
     }
-    return try await creationSucceeded(spec, created, on: host, for: caller, begin)
+    return try await creationSucceeded(.create, spec, created, on: host, for: caller, begin)
   }
 
-  private func creationSucceeded(
-    _ spec: SandboxSpec, _ created: HostSandbox, on host: any HostClient, for caller: Caller, _ begin: ContinuousClock.Instant
-  ) async throws -> SandboxRecord {
+  func creationSucceeded(
+    _ operation: PlaneMetrics.Operation, _ spec: SandboxSpec, _ created: HostSandbox, on host: any HostClient, for caller: Caller,
+    _ begin: ContinuousClock.Instant
+  ) async throws -> SandboxAnswer {
     if created.vcpus != spec.vcpus || created.memoryMiB != spec.memoryMiB || created.diskSizeMiB != spec.diskSizeMiB {
       try await repository.setShape(
         spec.id, vcpus: created.vcpus, memoryMiB: created.memoryMiB, diskSizeMiB: created.diskSizeMiB)
     }
     let won = try await repository.transition(
-      spec.id, from: .starting, to: .running, facts: created.facts(on: host.hostID), at: now,
+      spec.id, from: .starting, to: .running, facts: created.facts(on: host.hostID, keeping: SandboxFacts()), at: now,
       audit: caller.audit("sandbox.create", spec.id, outcome: "ok", at: now))
     guard won else {
       await destroyQuietly(spec.id, on: host)
@@ -58,11 +74,12 @@ extension SandboxService {
         LogKey.sandbox: "\(spec.id)", LogKey.team: "\(spec.teamID)", LogKey.host: "\(host.hostID)",
         LogKey.duration: "\((ContinuousClock.now - begin).milliseconds)",
       ])
-    return try await sandbox(spec.id, for: caller)
+    metrics.observe(operation, created.timings)
+    return SandboxAnswer(record: try await sandbox(spec.id, for: caller), timings: created.timings)
   }
 
   /// Leaves the row in `error` with the reason, and nothing on the host.
-  private func creationFailed(
+  func creationFailed(
     _ spec: SandboxSpec, on host: any HostClient, for caller: Caller, _ error: any Error
   ) async -> MartletError {
     let failure = MartletError.wrapping(error)
@@ -95,12 +112,5 @@ extension SandboxService {
       // The monitor finds it on the host and tries again.
       logger.warning("host did not destroy", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
     }
-  }
-}
-
-extension HostSandbox {
-  func facts(on host: HostID) -> SandboxFacts {
-    SandboxFacts(
-      hostID: host, guestIP: guestIP, hostIP: hostIP, vmm: isolation?.vmm, accelerator: isolation?.accelerator, startedAt: startedAt)
   }
 }

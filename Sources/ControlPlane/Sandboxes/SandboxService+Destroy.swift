@@ -9,7 +9,9 @@ extension SandboxService {
   /// Returns when the host is done, or when it is taking long or is away: then the sandbox stays `destroying`, and the monitor sees to it.
   /// - Throws: `not_found` for a sandbox that never existed.
   package func destroy(_ id: SandboxID, for caller: Caller) async throws {
-    try await work.run(for: id) { try await destroyOwned(id, for: caller) }
+    try await metrics.counting(.destroy) {
+      try await work.run(for: id) { try await destroyOwned(id, for: caller) }
+    }
   }
 
   private func destroyOwned(_ id: SandboxID, for caller: Caller) async throws {

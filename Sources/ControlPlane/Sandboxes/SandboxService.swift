@@ -16,11 +16,14 @@ package struct SandboxService: Sendable {
   static let guestDeadline: Duration = .seconds(30)
 
   let repository: SandboxRepository
+  let snapshots: SnapshotRepository
   let directory: any HostDirectory
   let placement: Placement
   let work: OwnedWork
   let audit: AuditLog
   let activity: ActivityTracker
+  let wakings: Wakings
+  let metrics: PlaneMetrics
   let surroundings: Surroundings
 
   var logger: Logger { surroundings.logger }
@@ -45,17 +48,16 @@ package struct SandboxService: Sendable {
     return (page, records.count > limit ? page.last.map { SandboxCursor($0) } : nil)
   }
 
-  /// Templates that the caller can create sandboxes from.
-  package func templates(for caller: Caller) async throws -> [HostTemplate] {
-    try await placement.templates(visibleTo: caller.teamID)
-  }
-
+  /// Does not count as activity: who watches a sandbox does not keep it awake.
   /// - Throws: `not_found`, `invalid_state` when it is not running, `host_unavailable`.
   package func metrics(of id: SandboxID, for caller: Caller) async throws -> GuestMetrics {
-    let host = try await runningHost(of: id, for: caller)
+    let record = try await sandbox(id, for: caller)
+    guard record.status == .running else { throw MartletError.invalidState(id, is: record.status, needs: "running") }
+    let host = try await host(of: record)
     return try await guestCall { try await host.metrics(of: id) }
   }
 
+  /// Returns when the sandbox runs; resumes one that asked for it.
   /// - Throws: `not_found`, `invalid_state` when it is not running, `host_unavailable`.
   package func requireRunning(_ id: SandboxID, for caller: Caller) async throws {
     _ = try await runningHost(of: id, for: caller)
@@ -63,14 +65,11 @@ package struct SandboxService: Sendable {
 
   // MARK: Shared
 
-  /// The host of a sandbox that runs. Counts as activity.
-  func runningHost(of id: SandboxID, for caller: Caller) async throws -> any HostClient {
-    let record = try await sandbox(id, for: caller)
-    guard record.status == .running else { throw MartletError.invalidState(id, is: record.status, needs: "running") }
+  /// - Throws: `host_unavailable`.
+  func host(of record: SandboxRecord) async throws -> any HostClient {
     guard let hostID = record.facts.hostID, let host = await directory.host(hostID) else {
-      throw MartletError(.hostUnavailable, "the host of sandbox \(id) is not known at the moment; try again")
+      throw MartletError(.hostUnavailable, "the host of sandbox \(record.id) is not known at the moment; try again")
     }
-    activity.touch(id, at: now)
     return host
   }
 

@@ -1,13 +1,19 @@
 import Model
 import Synchronization
 
-/// Work that belongs to a sandbox and not to the request that asked for it: a client that hangs up does not cancel it (L-7).
+/// What work belongs to.
+enum WorkKey: Hashable, Sendable {
+  case sandbox(SandboxID)
+  case snapshot(TeamID, SafeName)
+}
+
+/// Work that belongs to a sandbox or snapshot and not to the request that asked for it: a client that hangs up does not cancel it (L-7).
 ///
-/// It also tells the monitor which sandboxes are being worked on, so that it does not take a creation in progress for a row
-/// that a crash left behind.
+/// It also tells the monitor what is being worked on, so that it does not take a creation in progress for a row that a crash
+/// left behind.
 final class OwnedWork: Sendable {
   private struct State {
-    var counts: [SandboxID: Int] = [:]
+    var counts: [WorkKey: Int] = [:]
     var tasks: [Int: Task<Void, Never>] = [:]
     /// Work that ended before its task could be kept.
     var finished: Set<Int> = []
@@ -17,15 +23,23 @@ final class OwnedWork: Sendable {
   private let state = Mutex(State())
 
   func isBusy(_ id: SandboxID) -> Bool {
-    state.withLock { $0.counts[id] != nil }
+    isBusy(.sandbox(id))
+  }
+
+  func isBusy(_ key: WorkKey) -> Bool {
+    state.withLock { $0.counts[key] != nil }
   }
 
   /// Starts `work` and waits for its result. The work goes on when the caller is cancelled.
   func run<Value: Sendable>(for id: SandboxID, _ work: @escaping @Sendable () async throws -> Value) async throws -> Value {
-    let number = begin(id)
+    try await run(for: [.sandbox(id)], work)
+  }
+
+  func run<Value: Sendable>(for keys: [WorkKey], _ work: @escaping @Sendable () async throws -> Value) async throws -> Value {
+    let number = begin(keys)
     // Unstructured on purpose; `drain` waits for it at shutdown.
     let task = Task {
-      defer { end(id, number) }
+      defer { end(keys, number) }
       return try await work()
     }
     keep(Task { _ = await task.result }, number)
@@ -33,12 +47,12 @@ final class OwnedWork: Sendable {
   }
 
   /// Starts `work` without waiting for it.
-  func start(for id: SandboxID, _ work: @escaping @Sendable () async -> Void) {
-    let number = begin(id)
+  func start(for key: WorkKey, _ work: @escaping @Sendable () async -> Void) {
+    let number = begin([key])
     keep(
       Task {
         await work()
-        end(id, number)
+        end([key], number)
       }, number)
   }
 
@@ -50,9 +64,9 @@ final class OwnedWork: Sendable {
     }
   }
 
-  private func begin(_ id: SandboxID) -> Int {
+  private func begin(_ keys: [WorkKey]) -> Int {
     state.withLock { state in
-      state.counts[id, default: 0] += 1
+      for key in keys { state.counts[key, default: 0] += 1 }
       state.next += 1
       return state.next
     }
@@ -64,9 +78,11 @@ final class OwnedWork: Sendable {
     }
   }
 
-  private func end(_ id: SandboxID, _ number: Int) {
+  private func end(_ keys: [WorkKey], _ number: Int) {
     state.withLock { state in
-      if let count = state.counts[id] { state.counts[id] = count > 1 ? count - 1 : nil }
+      for key in keys {
+        if let count = state.counts[key] { state.counts[key] = count > 1 ? count - 1 : nil }
+      }
       if state.tasks.removeValue(forKey: number) == nil { state.finished.insert(number) }
     }
   }

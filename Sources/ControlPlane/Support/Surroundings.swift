@@ -17,11 +17,13 @@ enum LogKey {
   static let sandbox = "sandbox.id"
   static let team = "team.id"
   static let host = "host.id"
+  static let snapshot = "snapshot.name"
   static let status = "sandbox.status"
   static let reason = "reason"
   static let error = "error"
   static let duration = "duration.ms"
   static let count = "count"
+  static let phases = "phases.ms"
 }
 
 extension Duration {

@@ -1,26 +1,57 @@
-package import Foundation
+import Foundation
 package import HostInterface
 package import Model
 package import NIOCore
 
-/// A host without machines: sandboxes, processes and files in memory, and faults on demand.
+/// A host without machines: sandboxes, snapshots, processes and files in memory, and faults on demand.
+///
+/// It keeps the promises of `HostClient`: one change at a time per sandbox, destroy wins, a failed pause or resume leaves the sandbox
+/// as it was. Every machine holds a slot, so that tests can count what is taken and given back.
 package actor SimulatedHost: HostClient {
-  package enum Operation: Hashable, Sendable {
-    case create, destroy, list, start, write, read, templates
+  package enum Operation: Hashable, Sendable, CaseIterable {
+    case create, destroy, list, look, start, write, read, templates, ping, pause, resume, timeout, fork, snapshot, deleteSnapshot
   }
+
+  package struct SnapshotKey: Hashable, Sendable {
+    package var team: TeamID
+    package var name: SafeName
+
+    package init(_ name: SafeName, _ team: TeamID) {
+      self.team = team
+      self.name = name
+    }
+  }
+
+  package typealias Files = [String: ByteBuffer]
 
   package nonisolated let hostID: HostID
   package var sandboxes: [SandboxID: HostSandbox] = [:]
   package var processes: [SandboxID: [SimulatedProcess]] = [:]
-  package var files: [SandboxID: [String: ByteBuffer]] = [:]
+  /// Of sandboxes that run; stands for their memory and disk.
+  package var files: [SandboxID: Files] = [:]
   package var templates: [HostTemplate]
+  package var snapshots: [SnapshotKey: (template: HostTemplate, files: Files)] = [:]
+  /// What pauses saved: the generation before the last one, and the last one.
+  package var generations: [SandboxID: [Files]] = [:]
+  package var timeouts: [SandboxID: Int] = [:]
+  /// Sandboxes that the list leaves out; who asks for one of them gets its answer.
+  package var unlisted: Set<SandboxID> = []
+  package internal(set) var slots = SimulatedSlots()
   /// Bytes of bodies that broke before their end.
   package var brokenUploads = 0
   package var destroyCalls = 0
+  package internal(set) var calls: [Operation: Int] = [:]
+  /// Whether a pause that fails loses the machine.
+  package var losesMachines = false
+  /// Copies of a fork that fail, by position.
+  package var forkFaults: [Int: MartletError] = [:]
   private var faults: [Operation: MartletError] = [:]
+  private var lostAnswers: [Operation: MartletError] = [:]
   private var delays: [Operation: Duration] = [:]
-  private var readFault: (after: Int, announced: Int64?)?
-  private var nextPID: UInt32 = 100
+  private var shuffle: SeededGenerator?
+  private var changing: [SandboxID: [CheckedContinuation<Void, Never>]] = [:]
+  var readFault: (after: Int, announced: Int64?)?
+  var nextPID: UInt32 = 100
 
   package init(hostID: HostID = HostID()) {
     self.hostID = hostID
@@ -34,196 +65,77 @@ package actor SimulatedHost: HostClient {
 
   /// Makes an operation fail, or work again with nil.
   package func fail(_ operation: Operation, with error: MartletError?) { faults[operation] = error }
+  /// Makes an operation succeed and its answer get lost.
+  package func loseAnswer(of operation: Operation, with error: MartletError?) { lostAnswers[operation] = error }
   package func delay(_ operation: Operation, by duration: Duration?) { delays[operation] = duration }
+  package func failFork(at index: Int, with error: MartletError?) { forkFaults[index] = error }
+  package func loseMachines(_ loses: Bool) { losesMachines = loses }
+  package func unlist(_ id: SandboxID) { unlisted.insert(id) }
+  /// Operations take turns in an order that follows from the seed.
+  package func shuffle(seed: UInt64) { shuffle = SeededGenerator(seed: seed) }
   /// Downloads break after so many bytes.
   package func breakReads(after bytes: Int, announcing size: Int64?) { readFault = (bytes, size) }
-  package func set(_ id: SandboxID, status: SandboxStatus?, reason: String? = nil) {
-    guard let status else {
-      sandboxes[id] = nil
-      return
-    }
-    let known = sandboxes[id] ?? HostSandbox(id: id, status: status, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5120)
-    sandboxes[id] = known
-    sandboxes[id]?.status = status
-    sandboxes[id]?.reason = reason
-  }
-  package func setActivity(_ id: SandboxID, _ date: Date) { sandboxes[id]?.lastActiveAt = date }
-  package func file(_ path: String, in id: SandboxID) -> ByteBuffer? { files[id]?[path] }
-  package func put(_ path: String, _ content: ByteBuffer, in id: SandboxID) { files[id, default: [:]][path] = content }
-  package func process(_ selector: ProcessSelector, in id: SandboxID) -> SimulatedProcess? {
-    processes[id, default: []].last { process in
-      switch selector {
-      case .pid(let pid): process.pid == pid
-      case .tag(let tag): process.request.tag == tag
-      }
-    }
-  }
 
-  private func gate(_ operation: Operation) async throws {
+  func gate(_ operation: Operation) async throws {
+    calls[operation, default: 0] += 1
     if let delay = delays[operation] { try await Task.sleep(for: delay) }
+    await yield()
     if let fault = faults[operation] { throw fault }
   }
 
-  // MARK: Lifecycle
-
-  package func createSandbox(_ spec: SandboxSpec) async throws -> HostSandbox {
-    try await gate(.create)
-    guard sandboxes[spec.id] == nil else { throw MartletError(.alreadyExists, "sandbox \(spec.id) exists") }
-    let sandbox = HostSandbox(
-      id: spec.id, status: .running, vcpus: spec.vcpus, memoryMiB: spec.memoryMiB, diskSizeMiB: spec.diskSizeMiB,
-      guestIP: "169.254.0.21", hostIP: "10.11.0.2", isolation: Isolation(vmm: "simulated", accelerator: "none"), startedAt: Date())
-    sandboxes[spec.id] = sandbox
-    return sandbox
+  func answer(_ operation: Operation) throws {
+    if let error = lostAnswers[operation] { throw error }
   }
 
-  package func destroySandbox(_ id: SandboxID) async throws {
-    destroyCalls += 1
-    try await gate(.destroy)
-    sandboxes[id] = nil
-    for process in processes.removeValue(forKey: id) ?? [] { process.receive(signal: 9) }
-    files[id] = nil
+  func yield() async {
+    for _ in 0..<Int((shuffle?.next() ?? 0) % 8) { await Task.yield() }
   }
 
-  package func listSandboxes() async throws -> [HostSandbox] {
-    try await gate(.list)
-    return Array(sandboxes.values)
-  }
+  // MARK: One change at a time
 
-  package func sandbox(_ id: SandboxID) async throws -> HostSandbox {
-    guard let sandbox = sandboxes[id] else { throw MartletError.sandboxNotFound(id) }
-    return sandbox
-  }
-
-  package func pingSandbox(_ id: SandboxID) async throws {
-    _ = try await sandbox(id)
-    sandboxes[id]?.lastActiveAt = Date()
-  }
-
-  package func listTemplates() async throws -> [HostTemplate] {
-    try await gate(.templates)
-    return templates
-  }
-
-  package func metrics(of id: SandboxID) async throws -> GuestMetrics {
-    _ = try await sandbox(id)
-    return GuestMetrics(
-      timestamp: Date(), cpuPercent: 12.5, memoryBytes: 1 << 26, memoryTotalBytes: 1 << 29, diskBytes: 1 << 20, diskTotalBytes: 1 << 32)
-  }
-
-  // MARK: Snapshots
-
-  package func pauseSandbox(_ id: SandboxID) async throws -> HostSandbox { throw Self.noSnapshots }
-  package func resumeSandbox(_ id: SandboxID, _ options: ResumeOptions) async throws -> HostSandbox { throw Self.noSnapshots }
-  package func setTimeout(_ seconds: Int, of id: SandboxID) async throws { throw Self.noSnapshots }
-  package func forkSandbox(_ id: SandboxID, into specs: [SandboxSpec]) async throws -> [Result<HostSandbox, MartletError>] {
-    throw Self.noSnapshots
-  }
-  package func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate { throw Self.noSnapshots }
-  package func deleteSnapshot(_ name: SafeName, team: TeamID) async throws { throw Self.noSnapshots }
-  private static let noSnapshots = MartletError(.unimplemented, "this host takes no snapshots")
-
-  // MARK: Processes
-
-  package func startProcess(_ request: ProcessRequest, in id: SandboxID) async throws -> any ProcessSession {
-    try await gate(.start)
-    _ = try await sandbox(id)
-    nextPID += 1
-    let process = SimulatedProcess(pid: nextPID, request: request)
-    processes[id, default: []].append(process)
-    let session = SimulatedSession(process)
-    process.begin()
-    return session
-  }
-
-  package func attachProcess(_ selector: ProcessSelector, in id: SandboxID) async throws -> any ProcessSession {
-    SimulatedSession(try alive(selector, in: id))
-  }
-
-  package func listProcesses(in id: SandboxID) async throws -> [GuestProcess] {
-    processes[id, default: []].filter(\.isAlive).map {
-      GuestProcess(pid: $0.pid, tag: $0.request.tag, command: $0.request.command, arguments: $0.request.arguments)
+  /// Waits for the change that is under way, and begins one.
+  func begin(_ id: SandboxID) async {
+    while changing[id] != nil {
+      await withCheckedContinuation { changing[id, default: []].append($0) }
     }
+    changing[id] = []
   }
 
-  package func signalProcess(_ selector: ProcessSelector, signal: Int32, in id: SandboxID) async throws {
-    try alive(selector, in: id).receive(signal: signal)
+  func end(_ id: SandboxID) {
+    for waiter in changing.removeValue(forKey: id) ?? [] { waiter.resume() }
+  }
+}
+
+/// Slots of machines: each is taken once and given back once.
+package struct SimulatedSlots: Sendable {
+  package private(set) var taken: [SandboxID: Int] = [:]
+  package private(set) var doubleReleases = 0
+  private var next = 0
+
+  mutating func take(_ id: SandboxID) {
+    guard taken[id] == nil else { return }
+    taken[id] = next
+    next += 1
   }
 
-  private func alive(_ selector: ProcessSelector, in id: SandboxID) throws -> SimulatedProcess {
-    guard let process = process(selector, in: id), process.isAlive else {
-      throw MartletError(.notFound, "there is no such process")
-    }
-    return process
+  mutating func release(_ id: SandboxID) {
+    if taken.removeValue(forKey: id) == nil { doubleReleases += 1 }
+  }
+}
+
+/// SplitMix64. Source: https://prng.di.unimi.it/splitmix64.c
+package struct SeededGenerator: RandomNumberGenerator, Sendable {
+  private var state: UInt64
+
+  package init(seed: UInt64) {
+    state = seed
   }
 
-  // MARK: Files
-
-  package func writeFile(_ path: String, user: String?, body: ByteStream, in id: SandboxID) async throws {
-    try await gate(.write)
-    var content = ByteBuffer()
-    do {
-      for try await piece in body { content.writeImmutableBuffer(piece) }
-    } catch {
-      brokenUploads += 1
-      throw error
-    }
-    files[id, default: [:]][path] = content
-  }
-
-  package func readFile(_ path: String, user: String?, in id: SandboxID) async throws -> FileDownload {
-    try await gate(.read)
-    guard let content = files[id]?[path] else { throw MartletError(.notFound, "there is no file \(path)") }
-    let fault = readFault
-    var rest = content
-    var sent = 0
-    let pieces: [ByteBuffer] = {
-      var pieces: [ByteBuffer] = []
-      while let piece = rest.readSlice(length: min(65_536, rest.readableBytes)), piece.readableBytes > 0 { pieces.append(piece) }
-      return pieces
-    }()
-    let (stream, continuation) = AsyncThrowingStream<ByteBuffer, any Error>.makeStream()
-    for piece in pieces {
-      if let fault, sent + piece.readableBytes > fault.after {
-        continuation.finish(throwing: SimulatedFault())
-        break
-      }
-      sent += piece.readableBytes
-      continuation.yield(piece)
-    }
-    continuation.finish()
-    return FileDownload(sizeBytes: fault == nil ? Int64(content.readableBytes) : fault?.announced, body: stream)
-  }
-
-  package func listDirectory(_ path: String, depth: Int, user: String?, in id: SandboxID) async throws -> [FileEntry] {
-    files[id, default: [:]].filter { $0.key.hasPrefix(path) }.map { entry($0.key, $0.value) }.sorted { $0.path < $1.path }
-  }
-
-  package func fileStatus(_ path: String, user: String?, in id: SandboxID) async throws -> FileEntry {
-    guard let content = files[id]?[path] else { throw MartletError(.notFound, "there is no file \(path)") }
-    return entry(path, content)
-  }
-
-  package func makeDirectory(_ path: String, user: String?, in id: SandboxID) async throws -> FileEntry {
-    var made = entry(path, ByteBuffer())
-    made.kind = .directory
-    return made
-  }
-
-  package func renameFile(
-    from source: String, to destination: String, user: String?, in id: SandboxID
-  ) async throws -> FileEntry {
-    guard let content = files[id]?.removeValue(forKey: source) else { throw MartletError(.notFound, "there is no file \(source)") }
-    files[id, default: [:]][destination] = content
-    return entry(destination, content)
-  }
-
-  package func removeFile(_ path: String, user: String?, in id: SandboxID) async throws {
-    guard files[id]?.removeValue(forKey: path) != nil else { throw MartletError(.notFound, "there is no file \(path)") }
-  }
-
-  private func entry(_ path: String, _ content: ByteBuffer) -> FileEntry {
-    FileEntry(
-      name: path.split(separator: "/").last.map(String.init) ?? path, path: path, kind: .file, sizeBytes: Int64(content.readableBytes),
-      mode: 0o644, permissions: "-rw-r--r--", owner: "user", group: "user", modifiedAt: Date(timeIntervalSince1970: 1_700_000_000))
+  package mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var mixed = state
+    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+    return mixed ^ (mixed >> 31)
   }
 }

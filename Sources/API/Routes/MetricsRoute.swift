@@ -1,0 +1,17 @@
+import ControlPlane
+import HTTPTypes
+import Hummingbird
+import NIOCore
+
+/// `GET /metrics`: what the control plane counts, for Prometheus (OPS-2). Needs no key: there is nothing of a tenant in it.
+struct MetricsRoute {
+  let metrics: PlaneMetrics
+
+  func register(_ routes: RouteRegistrar) {
+    routes.get("/metrics") { _, _ in
+      Response(
+        status: .ok, headers: [.contentType: PlaneMetrics.contentType],
+        body: ResponseBody(byteBuffer: ByteBuffer(string: try await metrics.text())))
+    }
+  }
+}

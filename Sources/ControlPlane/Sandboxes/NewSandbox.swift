@@ -1,0 +1,62 @@
+package import HostInterface
+package import Model
+package import Persistence
+
+/// What a tenant asks for. A shape that is nil is the default one, or that of the snapshot.
+package struct NewSandbox: Sendable, Equatable {
+  package var template: SafeName
+  package var vcpus: Int?
+  package var memoryMiB: Int?
+  package var diskSizeMiB: Int?
+  /// Idle time after which the sandbox is paused; 0 never (TTL-4).
+  package var timeoutSeconds = 0
+  package var metadata: [String: String] = [:]
+  package var envs: [String: String] = [:]
+  package var network = NetworkPolicy()
+  /// Whether the guest agent demands a per-sandbox token on every call.
+  package var isSecured = true
+  /// Whether a request for the paused sandbox resumes it.
+  package var autoResumes = false
+
+  package init(template: SafeName = .minimal) {
+    self.template = template
+  }
+
+  /// - Throws: `invalid_request` that names the field and its bounds.
+  package func validate() throws(MartletError) {
+    try spec(team: .platform).validate()
+  }
+
+  func spec(team: TeamID) -> SandboxSpec {
+    var spec = SandboxSpec(
+      teamID: team, template: template, timeoutSeconds: timeoutSeconds, metadata: metadata, envs: envs, network: network,
+      isSecured: isSecured)
+    if let vcpus { spec.vcpus = vcpus }
+    if let memoryMiB { spec.memoryMiB = memoryMiB }
+    if let diskSizeMiB { spec.diskSizeMiB = diskSizeMiB }
+    return spec
+  }
+
+  /// A snapshot's memory fits one shape only (SN-2).
+  /// - Throws: `invalid_request` that names the values baked in, when others are asked for.
+  func spec(team: TeamID, from snapshot: SnapshotRecord) throws(MartletError) -> SandboxSpec {
+    let pairs = [(vcpus, snapshot.vcpus), (memoryMiB, snapshot.memoryMiB), (diskSizeMiB, snapshot.diskSizeMiB)]
+    guard pairs.allSatisfy({ $0.0 == nil || $0.0 == $0.1 }) else {
+      throw MartletError(
+        .invalidRequest,
+        "snapshot \(snapshot.name) holds \(snapshot.vcpus) vcpus, memory_mb \(snapshot.memoryMiB) and disk_size_mb "
+          + "\(snapshot.diskSizeMiB), and its sandboxes have the same; leave these fields out or give these values")
+    }
+    var spec = spec(team: team)
+    spec.vcpus = snapshot.vcpus
+    spec.memoryMiB = snapshot.memoryMiB
+    spec.diskSizeMiB = snapshot.diskSizeMiB
+    return spec
+  }
+}
+
+/// A sandbox after an operation, and how long the phases of that operation took on the host.
+package struct SandboxAnswer: Sendable, Equatable {
+  package var record: SandboxRecord
+  package var timings: [PhaseTiming]
+}

@@ -1,0 +1,92 @@
+import Foundation
+import HostInterface
+package import Model
+import Persistence
+
+extension SandboxService {
+  /// Memory is saved once, then every copy is restored.
+  static let forkDeadline: Duration = .seconds(600)
+
+  /// Makes copies of a running or paused sandbox, with its memory and processes; each is a sandbox of its own.
+  ///
+  /// Copies have the template name, shape, environment, metadata and time-out of the original. Those that fail are there with
+  /// status `error`.
+  /// - Returns: the copies that run.
+  /// - Throws: `invalid_request`, `not_found`, `invalid_state`; the first copy's error when there is no copy.
+  package func fork(_ id: SandboxID, count: Int, for caller: Caller) async throws -> [SandboxAnswer] {
+    try await metrics.counting(.fork) {
+      guard Limits.forkCount.contains(count) else {
+        throw MartletError(
+          .invalidRequest, "count must be between \(Limits.forkCount.lowerBound) and \(Limits.forkCount.upperBound)")
+      }
+      let source = try await sandbox(id, for: caller)
+      guard source.status == .running || source.status == .paused else {
+        throw MartletError.invalidState(id, is: source.status, needs: "running or paused")
+      }
+      let host = try await host(of: source)
+      let copies = (0..<count).map { _ in Self.copy(of: source, at: now) }
+      return try await work.run(for: [.sandbox(id)] + copies.map { .sandbox($0.id) }) {
+        try await fork(source, into: copies, on: host, for: caller)
+      }
+    }
+  }
+
+  private static func copy(of source: SandboxRecord, at time: Date) -> SandboxRecord {
+    var spec = source.spec
+    spec.id = SandboxID()
+    return SandboxRecord(
+      spec: spec, status: .starting, facts: SandboxFacts(hostID: source.facts.hostID), autoResumes: source.autoResumes, createdAt: time)
+  }
+
+  private func fork(
+    _ source: SandboxRecord, into copies: [SandboxRecord], on host: any HostClient, for caller: Caller
+  ) async throws -> [SandboxAnswer] {
+    let begin = ContinuousClock.now
+    audit.add(caller.audit("sandbox.fork", source.id, outcome: "accepted", at: now))
+    try await repository.insert(
+      copies.map { ($0, caller.audit("sandbox.create", $0.id, outcome: "accepted", at: now)) })
+    let results = await makeCopies(of: source.id, copies.map(\.spec), on: host)
+    var answers: [SandboxAnswer] = []
+    var firstError: (any Error)?
+    for (copy, result) in zip(copies, results) {
+      do {
+        answers.append(try await record(copy.spec, result, on: host, for: caller, begin))
+      } catch {
+        firstError = firstError ?? error
+      }
+    }
+    let failure = firstError.map { MartletError.wrapping($0) }
+    audit.add(caller.audit("sandbox.fork", source.id, outcome: failure?.code.rawValue ?? "ok", at: now))
+    if answers.isEmpty, let failure { throw failure }
+    return answers
+  }
+
+  /// - Returns: one result per spec, whatever the host answers.
+  private func makeCopies(
+    of id: SandboxID, _ specs: [SandboxSpec], on host: any HostClient
+  ) async -> [Result<HostSandbox, MartletError>] {
+    do {
+      let late = MartletError(.deadlineExceeded, "the copies were not made in time")
+      let results = try await withDeadline(Self.forkDeadline, or: late) { try await host.forkSandbox(id, into: specs) }
+      return specs.indices.map { index in
+        guard results.indices.contains(index) else {
+          return .failure(MartletError(.agentError, "the host did not say what became of this copy"))
+        }
+        return results[index]
+      }
+    } catch {
+      let failure = MartletError.wrapping(error)
+      return specs.map { _ in .failure(failure) }
+    }
+  }
+
+  private func record(
+    _ spec: SandboxSpec, _ result: Result<HostSandbox, MartletError>, on host: any HostClient, for caller: Caller,
+    _ begin: ContinuousClock.Instant
+  ) async throws -> SandboxAnswer {
+    switch result {
+    case .success(let made): try await creationSucceeded(.fork, spec, made, on: host, for: caller, begin)
+    case .failure(let failure): throw await creationFailed(spec, on: host, for: caller, failure)
+    }
+  }
+}

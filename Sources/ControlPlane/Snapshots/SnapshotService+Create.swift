@@ -1,0 +1,145 @@
+import HostInterface
+import Logging
+package import Model
+package import Persistence
+
+extension SnapshotService {
+  /// Attempts to write a row that others change meanwhile.
+  private static let attempts = 10
+
+  /// Freezes a running (it runs on) or paused sandbox under a name of the caller's team.
+  /// - Parameters:
+  ///   - name: nil for one that is made up.
+  ///   - overwrites: whether a snapshot of that name is replaced; it stays until the new one is there.
+  /// - Throws: `not_found`, `invalid_state`; `already_exists` for a name that is taken, by a template too; what the host says.
+  package func create(
+    from id: SandboxID, name: SafeName?, overwrites: Bool = false, for caller: Caller
+  ) async throws -> SnapshotRecord {
+    try await sandboxes.metrics.counting(.snapshot) {
+      let name = try name ?? Self.madeUpName()
+      let source = try await sandboxes.sandbox(id, for: caller)
+      guard source.status == .running || source.status == .paused else {
+        throw MartletError.invalidState(id, is: source.status, needs: "running or paused")
+      }
+      let host = try await sandboxes.host(of: source)
+      guard try await foreign(name, for: caller) == nil else {
+        throw MartletError(.alreadyExists, "a template named \(name) exists; choose another name")
+      }
+      return try await sandboxes.work.run(for: [.sandbox(id), .snapshot(caller.teamID, name)]) {
+        try await create(name, from: source, overwrites, on: host, for: caller)
+      }
+    }
+  }
+
+  private static func madeUpName() throws -> SafeName {
+    let digits = String(UInt32.random(in: .min ... .max), radix: 16)
+    return try SafeName("snap-" + String(repeating: "0", count: 8 - digits.count) + digits)
+  }
+
+  private func create(
+    _ name: SafeName, from source: SandboxRecord, _ overwrites: Bool, on host: any HostClient, for caller: Caller
+  ) async throws -> SnapshotRecord {
+    let reserved = try await reserve(name, from: source, overwrites, on: host.hostID, for: caller)
+    let request = SnapshotRequest(
+      sandboxID: source.id, name: name, teamID: caller.teamID, overwrites: reserved.status == .replacing)
+    let made: HostTemplate
+    do {
+      let late = MartletError(.deadlineExceeded, "snapshot \(name) is still being made; look at the list again later")
+      made = try await withDeadline(Self.createDeadline, or: late) { try await host.createSnapshot(request) }
+    } catch {
+      throw await withdraw(reserved, MartletError.wrapping(error), for: caller)
+    }
+    var next = reserved.published(made, on: host.hostID, at: now)
+    next.sourceID = source.id
+    let published = try await publish(reserved, next, for: caller)
+    if reserved.hostID != host.hostID { await removeCopy(of: published, on: reserved.hostID) }
+    await report(published, source, on: host)
+    return published
+  }
+
+  /// Takes the name: of two racing calls one gets it.
+  private func reserve(
+    _ name: SafeName, from source: SandboxRecord, _ overwrites: Bool, on host: HostID, for caller: Caller
+  ) async throws -> SnapshotRecord {
+    let audit = audit("snapshot.create", name, outcome: "accepted", for: caller)
+    for _ in 0..<Self.attempts {
+      guard let existing = try await repository.snapshot(name, team: caller.teamID) else {
+        let spec = source.spec
+        let new = SnapshotRecord(
+          teamID: caller.teamID, name: name, vcpus: spec.vcpus, memoryMiB: spec.memoryMiB, diskSizeMiB: spec.diskSizeMiB,
+          hostID: host, sourceID: source.id, createdAt: now)
+        if try await repository.insert(new, audit: audit) { return new }
+        continue
+      }
+      try await require(existing, canBeReplaced: overwrites)
+      guard existing.status == .ready else { continue }
+      if try await repository.replace(existing, with: existing.with(.replacing, at: now), audit: audit),
+        let replaced = try await repository.snapshot(name, team: caller.teamID)
+      {
+        return replaced
+      }
+    }
+    throw MartletError(.alreadyExists, "somebody else is working on snapshot \(name); try again")
+  }
+
+  private func require(_ existing: SnapshotRecord, canBeReplaced overwrites: Bool) async throws {
+    let name = existing.name
+    switch existing.status {
+    case .ready where overwrites:
+      return
+    case .ready:
+      throw MartletError(.alreadyExists, "a snapshot named \(name) exists; choose another name, or replace it with ?overwrite=true")
+    case .creating, .replacing:
+      throw MartletError(.alreadyExists, "snapshot \(name) is being made at the moment; choose another name or wait")
+    case .deleting:
+      guard try await finishDelete(existing) else {
+        throw MartletError(.inUse, "snapshot \(name) is still being deleted; choose another name or wait")
+      }
+    }
+  }
+
+  /// Writes that the files are there, also when the monitor has noticed before.
+  private func publish(_ reserved: SnapshotRecord, _ next: SnapshotRecord, for caller: Caller) async throws -> SnapshotRecord {
+    let audit = audit("snapshot.create", next.name, outcome: "ok", for: caller)
+    var current: SnapshotRecord? = reserved
+    for _ in 0..<Self.attempts {
+      let isWritten =
+        if let current {
+          try await repository.replace(current, with: next, audit: audit)
+        } else {
+          try await repository.insert(next, audit: audit)
+        }
+      current = try await repository.snapshot(next.name, team: next.teamID)
+      if isWritten { return current ?? next }
+    }
+    throw MartletError(.internalError, "snapshot \(next.name) is made but could not be recorded; it will be repaired")
+  }
+
+  /// Gives the name back, or leaves the old snapshot as it was. What the host did not say is found out by the monitor.
+  private func withdraw(_ reserved: SnapshotRecord, _ failure: MartletError, for caller: Caller) async -> MartletError {
+    logger.warning(
+      "snapshot not made",
+      metadata: [
+        LogKey.snapshot: "\(reserved.name)", LogKey.team: "\(reserved.teamID)", LogKey.error: "\(failure)",
+      ])
+    guard failure.isDefinite else { return failure }
+    let audit = audit("snapshot.create", reserved.name, outcome: failure.code.rawValue, for: caller)
+    do {
+      if reserved.status == .replacing {
+        _ = try await repository.replace(reserved, with: reserved.with(.ready, at: now), audit: audit)
+      } else {
+        _ = try await repository.remove(reserved, audit: audit)
+      }
+    } catch {
+      logger.error("snapshot not withdrawn", metadata: [LogKey.snapshot: "\(reserved.name)", LogKey.error: "\(error)"])
+    }
+    return failure
+  }
+
+  private func report(_ snapshot: SnapshotRecord, _ source: SandboxRecord, on host: any HostClient) async {
+    let word = try? await sandboxes.guestCall { try await host.sandbox(source.id) }
+    let timings = word?.timings ?? []
+    sandboxes.metrics.observe(.snapshot, timings)
+    sandboxes.logPhases("snapshot made", source, timings)
+  }
+}

@@ -1,0 +1,77 @@
+import HostInterface
+import Logging
+package import Model
+import Persistence
+
+extension SnapshotService {
+  /// Deletes a snapshot of the caller's team. Sandboxes made from it live on: their host keeps what they need (SN-5).
+  ///
+  /// The name is gone for tenants at once; hosts that are away are told when they are back (SN-3).
+  /// - Throws: `forbidden` for templates of the platform and base templates, before anything is touched; `not_found`;
+  ///   `invalid_state` while it is being made.
+  package func delete(_ name: SafeName, for caller: Caller) async throws {
+    guard let record = try await repository.snapshot(name, team: caller.teamID), caller.teamID != .platform else {
+      throw try await refusal(name, for: caller)
+    }
+    try await sandboxes.work.run(for: [record.key]) { try await delete(record, for: caller) }
+  }
+
+  private func refusal(_ name: SafeName, for caller: Caller) async throws -> MartletError {
+    guard let template = try await foreign(name, for: caller) else {
+      return MartletError(.notFound, "snapshot \(name) does not exist")
+    }
+    guard template.teamID == .platform else {
+      return MartletError(.forbidden, "\(name) is a base template; templates are not deleted here")
+    }
+    return MartletError(.forbidden, "template \(name) belongs to the platform; only its administrators delete it")
+  }
+
+  private func delete(_ record: SnapshotRecord, for caller: Caller) async throws {
+    switch record.status {
+    case .deleting: throw MartletError(.notFound, "snapshot \(record.name) does not exist")
+    case .creating, .replacing: throw MartletError(.invalidState, "snapshot \(record.name) is being made; delete it afterwards")
+    case .ready: break
+    }
+    let audit = audit("snapshot.delete", record.name, outcome: "ok", for: caller)
+    guard try await repository.replace(record, with: record.with(.deleting, at: now), audit: audit),
+      let deleting = try await repository.snapshot(record.name, team: record.teamID)
+    else { throw MartletError(.invalidState, "somebody else is working on snapshot \(record.name); try again") }
+    _ = try await finishDelete(deleting)
+  }
+
+  /// The second half, also used by the monitor: tells every host, for an older copy may be on another one, and forgets the row
+  /// when all have confirmed.
+  func finishDelete(_ record: SnapshotRecord) async throws -> Bool {
+    for host in await sandboxes.directory.hosts() {
+      do {
+        try await removeFiles(record.name, team: record.teamID, on: host)
+      } catch {
+        logger.warning(
+          "host did not delete a snapshot",
+          metadata: [LogKey.snapshot: "\(record.name)", LogKey.host: "\(host.hostID)", LogKey.error: "\(error)"])
+        return false
+      }
+    }
+    guard try await repository.remove(record) else { return false }
+    logger.info("snapshot deleted", metadata: [LogKey.snapshot: "\(record.name)", LogKey.team: "\(record.teamID)"])
+    return true
+  }
+
+  func removeFiles(_ name: SafeName, team: TeamID, on host: any HostClient) async throws {
+    let late = MartletError(.hostUnavailable, "the host does not answer")
+    try await withDeadline(Self.deleteDeadline, or: late) { try await host.deleteSnapshot(name, team: team) }
+  }
+
+  /// Deletes an older copy on a host that is not the snapshot's, while the row keeps others from making one there.
+  func removeCopy(of record: SnapshotRecord, on hostID: HostID) async {
+    guard record.hostID != hostID, let host = await sandboxes.directory.host(hostID) else { return }
+    do {
+      guard try await repository.replace(record, with: record.with(.replacing, at: now)) else { return }
+      try? await removeFiles(record.name, team: record.teamID, on: host)
+      guard let locked = try await repository.snapshot(record.name, team: record.teamID), locked.status == .replacing else { return }
+      _ = try await repository.replace(locked, with: locked.with(.ready, at: now))
+    } catch {
+      logger.error("snapshot not written", metadata: [LogKey.snapshot: "\(record.name)", LogKey.error: "\(error)"])
+    }
+  }
+}

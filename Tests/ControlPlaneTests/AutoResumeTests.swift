@@ -1,0 +1,172 @@
+import ControlPlane
+import Foundation
+import HostInterface
+import Model
+import NIOCore
+import Persistence
+import TestSupport
+import Testing
+
+@Suite(.serialized) struct AutoResumeTests {
+  @Test("every kind of work wakes a sandbox that asked for it, and is then served")
+  func wakes() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create { $0.autoResumes = true }.id
+      await plane.host.put("/f", ByteBuffer(string: "x"), in: id)
+      let service = plane.service
+      let file = try GuestFile(path: "/f")
+      let works: [() async throws -> Void] = [
+        { _ = try await service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller) },
+        { _ = try await service.startProcess(ProcessRequest(command: "sleep"), in: id, for: plane.caller) },
+        { _ = try await service.listProcesses(in: id, for: plane.caller) },
+        { _ = try await service.read(file, in: id, for: plane.caller) },
+        { _ = try await service.fileTarget(in: id, for: plane.caller) },
+        { _ = try await service.list(file, depth: 1, in: id, for: plane.caller) },
+        { try await service.requireRunning(id, for: plane.caller) },
+      ]
+      for work in works {
+        _ = try await service.pause(id, for: plane.caller)
+        try await work()
+        #expect(try await plane.status(id) == .running)
+      }
+    }
+  }
+
+  @Test("ping and metrics do not wake")
+  func doesNotWake() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create { $0.autoResumes = true }.id
+      _ = try await plane.service.pause(id, for: plane.caller)
+      #expect(await code { try await plane.service.ping(id, for: plane.caller) } == .invalidState)
+      #expect(await code { _ = try await plane.service.metrics(of: id, for: plane.caller) } == .invalidState)
+      #expect(try await plane.status(id) == .paused)
+    }
+  }
+
+  @Test("without auto_resume the answer says to resume it")
+  func refused() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      _ = try await plane.service.pause(id, for: plane.caller)
+      do {
+        _ = try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller)
+        Issue.record("a paused sandbox ran a command")
+      } catch let error as MartletError {
+        #expect(error.code == .invalidState)
+        #expect(error.message.contains("resume it first"))
+      }
+      #expect(await plane.host.calls[.resume] == nil)
+    }
+  }
+
+  @Test("however many wait, the sandbox is resumed once")
+  func singleFlight() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create { $0.autoResumes = true }.id
+      _ = try await plane.service.pause(id, for: plane.caller)
+      await plane.host.delay(.resume, by: .milliseconds(100))
+      try await withThrowingTaskGroup(of: Int32.self) { group in
+        for _ in 0..<30 {
+          group.addTask { try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller).exitCode }
+        }
+        for try await code in group { #expect(code == 0) }
+      }
+      #expect(await plane.host.calls[.resume] == 1)
+    }
+  }
+
+  @Test("a request that comes while the sandbox is pausing or resuming waits for it", arguments: [true, false])
+  func waits(isPausing: Bool) async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create { $0.autoResumes = true }.id
+      if !isPausing { _ = try await plane.service.pause(id, for: plane.caller) }
+      await plane.host.delay(isPausing ? .pause : .resume, by: .milliseconds(150))
+      let change = Task {
+        isPausing ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
+      }
+      #expect(try await eventually { try await plane.status(id) == (isPausing ? .pausing : .resuming) })
+      #expect(try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller).exitCode == 0)
+      _ = try await change.value
+      #expect(await plane.host.calls[.resume] == 1)
+    }
+  }
+
+  @Test("the idle time-out strikes a moment before the request: nobody has noticed, the request is served all the same")
+  func unnoticed() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create {
+        $0.autoResumes = true
+        $0.timeoutSeconds = 3
+      }.id
+      await plane.host.expire(id)
+      #expect(try await plane.status(id) == .running)
+      #expect(try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller).exitCode == 0)
+      #expect(try await plane.control.metrics.text().contains("operation=\"auto_pause\",outcome=\"ok\"} 1\n"))
+    }
+  }
+
+  @Test("the idle pause is still under way: the request waits for its end, or is refused, as the sandbox asked", arguments: [true, false])
+  func autoPauseUnderWay(autoResumes: Bool) async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create {
+        $0.autoResumes = autoResumes
+        $0.timeoutSeconds = 3
+      }.id
+      await plane.host.delay(.pause, by: .milliseconds(150))
+      let pause = Task { await plane.host.expire(id) }
+      #expect(try await eventually { await plane.host.sandboxes[id]?.status == .pausing })
+      let outcome = await code { _ = try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller) }
+      #expect(outcome == (autoResumes ? nil : .invalidState))
+      await pause.value
+    }
+  }
+
+  @Test("a request restarts the idle time of a sandbox that has one")
+  func restartsTimer() async throws {
+    try await withPlane { plane async throws -> Void in
+      let timed = try await plane.create { $0.timeoutSeconds = 3 }.id
+      let untimed = try await plane.create().id
+      _ = try await plane.service.listProcesses(in: timed, for: plane.caller)
+      #expect(await plane.host.calls[.ping] == 1)
+      _ = try await plane.service.listProcesses(in: untimed, for: plane.caller)
+      #expect(await plane.host.calls[.ping] == 1)
+    }
+  }
+
+  @Test("what the host says about a resume that fails is what the request hears, and the next one tries again")
+  func fails() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create { $0.autoResumes = true }.id
+      _ = try await plane.service.pause(id, for: plane.caller)
+      await plane.host.fail(.resume, with: MartletError(.snapshotDamaged, "the snapshot is damaged"))
+      let work: () async throws -> Void = { _ = try await plane.service.listProcesses(in: id, for: plane.caller) }
+      #expect(await code(work) == .snapshotDamaged)
+      #expect(try await plane.status(id) == .paused)
+      await plane.host.fail(.resume, with: nil)
+      #expect(await code(work) == nil)
+    }
+  }
+
+  @Test("a sandbox that is over is not woken", arguments: [SandboxStatus.stopped, .error, .destroying, .missing, .starting])
+  func over(status: SandboxStatus) async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.leaveRow(status) { $0.autoResumes = true }.id
+      #expect(await code { _ = try await plane.service.listProcesses(in: id, for: plane.caller) } == .invalidState)
+    }
+  }
+
+  @Test("one that is destroyed while requests wait ends their wait")
+  func destroyedMeanwhile() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create { $0.autoResumes = true }.id
+      _ = try await plane.service.pause(id, for: plane.caller)
+      await plane.host.delay(.resume, by: .milliseconds(150))
+      let work = Task { try await plane.service.listProcesses(in: id, for: plane.caller) }
+      #expect(try await eventually { try await plane.status(id) == .resuming })
+      try await plane.service.destroy(id, for: plane.caller)
+      await #expect(throws: MartletError.self) { try await work.value }
+      #expect(try await plane.status(id) == .stopped)
+      #expect(await plane.host.sandboxes.isEmpty)
+    }
+  }
+}

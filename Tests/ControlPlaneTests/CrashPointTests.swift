@@ -1,0 +1,210 @@
+import Foundation
+import HostInterface
+import Model
+import NIOCore
+import Persistence
+import TestSupport
+import Testing
+
+@testable import ControlPlane
+
+/// What a control plane that died between two steps leaves behind, and what the next one makes of it.
+@Suite(.serialized) struct CrashPointTests {
+  /// Where a row ends when the host has the sandbox in a state, or not at all.
+  private static func settled(_ row: SandboxStatus, _ host: SandboxStatus?) -> SandboxStatus {
+    switch (row, host) {
+    case (.stopped, _), (.destroying, _): .stopped
+    case (.error, _): .error
+    case (.pending, nil), (.starting, nil): .error
+    case (.pending, .running), (.starting, .running): .running
+    case (.pending, .paused), (.starting, .paused): .paused
+    case (.running, nil), (.missing, nil): .stopped
+    case (.pausing, nil), (.paused, nil), (.resuming, nil): .error
+    case (.running, .stopped), (.missing, .stopped): .stopped
+    case (_, .stopped), (_, .error): .error
+    case (_, .running): .running
+    case (_, .paused): .paused
+    default: row
+    }
+  }
+
+  private static let hostStates: [SandboxStatus?] = [nil, .running, .pausing, .paused, .resuming, .error, .stopped]
+
+  @Test("every state of the row meets every state on the host, and the host's word decides", arguments: SandboxStatus.allCases)
+  func matrix(row: SandboxStatus) async throws {
+    try await withPlane { plane async throws -> Void in
+      var expected: [(id: SandboxID, host: SandboxStatus?, status: SandboxStatus)] = []
+      for host in Self.hostStates {
+        let record = try await plane.leaveRow(row)
+        await plane.host.put("/f", ByteBuffer(string: "data"), in: record.id)
+        await plane.host.set(record.id, status: host, reason: host == .error ? "died" : nil)
+        let isInFlight = host == .pausing || host == .resuming
+        let isAdopted = isInFlight && (row == .pending || row == .starting)
+        expected.append((record.id, host, isAdopted ? .running : Self.settled(row, host)))
+      }
+      #expect(
+        try await plane.reconcile {
+          for (id, _, status) in expected where try await plane.status(id) != status { return false }
+          return true
+        })
+      for (id, host, status) in expected {
+        #expect(try await plane.status(id) == status, "row \(row), host \(String(describing: host))")
+        if host == .paused, status == .paused { #expect(await plane.host.savedFile("/f", in: id) == ByteBuffer(string: "data")) }
+        if status == .stopped || status == .error {
+          #expect(try await plane.reconcile { await plane.host.sandboxes[id] == nil }, "row \(row), host \(String(describing: host))")
+        }
+      }
+    }
+  }
+
+  @Test("what is settled stays settled", arguments: SandboxStatus.allCases)
+  func stable(row: SandboxStatus) async throws {
+    try await withPlane { plane async throws -> Void in
+      for host in Self.hostStates {
+        let record = try await plane.leaveRow(row)
+        await plane.host.set(record.id, status: host)
+      }
+      for _ in 0..<8 {
+        await plane.control.monitor.tick()
+        try await Task.sleep(for: .milliseconds(10))
+      }
+      let before = try await plane.repository.list(
+        SandboxFilter(statuses: Set(SandboxStatus.allCases), limit: 100), team: plane.caller.teamID)
+      for _ in 0..<3 { await plane.control.monitor.tick() }
+      let after = try await plane.repository.list(
+        SandboxFilter(statuses: Set(SandboxStatus.allCases), limit: 100), team: plane.caller.teamID)
+      #expect(before.map(\.revision) == after.map(\.revision))
+    }
+  }
+
+  @Test("destroy wins from every state of the row and the host", arguments: SandboxStatus.allCases)
+  func destroy(row: SandboxStatus) async throws {
+    try await withPlane { plane async throws -> Void in
+      for host in Self.hostStates where row != .stopped {
+        let record = try await plane.leaveRow(row)
+        await plane.host.set(record.id, status: host)
+        try await plane.service.destroy(record.id, for: plane.caller)
+        #expect(try await plane.status(record.id) == .stopped)
+        #expect(await plane.host.sandboxes[record.id] == nil)
+        #expect(await plane.host.generations[record.id] == nil)
+      }
+      #expect(await plane.host.slots.taken.isEmpty)
+    }
+  }
+
+  @Test("a host that comes back after an outage with everything paused: all is paused, nothing is stopped (L-3)")
+  func outage() async throws {
+    try await withPlane { plane async throws -> Void in
+      var ids: [SandboxID] = []
+      for _ in 0..<5 { ids.append(try await plane.create().id) }
+      await plane.control.monitor.tick()
+      await plane.host.fail(.list, with: MartletError(.hostUnavailable, "away"))
+      plane.clock.advance(by: Monitor.silenceLimit + 1)
+      for id in ids { #expect(try await plane.reconcile { try await plane.status(id) == .missing }) }
+      for id in ids { await plane.host.expire(id) }
+      await plane.host.fail(.list, with: nil)
+      for id in ids { #expect(try await plane.reconcile { try await plane.status(id) == .paused }) }
+      for id in ids { #expect(try await plane.service.resume(id, for: plane.caller).record.status == .running) }
+    }
+  }
+
+  private func row(
+    _ plane: Plane, _ name: String, _ status: SnapshotRecord.Status, onHost: Bool = true
+  ) async throws -> SnapshotRecord {
+    let record = SnapshotRecord(
+      teamID: plane.caller.teamID, name: try SafeName(name), status: status, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5120,
+      hostID: onHost ? plane.host.hostID : HostID(), createdAt: plane.clock.now)
+    #expect(try await plane.snapshotRepository.insert(record))
+    return record
+  }
+
+  @Test(
+    "a snapshot that was made before the crash is published, with what the host says about it",
+    arguments: [SnapshotRecord.Status.creating, .replacing])
+  func published(status: SnapshotRecord.Status) async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await row(plane, "golden", status)
+      await plane.host.setSnapshot(record.name, team: record.teamID, files: [:])
+      #expect(
+        try await plane.reconcile {
+          let row = try await plane.snapshotRepository.snapshot(record.name, team: record.teamID)
+          return row?.status == .ready && row?.memoryMiB == 256
+        })
+    }
+  }
+
+  @Test("a snapshot that was not made gives its name back when nobody can be at work on it any more")
+  func abandoned() async throws {
+    try await withPlane { plane async throws -> Void in
+      let record = try await row(plane, "golden", .creating)
+      for _ in 0..<3 { await plane.control.monitor.tick() }
+      #expect(try await plane.snapshotRepository.snapshot(record.name, team: record.teamID) == record)
+      plane.clock.advance(by: 601)
+      #expect(try await plane.reconcile { try await plane.snapshotRepository.all().isEmpty })
+    }
+  }
+
+  @Test("a deletion that was begun is finished, also of a copy that the row does not know")
+  func deletion() async throws {
+    let other = SimulatedHost()
+    try await withPlane(otherHosts: [other]) { plane async throws -> Void in
+      let record = try await row(plane, "golden", .deleting)
+      await plane.host.setSnapshot(record.name, team: record.teamID, files: [:])
+      await other.setSnapshot(record.name, team: record.teamID, files: [:])
+      #expect(try await plane.reconcile { try await plane.snapshotRepository.all().isEmpty })
+      #expect(await plane.host.snapshotNames.isEmpty)
+      #expect(await other.snapshotNames.isEmpty)
+    }
+  }
+
+  @Test("files that no row knows are taken up; those of a team that is gone are deleted; a row without files goes")
+  func strangers() async throws {
+    try await withPlane { plane async throws -> Void in
+      let found = try SafeName("found")
+      await plane.host.setSnapshot(found, team: plane.caller.teamID, files: ["/f": ByteBuffer(string: "x")])
+      await plane.host.setSnapshot(try SafeName("orphan"), team: TeamID(), files: [:])
+      let lost = try await row(plane, "lost", .ready)
+      #expect(try await plane.reconcile { try await plane.snapshotRepository.snapshot(lost.name, team: lost.teamID) == nil })
+      #expect(try await plane.reconcile { await plane.host.snapshotNames == ["found"] })
+      let made = try await plane.create { $0.template = found }
+      #expect(await plane.host.file("/f", in: made.id) == ByteBuffer(string: "x"))
+    }
+  }
+
+  @Test("an older copy on another host is removed, and the one that the row means stays")
+  func staleCopy() async throws {
+    let other = SimulatedHost()
+    try await withPlane(otherHosts: [other]) { plane async throws -> Void in
+      let record = try await row(plane, "golden", .ready)
+      await plane.host.setSnapshot(record.name, team: record.teamID, files: [:])
+      await other.setSnapshot(record.name, team: record.teamID, files: [:])
+      #expect(try await plane.reconcile { await other.snapshotNames.isEmpty })
+      #expect(try await plane.reconcile { try await plane.snapshotRepository.snapshot(record.name, team: record.teamID)?.status == .ready })
+      #expect(await plane.host.snapshotNames == ["golden"])
+    }
+  }
+
+  @Test("a snapshot whose answer was lost is published by the monitor")
+  func lostAnswer() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      let name = try SafeName("golden")
+      await plane.host.loseAnswer(of: .snapshot, with: MartletError(.hostUnavailable, "the connection broke"))
+      #expect(await code { _ = try await plane.snapshots.create(from: id, name: name, for: plane.caller) } == .hostUnavailable)
+      #expect(
+        try await plane.reconcile {
+          try await plane.snapshotRepository.snapshot(name, team: plane.caller.teamID)?.status == .ready
+        })
+    }
+  }
+
+  @Test("copies of a fork that a crash interrupted are adopted when the host made them, else error")
+  func interruptedFork() async throws {
+    try await withPlane { plane async throws -> Void in
+      let (made, notMade) = (try await plane.leaveRow(.starting), try await plane.leaveRow(.starting))
+      await plane.host.set(made.id, status: .running)
+      #expect(try await plane.reconcile { try await plane.status(made.id) == .running })
+      #expect(try await plane.reconcile { try await plane.status(notMade.id) == .error })
+    }
+  }
+}

@@ -1,0 +1,297 @@
+import ControlPlane
+import Foundation
+import HostInterface
+import Model
+import NIOCore
+import Persistence
+import TestSupport
+import Testing
+
+@Suite(.serialized) struct PauseTests {
+  @Test("pause frees the machine, resume brings back what was in it, and both tell their phases")
+  func cycle() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create { $0.timeoutSeconds = 77 }.id
+      await plane.host.put("/marker", ByteBuffer(string: "kept"), in: id)
+      let paused = try await plane.service.pause(id, for: plane.caller)
+      #expect(paused.record.status == .paused && !paused.record.isAutoPaused)
+      #expect(paused.record.facts.hostIP == nil && paused.record.facts.vmm == "simulated")
+      #expect(paused.timings.map(\.phase) == ["freeze", "save_memory", "release"])
+      #expect(await plane.host.slots.taken.isEmpty)
+      let resumed = try await plane.service.resume(id, for: plane.caller)
+      #expect(resumed.record.status == .running && resumed.record.facts.hostIP != nil)
+      #expect(resumed.timings.map(\.phase) == ["network", "restore", "guest"])
+      #expect(await plane.host.file("/marker", in: id) == ByteBuffer(string: "kept"))
+      #expect(await plane.host.timeouts[id] == 77)
+    }
+  }
+
+  @Test("the row says pausing and resuming before the host is asked, and the monitor leaves it alone (TTL-11)")
+  func windows() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      for (operation, window, end) in [
+        (SimulatedHost.Operation.pause, SandboxStatus.pausing, SandboxStatus.paused), (.resume, .resuming, .running),
+      ] {
+        await plane.host.delay(operation, by: .milliseconds(150))
+        let task = Task {
+          operation == .pause
+            ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
+        }
+        #expect(try await eventually { try await plane.status(id) == window })
+        for _ in 0..<5 { await plane.control.monitor.tick() }
+        #expect(try await task.value.record.status == end)
+        #expect(try await plane.status(id) == end)
+      }
+    }
+  }
+
+  @Test("a client that hangs up changes nothing (L-7)")
+  func hangUp() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      await plane.host.delay(.pause, by: .milliseconds(100))
+      let task = Task { try await plane.service.pause(id, for: plane.caller) }
+      #expect(try await eventually { try await plane.status(id) == .pausing })
+      task.cancel()
+      #expect(try await eventually { try await plane.status(id) == .paused })
+      #expect(await plane.host.sandboxes[id]?.status == .paused)
+    }
+  }
+
+  @Test("a wrong state is invalid_state", arguments: SandboxStatus.allCases)
+  func wrongState(status: SandboxStatus) async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.leaveRow(status).id
+      await plane.host.set(id, status: .running)
+      let service = plane.service
+      if status != .running { #expect(await code { _ = try await service.pause(id, for: plane.caller) } == .invalidState) }
+      if status != .paused { #expect(await code { _ = try await service.resume(id, for: plane.caller) } == .invalidState) }
+      if status != .running { #expect(await code { try await service.ping(id, for: plane.caller) } == .invalidState) }
+      if status != .running, status != .paused {
+        #expect(await code { _ = try await service.setTimeout(5, of: id, for: plane.caller) } == .invalidState)
+        #expect(await code { _ = try await service.fork(id, count: 1, for: plane.caller) } == .invalidState)
+        #expect(await code { _ = try await plane.snapshots.create(from: id, name: nil, for: plane.caller) } == .invalidState)
+      }
+      #expect(try await plane.status(id) == status)
+    }
+  }
+
+  @Test("of many racing calls one wins, and the others hear invalid_state")
+  func races() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      for isPause in [true, false] {
+        let outcomes = await withTaskGroup(of: ErrorCode?.self) { group in
+          for _ in 0..<12 {
+            group.addTask {
+              await code {
+                _ = isPause ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
+              }
+            }
+          }
+          return await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(outcomes.count { $0 == nil } == 1)
+        #expect(outcomes.allSatisfy { $0 == nil || $0 == .invalidState })
+      }
+    }
+  }
+
+  @Test(
+    "a pause that fails leaves the sandbox running, a resume that fails leaves it paused",
+    arguments: [ErrorCode.agentError, .insufficientStorage])
+  func failures(_ failure: ErrorCode) async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      await plane.host.fail(.pause, with: MartletError(failure, "no"))
+      #expect(await code { _ = try await plane.service.pause(id, for: plane.caller) } == failure)
+      #expect(try await plane.status(id) == .running)
+      await plane.host.fail(.pause, with: nil)
+      _ = try await plane.service.pause(id, for: plane.caller)
+      await plane.host.fail(.resume, with: MartletError(.snapshotDamaged, "the snapshot is damaged; resume the previous generation"))
+      #expect(await code { _ = try await plane.service.resume(id, for: plane.caller) } == .snapshotDamaged)
+      #expect(try await plane.status(id) == .paused)
+      await plane.host.fail(.resume, with: nil)
+      _ = try await plane.service.resume(id, for: plane.caller)
+    }
+  }
+
+  @Test("a failed resume of an auto-paused sandbox leaves it auto-paused")
+  func keepsReason() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      await plane.host.expire(id)
+      await plane.control.monitor.tick()
+      await plane.host.fail(.resume, with: MartletError(.snapshotIncompatible, "another machine"))
+      #expect(await code { _ = try await plane.service.resume(id, for: plane.caller) } == .snapshotIncompatible)
+      #expect(try await plane.repository.sandbox(id)?.isAutoPaused == true)
+    }
+  }
+
+  @Test("a machine that is lost in a pause is error, with the host's reason (TTL-2)")
+  func machineLost() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      await plane.host.loseMachines(true)
+      await plane.host.fail(.pause, with: MartletError(.agentError, "the machine is gone"))
+      #expect(await code { _ = try await plane.service.pause(id, for: plane.caller) } == .agentError)
+      #expect(try await plane.status(id) == .error)
+      #expect(try await plane.repository.sandbox(id)?.error == "the virtual machine ended")
+      #expect(try await plane.reconcile { await plane.host.sandboxes.isEmpty })
+    }
+  }
+
+  @Test("a lost answer is not a failure: the host is asked what is true")
+  func lostAnswers() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      let lost = MartletError(.hostUnavailable, "the connection broke")
+      await plane.host.loseAnswer(of: .pause, with: lost)
+      #expect(try await plane.service.pause(id, for: plane.caller).record.status == .paused)
+      await plane.host.loseAnswer(of: .resume, with: lost)
+      #expect(try await plane.service.resume(id, for: plane.caller).record.status == .running)
+    }
+  }
+
+  @Test("while the host is away the row keeps its window, and is repaired when the host is back")
+  func hostAway() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      let away = MartletError(.hostUnavailable, "away")
+      for operation in [SimulatedHost.Operation.pause, .look, .list] { await plane.host.fail(operation, with: away) }
+      #expect(await code { _ = try await plane.service.pause(id, for: plane.caller) } == .hostUnavailable)
+      #expect(try await plane.status(id) == .pausing)
+      plane.clock.advance(by: Monitor.silenceLimit * 2)
+      for _ in 0..<3 { await plane.control.monitor.tick() }
+      #expect(try await plane.status(id) == .pausing)
+      for operation in [SimulatedHost.Operation.pause, .look, .list] { await plane.host.fail(operation, with: nil) }
+      #expect(try await plane.reconcile { try await plane.status(id) == .running })
+    }
+  }
+
+  @Test("a user's pause that meets the idle time-out's ends with one snapshot (L-2)")
+  func meetsAutoPause() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      await plane.host.put("/marker", ByteBuffer(string: "kept"), in: id)
+      await plane.host.expire(id)
+      #expect(try await plane.service.pause(id, for: plane.caller).record.status == .paused)
+      #expect(await plane.host.generations[id]?.count == 1)
+      _ = try await plane.service.resume(id, for: plane.caller)
+      #expect(await plane.host.file("/marker", in: id) == ByteBuffer(string: "kept"))
+    }
+  }
+
+  @Test("resume works at once when the idle time-out paused and nobody has noticed yet")
+  func resumeUnnoticed() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      await plane.host.expire(id)
+      #expect(try await plane.status(id) == .running)
+      #expect(try await plane.service.resume(id, for: plane.caller).record.status == .running)
+      #expect(await plane.host.sandboxes[id]?.status == .running)
+    }
+  }
+
+  @Test("the previous generation can be asked for")
+  func previousGeneration() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      for text in ["one", "two"] {
+        await plane.host.put("/f", ByteBuffer(string: text), in: id)
+        _ = try await plane.service.pause(id, for: plane.caller)
+        if text == "one" { _ = try await plane.service.resume(id, for: plane.caller) }
+      }
+      _ = try await plane.service.resume(id, previous: true, for: plane.caller)
+      #expect(await plane.host.file("/f", in: id) == ByteBuffer(string: "one"))
+    }
+  }
+
+  @Test("ping starts the idle time anew on the host and in the database; its errors are distinct (TTL-5)")
+  func ping() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      plane.clock.advance(by: 100)
+      try await plane.service.ping(id, for: plane.caller)
+      await plane.control.housekeeping.flush()
+      #expect(try await plane.repository.sandbox(id)?.lastActiveAt == plane.clock.now)
+      #expect(await plane.host.calls[.ping] == 1)
+      await plane.host.expire(id)
+      #expect(await code { try await plane.service.ping(id, for: plane.caller) } == .invalidState)
+      #expect(try await plane.status(id) == .paused)
+      #expect(await code { try await plane.service.ping(SandboxID(), for: plane.caller) } == .notFound)
+    }
+  }
+
+  @Test("a time-out is set on the host at once, or at the next resume")
+  func timeout() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      #expect(try await plane.service.setTimeout(9, of: id, for: plane.caller).spec.timeoutSeconds == 9)
+      #expect(await plane.host.timeouts[id] == 9)
+      _ = try await plane.service.pause(id, for: plane.caller)
+      _ = try await plane.service.setTimeout(11, of: id, for: plane.caller)
+      #expect(await plane.host.timeouts[id] == 9)
+      _ = try await plane.service.resume(id, for: plane.caller)
+      #expect(await plane.host.timeouts[id] == 11)
+      await plane.host.fail(.timeout, with: MartletError(.agentError, "no"))
+      #expect(await code { _ = try await plane.service.setTimeout(5, of: id, for: plane.caller) } == .agentError)
+      #expect(try await plane.repository.sandbox(id)?.spec.timeoutSeconds == 11)
+      for bad in [-1, 2_592_001, .max, .min] {
+        #expect(await code { _ = try await plane.service.setTimeout(bad, of: id, for: plane.caller) } == .invalidRequest)
+      }
+    }
+  }
+
+  @Test("destroy wins over a pause and a resume in progress, and nothing is left", arguments: [true, false])
+  func destroyDuring(isPause: Bool) async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      if !isPause { _ = try await plane.service.pause(id, for: plane.caller) }
+      await plane.host.delay(isPause ? .pause : .resume, by: .milliseconds(150))
+      let change = Task {
+        isPause ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
+      }
+      let window: SandboxStatus = isPause ? .pausing : .resuming
+      #expect(try await eventually { await plane.host.sandboxes[id]?.status == window })
+      try await plane.service.destroy(id, for: plane.caller)
+      #expect(try await plane.status(id) == .stopped)
+      await #expect(throws: MartletError.self) { try await change.value }
+      #expect(try await plane.status(id) == .stopped)
+      #expect(await plane.host.sandboxes.isEmpty)
+      #expect(await plane.host.generations.isEmpty)
+      #expect(await plane.host.slots.taken.isEmpty)
+    }
+  }
+
+  @Test("another team's sandbox is not found on the new verbs")
+  func teamScope() async throws {
+    try await withPlane { plane async throws -> Void in
+      let id = try await plane.create().id
+      let stranger = Caller(principal: Principal(kind: .user(UserID()), teamID: TeamID()))
+      let service = plane.service
+      #expect(await code { _ = try await service.pause(id, for: stranger) } == .notFound)
+      #expect(await code { _ = try await service.resume(id, for: stranger) } == .notFound)
+      #expect(await code { _ = try await service.fork(id, count: 1, for: stranger) } == .notFound)
+      #expect(await code { try await service.ping(id, for: stranger) } == .notFound)
+      #expect(await code { _ = try await service.setTimeout(1, of: id, for: stranger) } == .notFound)
+      #expect(await code { _ = try await plane.snapshots.create(from: id, name: nil, for: stranger) } == .notFound)
+    }
+  }
+
+  @Test("a thousand pauses of one sandbox: every one is loadable, no slot is lost")
+  func manyCycles() async throws {
+    try await withPlane(isDurable: false) { plane async throws -> Void in
+      let id = try await plane.create().id
+      for number in 0..<1_000 {
+        await plane.host.put("/n", ByteBuffer(string: "\(number)"), in: id)
+        _ = try await plane.service.pause(id, for: plane.caller)
+        _ = try await plane.service.resume(id, for: plane.caller)
+        #expect(await plane.host.file("/n", in: id) == ByteBuffer(string: "\(number)"))
+      }
+      #expect(await plane.host.slots.doubleReleases == 0)
+      #expect(await plane.host.slots.taken.count == 1)
+    }
+  }
+}
