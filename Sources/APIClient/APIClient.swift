@@ -13,6 +13,8 @@ package struct APIClient: Sendable {
     package static let callTimeout = Duration.seconds(60)
     /// A call that waits for a machine: a create that has to boot, a destroy that has to wait for a host.
     package static let machineTimeout = Duration.seconds(300)
+    /// A call that saves or restores the memory of a machine.
+    package static let memoryTimeout = Duration.seconds(660)
     /// A transfer in which the network side makes no progress for this long has failed.
     package static let stallTimeout = Duration.seconds(120)
     /// A JSON answer.

@@ -15,6 +15,10 @@ package struct SandboxResource: Codable, Sendable, Equatable {
   package var memoryMiB: Int?
   package var diskSizeMiB: Int?
   package var timeoutSeconds: Int?
+  /// Whether a request for the paused sandbox resumes it.
+  package var autoResume: Bool?
+  /// For a paused sandbox: whether it was paused because it was idle.
+  package var autoPaused: Bool?
   package var metadata: [String: String]?
   package var hostID: String?
   package var guestIP: String?
@@ -27,12 +31,17 @@ package struct SandboxResource: Codable, Sendable, Equatable {
   package var lastUpdated: String?
   /// Why the status is `error`.
   package var error: String?
+  /// Milliseconds that the phases of the operation took which this answers.
+  package var timings: [String: Double]?
 
   enum CodingKeys: String, CodingKey {
     case id, status, template, vcpus, metadata, isolation, error
     case memoryMiB = "memory_mb"
     case diskSizeMiB = "disk_size_mb"
     case timeoutSeconds = "timeout_sec"
+    case autoResume = "auto_resume"
+    case autoPaused = "auto_paused"
+    case timings = "timings_ms"
     case hostID = "host_id"
     case guestIP = "guest_ip"
     case hostIP = "host_ip"
@@ -52,10 +61,11 @@ package struct SandboxRequest: Encodable, Sendable, Equatable {
   package var timeoutSeconds: Int?
   package var metadata: [String: String]?
   package var envs: [String: String]?
+  package var autoResume: Bool?
 
   package init(
     template: String? = nil, vcpus: Int? = nil, memoryMiB: Int? = nil, diskSizeMiB: Int? = nil, timeoutSeconds: Int? = nil,
-    metadata: [String: String]? = nil, envs: [String: String]? = nil
+    metadata: [String: String]? = nil, envs: [String: String]? = nil, autoResume: Bool? = nil
   ) {
     self.template = template
     self.vcpus = vcpus
@@ -64,6 +74,7 @@ package struct SandboxRequest: Encodable, Sendable, Equatable {
     self.timeoutSeconds = timeoutSeconds
     self.metadata = metadata
     self.envs = envs
+    self.autoResume = autoResume
   }
 
   enum CodingKeys: String, CodingKey {
@@ -71,6 +82,7 @@ package struct SandboxRequest: Encodable, Sendable, Equatable {
     case memoryMiB = "memory_mb"
     case diskSizeMiB = "disk_size_mb"
     case timeoutSeconds = "timeout_sec"
+    case autoResume = "auto_resume"
   }
 }
 
@@ -110,12 +122,13 @@ package struct ExecResult: Codable, Sendable, Equatable {
   }
 }
 
-/// A row of `GET /v1/snapshots`.
+/// A row of `GET /v1/snapshots`. A base template fits any shape; a snapshot has one.
 package struct TemplateResource: Codable, Sendable, Equatable {
   package var name: String
   package var type: String?
   package var vcpus: Int?
   package var memoryMiB: Int?
+  package var diskSizeMiB: Int?
   package var sizeBytes: Int64?
   package var createdAt: String?
   /// True for the templates that every team may use.
@@ -124,6 +137,7 @@ package struct TemplateResource: Codable, Sendable, Equatable {
   enum CodingKeys: String, CodingKey {
     case name, type, vcpus, platform
     case memoryMiB = "memory_mb"
+    case diskSizeMiB = "disk_size_mb"
     case sizeBytes = "size_bytes"
     case createdAt = "created_at"
   }

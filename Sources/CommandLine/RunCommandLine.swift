@@ -81,7 +81,13 @@ struct Martlet: AsyncParsableCommand {
           name: "Sandboxes:",
           subcommands: [
             RunCommand.self, CreateCommand.self, ListCommand.self, InfoCommand.self, ExecCommand.self, ShellCommand.self,
-            CopyCommand.self, ProcessesCommand.self, KillCommand.self, TemplateCommand.self,
+            CopyCommand.self, ProcessesCommand.self, KillCommand.self,
+          ]),
+        CommandGroup(
+          name: "Pause and snapshots:",
+          subcommands: [
+            PauseCommand.self, ResumeCommand.self, PingCommand.self, TimeoutCommand.self, ForkCommand.self, SnapshotCommand.self,
+            TemplateCommand.self,
           ]),
         CommandGroup(name: "This machine:", subcommands: [UpCommand.self, ImagesCommand.self, DoctorCommand.self]),
       ])

@@ -31,6 +31,13 @@ package final class FakeMartlet: Sendable {
     /// Downloads end after so many bytes, with the connection.
     package var truncatesDownloadsAfter: Int?
     package var createDelay = Duration.zero
+    /// Names of snapshots.
+    package var snapshots: [String] = []
+    /// JSON bodies of calls that change something, as text.
+    package var bodies: [String] = []
+    package var paused: Set<String> = []
+    /// Copies that a fork makes at most.
+    package var maximumCopies = Int.max
   }
 
   package static let apiKey = "mrt_0123456789abcdef0123456789abcdef01234567"
@@ -64,9 +71,11 @@ package final class FakeMartlet: Sendable {
     }
     let parts = path.split(separator: "/").map(String.init)
     switch (exchange.head.method, parts.count) {
-    case (.POST, 2): try await create(exchange)
-    case (.GET, 2) where parts[1] == "snapshots":
-      try await exchange.respond(.ok, #"[{"name":"minimal","type":"base","size_bytes":4194304,"platform":true}]"#)
+    case (_, 2...) where parts[1] == "snapshots":
+      try await FakeSnapshots(server: self).answer(exchange, name: parts.dropFirst(2).first, body: body)
+    case (.POST, 2):
+      note(body)
+      try await create(exchange)
     case (.GET, 2): try await list(exchange)
     case (_, 3...):
       guard state.withLock({ $0.sandboxes.contains(parts[2]) }) else {
@@ -80,7 +89,7 @@ package final class FakeMartlet: Sendable {
   private func create(_ exchange: FakeExchange) async throws {
     try await Task.sleep(for: state.withLock { $0.createDelay })
     let id = addSandbox()
-    try await exchange.respond(.created, Self.json(id))
+    try await exchange.respond(.created, json(id))
   }
 
   private func list(_ exchange: FakeExchange) async throws {
@@ -90,12 +99,12 @@ package final class FakeMartlet: Sendable {
     let page = ids.dropFirst(start).prefix(2)
     let next = start + page.count
     try await exchange.respond(
-      .ok, "[\(page.map(Self.json).joined(separator: ","))]", headers: next < ids.count ? ["X-Next-Cursor": "\(next)"] : [:])
+      .ok, "[\(page.map { json($0) }.joined(separator: ","))]", headers: next < ids.count ? ["X-Next-Cursor": "\(next)"] : [:])
   }
 
   private func answer(_ exchange: FakeExchange, sandbox: String, verb: String, body: ByteBuffer) async throws {
     switch (exchange.head.method, verb) {
-    case (.GET, ""): try await exchange.respond(.ok, Self.json(sandbox))
+    case (.GET, ""): try await exchange.respond(.ok, json(sandbox))
     case (.DELETE, ""):
       state.withLock { state in
         state.sandboxes.removeAll { $0 == sandbox }
@@ -103,6 +112,8 @@ package final class FakeMartlet: Sendable {
       }
       try await exchange.respond(.noContent)
     case (.GET, "processes"): try await exchange.respond(.ok, #"[{"pid":7,"tag":"web","cmd":"httpd","args":["-f"]}]"#)
+    case (.POST, "pause"), (.POST, "resume"), (.POST, "fork"), (.POST, "ping"), (.POST, "timeout"):
+      try await FakeSnapshots(server: self).answer(exchange, sandbox: sandbox, verb: verb, body: body)
     case (.POST, "exec"): try await execute(exchange, sandbox: sandbox, body: body)
     default: try await FakeFiles(server: self).answer(exchange, verb: verb, body: body)
     }
@@ -127,8 +138,15 @@ package final class FakeMartlet: Sendable {
     try await exchange.respond(status, #"{"error":{"code":"\#(code)","message":"\#(message)"}}"#)
   }
 
-  private static func json(_ id: String) -> String {
-    #"{"id":"\#(id)","status":"running","template":"minimal","vcpus":1,"memory_mb":512,"disk_size_mb":5120,"timeout_sec":0,"#
-      + #""metadata":{},"isolation":{"vmm":"qemu","accelerator":"tcg"},"created_at":"2026-01-02T03:04:05.678Z","unknown_field":[1]}"#
+  func note(_ body: ByteBuffer) {
+    state.withLock { $0.bodies.append(String(buffer: body)) }
+  }
+
+  func json(_ id: String, timings: String? = nil) -> String {
+    let isPaused = state.withLock { $0.paused.contains(id) }
+    return #"{"id":"\#(id)","status":"\#(isPaused ? "paused" : "running")","template":"minimal","vcpus":1,"memory_mb":512,"#
+      + #""disk_size_mb":5120,"timeout_sec":0,"auto_resume":true,"auto_paused":\#(isPaused),"metadata":{},"#
+      + #""isolation":{"vmm":"qemu","accelerator":"tcg"},"created_at":"2026-01-02T03:04:05.678Z","unknown_field":[1]"#
+      + (timings.map { #","timings_ms":\#($0)"# } ?? "") + "}"
   }
 }

@@ -30,7 +30,7 @@ struct OutputOptions: ParsableArguments {
 
 /// Shape of a sandbox to be created; what is not given is the server's choice.
 struct ShapeOptions: ParsableArguments {
-  @Option(help: "Template to start from (see `martlet template ls`).")
+  @Option(help: "Template or snapshot to start from (see `martlet template ls` and `martlet snapshot ls`).")
   var template: String?
 
   @Option(help: ArgumentHelp("Virtual CPUs.", valueName: "n"))
@@ -42,10 +42,12 @@ struct ShapeOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Size of the root file system in MiB.", valueName: "mib"))
   var disk: Int?
 
-  func request(timeoutSeconds: Int? = nil, metadata: [String: String]? = nil, envs: [String: String]? = nil) -> SandboxRequest {
+  func request(
+    timeoutSeconds: Int? = nil, metadata: [String: String]? = nil, envs: [String: String]? = nil, autoResume: Bool? = nil
+  ) -> SandboxRequest {
     SandboxRequest(
       template: template, vcpus: vcpus, memoryMiB: memory, diskSizeMiB: disk, timeoutSeconds: timeoutSeconds, metadata: metadata,
-      envs: envs)
+      envs: envs, autoResume: autoResume)
   }
 }
 

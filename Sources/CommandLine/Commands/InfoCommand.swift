@@ -17,6 +17,11 @@ struct InfoCommand: AsyncParsableCommand {
     }
   }
 
+  private static func pausedBy(_ sandbox: SandboxResource) -> String? {
+    guard sandbox.status == SandboxStatus.paused.rawValue, let autoPaused = sandbox.autoPaused else { return nil }
+    return autoPaused ? "idle time" : "request"
+  }
+
   static func text(_ sandbox: SandboxResource) -> String {
     let metadata = (sandbox.metadata ?? [:]).sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
     let facts: [(String, String?)] = [
@@ -24,6 +29,7 @@ struct InfoCommand: AsyncParsableCommand {
       ("vcpus", sandbox.vcpus.map(String.init)), ("memory", sandbox.memoryMiB.map { "\($0) MiB" }),
       ("disk", sandbox.diskSizeMiB.map { "\($0) MiB" }),
       ("pauses after", sandbox.timeoutSeconds.map { $0 == 0 ? "never" : "\($0) s idle" }),
+      ("paused by", pausedBy(sandbox)), ("auto-resume", sandbox.autoResume.map { $0 ? "yes" : "no" }),
       ("isolation", sandbox.isolation.map { "\($0.vmm), \($0.accelerator)" }), ("guest address", sandbox.guestIP),
       ("host address", sandbox.hostIP), ("host", sandbox.hostID), ("metadata", metadata.isEmpty ? nil : metadata),
       ("created", sandbox.createdAt), ("started", sandbox.startedAt), ("last active", sandbox.lastActiveAt),
