@@ -44,7 +44,7 @@ import Testing
     _ = try await server.shell(id, Self.workload)
     try await server.cli("exec", "--detach", id, "--", "python3", "/var/tmp/stateful.py").expectSuccess()
     try await server.cli(
-      "exec", "--detach", id, "--", "sh", "-c", "i=0; while true; do i=$((i+1)); echo $i > /dev/shm/count; sleep 0.05; done"
+      "exec", "--detach", id, "--", "sh", "-c", "i=0; while true; do i=$((i+1)); echo $i > /dev/shm/count; sleep 0.5; done"
     ).expectSuccess()
     try await eventually("the workload runs") { (try? await check(server, id)) != nil }
     return id
