@@ -137,7 +137,9 @@ let package = Package(
 
     // Control plane
     // The migrations become part of the program; nothing lies beside it.
-    room("Persistence", ["Model", grdb], resources: [.embedInCode("Migrations/SQLite")]),
+    room(
+      "Persistence", ["Model", "CPostgres", "LinuxSystem", grdb, logging],
+      resources: [.embedInCode("Migrations/SQLite"), .embedInCode("Migrations/PostgreSQL")]),
     room("ControlPlane", ["Model", "HostInterface", "Telemetry", "Persistence", "CArgon2", crypto, jwt, lifecycle, logging, nioCore]),
     room(
       "API",
@@ -150,8 +152,8 @@ let package = Package(
     room("APIClient", ["Model", "WebSocket", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging]),
     room("CommandLine", ["Model", "APIClient", "LinuxSystem", arguments, nioCore, nioPosix, systemPackage]),
 
-    // Tests: a host without machines.
-    room("TestSupport", ["Model", "HostInterface", nioCore]),
+    // Tests: a host without machines, databases of one's own.
+    room("TestSupport", ["Model", "HostInterface", "LinuxSystem", "Persistence", nioCore, logging, systemPackage]),
 
     // The composition root: the only room that names concrete drivers and stores.
     room(
@@ -211,8 +213,8 @@ let package = Package(
       ]),
     tests("KernelEnvdTests", "KernelTests/Envd", connectStack + ["Envd", "LinuxSystem", systemPackage]),
 
-    // Integration: SQLite, simulated hosts.
-    tests("PersistenceTests", ["Persistence", "Model"]),
+    // Integration: SQLite and PostgreSQL, simulated hosts.
+    tests("PersistenceTests", ["Persistence", "Model", "TestSupport", logging]),
     tests("ControlPlaneTests", ["ControlPlane", "Persistence", "Model", "HostInterface", "TestSupport", nioCore, logging, lifecycle]),
     tests(
       "APITests",

@@ -20,12 +20,19 @@ package struct MartletError: Error, Sendable, CustomStringConvertible {
     return "\(code.rawValue): \(message) (cause: \(cause))"
   }
 
-  /// The error itself when it already is one, else `internal` with the original as cause.
+  /// The error itself when it already is one, what it says it means when it can, else `internal` with the original as cause.
   package static func wrapping(_ error: any Error) -> MartletError {
     if let error = error as? MartletError { return error }
+    if let meaning = (error as? any MartletErrorConvertible)?.martletError { return meaning }
     if error is CancellationError { return MartletError(.canceled, "the request was canceled", cause: error) }
     return MartletError(.internalError, "an internal error occurred; the server's log has the details", cause: error)
   }
+}
+
+/// An error of a room below whose meaning for the tenant does not depend on who asked.
+package protocol MartletErrorConvertible: Error {
+  /// Nil when only the log should know.
+  var martletError: MartletError? { get }
 }
 
 extension MartletError {
@@ -56,6 +63,10 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
   case agentError = "agent_error"
   case noHostsAvailable = "no_hosts_available"
   case hostUnavailable = "host_unavailable"
+  /// The database does not answer; nothing was changed.
+  case databaseUnavailable = "database_unavailable"
+  /// The database went away while a change was being saved: it may have happened or not.
+  case outcomeUnknown = "outcome_unknown"
   /// A snapshot's files cannot be trusted; an older generation may be usable.
   case snapshotDamaged = "snapshot_damaged"
   /// A snapshot was taken on another kind of machine.
@@ -92,6 +103,8 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
     case .agentError: Meaning(httpStatus: 502, connectCode: "unavailable", exitCode: 69, isRetryable: true)
     case .noHostsAvailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
     case .hostUnavailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
+    case .databaseUnavailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
+    case .outcomeUnknown: Meaning(httpStatus: 500, connectCode: "unknown", exitCode: 70, isRetryable: false)
     case .snapshotDamaged: Meaning(httpStatus: 409, connectCode: "data_loss", exitCode: 65, isRetryable: false)
     case .snapshotIncompatible: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 65, isRetryable: false)
     case .inUse: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 75, isRetryable: false)

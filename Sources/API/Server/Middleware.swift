@@ -57,8 +57,8 @@ struct ErrorMiddleware: RouterMiddleware {
   private func log(_ error: MartletError, _ request: Request, _ context: APIContext) {
     let level: Logger.Level
     switch error.code {
-    case .internalError: level = .error
-    case .agentError, .hostUnavailable, .noHostsAvailable, .insufficientStorage: level = .warning
+    case .internalError, .outcomeUnknown: level = .error
+    case .agentError, .hostUnavailable, .databaseUnavailable, .noHostsAvailable, .insufficientStorage: level = .warning
     default: level = .debug
     }
     context.logger.log(

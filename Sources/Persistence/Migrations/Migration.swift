@@ -23,6 +23,13 @@ extension Migration {
           up: text(PackageResources._002_pause_and_snapshots_sqlite_up_sql),
           down: text(PackageResources._002_pause_and_snapshots_sqlite_down_sql)),
       ]
+    case .postgresql:
+      [
+        Migration(
+          number: 1, name: "teams_and_sandboxes",
+          up: text(PackageResources._001_teams_and_sandboxes_postgresql_up_sql),
+          down: text(PackageResources._001_teams_and_sandboxes_postgresql_down_sql))
+      ]
     }
   }
 

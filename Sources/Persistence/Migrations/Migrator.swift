@@ -2,8 +2,9 @@ import Foundation
 
 /// Brings a database to the newest schema, or down again.
 ///
-/// Each migration runs in a write transaction of its own together with its entry in `schema_migrations`; the transaction is also
-/// the lock: of two servers that start at once, the second waits and then finds the work done. A crash leaves whole migrations only.
+/// Each migration runs in a transaction of its own together with its entry in `schema_migrations`, under the database's lock for
+/// that (`Database.migrate`): of two servers that start at once, the second waits and then finds the work done. A crash leaves whole
+/// migrations only.
 package struct Migrator: Sendable {
   private let database: any Database
   private let migrations: [Migration]
@@ -25,7 +26,7 @@ package struct Migrator: Sendable {
     var applied: [Int] = []
     for migration in migrations {
       let known = migrations
-      let didRun = try await database.write { connection in
+      let didRun = try await database.migrate { connection in
         let current = try Self.prepare(connection, known: known)
         guard migration.number > current else { return false }
         try connection.executeScript(migration.up)
@@ -43,7 +44,7 @@ package struct Migrator: Sendable {
   package func migrateDown(to number: Int) async throws {
     for migration in migrations.reversed() where migration.number > number {
       let known = migrations
-      try await database.write { connection in
+      try await database.migrate { connection in
         guard try Self.prepare(connection, known: known) == migration.number else { return }
         try connection.executeScript(migration.down)
         try connection.execute("DELETE FROM schema_migrations WHERE number = ?", [.integer(migration.number)])
@@ -54,7 +55,7 @@ package struct Migrator: Sendable {
   /// Number of the newest applied migration; 0 for an empty database.
   package func currentNumber() async throws -> Int {
     let known = migrations
-    return try await database.write { try Self.prepare($0, known: known) }
+    return try await database.migrate { try Self.prepare($0, known: known) }
   }
 
   private static func prepare(_ connection: any SQLConnection, known: [Migration]) throws -> Int {

@@ -49,7 +49,7 @@ extension SandboxRepository {
       lastUpdated: try row.date(21), revision: try row.integer(24))
   }
 
-  static func listStatement(_ filter: SandboxFilter, team: TeamID) -> (String, [SQLValue]) {
+  static func listStatement(_ filter: SandboxFilter, team: TeamID, _ dialect: SQLDialect) -> (String, [SQLValue]) {
     var conditions = ["team_id = ?"]
     var parameters: [SQLValue] = [.uuid(team.uuid)]
     if let statuses = filter.statuses {
@@ -60,7 +60,7 @@ extension SandboxRepository {
       conditions.append("status NOT IN ('stopped', 'error')")
     }
     for (key, value) in filter.metadata.sorted(by: { $0.key < $1.key }) {
-      conditions.append("EXISTS (SELECT 1 FROM json_each(sandboxes.metadata) AS pair WHERE pair.key = ? AND pair.value = ?)")
+      conditions.append(dialect.hasPair(in: "sandboxes.metadata"))
       parameters += [.text(key), .text(value)]
     }
     if let cursor = filter.after {

@@ -36,7 +36,7 @@ package struct SandboxRepository: Sendable {
 
   /// Newest first.
   package func list(_ filter: SandboxFilter, team: TeamID) async throws -> [SandboxRecord] {
-    let (sql, parameters) = Self.listStatement(filter, team: team)
+    let (sql, parameters) = Self.listStatement(filter, team: team, database.dialect)
     return try await database.query { try $0.rows(sql, parameters).map(Self.record) }
   }
 

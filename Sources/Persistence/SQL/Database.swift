@@ -1,7 +1,4 @@
-/// Which flavour of SQL a database speaks; selects the set of migrations.
-package enum SQLDialect: String, Sendable, CaseIterable {
-  case sqlite
-}
+package import Model
 
 /// One connection, inside `Database.query`, `read` or `write`. Calls block the thread; drivers run the closures on threads of
 /// their own, never on the cooperative pool.
@@ -39,7 +36,16 @@ package protocol Database: Sendable {
   func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
   /// Runs `body` in a transaction: committed (and durable) when this returns, rolled back when `body` throws. `body` may run
   /// again when the database asks for a retry, so it must have no other effects.
+  ///
+  /// Transactions of all programs on the database come out as if they had run one after the other.
+  /// - Throws: what `body` throws, `PersistenceError`; with `outcomeUnknown` it is not known whether the commit was done, and nothing
+  ///   was tried again.
   func write<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
+  /// Like `write`, but for changes of the schema: programs that use the database together do it one at a time, each seeing all that
+  /// the one before it did, and it may take minutes.
+  func migrate<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
+  /// A candidate for the leadership among the programs that use this database together (MO-4).
+  func makeLeaderLock() -> any LeaderLock
   /// Closes all connections; later calls throw.
   func close() async throws
 }
@@ -59,6 +65,10 @@ package enum PersistenceError: Error, Sendable, CustomStringConvertible {
   case corruptRow(String)
   /// The schema is newer than this program, or was changed by hand.
   case incompatibleSchema(String)
+  /// The database does not answer, or was too busy to do it in time; nothing was changed.
+  case unavailable(String)
+  /// The connection broke while a change was being committed: it was made as a whole or not at all, and nobody knows which.
+  case outcomeUnknown(String)
   /// Everything else that the database said: disk full, locked for longer than the busy time-out, closed.
   case failed(String)
 
@@ -68,7 +78,23 @@ package enum PersistenceError: Error, Sendable, CustomStringConvertible {
     case .constraint(let text): "constraint: \(text)"
     case .corruptRow(let text): "corrupt row: \(text)"
     case .incompatibleSchema(let text): "incompatible schema: \(text)"
+    case .unavailable(let text): "database unavailable: \(text)"
+    case .outcomeUnknown(let text): "outcome unknown: \(text)"
     case .failed(let text): "database: \(text)"
+    }
+  }
+}
+
+extension PersistenceError: MartletErrorConvertible {
+  package var martletError: MartletError? {
+    switch self {
+    case .unavailable:
+      MartletError(.databaseUnavailable, "the database does not answer at the moment; try again", cause: self)
+    case .outcomeUnknown:
+      MartletError(
+        .outcomeUnknown, "the database went away while the change was being saved; look whether it was made before trying again",
+        cause: self)
+    case .duplicate, .constraint, .corruptRow, .incompatibleSchema, .failed: nil
     }
   }
 }

@@ -72,6 +72,12 @@ package final class SQLiteDatabase: Database {
     try await Self.translating { try await pool.write { try body(SQLiteConnection(database: $0)) } }
   }
 
+  package func migrate<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+    try await write(body)
+  }
+
+  package func makeLeaderLock() -> any LeaderLock { UncontestedLock() }
+
   package func close() async throws {
     do {
       try lookUps.close()

@@ -1,0 +1,153 @@
+import CPostgres
+import Glibc
+import Logging
+
+/// One connection to a server; used by one thread at a time. Every wait for an answer ends at `deadline`.
+final class PostgresConnection {
+  /// After an answer that came too late the connection cannot be used: the late answer would be taken for that of the next call.
+  private(set) var isBroken = false
+  /// The newest failure since `begin`, whatever became of the error that told of it.
+  private(set) var failure: PostgresFailure?
+  /// Advisory locks of the session; they go with the connection.
+  var heldLocks: Set<PostgresLock> = []
+
+  private let handle: OpaquePointer
+  private let notices: PostgresNotices
+  private var statements = PostgresStatements()
+  private var deadline = ContinuousClock.now
+
+  /// Connects, which blocks as long as `connect_timeout` says for each address of the server.
+  init(_ configuration: PostgresConfiguration, logger: Logger) throws(PostgresFailure) {
+    let parameters = configuration.parameters
+    let handle = Self.withCStrings(parameters.map(\.keyword)) { keywords in
+      Self.withCStrings(parameters.map(\.value)) { values in PQconnectdbParams(keywords, values, 1) }
+    }
+    guard let handle else { throw PostgresFailure(kind: .notConnected, text: "out of memory") }
+    guard PQstatus(handle) == CONNECTION_OK else {
+      let text = String(cString: PQerrorMessage(handle)).split(separator: "\n").joined(separator: "; ")
+      PQfinish(handle)
+      throw PostgresFailure(kind: .notConnected, text: text)
+    }
+    self.handle = handle
+    notices = PostgresNotices(logger: logger)
+    notices.receive(from: handle)
+  }
+
+  deinit { PQfinish(handle) }
+
+  /// Where transactions stand. `.idle` is the only state in which the next call may begin.
+  var isIdle: Bool { !isBroken && PQtransactionStatus(handle) == PQTRANS_IDLE }
+
+  /// Starts the clock of a call.
+  func begin(until deadline: ContinuousClock.Instant) {
+    self.deadline = deadline
+    failure = nil
+  }
+
+  /// Runs statements without parameters, several separated by semicolons too.
+  /// - Returns: what the last one did, in a word.
+  @discardableResult
+  func command(_ sql: String) throws(PostgresFailure) -> String {
+    try call { PQsendQuery(handle, sql) }.command
+  }
+
+  func forgetStatements() throws(PostgresFailure) {
+    try command("DEALLOCATE ALL")
+    statements.removeAll()
+  }
+
+  /// - Throws: `PostgresFailure`, `PersistenceError`.
+  func execute(_ sql: String, _ parameters: [SQLValue]) throws -> PostgresResult {
+    let statement = try prepared(sql)
+    let encoded = try PostgresParameters(parameters, types: statement.parameterTypes)
+    return try call {
+      encoded.withPointers { count, values, lengths, formats in
+        PQsendQueryPrepared(handle, statement.name, count, values, lengths, formats, 1)
+      }
+    }
+  }
+
+  private func prepared(_ sql: String) throws(PostgresFailure) -> PostgresStatement {
+    if let statement = statements[sql] { return statement }
+    if statements.isFull { try forgetStatements() }
+    let name = statements.nextName()
+    _ = try call { PQsendPrepare(handle, name, PostgresStatements.numbered(sql), 0, nil) }
+    let types = try call { PQsendDescribePrepared(handle, name) }.parameterTypes
+    let statement = PostgresStatement(name: name, parameterTypes: types)
+    statements.keep(statement, for: sql)
+    return statement
+  }
+
+  /// Sends something and waits for all of its answer.
+  private func call(_ send: () -> Int32) throws(PostgresFailure) -> PostgresResult {
+    do throws(PostgresFailure) {
+      guard !isBroken, send() == 1 else { throw lost("the connection broke") }
+      let result = try answer()
+      if let failure = result.failure { throw failure }
+      return result
+    } catch {
+      failure = error
+      if error.kind == .connectionLost || PQstatus(handle) != CONNECTION_OK { isBroken = true }
+      throw error
+    }
+  }
+
+  private func answer() throws(PostgresFailure) -> PostgresResult {
+    var last: PostgresResult?
+    while true {
+      while PQisBusy(handle) == 1 { try awaitInput() }
+      guard let pointer = PQgetResult(handle) else { break }
+      last = PostgresResult(pointer)
+      // In the middle of a COPY there is no end of results; nothing here asks for one.
+      guard PQresultStatus(pointer) != PGRES_COPY_IN, PQresultStatus(pointer) != PGRES_COPY_OUT else { throw lost("unexpected COPY") }
+    }
+    guard let last else { throw lost("the connection broke") }
+    return last
+  }
+
+  private func awaitInput() throws(PostgresFailure) {
+    let rest = deadline - .now
+    guard rest > .zero else { throw lost("no answer in time") }
+    let milliseconds = Int32(clamping: rest.components.seconds * 1_000 + 1 + rest.components.attoseconds / 1_000_000_000_000_000)
+    var descriptor = pollfd(fd: PQsocket(handle), events: Int16(POLLIN), revents: 0)
+    let ready = poll(&descriptor, 1, milliseconds)
+    if ready < 0, errno != EINTR { throw lost("poll: errno \(errno)") }
+    guard ready > 0 else { return }
+    guard PQconsumeInput(handle) == 1 else { throw lost("the connection broke") }
+  }
+
+  private func lost(_ text: String) -> PostgresFailure {
+    PostgresFailure(kind: .connectionLost, text: text)
+  }
+
+  /// A NULL-terminated array of C strings, valid during `body`.
+  private static func withCStrings<Result>(_ strings: [String], _ body: (UnsafePointer<UnsafePointer<CChar>?>) -> Result) -> Result {
+    let copies = strings.map { strdup($0) }
+    defer { for copy in copies { free(copy) } }
+    return body(copies.map { UnsafePointer($0) } + [nil])
+  }
+}
+
+extension PostgresConnection: SQLConnection {
+  var dialect: SQLDialect { .postgresql }
+
+  func rows(_ sql: String, _ parameters: [SQLValue]) throws -> [SQLRow] {
+    try translating { try execute(sql, parameters).rows() }
+  }
+
+  func execute(_ sql: String, _ parameters: [SQLValue]) throws -> Int {
+    try translating { try execute(sql, parameters).changedRows }
+  }
+
+  func executeScript(_ sql: String) throws {
+    try translating { _ = try command(sql) }
+  }
+
+  private func translating<Value>(_ work: () throws -> Value) throws -> Value {
+    do {
+      return try work()
+    } catch let failure as PostgresFailure {
+      throw failure.persistenceError
+    }
+  }
+}
