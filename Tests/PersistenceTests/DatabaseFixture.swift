@@ -1,17 +1,11 @@
 import Foundation
 import Model
 import Persistence
+import TestSupport
 
-/// A migrated database in a directory of its own, removed afterwards.
-func withDatabase<Value>(_ body: (any Database) async throws -> Value) async throws -> Value {
-  let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
-  try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-  defer { try? FileManager.default.removeItem(at: directory) }
-  let database = try SQLiteDatabase(path: directory.appendingPathComponent("martlet.db").path)
-  try await Migrator(database: database).migrateUp()
-  let value = try await body(database)
-  try await database.close()
-  return value
+/// A migrated database of its own, removed afterwards.
+func withDatabase<Value>(_ dialect: SQLDialect = .sqlite, _ body: (any Database) async throws -> Value) async throws -> Value {
+  try await withTestDatabase(dialect) { database, _ in try await body(database) }
 }
 
 func audit(_ team: TeamID, _ action: String = "test") -> AuditRecord {

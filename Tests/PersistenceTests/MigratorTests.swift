@@ -1,5 +1,6 @@
 import Foundation
 import Persistence
+import TestSupport
 import Testing
 
 @Suite struct MigratorTests {
@@ -8,46 +9,79 @@ import Testing
     #expect(Migration.all(for: dialect).map(\.number) == Array(1...Migration.all(for: dialect).count))
   }
 
-  @Test("migrating up twice changes nothing the second time")
-  func idempotent() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("migrating up twice changes nothing the second time", arguments: SQLDialect.allCases)
+  func idempotent(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       #expect(try await Migrator(database: database).migrateUp() == [])
     }
   }
 
-  @Test("two servers that start at once apply every migration once")
-  func concurrentStart() async throws {
-    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(at: directory) }
-    let path = directory.appendingPathComponent("martlet.db").path
-    let first = try SQLiteDatabase(path: path)
-    let second = try SQLiteDatabase(path: path)
+  @Test("two servers that start at once apply every migration once", arguments: SQLDialect.allCases)
+  func concurrentStart(dialect: SQLDialect) async throws {
+    let store = try await TestDatabase.make(dialect)
+    let first = try store.connect()
+    let second = try store.connect()
     async let one = Migrator(database: first).migrateUp()
     async let two = Migrator(database: second).migrateUp()
     let applied = try await one + two
-    #expect(applied.sorted() == Migration.all(for: .sqlite).map(\.number))
+    #expect(applied.sorted() == Migration.all(for: dialect).map(\.number))
     try await first.close()
     try await second.close()
+    try await store.remove()
   }
 
-  @Test("down takes everything away, and up brings it back")
-  func downAndUp() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("down takes everything away, and up brings it back", arguments: SQLDialect.allCases)
+  func downAndUp(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
+      let before = try await SchemaColumn.all(of: database)
       let migrator = Migrator(database: database)
       try await migrator.migrateDown(to: 0)
       #expect(try await migrator.currentNumber() == 0)
-      let tables = try await database.query { try $0.rows("SELECT name FROM sqlite_master WHERE type = 'table'").map { try $0.text(0) } }
-      #expect(Set(tables).subtracting(["schema_migrations", "sqlite_sequence"]).isEmpty)
-      #expect(try await migrator.migrateUp() == Migration.all(for: database.dialect).map(\.number))
+      #expect(try await SchemaColumn.all(of: database).isEmpty)
+      #expect(try await migrator.migrateUp() == Migration.all(for: dialect).map(\.number))
+      #expect(try await SchemaColumn.all(of: database) == before)
     }
   }
 
-  @Test("a database of a newer program is refused")
-  func newer() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("every migration can be taken back alone", arguments: SQLDialect.allCases)
+  func stepByStep(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
+      let migrator = Migrator(database: database)
+      for migration in Migration.all(for: dialect).reversed() {
+        let before = try await SchemaColumn.all(of: database)
+        try await migrator.migrateDown(to: migration.number - 1)
+        #expect(try await migrator.migrateUp() == [migration.number])
+        #expect(try await SchemaColumn.all(of: database) == before)
+        try await migrator.migrateDown(to: migration.number - 1)
+      }
+    }
+  }
+
+  @Test("both dialects have the same migrations, tables, columns and mandatory columns")
+  func twins() async throws {
+    #expect(Migration.all(for: .sqlite).map(\.name) == Migration.all(for: .postgresql).map(\.name))
+    let sqlite = try await withDatabase(.sqlite) { try await SchemaColumn.all(of: $0) }
+    let postgres = try await withDatabase(.postgresql) { try await SchemaColumn.all(of: $0) }
+    #expect(sqlite.map(\.shape) == postgres.map(\.shape))
+  }
+
+  @Test("ids are UUID columns in PostgreSQL, but for the audit log's, which name things of any kind")
+  func identifiers() async throws {
+    let columns = try await withDatabase(.postgresql) { try await SchemaColumn.all(of: $0) }
+    let identifiers = columns.filter { $0.column == "id" || $0.column.hasSuffix("_id") }
+    #expect(identifiers.count >= 10)
+    for column in identifiers where column.type != "uuid" {
+      #expect(column.table == "audit_logs")
+      #expect(["id", "actor_id", "target_id"].contains(column.column))
+    }
+    for column in columns where column.column.hasSuffix("_at") { #expect(column.type == "timestamp with time zone", "\(column)") }
+  }
+
+  @Test("a database of a newer program is refused", arguments: SQLDialect.allCases)
+  func newer(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       try await database.write { connection in
-        _ = try connection.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", [.integer(99), .text("future"), .integer(0)])
+        _ = try connection.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", [.integer(99), .text("future"), .timestamp(Date())])
       }
       await #expect(throws: PersistenceError.self) { try await Migrator(database: database).migrateUp() }
     }
@@ -63,5 +97,40 @@ import Testing
     let mode = try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
     #expect(mode == 0o600)
     try await database.close()
+  }
+}
+
+/// What a database says about one of its columns.
+struct SchemaColumn: Equatable {
+  var table: String
+  var column: String
+  var type: String
+  var isMandatory: Bool
+
+  var shape: String { "\(table).\(column)\(isMandatory ? "" : "?")" }
+
+  /// Of all tables but those of the machinery.
+  static func all(of database: any Database) async throws -> [SchemaColumn] {
+    let sql =
+      switch database.dialect {
+      case .sqlite:
+        """
+        SELECT t.name, c.name, c.type, c."notnull" FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c
+        WHERE t.type = 'table' AND t.name NOT IN ('schema_migrations', 'sqlite_sequence') ORDER BY t.name, c.name
+        """
+      case .postgresql:
+        """
+        SELECT table_name::text, column_name::text, data_type::text, is_nullable = 'NO' FROM information_schema.columns
+        WHERE table_schema = 'public' AND table_name <> 'schema_migrations' ORDER BY table_name COLLATE "C", column_name COLLATE "C"
+        """
+      }
+    return try await database.query { connection in
+      try connection.rows(sql).map { row in
+        // SQLite's row id is mandatory without saying so.
+        let isRowID = try row.text(2) == "INTEGER" && row.text(1) == "id"
+        return SchemaColumn(
+          table: try row.text(0), column: try row.text(1), type: try row.text(2), isMandatory: try row.bool(3) || isRowID)
+      }
+    }
   }
 }

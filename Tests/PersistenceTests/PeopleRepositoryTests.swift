@@ -16,9 +16,9 @@ import Testing
       audit: [], onlyIfNoUsers: onlyIfNoUsers)
   }
 
-  @Test("an e-mail belongs to one user, and a refused sign-up leaves nothing")
-  func duplicate() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("an e-mail belongs to one user, and a refused sign-up leaves nothing", arguments: SQLDialect.allCases)
+  func duplicate(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       #expect(try await sign(user("a@b.c"), database))
       let second = user("a@b.c")
       do {
@@ -32,17 +32,17 @@ import Testing
     }
   }
 
-  @Test("the first run happens once")
-  func firstRun() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("the first run happens once", arguments: SQLDialect.allCases)
+  func firstRun(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       #expect(try await sign(user("a@b.c"), database, onlyIfNoUsers: true))
       #expect(try await sign(user("d@e.f"), database, onlyIfNoUsers: true) == false)
     }
   }
 
-  @Test("a key is found by its hash until it is deleted, by its own team only")
-  func keys() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("a key is found by its hash until it is deleted, by its own team only", arguments: SQLDialect.allCases)
+  func keys(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let (team, other) = (try await makeTeam(database), try await makeTeam(database))
       let keys = APIKeyRepository(database: database)
       let key = APIKeyRecord(
@@ -58,9 +58,9 @@ import Testing
     }
   }
 
-  @Test("the audit log is read newest first, by its team only")
-  func auditLog() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("the audit log is read newest first, by its team only", arguments: SQLDialect.allCases)
+  func auditLog(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let (team, other) = (TeamID(), TeamID())
       let log = AuditRepository(database: database)
       try await log.append([audit(team, "one"), audit(other, "theirs"), audit(team, "two"), audit(team, "three")])

@@ -12,9 +12,9 @@ import Testing
     return record
   }
 
-  @Test("a sandbox comes back from the database as it went in")
-  func roundTrip() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("a sandbox comes back from the database as it went in", arguments: SQLDialect.allCases)
+  func roundTrip(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       var record = SandboxRecord(
@@ -30,9 +30,9 @@ import Testing
     }
   }
 
-  @Test("another team's sandbox is not found")
-  func teamScope() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("another team's sandbox is not found", arguments: SQLDialect.allCases)
+  func teamScope(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let repository = SandboxRepository(database: database)
       let (one, two) = (try await makeTeam(database), try await makeTeam(database))
       let record = try await insert(repository, one)
@@ -41,9 +41,9 @@ import Testing
     }
   }
 
-  @Test("of many racing transitions one wins")
-  func compareAndSet() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("of many racing transitions one wins", arguments: SQLDialect.allCases)
+  func compareAndSet(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       let record = try await insert(repository, team)
@@ -57,9 +57,9 @@ import Testing
     }
   }
 
-  @Test("a transition from a state that is over changes nothing")
-  func lostRace() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("a transition from a state that is over changes nothing", arguments: SQLDialect.allCases)
+  func lostRace(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       let record = try await insert(repository, team)
@@ -71,9 +71,9 @@ import Testing
     }
   }
 
-  @Test("a decision about an old row is not applied to a newer one that looks the same")
-  func revisions() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("a decision about an old row is not applied to a newer one that looks the same", arguments: SQLDialect.allCases)
+  func revisions(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       let id = try await insert(repository, team).id
@@ -95,9 +95,9 @@ import Testing
     }
   }
 
-  @Test("the time-out changes for the team and the state that were meant, and no other")
-  func timeout() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("the time-out changes for the team and the state that were meant, and no other", arguments: SQLDialect.allCases)
+  func timeout(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       let id = try await insert(repository, team).id
@@ -108,9 +108,9 @@ import Testing
     }
   }
 
-  @Test("sandboxes that are not over are counted by status")
-  func counts() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("sandboxes that are not over are counted by status", arguments: SQLDialect.allCases)
+  func counts(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       for _ in 0..<3 { _ = try await insert(repository, team) }
@@ -120,9 +120,9 @@ import Testing
     }
   }
 
-  @Test("pages follow each other without gap or repetition, newest first")
-  func paging() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("pages follow each other without gap or repetition, newest first", arguments: SQLDialect.allCases)
+  func paging(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       // Pairs share their time, so that the id must break the tie.
@@ -142,9 +142,9 @@ import Testing
     }
   }
 
-  @Test("the list leaves out what is over, unless asked for it")
-  func statusFilter() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("the list leaves out what is over, unless asked for it", arguments: SQLDialect.allCases)
+  func statusFilter(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       let alive = try await insert(repository, team)
@@ -157,9 +157,9 @@ import Testing
     }
   }
 
-  @Test("the metadata filter wants every pair, and takes odd characters as they are")
-  func metadataFilter() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("the metadata filter wants every pair, and takes odd characters as they are", arguments: SQLDialect.allCases)
+  func metadataFilter(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       let wanted = try await insert(repository, team, metadata: ["user": "a'b\"c%_", "app": "x"])
@@ -171,9 +171,9 @@ import Testing
     }
   }
 
-  @Test("activity moves forward only")
-  func touch() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("activity moves forward only", arguments: SQLDialect.allCases)
+  func touch(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       let record = try await insert(repository, team)

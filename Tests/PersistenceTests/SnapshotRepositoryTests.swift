@@ -10,9 +10,9 @@ import Testing
       hostID: HostID(), sourceID: SandboxID(), createdAt: Date())
   }
 
-  @Test("a snapshot comes back as it went in, and only to its team")
-  func roundTrip() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("a snapshot comes back as it went in, and only to its team", arguments: SQLDialect.allCases)
+  func roundTrip(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
       let (one, two) = (try await makeTeam(database), try await makeTeam(database))
       let record = try record(one)
@@ -24,9 +24,9 @@ import Testing
     }
   }
 
-  @Test("of many racing inserts of one name one wins; other teams have names of their own")
-  func racing() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("of many racing inserts of one name one wins; other teams have names of their own", arguments: SQLDialect.allCases)
+  func racing(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
       let (one, two) = (try await makeTeam(database), try await makeTeam(database))
       let wins = try await withThrowingTaskGroup(of: Bool.self) { group in
@@ -41,9 +41,9 @@ import Testing
     }
   }
 
-  @Test("a row that changed since it was read is neither replaced nor removed")
-  func compareAndSet() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("a row that changed since it was read is neither replaced nor removed", arguments: SQLDialect.allCases)
+  func compareAndSet(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
       let team = try await makeTeam(database)
       let read = try record(team)
@@ -60,9 +60,9 @@ import Testing
     }
   }
 
-  @Test("a row that took the name of a removed one is not mistaken for it")
-  func sameNameAgain() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("a row that took the name of a removed one is not mistaken for it", arguments: SQLDialect.allCases)
+  func sameNameAgain(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
       let team = try await makeTeam(database)
       let old = try record(team)
@@ -75,9 +75,9 @@ import Testing
     }
   }
 
-  @Test("a team sees its own and the platform's, and not what is unsettled")
-  func visible() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("a team sees its own and the platform's, and not what is unsettled", arguments: SQLDialect.allCases)
+  func visible(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
       let team = try await makeTeam(database)
       try await PeopleRepository(database: database).ensureTeam(TeamRecord(id: .platform, name: "platform", createdAt: Date()))
@@ -97,9 +97,9 @@ import Testing
     }
   }
 
-  @Test("a snapshot of a team that does not exist is refused")
-  func unknownTeam() async throws {
-    try await withDatabase { database async throws -> Void in
+  @Test("a snapshot of a team that does not exist is refused", arguments: SQLDialect.allCases)
+  func unknownTeam(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
       await #expect(throws: PersistenceError.self) {
         try await SnapshotRepository(database: database).insert(try record(TeamID()))
       }

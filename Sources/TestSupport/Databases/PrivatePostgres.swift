@@ -1,0 +1,105 @@
+import Foundation
+import Glibc
+import LinuxSystem
+import Logging
+import Persistence
+
+/// A PostgreSQL server for tests: `scripts/private-postgres`, which stops it and leaves nothing when this process ends, however it ends.
+package final class PrivatePostgres: Sendable {
+  package struct Failure: Error, CustomStringConvertible {
+    package let description: String
+  }
+
+  /// One for all tests of a process that do no harm to it.
+  package static let shared = Task { try await PrivatePostgres.start() }
+
+  private static let script = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../../scripts/private-postgres")
+    .standardizedFileURL.path
+
+  private let socketDirectory: String
+  private let child: ChildProcess
+  private let commands: OwnedDescriptor
+  private let answers: OwnedDescriptor
+
+  private init(socketDirectory: String, child: ChildProcess, commands: OwnedDescriptor, answers: OwnedDescriptor) {
+    self.socketDirectory = socketDirectory
+    self.child = child
+    self.commands = commands
+    self.answers = answers
+  }
+
+  package static func start() async throws -> PrivatePostgres {
+    let (childInput, commands) = try OwnedDescriptor.pipe()
+    let (answers, childOutput) = try OwnedDescriptor.pipe()
+    var request = SpawnRequest(
+      executable: script, environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"],
+      descriptors: [0: childInput.rawValue, 1: childOutput.rawValue, 2: 2])
+    request.createsSession = true
+    let child = try ChildProcess.spawn(request)
+    childInput.close()
+    childOutput.close()
+    guard let line = await readLine(answers), let host = line.split(separator: "host=").last, line.hasPrefix("postgres://") else {
+      throw Failure(description: "the private PostgreSQL did not start (\(await child.wait()))")
+    }
+    return PrivatePostgres(socketDirectory: String(host), child: child, commands: commands, answers: answers)
+  }
+
+  package func url(database: String) -> String { "postgres://martlet@/\(database)?host=\(socketDirectory)" }
+
+  /// kill -9 of all its processes.
+  package func kill() async throws { try await command("kill") }
+
+  package func restart() async throws { try await command("start") }
+
+  package func stop() async {
+    commands.close()
+    _ = await child.wait()
+  }
+
+  /// Makes an empty database.
+  /// - Returns: its name.
+  package func makeDatabase() async throws -> String {
+    let name = "test_\(UUID().uuidString.prefix(8).lowercased())"
+    try await administrate("CREATE DATABASE \(name) TEMPLATE template0")
+    return name
+  }
+
+  package func dropDatabase(_ name: String) async throws {
+    try await administrate("DROP DATABASE \(name) WITH (FORCE)")
+  }
+
+  private func administrate(_ statement: String) async throws {
+    var configuration = try PostgresConfiguration(url: url(database: "postgres"))
+    configuration.maximumConnections = 1
+    let database = PostgresDatabase(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    do {
+      try await database.query { connection in
+        try connection.executeScript("SET default_transaction_read_only = off")
+        try connection.executeScript(statement)
+      }
+    } catch {
+      try await database.close()
+      throw error
+    }
+    try await database.close()
+  }
+
+  private func command(_ word: String) async throws {
+    let line = Array("\(word)\n".utf8)
+    guard write(commands.rawValue, line, line.count) == line.count, await Self.readLine(answers) == "done" else {
+      throw Failure(description: "the private PostgreSQL did not \(word)")
+    }
+  }
+
+  private static func readLine(_ descriptor: OwnedDescriptor) async -> String? {
+    await BlockingPool.shared.run { () -> String? in
+      var line: [UInt8] = []
+      var byte: UInt8 = 0
+      while read(descriptor.rawValue, &byte, 1) == 1 {
+        guard byte != UInt8(ascii: "\n") else { return String(decoding: line, as: UTF8.self) }
+        line.append(byte)
+      }
+      return nil
+    }
+  }
+}

@@ -1,0 +1,229 @@
+import Foundation
+import Logging
+import Model
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Persistence
+
+@Suite struct PostgresTests {
+  @Test("a transaction whose connection broke before its commit is run again")
+  func lostBeforeCommit() async throws {
+    try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
+      let runs = Mutex(0)
+      try await database.write { connection in
+        try connection.execute(Self.insertTeam, Self.team("once"))
+        let run = runs.withLock {
+          $0 += 1; return $0
+        }
+        if run == 1 { _ = try connection.rows("SELECT pg_terminate_backend(pg_backend_pid())") }
+      }
+      #expect(runs.withLock { $0 } == 2)
+      #expect(try await Self.count(database) == 1)
+    }
+  }
+
+  @Test("a commit that got no answer is reported as such, and not tried again")
+  func lostAtCommit() async throws {
+    try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
+      try await database.migrate { connection in
+        try connection.executeScript(
+          """
+          CREATE FUNCTION end_me() RETURNS trigger LANGUAGE plpgsql AS $$
+          BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+          CREATE CONSTRAINT TRIGGER end_me AFTER INSERT ON teams DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION end_me();
+          """)
+      }
+      let runs = Mutex(0)
+      let error = await #expect(throws: PersistenceError.self) {
+        try await database.write { connection in
+          runs.withLock { $0 += 1 }
+          try connection.execute(Self.insertTeam, Self.team("?"))
+        }
+      }
+      guard case .outcomeUnknown = error else { throw PersistenceError.failed("\(String(describing: error))") }
+      #expect(runs.withLock { $0 } == 1)
+      #expect(MartletError.wrapping(try #require(error)).code == .outcomeUnknown)
+      #expect(try await Self.count(database) == 0)
+    }
+  }
+
+  @Test("a body that takes no notice of a failed statement does not look committed")
+  func swallowedFailure() async throws {
+    try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
+      await #expect(throws: PersistenceError.self) {
+        try await database.write { connection in
+          try connection.execute(Self.insertTeam, Self.team("lost"))
+          _ = try? connection.rows("SELECT 1 FROM nowhere")
+        }
+      }
+      #expect(try await Self.count(database) == 0)
+    }
+  }
+
+  @Test("a statement that takes too long is given up, and the connection goes on")
+  func statementTimeout() async throws {
+    try await withTestDatabase(.postgresql) { _, store async throws -> Void in
+      let database = try store.connect {
+        $0.statementTimeout = .milliseconds(100)
+        $0.maximumConnections = 1
+      }
+      let error = await #expect(throws: PersistenceError.self) { try await database.query { try $0.rows("SELECT pg_sleep(60)").count } }
+      #expect(MartletError.wrapping(try #require(error)).code == .databaseUnavailable)
+      #expect(try await Self.count(database) == 0)
+      try await database.close()
+    }
+  }
+
+  @Test("a server that is not there is unavailable, in words that say nothing about it")
+  func away() async throws {
+    var configuration = try PostgresConfiguration(url: "postgres://someone:secret@/there?host=/nonexistent")
+    configuration.patience = .milliseconds(300)
+    let database = PostgresDatabase(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let error = await #expect(throws: PersistenceError.self) { _ = try await database.serverVersion() }
+    let failure = MartletError.wrapping(try #require(error))
+    #expect(failure.code == .databaseUnavailable)
+    #expect(!failure.message.contains("nonexistent"))
+    #expect(!failure.description.contains("secret"))
+    try await database.close()
+  }
+
+  @Test("failures never repeat values, in the log neither")
+  func noLeak() async throws {
+    try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
+      let team = try await makeTeam(database)
+      let secret = "s3cr3t-value"
+      let statements: [(String, [SQLValue])] = [
+        (Self.insertTeam, [.text(secret), .text("x"), .timestamp(Date())]),
+        (Self.insertTeam, [.uuid(team.uuid), .text(secret), .timestamp(Date())]),
+        ("INSERT INTO teams (id, name, created_at) VALUES (?, ?, ?)", [.uuid(UUID()), .text(secret + "\0"), .timestamp(Date())]),
+        ("SELECT id FROM sandboxes WHERE metadata = ?", [.text("{\(secret)")]),
+      ]
+      for (sql, parameters) in statements {
+        let error = await #expect(throws: PersistenceError.self) { _ = try await database.write { try $0.rows(sql, parameters) } }
+        #expect(error?.description.contains(secret) == false)
+        #expect(MartletError.wrapping(try #require(error)).message.contains("INSERT") == false)
+      }
+    }
+  }
+
+  @Test("more statements than a connection keeps are no problem, and neither is a schema that changes under them")
+  func statements() async throws {
+    try await withTestDatabase(.postgresql) { _, store async throws -> Void in
+      let database = try store.connect { $0.maximumConnections = 1 }
+      for number in 0..<(PostgresStatements.maximumCount + 20) {
+        #expect(try await database.query { try $0.row("SELECT \(number) + ?", [.integer(1)])?.integer(0) } == number + 1)
+      }
+      let everything: @Sendable (any SQLConnection) throws -> Int = { try $0.rows("SELECT * FROM teams").count }
+      #expect(try await database.query(everything) == 0)
+      let other = try store.connect()
+      try await other.migrate { try $0.executeScript("ALTER TABLE teams ADD COLUMN colour TEXT") }
+      #expect(try await database.query(everything) == 0)
+      try await other.migrate { try $0.executeScript("ALTER TABLE teams ADD COLUMN size BIGINT") }
+      #expect(try await database.write(everything) == 0)
+      try await database.close()
+      try await other.close()
+    }
+  }
+
+  @Test("more calls than connections wait their turn, and more than may wait are refused")
+  func bounds() async throws {
+    try await withTestDatabase(.postgresql) { _, store async throws -> Void in
+      let database = try store.connect {
+        $0.maximumConnections = 2
+        $0.maximumWaiting = 8
+      }
+      let outcomes = await withTaskGroup(of: Bool.self) { group in
+        for _ in 0..<40 { group.addTask { (try? await database.query { try $0.rows("SELECT pg_sleep(0.05)").count }) == 1 } }
+        return await group.reduce(into: (done: 0, refused: 0)) { counts, isDone in
+          if isDone { counts.done += 1 } else { counts.refused += 1 }
+        }
+      }
+      #expect(outcomes.done >= 10)
+      #expect(outcomes.done + outcomes.refused == 40)
+      #expect(try await Self.count(database) == 0)
+      try await database.close()
+    }
+  }
+
+  @Test("types that PostgreSQL makes of ours are understood")
+  func types() async throws {
+    try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
+      let row = try await database.query { connection in
+        try connection.row(
+          """
+          SELECT sum(x), sum(x::numeric * 100000000), 0::numeric, -12345678::numeric, 7::smallint, 8::int, true, NULL::text, 'a'::varchar,
+            '{"b": 1}'::json, '{"b":1}'::jsonb, 20000::numeric FROM (VALUES (1::bigint), (9007199254740992)) AS v(x)
+          """, [])
+      }
+      let values = try #require(row)
+      #expect(try values.integer(0) == 9_007_199_254_740_993)
+      #expect(throws: PersistenceError.self) { try values.integer(1) }
+      #expect(try (2...5).map { try values.integer($0) } == [0, -12_345_678, 7, 8])
+      #expect(try values.bool(6))
+      #expect(try values.optionalText(7) == nil)
+      #expect(try (8...10).map { try values.text($0) } == ["a", "{\"b\": 1}", "{\"b\": 1}"])
+      #expect(try values.integer(11) == 20_000)
+      await #expect(throws: PersistenceError.self) { try await database.query { try $0.rows("SELECT point(1, 2)").count } }
+      await #expect(throws: PersistenceError.self) { try await database.query { try $0.rows("SELECT 'infinity'::timestamptz").count } }
+    }
+  }
+
+  @Test(
+    "what is no PostgreSQL URL is refused without repeating it", arguments: ["mysql://u:pw@h/d", "postgres://u:pw@h:x y/d?nope=1", "pw"])
+  func url(_ text: String) {
+    let error = #expect(throws: PersistenceError.self) { try PostgresConfiguration(url: text) }
+    #expect(error?.description.contains("pw") == false)
+  }
+
+  private static let insertTeam = "INSERT INTO teams (id, name, created_at) VALUES (?, ?, ?)"
+
+  private static func team(_ name: String) -> [SQLValue] { [.uuid(UUID()), .text(name), .timestamp(Date())] }
+
+  private static func count(_ database: any Database) async throws -> Int {
+    try await database.query { try $0.row("SELECT count(*) FROM teams", [])?.integer(0) ?? -1 }
+  }
+}
+
+@Suite struct PostgresRetryPolicyTests {
+  private let now = ContinuousClock.now
+
+  private func decisions(
+    _ kinds: [PostgresFailure.Kind], _ call: PostgresCall = .write, isCommitting: Bool = false, patience: Duration = .seconds(1)
+  ) -> [PostgresRetryPolicy.Decision] {
+    var policy = PostgresRetryPolicy(call, giveUpAt: now + patience)
+    return kinds.map { policy.decide(PostgresFailure(kind: $0, text: ""), isCommitting: isCommitting, now: now) }
+  }
+
+  @Test("a broken connection is replaced at once, and then with pauses, until patience ends")
+  func reconnect() {
+    let found = decisions([.connectionLost, .notConnected, .notConnected])
+    #expect(found == [.again(within: .zero), .again(within: .milliseconds(200)), .again(within: .milliseconds(200))])
+    #expect(decisions([.connectionLost, .notConnected], patience: .zero) == [.report, .report])
+  }
+
+  @Test("a commit on its way is never repeated", arguments: [PostgresCall.write, .migrate])
+  func committing(call: PostgresCall) {
+    #expect(decisions([.connectionLost], call, isCommitting: true) == [.reportUnknownOutcome])
+  }
+
+  @Test("conflicts are retried a bounded number of times")
+  func conflicts() {
+    let found = decisions(Array(repeating: .conflict, count: PostgresRetryPolicy.maximumConflicts + 1))
+    #expect(found.dropLast().allSatisfy { $0 != .report })
+    #expect(found.last == .report)
+  }
+
+  @Test("what would fail again is reported", arguments: [PostgresFailure.Kind.duplicate, .constraint, .unavailable, .other])
+  func final(kind: PostgresFailure.Kind) {
+    #expect(decisions([kind]) == [.report])
+  }
+
+  @Test("a stand-by is left for the primary by writes only")
+  func standBy() {
+    #expect(decisions([.readOnly], .write) == [.again(within: .zero)])
+    #expect(decisions([.readOnly], .query) == [.report])
+    #expect(decisions([.staleStatement, .staleStatement]) == [.again(within: .zero), .report])
+  }
+}
