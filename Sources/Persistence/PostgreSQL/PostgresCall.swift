@@ -27,17 +27,6 @@ enum PostgresCall: Sendable {
   }
 }
 
-/// Session-level advisory locks. Source: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
-enum PostgresLock: Int32, Sendable {
-  case migrations = 1
-  case leadership = 2
-
-  /// The first of the two keys, so that other programs on the same database have theirs.
-  static let space: Int32 = 0x6D72_746C
-
-  var keys: [SQLValue] { [.integer(Int64(Self.space)), .integer(Int64(rawValue))] }
-}
-
 /// Decides what follows a failed attempt of a call. Nothing that may have been committed is ever tried again.
 struct PostgresRetryPolicy {
   enum Decision: Equatable {

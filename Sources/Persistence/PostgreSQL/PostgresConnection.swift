@@ -8,8 +8,8 @@ final class PostgresConnection {
   private(set) var isBroken = false
   /// The newest failure since `begin`, whatever became of the error that told of it.
   private(set) var failure: PostgresFailure?
-  /// Advisory locks of the session; they go with the connection.
-  var heldLocks: Set<PostgresLock> = []
+  /// What the session's holder keeps on it; goes with the connection.
+  var standing: PostgresLeaderLock.Holdings?
 
   private let handle: OpaquePointer
   private let notices: PostgresNotices

@@ -59,17 +59,3 @@ package final class PostgresDatabase: Database {
     return try await pool.run { session, start in try session.run(call, since: start, body) }
   }
 }
-
-/// A session-level advisory lock on a connection of its own.
-private struct PostgresLeaderLock: LeaderLock {
-  let pool: PostgresPool
-
-  func hold() async -> Bool {
-    let held = try? await pool.run { session, _ in session.hold(.leadership) }
-    return held ?? false
-  }
-
-  func release() async {
-    _ = try? await pool.run { session, _ in session.disconnect() }
-  }
-}

@@ -36,36 +36,21 @@ final class PostgresSession {
     }
   }
 
-  /// Confirms that this session holds a lock, or takes it when it is free. A lock that was lost with its connection is reported as lost
-  /// once, before it is taken again.
-  func hold(_ lock: PostgresLock) -> Bool {
-    guard let connection, connection.heldLocks.contains(lock) else { return take(lock) || take(lock) }
+  /// Runs `body` on the connection, once and outside any transaction; for what belongs to the session.
+  func onConnection<Value>(_ body: (PostgresConnection) throws -> Value) throws -> Value {
+    let connection = try connected()
     connection.begin(until: .now + Self.margin)
     do {
-      try connection.command("SELECT 1")
-      return true
+      return try body(connection)
     } catch {
       disconnect()
-      return false
+      throw error
     }
   }
 
   /// Gives up the connection, and with it all locks.
   func disconnect() {
     connection = nil
-  }
-
-  private func take(_ lock: PostgresLock) -> Bool {
-    do {
-      let connection = try connected()
-      connection.begin(until: .now + Self.margin)
-      guard try connection.row("SELECT pg_try_advisory_lock(?, ?)", lock.keys)?.bool(0) == true else { return false }
-      connection.heldLocks.insert(lock)
-      return true
-    } catch {
-      disconnect()
-      return false
-    }
   }
 
   // MARK: One attempt

@@ -42,7 +42,8 @@ package struct APIKeyRepository: Sendable {
   package func touch(_ uses: [APIKeyID: Date]) async throws {
     guard !uses.isEmpty else { return }
     try await database.write { connection in
-      for (id, time) in uses {
+      // In one order everywhere, so that two servers do not wait for each other.
+      for (id, time) in uses.sorted(by: { $0.key.wire < $1.key.wire }) {
         try connection.execute("UPDATE api_keys SET last_used = ? WHERE id = ?", [.timestamp(time), .uuid(id.uuid)])
       }
     }

@@ -56,7 +56,9 @@ extension SandboxRepository {
       let list = statuses.map(\.rawValue).sorted()
       conditions.append("status IN (\(list.map { _ in "?" }.joined(separator: ", ")))")
       parameters += list.map(SQLValue.text)
-    } else {
+    }
+    // Also where the statuses say so already: the index of what is not over is much smaller than the one of everything.
+    if filter.statuses?.isDisjoint(with: [.stopped, .error]) ?? true {
       conditions.append("status NOT IN ('stopped', 'error')")
     }
     for (key, value) in filter.metadata.sorted(by: { $0.key < $1.key }) {

@@ -83,7 +83,8 @@ package struct SandboxRepository: Sendable {
   package func touch(_ activity: [SandboxID: Date]) async throws {
     guard !activity.isEmpty else { return }
     try await database.write { connection in
-      for (id, time) in activity {
+      // In one order everywhere, so that two servers do not wait for each other.
+      for (id, time) in activity.sorted(by: { $0.key.wire < $1.key.wire }) {
         try connection.execute(
           "UPDATE sandboxes SET last_active_at = ? WHERE id = ? AND (last_active_at IS NULL OR last_active_at < ?)",
           [.timestamp(time), .uuid(id.uuid), .timestamp(time)])

@@ -35,7 +35,8 @@ package protocol Database: Sendable {
   /// Runs several read-only statements that see the same state of the database.
   func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
   /// Runs `body` in a transaction: committed (and durable) when this returns, rolled back when `body` throws. `body` may run
-  /// again when the database asks for a retry, so it must have no other effects.
+  /// again when the database asks for a retry, so it must have no other effects. After a statement of it failed it can only throw:
+  /// PostgreSQL refuses whatever else it tries.
   ///
   /// Transactions of all programs on the database come out as if they had run one after the other.
   /// - Throws: what `body` throws, `PersistenceError`; with `outcomeUnknown` it is not known whether the commit was done, and nothing
