@@ -7,6 +7,7 @@ package struct ControlPlane: Sendable {
   package let snapshots: SnapshotService
   package let metrics: PlaneMetrics
   package let authenticator: Authenticator
+  package let leadership: Leadership
   package let monitor: Monitor
   package let housekeeping: Housekeeping
 
@@ -25,7 +26,8 @@ package struct ControlPlane: Sendable {
       placement: Placement(directory: hosts, scheduler: scheduler), work: work, audit: audit, activity: activity, wakings: Wakings(),
       metrics: metrics, surroundings: surroundings)
     snapshots = SnapshotService(sandboxes: sandboxes)
-    monitor = Monitor(snapshots: snapshots)
+    leadership = Leadership(database: database, surroundings: surroundings)
+    monitor = Monitor(snapshots: snapshots, leadership: leadership)
     housekeeping = Housekeeping(
       work: work, activity: activity, authenticator: authenticator, audit: audit, logger: surroundings.logger)
   }

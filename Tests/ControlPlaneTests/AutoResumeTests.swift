@@ -8,9 +8,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct AutoResumeTests {
-  @Test("every kind of work wakes a sandbox that asked for it, and is then served")
-  func wakes() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("every kind of work wakes a sandbox that asked for it, and is then served", arguments: SQLDialect.allCases)
+  func wakes(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
       await plane.host.put("/f", ByteBuffer(string: "x"), in: id)
       let service = plane.service
@@ -32,9 +32,9 @@ import Testing
     }
   }
 
-  @Test("ping and metrics do not wake")
-  func doesNotWake() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("ping and metrics do not wake", arguments: SQLDialect.allCases)
+  func doesNotWake(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
       _ = try await plane.service.pause(id, for: plane.caller)
       #expect(await code { try await plane.service.ping(id, for: plane.caller) } == .invalidState)
@@ -43,9 +43,9 @@ import Testing
     }
   }
 
-  @Test("without auto_resume the answer says to resume it")
-  func refused() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("without auto_resume the answer says to resume it", arguments: SQLDialect.allCases)
+  func refused(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       _ = try await plane.service.pause(id, for: plane.caller)
       do {
@@ -59,9 +59,9 @@ import Testing
     }
   }
 
-  @Test("however many wait, the sandbox is resumed once")
-  func singleFlight() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("however many wait, the sandbox is resumed once", arguments: SQLDialect.allCases)
+  func singleFlight(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
       _ = try await plane.service.pause(id, for: plane.caller)
       await plane.host.delay(.resume, by: .milliseconds(100))
@@ -75,9 +75,9 @@ import Testing
     }
   }
 
-  @Test("a request that comes while the sandbox is pausing or resuming waits for it", arguments: [true, false])
-  func waits(isPausing: Bool) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a request that comes while the sandbox is pausing or resuming waits for it", arguments: [true, false], SQLDialect.allCases)
+  func waits(isPausing: Bool, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
       if !isPausing { _ = try await plane.service.pause(id, for: plane.caller) }
       await plane.host.delay(isPausing ? .pause : .resume, by: .milliseconds(150))
@@ -91,9 +91,9 @@ import Testing
     }
   }
 
-  @Test("the idle time-out strikes a moment before the request: nobody has noticed, the request is served all the same")
-  func unnoticed() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the idle time-out strikes a moment before the request: nobody has noticed, the request is served all the same", arguments: SQLDialect.allCases)
+  func unnoticed(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create {
         $0.autoResumes = true
         $0.timeoutSeconds = 3
@@ -105,9 +105,9 @@ import Testing
     }
   }
 
-  @Test("the idle pause is still under way: the request waits for its end, or is refused, as the sandbox asked", arguments: [true, false])
-  func autoPauseUnderWay(autoResumes: Bool) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the idle pause is still under way: the request waits for its end, or is refused, as the sandbox asked", arguments: [true, false], SQLDialect.allCases)
+  func autoPauseUnderWay(autoResumes: Bool, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create {
         $0.autoResumes = autoResumes
         $0.timeoutSeconds = 3
@@ -121,9 +121,9 @@ import Testing
     }
   }
 
-  @Test("a request restarts the idle time of a sandbox that has one")
-  func restartsTimer() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a request restarts the idle time of a sandbox that has one", arguments: SQLDialect.allCases)
+  func restartsTimer(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let timed = try await plane.create { $0.timeoutSeconds = 3 }.id
       let untimed = try await plane.create().id
       _ = try await plane.service.listProcesses(in: timed, for: plane.caller)
@@ -133,9 +133,9 @@ import Testing
     }
   }
 
-  @Test("what the host says about a resume that fails is what the request hears, and the next one tries again")
-  func fails() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("what the host says about a resume that fails is what the request hears, and the next one tries again", arguments: SQLDialect.allCases)
+  func fails(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
       _ = try await plane.service.pause(id, for: plane.caller)
       await plane.host.fail(.resume, with: MartletError(.snapshotDamaged, "the snapshot is damaged"))
@@ -147,17 +147,17 @@ import Testing
     }
   }
 
-  @Test("a sandbox that is over is not woken", arguments: [SandboxStatus.stopped, .error, .destroying, .missing, .starting])
-  func over(status: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a sandbox that is over is not woken", arguments: [SandboxStatus.stopped, .error, .destroying, .missing, .starting], SQLDialect.allCases)
+  func over(status: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.leaveRow(status) { $0.autoResumes = true }.id
       #expect(await code { _ = try await plane.service.listProcesses(in: id, for: plane.caller) } == .invalidState)
     }
   }
 
-  @Test("one that is destroyed while requests wait ends their wait")
-  func destroyedMeanwhile() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("one that is destroyed while requests wait ends their wait", arguments: SQLDialect.allCases)
+  func destroyedMeanwhile(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
       _ = try await plane.service.pause(id, for: plane.caller)
       await plane.host.delay(.resume, by: .milliseconds(150))

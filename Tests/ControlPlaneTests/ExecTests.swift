@@ -14,25 +14,25 @@ import Testing
       ProcessRequest(command: command, arguments: arguments, timeout: .seconds(5)), in: record.id, for: plane.caller)
   }
 
-  @Test("output and exit code come back")
-  func output() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("output and exit code come back", arguments: SQLDialect.allCases)
+  func output(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       #expect(try await exec(plane, "echo", ["a", "b"]).standardOutput == ByteBuffer(string: "a b\n"))
       #expect(try await exec(plane, "warn", ["x"]).standardError == ByteBuffer(string: "x\n"))
       #expect(try await exec(plane, "exit", ["7"]).exitCode == 7)
     }
   }
 
-  @Test("all 256 byte values come back unchanged")
-  func bytes() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("all 256 byte values come back unchanged", arguments: SQLDialect.allCases)
+  func bytes(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       #expect(try await exec(plane, "bytes").standardOutput == ByteBuffer(bytes: Array(UInt8.min...UInt8.max)))
     }
   }
 
-  @Test("output beyond the cap is an error that names the way out, and ends the process")
-  func tooLarge() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("output beyond the cap is an error that names the way out, and ends the process", arguments: SQLDialect.allCases)
+  func tooLarge(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       do {
         _ = try await plane.service.exec(ProcessRequest(command: "flood"), in: record.id, for: plane.caller)
@@ -45,23 +45,23 @@ import Testing
     }
   }
 
-  @Test("a time-out is an error of its own")
-  func timeout() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a time-out is an error of its own", arguments: SQLDialect.allCases)
+  func timeout(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       #expect(await code { _ = try await exec(plane, "late") } == .deadlineExceeded)
     }
   }
 
-  @Test("a stream that breaks is an error, not a short output")
-  func broken() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a stream that breaks is an error, not a short output", arguments: SQLDialect.allCases)
+  func broken(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       await #expect(throws: (any Error).self) { try await exec(plane, "break") }
     }
   }
 
-  @Test("a cancelled exec ends the guest process")
-  func cancelled() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a cancelled exec ends the guest process", arguments: SQLDialect.allCases)
+  func cancelled(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       let task = Task { try await plane.service.exec(ProcessRequest(command: "sleep"), in: record.id, for: plane.caller) }
       while await plane.host.processes[record.id] == nil { try await Task.sleep(for: .milliseconds(2)) }
@@ -88,9 +88,11 @@ import Testing
     }
   }
 
-  @Test("a sandbox that does not run refuses with invalid_state", arguments: [SandboxStatus.pending, .paused, .stopped, .error])
-  func wrongState(status: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test(
+    "a sandbox that does not run refuses with invalid_state", arguments: [SandboxStatus.pending, .paused, .stopped, .error],
+    SQLDialect.allCases)
+  func wrongState(status: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(status)
       #expect(
         await code { _ = try await plane.service.exec(ProcessRequest(command: "echo"), in: record.id, for: plane.caller) } == .invalidState)

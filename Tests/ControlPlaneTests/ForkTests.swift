@@ -8,9 +8,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct ForkTests {
-  @Test("copies have what the original has, and are sandboxes of their own", arguments: [true, false])
-  func copies(isPaused: Bool) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("copies have what the original has, and are sandboxes of their own", arguments: [true, false], SQLDialect.allCases)
+  func copies(isPaused: Bool, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let source = try await plane.create {
         $0.template = .base
         $0.vcpus = 2
@@ -39,9 +39,9 @@ import Testing
     }
   }
 
-  @Test("copies that fail are error with the reason; the others are the answer")
-  func partial() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("copies that fail are error with the reason; the others are the answer", arguments: SQLDialect.allCases)
+  func partial(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       await plane.host.failFork(at: 1, with: MartletError(.insufficientStorage, "the disk is full"))
       let copies = try await plane.service.fork(id, count: 3, for: plane.caller)
@@ -52,9 +52,9 @@ import Testing
     }
   }
 
-  @Test("when no copy is made the first error is the answer, and nothing is left")
-  func none() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("when no copy is made the first error is the answer, and nothing is left", arguments: SQLDialect.allCases)
+  func none(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       await plane.host.fail(.fork, with: MartletError(.agentError, "no"))
       #expect(await code { _ = try await plane.service.fork(id, count: 2, for: plane.caller) } == .agentError)
@@ -67,18 +67,18 @@ import Testing
     }
   }
 
-  @Test("counts out of bounds are refused before anything is written", arguments: [0, -1, 101, .max, .min])
-  func bounds(count: Int) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("counts out of bounds are refused before anything is written", arguments: [0, -1, 101, .max, .min], SQLDialect.allCases)
+  func bounds(count: Int, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       #expect(await code { _ = try await plane.service.fork(id, count: count, for: plane.caller) } == .invalidRequest)
       #expect(try await plane.repository.alive().count == 1)
     }
   }
 
-  @Test("the monitor leaves copies in progress alone")
-  func inProgress() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the monitor leaves copies in progress alone", arguments: SQLDialect.allCases)
+  func inProgress(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       await plane.host.delay(.fork, by: .milliseconds(150))
       let fork = Task { try await plane.service.fork(id, count: 5, for: plane.caller) }

@@ -7,9 +7,9 @@ import Testing
 @testable import ControlPlane
 
 @Suite(.serialized) struct IdentityTests {
-  @Test("the first run makes an administrator and a key that works, once")
-  func bootstrap() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the first run makes an administrator and a key that works, once", arguments: SQLDialect.allCases)
+  func bootstrap(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let hasher = PasswordHasher()
       let bootstrap = Bootstrap(
         database: plane.database, hasher: hasher, surroundings: Surroundings(logger: Logger(label: "test")))
@@ -26,14 +26,16 @@ import Testing
     }
   }
 
-  @Test("the key is nowhere in the database")
-  func keyAtRest() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the key is nowhere in the database", arguments: SQLDialect.allCases)
+  func keyAtRest(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let bootstrap = Bootstrap(
         database: plane.database, hasher: PasswordHasher(), surroundings: Surroundings(logger: Logger(label: "test")))
       let credentials = try #require(try await bootstrap.run(url: ""))
       let keys = try await plane.database.query {
-        try $0.rows("SELECT hex(key_hash), key_prefix FROM api_keys").map { try $0.text(0) + $0.text(1) }
+        try $0.rows("SELECT key_hash, key_prefix FROM api_keys").map { row in
+          try row.blob(0).map { String(format: "%02x", $0) }.joined() + row.text(1)
+        }
       }
       let digits = credentials.apiKey.dropFirst(4)
       #expect(keys.allSatisfy { !$0.lowercased().contains(digits) })
@@ -60,9 +62,9 @@ import Testing
     }
   }
 
-  @Test("a missing, an unknown and a forgotten key are unauthorized")
-  func refused() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a missing, an unknown and a forgotten key are unauthorized", arguments: SQLDialect.allCases)
+  func refused(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let authenticator = plane.control.authenticator
       #expect(await code { _ = try await authenticator.principal(apiKey: nil) } == .unauthorized)
       #expect(await code { _ = try await authenticator.principal(apiKey: APIKeySecret.random().text) } == .unauthorized)
@@ -79,9 +81,9 @@ import Testing
     }
   }
 
-  @Test("uses of a key are written together, later")
-  func lastUsed() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("uses of a key are written together, later", arguments: SQLDialect.allCases)
+  func lastUsed(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let secret = APIKeySecret.random()
       let keys = APIKeyRepository(database: plane.database)
       let key = APIKeyRecord(

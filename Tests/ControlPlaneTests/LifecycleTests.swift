@@ -7,9 +7,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct LifecycleTests {
-  @Test("a created sandbox runs, with what its host says about it")
-  func create() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a created sandbox runs, with what its host says about it", arguments: SQLDialect.allCases)
+  func create(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create { $0.metadata = ["a": "b"] }
       #expect(record.status == .running)
       #expect(record.facts.vmm == "simulated")
@@ -18,9 +18,9 @@ import Testing
     }
   }
 
-  @Test("a template that no host has is not found, and leaves no row")
-  func unknownTemplate() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a template that no host has is not found, and leaves no row", arguments: SQLDialect.allCases)
+  func unknownTemplate(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let name = try SafeName("nope")
       #expect(await code { _ = try await plane.create { $0.template = name } } == .notFound)
       let filter = SandboxFilter(statuses: Set(SandboxStatus.allCases), limit: 10)
@@ -28,18 +28,18 @@ import Testing
     }
   }
 
-  @Test("values out of bounds are refused before anything is written")
-  func bounds() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("values out of bounds are refused before anything is written", arguments: SQLDialect.allCases)
+  func bounds(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       #expect(await code { _ = try await plane.create { $0.vcpus = 0 } } == .invalidRequest)
       #expect(await code { _ = try await plane.create { $0.memoryMiB = -1 } } == .invalidRequest)
       #expect(try await plane.repository.alive().isEmpty)
     }
   }
 
-  @Test("a create that fails leaves status error with the reason, and nothing on the host")
-  func createFails() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a create that fails leaves status error with the reason, and nothing on the host", arguments: SQLDialect.allCases)
+  func createFails(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.fail(.create, with: MartletError(.insufficientStorage, "the disk is full"))
       #expect(await code { _ = try await plane.create() } == .insufficientStorage)
       let filter = SandboxFilter(statuses: [.error], limit: 10)
@@ -50,9 +50,9 @@ import Testing
     }
   }
 
-  @Test("a client that hangs up does not stop a creation")
-  func hangUp() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a client that hangs up does not stop a creation", arguments: SQLDialect.allCases)
+  func hangUp(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(100))
       let task = Task { try await plane.create() }
       while try await plane.repository.alive().isEmpty { try await Task.sleep(for: .milliseconds(2)) }
@@ -63,9 +63,9 @@ import Testing
     }
   }
 
-  @Test("destroy is idempotent, and a destroyed sandbox still answers with stopped")
-  func destroy() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("destroy is idempotent, and a destroyed sandbox still answers with stopped", arguments: SQLDialect.allCases)
+  func destroy(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       try await plane.service.destroy(record.id, for: plane.caller)
       try await plane.service.destroy(record.id, for: plane.caller)
@@ -76,9 +76,9 @@ import Testing
     }
   }
 
-  @Test("destroy wins over a creation in progress, and nothing is left")
-  func destroyDuringCreate() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("destroy wins over a creation in progress, and nothing is left", arguments: SQLDialect.allCases)
+  func destroyDuringCreate(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(800))
       let creation = Task { try await plane.create() }
       var id: SandboxID?
@@ -95,18 +95,18 @@ import Testing
     }
   }
 
-  @Test("destroy wins from every state", arguments: SandboxStatus.allCases)
-  func destroyFrom(status: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("destroy wins from every state", arguments: SandboxStatus.allCases, SQLDialect.allCases)
+  func destroyFrom(status: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(status)
       try await plane.service.destroy(record.id, for: plane.caller)
       #expect(try await plane.status(record.id) == .stopped)
     }
   }
 
-  @Test("of many racing destroys all succeed")
-  func racingDestroys() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("of many racing destroys all succeed", arguments: SQLDialect.allCases)
+  func racingDestroys(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<10 { group.addTask { try await plane.service.destroy(record.id, for: plane.caller) } }
@@ -116,9 +116,9 @@ import Testing
     }
   }
 
-  @Test("a destroy while the host is away is done when it is back")
-  func destroyWithoutHost() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a destroy while the host is away is done when it is back", arguments: SQLDialect.allCases)
+  func destroyWithoutHost(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       await plane.host.fail(.destroy, with: MartletError(.hostUnavailable, "away"))
       try await plane.service.destroy(record.id, for: plane.caller)
@@ -129,9 +129,9 @@ import Testing
     }
   }
 
-  @Test("another team's sandbox is not found on any verb")
-  func teamScope() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("another team's sandbox is not found on any verb", arguments: SQLDialect.allCases)
+  func teamScope(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let stranger = Caller(principal: Principal(kind: .user(UserID()), teamID: TeamID()))
       let file = try GuestFile(path: "/x")
@@ -146,9 +146,9 @@ import Testing
     }
   }
 
-  @Test("every lifecycle mutation is in the audit log, with its outcome")
-  func auditLog() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("every lifecycle mutation is in the audit log, with its outcome", arguments: SQLDialect.allCases)
+  func auditLog(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       _ = try await plane.service.exec(ProcessRequest(command: "echo"), in: record.id, for: plane.caller)
       try await plane.service.destroy(record.id, for: plane.caller)

@@ -6,9 +6,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct MonitorTests {
-  @Test("a row left in pending or starting by a crash becomes error", arguments: [SandboxStatus.pending, .starting])
-  func interruptedCreate(status: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a row left in pending or starting by a crash becomes error", arguments: [SandboxStatus.pending, .starting], SQLDialect.allCases)
+  func interruptedCreate(status: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       for onHost in [true, false] {
         let record = try await plane.leaveRow(status, onHost: onHost)
         #expect(try await plane.reconcile { try await plane.status(record.id) == .error })
@@ -17,18 +17,18 @@ import Testing
     }
   }
 
-  @Test("a creation that the host finished after a crash is taken over", arguments: [SandboxStatus.pending, .starting])
-  func adopted(status: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a creation that the host finished after a crash is taken over", arguments: [SandboxStatus.pending, .starting], SQLDialect.allCases)
+  func adopted(status: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(status)
       await plane.host.set(record.id, status: .running)
       #expect(try await plane.reconcile { try await plane.status(record.id) == .running })
     }
   }
 
-  @Test("a row left in destroying is destroyed on its host, then stopped")
-  func interruptedDestroy() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a row left in destroying is destroyed on its host, then stopped", arguments: SQLDialect.allCases)
+  func interruptedDestroy(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(.destroying)
       await plane.host.set(record.id, status: .running)
       #expect(try await plane.reconcile { try await plane.status(record.id) == .stopped })
@@ -36,9 +36,9 @@ import Testing
     }
   }
 
-  @Test("a row left in pausing or resuming follows the host", arguments: [SandboxStatus.pausing, .resuming])
-  func interruptedPause(status: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a row left in pausing or resuming follows the host", arguments: [SandboxStatus.pausing, .resuming], SQLDialect.allCases)
+  func interruptedPause(status: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let (running, paused, lost) = (
         try await plane.leaveRow(status), try await plane.leaveRow(status), try await plane.leaveRow(status)
       )
@@ -50,9 +50,9 @@ import Testing
     }
   }
 
-  @Test("a machine that died becomes error with the reason, and is released on the host")
-  func machineDied() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a machine that died becomes error with the reason, and is released on the host", arguments: SQLDialect.allCases)
+  func machineDied(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       await plane.host.set(record.id, status: .error, reason: "QEMU was killed by signal 9")
       #expect(try await plane.reconcile { try await plane.status(record.id) == .error })
@@ -61,18 +61,18 @@ import Testing
     }
   }
 
-  @Test("a sandbox that its host no longer has is stopped")
-  func vanished() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a sandbox that its host no longer has is stopped", arguments: SQLDialect.allCases)
+  func vanished(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       await plane.host.set(record.id, status: nil)
       #expect(try await plane.reconcile { try await plane.status(record.id) == .stopped })
     }
   }
 
-  @Test("a paused sandbox that the list leaves out is lost only when its host, asked for it, denies it")
-  func pausedAbsent() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a paused sandbox that the list leaves out is lost only when its host, asked for it, denies it", arguments: SQLDialect.allCases)
+  func pausedAbsent(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       _ = try await plane.service.pause(record.id, for: plane.caller)
       await plane.host.unlist(record.id)
@@ -88,9 +88,9 @@ import Testing
     }
   }
 
-  @Test("what the idle time-out paused is followed, with the reason, and counted once")
-  func autoPaused() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("what the idle time-out paused is followed, with the reason, and counted once", arguments: SQLDialect.allCases)
+  func autoPaused(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create { $0.timeoutSeconds = 5 }
       await plane.host.expire(record.id)
       for _ in 0..<3 { await plane.control.monitor.tick() }
@@ -104,9 +104,9 @@ import Testing
     }
   }
 
-  @Test("a list that was taken before a pause does not undo it")
-  func staleList() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a list that was taken before a pause does not undo it", arguments: SQLDialect.allCases)
+  func staleList(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       // The round reads its rows after this; meanwhile the sandbox is paused.
       await plane.host.delay(.list, by: .milliseconds(50))
@@ -117,9 +117,9 @@ import Testing
     }
   }
 
-  @Test("what no row knows is destroyed, but only after a grace period")
-  func unknown() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("what no row knows is destroyed, but only after a grace period", arguments: SQLDialect.allCases)
+  func unknown(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = SandboxID()
       await plane.host.set(id, status: .running)
       await plane.control.monitor.tick()
@@ -129,18 +129,18 @@ import Testing
     }
   }
 
-  @Test("what the host still holds of a stopped sandbox is released at once")
-  func leftover() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("what the host still holds of a stopped sandbox is released at once", arguments: SQLDialect.allCases)
+  func leftover(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(.stopped)
       await plane.host.set(record.id, status: .running)
       #expect(try await plane.reconcile { await plane.host.sandboxes.isEmpty })
     }
   }
 
-  @Test("a host that is silent for long makes its sandboxes missing, never stopped, and all is well when it is back")
-  func silence() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a host that is silent for long makes its sandboxes missing, never stopped, and all is well when it is back", arguments: SQLDialect.allCases)
+  func silence(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       await plane.control.monitor.tick()
       await plane.host.fail(.list, with: MartletError(.hostUnavailable, "away"))
@@ -153,9 +153,9 @@ import Testing
     }
   }
 
-  @Test("the monitor leaves a creation in progress alone")
-  func creationInProgress() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the monitor leaves a creation in progress alone", arguments: SQLDialect.allCases)
+  func creationInProgress(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(200))
       let creation = Task { try await plane.create() }
       while try await plane.repository.alive().isEmpty { try await Task.sleep(for: .milliseconds(2)) }
@@ -164,9 +164,9 @@ import Testing
     }
   }
 
-  @Test("the host's word about activity reaches the database")
-  func activity() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the host's word about activity reaches the database", arguments: SQLDialect.allCases)
+  func activity(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
       let later = plane.clock.now.addingTimeInterval(100)
       await plane.host.setActivity(record.id, later)

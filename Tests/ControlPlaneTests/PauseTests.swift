@@ -8,9 +8,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct PauseTests {
-  @Test("pause frees the machine, resume brings back what was in it, and both tell their phases")
-  func cycle() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("pause frees the machine, resume brings back what was in it, and both tell their phases", arguments: SQLDialect.allCases)
+  func cycle(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.timeoutSeconds = 77 }.id
       await plane.host.put("/marker", ByteBuffer(string: "kept"), in: id)
       let paused = try await plane.service.pause(id, for: plane.caller)
@@ -26,9 +26,9 @@ import Testing
     }
   }
 
-  @Test("the row says pausing and resuming before the host is asked, and the monitor leaves it alone (TTL-11)")
-  func windows() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the row says pausing and resuming before the host is asked, and the monitor leaves it alone (TTL-11)", arguments: SQLDialect.allCases)
+  func windows(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       for (operation, window, end) in [
         (SimulatedHost.Operation.pause, SandboxStatus.pausing, SandboxStatus.paused), (.resume, .resuming, .running),
@@ -46,9 +46,9 @@ import Testing
     }
   }
 
-  @Test("a client that hangs up changes nothing (L-7)")
-  func hangUp() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a client that hangs up changes nothing (L-7)", arguments: SQLDialect.allCases)
+  func hangUp(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       await plane.host.delay(.pause, by: .milliseconds(100))
       let task = Task { try await plane.service.pause(id, for: plane.caller) }
@@ -59,9 +59,9 @@ import Testing
     }
   }
 
-  @Test("a wrong state is invalid_state", arguments: SandboxStatus.allCases)
-  func wrongState(status: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a wrong state is invalid_state", arguments: SandboxStatus.allCases, SQLDialect.allCases)
+  func wrongState(status: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.leaveRow(status).id
       await plane.host.set(id, status: .running)
       let service = plane.service
@@ -77,9 +77,9 @@ import Testing
     }
   }
 
-  @Test("of many racing calls one wins, and the others hear invalid_state")
-  func races() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("of many racing calls one wins, and the others hear invalid_state", arguments: SQLDialect.allCases)
+  func races(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       for isPause in [true, false] {
         let outcomes = await withTaskGroup(of: ErrorCode?.self) { group in
@@ -117,9 +117,9 @@ import Testing
     }
   }
 
-  @Test("a failed resume of an auto-paused sandbox leaves it auto-paused")
-  func keepsReason() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a failed resume of an auto-paused sandbox leaves it auto-paused", arguments: SQLDialect.allCases)
+  func keepsReason(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       await plane.host.expire(id)
       await plane.control.monitor.tick()
@@ -129,9 +129,9 @@ import Testing
     }
   }
 
-  @Test("a machine that is lost in a pause is error, with the host's reason (TTL-2)")
-  func machineLost() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a machine that is lost in a pause is error, with the host's reason (TTL-2)", arguments: SQLDialect.allCases)
+  func machineLost(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       await plane.host.loseMachines(true)
       await plane.host.fail(.pause, with: MartletError(.agentError, "the machine is gone"))
@@ -142,9 +142,9 @@ import Testing
     }
   }
 
-  @Test("a lost answer is not a failure: the host is asked what is true")
-  func lostAnswers() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a lost answer is not a failure: the host is asked what is true", arguments: SQLDialect.allCases)
+  func lostAnswers(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let lost = MartletError(.hostUnavailable, "the connection broke")
       await plane.host.loseAnswer(of: .pause, with: lost)
@@ -154,9 +154,9 @@ import Testing
     }
   }
 
-  @Test("while the host is away the row keeps its window, and is repaired when the host is back")
-  func hostAway() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("while the host is away the row keeps its window, and is repaired when the host is back", arguments: SQLDialect.allCases)
+  func hostAway(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let away = MartletError(.hostUnavailable, "away")
       for operation in [SimulatedHost.Operation.pause, .look, .list] { await plane.host.fail(operation, with: away) }
@@ -170,9 +170,9 @@ import Testing
     }
   }
 
-  @Test("a user's pause that meets the idle time-out's ends with one snapshot (L-2)")
-  func meetsAutoPause() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a user's pause that meets the idle time-out's ends with one snapshot (L-2)", arguments: SQLDialect.allCases)
+  func meetsAutoPause(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       await plane.host.put("/marker", ByteBuffer(string: "kept"), in: id)
       await plane.host.expire(id)
@@ -183,9 +183,9 @@ import Testing
     }
   }
 
-  @Test("resume works at once when the idle time-out paused and nobody has noticed yet")
-  func resumeUnnoticed() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("resume works at once when the idle time-out paused and nobody has noticed yet", arguments: SQLDialect.allCases)
+  func resumeUnnoticed(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       await plane.host.expire(id)
       #expect(try await plane.status(id) == .running)
@@ -194,9 +194,9 @@ import Testing
     }
   }
 
-  @Test("the previous generation can be asked for")
-  func previousGeneration() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the previous generation can be asked for", arguments: SQLDialect.allCases)
+  func previousGeneration(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       for text in ["one", "two"] {
         await plane.host.put("/f", ByteBuffer(string: text), in: id)
@@ -208,9 +208,9 @@ import Testing
     }
   }
 
-  @Test("ping starts the idle time anew on the host and in the database; its errors are distinct (TTL-5)")
-  func ping() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("ping starts the idle time anew on the host and in the database; its errors are distinct (TTL-5)", arguments: SQLDialect.allCases)
+  func ping(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       plane.clock.advance(by: 100)
       try await plane.service.ping(id, for: plane.caller)
@@ -224,9 +224,9 @@ import Testing
     }
   }
 
-  @Test("a time-out is set on the host at once, or at the next resume")
-  func timeout() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a time-out is set on the host at once, or at the next resume", arguments: SQLDialect.allCases)
+  func timeout(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       #expect(try await plane.service.setTimeout(9, of: id, for: plane.caller).spec.timeoutSeconds == 9)
       #expect(await plane.host.timeouts[id] == 9)
@@ -244,9 +244,9 @@ import Testing
     }
   }
 
-  @Test("destroy wins over a pause and a resume in progress, and nothing is left", arguments: [true, false])
-  func destroyDuring(isPause: Bool) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("destroy wins over a pause and a resume in progress, and nothing is left", arguments: [true, false], SQLDialect.allCases)
+  func destroyDuring(isPause: Bool, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       if !isPause { _ = try await plane.service.pause(id, for: plane.caller) }
       await plane.host.delay(isPause ? .pause : .resume, by: .milliseconds(150))
@@ -265,9 +265,9 @@ import Testing
     }
   }
 
-  @Test("another team's sandbox is not found on the new verbs")
-  func teamScope() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("another team's sandbox is not found on the new verbs", arguments: SQLDialect.allCases)
+  func teamScope(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let stranger = Caller(principal: Principal(kind: .user(UserID()), teamID: TeamID()))
       let service = plane.service

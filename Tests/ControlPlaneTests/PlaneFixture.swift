@@ -21,6 +21,18 @@ struct Plane {
   let control: ControlPlane
   let caller: Caller
 
+  /// Another one on the same database and host is a control plane of its own.
+  init(database: any Database, host: SimulatedHost, otherHosts: [SimulatedHost] = [], clock: TestClock, team: TeamID) {
+    var logger = Logger(label: "test")
+    logger.logLevel = .critical
+    self.database = database
+    self.host = host
+    self.clock = clock
+    control = ControlPlane(
+      database: database, hosts: FixedHosts([host] + otherHosts), surroundings: Surroundings(now: { clock.now }, logger: logger))
+    caller = Caller(principal: Principal(kind: .user(UserID()), teamID: team))
+  }
+
   var service: SandboxService { control.sandboxes }
   var repository: SandboxRepository { SandboxRepository(database: database) }
   var snapshots: SnapshotService { control.snapshots }
@@ -32,6 +44,14 @@ struct Plane {
     var new = NewSandbox()
     change(&new)
     return try await service.create(new, for: caller).record
+  }
+
+  /// Finds out who leads, and whether there are other control planes.
+  func settle() async {
+    guard database.dialect.isShared else { return }
+    _ = await control.leadership.isLeader()
+    clock.advance(by: Leadership.solitude + 1)
+    _ = await control.leadership.isLeader()
   }
 
   /// A row as a crash would leave it.
@@ -61,28 +81,19 @@ struct Plane {
   }
 }
 
-/// - Parameter isDurable: false keeps the database in memory, for tests that write it thousands of times.
-func withPlane<Value>(isDurable: Bool = true, otherHosts: [SimulatedHost] = [], _ body: (Plane) async throws -> Value) async throws -> Value
-{
-  let memory = URL(filePath: "/dev/shm", directoryHint: .isDirectory)
-  let parent = isDurable ? FileManager.default.temporaryDirectory : memory
-  let directory = parent.appendingPathComponent("martlet-\(UUID().uuidString)")
-  try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-  defer { try? FileManager.default.removeItem(at: directory) }
-  let database = try SQLiteDatabase(path: directory.appendingPathComponent("martlet.db").path)
-  try await Migrator(database: database).migrateUp()
-  let host = SimulatedHost()
-  let clock = TestClock()
-  var logger = Logger(label: "test")
-  logger.logLevel = .critical
-  let control = ControlPlane(
-    database: database, hosts: FixedHosts([host] + otherHosts), surroundings: Surroundings(now: { clock.now }, logger: logger))
-  let team = TeamRecord(name: "team", createdAt: clock.now)
-  try await PeopleRepository(database: database).ensureTeam(team)
-  let caller = Caller(principal: Principal(kind: .user(UserID()), teamID: team.id))
-  let value = try await body(Plane(database: database, host: host, clock: clock, control: control, caller: caller))
-  try await database.close()
-  return value
+/// Runs `body` with a control plane that knows itself to be the only one on its database.
+/// - Parameter isDurable: false keeps an SQLite database in memory, for tests that write it thousands of times.
+func withPlane<Value>(
+  _ dialect: SQLDialect = .sqlite, isDurable: Bool = true, otherHosts: [SimulatedHost] = [], _ body: (Plane) async throws -> Value
+) async throws -> Value {
+  try await withTestDatabase(dialect, isDurable: isDurable) { database, _ in
+    let clock = TestClock()
+    let team = TeamRecord(name: "team", createdAt: clock.now)
+    try await PeopleRepository(database: database).ensureTeam(team)
+    let plane = Plane(database: database, host: SimulatedHost(), otherHosts: otherHosts, clock: clock, team: team.id)
+    await plane.settle()
+    return try await body(plane)
+  }
 }
 
 /// The code of the `MartletError` that `work` throws.

@@ -14,9 +14,9 @@ import Testing
     try await plane.snapshots.list(kind, limit: 100, for: plane.caller).page.map(\.name.value)
   }
 
-  @Test("a snapshot of a running or paused sandbox leaves it as it is, and others are created from it", arguments: [true, false])
-  func create(isPaused: Bool) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a snapshot of a running or paused sandbox leaves it as it is, and others are created from it", arguments: [true, false], SQLDialect.allCases)
+  func create(isPaused: Bool, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let source = try await plane.create {
         $0.vcpus = 2
         $0.memoryMiB = 256
@@ -37,9 +37,9 @@ import Testing
     }
   }
 
-  @Test("a shape other than the snapshot's is refused with the values baked in; the same is accepted")
-  func shape() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a shape other than the snapshot's is refused with the values baked in; the same is accepted", arguments: SQLDialect.allCases)
+  func shape(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let golden = try await plane.snapshots.create(from: id, name: try name("golden"), for: plane.caller).name
       let changes: [(inout NewSandbox) -> Void] = [{ $0.vcpus = 2 }, { $0.memoryMiB = 1024 }, { $0.diskSizeMiB = 10_240 }]
@@ -65,9 +65,9 @@ import Testing
     }
   }
 
-  @Test("a name that is taken is already_exists, by a template too, and overwriting replaces it")
-  func duplicates() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a name that is taken is already_exists, by a template too, and overwriting replaces it", arguments: SQLDialect.allCases)
+  func duplicates(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let golden = try name("golden")
       _ = try await plane.snapshots.create(from: id, name: golden, for: plane.caller)
@@ -86,9 +86,9 @@ import Testing
     }
   }
 
-  @Test("names are made up when none is given")
-  func madeUp() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("names are made up when none is given", arguments: SQLDialect.allCases)
+  func madeUp(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let (first, second) = (
         try await plane.snapshots.create(from: id, name: nil, for: plane.caller),
@@ -99,9 +99,9 @@ import Testing
     }
   }
 
-  @Test("a snapshot that fails gives the name back; a replacement that fails leaves the old one")
-  func failure() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a snapshot that fails gives the name back; a replacement that fails leaves the old one", arguments: SQLDialect.allCases)
+  func failure(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let golden = try name("golden")
       await plane.host.put("/f", ByteBuffer(string: "old"), in: id)
@@ -125,9 +125,9 @@ import Testing
     }
   }
 
-  @Test("of many racing snapshots of one name one wins")
-  func racing() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("of many racing snapshots of one name one wins", arguments: SQLDialect.allCases)
+  func racing(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let golden = try name("golden")
       var sources: [SandboxID] = []
       for _ in 0..<8 { sources.append(try await plane.create().id) }
@@ -142,9 +142,9 @@ import Testing
     }
   }
 
-  @Test("a deleted snapshot is gone at once, and what was made from it lives on (SN-5)")
-  func delete() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a deleted snapshot is gone at once, and what was made from it lives on (SN-5)", arguments: SQLDialect.allCases)
+  func delete(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let golden = try await plane.snapshots.create(from: id, name: try name("golden"), for: plane.caller).name
       let child = try await plane.create { $0.template = golden }.id
@@ -158,9 +158,9 @@ import Testing
     }
   }
 
-  @Test("templates of the platform are forbidden before anything is touched (SN-4)")
-  func platform() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("templates of the platform are forbidden before anything is touched (SN-4)", arguments: SQLDialect.allCases)
+  func platform(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       #expect(await code { try await plane.snapshots.delete(.base, for: plane.caller) } == .forbidden)
       let admin = Caller(principal: Principal(kind: .user(UserID()), teamID: .platform))
       #expect(await code { try await plane.snapshots.delete(.base, for: admin) } == .forbidden)
@@ -169,9 +169,9 @@ import Testing
     }
   }
 
-  @Test("a deletion while the host is away is done when it is back, and the name is taken until then (SN-3)")
-  func deleteWithoutHost() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a deletion while the host is away is done when it is back, and the name is taken until then (SN-3)", arguments: SQLDialect.allCases)
+  func deleteWithoutHost(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let golden = try await plane.snapshots.create(from: id, name: try name("golden"), for: plane.caller).name
       await plane.host.fail(.deleteSnapshot, with: MartletError(.hostUnavailable, "away"))
@@ -186,9 +186,9 @@ import Testing
     }
   }
 
-  @Test("the list has both kinds, filters, and is cut into pages that a cursor joins")
-  func list() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("the list has both kinds, filters, and is cut into pages that a cursor joins", arguments: SQLDialect.allCases)
+  func list(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       for text in ["a1", "b2", "z3"] { _ = try await plane.snapshots.create(from: id, name: try name(text), for: plane.caller) }
       #expect(try await names(plane) == ["a1", "b2", "z3"])
@@ -241,9 +241,9 @@ import Testing
     }
   }
 
-  @Test("every mutation is in the audit log")
-  func auditLog() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("every mutation is in the audit log", arguments: SQLDialect.allCases)
+  func auditLog(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let golden = try await plane.snapshots.create(from: id, name: try name("golden"), for: plane.caller).name
       try await plane.snapshots.delete(golden, for: plane.caller)

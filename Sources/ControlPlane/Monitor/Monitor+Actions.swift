@@ -1,3 +1,4 @@
+import Foundation
 import HostInterface
 import Logging
 import Model
@@ -6,7 +7,7 @@ import Persistence
 extension Monitor {
   /// Carries out a decision, unless somebody works on the sandbox: they know better, and the next round looks again.
   func perform(_ action: Reconciler.Action, _ row: SandboxRecord, _ host: (any HostClient)?) async {
-    guard action != .none, !service.work.isBusy(row.id) else { return }
+    guard action != .none, !service.work.isBusy(row.id), await !mayBeBusyElsewhere(row) else { return }
     switch action {
     case .none:
       return
@@ -18,6 +19,20 @@ extension Monitor {
     case .transition, .adopt, .confirmAbsence:
       await settle(row.id, on: host)
     }
+  }
+
+  /// Another control plane may be in the middle of this. Destroying is left out: doing it twice does no harm.
+  private func mayBeBusyElsewhere(_ row: SandboxRecord) async -> Bool {
+    switch row.status {
+    case .pending, .starting, .pausing, .resuming: await mayBeBusyElsewhere(since: row.lastUpdated)
+    default: false
+    }
+  }
+
+  /// Whether work that began then, and not here, may still go on.
+  func mayBeBusyElsewhere(since time: Date) async -> Bool {
+    guard now.timeIntervalSince(time) < Self.elsewhereGrace else { return false }
+    return await !leadership.isAlone
   }
 
   /// Takes everything that belongs to a sandbox off a host, without holding up the round.
@@ -33,7 +48,7 @@ extension Monitor {
   /// row changes only if nobody changed it meanwhile.
   private func settle(_ id: SandboxID, on host: (any HostClient)?) async {
     do {
-      guard let row = try await repository.sandbox(id) else { return }
+      guard let row = try await repository.sandbox(id), await !mayBeBusyElsewhere(row) else { return }
       let word = try await word(about: id, from: host)
       guard !service.work.isBusy(id) else { return }
       switch Reconciler.action(row: row, host: word) {

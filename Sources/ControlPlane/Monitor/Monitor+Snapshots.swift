@@ -30,6 +30,7 @@ extension Monitor {
 
   private func settle(_ key: Key, _ row: SnapshotRecord?, _ template: HostTemplate?, on host: any HostClient) async {
     guard !service.work.isBusy(.snapshot(key.team, key.name)) else { return }
+    if let row, row.status != .ready, await mayBeBusyElsewhere(since: row.lastUpdated) { return }
     let age = row.map { now.timeIntervalSince($0.lastUpdated) } ?? 0
     let isOverdue = age > Double(SnapshotService.createDeadline.components.seconds)
     let action = SnapshotReconciler.action(row: row, host: template, on: host.hostID, isOverdue: isOverdue)

@@ -5,13 +5,17 @@ import Model
 import Persistence
 import ServiceLifecycle
 
-/// Brings database and hosts together by state, every two seconds, each host on its own (MO-2, L-26).
+/// Brings database and hosts together by state, every two seconds, each host on its own (MO-2, L-26). Of several control planes on one
+/// database the leader does it.
 package actor Monitor: Service {
   package static let interval: Duration = .seconds(2)
   /// How long a sandbox that no row knows is left alone.
   package static let unknownGrace: TimeInterval = 10
   /// After this much silence a host's sandboxes are `missing` (MO-1).
   package static let silenceLimit: TimeInterval = 90
+  /// How long a sandbox that is being changed is left to another control plane, which alone knows whether it still works on it; longer
+  /// than any such work may take.
+  package static let elsewhereGrace: TimeInterval = 630
   static let listDeadline: Duration = .seconds(10)
 
   /// How often the snapshots of a host are compared; what was being worked on is looked at every round.
@@ -19,6 +23,7 @@ package actor Monitor: Service {
 
   let service: SandboxService
   let snapshots: SnapshotService
+  let leadership: Leadership
   private var unknownSince: [HostID: [SandboxID: Date]] = [:]
   private var lastHeard: [HostID: Date] = [:]
   private var lastSnapshotRound: [HostID: Date] = [:]
@@ -29,8 +34,9 @@ package actor Monitor: Service {
   var logger: Logger { service.surroundings.logger }
   var now: Date { service.surroundings.now() }
 
-  init(snapshots: SnapshotService) {
+  init(snapshots: SnapshotService, leadership: Leadership) {
     self.snapshots = snapshots
+    self.leadership = leadership
     service = snapshots.sandboxes
   }
 
@@ -38,20 +44,32 @@ package actor Monitor: Service {
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in
         while !Task.isCancelled {
-          for host in await self.idleHosts() { group.addTask { await self.round(host) } }
-          await self.repairUnplaced()
+          if await self.leads() {
+            for host in await self.idleHosts() { group.addTask { await self.round(host) } }
+            await self.repairUnplaced()
+          }
           try? await Task.sleep(for: Self.interval)
         }
       }
     }
+    await leadership.resign()
   }
 
   /// One round over all hosts and all sandboxes that are not over.
   package func tick() async {
+    guard await leads() else { return }
     await withDiscardingTaskGroup { group in
       for host in await idleHosts() { group.addTask { await self.round(host) } }
     }
     await repairUnplaced()
+  }
+
+  private func leads() async -> Bool {
+    if await leadership.isLeader() { return true }
+    // Another leader may know better by now; silence begins anew when we are it again.
+    unknownSince = [:]
+    lastHeard = [:]
+    return false
   }
 
   private func idleHosts() async -> [any HostClient] {

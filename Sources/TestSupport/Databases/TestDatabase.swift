@@ -10,11 +10,17 @@ package struct TestDatabase: Sendable {
   private let server: PrivatePostgres?
 
   /// Makes an empty database.
-  /// - Parameter server: one that the test may harm; nil is the shared one.
-  package static func make(_ dialect: SQLDialect, on server: PrivatePostgres? = nil) async throws -> TestDatabase {
+  /// - Parameters:
+  ///   - server: one that the test may harm; nil is the shared one.
+  ///   - isDurable: false keeps an SQLite file in memory, for tests that write it thousands of times.
+  package static func make(
+    _ dialect: SQLDialect, on server: PrivatePostgres? = nil, isDurable: Bool = true
+  ) async throws -> TestDatabase {
     switch dialect {
     case .sqlite:
-      let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
+      let memory = URL(filePath: "/dev/shm", directoryHint: .isDirectory)
+      let parent = isDurable ? FileManager.default.temporaryDirectory : memory
+      let directory = parent.appendingPathComponent("martlet-\(UUID().uuidString)")
       try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
       return TestDatabase(dialect: dialect, name: directory.path, server: nil)
     case .postgresql:
@@ -41,9 +47,10 @@ package struct TestDatabase: Sendable {
 
 /// Runs `body` with a migrated database of its own, removed afterwards.
 package func withTestDatabase<Value>(
-  _ dialect: SQLDialect, on server: PrivatePostgres? = nil, _ body: (any Database, TestDatabase) async throws -> Value
+  _ dialect: SQLDialect, on server: PrivatePostgres? = nil, isDurable: Bool = true,
+  _ body: (any Database, TestDatabase) async throws -> Value
 ) async throws -> Value {
-  let store = try await TestDatabase.make(dialect, on: server)
+  let store = try await TestDatabase.make(dialect, on: server, isDurable: isDurable)
   let database = try store.connect()
   let outcome: Result<Value, any Error>
   do {
