@@ -37,6 +37,7 @@ package struct UpOptions: Sendable, Equatable {
   /// Absolute paths.
   package var dataDirectory: String
   package var imageDirectory: String
+  package var database: DatabaseChoice
   package var accelerator: AcceleratorChoice
   package var logLevel: String
   /// Whether a sandbox runs a command once the server is up, so that a new user sees that all of it works.
@@ -45,12 +46,13 @@ package struct UpOptions: Sendable, Equatable {
   package var spares: Int
 
   package init(
-    listen: ListenAddress, dataDirectory: String, imageDirectory: String, accelerator: AcceleratorChoice = .automatic,
-    logLevel: String = "info", showsDemo: Bool = true, spares: Int = defaultSpares
+    listen: ListenAddress, dataDirectory: String, imageDirectory: String, database: DatabaseChoice = .embedded,
+    accelerator: AcceleratorChoice = .automatic, logLevel: String = "info", showsDemo: Bool = true, spares: Int = defaultSpares
   ) {
     self.listen = listen
     self.dataDirectory = dataDirectory
     self.imageDirectory = imageDirectory
+    self.database = database
     self.accelerator = accelerator
     self.logLevel = logLevel
     self.showsDemo = showsDemo
@@ -61,6 +63,7 @@ package struct UpOptions: Sendable, Equatable {
 package struct DoctorOptions: Sendable, Equatable {
   package var dataDirectory: String
   package var imageDirectory: String
+  package var database: DatabaseChoice
 }
 
 package struct TemplateBuildOptions: Sendable, Equatable {

@@ -20,7 +20,7 @@ import ServiceLifecycle
 import SystemPackage
 import UnixSignals
 
-/// The whole of Martlet in one process: control plane, host agent and API, on SQLite. `martlet up`.
+/// The whole of Martlet in one process: control plane, host agent and API, on SQLite unless told otherwise. `martlet up`.
 ///
 /// Sandboxes are processes of their own: they run on when this ends, and the next start on the same data directory adopts them.
 package struct AllInOneServer: Sendable {
@@ -113,8 +113,7 @@ package struct AllInOneServer: Sendable {
     let data = FilePath(options.dataDirectory)
     let surroundings = Surroundings(logger: logger)
     let database = try await report.step("database") { _ in
-      let database = try SQLiteDatabase(path: data.appending("martlet.db").string)
-      _ = try await Migrator(database: database).migrateUp()
+      let database = try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open()
       let url = options.listen.clientURL
       try CredentialsFile(directory: data).store(
         try await Bootstrap(database: database, hasher: PasswordHasher(), surroundings: surroundings).run(url: url), url: url)
@@ -142,6 +141,7 @@ package struct AllInOneServer: Sendable {
       throw MartletError(
         .hostUnavailable, "\(options.listen.clientURL) is in use by another program; choose another address with --listen", cause: error)
     }
+    try await database.close()
   }
 }
 

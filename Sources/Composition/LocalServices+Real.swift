@@ -9,7 +9,7 @@ extension LocalServices {
     LocalServices(
       version: AllInOneServer.version,
       up: { try await AllInOneServer($0).run() },
-      doctor: { [await AcceleratorCheck.run($0)] },
+      doctor: { [await AcceleratorCheck.run($0), await DatabaseCheck.run($0.database)] },
       buildImages: { directory in
         try await StepReport().step("images") { try await PlatformImages(directory: FilePath(directory)).ensure($0) }
       },

@@ -23,8 +23,9 @@ struct SettingsTests {
       try Settings(environment: ["MARTLET_LISTN": "x"], file: [:]).refuseUnknownNames()
     }
     #expect(inEnvironment?.message.contains("did you mean MARTLET_LISTEN?") == true)
-    let inFile = #expect(throws: APIError.self) { try Settings(environment: [:], file: ["DATABASE_URL": "x"]).refuseUnknownNames() }
+    let inFile = #expect(throws: APIError.self) { try Settings(environment: [:], file: ["DATABASE_URI": "x"]).refuseUnknownNames() }
     #expect(inFile?.message.contains("in .env") == true)
+    #expect(inFile?.message.contains("did you mean DATABASE_URL?") == true)
     #expect(throws: Never.self) { try Settings(environment: ["PATH": "x"], file: ["MARTLET_URL": "x"]).refuseUnknownNames() }
   }
 
@@ -44,6 +45,17 @@ struct SettingsTests {
         accelerator: .tcg, logLevel: "debug", showsDemo: false)
       #expect(seen.withLock { $0 } == expected)
     }
+  }
+
+  @Test("the database is SQLite unless DATABASE_URL names a PostgreSQL")
+  func database() throws {
+    let empty = Settings(environment: [:], file: [:])
+    #expect(try DatabaseChoice(settings: empty) == .embedded)
+    let settings = Settings(environment: ["DATABASE_URL": "postgres://e"], file: ["DATABASE_URL": "postgres://f", "PGPASSWORD": "p"])
+    #expect(try DatabaseChoice(settings: settings) == .postgres(url: "postgres://e", password: "p"))
+    #expect(try DatabaseChoice(settings: settings, option: "postgresql://o") == .postgres(url: "postgresql://o", password: "p"))
+    let refused = #expect(throws: APIError.self) { try DatabaseChoice(settings: empty, option: "mysql://user:secret@host/db") }
+    #expect(refused?.message.contains("secret") == false)
   }
 
   @Test("up refuses a .env with a typing error, other commands do not mind")

@@ -14,12 +14,15 @@ struct DoctorCommand: AsyncParsableCommand {
 
   func run() async throws {
     let context = CommandContext.current
+    let settings = try context.settings()
     let directories = try Directories(
-      settings: try context.settings(), dataDirectory: dataDir, imageDirectory: imageDir, context: context)
+      settings: settings, dataDirectory: dataDir, imageDirectory: imageDir, context: context)
     var checks = await HostProbes.checks(
       searchPath: context.environment["PATH"], dataDirectory: directories.data, imageDirectory: directories.images)
     if let local = LocalServices.current {
-      checks += await local.doctor(DoctorOptions(dataDirectory: directories.data, imageDirectory: directories.images))
+      checks += await local.doctor(
+        DoctorOptions(
+          dataDirectory: directories.data, imageDirectory: directories.images, database: try DatabaseChoice(settings: settings)))
     }
     try await output.print(checks) { Self.text(checks, usesColor: context.console.usesColor) }
     if checks.contains(where: { $0.status == .missing }) { throw ExitCode(ErrorCode.hostUnavailable.meaning.exitCode) }

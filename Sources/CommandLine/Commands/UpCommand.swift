@@ -4,7 +4,7 @@ import ArgumentParser
 struct UpCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "up", abstract: "Run the server on this machine.",
-    discussion: "Every option can be given as a MARTLET_ variable, in the environment or in .env; options win over both.")
+    discussion: "Every option can be given as a variable, in the environment or in .env; options win over both.")
 
   @Option(help: ArgumentHelp("Address to listen on (MARTLET_LISTEN, 127.0.0.1:8080).", valueName: "host:port"))
   var listen: String?
@@ -12,6 +12,11 @@ struct UpCommand: AsyncParsableCommand {
   var dataDir: String?
   @Option(help: ArgumentHelp("Where images are kept (MARTLET_IMAGE_DIR, /var/lib/martlet/images).", valueName: "path"))
   var imageDir: String?
+  @Option(
+    help: ArgumentHelp(
+      "PostgreSQL to use instead of SQLite in the data directory (DATABASE_URL); others on this machine can see options, so give the "
+        + "password as PGPASSWORD.", valueName: "url"))
+  var databaseURL: String?
   @Option(help: ArgumentHelp("auto, kvm or tcg (MARTLET_ACCELERATOR, auto).", valueName: "name"))
   var accelerator: String?
   @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error (MARTLET_LOG_LEVEL, info).", valueName: "level"))
@@ -41,6 +46,7 @@ struct UpCommand: AsyncParsableCommand {
     }
     return UpOptions(
       listen: address, dataDirectory: directories.data, imageDirectory: directories.images,
+      database: try DatabaseChoice(settings: settings, option: databaseURL),
       accelerator: try choice(settings.value(.accelerator, option: accelerator)), logLevel: level, showsDemo: demo,
       spares: try spareCount(settings.value(.spares, option: spares)))
   }

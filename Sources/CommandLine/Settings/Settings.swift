@@ -10,6 +10,8 @@ package enum SettingName: String, CaseIterable, Sendable {
   case spares = "MARTLET_SPARES"
   case url = "MARTLET_URL"
   case apiKey = "MARTLET_API_KEY"
+  case databaseURL = "DATABASE_URL"
+  case databasePassword = "PGPASSWORD"
 }
 
 /// Settings by precedence: option of the command line, real environment, `.env`, default (CFG-1).
