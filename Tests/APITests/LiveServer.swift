@@ -71,12 +71,15 @@ struct LiveServer: Sendable {
   }
 }
 
-func withServer(closesClients: Bool = true, _ body: @Sendable @escaping (LiveServer) async throws -> Void) async throws {
-  let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
-  try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-  defer { try? FileManager.default.removeItem(at: directory) }
-  let database = try SQLiteDatabase(path: directory.appendingPathComponent("martlet.db").path)
-  try await Migrator(database: database).migrateUp()
+func withServer(
+  _ dialect: SQLDialect = .sqlite, closesClients: Bool = true, _ body: @Sendable @escaping (LiveServer) async throws -> Void
+) async throws {
+  try await withTestDatabase(dialect) { database, _ in try await withServer(on: database, closesClients: closesClients, body) }
+}
+
+func withServer(
+  on database: any Database, closesClients: Bool = true, _ body: @Sendable @escaping (LiveServer) async throws -> Void
+) async throws {
   var logger = Logger(label: "test")
   logger.logLevel = .critical
   let surroundings = Surroundings(logger: logger)
@@ -102,7 +105,6 @@ func withServer(closesClients: Bool = true, _ body: @Sendable @escaping (LiveSer
     await group.triggerGracefulShutdown()
     try await tasks.waitForAll()
   }
-  try await database.close()
 }
 
 /// Waits until `condition` holds, ten seconds at most.

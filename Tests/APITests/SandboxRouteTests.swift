@@ -5,13 +5,14 @@ import HostInterface
 import Model
 import NIOCore
 import NIOHTTP1
+import Persistence
 import TestSupport
 import Testing
 
 @Suite(.serialized) struct SandboxRouteTests {
-  @Test("health needs no key")
-  func health() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("health needs no key", arguments: SQLDialect.allCases)
+  func health(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let answer = try await server.send(.GET, "/health", isAuthenticated: false)
       #expect(answer.status == 200)
       #expect(answer.json["status"] as? String == "ok")
@@ -19,9 +20,9 @@ import Testing
     }
   }
 
-  @Test("a sandbox is created, shown, listed and destroyed, and then answers with stopped")
-  func lifecycle() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("a sandbox is created, shown, listed and destroyed, and then answers with stopped", arguments: SQLDialect.allCases)
+  func lifecycle(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let created = try await server.send(
         .POST, "/v1/sandboxes",
         json:
@@ -45,9 +46,9 @@ import Testing
     }
   }
 
-  @Test("the list is cut into pages that a cursor joins")
-  func paging() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("the list is cut into pages that a cursor joins", arguments: SQLDialect.allCases)
+  func paging(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       for _ in 0..<5 { _ = try await server.create() }
       var seen: [String] = []
       var path = "/v1/sandboxes?limit=2"
@@ -84,18 +85,18 @@ import Testing
     }
   }
 
-  @Test("an unknown template is 404")
-  func unknownTemplate() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("an unknown template is 404", arguments: SQLDialect.allCases)
+  func unknownTemplate(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let answer = try await server.send(.POST, "/v1/sandboxes", json: #"{"template":"nope"}"#)
       #expect(answer.status == 404)
       #expect(answer.errorCode == "not_found")
     }
   }
 
-  @Test("malformed ids are 400, unknown ones 404", arguments: ["", "/exec", "/processes", "/files/read", "/metrics"])
-  func ids(suffix: String) async throws {
-    try await withServer { server async throws -> Void in
+  @Test("malformed ids are 400, unknown ones 404", arguments: ["", "/exec", "/processes", "/files/read", "/metrics"], SQLDialect.allCases)
+  func ids(suffix: String, dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let isPost = suffix == "/exec" || suffix == "/files/read"
       let body = suffix == "/exec" ? #"{"cmd":"x"}"# : #"{"path":"/x"}"#
       for bad in ["x", "sb-1", "usr-\(UUID().uuidString.lowercased())", "sb-\(UUID().uuidString)", "..%2F..", "sb-%00"] {
@@ -120,9 +121,9 @@ import Testing
     }
   }
 
-  @Test("a wrong or missing key is 401 on every route, before anything else is looked at")
-  func unauthorized() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("a wrong or missing key is 401 on every route, before anything else is looked at", arguments: SQLDialect.allCases)
+  func unauthorized(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let entries = server.routes.entries.filter { $0.path.hasPrefix("/v1/") }
       #expect(entries.count > 15)
       for entry in entries {
@@ -138,9 +139,9 @@ import Testing
     }
   }
 
-  @Test("unknown routes are 404 and wrong methods 405, both as JSON")
-  func wrongRoutes() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("unknown routes are 404 and wrong methods 405, both as JSON", arguments: SQLDialect.allCases)
+  func wrongRoutes(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       for path in ["/", "/v2/x", "/v1", "/v1/sandbox", "/health/x", "/v1/sandboxes/a/b/c/d"] {
         let answer = try await server.send(.GET, path)
         #expect(answer.status == 404, "\(path)")
@@ -154,9 +155,9 @@ import Testing
     }
   }
 
-  @Test("a body above the bound is 413, announced or not")
-  func tooLarge() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("a body above the bound is 413, announced or not", arguments: SQLDialect.allCases)
+  func tooLarge(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let body = ByteBuffer(repeating: 0x20, count: Limits.requestBodyBytes + 1)
       let announced = try await server.send(.POST, "/v1/sandboxes", body: .bytes(body))
       #expect(announced.status == 413)
@@ -173,9 +174,9 @@ import Testing
     }
   }
 
-  @Test("a failure of the host keeps its code and says nothing internal")
-  func hostFailure() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("a failure of the host keeps its code and says nothing internal", arguments: SQLDialect.allCases)
+  func hostFailure(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       await server.host.fail(.create, with: MartletError(.hostUnavailable, "the host is away", cause: SimulatedFault()))
       let answer = try await server.send(.POST, "/v1/sandboxes", json: "{}")
       #expect(answer.status == 503)
@@ -186,9 +187,33 @@ import Testing
     }
   }
 
-  @Test("templates and metrics are shown")
-  func templatesAndMetrics() async throws {
-    try await withServer { server async throws -> Void in
+  @Test(
+    "while the database is away the answer is 503 with a code of its own, and everything works when it is back", .timeLimit(.minutes(2)))
+  func databaseAway() async throws {
+    let postgres = try await PrivatePostgres.start()
+    try await withTestDatabase(.postgresql, on: postgres) { _, store async throws -> Void in
+      let database = try store.connect { $0.patience = .milliseconds(300) }
+      try await withServer(on: database) { server async throws -> Void in
+        let id = try await server.create()
+        try await postgres.kill()
+        let answer = try await server.send(.GET, "/v1/sandboxes/\(id)")
+        #expect(answer.status == 503)
+        #expect(answer.errorCode == "database_unavailable")
+        #expect(answer.errorMessage?.contains("try again") == true)
+        #expect(!answer.text.contains("SELECT"))
+        #expect(!answer.text.contains("martlet-postgres"))
+        try await postgres.restart()
+        #expect(try await eventually { try await server.send(.GET, "/v1/sandboxes/\(id)").status == 200 })
+        #expect(try await server.send(.DELETE, "/v1/sandboxes/\(id)").status == 204)
+      }
+      try await database.close()
+    }
+    await postgres.stop()
+  }
+
+  @Test("templates and metrics are shown", arguments: SQLDialect.allCases)
+  func templatesAndMetrics(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let templates = try await server.send(.GET, "/v1/snapshots?type=base")
       #expect(templates.list.compactMap { $0["name"] as? String } == ["base", "minimal"])
       #expect(templates.list.allSatisfy { $0["platform"] as? Bool == true })
@@ -201,9 +226,9 @@ import Testing
     }
   }
 
-  @Test("twenty sandboxes created at once all run")
-  func twenty() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("twenty sandboxes created at once all run", arguments: SQLDialect.allCases)
+  func twenty(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let ids = try await withThrowingTaskGroup(of: String.self) { group in
         for _ in 0..<20 { group.addTask { try await server.create() } }
         return try await group.reduce(into: []) { $0.append($1) }
