@@ -164,6 +164,10 @@ let package = Package(
       ]),
 
     // Executables
+    // Measures repositories on a full database (benchmarks/run).
+    .executableTarget(
+      name: "martlet-database-bench", dependencies: ["Persistence", "Model", logging], path: "benchmarks/Database",
+      swiftSettings: swiftSettings),
     .executableTarget(
       name: "martlet", dependencies: ["CommandLine", "Composition"], path: "Sources/martlet", swiftSettings: swiftSettings),
     .executableTarget(
@@ -227,7 +231,7 @@ let package = Package(
     .executableTarget(
       name: "martlet-crash-test", dependencies: ["CommandLine", "Composition", "HostAgent", "Model"], path: "Tests/CrashServer",
       swiftSettings: swiftSettings),
-    tests("EndToEndTests", ["LinuxSystem", asyncHTTPClient, nioCore, nioFoundationCompat, nioHTTP1, systemPackage]),
+    tests("EndToEndTests", ["LinuxSystem", "TestSupport", asyncHTTPClient, nioCore, nioFoundationCompat, nioHTTP1, systemPackage]),
 
     // Benchmarks without VMs.
     .executableTarget(

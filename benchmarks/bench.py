@@ -1,6 +1,6 @@
 """Martlet's measurements: every figure is a ratio against a floor or a peer that was measured in the same run.
 
-usage: bench.py [NAME...]     names: create exec transfer agent reads
+usage: bench.py [NAME...]     names: create exec transfer agent reads reads_postgresql database
 """
 
 import base64
@@ -45,15 +45,36 @@ def ms(seconds):
     return f"{seconds * 1000:.1f} ms"
 
 
-class Server:
+class Postgres:
+    """A private PostgreSQL; durable, as it would be in production."""
+
     def __init__(self):
+        self.process = subprocess.Popen(
+            [os.path.join(REPOSITORY, "scripts", "private-postgres"), "fsync = on", "shared_buffers = 256MB"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.url = self.process.stdout.readline().strip()
+        assert self.url.startswith("postgres://"), "the private PostgreSQL did not start"
+
+    def make_database(self, name):
+        """The URL of a new database."""
+        host = self.url.split("host=")[1]
+        subprocess.run(["psql", "-q", "-h", host, "-U", "martlet", "postgres", "-c", f"CREATE DATABASE {name}"], check=True)
+        return self.url.replace("/postgres?", f"/{name}?")
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(60)
+
+
+class Server:
+    def __init__(self, database_url=""):
         self.directory = tempfile.mkdtemp(prefix="martlet-bench-", dir="/var/tmp")
         self.data = os.path.join(self.directory, "data")
         self.port = free_port()
         log = open(os.path.join(self.directory, "server.log"), "wb")
         self.process = subprocess.Popen(
             [MARTLET, "up", "--listen", f"127.0.0.1:{self.port}", "--data-dir", self.data, "--image-dir", IMAGES, "--no-demo"],
-            stdout=log, stderr=log)
+            stdout=log, stderr=log, env=os.environ | {"DATABASE_URL": database_url})
         deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError):
@@ -327,8 +348,25 @@ def empty_server():
         process.wait(30)
 
 
-def bench_reads(server, runs=5):
+def bench_reads(server):
     """GET of a sandbox against the empty route of a server that has nothing else, with the same load."""
+    reads(server, 0.5, "")
+
+
+def bench_reads_postgresql(_):
+    """The same on a PostgreSQL of the same machine."""
+    postgres = Postgres()
+    try:
+        server = Server(postgres.url)
+        try:
+            reads(server, 0.25, " on PostgreSQL")
+        finally:
+            server.stop()
+    finally:
+        postgres.stop()
+
+
+def reads(server, promise, where, runs=5):
     sandbox = server.create()
     key = f"X-API-Key: {server.key}"
     url = f"http://127.0.0.1:{server.port}/v1/sandboxes/{sandbox['id']}"
@@ -337,9 +375,29 @@ def bench_reads(server, runs=5):
         requests_per_second(empty)
         pairs = [(requests_per_second(url, key), requests_per_second(empty)) for _ in range(runs)]
     ratio = statistics.median(a / b for a, b in pairs)
-    report("GET /v1/sandboxes/{id} / empty route", f"{ratio:.2f}", "≥ 0.5", ratio >= 0.5,
+    report(f"GET /v1/sandboxes/{{id}} / empty route{where}", f"{ratio:.2f}", f"≥ {promise}", ratio >= promise,
            f"{statistics.median(a for a, _ in pairs):.0f} / {statistics.median(b for _, b in pairs):.0f} requests per second")
     server.destroy(sandbox)
+
+
+def bench_database(_):
+    """A database with 100,000 sandboxes and 1,000,000 audit rows, against an empty one."""
+    program = os.path.join(REPOSITORY, ".build", "release", "martlet-database-bench")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        compare_databases("SQLite", program, os.path.join(directory, "empty.db"), os.path.join(directory, "full.db"))
+    postgres = Postgres()
+    try:
+        compare_databases("PostgreSQL", program, postgres.make_database("bench_empty"), postgres.make_database("bench_full"))
+    finally:
+        postgres.stop()
+
+
+def compare_databases(name, program, empty, full):
+    output = subprocess.run([program, empty, full], check=True, capture_output=True, text=True).stdout
+    for line in output.splitlines():
+        operation, ratio, on_full, on_empty = line.split()
+        report(f"{operation} on a full {name} / on an empty one", ratio, "≤ 1.5", float(ratio) <= 1.5,
+               f"{float(on_full):.0f} µs / {float(on_empty):.0f} µs")
 
 
 def main(names):

@@ -1,0 +1,37 @@
+// Measures what a full database costs: get, list and create of a repository on one with 100,000 sandboxes and 1,000,000 audit rows,
+// beside the same on an empty one, in turns.
+//
+// usage: martlet-database-bench EMPTY FULL     (each the path of an SQLite file or a postgres:// URL; both without tables)
+// Prints a line for each operation: name, ratio of the medians, microseconds on the full one, microseconds on the empty one.
+
+import Foundation
+import Logging
+import Model
+import Persistence
+
+func open(_ location: String) async throws -> any Database {
+  let database: any Database =
+    PostgresConfiguration.isPostgres(location)
+    ? PostgresDatabase(try PostgresConfiguration(url: location), logger: Logger(label: "bench"))
+    : try SQLiteDatabase(path: location)
+  try await Migrator(database: database).migrateUp()
+  return database
+}
+
+let arguments = CommandLine.arguments.dropFirst()
+guard arguments.count == 2, let emptyLocation = arguments.first, let fullLocation = arguments.last else {
+  FileHandle.standardError.write(Data("usage: martlet-database-bench EMPTY FULL\n".utf8))
+  exit(64)
+}
+let empty = try await open(emptyLocation)
+let full = try await open(fullLocation)
+let team = TeamID()
+try await Workload.prepare(empty, team)
+try await Filling.fill(full, team)
+try await Workload.prepare(full, team)
+for operation in Workload.Operation.allCases {
+  let (onFull, onEmpty) = try await Workload(full: full, empty: empty, team: team).medians(of: operation)
+  print("\(operation.rawValue) \((onFull / onEmpty * 100).rounded() / 100) \(onFull.rounded()) \(onEmpty.rounded())")
+}
+try await empty.close()
+try await full.close()
