@@ -39,7 +39,6 @@ CREATE TABLE api_keys (
 );
 
 CREATE INDEX api_keys_by_team ON api_keys (team_id, created_at);
-CREATE INDEX api_keys_by_creator ON api_keys (created_by);
 
 CREATE TABLE sandboxes (
   id UUID PRIMARY KEY,
