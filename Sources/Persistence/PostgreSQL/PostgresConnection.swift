@@ -24,7 +24,7 @@ final class PostgresConnection {
     }
     guard let handle else { throw PostgresFailure(kind: .notConnected, text: "out of memory") }
     guard PQstatus(handle) == CONNECTION_OK else {
-      let text = String(cString: PQerrorMessage(handle)).split(separator: "\n").joined(separator: "; ")
+      let text = String(cString: PQerrorMessage(handle)).split(whereSeparator: \.isWhitespace).joined(separator: " ")
       PQfinish(handle)
       throw PostgresFailure(kind: .notConnected, text: text)
     }
