@@ -27,6 +27,12 @@ extension WorkingSet {
     return layout.pageCount
   }
 
+  /// The same of pages that were noted in runs.
+  @discardableResult
+  package static func write(_ runs: [Range<PageIndex>], of image: MemoryImage, to path: FilePath) throws(MartletError) -> Int {
+    try write(runs.flatMap { Array($0.prefix(maximumPages)) }, of: image, to: path)
+  }
+
   private static func replace(_ path: FilePath, _ layout: WorkingSetLayout, _ image: MemoryImage) throws(SystemError) {
     let temporary = FilePath("\(path.string).\(getpid()).new")
     // One that a dead process of the same number left.

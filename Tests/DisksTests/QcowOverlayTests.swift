@@ -54,6 +54,37 @@ struct QcowOverlayTests {
     #expect((Self.mebibyte...(2 * Self.mebibyte)).contains(allocated), "\(allocated)")
   }
 
+  @Test("A merge holds what all layers above the base hold, and the layers stay as they were", arguments: [false, true])
+  func merge(keepsLowest: Bool) async throws {
+    let scratch = try Scratch()
+    let base = DiskBase(path: try scratch.image(sizeBytes: Self.mebibyte), format: .raw, digest: "00")
+    let writes = [
+      ["write -P 0x11 0 64k", "write -P 0x11 512k 4k"], ["write -P 0x22 32k 64k", "write -z 512k 4k", "write -P 0x22 1500k 4k"],
+      ["write -P 0x33 40k 4k", "write -z 1500k 512", "write -P 0x33 3M 4k"],
+    ]
+    var disks: [Disk] = []
+    for (index, commands) in writes.enumerated() {
+      let below = disks.last.map { DiskBase(path: $0.path, format: .qcow2, digest: "00") } ?? base
+      let disk = try await QcowOverlays().create(
+        name: "layer\(index)", base: below, sizeBytes: Int64(index + 2) * Self.mebibyte, directory: scratch.path, ownerUID: geteuid())
+      try await QemuTools.io(disk, commands)
+      disks.append(disk)
+    }
+    let before = try disks.map { try Data(contentsOf: URL(fileURLWithPath: $0.path.string)) }
+    let bottom = keepsLowest ? DiskBase(path: disks[0].path, format: .qcow2, digest: "00") : base
+    let merged = Disk(path: scratch.path.appending("merged"), format: .qcow2, sizeBytes: disks[2].sizeBytes, base: bottom)
+    try await QcowOverlays().merge(disks[2], onto: bottom, to: merged.path)
+    try await QemuTools.io(
+      merged,
+      [
+        "read -P 0x11 0 32k", "read -P 0x22 32k 8k", "read -P 0x33 40k 4k", "read -P 0x22 44k 52k", "read -P 0 512k 4k",
+        "read -P 0 1500k 512", "read -P 0x22 1536512 3584", "read -P 0x33 3M 4k",
+      ])
+    #expect(try await QemuTools.check(merged).contains("No errors were found"))
+    #expect(try await QemuTools.info(merged).contains("\"full-backing-filename\": \"\(bottom.path.string)\""))
+    #expect(try disks.map { try Data(contentsOf: URL(fileURLWithPath: $0.path.string)) } == before)
+  }
+
   @Test("A disk smaller than its base is refused with the size that would do")
   func tooSmall() async throws {
     let scratch = try Scratch()

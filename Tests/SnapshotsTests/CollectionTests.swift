@@ -24,11 +24,11 @@ struct CollectionTests {
   func needed() throws {
     let fixture = try Fixture()
     let chain = try chain(fixture)
-    #expect(try fixture.store.collectGarbage(roots: [chain[2].id], drafts: []) == [])
+    #expect(try fixture.collect(roots: [chain[2].id], drafts: []) == [])
     #expect(try fixture.store.generations().count == 3)
-    #expect(try fixture.store.collectGarbage(roots: [chain[1].id], drafts: []) == [chain[2].id])
-    #expect(try fixture.store.collectGarbage(roots: [chain[1].id], drafts: []) == [])
-    #expect(try fixture.store.collectGarbage(roots: [], drafts: []) == [chain[0].id, chain[1].id])
+    #expect(try fixture.collect(roots: [chain[1].id], drafts: []) == [chain[2].id])
+    #expect(try fixture.collect(roots: [chain[1].id], drafts: []) == [])
+    #expect(try fixture.collect(roots: [], drafts: []) == [chain[0].id, chain[1].id])
     for directory in [fixture.store.generationsDirectory, fixture.store.draftsDirectory, fixture.store.trashDirectory] {
       #expect(try Directories.names(in: directory) == [])
     }
@@ -40,7 +40,7 @@ struct CollectionTests {
     let chain = try chain(fixture)
     let memory = try fixture.read(chain[2])
     let compacted = try fixture.store.compact(chain[2].id, as: GenerationID(), keeping: [chain[0].id])
-    #expect(try fixture.store.collectGarbage(roots: [compacted.id], drafts: []) == [chain[1].id, chain[2].id])
+    #expect(try fixture.collect(roots: [compacted.id], drafts: []) == [chain[1].id, chain[2].id])
     #expect(try fixture.read(fixture.store.generation(compacted.id)) == memory)
     #expect(compacted.manifest.needs == [compacted.id, chain[0].id])
   }
@@ -50,11 +50,11 @@ struct CollectionTests {
     let fixture = try Fixture()
     let (one, manifest) = try fixture.draft(PlainMemory(pages: 4), dirty: [])
     let other = try fixture.store.begin(GenerationID())
-    #expect(try fixture.store.collectGarbage(roots: [], drafts: [one.id]) == [other.id])
+    #expect(try fixture.collect(roots: [], drafts: [one.id]) == [other.id])
     let published = try fixture.store.publish(one, manifest)
-    #expect(try fixture.store.collectGarbage(roots: [], drafts: [one.id]) == [])
+    #expect(try fixture.collect(roots: [], drafts: [one.id]) == [])
     #expect(try fixture.store.generation(one.id) == published)
-    #expect(try fixture.store.collectGarbage(roots: [one.id], drafts: []) == [])
+    #expect(try fixture.collect(roots: [one.id], drafts: []) == [])
   }
 
   @Test("While a root cannot be read nothing that it might need is removed; drafts are")
@@ -63,9 +63,19 @@ struct CollectionTests {
     let chain = try chain(fixture)
     try flip(bit: 99, in: chain[2].path(of: .manifest).string)
     let draft = try fixture.store.begin(GenerationID())
-    #expect(try fixture.store.collectGarbage(roots: [chain[2].id], drafts: []) == [draft.id])
+    #expect(try fixture.collect(roots: [chain[2].id], drafts: []) == [draft.id])
     #expect(try Directories.names(in: fixture.store.generationsDirectory).count == 3)
-    #expect(try fixture.store.collectGarbage(roots: [chain[0].id], drafts: []) == [chain[1].id, chain[2].id])
+    #expect(try fixture.collect(roots: [chain[0].id], drafts: []) == [chain[1].id, chain[2].id])
+  }
+
+  @Test("What appeared after the caller looked is left alone")
+  func candidates() throws {
+    let fixture = try Fixture()
+    let before = try fixture.store.identifiers()
+    let draft = try fixture.store.begin(GenerationID())
+    let generation = try fixture.save(PlainMemory(pages: 4), dirty: [])
+    #expect(try fixture.store.collectGarbage(roots: [], drafts: [], among: before) == [])
+    #expect(try fixture.collect(roots: []) == [draft.id, generation.id])
   }
 
   @Test("Foreign names are left alone, and a root that is not there needs nothing")
@@ -74,9 +84,9 @@ struct CollectionTests {
     let chain = try chain(fixture)
     try Directories.create(fixture.store.generationsDirectory.appending("lost+found"))
     try Directories.create(fixture.store.generationsDirectory.appending(chain[0].id.uuidString.uppercased()))
-    #expect(try fixture.store.collectGarbage(roots: [GenerationID()], drafts: []).count == 3)
+    #expect(try fixture.collect(roots: [GenerationID()], drafts: []).count == 3)
     #expect(try Directories.names(in: fixture.store.generationsDirectory).count == 2)
-    #expect(try SnapshotStore(directory: FilePath("/nonexistent"), logger: Fixture.logger).collectGarbage(roots: [], drafts: []) == [])
+    #expect(try SnapshotStore(directory: FilePath("/nonexistent"), logger: Fixture.logger).collectAll(roots: []) == [])
   }
 
   @Test("References are counted: others that need it, and being a root")

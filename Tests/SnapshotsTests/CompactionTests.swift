@@ -107,6 +107,6 @@ private final class StoreBox: @unchecked Sendable {
   var store: SnapshotStore?
 
   func collectWithoutRoots() throws {
-    #expect(try store?.collectGarbage(roots: [], drafts: []) ?? [] == [])
+    #expect(try store?.collectAll(roots: []) ?? [] == [])
   }
 }

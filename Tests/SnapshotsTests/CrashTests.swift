@@ -31,7 +31,7 @@ struct CrashTests {
       #expect(try image.publish(draft, try world.manifest(of: next)).id == next.id)
       try world.check(image, mayHave: next)
     }
-    #expect(try image.collectGarbage(roots: [world.good.id], drafts: []) == [next.id])
+    #expect(try image.collectAll(roots: [world.good.id]) == [next.id])
     try world.check(image, mayHave: nil)
   }
 
@@ -57,7 +57,7 @@ struct CrashTests {
     let image = try world.crashImage()
     try world.check(image, mayHave: next)
     #expect(try world.fixture.read(try image.generation(next.id), from: image) == world.nextMemory)
-    #expect(try image.collectGarbage(roots: [next.id], drafts: []).isSubset(of: [compacted.id]))
+    #expect(try image.collectAll(roots: [next.id]).isSubset(of: [compacted.id]))
     #expect(try world.fixture.read(try image.generation(next.id), from: image) == world.nextMemory)
     #expect(try Directories.names(in: image.draftsDirectory) == [])
   }
@@ -70,7 +70,7 @@ struct CrashTests {
     let new = GenerationID()
     #expect(throws: MartletError.self) { try world.fixture.store.compact(next.id, as: new, keeping: []) }
     // Once begun the failure removes it; a failure to begin leaves an empty draft to the next collection.
-    if moment == .draftMade { _ = try world.fixture.store.collectGarbage(roots: [next.id], drafts: []) }
+    if moment == .draftMade { _ = try world.fixture.collect(roots: [next.id], drafts: []) }
     #expect(try Directories.names(in: world.fixture.store.draftsDirectory) == [])
     #expect(try world.fixture.read(try world.fixture.store.compact(next.id, as: new, keeping: [])) == world.nextMemory)
   }
@@ -81,10 +81,10 @@ struct CrashTests {
     let next = try world.saveNext()
     let draft = try world.fixture.store.begin(GenerationID())
     world.plan.crash(at: moment, of: world.fixture)
-    #expect(try world.fixture.store.collectGarbage(roots: [world.good.id], drafts: []) == [next.id, draft.id])
+    #expect(try world.fixture.collect(roots: [world.good.id], drafts: []) == [next.id, draft.id])
     let image = try world.crashImage()
     try world.check(image, mayHave: nil)
-    #expect(try image.collectGarbage(roots: [world.good.id], drafts: []) == [])
+    #expect(try image.collectAll(roots: [world.good.id]) == [])
     try world.check(image, mayHave: nil)
     #expect(try Directories.names(in: image.trashDirectory) == [])
     let error = #expect(throws: MartletError.self) { try image.generation(next.id) }

@@ -105,6 +105,10 @@ final class Fixture: Sendable {
     return try store.publish(draft, manifest)
   }
 
+  func collect(roots: Set<GenerationID>, drafts: Set<GenerationID> = []) throws -> Set<GenerationID> {
+    try store.collectGarbage(roots: roots, drafts: drafts, among: store.identifiers())
+  }
+
   func append(_ pages: Range<Int>, of memory: PlainMemory, to writer: MemoryLayerWriter) throws {
     try memory.bytes.withUnsafeBytes { bytes in
       let range = (pages.lowerBound * PlainMemory.pageBytes)..<(pages.upperBound * PlainMemory.pageBytes)
@@ -132,6 +136,12 @@ final class Fixture: Sendable {
       memory.copy(stored.bytes, to: extent.pages.lowerBound)
     }
     return memory
+  }
+}
+
+extension SnapshotStore {
+  func collectAll(roots: Set<GenerationID>) throws(MartletError) -> Set<GenerationID> {
+    try collectGarbage(roots: roots, drafts: [], among: identifiers())
   }
 }
 

@@ -99,7 +99,7 @@ private struct History {
     alive = alive.enumerated().filter { $0.offset == newest || Bool.random(using: &random) }.map(\.element)
     let roots = Set(alive.map(\.generation.id))
     let before = try Directories.names(in: fixture.store.generationsDirectory).count
-    let gone = try fixture.store.collectGarbage(roots: roots, drafts: [])
+    let gone = try fixture.collect(roots: roots, drafts: [])
     #expect(gone.isDisjoint(with: roots))
     #expect(try Directories.names(in: fixture.store.generationsDirectory).count == before - gone.count)
     removed += gone.count

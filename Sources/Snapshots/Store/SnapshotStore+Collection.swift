@@ -57,9 +57,8 @@ extension SnapshotStore {
     for id in roots {
       do {
         needed.formUnion(try checkedManifest(of: id).needs)
-      } catch  where error.code == .notFound {
-        continue
       } catch {
+        if error.code == .notFound { continue }
         logger.error(
           "no snapshot is removed while this one is damaged; destroy what uses it",
           metadata: ["snapshot.id": "\(id)", "error": "\(error)"])

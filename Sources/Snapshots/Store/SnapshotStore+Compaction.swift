@@ -41,7 +41,7 @@ extension SnapshotStore {
     try MemoryMerger(source.header, keeping: kept) { self.path(of: $0).appending(SnapshotFile.memoryLayer.rawValue) }.write(draft)
     try reached(.memoryMerged)
     try storing("the snapshot's devices could not be copied") { () throws(SystemError) in
-      try StoreFile.copy(generation.devicePath, to: draft.devicePath, mode: 0o600)
+      try SparseFile.copy(generation.devicePath, to: draft.devicePath, mode: 0o600)
     }
     copyWorkingSet(of: generation, to: draft)
     try reached(.deviceStateCopied)
@@ -50,32 +50,35 @@ extension SnapshotStore {
     manifest.parent = manifest.parent.flatMap { kept.contains($0) ? $0 : nil }
     let mergedParents = manifest.diskParents.prefix { !kept.contains($0) }.count
     manifest.diskParents.removeFirst(mergedParents)
-    try mergeDisk(of: generation, to: draft, isSpread: mergedParents > 0, backing: backing(of: manifest))
+    try mergeDisk(of: generation, to: draft, isSpread: mergedParents > 0, manifest)
     try reached(.diskMerged)
     var copied: Set<SnapshotFile> = [.deviceState]
     if mergedParents == 0 { copied.insert(.diskLayer) }
     return try publish(draft, manifest, copied: generation.manifest.digests.filter { name, _ in copied.contains { $0.rawValue == name } })
   }
 
-  /// The layer itself under another name when nothing is to be merged, else its merger with those below, down to `backing`.
+  /// The layer itself under another name when nothing is to be merged, else its merger with those below, down to what `manifest` says.
   ///
   /// `qemu-img convert` with a backing file would leave out what is in the layers between; `rebase` compares what lies under the
   /// copy with what will, and writes the difference into the copy. Source: qemu-img(1).
   private func mergeDisk(
-    of source: Generation, to draft: GenerationDraft, isSpread: Bool, backing: (path: FilePath, format: String)
+    of source: Generation, to draft: GenerationDraft, isSpread: Bool, _ manifest: GenerationManifest
   ) throws(MartletError) {
     let action = "the snapshot's disk could not be merged"
+    let backing = backing(of: manifest)
     guard isSpread else {
       return try storing(action) { () throws(SystemError) in
         try SystemError.check("link", draft.diskPath.string) { link(source.diskPath.string, draft.diskPath.string) }
       }
     }
-    try storing(action) { () throws(SystemError) in try StoreFile.copy(source.diskPath, to: draft.diskPath, mode: 0o600) }
+    if let top = manifest.diskParents.first { try nameDiskLayer(of: top) }
+    try storing(action) { () throws(SystemError) in try SparseFile.copy(source.diskPath, to: draft.diskPath, mode: 0o600) }
     do {
-      // Without a cache to flush at its end qemu-img is several times faster; publishing synchronizes.
+      // Without a cache to flush at its end qemu-img is several times faster; publishing synchronizes. Layers below may be in use by
+      // VMs, which only read them.
       try Tool.runBlocking(
         "qemu-img",
-        ["rebase", "-f", "qcow2", "-t", "unsafe", "-b", backing.path.string, "-F", backing.format, draft.diskPath.string],
+        ["rebase", "-U", "-f", "qcow2", "-t", "unsafe", "-b", backing.path.string, "-F", backing.format, draft.diskPath.string],
         deadline: Self.mergeDeadline
       ).checked()
     } catch {
@@ -97,7 +100,7 @@ extension SnapshotStore {
   /// The memory is the same, so are the pages needed first. Only a cache: doing without it is no failure.
   private func copyWorkingSet(of source: Generation, to draft: GenerationDraft) {
     do throws(SystemError) {
-      try StoreFile.copy(source.workingSetPath, to: draft.path(of: .workingSet), mode: 0o400)
+      try SparseFile.copy(source.workingSetPath, to: draft.path(of: .workingSet), mode: 0o400)
     } catch {
       unlink(draft.path(of: .workingSet).string)
     }

@@ -53,7 +53,10 @@ extension SnapshotStore {
     guard manifest.diskParents.count <= GenerationManifest.maximumDiskParents else {
       throw MartletError(.internalError, "the snapshot's disk is spread over too many snapshots")
     }
-    for parent in manifest.diskParents { _ = try checkedManifest(of: parent) }
+    for parent in manifest.diskParents {
+      _ = try checkedManifest(of: parent)
+      try nameDiskLayer(of: parent)
+    }
     try DiskLayerHeader.check(draft.diskPath, id: draft.id, backing: backing(of: manifest), format: manifest.disk.format)
     return header
   }

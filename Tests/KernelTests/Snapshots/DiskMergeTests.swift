@@ -38,7 +38,7 @@ struct DiskMergeTests {
       let nearest = (0..<3).last { kept.contains(chain[$0].id) }
       #expect(compacted.manifest.diskParents == (nearest.map { chain[0...$0].reversed().map(\.id) } ?? []))
       try await Tool.run("qemu-img", ["check", "-q", compacted.diskPath.string]).checked()
-      let gone = try laboratory.store.collectGarbage(roots: [compacted.id], drafts: [])
+      let gone = try laboratory.collect(roots: [compacted.id], drafts: [])
       #expect(gone.contains(chain[3].id))
       try laboratory.store.verify(try laboratory.store.generation(compacted.id))
       #expect(try await laboratory.content(ofDisk: compacted) == content)
@@ -75,6 +75,22 @@ struct DiskMergeTests {
     }
   }
 
+  @Test("The names that disks lie over are made again when they are gone, and not believed when they are another file's")
+  func names() async throws {
+    try await Laboratory.within(megabytes: 64) { laboratory in
+      let chain = try await chain(laboratory)
+      let content = try await laboratory.content(ofDisk: chain[3])
+      for generation in chain { try StoreFile.remove(laboratory.store.diskLayer(of: generation.id)) }
+      _ = try laboratory.store.generation(chain[3].id)
+      #expect(try await laboratory.content(ofDisk: chain[3]) == content)
+      let name = laboratory.store.diskLayer(of: chain[1].id)
+      try StoreFile.remove(name)
+      try FileManager.default.copyItem(atPath: chain[0].diskPath.string, toPath: name.string)
+      let error = #expect(throws: MartletError.self) { try laboratory.store.generation(chain[3].id) }
+      #expect(error?.code == .snapshotDamaged)
+    }
+  }
+
   @Test("A merged disk can be merged again, and made disks over")
   func again() async throws {
     try await Laboratory.within(megabytes: 64) { laboratory in
@@ -84,7 +100,7 @@ struct DiskMergeTests {
       let next = try await laboratory.save(Self.memory, over: compacted, disk: disk)
       let content = try await laboratory.content(ofDisk: next)
       let flat = try laboratory.store.compact(next.id, as: GenerationID(), keeping: [])
-      _ = try laboratory.store.collectGarbage(roots: [flat.id], drafts: [])
+      _ = try laboratory.collect(roots: [flat.id], drafts: [])
       #expect(try laboratory.store.generations().map(\.id) == [flat.id])
       #expect(try await laboratory.content(ofDisk: flat) == content)
     }

@@ -36,7 +36,7 @@ struct FullDiskTests {
         try laboratory.store.verify(try laboratory.store.generation(good.id))
         #expect(try laboratory.memory(of: good, pages: Self.pages) == pages(1))
         try laboratory.makeRoom()
-        _ = try laboratory.store.collectGarbage(roots: [good.id], drafts: [])
+        _ = try laboratory.collect(roots: [good.id], drafts: [])
         try StoreFile.remove(disk.path)
       }
       #expect(refused > 10)
@@ -64,7 +64,7 @@ struct FullDiskTests {
         }
         #expect(try Directories.names(in: laboratory.store.draftsDirectory) == [])
         try laboratory.makeRoom()
-        _ = try laboratory.store.collectGarbage(roots: [second.id], drafts: [])
+        _ = try laboratory.collect(roots: [second.id], drafts: [])
         try laboratory.store.verify(try laboratory.store.generation(second.id))
         #expect(try laboratory.memory(of: second, pages: Self.pages) == pages(2))
       }

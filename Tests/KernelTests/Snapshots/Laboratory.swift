@@ -85,13 +85,20 @@ final class Laboratory: Sendable {
 
   /// A disk over the parent's, or the base; `commands` of qemu-io(1) are the guest's writes.
   func disk(over parent: Generation? = nil, sizeBytes: Int64, _ commands: [String] = []) async throws -> Disk {
-    let base = parent.map { DiskBase(path: $0.diskPath, format: .qcow2, digest: "00") } ?? DiskBase(path: base, format: .raw, digest: "00")
+    if let parent { try await QcowOverlays().link(parent.diskPath, as: store.diskLayer(of: parent.id)) }
+    let base =
+      parent.map { DiskBase(path: store.diskLayer(of: $0.id), format: .qcow2, digest: "00") }
+      ?? DiskBase(path: base, format: .raw, digest: "00")
     let disk = try await QcowOverlays().create(
-      id: SandboxID(), base: base, sizeBytes: sizeBytes, directory: directory, ownerUID: geteuid())
+      name: "disk-\(UUID().uuidString)", base: base, sizeBytes: sizeBytes, directory: directory, ownerUID: geteuid())
     guard !commands.isEmpty else { return disk }
     let output = try await Tool.run("qemu-io", ["-f", "qcow2"] + commands.flatMap { ["-c", $0] } + [disk.path.string]).checked()
     guard !output.outputText.contains("fail") else { throw ToolError("qemu-io", .failed(.exited(1), output.outputText)) }
     return disk
+  }
+
+  func collect(roots: Set<GenerationID>, drafts: Set<GenerationID>) throws(MartletError) -> Set<GenerationID> {
+    try store.collectGarbage(roots: roots, drafts: drafts, among: store.identifiers())
   }
 
   /// The whole disk of a generation as a guest would read it.

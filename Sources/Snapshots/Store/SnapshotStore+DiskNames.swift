@@ -1,0 +1,39 @@
+import Glibc
+import LinuxSystem
+import Model
+import SystemPackage
+
+extension SnapshotStore {
+  /// Makes sure that the disk layer of a published generation has the name by which disks lie over it: a hard link, which a power failure
+  /// may have taken away. Idempotent.
+  /// - Throws: `snapshot_damaged` when that name is another file's.
+  func nameDiskLayer(of id: GenerationID) throws(MartletError) {
+    let layer = path(of: id).appending(SnapshotFile.diskLayer.rawValue)
+    let name = diskLayer(of: id)
+    do {
+      if try isSameFile(layer, name) { return }
+      try Directories.create(diskLayersDirectory, mode: 0o711)
+      if link(layer.string, name.string) != 0 {
+        let failure = SystemError.current("link", subject: name.string)
+        guard failure.errno == .fileExists else { throw failure }
+        // Another thread did it, or it is another file.
+        if try isSameFile(layer, name) { return }
+      } else {
+        return try SmallFile.synchronizeDirectory(diskLayersDirectory)
+      }
+    } catch let error as SystemError {
+      throw .unreadable(id, .diskLayer, error)
+    } catch {
+      throw MartletError.wrapping(error)
+    }
+    throw .damaged(id, .diskLayer, "is not the file that disks lie over")
+  }
+
+  private func isSameFile(_ one: FilePath, _ other: FilePath) throws(SystemError) -> Bool {
+    guard let one = try FileStatus.of(one.string, followingLinks: false)?.identity else {
+      throw SystemError("stat", .noSuchFileOrDirectory, subject: one.string)
+    }
+    guard let other = try FileStatus.of(other.string, followingLinks: false)?.identity else { return false }
+    return one.device == other.device && one.inode == other.inode
+  }
+}
