@@ -53,7 +53,7 @@ struct WorkingSetTests {
     try WorkingSet.write([8], of: image, to: generation.workingSetPath)
     #expect(WorkingSet.load(generation.workingSetPath, for: image)?.pageCount == 1)
     #expect(try Directories.names(in: generation.directory).count == 6)
-    try WorkingSet.write([], of: image, to: generation.workingSetPath)
+    try WorkingSet.write([PageIndex](), of: image, to: generation.workingSetPath)
     #expect(WorkingSet.load(generation.workingSetPath, for: image)?.pageCount == 0)
   }
 

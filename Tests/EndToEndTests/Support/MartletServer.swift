@@ -85,14 +85,6 @@ final class MartletServer: Sendable {
     child.withLock { $0 = nil }
   }
 
-  /// Asks the process to end, and waits.
-  func terminate() async {
-    guard let process = child.withLock({ $0 }) else { return }
-    process.signal(SIGTERM)
-    _ = await process.wait()
-    child.withLock { $0 = nil }
-  }
-
   /// Waits until the process has ended by itself.
   func awaitEnd() async -> ExitStatus? {
     guard let process = child.withLock({ $0 }) else { return nil }
