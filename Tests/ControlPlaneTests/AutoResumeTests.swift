@@ -91,7 +91,9 @@ import Testing
     }
   }
 
-  @Test("the idle time-out strikes a moment before the request: nobody has noticed, the request is served all the same", arguments: SQLDialect.allCases)
+  @Test(
+    "the idle time-out strikes a moment before the request: nobody has noticed, the request is served all the same",
+    arguments: SQLDialect.allCases)
   func unnoticed(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create {
@@ -105,7 +107,9 @@ import Testing
     }
   }
 
-  @Test("the idle pause is still under way: the request waits for its end, or is refused, as the sandbox asked", arguments: [true, false], SQLDialect.allCases)
+  @Test(
+    "the idle pause is still under way: the request waits for its end, or is refused, as the sandbox asked", arguments: [true, false],
+    SQLDialect.allCases)
   func autoPauseUnderWay(autoResumes: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create {
@@ -133,7 +137,8 @@ import Testing
     }
   }
 
-  @Test("what the host says about a resume that fails is what the request hears, and the next one tries again", arguments: SQLDialect.allCases)
+  @Test(
+    "what the host says about a resume that fails is what the request hears, and the next one tries again", arguments: SQLDialect.allCases)
   func fails(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
@@ -147,7 +152,9 @@ import Testing
     }
   }
 
-  @Test("a sandbox that is over is not woken", arguments: [SandboxStatus.stopped, .error, .destroying, .missing, .starting], SQLDialect.allCases)
+  @Test(
+    "a sandbox that is over is not woken", arguments: [SandboxStatus.stopped, .error, .destroying, .missing, .starting], SQLDialect.allCases
+  )
   func over(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.leaveRow(status) { $0.autoResumes = true }.id

@@ -17,7 +17,8 @@ import Testing
     }
   }
 
-  @Test("a creation that the host finished after a crash is taken over", arguments: [SandboxStatus.pending, .starting], SQLDialect.allCases)
+  @Test(
+    "a creation that the host finished after a crash is taken over", arguments: [SandboxStatus.pending, .starting], SQLDialect.allCases)
   func adopted(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(status)
@@ -138,7 +139,9 @@ import Testing
     }
   }
 
-  @Test("a host that is silent for long makes its sandboxes missing, never stopped, and all is well when it is back", arguments: SQLDialect.allCases)
+  @Test(
+    "a host that is silent for long makes its sandboxes missing, never stopped, and all is well when it is back",
+    arguments: SQLDialect.allCases)
   func silence(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()

@@ -26,7 +26,8 @@ import Testing
     }
   }
 
-  @Test("the row says pausing and resuming before the host is asked, and the monitor leaves it alone (TTL-11)", arguments: SQLDialect.allCases)
+  @Test(
+    "the row says pausing and resuming before the host is asked, and the monitor leaves it alone (TTL-11)", arguments: SQLDialect.allCases)
   func windows(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id

@@ -14,7 +14,9 @@ import Testing
     try await plane.snapshots.list(kind, limit: 100, for: plane.caller).page.map(\.name.value)
   }
 
-  @Test("a snapshot of a running or paused sandbox leaves it as it is, and others are created from it", arguments: [true, false], SQLDialect.allCases)
+  @Test(
+    "a snapshot of a running or paused sandbox leaves it as it is, and others are created from it", arguments: [true, false],
+    SQLDialect.allCases)
   func create(isPaused: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let source = try await plane.create {
@@ -169,7 +171,8 @@ import Testing
     }
   }
 
-  @Test("a deletion while the host is away is done when it is back, and the name is taken until then (SN-3)", arguments: SQLDialect.allCases)
+  @Test(
+    "a deletion while the host is away is done when it is back, and the name is taken until then (SN-3)", arguments: SQLDialect.allCases)
   func deleteWithoutHost(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id

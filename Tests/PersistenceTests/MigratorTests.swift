@@ -46,8 +46,9 @@ import Testing
   @Test("every migration can be taken back alone", arguments: SQLDialect.allCases)
   func stepByStep(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
-      let migrator = Migrator(database: database)
-      for migration in Migration.all(for: dialect).reversed() {
+      let all = Migration.all(for: dialect)
+      for migration in all.reversed() {
+        let migrator = Migrator(database: database, migrations: Array(all.prefix(migration.number)))
         let before = try await SchemaColumn.all(of: database)
         try await migrator.migrateDown(to: migration.number - 1)
         #expect(try await migrator.migrateUp() == [migration.number])

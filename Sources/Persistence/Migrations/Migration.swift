@@ -28,7 +28,11 @@ extension Migration {
         Migration(
           number: 1, name: "teams_and_sandboxes",
           up: text(PackageResources._001_teams_and_sandboxes_postgresql_up_sql),
-          down: text(PackageResources._001_teams_and_sandboxes_postgresql_down_sql))
+          down: text(PackageResources._001_teams_and_sandboxes_postgresql_down_sql)),
+        Migration(
+          number: 2, name: "pause_and_snapshots",
+          up: text(PackageResources._002_pause_and_snapshots_postgresql_up_sql),
+          down: text(PackageResources._002_pause_and_snapshots_postgresql_down_sql)),
       ]
     }
   }
