@@ -38,14 +38,14 @@ extension GuestClient: Guest {
   }
 
   func greet(_ identity: GuestIdentity) async throws {
-    try await waitUntilHealthy()
     var generator = SystemRandomNumberGenerator()
     let entropy = (0..<8).flatMap { _ in withUnsafeBytes(of: generator.next() as UInt64) { Array($0) } }
-    try await initialize(
-      GuestInitialization(
-        environment: identity.envs, accessToken: identity.accessToken, defaultUser: identity.defaultUser,
-        defaultWorkingDirectory: identity.defaultWorkdir, hostname: identity.hostname, sandboxID: identity.id.wire,
-        templateID: identity.template.value, entropy: entropy))
+    let initialization = GuestInitialization(
+      environment: identity.envs, accessToken: identity.accessToken, defaultUser: identity.defaultUser,
+      defaultWorkingDirectory: identity.defaultWorkdir, hostname: identity.hostname, sandboxID: identity.id.wire,
+      templateID: identity.template.value, entropy: entropy)
+    // The caller's deadline ends it by cancellation.
+    try await introduce(initialization, deadline: .now + .seconds(3_600))
   }
 }
 
