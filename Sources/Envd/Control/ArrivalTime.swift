@@ -6,15 +6,15 @@ import NIOCore
 enum ArrivalTime {
   /// Now, where the kernel does not tell.
   static func ofNewestData(on channel: any Channel) async -> ContinuousClock.Instant {
-    let age = try? await channel.eventLoop.submit { try age(channel) }.get()
-    return .now - (age ?? .zero)
+    let age = try? await channel.eventLoop.submit { try milliseconds(channel) }.get()
+    return .now - .milliseconds(Int64(age ?? 0))
   }
 
-  private static func age(_ channel: any Channel) throws -> Duration {
-    let age = try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) { socket in
+  private static func milliseconds(_ channel: any Channel) throws -> UInt32 {
+    let age = try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) { (socket: CInt) -> UInt32 in
       var milliseconds: UInt32 = 0
       return martlet_guest_milliseconds_since_data(socket, &milliseconds) == 0 ? milliseconds : 0
     }
-    return .milliseconds(Int64(age ?? 0))
+    return age ?? 0
   }
 }

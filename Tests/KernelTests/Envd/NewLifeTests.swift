@@ -1,10 +1,13 @@
 import AsyncHTTPClient
-import Envd
+import ConnectClient
 import Foundation
 import NIOCore
 import NIOHTTP1
+import Synchronization
 import Testing
 import Wire
+
+@testable import Envd
 
 /// A guest that is restored keeps its processes and loses its clients.
 @Suite(.serialized, .timeLimit(.minutes(1))) struct NewLifeTests {

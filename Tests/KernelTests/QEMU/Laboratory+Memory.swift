@@ -1,4 +1,5 @@
 import Pager
+import SystemPackage
 
 extension Laboratory {
   /// Pagers are processes of the program that was built beside the tests.

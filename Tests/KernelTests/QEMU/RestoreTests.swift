@@ -1,9 +1,12 @@
 import Foundation
 import Glibc
+import GuestClient
+import HostInterface
 import Hypervisor
 import LinuxSystem
 import Model
 import Snapshots
+import Synchronization
 import SystemPackage
 import Testing
 

@@ -6,6 +6,7 @@ import Hypervisor
 import LinuxSystem
 import Model
 import Pager
+import QEMU
 import Snapshots
 import Synchronization
 import SystemPackage
