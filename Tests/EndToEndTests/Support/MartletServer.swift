@@ -96,11 +96,12 @@ final class MartletServer: Sendable {
   func stop() async throws {
     if child.withLock({ $0 == nil }) { try await launch() }
     try await cli("kill", "--all").expectSuccess()
-    _ = await terminate()
+    await terminate()
     try removeDirectory()
   }
 
   /// Tells the process to stop, as a service manager does, and waits for its end. Sandboxes run on.
+  @discardableResult
   func terminate() async -> ExitStatus? {
     child.withLock { $0 }?.signal(SIGTERM)
     return await awaitEnd()
