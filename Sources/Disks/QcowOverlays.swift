@@ -85,8 +85,10 @@ package struct QcowOverlays: DiskBackend {
         deadline: flattenDeadline
       ).checked()
     } catch {
-      // qemu-img tells a full disk in its text only. Source: strerror(3).
-      guard case .failed(_, let text) = error.reason, text.contains("No space left on device") else {
+      // qemu-img tells a full disk in its text only, if at all. Source: strerror(3).
+      guard case .failed(_, let text) = error.reason,
+        text.contains("No space left on device") || FileSystemRoom.isExhausted(at: layer.removingLastComponent())
+      else {
         throw MartletError(.internalError, failure, cause: error)
       }
       throw Self.meaning(of: SystemError("qemu-img", .noSpace), failure)

@@ -67,7 +67,8 @@ package final class GuestAgent: Sendable {
   /// - Parameter onListening: called once with the port.
   package func run(onListening: @escaping @Sendable (Int) async -> Void = { _ in }) async throws {
     let responder = makeRouter().buildResponder()
-    let (logger, connections) = (logger, connections)
+    let logger = logger
+    let connections = connections
     let handlers = HTTP1Channel.Configuration(additionalChannelHandlers: [LargeReads(), ConnectionReporter(connections)])
     let server = try HTTPServerBuilder.http1(configuration: handlers).buildServer(
       configuration: ServerConfiguration(address: .hostname(setting.host, port: setting.port), backlog: Self.backlog),

@@ -39,6 +39,7 @@ extension GuestClient {
   ) async throws {
     let connection = try await SingleExchange.connect(
       group: httpClient.eventLoopGroup, host: address, port: port, within: limit, maximumAnswerBytes: limits.plainAnswerBytes)
+    defer { connection.close() }
     var headers = headers()
     headers.add(name: "host", value: "\(address):\(port)")
     headers.add(name: "content-type", value: "application/json")
@@ -78,7 +79,10 @@ private struct SingleExchange: Sendable {
     }
   }
 
-  /// Closes the connection in any case.
+  func close() {
+    channel.close(promise: nil)
+  }
+
   func post(_ path: String, _ headers: HTTPHeaders, _ body: ByteBuffer, within limit: Duration) async throws -> NIOHTTPClientResponseFull {
     var headers = headers
     headers.add(name: "content-length", value: "\(body.readableBytes)")
@@ -89,10 +93,7 @@ private struct SingleExchange: Sendable {
     let channel = channel
     // Its handler fails the promise when the connection ends.
     let timer = channel.eventLoop.scheduleTask(in: TimeAmount(limit)) { () -> Void in channel.close(promise: nil) }
-    defer {
-      timer.cancel()
-      channel.close(promise: nil)
-    }
+    defer { timer.cancel() }
     return try await withTaskCancellationHandler {
       try await answer.futureResult.get()
     } onCancel: {

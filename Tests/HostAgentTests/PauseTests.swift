@@ -413,6 +413,12 @@ private struct Bench {
       #expect(try await bench.work() == 3, "\(moment)")
       fails.set(false)
       await bench.agent.collect()
+      for _ in 0..<2 {
+        let copy = try #require(await bench.agent.forkSandbox(bench.id, into: [spec()]).first).get()
+        #expect(try await bench.work(1, copy.id) == 4, "\(moment)")
+        try await bench.agent.destroySandbox(copy.id)
+        await bench.agent.collect()
+      }
       _ = try await bench.agent.pauseSandbox(bench.id)
       await bench.agent.collect()
       _ = try await bench.agent.resumeSandbox(bench.id, ResumeOptions())

@@ -58,7 +58,7 @@ extension Instance {
     try await saving(.memory) { try await self.saveMemory(of: machine, into: draft) }
     let manifest = try await saving(.disk) { try await self.captureDisk(disk, request, draft) }
     if request.continues {
-      try await saving(.overlay) { try await self.continueElsewhere(disk, layer: request.generation) }
+      try await saving(.overlay) { try await self.continueElsewhere(disk, layer: request.generation, parents: manifest.diskParents) }
       try await saving(.run) { try await machine.resume() }
       timings.add("stopped", since: begin)
       try await guest.thaw()
@@ -102,6 +102,7 @@ extension Instance {
     if let below = firstPublishedLayer, !entry.unpublishedLayers.isEmpty {
       // Some layers below have no generation to live in: they become part of this one.
       try await disks.merge(disk, onto: below.base, to: draft.diskPath)
+      if request.continues { try await disks.link(draft.diskPath, as: context.diskLayer(of: request.generation)) }
       return manifest(request, disk, diskParents: below.chain)
     }
     try await disks.capture(disk, as: draft.diskPath)
@@ -122,12 +123,13 @@ extension Instance {
   }
 
   /// Moves the stopped guest to a new overlay over the one it has, which is frozen by that.
-  private func continueElsewhere(_ disk: Disk, layer: GenerationID) async throws {
+  ///
+  /// The VMM keeps what it has open; the name that the new overlay lies over may stand for a merger with the same content.
+  private func continueElsewhere(_ disk: Disk, layer: GenerationID, parents: [GenerationID]) async throws {
     guard let machine else { return }
-    if !entry.unpublishedLayers.isEmpty { try await context.parts.disks.capture(disk, as: context.diskLayer(of: layer)) }
     let base = DiskBase(path: context.diskLayer(of: layer), format: disk.format, digest: disk.baseDigest)
     let next = try await newOverlay(over: base)
-    entry.nextDisk = InstanceEntry.NextDisk(disk: next, layer: layer)
+    entry.nextDisk = InstanceEntry.NextDisk(disk: next, layer: layer, parents: parents)
     try await context.journal.update(entry)
     try await machine.switchDisk(to: next.attachment)
     try await diskSwitched()
@@ -137,8 +139,8 @@ extension Instance {
   func diskSwitched() async throws {
     guard let next = entry.nextDisk else { return }
     entry.disk = next.disk
-    entry.diskChain.insert(next.layer, at: 0)
-    entry.unpublishedLayers.append(next.layer)
+    entry.diskChain = [next.layer] + next.parents
+    entry.unpublishedLayers = [next.layer] + entry.unpublishedLayers.filter(next.parents.contains)
     entry.nextDisk = nil
     try await context.journal.update(entry)
   }

@@ -38,6 +38,8 @@ package struct InstanceEntry: Sendable, Codable, Equatable {
     package var disk: Disk
     /// What `disk` was before becomes the disk layer of this generation.
     package var layer: GenerationID
+    /// The generations whose disk layers are below that one.
+    package var parents: [GenerationID]
   }
 
   package init(

@@ -82,16 +82,18 @@ extension SnapshotStore {
         deadline: Self.mergeDeadline
       ).checked()
     } catch {
-      throw Self.meaning(of: error, action)
+      throw meaning(of: error, action)
     }
     try storing(action) { () throws(SystemError) in
       try SystemError.check("chmod", draft.diskPath.string) { chmod(draft.diskPath.string, Self.diskMode) }
     }
   }
 
-  /// qemu-img tells a full disk in its text only. Source: strerror(3).
-  private static func meaning(of error: ToolError, _ action: String) -> MartletError {
-    guard case .failed(_, let text) = error.reason, text.contains("No space left on device") else {
+  /// qemu-img tells a full disk in its text only, if at all. Source: strerror(3).
+  private func meaning(of error: ToolError, _ action: String) -> MartletError {
+    guard case .failed(_, let text) = error.reason,
+      text.contains("No space left on device") || FileSystemRoom.isExhausted(at: directory)
+    else {
       return MartletError(.internalError, action, cause: error)
     }
     return .storageFailure(action, SystemError("qemu-img", .noSpace))
