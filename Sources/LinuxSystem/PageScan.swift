@@ -72,15 +72,21 @@ package final class PageScan: Sendable {
     let exists = UInt64(CLINUX_PAGE_PRESENT | CLINUX_PAGE_SWAPPED)
     var regions = [clinux_page_region](repeating: clinux_page_region(), count: Self.regionsPerCall)
     var start = range.lowerBound
+    /// End of what `body` has been told.
+    var told = range.lowerBound
     while start < range.upperBound {
       var walked: UInt64 = 0
       let count = clinux_pagemap_scan(
         descriptor.rawValue, start, range.upperBound, written, UInt64(CLINUX_PAGE_PFNZERO), exists, 0, &regions, regions.count,
         &walked)
       guard count >= 0 else { throw SystemError("PAGEMAP_SCAN", Errno(rawValue: -Int32(count)), subject: path) }
-      for region in regions[0..<Int(count)] { try body(region.start..<region.end) }
-      guard walked > start else { return }
-      start = walked
+      // With huge pages a call may stop inside a region that it has told whole, and the next tells its rest again.
+      for region in regions[0..<Int(count)] where region.end > told {
+        try body(max(region.start, told)..<region.end)
+        told = region.end
+      }
+      guard max(walked, told) > start else { throw SystemError("PAGEMAP_SCAN", .ioError, subject: path) }
+      start = max(walked, told)
     }
   }
 
