@@ -28,7 +28,11 @@ package struct SlotPool: Sendable {
   /// Marks a slot as taken by a sandbox that a predecessor made.
   /// - Returns: false when the slot is taken already or not one of the pool's.
   package mutating func claim(_ slot: Int) -> Bool {
-    slots.contains(slot) && taken.insert(slot).inserted
+    guard slots.contains(slot), taken.insert(slot).inserted else { return false }
+    // As if it had been taken here: it is the last to be used again, too.
+    next = slot
+    advance()
+    return true
   }
 
   /// Gives a slot back. A second release of the same slot changes nothing, whoever holds it by then must not be harmed:

@@ -98,3 +98,14 @@ struct SlotTests {
     #expect(pool.takenCount == 2)
   }
 }
+
+@Suite struct ClaimedSlotTests {
+  @Test("a slot of a predecessor is the last to be used again: connections to its former holder meet nobody")
+  func lastAgain() {
+    var pool = SlotPool(slots: 0..<4)
+    let isClaimed = pool.claim(1)
+    pool.release(1)
+    let taken = [pool.take(), pool.take(), pool.take(), pool.take()]
+    #expect(isClaimed && taken == [2, 3, 0, 1])
+  }
+}
