@@ -92,7 +92,7 @@ struct SlotTests {
     let claims = [pool.claim(1), pool.claim(1), pool.claim(3)]
     #expect(claims == [true, false, false])
     let taken = [pool.take(), pool.take(), pool.take()]
-    #expect(taken == [0, 2, nil])
+    #expect(taken == [2, 0, nil])
     let releases = [pool.release(0), pool.release(0)]
     #expect(releases == [true, false])
     #expect(pool.takenCount == 2)
