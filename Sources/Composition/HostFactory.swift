@@ -42,7 +42,7 @@ struct HostFactory {
     let parts = HostParts(
       driver: try await driver, disks: QcowOverlays(), network: network, templates: images,
       guests: GuestClientConnector(httpClient: httpClient, logger: logger),
-      memory: ProcessMemoryBackend(executable: try InstalledFile.program(), store: snapshots, logger: logger), snapshots: snapshots,
+      memory: ProcessMemoryBackend(executable: "/proc/self/exe", store: snapshots, logger: logger), snapshots: snapshots,
       cgroups: cgroups)
     return HostAgent(
       configuration: configuration, parts: parts, journal: try Journal(path: data.appending("journal.db")), observer: observer,

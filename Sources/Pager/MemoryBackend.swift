@@ -83,6 +83,7 @@ package struct PagerExit: Sendable, Equatable {
   }
 }
 
+/// Counted a moment after the guest goes on.
 package struct PagerStatistics: Sendable, Codable, Equatable {
   package var faults = 0
   package var pagesCopied = 0

@@ -10,6 +10,7 @@
 //   zero START COUNT    writes zeros
 //   remove START COUNT  gives pages back (madvise(2), MADV_DONTNEED)
 //   churn START COUNT N gives pages back N times while another thread reads them: "ok" when each read saw old content or zeros
+//   play START COUNT SEED   touches COUNT pages in short runs all over START..<end of the memory, in order when SEED is 0: nanoseconds
 //   environment         what is left of the variables of the library
 //   descriptors         how many are open
 #include <dirent.h>
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PAGE_WORDS = 512, MAXIMUM_THREADS = 16 };
@@ -108,6 +110,29 @@ static void churn(size_t start, size_t count, size_t times) {
   printf(churn_failed ? "foreign content\n" : zero ? "ok\n" : "old content\n");
 }
 
+static uint64_t nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+// The same seed gives the same trace: runs of 1 to 32 pages at places without order, as programs touch a heap.
+static void play(size_t start, size_t count, uint64_t seed) {
+  uint64_t begin = nanoseconds(), state = seed;
+  volatile uint64_t seen = 0;
+  size_t page = start;
+  for (size_t touched = 0, left = 0; touched < count; touched++, left--, page++) {
+    if (left == 0 && seed != 0) {
+      state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+      left = 1 + (state >> 59);
+      page = start + (state >> 20) % (page_count - start);
+    }
+    if (page >= page_count) page = start;
+    seen += memory[page * PAGE_WORDS];
+  }
+  printf("%llu\n", (unsigned long long)(nanoseconds() - begin));
+}
+
 static void count_descriptors(void) {
   DIR *directory = opendir("/proc/self/fd");
   int count = 0;
@@ -135,6 +160,7 @@ static void obey(const char *line) {
   else if (strcmp(verb, "zero") == 0) memset(bytes, 0, count * PAGE_WORDS * 8), printf("ok\n");
   else if (strcmp(verb, "remove") == 0) printf(madvise(bytes, count * PAGE_WORDS * 8, MADV_DONTNEED) == 0 ? "ok\n" : "failed\n");
   else if (strcmp(verb, "churn") == 0) churn(start, count, extra);
+  else if (strcmp(verb, "play") == 0) play(start, count, extra);
   else if (strcmp(verb, "environment") == 0) show_environment();
   else if (strcmp(verb, "descriptors") == 0) count_descriptors();
   else exit(64);

@@ -6,40 +6,32 @@ import Testing
 @testable import Pager
 
 @Suite struct PageBitmapTests {
-  private func withBitmap(_ pages: Int, _ body: (PageBitmap) throws -> Void) rethrows {
-    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: PageBitmap.bytes(for: pages), alignment: 8)
-    memory.initializeMemory(as: UInt8.self, repeating: 0)
-    defer { memory.deallocate() }
-    try body(PageBitmap(memory, pageCount: pages))
-  }
-
   @Test("agrees with a set under random changes", arguments: [1, 63, 64, 65, 1_000])
   func model(_ pages: Int) {
-    withBitmap(pages) { bitmap in
-      var model: Set<Int> = []
-      var state: UInt64 = 42
-      func next(_ limit: Int) -> Int {
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return Int(state >> 33) % limit
+    let bitmap = PageBitmap(pageCount: pages)
+    var model: Set<Int> = []
+    var state: UInt64 = 42
+    func next(_ limit: Int) -> Int {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int(state >> 33) % limit
+    }
+    for _ in 0..<300 {
+      let start = next(pages)
+      let range = start..<min(pages, start + next(130) + 1)
+      if next(2) == 0 {
+        bitmap.insert(range)
+        model.formUnion(range)
+      } else {
+        bitmap.remove(range)
+        model.subtract(range)
       }
-      for _ in 0..<300 {
-        let start = next(pages)
-        let range = start..<min(pages, start + next(130) + 1)
-        if next(2) == 0 {
-          bitmap.insert(range)
-          model.formUnion(range)
-        } else {
-          bitmap.remove(range)
-          model.subtract(range)
-        }
-      }
-      #expect(Set((0..<pages).filter(bitmap.contains)) == model)
-      #expect(bitmap.count == model.count)
-      for page in 0..<pages {
-        let limit = page + 1 + next(pages - page)
-        let end = (page..<limit).first { model.contains($0) != model.contains(page) } ?? limit
-        #expect(bitmap.endOfRun(from: page, limit: limit) == end)
-      }
+    }
+    #expect(Set((0..<pages).filter(bitmap.contains)) == model)
+    #expect(bitmap.count == model.count)
+    for page in 0..<pages {
+      let limit = page + 1 + next(pages - page)
+      let end = (page..<limit).first { model.contains($0) != model.contains(page) } ?? limit
+      #expect(bitmap.endOfRun(from: page, limit: limit) == end)
     }
   }
 

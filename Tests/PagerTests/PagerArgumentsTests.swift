@@ -40,3 +40,46 @@ import Testing
     #expect(PagerArguments(words.map { $0 == "1" ? "-" : $0 }) == nil)
   }
 }
+
+@Suite struct SavingArgumentsTests {
+  private func arguments(parent: GenerationID?) -> SavingArguments {
+    SavingArguments(
+      store: "/store", draft: GenerationID(), draftDirectory: "/store/drafts/x", runDirectory: "/run/y", vmm: 4_711,
+      memoryBytes: 68_719_476_736, parent: parent)
+  }
+
+  @Test("a command line says all that is needed to save", arguments: [nil, GenerationID()])
+  func roundTrip(_ parent: GenerationID?) {
+    let arguments = arguments(parent: parent)
+    #expect(SavingArguments(arguments.encoded) == arguments)
+    #expect(PagerArguments(arguments.encoded) == nil)
+  }
+
+  @Test("an incomplete or changed command line is refused")
+  func refusals() {
+    let words = arguments(parent: nil).encoded
+    for index in words.indices {
+      var changed = words
+      changed.remove(at: index)
+      #expect(SavingArguments(changed) == nil, "without \(words[index])")
+    }
+    #expect(SavingArguments(words + ["--vmm", "2"]) == nil)
+    #expect(SavingArguments(words + ["--parent", "gen-x"]) == nil)
+  }
+
+  @Test(
+    "an answer is read as it was written",
+    arguments: [
+      SavingAnswer.saved(SavedMemory(storedPages: 1, zeroedPages: 2, equalPages: 3)),
+      .failed(.insufficientStorage, "the host's storage is full"), .failed(.snapshotDamaged, "a b"),
+    ])
+  func answers(_ answer: SavingAnswer) {
+    #expect(SavingAnswer(line: answer.line) == answer)
+    #expect(SavingAnswer(line: String(answer.line.dropLast())) == nil)
+  }
+
+  @Test("half an answer is none", arguments: ["", "\n", "saved\n", "saved 1 2\n", "saved 1 2 x\n", "failed nonsense x\n", "x 1 2\n"])
+  func nonsense(_ line: String) {
+    #expect(SavingAnswer(line: line) == nil)
+  }
+}

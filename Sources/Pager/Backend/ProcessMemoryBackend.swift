@@ -61,13 +61,13 @@ package struct ProcessMemoryBackend: MemoryBackend {
   package func save(
     vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
   ) async throws -> SavedMemory {
-    try await BlockingPool.shared.run {
-      let image = try parent.map { try MemoryImage.open($0, in: store) }
-      let writer = try MemoryLayerWriter(draft, memoryBytes: memoryBytes, parent: image)
-      try MemoryDump(vmm: vmm, runDirectory: runDirectory, memoryBytes: memoryBytes).write(to: writer)
-      let counts = try writer.finish()
-      return SavedMemory(storedPages: counts.stored, zeroedPages: counts.zeroed, equalPages: counts.equal)
-    }
+    let process = SavingProcess(
+      executable: executable,
+      arguments: SavingArguments(
+        store: store.directory, draft: draft.id, draftDirectory: draft.directory, runDirectory: runDirectory, vmm: vmm,
+        memoryBytes: memoryBytes, parent: parent?.id),
+      log: runDirectory.appending(Self.logName))
+    return try await BlockingPool.shared.run { try process.run() }
   }
 
   /// Starts the process; blocks.

@@ -21,7 +21,7 @@ struct MemoryDump {
   private let method: PageScan.Method
   private let isRestored: Bool
   /// Nil when nothing was given back.
-  private let removed: RemovedPages?
+  private let removed: PageBitmap?
 
   /// - Parameter method: how the kernel is asked which pages there are; nil for its best.
   init(vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, method: PageScan.Method? = nil) throws(MartletError) {
@@ -33,7 +33,7 @@ struct MemoryDump {
       isRestored = UserFaultDescriptor.number(in: vmm) != nil
       let hasRemoved = try FileStatus.of(runDirectory.appending(RemovedPages.fileName).string, followingLinks: false) != nil
       let pageCount = Int(memoryBytes) / MemoryGeometry.pageBytes
-      removed = hasRemoved ? try RemovedPages(in: runDirectory, pageCount: pageCount) : nil
+      removed = hasRemoved ? try RemovedPages(in: runDirectory, pageCount: pageCount).bitmap : nil
     } catch {
       throw MartletError(.internalError, "the sandbox's memory could not be read", cause: error)
     }
@@ -71,8 +71,8 @@ struct MemoryDump {
     guard let removed else { return }
     var page = pages.lowerBound
     while page < pages.upperBound {
-      let end = removed.bitmap.endOfRun(from: page, limit: pages.upperBound)
-      if removed.bitmap.contains(page) { try gather.takeZeros(page..<end) }
+      let end = removed.endOfRun(from: page, limit: pages.upperBound)
+      if removed.contains(page) { try gather.takeZeros(page..<end) }
       page = end
     }
   }

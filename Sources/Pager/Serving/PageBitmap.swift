@@ -1,18 +1,34 @@
 package import Snapshots
 
-/// One bit per page, in words of memory that somebody else owns.
-package struct PageBitmap {
+/// One bit per page. Not for use by several threads.
+package final class PageBitmap {
   private let words: UnsafeMutableBufferPointer<UInt64>
   package let pageCount: Int
+  /// Whose memory the words are; nil when they are ours.
+  private let owner: AnyObject?
 
   /// Bytes that `pageCount` pages take.
   package static func bytes(for pageCount: Int) -> Int { (pageCount + 63) / 64 * 8 }
 
+  /// An empty one.
+  package init(pageCount: Int) {
+    words = .allocate(capacity: Self.bytes(for: pageCount) / 8)
+    words.initialize(repeating: 0)
+    self.pageCount = pageCount
+    owner = nil
+  }
+
+  /// The one in `memory`, which lives as long as `owner`.
   /// - Precondition: `memory` is aligned to 8 bytes and has `bytes(for:)` of them.
-  package init(_ memory: UnsafeMutableRawBufferPointer, pageCount: Int) {
+  package init(_ memory: UnsafeMutableRawBufferPointer, pageCount: Int, owner: AnyObject) {
     precondition(memory.count >= Self.bytes(for: pageCount), "memory for every page")
     words = memory.bindMemory(to: UInt64.self)
     self.pageCount = pageCount
+    self.owner = owner
+  }
+
+  deinit {
+    if owner == nil { words.deallocate() }
   }
 
   package func contains(_ page: PageIndex) -> Bool { words[page >> 6] & (1 << UInt64(page & 63)) != 0 }

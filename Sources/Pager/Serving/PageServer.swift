@@ -15,9 +15,9 @@ final class PageServer {
   let image: MemoryImage
   let faults: UserFaultDescriptor
   private let regions: MemoryRegions
-  private let removed: RemovedPages
+  private let removed: PageBitmap
   /// Pages that are known to be in the VM. Others may be too, after a predecessor's work.
-  private let resident: ResidentPages
+  private let resident: PageBitmap
   private var window: FaultWindow
   /// Whether the kernel tracks writes to the pages that are placed.
   private var protects = true
@@ -30,7 +30,7 @@ final class PageServer {
   var onWindow: ((Range<PageIndex>) -> Void)?
 
   init(
-    image: MemoryImage, regions: MemoryRegions, faults: UserFaultDescriptor, removed: RemovedPages, window: FaultWindow,
+    image: MemoryImage, regions: MemoryRegions, faults: UserFaultDescriptor, removed: PageBitmap, window: FaultWindow,
     statistics: PagerStatistics
   ) {
     self.image = image
@@ -39,7 +39,7 @@ final class PageServer {
     self.removed = removed
     self.window = window
     self.statistics = statistics
-    resident = ResidentPages(pageCount: image.pageCount)
+    resident = PageBitmap(pageCount: image.pageCount)
     events.reserveCapacity(UserFaultDescriptor.maximumEvents)
   }
 
@@ -51,7 +51,8 @@ final class PageServer {
   /// Answers every waiting message.
   /// - Returns: whether there was one.
   func serveWaiting() throws(PagerError) -> Bool {
-    guard try takeMessages() else { return false }
+    // Some may have been taken before, between pages that nobody had asked for.
+    guard try takeMessages() || !pending.isEmpty else { return false }
     var index = 0
     while index < pending.count {
       try serve(pending[index])
@@ -113,8 +114,8 @@ final class PageServer {
   private func remove(_ addresses: Range<UInt64>) {
     for region in regions.regions where region.addresses.overlaps(addresses) {
       let pages = region.pages(in: addresses)
-      removed.bitmap.insert(pages)
-      resident.bitmap.remove(pages)
+      removed.insert(pages)
+      resident.remove(pages)
       statistics.removedPages += pages.count
     }
   }
@@ -127,7 +128,7 @@ final class PageServer {
     guard let region = regions.regions.first(where: { $0.pages.contains(page) }) else { return }
     let pages = window.pages(around: page, within: region.pages)
     // Whatever we believe, a thread waits for this one.
-    resident.bitmap.remove(page..<(page + 1))
+    resident.remove(page..<(page + 1))
     for _ in 0..<Self.maximumAttempts {
       if try bring(pages, in: region, faulting: page) == .done {
         placed.append(pages)
@@ -156,8 +157,8 @@ final class PageServer {
   ) throws(PagerError) -> Progress {
     var page = pages.lowerBound
     while page < pages.upperBound {
-      let end = resident.bitmap.endOfRun(from: page, limit: pages.upperBound)
-      if !resident.bitmap.contains(page), try fill(page..<end, in: region, faulting: faulting) == .interrupted { return .interrupted }
+      let end = resident.endOfRun(from: page, limit: pages.upperBound)
+      if !resident.contains(page), try fill(page..<end, in: region, faulting: faulting) == .interrupted { return .interrupted }
       page = end
     }
     return .done
@@ -168,9 +169,9 @@ final class PageServer {
   ) throws(PagerError) -> Progress {
     var page = pages.lowerBound
     while page < pages.upperBound {
-      let end = removed.bitmap.endOfRun(from: page, limit: pages.upperBound)
+      let end = removed.endOfRun(from: page, limit: pages.upperBound)
       let progress =
-        removed.bitmap.contains(page)
+        removed.contains(page)
         ? try place(page..<end, .zeros, in: region, faulting: faulting)
         : try fillFromImage(page..<end, in: region, faulting: faulting)
       if progress == .interrupted { return .interrupted }
@@ -200,7 +201,7 @@ final class PageServer {
     while page < pages.upperBound {
       let outcome = order(page..<pages.upperBound, content, offset: page - pages.lowerBound, in: region)
       let count = outcome.bytes / MemoryGeometry.pageBytes
-      resident.bitmap.insert(page..<(page + count))
+      resident.insert(page..<(page + count))
       switch content {
       case .copy: statistics.pagesCopied += count
       case .zeros: statistics.pagesZeroed += count
@@ -209,7 +210,7 @@ final class PageServer {
       // A part was placed: the next order says why not more.
       guard count == 0, let failure = outcome.failure else { continue }
       guard try overcome(failure, at: page, in: region, faulting: faulting) else { return .interrupted }
-      if failure == .fileExists { page += 1 }
+      if failure == .fileExists || failure == .noSuchFileOrDirectory { page += 1 }
     }
     return .done
   }
@@ -233,8 +234,12 @@ final class PageServer {
   ) throws(PagerError) -> Bool {
     switch failure {
     case .fileExists:
-      resident.bitmap.insert(page..<(page + 1))
-      if page == faulting { try? faults.wake(at: region.address(of: page), bytes: UInt64(MemoryGeometry.pageBytes)) }
+      resident.insert(page..<(page + 1))
+      if page == faulting { wake(page, in: region) }
+      return true
+    case .noSuchFileOrDirectory:
+      // Not mapped any more: a VMM unmaps its memory on its way out. Whoever waits for the page finds that out.
+      if page == faulting { wake(page, in: region) }
       return true
     case .resourceTemporarilyUnavailable:
       return false
@@ -252,20 +257,9 @@ final class PageServer {
       throw .refused("the kernel says \(failure)")
     }
   }
-}
 
-/// The bitmap of pages that are in the VM, and its memory.
-private final class ResidentPages {
-  let bitmap: PageBitmap
-  private let memory: UnsafeMutableRawBufferPointer
-
-  init(pageCount: Int) {
-    memory = .allocate(byteCount: PageBitmap.bytes(for: pageCount), alignment: 8)
-    memory.initializeMemory(as: UInt8.self, repeating: 0)
-    bitmap = PageBitmap(memory, pageCount: pageCount)
-  }
-
-  deinit {
-    memory.deallocate()
+  private func wake(_ page: PageIndex, in region: MemoryRegions.Region) {
+    // A VMM that is gone has nobody who waits.
+    try? faults.wake(at: region.address(of: page), bytes: UInt64(MemoryGeometry.pageBytes))
   }
 }

@@ -35,25 +35,14 @@ package struct PagerArguments: Equatable, Sendable {
   /// Nil for anything that `encoded` does not give.
   package init?(_ words: [String]) {
     guard words.count >= 3, words[0] == Self.command, words[1] == "serve", let id = InstanceID(wire: words[2]) else { return nil }
-    var values: [String: String] = [:]
-    var records = false
-    var index = 3
-    while index < words.count {
-      if words[index] == "--record" {
-        records = true
-        index += 1
-        continue
-      }
-      guard index + 1 < words.count else { return nil }
-      values[words[index]] = words[index + 1]
-      index += 2
-    }
-    guard let store = values.removeValue(forKey: "--store"), let run = values.removeValue(forKey: "--run"),
-      let generation = values.removeValue(forKey: "--generation").flatMap({ GenerationID(wire: $0) }),
-      let owner = values.removeValue(forKey: "--owner").flatMap({ UInt32($0) })
+    guard var options = CommandOptions(words.dropFirst(3), flags: ["--record"]) else { return nil }
+    guard let store = options.take("--store"), let run = options.take("--run"),
+      let generation = options.take("--generation").flatMap({ GenerationID(wire: $0) }),
+      let owner = options.take("--owner").flatMap({ UInt32($0) })
     else { return nil }
-    let vmm = values.removeValue(forKey: "--vmm")
-    guard values.isEmpty, vmm == nil || vmm.flatMap({ Int32($0) }) != nil else { return nil }
+    let vmm = options.take("--vmm")
+    let records = options.takeFlag("--record")
+    guard options.isEmpty, vmm == nil || vmm.flatMap({ Int32($0) }) != nil else { return nil }
     self.vmm = vmm.flatMap { Int32($0) }
     configuration = PagerConfiguration(
       id: id, store: FilePath(store), generation: generation, runDirectory: FilePath(run), ownerUID: owner, recordsWorkingSet: records)
@@ -63,4 +52,29 @@ package struct PagerArguments: Equatable, Sendable {
   package static func matches(_ words: [String], _ id: InstanceID) -> Bool {
     words.count >= 4 && words[1] == command && words[2] == "serve" && words[3] == id.wire
   }
+}
+
+/// `--name value` pairs and flags, each at most once.
+struct CommandOptions {
+  private var values: [String: String] = [:]
+  private var flags: Set<String> = []
+
+  /// Nil when a value is missing, or a name is there twice.
+  init?(_ words: ArraySlice<String>, flags known: Set<String> = []) {
+    var rest = words
+    while let name = rest.popFirst() {
+      if known.contains(name) {
+        guard flags.insert(name).inserted else { return nil }
+        continue
+      }
+      guard let value = rest.popFirst(), values.updateValue(value, forKey: name) == nil else { return nil }
+    }
+  }
+
+  /// Whether nothing is left that nobody took.
+  var isEmpty: Bool { values.isEmpty && flags.isEmpty }
+
+  mutating func take(_ name: String) -> String? { values.removeValue(forKey: name) }
+
+  mutating func takeFlag(_ name: String) -> Bool { flags.remove(name) != nil }
 }

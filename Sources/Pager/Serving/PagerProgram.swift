@@ -23,6 +23,7 @@ package struct PagerProgram {
   /// Performs a command line that begins with `PagerArguments.command`.
   /// - Returns: the exit code of the process.
   package static func run(_ words: [String]) -> Int32 {
+    if let saving = SavingArguments(words) { return SavingProgram(saving).run() }
     var logger = Logger(label: "martlet.pager")
     guard let arguments = PagerArguments(words) else {
       logger.error("this command is for martlet's own use")
@@ -97,7 +98,8 @@ package struct PagerProgram {
       let statistics = try prepare(handshake)
       let server = PageServer(
         image: image, regions: handshake.regions, faults: handshake.faults,
-        removed: try removedPages(image), window: FaultWindow(), statistics: statistics.value)
+        removed: try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount).bitmap, window: FaultWindow(),
+        statistics: statistics.value)
       recording = try begin(server, handshake)
       let loop = PagerLoop(
         server: server, machine: handshake.machine, connection: handshake.connection, signals: signals, statistics: statistics,
@@ -115,10 +117,6 @@ package struct PagerProgram {
   private func prepare(_ handshake: MachineHandshake) throws(SystemError) -> StatisticsFile {
     try arm(machine: handshake.machine)
     return try StatisticsFile(in: arguments.configuration.runDirectory)
-  }
-
-  private func removedPages(_ image: MemoryImage) throws(SystemError) -> RemovedPages {
-    try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount)
   }
 
   /// Answers who waits for us, and brings in what the guest will need first.

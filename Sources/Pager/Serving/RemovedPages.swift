@@ -11,12 +11,11 @@ package import SystemPackage
 /// | 0 | 8 | magic `MARTLETR` |
 /// | 8 | 8 | number of pages, little-endian |
 /// | 16 | 8 × ⌈pages / 64⌉ | one bit per page, lowest first |
-package final class RemovedPages {
+package struct RemovedPages {
   package static let fileName = "removed.pages"
   private static let magic: UInt64 = 0x5254_454C_5452_414D
   private static let headerBytes = 16
 
-  private let file: SharedFile
   package let bitmap: PageBitmap
 
   /// Opens the file of a run directory, or makes an empty one.
@@ -27,7 +26,7 @@ package final class RemovedPages {
     if let status = try FileStatus.of(path.string, followingLinks: false), status.sizeBytes != 0, status.sizeBytes != Int64(size) {
       throw SystemError("open", .invalidArgument, subject: path.string)
     }
-    file = try SharedFile(path, sizeBytes: size)
+    let file = try SharedFile(path, sizeBytes: size)
     let header = file.bytes.bindMemory(to: UInt64.self)
     let isNew = header[0] == 0 && header[1] == 0
     guard isNew || (UInt64(littleEndian: header[0]) == Self.magic && UInt64(littleEndian: header[1]) == UInt64(pageCount)) else {
@@ -35,6 +34,6 @@ package final class RemovedPages {
     }
     header[1] = UInt64(pageCount).littleEndian
     header[0] = Self.magic.littleEndian
-    bitmap = PageBitmap(UnsafeMutableRawBufferPointer(rebasing: file.bytes[Self.headerBytes...]), pageCount: pageCount)
+    bitmap = PageBitmap(UnsafeMutableRawBufferPointer(rebasing: file.bytes[Self.headerBytes...]), pageCount: pageCount, owner: file)
   }
 }

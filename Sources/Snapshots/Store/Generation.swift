@@ -7,6 +7,12 @@ package struct GenerationDraft: Sendable, Equatable {
   /// Private to whoever writes it, on the file system of the store.
   package let directory: FilePath
 
+  /// Names a draft that `SnapshotStore.begin` has made, perhaps in another process.
+  package init(id: GenerationID, directory: FilePath) {
+    self.id = id
+    self.directory = directory
+  }
+
   package var memoryPath: FilePath { path(of: .memoryLayer) }
   package var headerPath: FilePath { path(of: .memoryHeader) }
   package var devicePath: FilePath { path(of: .deviceState) }

@@ -128,4 +128,23 @@ import Testing
     _ = await machine.waitForExit()
     await #expect(throws: MartletError.self) { try await laboratory.save(machine, parent: nil) }
   }
+
+  @Test("a parent whose layer cannot be read fails the save with a reason, and nothing else")
+  func unreadableParent() async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel(pages: Self.pages)
+    model.write(0..<Self.pages, seed: 6)
+    let parent = try laboratory.generation(model)
+    let (machine, pager, _) = try await laboratory.restore(parent)
+    _ = try await machine.ask("sum 0 \(Self.pages)")
+    _ = try await machine.ask("write 3000 10 1")
+    #expect(truncate(parent.memoryPath.string, 4_096 * 1_000) == 0)
+    let error = await #expect(throws: MartletError.self) { try await laboratory.save(machine, parent: parent) }
+    #expect(error?.code == .snapshotDamaged)
+    // The machine has all its pages and does not notice.
+    model.write(3_000..<3_010, seed: 1)
+    #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
+    machine.kill()
+    _ = await pager.waitForExit()
+  }
 }
