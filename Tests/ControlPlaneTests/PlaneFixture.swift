@@ -61,9 +61,18 @@ struct Plane {
   }
 }
 
+extension IdentityConfiguration {
+  /// Cheap passwords and no limits.
+  static var forTests: IdentityConfiguration {
+    IdentityConfiguration(hasher: PasswordHasher(parameters: .init(passes: 1, memoryKiB: 64, lanes: 1)), rates: .none)
+  }
+}
+
 /// - Parameter isDurable: false keeps the database in memory, for tests that write it thousands of times.
-func withPlane<Value>(isDurable: Bool = true, otherHosts: [SimulatedHost] = [], _ body: (Plane) async throws -> Value) async throws -> Value
-{
+func withPlane<Value>(
+  _ identity: IdentityConfiguration = .forTests, isDurable: Bool = true, otherHosts: [SimulatedHost] = [],
+  _ body: (Plane) async throws -> Value
+) async throws -> Value {
   let memory = URL(filePath: "/dev/shm", directoryHint: .isDirectory)
   let parent = isDurable ? FileManager.default.temporaryDirectory : memory
   let directory = parent.appendingPathComponent("martlet-\(UUID().uuidString)")
@@ -76,7 +85,8 @@ func withPlane<Value>(isDurable: Bool = true, otherHosts: [SimulatedHost] = [], 
   var logger = Logger(label: "test")
   logger.logLevel = .critical
   let control = ControlPlane(
-    database: database, hosts: FixedHosts([host] + otherHosts), surroundings: Surroundings(now: { clock.now }, logger: logger))
+    database: database, hosts: FixedHosts([host] + otherHosts), identity: identity,
+    surroundings: Surroundings(now: { clock.now }, logger: logger))
   let team = TeamRecord(name: "team", createdAt: clock.now)
   try await PeopleRepository(database: database).ensureTeam(team)
   let caller = Caller(principal: Principal(kind: .user(UserID()), teamID: team.id))
