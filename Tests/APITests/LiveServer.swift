@@ -14,6 +14,8 @@ import TestSupport
 struct LiveServer: Sendable {
   let port: Int
   let key: String
+  /// Of the first run.
+  let admin: Credentials?
   let host: SimulatedHost
   let control: ControlPlane
   let routes: RouteTable
@@ -71,7 +73,10 @@ struct LiveServer: Sendable {
   }
 }
 
-func withServer(closesClients: Bool = true, _ body: @Sendable @escaping (LiveServer) async throws -> Void) async throws {
+func withServer(
+  closesClients: Bool = true, identity: IdentityConfiguration = .forTests, trustedProxies: Set<String> = [],
+  _ body: @Sendable @escaping (LiveServer) async throws -> Void
+) async throws {
   let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
   try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
   defer { try? FileManager.default.removeItem(at: directory) }
@@ -80,18 +85,20 @@ func withServer(closesClients: Bool = true, _ body: @Sendable @escaping (LiveSer
   var logger = Logger(label: "test")
   logger.logLevel = .critical
   let surroundings = Surroundings(logger: logger)
-  let credentials = try await Bootstrap(database: database, hasher: PasswordHasher(), surroundings: surroundings).run(url: "")
+  let credentials = try await Bootstrap(database: database, hasher: identity.hasher, surroundings: surroundings).run(url: "")
   let host = SimulatedHost()
-  let control = ControlPlane(database: database, hosts: FixedHosts([host]), surroundings: surroundings)
+  let control = ControlPlane(database: database, hosts: FixedHosts([host]), identity: identity, surroundings: surroundings)
   let (ports, announce) = AsyncStream<Int>.makeStream()
   let api = APIServer(
-    control, configuration: APIConfiguration(port: 0, version: "test", onRunning: { announce.yield($0) }), logger: logger)
+    control,
+    configuration: APIConfiguration(
+      port: 0, version: "test", trustedProxies: trustedProxies, onRunning: { announce.yield($0) }), logger: logger)
   let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
   try await withThrowingTaskGroup(of: Void.self) { tasks in
     tasks.addTask { try await group.run() }
     guard let port = await ports.first(where: { _ in true }) else { throw SimulatedFault() }
     let server = LiveServer(
-      port: port, key: credentials?.apiKey ?? "", host: host, control: control, routes: api.routes)
+      port: port, key: credentials?.apiKey ?? "", admin: credentials, host: host, control: control, routes: api.routes)
     do {
       try await body(server)
     } catch {
@@ -103,6 +110,13 @@ func withServer(closesClients: Bool = true, _ body: @Sendable @escaping (LiveSer
     try await tasks.waitForAll()
   }
   try await database.close()
+}
+
+extension IdentityConfiguration {
+  /// Cheap passwords and no limits.
+  static var forTests: IdentityConfiguration {
+    IdentityConfiguration(hasher: PasswordHasher(parameters: .init(passes: 1, memoryKiB: 64, lanes: 1)), rates: .none)
+  }
 }
 
 /// Waits until `condition` holds, ten seconds at most.
