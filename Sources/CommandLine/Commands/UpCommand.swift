@@ -42,7 +42,7 @@ struct UpCommand: AsyncParsableCommand {
     return UpOptions(
       listen: address, dataDirectory: directories.data, imageDirectory: directories.images,
       accelerator: try choice(settings.value(.accelerator, option: accelerator)), logLevel: level, showsDemo: demo,
-      spares: try spareCount(settings.value(.spares, option: spares)))
+      spares: try spareCount(settings.value(.spares, option: spares)), access: try AccessOptions(settings))
   }
 
   private func spareCount(_ text: String?) throws -> Int {

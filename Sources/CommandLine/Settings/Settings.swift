@@ -10,6 +10,10 @@ package enum SettingName: String, CaseIterable, Sendable {
   case spares = "MARTLET_SPARES"
   case url = "MARTLET_URL"
   case apiKey = "MARTLET_API_KEY"
+  case tokenSecret = "MARTLET_JWT_SECRET"
+  case signUp = "MARTLET_SIGN_UP"
+  case rateLimit = "MARTLET_RATE_LIMIT"
+  case trustedProxies = "MARTLET_TRUSTED_PROXIES"
 }
 
 /// Settings by precedence: option of the command line, real environment, `.env`, default (CFG-1).
