@@ -130,9 +130,7 @@ static void connect_pager(void) {
   connection = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (connection < 0) die("socket", errno);
   struct timeval limit = {.tv_sec = PAGER_SECONDS};
-  if (setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) < 0 ||
-      setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0)
-    die("setsockopt", errno);
+  if (setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) < 0) die("setsockopt", errno);
   if (connect(connection, (struct sockaddr *)&address, sizeof address) < 0) die("connecting to the pager", errno);
 }
 
@@ -151,17 +149,6 @@ static void send_regions(char *json, size_t length) {
   memcpy(CMSG_DATA(header), &userfault, sizeof userfault);
   ssize_t sent = sendmsg(connection, &message, MSG_NOSIGNAL);
   if (sent != (ssize_t)length) die("sending to the pager", sent < 0 ? errno : EIO);
-}
-
-// A pager that refuses closes the connection; QEMU must not go on without one.
-static void await_pager(void) {
-  char answer;
-  ssize_t count;
-  do {
-    count = read(connection, &answer, 1);
-  } while (count < 0 && errno == EINTR);
-  if (count < 0) die("waiting for the pager", errno);
-  if (count == 0) die("the pager refused the memory", 0);
 }
 
 // --- mmap -------------------------------------------------------------------------------------------------------------------
@@ -194,7 +181,6 @@ static void *map_guest_memory(void *address, size_t length, int protection, int 
   watch_with_what_the_kernel_has((uint64_t)(uintptr_t)memory, length);
   connect_pager();
   send_regions(json, (size_t)count);
-  await_pager();
   return memory;
 }
 

@@ -146,7 +146,6 @@ static int accept_memory(void) {
   text[count] = 0;
   memcpy(&userfault, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof userfault);
   if (sscanf(text, "[{\"base_host_virt_addr\":%lu", &base) != 1) fail("hand-shake");
-  if (write(connection, "", 1) != 1) fail("hand-shake");
   return connection;
 }
 

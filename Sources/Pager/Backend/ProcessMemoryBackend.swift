@@ -27,8 +27,8 @@ package struct ProcessMemoryBackend: MemoryBackend {
     self.logger = logger
   }
 
-  /// The socket listens before the pager runs, so that a VMM can be started at the same time; its hand-shake waits for the pager.
-  /// A generation that cannot be opened is not an error here: the pager refuses the VMM and says why when it exits.
+  /// The socket listens before the pager runs, so that a VMM can be started at the same time; its first page waits for the pager.
+  /// A generation that cannot be opened is not an error here: the pager kills the VMM and says why when it exits.
   package func launch(_ configuration: PagerConfiguration) async throws -> any PagerProcess {
     try await BlockingPool.shared.run { try start(PagerArguments(configuration), readiness: nil) }
   }

@@ -16,6 +16,8 @@ import SystemPackage
 package struct PagerProgram {
   private let arguments: PagerArguments
   private let failure: PagerFailureFile
+  /// Where the VMM connects; nil for a replacement.
+  private let listener: UnixSocket?
   /// Blocked and to be read from here, so that a signal in any moment is seen and none kills.
   private let signals: OwnedDescriptor
   private let logger: Logger
@@ -47,6 +49,7 @@ package struct PagerProgram {
     guard opened >= 0 else { throw SystemError("signalfd", Errno(rawValue: -opened)) }
     signals = OwnedDescriptor(opened)
     failure = try PagerFailureFile(in: arguments.configuration.runDirectory)
+    listener = arguments.vmm == nil ? UnixSocket(OwnedDescriptor(PagerArguments.socketDescriptor)) : nil
   }
 
   private func serve() -> PagerExitCode {
@@ -83,9 +86,9 @@ package struct PagerProgram {
     if let vmm = arguments.vmm {
       return try MachineHandshake.takeOver(vmm: vmm, runDirectory: configuration.runDirectory, memoryBytes: image.memoryBytes)
     }
-    let listener = UnixSocket(OwnedDescriptor(PagerArguments.socketDescriptor))
-    defer { listener.descriptor.close() }
+    guard let listener else { throw .notConnected }
     let handshake = try MachineHandshake.accept(on: listener, owner: configuration.ownerUID, memoryBytes: image.memoryBytes)
+    listener.descriptor.close()
     try handshake.storeRegions(in: configuration.runDirectory)
     return handshake
   }
@@ -119,15 +122,13 @@ package struct PagerProgram {
     return try StatisticsFile(in: arguments.configuration.runDirectory)
   }
 
-  /// Answers who waits for us, and brings in what the guest will need first.
+  /// Says that faults are served when somebody waits for that, and brings in what the guest will need first.
   private func begin(_ server: PageServer, _ handshake: MachineHandshake) throws(PagerError) -> WorkingSetRecording? {
     guard arguments.vmm == nil else {
       try server.wakeAll()
       announce()
       return nil
     }
-    // Our preloaded library waits for this; Firecracker does not, and does not mind.
-    try? handshake.connection?.send([1])
     return nil
   }
 
@@ -147,11 +148,23 @@ package struct PagerProgram {
     case .unservable(let reason):
       failure.write(reason.message)
       machine?.signal(SIGKILL)
+      if machine == nil { refuseMachines() }
       logger.error("the VM was ended: a page could not be served", metadata: ["error": "\(reason)"])
       return .unservable
     case .system(let error):
       logger.error("the pager failed", metadata: ["error": "\(error)"])
       return .system
+    }
+  }
+
+  /// A VMM that has connected already is killed; one that comes later finds no socket, and ends by itself.
+  private func refuseMachines() {
+    guard let listener else { return }
+    unlink(arguments.configuration.socketPath.string)
+    _ = fcntl(listener.descriptor.rawValue, F_SETFL, O_NONBLOCK)
+    while let connection = try? listener.accept() {
+      guard let peer = try? connection.peer() else { continue }
+      ProcessHandle.open(pid: peer.pid)?.signal(SIGKILL)
     }
   }
 }

@@ -10,8 +10,9 @@
 //   MARTLET_PAGER_SOCKET  userfault only: the pager's Unix socket, at most 107 bytes (relative to the working directory)
 //
 // When QEMU maps the placeholder for writing, the library maps anonymous memory in its place, writes `memory-regions.json`
-// (0600) to the working directory and, in userfault mode, sends the same text with the userfaultfd to the pager and waits for
-// its answer of one byte. QEMU goes on believing that its memory is shared, so that x-ignore-shared leaves it out of a snapshot.
+// (0600) to the working directory and, in userfault mode, sends the same text with the userfaultfd to the pager. It does not wait
+// for an answer: pages that are needed before the pager is ready are waited for, and a pager that cannot serve kills QEMU.
+// QEMU goes on believing that its memory is shared, so that x-ignore-shared leaves it out of a snapshot.
 //
 //   [{"base_host_virt_addr":A,"size":S,"offset":0,"page_size":4096,"page_size_kib":4096}]
 //
