@@ -222,5 +222,10 @@ let package = Package(
       name: "martlet-crash-test", dependencies: ["CommandLine", "Composition", "HostAgent", "Model"], path: "Tests/CrashServer",
       swiftSettings: swiftSettings),
     tests("EndToEndTests", ["LinuxSystem", asyncHTTPClient, nioCore, nioFoundationCompat, nioHTTP1, systemPackage]),
+
+    // Benchmarks without VMs.
+    .executableTarget(
+      name: "snapshot-bench", dependencies: ["Snapshots", "Model", "LinuxSystem", logging, systemPackage], path: "benchmarks/SnapshotBench",
+      swiftSettings: swiftSettings),
   ]
 )

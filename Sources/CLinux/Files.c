@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 const int clinux_o_path = O_PATH;
+const int clinux_seek_data = SEEK_DATA;
+const int clinux_seek_hole = SEEK_HOLE;
 
 const void *clinux_find(const void *bytes, size_t count, const void *pattern, size_t pattern_count) {
   return memmem(bytes, count, pattern, pattern_count);

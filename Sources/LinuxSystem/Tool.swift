@@ -26,21 +26,42 @@ package enum Tool {
     directory: String? = nil, deadline: Duration = .seconds(30), outputLimit: Int = defaultOutputLimit,
     onLine: (@Sendable (String) -> Void)? = nil
   ) async throws(ToolError) -> ToolOutput {
-    guard let path = find(executable) else { throw ToolError(executable, .notInstalled) }
-    let environment = environment ?? ["PATH": searchPath.joined(separator: ":"), "LC_ALL": "C.UTF-8", "HOME": "/root"]
-    let run: ToolRun
-    do {
-      run = try ToolRun(
-        path: path, arguments: arguments, environment: environment, input: input, directory: directory, deadline: deadline,
-        outputLimit: outputLimit, onLine: onLine)
-    } catch {
-      throw ToolError(executable, .system(error))
-    }
+    let run = try prepare(
+      executable, arguments, environment: environment, input: input, directory: directory, deadline: deadline,
+      outputLimit: outputLimit, onLine: onLine)
     let outcome = await withTaskCancellationHandler {
       await BlockingPool.shared.run { () throws(Never) -> Result<ToolOutput, ToolError.Reason> in run.execute() }
     } onCancel: {
       run.cancel()
     }
+    return try result(outcome, of: executable)
+  }
+
+  /// The same on the calling thread, which has to be one that may block. There is no cancellation but the deadline.
+  package static func runBlocking(
+    _ executable: String, _ arguments: [String] = [], deadline: Duration = .seconds(30)
+  ) throws(ToolError) -> ToolOutput {
+    let run = try prepare(
+      executable, arguments, environment: nil, input: nil, directory: nil, deadline: deadline, outputLimit: defaultOutputLimit, onLine: nil)
+    return try result(run.execute(), of: executable)
+  }
+
+  private static func prepare(
+    _ executable: String, _ arguments: [String], environment: [String: String]?, input: String?, directory: String?, deadline: Duration,
+    outputLimit: Int, onLine: (@Sendable (String) -> Void)?
+  ) throws(ToolError) -> ToolRun {
+    guard let path = find(executable) else { throw ToolError(executable, .notInstalled) }
+    let environment = environment ?? ["PATH": searchPath.joined(separator: ":"), "LC_ALL": "C.UTF-8", "HOME": "/root"]
+    do {
+      return try ToolRun(
+        path: path, arguments: arguments, environment: environment, input: input, directory: directory, deadline: deadline,
+        outputLimit: outputLimit, onLine: onLine)
+    } catch {
+      throw ToolError(executable, .system(error))
+    }
+  }
+
+  private static func result(_ outcome: Result<ToolOutput, ToolError.Reason>, of executable: String) throws(ToolError) -> ToolOutput {
     switch outcome {
     case .success(let output): return output
     case .failure(let reason): throw ToolError(executable, reason)

@@ -36,6 +36,7 @@ extension GenerationManifest {
       throw .invalid("field")
     }
     guard diskParents.count <= Self.maximumDiskParents, !diskParents.contains(id) else { throw .invalid("list of disk layers") }
+    guard memoryParents.count < MemoryGeometry.maximumGenerations else { throw .invalid("list of memory layers") }
   }
 
   private struct Version: Decodable {

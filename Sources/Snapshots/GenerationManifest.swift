@@ -41,8 +41,13 @@ package struct GenerationManifest: Sendable, Codable, Equatable {
   /// File name → SHA-256 in hexadecimal, of `memory.header`, `device.state` and `disk.layer`; filled in by `publish`. The pages of
   /// `memory.layer` have checksums of their own.
   package var digests: [String: String] = [:]
+  /// The other generations whose layers hold pages of this one's memory, as in `memory.header`; filled in by `publish`.
+  package var memoryParents: [GenerationID] = []
   /// File name → size in bytes, of all files but the manifest; filled in by `publish`.
   package var sizes: [String: Int64] = [:]
+
+  /// The generations whose files this one needs, itself included.
+  package var needs: Set<GenerationID> { Set(memoryParents).union(diskParents).union([id]) }
 
   package init(
     id: GenerationID, parent: GenerationID?, diskParents: [GenerationID], createdAt: Date, machine: MachineDescription, vcpus: Int,

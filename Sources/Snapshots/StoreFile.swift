@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LinuxSystem
 import SystemPackage
@@ -60,6 +61,40 @@ enum StoreFile {
     let descriptor = try OwnedDescriptor.open(path.string, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode)
     try bytes.withUnsafeBufferPointer { buffer throws(SystemError) in
       try write(descriptor, UnsafeRawBufferPointer(buffer), at: 0, path: path)
+    }
+  }
+
+  /// Copies a file, holes as holes. The copy is not yet durable.
+  static func copy(_ source: FilePath, to target: FilePath, mode: UInt32) throws(SystemError) {
+    let input = try OwnedDescriptor.open(source.string, O_RDONLY | O_NOFOLLOW)
+    let output = try OwnedDescriptor.open(target.string, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode)
+    let size = Int(try FileStatus.of(descriptor: input.rawValue).sizeBytes)
+    try SystemError.check("ftruncate", target.string) { ftruncate(output.rawValue, size) }
+    var offset = 0
+    while offset < size {
+      let start = lseek(input.rawValue, offset, clinux_seek_data)
+      // Nothing but a hole up to the end.
+      if start < 0, Glibc.errno == ENXIO { return }
+      try SystemError.check("lseek", source.string) { start }
+      let end = try SystemError.check("lseek", source.string) { lseek(input.rawValue, start, clinux_seek_hole) }
+      try copy(start..<end, input, output, path: source)
+      offset = end
+    }
+  }
+
+  private static func copy(
+    _ range: Range<Int>, _ input: OwnedDescriptor, _ output: OwnedDescriptor, path: FilePath
+  ) throws(SystemError) {
+    for descriptor in [input, output] {
+      try SystemError.check("lseek", path.string) { lseek(descriptor.rawValue, range.lowerBound, SEEK_SET) }
+    }
+    var left = range.count
+    while left > 0 {
+      let count = try SystemError.check("copy_file_range", path.string) {
+        clinux_copy_file_range(input.rawValue, output.rawValue, left)
+      }
+      guard count > 0 else { throw SystemError("copy_file_range", .ioError, subject: path.string) }
+      left -= count
     }
   }
 

@@ -41,7 +41,18 @@ struct PlainMemory: Equatable {
 
   subscript(page: Int) -> [UInt8] {
     get { Array(bytes[(page * Self.pageBytes)..<((page + 1) * Self.pageBytes)]) }
-    set { bytes.replaceSubrange((page * Self.pageBytes)..<((page + 1) * Self.pageBytes), with: newValue) }
+    set { newValue.withUnsafeBytes { copy($0, to: page) } }
+  }
+
+  mutating func copy(_ source: UnsafeRawBufferPointer, to page: Int) {
+    bytes.withUnsafeMutableBytes { target in
+      let range = (page * Self.pageBytes)..<(page * Self.pageBytes + source.count)
+      UnsafeMutableRawBufferPointer(rebasing: target[range]).copyMemory(from: source)
+    }
+  }
+
+  static func == (left: Self, right: Self) -> Bool {
+    left.bytes.count == right.bytes.count && memcmp(left.bytes, right.bytes, left.bytes.count) == 0
   }
 }
 
@@ -52,7 +63,7 @@ final class Fixture: Sendable {
   let base: FilePath
 
   init(observer: SnapshotObserver = SnapshotObserver()) throws {
-    directory = FilePath(FileManager.default.temporaryDirectory.path).appending("martlet-snapshots-\(UUID().uuidString)")
+    directory = Self.parent.appending("martlet-snapshots-\(UUID().uuidString)")
     base = directory.appending("base.ext4")
     store = SnapshotStore(directory: directory.appending("store"), logger: Self.logger, observer: observer)
     try Directories.create(directory)
@@ -61,6 +72,12 @@ final class Fixture: Sendable {
 
   deinit {
     try? Directories.removeTree(directory)
+  }
+
+  /// In memory when there is room: thousands of fsyncs would be waited for otherwise. Real file systems have tests of their own.
+  private static var parent: FilePath {
+    let shared = "/dev/shm"
+    return FilePath(access(shared, W_OK) == 0 ? shared : FileManager.default.temporaryDirectory.path)
   }
 
   static var logger: Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandler() } }
@@ -112,8 +129,7 @@ final class Fixture: Sendable {
     if let page = image.firstDamaged(in: 0..<image.pageCount) { throw image.damage(at: page) }
     for extent in image.extents(in: 0..<image.pageCount) {
       guard case .stored(let stored) = extent.source else { continue }
-      let offset = extent.pages.lowerBound * PlainMemory.pageBytes
-      memory.bytes.replaceSubrange(offset..<(offset + stored.bytes.count), with: stored.bytes)
+      memory.copy(stored.bytes, to: extent.pages.lowerBound)
     }
     return memory
   }

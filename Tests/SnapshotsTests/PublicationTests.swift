@@ -1,6 +1,7 @@
 import Foundation
 import LinuxSystem
 import Model
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -117,7 +118,12 @@ struct PublicationTests {
   func remembered() throws {
     let fixture = try Fixture()
     let generation = try fixture.save(PlainMemory(pages: 4), dirty: [])
+    let digests = ["device.state", "disk.layer"].compactMap { generation.manifest.digests[$0] }
+    // Too young to be told from a later change by its times.
     try fixture.store.verify(generation)
+    #expect(fixture.store.verified.withLock { $0.digests.count } == 0)
+    try fixture.store.verify(generation, atSeconds: Int64(Date().timeIntervalSince1970) + 10)
+    #expect(fixture.store.verified.withLock { Set($0.digests.values) } == Set(digests))
     try fixture.store.verify(generation)
     try flip(bit: 100, in: generation.devicePath.string)
     let error = #expect(throws: MartletError.self) { try fixture.store.verify(generation) }

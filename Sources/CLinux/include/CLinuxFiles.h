@@ -25,5 +25,9 @@ const void *clinux_find(const void *bytes, size_t count, const void *pattern, si
 
 extern const int clinux_o_path;
 
+// lseek(2)
+extern const int clinux_seek_data;
+extern const int clinux_seek_hole;
+
 // copy_file_range(2) from the current offset of both files. Returns the bytes copied, 0 at the end, -1 on error.
 ssize_t clinux_copy_file_range(int source, int target, size_t length);

@@ -31,6 +31,11 @@ package struct StoredPages {
   package var firstDamaged: Int? {
     layer.firstDamaged(in: firstPage..<(firstPage + count)).map { $0 - firstPage }
   }
+
+  /// Whether a copy of the pages has the checksums that they must have.
+  func matches(_ copy: UnsafeRawPointer?) -> Bool {
+    layer.firstMismatch(of: copy, with: firstPage..<(firstPage + count)) == nil
+  }
 }
 
 /// The pieces that a window of a memory consists of.

@@ -17,7 +17,8 @@ package final class MemoryImage: Sendable {
   /// Opens the memory of a published generation.
   /// - Throws: `snapshot_damaged` naming the generation and the file; `snapshot_incompatible` for files of a newer version.
   package static func open(_ generation: Generation, in store: SnapshotStore) throws(MartletError) -> MemoryImage {
-    let header = try store.header(of: generation.id, at: generation.headerPath)
+    let digest = generation.manifest.digests[SnapshotFile.memoryHeader.rawValue]
+    let header = try store.header(of: generation.id, at: generation.headerPath, digest: digest)
     guard header.memoryBytes == generation.manifest.memoryBytes else {
       throw .unusable(generation.id, .memoryHeader, .invalid("memory size"))
     }

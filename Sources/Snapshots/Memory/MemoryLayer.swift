@@ -42,9 +42,13 @@ package final class MemoryLayer: Sendable {
 
   /// The first of `pages` whose bytes do not have their checksum; nil when all are as they were written.
   func firstDamaged(in pages: Range<Int>) -> Int? {
-    let content = bytes(of: pages)
+    firstMismatch(of: bytes(of: pages).baseAddress, with: pages)
+  }
+
+  /// The first of `pages` whose checksum is not that of the page in `content`, which has as many.
+  func firstMismatch(of content: UnsafeRawPointer?, with pages: Range<Int>) -> Int? {
     let checksums = table.baseAddress.map { ($0 + 4 * pages.lowerBound).assumingMemoryBound(to: UInt32.self) }
-    let index = clinux_crc32c_first_mismatch(content.baseAddress, MemoryGeometry.pageBytes, pages.count, checksums)
+    let index = clinux_crc32c_first_mismatch(content, MemoryGeometry.pageBytes, pages.count, checksums)
     return index < pages.count ? pages.lowerBound + index : nil
   }
 

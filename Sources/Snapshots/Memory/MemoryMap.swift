@@ -7,6 +7,11 @@ struct MemoryMap: Equatable, Sendable {
     runs = [.zeros(0..<zeroPages)]
   }
 
+  /// Takes runs that were made from another map's, in the same order.
+  init(trusted runs: [MemoryRun]) {
+    self.runs = runs
+  }
+
   /// Takes runs from a file.
   /// - Parameter layerPages: pages in the layer of each generation.
   /// - Throws: `invalid` unless they cover `pageCount` pages exactly, in order, and lie within their layers.

@@ -15,6 +15,9 @@ extension SnapshotStore {
     let generation = Generation(manifest: manifest, directory: path(of: id))
     let header = try header(of: id, at: generation.headerPath, digest: manifest.digests[SnapshotFile.memoryHeader.rawValue])
     guard header.memoryBytes == manifest.memoryBytes else { throw .unusable(id, .memoryHeader, .invalid("memory size")) }
+    guard header.layers.dropFirst().map(\.generation) == manifest.memoryParents else {
+      throw .unusable(id, .memoryHeader, .invalid("list of generations"))
+    }
     try checkLayers(header.layers[...])
     try checkSizes(SnapshotFile.content, of: manifest)
     for parent in manifest.diskParents {

@@ -1,9 +1,105 @@
+import Glibc
+import LinuxSystem
+import Logging
 package import Model
+import Synchronization
+import SystemPackage
 
 extension SnapshotStore {
+  /// Reading and writing disks of the largest size takes less on any disk worth the name.
+  private static let mergeDeadline: Duration = .seconds(3_600)
+  private static let diskMode: mode_t = 0o444
+
   /// Writes a generation with the same content as `id` that depends on those in `kept` only: the layers between are merged.
   /// The sandbox's generation stays as it is until the caller commits the new one. Slow, reads and writes layers; blocks.
+  ///
+  /// What the disk layer of a kept generation itself lies over stays needed too, as that layer is not written again. Everything that
+  /// is copied is checked, so that damage does not get new checksums.
+  /// - Throws: `not_found`, `snapshot_damaged`, `insufficient_storage`; nothing is left behind then.
   package func compact(_ id: GenerationID, as new: GenerationID, keeping kept: Set<GenerationID>) throws(MartletError) -> Generation {
-    throw MartletError(.unimplemented, "not yet")
+    compacting.withLock { $0[new] = [id, new] }
+    defer { compacting.withLock { $0[new] = nil } }
+    let source = try opened(id)
+    try verify(source.generation)
+    let draft = try begin(new)
+    do {
+      return try merge(source, into: draft, keeping: kept)
+    } catch {
+      do {
+        try discard(draft)
+      } catch let leftover {
+        logger.warning("a draft stays until the next collection", metadata: ["snapshot.id": "\(new)", "error": "\(leftover)"])
+      }
+      throw error
+    }
+  }
+
+  private func merge(
+    _ source: OpenedGeneration, into draft: GenerationDraft, keeping kept: Set<GenerationID>
+  ) throws(MartletError) -> Generation {
+    let generation = source.generation
+    try MemoryMerger(source.header, keeping: kept) { self.path(of: $0).appending(SnapshotFile.memoryLayer.rawValue) }.write(draft)
+    try reached(.memoryMerged)
+    try storing("the snapshot's devices could not be copied") { () throws(SystemError) in
+      try StoreFile.copy(generation.devicePath, to: draft.devicePath, mode: 0o600)
+    }
+    copyWorkingSet(of: generation, to: draft)
+    try reached(.deviceStateCopied)
+    var manifest = generation.manifest
+    manifest.id = draft.id
+    manifest.parent = manifest.parent.flatMap { kept.contains($0) ? $0 : nil }
+    let mergedParents = manifest.diskParents.prefix { !kept.contains($0) }.count
+    manifest.diskParents.removeFirst(mergedParents)
+    try mergeDisk(of: generation, to: draft, isSpread: mergedParents > 0, backing: backing(of: manifest))
+    try reached(.diskMerged)
+    var copied: Set<SnapshotFile> = [.deviceState]
+    if mergedParents == 0 { copied.insert(.diskLayer) }
+    return try publish(draft, manifest, copied: generation.manifest.digests.filter { name, _ in copied.contains { $0.rawValue == name } })
+  }
+
+  /// The layer itself under another name when nothing is to be merged, else its merger with those below, down to `backing`.
+  ///
+  /// `qemu-img convert` with a backing file would leave out what is in the layers between; `rebase` compares what lies under the
+  /// copy with what will, and writes the difference into the copy. Source: qemu-img(1).
+  private func mergeDisk(
+    of source: Generation, to draft: GenerationDraft, isSpread: Bool, backing: (path: FilePath, format: String)
+  ) throws(MartletError) {
+    let action = "the snapshot's disk could not be merged"
+    guard isSpread else {
+      return try storing(action) { () throws(SystemError) in
+        try SystemError.check("link", draft.diskPath.string) { link(source.diskPath.string, draft.diskPath.string) }
+      }
+    }
+    try storing(action) { () throws(SystemError) in try StoreFile.copy(source.diskPath, to: draft.diskPath, mode: 0o600) }
+    do {
+      // Without a cache to flush at its end qemu-img is several times faster; publishing synchronizes.
+      try Tool.runBlocking(
+        "qemu-img",
+        ["rebase", "-f", "qcow2", "-t", "unsafe", "-b", backing.path.string, "-F", backing.format, draft.diskPath.string],
+        deadline: Self.mergeDeadline
+      ).checked()
+    } catch {
+      throw Self.meaning(of: error, action)
+    }
+    try storing(action) { () throws(SystemError) in
+      try SystemError.check("chmod", draft.diskPath.string) { chmod(draft.diskPath.string, Self.diskMode) }
+    }
+  }
+
+  /// qemu-img tells a full disk in its text only. Source: strerror(3).
+  private static func meaning(of error: ToolError, _ action: String) -> MartletError {
+    guard case .failed(_, let text) = error.reason, text.contains("No space left on device") else {
+      return MartletError(.internalError, action, cause: error)
+    }
+    return .storageFailure(action, SystemError("qemu-img", .noSpace))
+  }
+
+  /// The memory is the same, so are the pages needed first. Only a cache: doing without it is no failure.
+  private func copyWorkingSet(of source: Generation, to draft: GenerationDraft) {
+    do throws(SystemError) {
+      try StoreFile.copy(source.workingSetPath, to: draft.path(of: .workingSet), mode: 0o400)
+    } catch {
+      unlink(draft.path(of: .workingSet).string)
+    }
   }
 }

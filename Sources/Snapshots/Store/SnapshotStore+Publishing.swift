@@ -13,11 +13,21 @@ extension SnapshotStore {
   /// The guest may run on meanwhile: nothing here needs it.
   /// - Throws: `snapshot_damaged` when the draft's files do not fit each other or what they depend on, `insufficient_storage`.
   package func publish(_ draft: GenerationDraft, _ manifest: GenerationManifest) throws(MartletError) -> Generation {
+    try publish(draft, manifest, copied: [:])
+  }
+
+  /// - Parameter copied: digests that files copied from another generation have to have.
+  func publish(
+    _ draft: GenerationDraft, _ manifest: GenerationManifest, copied: [String: String]
+  ) throws(MartletError) -> Generation {
     guard manifest.id == draft.id else { throw MartletError(.internalError, "the manifest belongs to another snapshot") }
-    try checkContent(of: draft, manifest)
     var manifest = manifest
+    manifest.memoryParents = try checkContent(of: draft, manifest).layers.dropFirst().map(\.generation)
     for file in SnapshotFile.content {
       try seal(file, of: draft, in: &manifest)
+    }
+    guard copied.allSatisfy({ manifest.digests[$0] == $1 }) else {
+      throw MartletError(.internalError, "the snapshot changed while it was copied")
     }
     try reached(.filesSynchronized)
     let bytes = try manifest.encoded()
@@ -33,7 +43,7 @@ extension SnapshotStore {
   }
 
   /// Memory, disk and manifest speak of the same thing, and all of what they depend on is there.
-  private func checkContent(of draft: GenerationDraft, _ manifest: GenerationManifest) throws(MartletError) {
+  private func checkContent(of draft: GenerationDraft, _ manifest: GenerationManifest) throws(MartletError) -> MemoryHeader {
     let header = try header(of: draft.id, at: draft.headerPath)
     guard header.memoryBytes == manifest.memoryBytes else {
       throw .unusable(draft.id, .memoryHeader, .invalid("memory size"))
@@ -45,6 +55,7 @@ extension SnapshotStore {
     }
     for parent in manifest.diskParents { _ = try checkedManifest(of: parent) }
     try DiskLayerHeader.check(draft.diskPath, id: draft.id, backing: backing(of: manifest), format: manifest.disk.format)
+    return header
   }
 
   /// The file that a generation's disk layer has to lie over.

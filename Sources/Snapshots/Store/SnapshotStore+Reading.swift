@@ -14,7 +14,7 @@ extension SnapshotStore {
   /// All published generations, damaged ones left out.
   package func generations() throws(MartletError) -> [Generation] {
     var found: [Generation] = []
-    for id in try names() {
+    for id in try ids(in: generationsDirectory) {
       do {
         found.append(try generation(id))
       } catch {
@@ -26,19 +26,17 @@ extension SnapshotStore {
 
   /// Number of generations that memory and disk of this one are spread over.
   package func chainLength(of id: GenerationID) throws(MartletError) -> Int {
-    let manifest = try checkedManifest(of: id)
-    let header = try header(of: id, at: path(of: id).appending(SnapshotFile.memoryHeader.rawValue))
-    return Self.needs(of: manifest, header).count
+    try checkedManifest(of: id).needs.count
   }
 
   /// Bytes allocated for the generation itself, and for it with everything it depends on (DM-4). A file with several names counts once.
   package func allocatedBytes(of id: GenerationID) throws(MartletError) -> (own: Int64, chain: Int64) {
-    let opened = try opened(id)
+    let manifest = try generation(id).manifest
     return try storing("the size of snapshot \(id) could not be measured") { () throws(SystemError) in
       var counted: Set<FileStatus.Identity> = []
       let own = try allocatedBytes(in: path(of: id), counted: &counted)
       var chain = own
-      for other in Self.needs(of: opened.generation.manifest, opened.header) where other != id {
+      for other in manifest.needs where other != id {
         chain += try allocatedBytes(in: path(of: other), counted: &counted)
       }
       return (own, chain)
@@ -55,15 +53,10 @@ extension SnapshotStore {
     return sum
   }
 
-  /// The generations whose files one needs, itself included.
-  static func needs(of manifest: GenerationManifest, _ header: MemoryHeader) -> Set<GenerationID> {
-    Set(header.layers.map(\.generation)).union(manifest.diskParents).union([manifest.id])
-  }
-
-  /// Ids under `generations`; foreign names are left alone.
-  func names() throws(MartletError) -> [GenerationID] {
+  /// Ids that directories are named by; foreign names are left alone.
+  func ids(in directory: FilePath) throws(MartletError) -> [GenerationID] {
     let names = try storing("the snapshot store could not be read") { () throws(SystemError) in
-      try Directories.names(in: generationsDirectory)
+      try Directories.names(in: directory)
     }
     return names.compactMap { GenerationID(fileName: $0) }.sorted()
   }

@@ -5,7 +5,7 @@ struct VerifiedFiles {
   /// One entry takes some hundred bytes; when there are more, all is read again.
   private static let maximumCount = 16_384
 
-  private var digests: [FileStatus.Identity: String] = [:]
+  private(set) var digests: [FileStatus.Identity: String] = [:]
 
   func contains(_ file: FileStatus.Identity, digest: String) -> Bool {
     digests[file] == digest
