@@ -7,10 +7,12 @@ import Testing
 @testable import QEMU
 
 @Suite struct QEMUArgumentsTests {
-  private func arguments(accelerator: Accelerator = .tcg, disk: String = "/d/root.qcow2") -> QEMUArguments {
+  private func arguments(
+    accelerator: Accelerator = .tcg, disk: String = "/d/root.qcow2", start: VMStart = .boot, id: InstanceID = InstanceID()
+  ) -> QEMUArguments {
     QEMUArguments(
       configuration: VMConfiguration(
-        id: InstanceID(), vcpus: 3, memoryMiB: 640, kernel: "/k/vmlinux", initramfs: "/k/initramfs", kernelArguments: ["root=/dev/vda"],
+        id: id, start: start, vcpus: 3, memoryMiB: 640, kernel: "/k/vmlinux", initramfs: "/k/initramfs", kernelArguments: ["root=/dev/vda"],
         disk: DiskAttachment(path: disk, format: .qcow2), runDirectory: "/r", networkNamespace: "/run/netns/n", tapName: "tap0",
         macAddress: "06:00:ac:10:00:02", userID: 2_000_017),
       firmware: "/f/qboot.rom", accelerator: accelerator, tscKilohertz: 2_596_134)
@@ -48,6 +50,22 @@ import Testing
   func escaping() {
     let drive = value(after: "-drive", in: arguments(disk: "/a,b/root.qcow2").list)
     #expect(drive?.contains("file=/a,,b/root.qcow2,") == true)
+  }
+
+  @Test("memory is a shared file, so that its pages are no part of a saved state")
+  func memory() {
+    #expect(value(after: "-object", in: arguments().list) == "memory-backend-file,id=ram,size=640M,mem-path=/proc/self/fd/3,share=on")
+  }
+
+  @Test("a machine that is restored is the one that booted, but for the kernel, which it has in memory")
+  func restore() {
+    let id = InstanceID()
+    let (boot, restore) = (arguments(id: id).list, arguments(start: .restore(pagerSocket: "/r/pager.sock"), id: id).list)
+    #expect(restore.suffix(2) == ["-incoming", "defer"])
+    let kernel = boot.indices.filter { ["-kernel", "-initrd", "-append"].contains(boot[$0]) }
+    let rest = boot.indices.filter { !kernel.contains($0) && !kernel.contains($0 - 1) }.map { boot[$0] }
+    #expect(restore.dropLast(2).elementsEqual(rest))
+    #expect(kernel.count == 3)
   }
 
   @Test("devices stand in the order that snapshots rely on")
