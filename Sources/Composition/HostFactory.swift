@@ -51,7 +51,10 @@ struct HostFactory {
 
   private func driver(kernel: FilePath) async throws -> QEMUDriver {
     let installation = try await QEMUInstallation.find()
-    async let frequency = BlockingPool.shared.run { TimeStampCounter.measureKilohertz() }
+    let counterFile = FilePath(options.dataDirectory).appending("counter-khz")
+    async let frequency = BlockingPool.shared.run {
+      CounterFrequency.settle(TimeStampCounter.measureKilohertz(), in: counterFile)
+    }
     let accelerator: Accelerator
     switch options.accelerator {
     case .kvm: accelerator = .kvm
