@@ -8,6 +8,7 @@
 #include <linux/random.h>
 #include <net/if_arp.h>
 #include <net/route.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -139,6 +140,14 @@ int martlet_guest_ipv4(const struct sockaddr *address, uint32_t *value) {
   if (address == NULL || address->sa_family != AF_INET) return -EAFNOSUPPORT;
   memcpy(&inet, address, sizeof inet);
   *value = ntohl(inet.sin_addr.s_addr);
+  return 0;
+}
+
+int martlet_guest_milliseconds_since_data(int fd, uint32_t *milliseconds) {
+  struct tcp_info info = {0};
+  socklen_t length = sizeof info;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0) return -errno;
+  *milliseconds = info.tcpi_last_data_recv;
   return 0;
 }
 

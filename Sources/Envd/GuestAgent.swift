@@ -45,12 +45,17 @@ package final class GuestAgent: Sendable {
   private let group: any EventLoopGroup
   private let logger: Logger
   private let users = UserDatabase()
+  package let connections: ClientConnections
 
-  package init(_ setting: Setting, state: GuestState = GuestState(), group: any EventLoopGroup, logger: Logger) throws(SystemError) {
+  package init(
+    _ setting: Setting, state: GuestState = GuestState(), connections: ClientConnections = ClientConnections(), group: any EventLoopGroup,
+    logger: Logger
+  ) throws(SystemError) {
     // A process that closes its standard input must not end the agent (pipe(7)).
     signal(SIGPIPE, SIG_IGN)
     self.setting = setting
     self.state = state
+    self.connections = connections
     self.group = group
     self.logger = logger
     self.registry = ProcessRegistry(eventLoop: group.next())
@@ -63,7 +68,9 @@ package final class GuestAgent: Sendable {
   package func run(onListening: @escaping @Sendable (Int) async -> Void = { _ in }) async throws {
     let responder = makeRouter().buildResponder()
     let logger = logger
-    let server = try HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [LargeReads()])).buildServer(
+    let connections = connections
+    let handlers = HTTP1Channel.Configuration(additionalChannelHandlers: [LargeReads(), ConnectionReporter(connections)])
+    let server = try HTTPServerBuilder.http1(configuration: handlers).buildServer(
       configuration: ServerConfiguration(address: .hostname(setting.host, port: setting.port), backlog: Self.backlog),
       eventLoopGroup: group, logger: logger
     ) { request, writer, channel in
@@ -86,7 +93,8 @@ package final class GuestAgent: Sendable {
       LateHeadMiddleware()
     }
     StatusRoutes(state: state, sampler: MetricsSampler()).register(on: router)
-    ControlRoutes(state: state, policy: setting.policy, machine: setting.machine).register(on: router)
+    ControlRoutes(state: state, policy: setting.policy, machine: setting.machine, connections: connections).register(
+      on: router)
     let connect = ConnectRouter(router)
     makeProcessService().register(on: connect)
     registerFileRoutes(on: router, connect: connect, state: state, users: users)

@@ -52,6 +52,9 @@ int martlet_guest_add_default_route(const char *name, uint32_t gateway);
 /// The IPv4 address in host byte order; -EAFNOSUPPORT for other families.
 int martlet_guest_ipv4(const struct sockaddr *address, uint32_t *value);
 
+/// TCP_INFO: milliseconds since the last data of a connection arrived in the kernel. Source: linux/include/uapi/linux/tcp.h.
+int martlet_guest_milliseconds_since_data(int fd, uint32_t *milliseconds);
+
 // Signals.
 
 /// Blocks the signals in the calling thread (and the threads it creates later) and returns a signalfd (O_CLOEXEC|O_NONBLOCK) for them.

@@ -1,5 +1,4 @@
 import CLinux
-import FoundationEssentials
 import Glibc
 import LinuxSystem
 import SystemPackage
@@ -26,15 +25,33 @@ package struct LinuxGuestMachine: GuestMachine {
   }
 
   package func setHostname(_ name: String) throws {
+    guard name != Self.currentHostname else { return }
     try SystemError.check("sethostname", name) { sethostname(name, name.utf8.count) }
-    try SmallFile.replace("/etc/hostname", with: Array("\(name)\n".utf8), mode: 0o644)
+    try Self.replace("/etc/hostname", with: Array("\(name)\n".utf8), mode: 0o644)
     let hosts = (try? SmallFile.readText("/etc/hosts")) ?? "127.0.0.1 localhost\n::1 localhost\n"
-    try SmallFile.replace("/etc/hosts", with: Array(Self.hosts(hosts, naming: name).utf8), mode: 0o644)
+    try Self.replace("/etc/hosts", with: Array(Self.hosts(hosts, naming: name).utf8), mode: 0o644)
   }
 
   package func renewMachineID() throws {
-    let id = UUID().uuidString.filter { $0 != "-" }.lowercased()
-    try SmallFile.replace("/etc/machine-id", with: Array("\(id)\n".utf8), mode: 0o444)
+    var generator = SystemRandomNumberGenerator()
+    let words = (0..<4).map { _ in String(UInt64(generator.next() as UInt32) | 1 << 32, radix: 16).dropFirst() }
+    try Self.replace("/etc/machine-id", with: Array((words.joined() + "\n").utf8), mode: 0o444)
+  }
+
+  private static var currentHostname: String {
+    var buffer = [CChar](repeating: 0, count: 65)
+    guard gethostname(&buffer, buffer.count - 1) == 0 else { return "" }
+    return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  /// Seen whole or not at all, but not synchronized: every start of the guest writes it anew, and waits for it.
+  private static func replace(_ path: FilePath, with content: [UInt8], mode: mode_t) throws(SystemError) {
+    let temporary = path.string + ".new"
+    let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: mode)
+    let count = try SystemError.check("write", temporary) { write(file.rawValue, content, content.count) }
+    guard count == content.count else { throw SystemError("write", .noSpace, subject: temporary) }
+    try SystemError.check("fchmod", temporary) { fchmod(file.rawValue, mode) }
+    try SystemError.check("rename", path.string) { rename(temporary, path.string) }
   }
 
   package func freeze() throws {

@@ -1,6 +1,7 @@
 import HTTPTypes
 package import Hummingbird
 package import LinuxSystem
+import NIOCore
 
 /// The routes by which the host gives the guest its identity and stops and starts its processes. Nobody else may use them.
 package struct ControlRoutes: Sendable {
@@ -11,19 +12,23 @@ package struct ControlRoutes: Sendable {
   private let state: GuestState
   private let policy: PeerPolicy
   private let machine: any GuestMachine
+  private let connections: ClientConnections
   private let blocking: BlockingPool
 
-  package init(state: GuestState, policy: PeerPolicy, machine: any GuestMachine, blocking: BlockingPool = .shared) {
+  package init(
+    state: GuestState, policy: PeerPolicy, machine: any GuestMachine, connections: ClientConnections, blocking: BlockingPool = .shared
+  ) {
     self.state = state
     self.policy = policy
     self.machine = machine
+    self.connections = connections
     self.blocking = blocking
   }
 
   package func register(on router: Router<AgentRequestContext>) {
     router.post("/init") { request, context in
       try admit(context)
-      return try await initialize(request)
+      return try await initialize(request, on: context.channel)
     }
     router.post("/freeze") { _, context in
       try admit(context)
@@ -41,18 +46,22 @@ package struct ControlRoutes: Sendable {
     }
   }
 
-  /// Order matters: clock and random state are right before user processes run on (L-50, L-51).
-  private func initialize(_ request: Request) async throws -> Response {
+  /// Order matters: clock and random state are right, and the clients of an earlier life gone, before user processes run on
+  /// (L-50, L-51, L-43). What fails leaves them standing still.
+  private func initialize(_ request: Request, on channel: any Channel) async throws -> Response {
     let body = try await JSONBody.decode(GuestInitialization.self, from: request)
+    let arrival = await ArrivalTime.ofNewestData(on: channel)
     let checked = try body.checked()
     let isOtherSandbox = try accept(body, token: AccessToken.presented(in: request))
-    let response = try await perform("init") { machine in
-      if let time = checked.time { try machine.setClock(time) }
+    let connections = connections
+    return try await perform("init") { machine in
+      if let time = checked.time { try machine.setClock(time.advanced(by: ContinuousClock.now - arrival)) }
       if !checked.entropy.isEmpty { try machine.addEntropy(checked.entropy) }
       if isOtherSandbox { try machine.renewMachineID() }
       if let name = checked.hostname { try machine.setHostname(name) }
+      if body.newLife == true { connections.beginNewLife(keeping: channel) }
+      try machine.thaw()
     }
-    return try await response.status == .noContent ? perform("init") { try $0.thaw() } : response
   }
 
   /// Stores the identity if the caller may change it.

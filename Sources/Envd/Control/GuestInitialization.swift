@@ -2,7 +2,7 @@ import FoundationEssentials
 import HTTPTypes
 
 /// Body of `POST /init`. Fields that are absent change nothing. Source: E2B's envd contract; `hostname`, `sandboxID`,
-/// `templateID` and `entropy` are additions of ours. Fields of E2B that have no meaning here are ignored.
+/// `templateID`, `entropy` and `newLife` are additions of ours. Fields of E2B that have no meaning here are ignored.
 package struct GuestInitialization: Sendable, Equatable, Decodable {
   package var envVars: [String: String]?
   package var accessToken: String?
@@ -15,6 +15,8 @@ package struct GuestInitialization: Sendable, Equatable, Decodable {
   package var templateID: String?
   /// Base64 of at most `maximumEntropyBytes` random bytes.
   package var entropy: String?
+  /// The guest has just booted or been restored: whatever clients it had are gone. Needs `entropy`.
+  package var newLife: Bool?
 
   package static let maximumEntropyBytes = 4096
   /// Longest host name. Source: sethostname(2), HOST_NAME_MAX.
@@ -39,7 +41,10 @@ package struct GuestInitialization: Sendable, Equatable, Decodable {
       throw AgentError(.badRequest, "defaultUser is not a user name")
     }
     if let accessToken, accessToken.isEmpty { throw AgentError(.badRequest, "accessToken is empty") }
-    return Checked(time: time, entropy: try decodedEntropy(), hostname: hostname)
+    let entropy = try decodedEntropy()
+    // Else copies would share their random numbers (L-50).
+    if newLife == true, entropy.isEmpty { throw AgentError(.badRequest, "a new life needs entropy") }
+    return Checked(time: time, entropy: entropy, hostname: hostname)
   }
 
   private func decodedEntropy() throws(AgentError) -> [UInt8] {

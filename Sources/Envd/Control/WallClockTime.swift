@@ -10,6 +10,13 @@ package struct WallClockTime: Sendable, Equatable {
     self.nanoseconds = nanoseconds
   }
 
+  /// - Parameter duration: not negative.
+  package func advanced(by duration: Duration) -> WallClockTime {
+    let (whole, attoseconds) = duration.components
+    let sum = nanoseconds + attoseconds / 1_000_000_000
+    return WallClockTime(seconds: seconds + whole + sum / 1_000_000_000, nanoseconds: sum % 1_000_000_000)
+  }
+
   /// Nil for anything but `YYYY-MM-DDThh:mm:ss[.fraction](Z|±hh:mm)`; digits after the ninth of the fraction are dropped.
   /// Source: RFC 3339, section 5.6.
   package init?(rfc3339 text: String) {

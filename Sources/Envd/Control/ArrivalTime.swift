@@ -1,0 +1,20 @@
+import CLinux
+import NIOCore
+
+/// When the newest data of a connection arrived in the guest, long before a handler sees it: the first request after a restore runs
+/// code that nothing has touched since, which takes a hundred milliseconds under emulation. The clock must not be late by as much (L-51).
+enum ArrivalTime {
+  /// Now, where the kernel does not tell.
+  static func ofNewestData(on channel: any Channel) async -> ContinuousClock.Instant {
+    let age = try? await channel.eventLoop.submit { try timeSinceNewestData(on: channel) }.get()
+    return ContinuousClock.now - (age ?? .zero)
+  }
+
+  private static func timeSinceNewestData(on channel: any Channel) throws -> Duration {
+    let milliseconds = try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) { socket -> UInt32 in
+      var milliseconds: UInt32 = 0
+      return martlet_guest_milliseconds_since_data(socket, &milliseconds) == 0 ? milliseconds : 0
+    }
+    return .milliseconds(Int64(milliseconds ?? 0))
+  }
+}
