@@ -9,12 +9,16 @@ import NIOPosix
 /// A SYN that is sent before the guest's network interface is up is lost, and the kernel repeats it only after a second; so
 /// attempts are short and many. Each time-out makes the next attempt more patient, for a host so busy that a healthy guest needs
 /// longer than the first one allows. Measured on QEMU.
-private struct HealthPolicy {
+struct HealthPolicy {
   static let pause: Duration = .milliseconds(3)
   static let longestConnect: TimeAmount = .milliseconds(320)
   static let answer: Duration = .seconds(2)
 
-  private(set) var connect: TimeAmount = .milliseconds(20)
+  private(set) var connect: TimeAmount
+
+  init(connect: TimeAmount = .milliseconds(20)) {
+    self.connect = connect
+  }
 
   mutating func timedOut() {
     connect = min(Self.longestConnect, .nanoseconds(connect.nanoseconds * 2))

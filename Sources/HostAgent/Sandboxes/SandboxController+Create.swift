@@ -110,7 +110,7 @@ extension SandboxController {
     try await instance.boot(template)
     let guest = try await guest(of: instance, token: nil)
     try await making(.guest, on: instance) {
-      try await self.inBootTime(instance) { try await guest.waitUntilHealthy() }
+      try await self.inBootTime(instance) { try await guest.warmUp() }
     }
     timings = await instance.timings
     await keep(instance, guest)
