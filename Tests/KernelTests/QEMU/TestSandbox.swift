@@ -23,6 +23,8 @@ final class TestSandbox: Sendable {
     var machine: (any VirtualMachine)?
     var pager: (any PagerProcess)?
     var disk: Disk?
+    /// Generations whose disk layers are below the disk, nearest first.
+    var diskChain: [GenerationID] = []
     /// What the guest's memory was restored from.
     var parent: Generation?
     var memoryMiB = 256
@@ -65,9 +67,7 @@ final class TestSandbox: Sendable {
   func boot(_ base: DiskBase, memoryMiB: Int) async throws {
     try await prepareDisk(base, memoryMiB: memoryMiB)
     try await launch(.boot)
-    try await client.waitUntilHealthy(deadline: .now + .seconds(120))
-    let identity = identity(token: Self.parentToken)
-    try await client.initialize(identity)
+    try await client.introduce(identity(token: Self.parentToken), deadline: .now + .seconds(120))
     state.withLock { $0.token = Self.parentToken }
   }
 
@@ -135,10 +135,22 @@ final class TestSandbox: Sendable {
     return String(buffer: output).trimmingCharacters(in: .whitespacesAndNewlines)
   }
 
+  func start(_ command: String) async throws -> any ProcessSession {
+    try await client.start(ProcessRequest(command: "/bin/sh", arguments: ["-c", command], user: "root"))
+  }
+
   /// Starts a process that nobody listens to.
   func startDetached(_ command: String) async throws {
-    let session = try await client.start(ProcessRequest(command: "/bin/sh", arguments: ["-c", command], user: "root"))
-    await session.detach(killing: false)
+    await (try await start(command)).detach(killing: false)
+  }
+
+  /// Seconds by which the guest's clock is wrong, as far as the time that asking takes lets it be known.
+  func clockError() async throws -> TimeInterval {
+    let begin = Date()
+    try await shell("touch /tmp/now")
+    let end = Date()
+    let time = try await client.fileStatus("/tmp/now", user: "root").modifiedAt
+    return time < begin ? time.timeIntervalSince(begin) : max(0, time.timeIntervalSince(end))
   }
 }
 

@@ -1,0 +1,99 @@
+import Disks
+import Foundation
+import Glibc
+import GuestClient
+import Hypervisor
+import LinuxSystem
+import Model
+import Pager
+import QEMU
+import Snapshots
+import Synchronization
+import SystemPackage
+import Testing
+
+struct SavedSandbox: Sendable {
+  let generation: Generation
+  let memoryMiB: Int
+  /// What the guest demanded when it was saved.
+  let token: String
+}
+
+extension TestSandbox {
+  /// Begins as a copy of `saved`, under a network, a user and a disk of its own.
+  func restore(_ saved: SavedSandbox, as sandboxID: String? = nil) async throws {
+    try await load(saved)
+    try await machine.resume()
+    let token = "token-\(UUID().uuidString)"
+    try await client(token: saved.token).introduce(identity(token: token, sandboxID: sandboxID), deadline: .now + .seconds(60))
+    state.withLock { $0.token = token }
+  }
+
+  /// Up to the moment before the guest runs.
+  func load(_ saved: SavedSandbox) async throws {
+    let generation = saved.generation
+    let disk = try await makeDisk(layer(of: generation.id, digest: generation.manifest.disk.baseDigest))
+    let pager = try await laboratory.memory.launch(
+      PagerConfiguration(
+        id: id, store: laboratory.store.directory, generation: generation.id, runDirectory: directory, ownerUID: userID,
+        recordsWorkingSet: false))
+    state.withLock {
+      $0.disk = disk
+      $0.diskChain = [generation.id] + generation.manifest.diskParents
+      $0.pager = pager
+      $0.parent = generation
+      $0.memoryMiB = saved.memoryMiB
+    }
+    try await launch(.restore(pagerSocket: directory.appending(PagerConfiguration.socketName)))
+    try await machine.loadState(from: generation.devicePath)
+    #expect(try await machine.status() == .paused)
+  }
+
+  private func layer(of id: GenerationID, digest: String) -> DiskBase {
+    DiskBase(path: laboratory.store.diskLayer(of: id), format: .qcow2, digest: digest)
+  }
+
+  /// Stops, saves all of it as a new generation, goes over to a new disk layer and, when it `continues`, runs on.
+  func save(continues: Bool) async throws -> SavedSandbox {
+    try await client.freeze()
+    try await machine.stop()
+    let draft = try laboratory.store.begin(GenerationID())
+    let (parent, memoryMiB, token) = state.withLock { ($0.parent, $0.memoryMiB, $0.token) }
+    try await machine.saveState(to: draft.devicePath)
+    _ = try await laboratory.memory.save(
+      vmm: machine.identity.pid, runDirectory: directory, memoryBytes: Int64(memoryMiB) << 20, parent: parent, into: draft)
+    let old = try disk
+    try await laboratory.disks.capture(old, as: draft.diskPath)
+    try await laboratory.disks.capture(old, as: laboratory.store.diskLayer(of: draft.id))
+    let manifest = try manifest(of: draft.id, parent: parent, memoryMiB: memoryMiB)
+    if continues {
+      try await goOver(to: draft.id)
+      try await machine.resume()
+      try await client.thaw()
+    } else {
+      await kill()
+    }
+    let generation = try laboratory.store.publish(draft, manifest)
+    if continues { state.withLock { $0.parent = generation } }
+    return SavedSandbox(generation: generation, memoryMiB: memoryMiB, token: try #require(token))
+  }
+
+  private func goOver(to id: GenerationID) async throws {
+    let new = try await makeDisk(layer(of: id, digest: try disk.baseDigest))
+    try await machine.switchDisk(to: DiskAttachment(path: new.path.string, format: .qcow2))
+    state.withLock {
+      $0.disk = new
+      $0.diskChain.insert(id, at: 0)
+    }
+  }
+
+  private func manifest(of id: GenerationID, parent: Generation?, memoryMiB: Int) throws -> GenerationManifest {
+    let bottom = try laboratory.base
+    return GenerationManifest(
+      id: id, parent: parent?.id, diskParents: state.withLock { $0.diskChain }, createdAt: Date(), machine: laboratory.driver.machine,
+      vcpus: 1, memoryBytes: Int64(memoryMiB) << 20,
+      disk: .init(
+        sizeBytes: Laboratory.diskBytes, format: "qcow2", basePath: bottom.path.string, baseFormat: "raw", baseDigest: bottom.digest),
+      template: try SafeName("minimal"))
+  }
+}
