@@ -1,0 +1,2 @@
+DROP INDEX sandboxes_by_status;
+DROP INDEX sandboxes_alive_by_team;
