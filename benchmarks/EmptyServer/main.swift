@@ -1,3 +1,4 @@
+import Glibc
 import Hummingbird
 import Logging
 
@@ -5,7 +6,11 @@ import Logging
 //
 // usage: empty-server PORT
 
-guard CommandLine.arguments.count == 2, let port = Int(CommandLine.arguments[1]) else { fatalError("usage: empty-server PORT") }
+guard CommandLine.arguments.count == 2, let port = Int(CommandLine.arguments[1]) else {
+  let usage = Array("usage: empty-server PORT\n".utf8)
+  _ = write(STDERR_FILENO, usage, usage.count)
+  exit(64)
+}
 let router = Router()
 router.get("/") { _, _ in Response(status: .ok) }
 var logger = Logger(label: "empty-server")
