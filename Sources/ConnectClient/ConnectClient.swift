@@ -12,7 +12,7 @@ package import SwiftProtobuf
 /// Source: https://connectrpc.com/docs/protocol
 package struct ConnectClient: Sendable {
   package static let defaultMaximumMessageBytes = 4_194_304
-  /// Time in which a server stream's response head must arrive; servers send it before the first message.
+  /// Time in which a server stream's response head must arrive; servers send it with the first message at the latest.
   static let streamHeadLimit: Duration = .seconds(30)
   /// As much of an error answer is read.
   static let maximumErrorBytes = 65_536

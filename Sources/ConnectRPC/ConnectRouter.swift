@@ -63,7 +63,7 @@ package struct ConnectRouter<Context: ConnectRequestContext> {
   ) {
     let limits = limits
     register(service, method) { request, context in
-      StreamCall(request: request, context: context, limits: limits).respond(handler)
+      await StreamCall(request: request, context: context, limits: limits).respond(handler)
     }
   }
 

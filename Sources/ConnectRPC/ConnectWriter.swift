@@ -21,15 +21,12 @@ package struct ConnectWriter<R: Message>: Sendable {
 }
 
 /// The body of one streamed answer, shared by the tasks of its handler.
-///
-/// Unchecked, because Hummingbird's writer does not say that it is `Sendable`. Hummingbird's root writer is a value without
-/// mutable state around NIO's thread-safe outbound writer; every call here works on a copy of its own.
-final class FrameSink: @unchecked Sendable {
+final class FrameSink: Sendable {
   /// As much may be on its way to the connection's event loop, in bytes. NIO's writer notices a connection that is full only
   /// there, so without a bound a fast handler on a busy machine could queue any amount before the loop gets its turn.
   private static let maximumUnseenBytes = 262_144
 
-  private let writer: any ResponseBodyWriter
+  private let gate: HeadGate
   private let eventLoop: any EventLoop
   private let state = Mutex(State())
 
@@ -38,13 +35,12 @@ final class FrameSink: @unchecked Sendable {
     var unseenBytes = 0
   }
 
-  init(_ writer: any ResponseBodyWriter, eventLoop: any EventLoop) {
-    self.writer = writer
+  init(_ gate: HeadGate, eventLoop: any EventLoop) {
+    self.gate = gate
     self.eventLoop = eventLoop
   }
 
   func write(_ frame: ByteBuffer) async throws {
-    var writer = writer
     let mustWait = try state.withLock { state throws(ConnectError) in
       guard !state.isFinished else {
         throw ConnectError(.internalError, "the answer is finished; nothing more can be written")
@@ -54,6 +50,7 @@ final class FrameSink: @unchecked Sendable {
       state.unseenBytes = 0
       return true
     }
+    var writer = try await gate.writer()
     try await writer.write(frame)
     if mustWait { try await eventLoop.submit {}.get() }
   }
@@ -61,7 +58,7 @@ final class FrameSink: @unchecked Sendable {
   /// Writes the end-of-stream frame and ends the HTTP body.
   func finish(_ error: ConnectError?) async throws {
     state.withLock { $0.isFinished = true }
-    var writer = writer
+    var writer = try await gate.writer()
     let frame = Envelope(flags: .endOfStream, payload: ConnectError.encodeEndOfStream(error))
     try await writer.write(frame.encoded())
     try await writer.finish(nil)

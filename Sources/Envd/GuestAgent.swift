@@ -83,7 +83,6 @@ package final class GuestAgent: Sendable {
     router.addMiddleware {
       ErrorMiddleware()
       TokenMiddleware(state: state)
-      LateHeadMiddleware()
     }
     StatusRoutes(state: state, sampler: MetricsSampler()).register(on: router)
     ControlRoutes(state: state, policy: setting.policy, machine: setting.machine).register(on: router)

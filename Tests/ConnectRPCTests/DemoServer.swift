@@ -17,6 +17,7 @@ struct DemoServer {
   final class Observations: Sendable {
     let cancelled = Mutex(0)
     let written = Mutex(0)
+    let received = Mutex(0)
   }
 
   var url: String { "http://127.0.0.1:\(port)" }
@@ -65,7 +66,10 @@ struct DemoServer {
     }
     router.clientStream(service, "Join") { (requests: ConnectRequests<Google_Protobuf_StringValue>, _) in
       var joined = ""
-      for try await request in requests { joined += request.value }
+      for try await request in requests {
+        joined += request.value
+        observations.received.withLock { $0 += 1 }
+      }
       return Google_Protobuf_StringValue(joined)
     }
     router.bidirectionalStream(service, "Upper") {

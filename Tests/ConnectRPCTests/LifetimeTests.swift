@@ -106,4 +106,44 @@ struct LifetimeTests {
       #expect(with.value == "some")
     }
   }
+
+  @Test("The head of a streamed answer leaves with its first frame: some clients stop sending when they see it")
+  func lateHead() async throws {
+    try await DemoServer.run { server in
+      let answer = Mutex("")
+      let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+        .channelInitializer { $0.pipeline.addHandler(Reader { text in answer.withLock { $0 += text } }) }
+        .connect(host: "127.0.0.1", port: server.port).get()
+      let head = "POST /demo.Demo/Join HTTP/1.1\r\nHost: a\r\nContent-Type: application/connect+json\r\nTransfer-Encoding: chunked\r\n\r\n"
+      try await channel.writeAndFlush(ByteBuffer(string: head + Self.chunk("\"first \""))).get()
+      #expect(await eventually { server.observations.received.withLock { $0 } == 1 })
+      // A head that does not wait is on its way by now; another exchange gives it the time to arrive.
+      let _: Text = try await server.client(.proto).unary(Self.service, "Echo", Text("x"))
+      #expect(answer.withLock { $0 }.isEmpty)
+      try await channel.writeAndFlush(ByteBuffer(string: Self.chunk("\"second\"") + "0\r\n\r\n")).get()
+      #expect(await eventually { answer.withLock { $0.contains("\"first second\"") } })
+      #expect(answer.withLock { $0 }.hasPrefix("HTTP/1.1 200 OK"))
+      try await channel.close().get()
+    }
+  }
+
+  private static func chunk(_ message: String) -> String {
+    let frame = Envelope(payload: ByteBuffer(string: message)).encoded()
+    return String(frame.readableBytes, radix: 16) + "\r\n" + String(buffer: frame) + "\r\n"
+  }
+}
+
+/// Hands on what arrives as text.
+private final class Reader: ChannelInboundHandler, Sendable {
+  typealias InboundIn = ByteBuffer
+
+  private let receive: @Sendable (String) -> Void
+
+  init(_ receive: @escaping @Sendable (String) -> Void) {
+    self.receive = receive
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    receive(String(buffer: unwrapInboundIn(data)))
+  }
 }
