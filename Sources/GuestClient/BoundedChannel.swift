@@ -49,18 +49,22 @@ final class BoundedChannel<Element: Sendable>: Sendable {
   }
 
   /// Ends the stream; only the first end counts.
-  func finish(_ error: (any Error)?) {
+  /// - Returns: whether this was the first.
+  @discardableResult
+  func finish(_ error: (any Error)?) -> Bool {
     let end: Result<Void, any Error> = error.map { .failure($0) } ?? .success(())
-    let (producer, consumer) = state.withLock { state in
-      if state.end == nil { state.end = end }
+    let (isFirst, producer, consumer) = state.withLock { state in
+      let isFirst = state.end == nil
+      if isFirst { state.end = end }
       defer {
         state.producer = nil
         state.consumer = nil
       }
-      return (state.producer, state.consumer)
+      return (isFirst, state.producer, state.consumer)
     }
     producer?.resume(throwing: CancellationError())
     consumer?.resume(with: end.map { nil })
+    return isFirst
   }
 
   private func waitForRoom() async throws {

@@ -5,6 +5,9 @@ import Synchronization
 ///
 /// The task lives as long as the stream or an iterator of it, until `cancel()`, or until the source ends. A consumer that is slow
 /// stops the source, nothing is dropped. To be iterated once.
+///
+/// When the reader itself has finished the channel, what it still reads is its own affair: it is not cancelled any more, only
+/// the idle limit ends it.
 final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   private let channel: BoundedChannel<Element>
   private let task: Task<Void, Never>
@@ -31,13 +34,12 @@ final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   }
 
   deinit {
-    task.cancel()
+    cancel()
   }
 
   /// Stops reading; the consumer gets what waits already, then the end. Idempotent.
   func cancel() {
-    channel.finish(nil)
-    task.cancel()
+    if channel.finish(nil) { task.cancel() }
   }
 
   func makeAsyncIterator() -> AsyncIterator {

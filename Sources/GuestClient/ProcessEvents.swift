@@ -8,24 +8,26 @@ import SwiftProtobuf
 import Wire
 
 extension GuestClient {
-  /// Reads a process stream to its end, so that its connection can be used again, also when nobody listens after `exited`.
+  /// Reads a process stream. `exited` is the last event; what follows it on the wire, the end of the answer, is read for the sake of the
+  /// connection alone, which the next call then finds open. Nobody waits for that.
   /// - Parameter endsByTimeout: whether the guest kills the process at a deadline and may end the stream with that alone.
   func processEvents<R: Message>(
     _ responses: ConnectResponses<R>, endsByTimeout: Bool, _ event: @escaping @Sendable (R) -> Process_ProcessEvent
   ) -> BoundedStream<ProcessEvent> {
     BoundedStream(.process, capacity: limits.waitingEvents, idleLimit: limits.streamIdle) { channel, watch in
-      var hasExited = false
       do {
         var iterator = responses.makeAsyncIterator()
         while let event = try await watch.waiting(for: { try await iterator.next() }).map(event) {
-          guard !hasExited, let event = try ProcessEvent(event) else { continue }
-          if case .exited = event { hasExited = true }
+          guard let event = try ProcessEvent(event) else { continue }
           try await channel.send(event)
+          guard case .exited = event else { continue }
+          channel.finish(nil)
+          // An answer that goes on instead of ending is dropped together with its connection.
+          _ = try? await watch.waiting(for: { try await iterator.next() })
+          return
         }
-        guard !hasExited else { return }
         throw ConnectError(.unavailable, "the process stream ended without an end event")
       } catch {
-        guard !hasExited else { return }
         guard endsByTimeout, (error as? ConnectError)?.code == .deadlineExceeded else { throw error }
         try await channel.send(.exited(.timedOut))
       }

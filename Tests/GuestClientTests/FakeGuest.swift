@@ -22,6 +22,8 @@ struct FakeGuest {
     let signals = Mutex<[Process_SendSignalRequest]>([])
     let inputs = Mutex<[Process_ProcessInput]>([])
     let starts = Mutex<[(Process_StartRequest, HTTPFields)]>([])
+    /// Where each start came from: one port is one connection.
+    let sourcePorts = Mutex<[Int]>([])
     let ended = Mutex(0)
     let written = Mutex(0)
     let requests = Mutex<[(Request, ByteBuffer)]>([])
@@ -64,6 +66,7 @@ struct FakeProcesses: Sendable {
     router.serverStream(Self.service, "Start") {
       (request: Process_StartRequest, context, writer: ConnectWriter<Process_StartResponse>) in
       record.starts.withLock { $0.append((request, context.headers)) }
+      record.sourcePorts.withLock { $0.append(context.remoteAddress?.port ?? 0) }
       defer { record.ended.withLock { $0 += 1 } }
       try await play(request) { event in try await writer.write(.with { $0.event = event }) }
     }

@@ -32,6 +32,23 @@ struct ProcessTests {
     }
   }
 
+  @Test("A process that has ended gives its connection back for the next one, also when nobody waits for the end of the stream")
+  func connectionReuse() async throws {
+    try await FakeGuest.run { guest in
+      let runs = 30
+      for _ in 0..<runs {
+        let session = try await guest.client.start(ProcessRequest(command: "run"))
+        for try await event in session.events {
+          if case .exited = event { break }
+        }
+        await session.detach(killing: false)
+      }
+      let connections = Set(guest.record.sourcePorts.withLock { $0 })
+      #expect(guest.record.sourcePorts.withLock { $0.count } == runs)
+      #expect(connections.count <= runs / 3, "a start that comes before the last answer was read to its end takes another connection")
+    }
+  }
+
   @Test("Everything in a process request reaches the guest")
   func request() async throws {
     try await FakeGuest.run { guest in
