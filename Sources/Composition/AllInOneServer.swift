@@ -66,7 +66,6 @@ package struct AllInOneServer: Sendable {
       throw error
     }
     try await httpClient.shutdown()
-    withExtendedLifetime(claim) {}
   }
 
   /// Says at once, and with the remedy, what would otherwise fail later in some tool.
@@ -81,14 +80,37 @@ package struct AllInOneServer: Sendable {
       .hostUnavailable, "sandboxes cannot run on this machine: \(missing.map(\.name).joined(separator: ", ")) missing; see martlet doctor")
   }
 
+  /// However the serving ends, the host is left as it was found, unless sandboxes run on and need it.
   private func serve(claim: InstanceClaim, identity: HostIdentity, httpClient: HTTPClient) async throws {
-    let data = FilePath(options.dataDirectory)
     let agent = try await report.step("host agent") { _ in
       let agent = try await HostFactory(options: options, claim: claim, identity: identity, logger: logger)
         .make(httpClient: httpClient, observer: observer)
       try await agent.recover()
       return agent
     }
+    do {
+      try await serve(agent)
+    } catch {
+      await leaveHost(agent, claim)
+      throw error
+    }
+    await leaveHost(agent, claim)
+  }
+
+  private func leaveHost(_ agent: HostAgent, _ claim: InstanceClaim) async {
+    // A pause that has begun ends in a complete snapshot, whoever began it.
+    await agent.drain()
+    do {
+      if try await agent.leaveHost() { return try claim.release() }
+      let left = try await agent.listSandboxes().count { $0.status == .running }
+      if left > 0 { report.line("\(left) sandboxes run on; martlet up on the same data directory takes them up again") }
+    } catch {
+      logger.warning("host not left as it was found", metadata: ["error": "\(error)"])
+    }
+  }
+
+  private func serve(_ agent: HostAgent) async throws {
+    let data = FilePath(options.dataDirectory)
     let surroundings = Surroundings(logger: logger)
     let database = try await report.step("database") { _ in
       let database = try SQLiteDatabase(path: data.appending("martlet.db").string)
@@ -120,10 +142,6 @@ package struct AllInOneServer: Sendable {
       throw MartletError(
         .hostUnavailable, "\(options.listen.clientURL) is in use by another program; choose another address with --listen", cause: error)
     }
-    // A pause that has begun ends in a complete snapshot, whoever began it.
-    await agent.drain()
-    let left = try await agent.listSandboxes().count { $0.status == .running }
-    if left > 0 { report.line("\(left) sandboxes run on; martlet up on the same data directory takes them up again") }
   }
 }
 

@@ -14,7 +14,7 @@ import SandboxNetwork
 import Snapshots
 import SystemPackage
 
-/// Puts a host agent together from the real parts.
+/// Puts a host agent together from the real parts; changes nothing on the host.
 struct HostFactory {
   /// Slots of one agent; its share of the address range has room for more.
   private static let slots = 1_024
@@ -29,8 +29,7 @@ struct HostFactory {
     let data = FilePath(options.dataDirectory)
     let images = ImageStore(directory: FilePath(options.imageDirectory))
     let network = SandboxNetworks(configuration: try networkConfiguration(), logger: logger)
-    async let driver = driver(kernel: try images.guestKernel().vmlinux)
-    try await network.prepareHost()
+    let driver = try await driver(kernel: try images.guestKernel().vmlinux)
     let cgroups = CgroupHierarchy.detect()
     if cgroups == nil { logger.warning("no control groups on this host: VMMs are not bounded; see martlet doctor") }
     var configuration = HostConfiguration(
@@ -40,7 +39,7 @@ struct HostFactory {
     configuration.spareInstances = options.spares
     let snapshots = SnapshotStore(directory: data.appending("snapshots"), logger: logger)
     let parts = HostParts(
-      driver: try await driver, disks: QcowOverlays(), network: network, templates: images,
+      driver: driver, disks: QcowOverlays(), network: network, templates: images,
       guests: GuestClientConnector(httpClient: httpClient, logger: logger),
       memory: ProcessMemoryBackend(executable: "/proc/self/exe", store: snapshots, logger: logger), snapshots: snapshots,
       cgroups: cgroups)

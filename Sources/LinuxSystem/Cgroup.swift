@@ -135,6 +135,15 @@ package struct Cgroup: Sendable, Equatable {
     return names.sorted()
   }
 
+  /// Removes the directory that the groups below `parent` lived in; a group that is left keeps it. Already gone is success.
+  package static func removeParent(_ parent: String, in hierarchy: CgroupHierarchy) throws(SystemError) {
+    for root in Set(hierarchy.roots.values) {
+      let directory = root.appending(parent).string
+      if rmdir(directory) == 0 || errno == ENOENT || errno == EBUSY { continue }
+      throw SystemError.current("rmdir", subject: directory)
+    }
+  }
+
   private func directories() -> [FilePath] {
     Set(hierarchy.roots.values).map { $0.appending(parent).appending(name) }.sorted { $0.string < $1.string }
   }

@@ -209,6 +209,9 @@ struct SimulatedDisks: DiskBackend {
 struct SimulatedNetwork: NetworkBackend {
   let world: SimulatedWorld
 
+  func prepareHost() async throws { world.change { $0.isHostReady = true } }
+  func teardownHost() async throws { world.change { $0.isHostReady = false } }
+
   func create(slot: Int, policy: NetworkPolicy, ownerUID: UInt32) async throws -> NetworkHandle {
     guard !world.now.networks.contains(slot) else { throw SimulatedWorld.Failure() }
     world.change { $0.networks.insert(slot) }

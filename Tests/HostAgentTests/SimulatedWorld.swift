@@ -21,8 +21,11 @@ final class SimulatedWorld: Sendable {
     var networks: Set<Int> = []
     var machines: Set<Int32> = []
     var pagers: Set<Int32> = []
+    /// What the agent needs of the host for any sandbox at all.
+    var isHostReady = false
 
-    var isEmpty: Bool { self == Contents() }
+    /// Nothing of any sandbox is there.
+    var isEmpty: Bool { networks.isEmpty && machines.isEmpty && pagers.isEmpty }
   }
 
   struct Failure: Error {}

@@ -24,6 +24,8 @@ package final class HostAgent: Sendable {
   private let slots: Slots
   private let instances: InstanceFactory
   private let controllers = Mutex([SandboxID: SandboxController]())
+  /// Before it is set, sandboxes may exist that no controller stands for.
+  private let hasRecovered = Mutex(false)
 
   package init(
     configuration: HostConfiguration, parts: HostParts, journal: Journal, observer: StepObserver = StepObserver(), logger: Logger
@@ -45,8 +47,10 @@ package final class HostAgent: Sendable {
       capacity: configuration.spareInstances, factory: instances, generations: generations, guests: parts.guests, logger: logger)
   }
 
-  /// Adopts the VMMs that live, removes what a dead predecessor had begun or left, and only then returns. To be called once, first.
+  /// Makes the host ready, adopts the VMMs that live, removes what a dead predecessor had begun or left, and only then returns. To be
+  /// called once, first.
   package func recover() async throws {
+    try await parts.network.prepareHost()
     try Directories.create(configuration.instancesDirectory, mode: 0o711)
     try Directories.create(parts.snapshots.diskLayersDirectory, mode: 0o711)
     try await named.load()
@@ -64,6 +68,7 @@ package final class HostAgent: Sendable {
     }
     await removeStrays()
     await collect()
+    hasRecovered.withLock { $0 = true }
   }
 
   private func takeInstances() async throws -> [InstanceID: Instance] {
@@ -110,6 +115,15 @@ package final class HostAgent: Sendable {
     await withTaskGroup(of: Void.self) { group in
       for controller in allControllers { group.addTask { await controller.drain() } }
     }
+  }
+
+  /// Gives back what the host holds for the agent as a whole, as opposed to one sandbox. To be called last, after `drain`.
+  /// - Returns: false when sandboxes are left, in whatever state, or a microVM that could not be removed: nothing was touched then.
+  package func leaveHost() async throws -> Bool {
+    guard hasRecovered.withLock({ $0 }), allControllers.isEmpty, try await journal.instances().isEmpty else { return false }
+    try await parts.network.teardownHost()
+    if let cgroups = parts.cgroups { try Cgroup.removeParent(configuration.cgroupParent, in: cgroups) }
+    return true
   }
 
   // MARK: - Controllers

@@ -37,6 +37,10 @@ package struct HostParts: Sendable {
 }
 
 package protocol NetworkBackend: Sendable {
+  /// Makes the host ready for sandboxes. Idempotent; networks that exist stay as they are.
+  func prepareHost() async throws
+  /// Takes back what `prepareHost` made; networks that exist lose their way out. Idempotent.
+  func teardownHost() async throws
   func create(slot: Int, policy: NetworkPolicy, ownerUID: UInt32) async throws -> NetworkHandle
   /// Idempotent.
   func remove(slot: Int) async throws

@@ -5,16 +5,18 @@ package import SystemPackage
 
 /// Keeps the agents of one machine apart: each holds a number, from which its address range, names and user ids follow.
 ///
-/// A number belongs to a data directory for as long as that directory exists, since sandboxes that outlive their agent use it. The file
-/// `/run/martlet/instance-N` names the directory and is locked while its agent runs.
+/// A number belongs to a data directory until it is given back or the directory is gone, since sandboxes that outlive their agent use
+/// it. The file `/run/martlet/instance-N` names the directory and is locked while its agent runs.
 package final class InstanceClaim: Sendable {
   package static let maximumInstances = 32
 
   package let number: Int
+  private let registry: FilePath
   private let lock: OwnedDescriptor
 
-  private init(number: Int, lock: OwnedDescriptor) {
+  private init(number: Int, registry: FilePath, lock: OwnedDescriptor) {
     self.number = number
+    self.registry = registry
     self.lock = lock
   }
 
@@ -22,13 +24,12 @@ package final class InstanceClaim: Sendable {
   /// - Throws: `host_unavailable` when another agent runs on this data directory, or all numbers are taken.
   package static func claim(dataDirectory: FilePath, registry: FilePath = "/run/martlet") throws -> InstanceClaim {
     try Directories.create(registry)
-    // One claim at a time, so that two agents never see the same number as free.
-    let guardFile = try OwnedDescriptor.open(registry.appending("claims.lock").string, O_RDWR | O_CREAT, mode: 0o600)
-    try SystemError.check("flock") { flock(guardFile.rawValue, LOCK_EX) }
+    let registryLock = try locked(registry)
+    defer { registryLock.close() }
     let numbers = 0..<maximumInstances
     let own = numbers.first { owner(of: $0, in: registry) == dataDirectory.string }
     for number in own.map({ [$0] }) ?? numbers.filter({ isFree($0, in: registry) }) {
-      let path = registry.appending("instance-\(number)")
+      let path = Self.path(of: number, in: registry)
       let file = try OwnedDescriptor.open(path.string, O_RDWR | O_CREAT, mode: 0o600)
       guard flock(file.rawValue, LOCK_EX | LOCK_NB) == 0 else {
         guard own == nil else { throw alreadyRunning(dataDirectory) }
@@ -36,9 +37,28 @@ package final class InstanceClaim: Sendable {
       }
       try SystemError.check("ftruncate") { ftruncate(file.rawValue, 0) }
       try SmallFile.write(dataDirectory.string, to: path.string)
-      return InstanceClaim(number: number, lock: file)
+      return InstanceClaim(number: number, registry: registry, lock: file)
     }
     throw MartletError(.hostUnavailable, "\(maximumInstances) Martlet agents run on this machine already; stop one of them")
+  }
+
+  /// Gives the number back. Only for a data directory that holds no sandbox: those that run use what follows from the number.
+  package func release() throws {
+    let registryLock = try Self.locked(registry)
+    defer { registryLock.close() }
+    unlink(Self.path(of: number, in: registry).string)
+    lock.close()
+  }
+
+  /// One change at a time, so that two agents never see the same number as free. The lock is on the directory: no file stays behind.
+  private static func locked(_ registry: FilePath) throws(SystemError) -> OwnedDescriptor {
+    let directory = try OwnedDescriptor.open(registry.string, O_RDONLY | O_DIRECTORY)
+    try SystemError.check("flock", registry.string) { flock(directory.rawValue, LOCK_EX) }
+    return directory
+  }
+
+  private static func path(of number: Int, in registry: FilePath) -> FilePath {
+    registry.appending("instance-\(number)")
   }
 
   private static func alreadyRunning(_ directory: FilePath) -> MartletError {
@@ -47,7 +67,7 @@ package final class InstanceClaim: Sendable {
   }
 
   private static func owner(of number: Int, in registry: FilePath) -> String? {
-    try? SmallFile.readText(registry.appending("instance-\(number)").string)
+    try? SmallFile.readText(path(of: number, in: registry).string)
   }
 
   private static func isFree(_ number: Int, in registry: FilePath) -> Bool {

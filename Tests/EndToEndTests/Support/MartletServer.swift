@@ -16,6 +16,8 @@ final class MartletServer: Sendable {
     .removingLastComponent()
   static let binary = repository.appending("bin/martlet").string
   static let imageDirectory = ProcessInfo.processInfo.environment["MARTLET_IMAGE_DIR"] ?? "/var/lib/martlet/images"
+  /// All that belongs to a server of these tests has a name that begins so.
+  static let directoryPrefix = "/var/tmp/martlet-e2e-"
   private static let startDeadline: Duration = .seconds(60)
 
   let directory: FilePath
@@ -36,12 +38,15 @@ final class MartletServer: Sendable {
   var logPath: FilePath { directory.appending("server.log") }
 
   /// A server on a fresh data directory; `stop()` removes it.
-  static func start(executable: String = binary, environment: [String: String] = [:]) async throws -> MartletServer {
+  static func start(
+    executable: String = binary, environment: [String: String] = [:], port: Int? = nil, awaitingHealth: Bool = true
+  ) async throws -> MartletServer {
     guard access(binary, X_OK) == 0 else { throw TestFailure("bin/martlet is not built; run make test") }
-    let directory = FilePath("/var/tmp/martlet-e2e-\(UUID().uuidString.prefix(8).lowercased())")
+    let directory = FilePath("\(directoryPrefix)\(UUID().uuidString.prefix(8).lowercased())")
     try Directories.create(directory)
-    let server = MartletServer(directory: directory, port: try freePort(), executable: executable, environment: environment)
-    try await server.launch()
+    let server = MartletServer(
+      directory: directory, port: try port ?? freePort(), executable: executable, environment: environment)
+    try await server.launch(awaitingHealth: awaitingHealth)
     return server
   }
 
@@ -99,9 +104,17 @@ final class MartletServer: Sendable {
   func stop() async throws {
     if child.withLock({ $0 == nil }) { try await launch() }
     try await cli("kill", "--all").expectSuccess()
-    guard let process = child.withLock({ $0 }) else { return }
-    process.signal(SIGTERM)
-    _ = await process.wait()
+    _ = await terminate()
+    try removeDirectory()
+  }
+
+  /// Tells the process to stop, as a service manager does, and waits for its end. Sandboxes run on.
+  func terminate() async -> ExitStatus? {
+    child.withLock { $0 }?.signal(SIGTERM)
+    return await awaitEnd()
+  }
+
+  func removeDirectory() throws {
     try Directories.removeTree(directory)
   }
 

@@ -4,6 +4,7 @@ import Testing
 /// Gives a suite one server, shared by its tests, and checks at the end that stopping it leaves nothing on the host.
 struct RunningServer: SuiteTrait, TestScoping {
   func provideScope(for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void) async throws {
+    let host = try await HostCensus.take()
     let server = try await MartletServer.start()
     let before = try await Census.take(server)
     do {
@@ -15,6 +16,7 @@ struct RunningServer: SuiteTrait, TestScoping {
     try await server.cli("kill", "--all").expectSuccess()
     try await before.awaitSame(server, descriptorSlack: 32)
     try await server.stop()
+    try await host.awaitSame()
   }
 }
 

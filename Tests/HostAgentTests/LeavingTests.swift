@@ -1,0 +1,94 @@
+import Foundation
+import HostInterface
+import LinuxSystem
+import Model
+import SystemPackage
+import Testing
+
+@testable import HostAgent
+
+@Suite("Leaving a host")
+struct LeavingTests {
+  @Test("An agent without sandboxes gives the host back, and a new one makes it ready again")
+  func nothingLeft() async throws {
+    let world = try SimulatedWorld()
+    let agent = try await world.agent()
+    #expect(world.now.isHostReady)
+    let spec = SandboxSpec(teamID: TeamID())
+    _ = try await agent.createSandbox(spec)
+    try await agent.destroySandbox(spec.id)
+    #expect(try await agent.leaveHost())
+    #expect(!world.now.isHostReady)
+    _ = try await world.agent()
+    #expect(world.now.isHostReady)
+  }
+
+  @Test("A sandbox that runs, and one that has failed, keep the host as it is", arguments: [false, true])
+  func sandboxLeft(hasFailed: Bool) async throws {
+    let world = try SimulatedWorld()
+    let agent = try await world.agent()
+    let spec = SandboxSpec(teamID: TeamID())
+    _ = try await agent.createSandbox(spec)
+    if hasFailed {
+      for machine in world.allMachines { machine.end("crashed") }
+      try await eventually { try await agent.sandbox(spec.id).status == .error }
+    }
+    #expect(try await !agent.leaveHost())
+    #expect(world.now.isHostReady)
+  }
+}
+
+@Suite("Numbers of agents")
+struct InstanceClaimTests {
+  private let registry: FilePath
+  private let data: [FilePath]
+
+  init() throws {
+    registry = FilePath("/tmp/martlet-claims-\(UUID().uuidString)")
+    data = [registry.appending("a"), registry.appending("b")]
+    for directory in data { try Directories.create(directory) }
+  }
+
+  private func remove() throws {
+    try Directories.removeTree(registry)
+  }
+
+  private var files: [String] {
+    get throws { try Directories.names(in: registry).filter { $0 != "a" && $0 != "b" }.sorted() }
+  }
+
+  @Test("Two data directories get two numbers, and one directory only one agent")
+  func apart() throws {
+    defer { try? remove() }
+    let first = try InstanceClaim.claim(dataDirectory: data[0], registry: registry)
+    let second = try InstanceClaim.claim(dataDirectory: data[1], registry: registry)
+    #expect((first.number, second.number) == (0, 1))
+    #expect { try InstanceClaim.claim(dataDirectory: data[0], registry: registry) } throws: { error in
+      (error as? MartletError)?.code == .hostUnavailable
+    }
+  }
+
+  @Test("A number stays with its directory when the agent ends without giving it back")
+  func kept() throws {
+    defer { try? remove() }
+    do {
+      let first = try InstanceClaim.claim(dataDirectory: data[0], registry: registry)
+      #expect(first.number == 0)
+    }
+    let other = try InstanceClaim.claim(dataDirectory: data[1], registry: registry)
+    #expect(other.number == 1)
+    let again = try InstanceClaim.claim(dataDirectory: data[0], registry: registry)
+    #expect(again.number == 0)
+  }
+
+  @Test("A number given back leaves no file and is the next one's")
+  func released() throws {
+    defer { try? remove() }
+    let first = try InstanceClaim.claim(dataDirectory: data[0], registry: registry)
+    #expect(try files == ["instance-0"])
+    try first.release()
+    #expect(try files.isEmpty)
+    let second = try InstanceClaim.claim(dataDirectory: data[1], registry: registry)
+    #expect(second.number == 0)
+  }
+}
