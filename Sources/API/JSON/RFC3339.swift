@@ -2,8 +2,18 @@ import Foundation
 
 /// Times on the wire: UTC, with microseconds. Written by hand because it is on the path of every response.
 enum RFC3339 {
+  /// Years 1 to 9999, in seconds since 1970.
+  private static let expressible = -62_135_596_800.0...253_402_300_799.0
+
+  /// Seconds since 1970. Guests tell times too: what is no time, or none that can be written, becomes the nearest that can.
+  static func seconds(_ date: Date) -> Double {
+    let seconds = date.timeIntervalSince1970
+    guard !expressible.contains(seconds) else { return seconds }
+    return seconds > expressible.upperBound ? expressible.upperBound : expressible.lowerBound
+  }
+
   static func text(_ date: Date) -> String {
-    let microseconds = Int64((date.timeIntervalSince1970 * 1_000_000).rounded())
+    let microseconds = Int64((seconds(date) * 1_000_000).rounded())
     let (seconds, fraction) = floorDivide(microseconds, 1_000_000)
     let (days, secondOfDay) = floorDivide(seconds, 86_400)
     let (year, month, day) = civil(days)
@@ -41,9 +51,13 @@ enum RFC3339 {
     return (quotient, value - quotient * divisor)
   }
 
+  /// Writes the last `width` decimal digits of `value`, which is not negative.
   private static func append(_ value: Int64, _ width: Int, _ output: inout [UInt8]) {
-    let digits = Array(String(value).utf8)
-    for _ in digits.count..<max(width, digits.count) { output.append(UInt8(ascii: "0")) }
-    output += digits
+    var power: Int64 = 1
+    for _ in 1..<width { power *= 10 }
+    while power > 0 {
+      output.append(UInt8(ascii: "0") + UInt8(value / power % 10))
+      power /= 10
+    }
   }
 }

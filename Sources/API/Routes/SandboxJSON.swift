@@ -63,7 +63,7 @@ enum Wire {
 
   static func metrics(_ metrics: GuestMetrics) -> JSONValue {
     [
-      "timestamp_unix": .integer(Int64(metrics.timestamp.timeIntervalSince1970)), "cpu_pct": .number(metrics.cpuPercent),
+      "timestamp_unix": .integer(Int64(RFC3339.seconds(metrics.timestamp))), "cpu_pct": .number(metrics.cpuPercent),
       "mem_bytes": .integer(metrics.memoryBytes), "mem_total_bytes": .integer(metrics.memoryTotalBytes),
       "disk_bytes": .integer(metrics.diskBytes), "disk_total_bytes": .integer(metrics.diskTotalBytes),
     ]

@@ -96,7 +96,7 @@ enum KVMProbe {
   static func check(_ outcome: Outcome?) -> DoctorCheck {
     let software = "QEMU with TCG: correct and isolated, several times slower"
     switch outcome {
-    case .runs: return DoctorCheck("kvm", .ok, "a test guest ran on /dev/kvm")
+    case .runs: return DoctorCheck("kvm", .ok, "a guest of one instruction ran on /dev/kvm")
     case .noNode:
       return DoctorCheck(
         "kvm", .degraded, "there is no /dev/kvm", remedy: "enable virtualisation in the firmware, or nested virtualisation of the host VM",

@@ -17,7 +17,7 @@ struct Placement: Sendable {
     }
     guard !candidates.isEmpty else {
       throw MartletError(
-        .notFound, "template \(spec.template) does not exist; GET /v1/snapshots lists those that do")
+        .notFound, "template \(spec.template) does not exist; `martlet template ls` or GET /v1/snapshots lists those that do")
     }
     return scheduler.choose(candidates.map(\.host), for: spec)
   }
