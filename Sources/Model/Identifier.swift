@@ -13,10 +13,10 @@ package struct Identifier<Kind: IdentifierKind>: Hashable, Sendable, Comparable 
 
   /// Parses the wire form. Returns nil for a wrong prefix, upper-case digits, or anything that is not a UUID.
   package init?(wire: String) {
-    let prefix = Kind.prefix + "-"
-    guard wire.hasPrefix(prefix), wire.utf8.count == prefix.utf8.count + 36 else { return nil }
-    let text = String(wire.dropFirst(prefix.count))
-    guard let uuid = UUID(uuidString: text), uuid.uuidString.lowercased() == text else { return nil }
+    let prefix = Kind.prefix
+    guard wire.hasPrefix(prefix) else { return nil }
+    let rest = wire.dropFirst(prefix.count)
+    guard rest.first == "-", let uuid = UUIDText.parse(rest.dropFirst()) else { return nil }
     self.uuid = uuid
   }
 
@@ -24,7 +24,7 @@ package struct Identifier<Kind: IdentifierKind>: Hashable, Sendable, Comparable 
   package var wire: String { "\(Kind.prefix)-\(uuidString)" }
 
   /// The bare UUID in lower case: database key and file name.
-  package var uuidString: String { uuid.uuidString.lowercased() }
+  package var uuidString: String { UUIDText.string(uuid) }
 
   package static func < (left: Self, right: Self) -> Bool { left.uuidString < right.uuidString }
 }

@@ -23,6 +23,28 @@ import Testing
   }
 }
 
+@Suite struct UUIDTextTests {
+  @Test("the text of a UUID is Foundation's, in lower case, and comes back")
+  func roundTrip() {
+    for uuid in (0..<100).map({ _ in UUID() }) {
+      let text = UUIDText.string(uuid)
+      #expect(text == uuid.uuidString.lowercased())
+      #expect(UUIDText.parse(text[...]) == uuid)
+    }
+  }
+
+  @Test(
+    "any other text is refused",
+    arguments: [
+      "", "5f0c1d9e00004000800000000000000000000", "5F0c1d9e-0000-4000-8000-000000000000", "5f0c1d9e-0000-4000-8000-00000000000g",
+      "5f0c1d9e-0000-4000-80000-00000000000", "5f0c1d9e-0000-4000-8000-0000000000000", "5f0c1d9e-0000-4000-8000-00000000000-",
+      "5f0c1d9é-0000-4000-8000-00000000000",
+    ])
+  func refused(text: String) {
+    #expect(UUIDText.parse(text[...]) == nil)
+  }
+}
+
 @Suite struct SafeNameTests {
   @Test("safe names are accepted", arguments: ["a", "base", "python-3.11_x", "0", String(repeating: "a", count: 64)])
   func accepted(text: String) throws {
