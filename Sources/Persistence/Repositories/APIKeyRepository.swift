@@ -18,9 +18,7 @@ package struct APIKeyRepository: Sendable {
 
   /// The key with this hash, when its team exists still (L-63: a deleted team takes its keys along).
   package func key(hash: [UInt8]) async throws -> APIKeyRecord? {
-    try await database.query { connection in
-      try connection.row("SELECT \(Self.columns) FROM api_keys WHERE key_hash = ?", [.blob(hash)]).map(Self.record)
-    }
+    try await database.lookUp("SELECT \(Self.columns) FROM api_keys WHERE key_hash = ?", [.blob(hash)]).map(Self.record)
   }
 
   package func list(team: TeamID) async throws -> [APIKeyRecord] {

@@ -8,6 +8,9 @@ extension SandboxRepository {
     auto_resume, is_auto_paused, revision
     """
 
+  static let lookUp = "SELECT \(columns) FROM sandboxes WHERE id = ?"
+  static let lookUpInTeam = "\(lookUp) AND team_id = ?"
+
   static let placeholders = Array(repeating: "?", count: 25).joined(separator: ", ")
 
   static func parameters(_ record: SandboxRecord) throws -> [SQLValue] {

@@ -26,18 +26,12 @@ package struct SandboxRepository: Sendable {
   }
 
   package func sandbox(_ id: SandboxID, team: TeamID) async throws -> SandboxRecord? {
-    try await database.query { connection in
-      try connection.row(
-        "SELECT \(Self.columns) FROM sandboxes WHERE id = ? AND team_id = ?", [.uuid(id.uuid), .uuid(team.uuid)]
-      ).map(Self.record)
-    }
+    try await database.lookUp(Self.lookUpInTeam, [.uuid(id.uuid), .uuid(team.uuid)]).map(Self.record)
   }
 
   /// Whatever its team; for the monitor.
   package func sandbox(_ id: SandboxID) async throws -> SandboxRecord? {
-    try await database.query { connection in
-      try connection.row("SELECT \(Self.columns) FROM sandboxes WHERE id = ?", [.uuid(id.uuid)]).map(Self.record)
-    }
+    try await database.lookUp(Self.lookUp, [.uuid(id.uuid)]).map(Self.record)
   }
 
   /// Newest first.

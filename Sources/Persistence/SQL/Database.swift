@@ -31,6 +31,8 @@ extension SQLConnection {
 package protocol Database: Sendable {
   var dialect: SQLDialect { get }
 
+  /// Reads one row by a unique key, and nothing longer: a driver may do it on the calling thread.
+  func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow?
   /// Runs one read-only statement, without the cost of an explicit transaction.
   func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
   /// Runs several read-only statements that see the same state of the database.
@@ -40,6 +42,12 @@ package protocol Database: Sendable {
   func write<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
   /// Closes all connections; later calls throw.
   func close() async throws
+}
+
+extension Database {
+  package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
+    try await query { try $0.row(sql, parameters) }
+  }
 }
 
 package enum PersistenceError: Error, Sendable, CustomStringConvertible {

@@ -1,4 +1,5 @@
 package import Foundation
+import Model
 
 /// One result row; columns are read by position, in the order of the query's select list.
 package struct SQLRow: Sendable {
@@ -40,7 +41,7 @@ package struct SQLRow: Sendable {
     switch try value(column) {
     case .uuid(let uuid): return uuid
     case .text(let text):
-      guard let uuid = UUID(uuidString: text) else { throw mismatch(column, "a UUID") }
+      guard let uuid = UUIDText.parse(text[...]) else { throw mismatch(column, "a UUID") }
       return uuid
     default: throw mismatch(column, "a UUID")
     }

@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import Model
 
 /// The embedded database: one file in WAL mode with a single writer and a few readers.
 ///
@@ -16,6 +17,7 @@ package final class SQLiteDatabase: Database {
 
   package let dialect = SQLDialect.sqlite
   private let pool: DatabasePool
+  private let lookUps: SQLiteLookUps
 
   /// Opens or creates the file; its directory must exist.
   /// - Throws: `PersistenceError.failed` when the file cannot be opened or is not a database.
@@ -34,9 +36,27 @@ package final class SQLiteDatabase: Database {
     } catch {
       throw Self.translate(error)
     }
+    configuration.readonly = true
+    lookUps = SQLiteLookUps(path: path, configuration: configuration)
     // Rows hold password hashes and environment values.
     for suffix in ["", "-wal", "-shm"] {
       try? FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path + suffix)
+    }
+  }
+
+  /// On the calling thread: a row by its key takes a few microseconds, mostly out of SQLite's own page cache, and the way to a thread
+  /// that may block and back takes ten times as long. What it can wait for is bounded: the disk, for a page that no cache holds, and
+  /// `busyTimeoutSeconds` while another process repairs the file. The writer never blocks readers (WAL).
+  package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
+    try lookUpBlocking(sql, parameters)
+  }
+
+  // GRDB offers its blocking calls only outside of asynchronous functions.
+  private func lookUpBlocking(_ sql: String, _ parameters: [SQLValue]) throws -> SQLRow? {
+    do {
+      return try lookUps.use { try SQLiteConnection(database: $0).row(sql, parameters) }
+    } catch {
+      throw Self.translate(error)
     }
   }
 
@@ -54,6 +74,7 @@ package final class SQLiteDatabase: Database {
 
   package func close() async throws {
     do {
+      try lookUps.close()
       try pool.close()
     } catch {
       throw Self.translate(error)
@@ -89,7 +110,8 @@ private struct SQLiteConnection: SQLConnection {
     let cursor = try Row.fetchCursor(statement, arguments: Self.arguments(parameters))
     var rows: [SQLRow] = []
     while let row = try cursor.next() {
-      rows.append(SQLRow(row.databaseValues.map(Self.value)))
+      // By position: GRDB's collections of values make a string of every column's name too.
+      rows.append(SQLRow((0..<row.count).map { Self.value(row[$0]) }))
     }
     return rows
   }
@@ -115,7 +137,7 @@ private struct SQLiteConnection: SQLConnection {
     case .text(let text): text
     case .blob(let bytes): Data(bytes)
     case .bool(let flag): flag ? 1 : 0
-    case .uuid(let uuid): uuid.uuidString.lowercased()
+    case .uuid(let uuid): UUIDText.string(uuid)
     case .timestamp(let date): StoredTime.microseconds(date)
     }
   }
