@@ -2,9 +2,12 @@ import NIOCore
 
 /// Writes JSON without white space. Source: RFC 8259
 enum JSONWriter {
+  /// Room for one sandbox.
+  private static let usualBytes = 1_024
+
   static func bytes(_ value: JSONValue) -> ByteBuffer {
     var output: [UInt8] = []
-    output.reserveCapacity(512)
+    output.reserveCapacity(usualBytes)
     write(value, to: &output)
     return ByteBuffer(bytes: output)
   }
@@ -48,19 +51,33 @@ enum JSONWriter {
   }
 
   private static func write(_ text: String, to output: inout [UInt8]) {
+    var text = text
     output.append(UInt8(ascii: "\""))
-    for byte in text.utf8 {
-      switch byte {
-      case UInt8(ascii: "\""): output += [UInt8(ascii: "\\"), UInt8(ascii: "\"")]
-      case UInt8(ascii: "\\"): output += [UInt8(ascii: "\\"), UInt8(ascii: "\\")]
-      case 0x0a: output += [UInt8(ascii: "\\"), UInt8(ascii: "n")]
-      case 0x0d: output += [UInt8(ascii: "\\"), UInt8(ascii: "r")]
-      case 0x09: output += [UInt8(ascii: "\\"), UInt8(ascii: "t")]
-      case 0..<0x20: output += escaped(byte)
-      default: output.append(byte)
+    text.withUTF8 { bytes in
+      // Most strings need no escape and are copied as a whole.
+      if bytes.contains(where: needsEscape) {
+        for byte in bytes { writeEscaped(byte, to: &output) }
+      } else {
+        output.append(contentsOf: bytes)
       }
     }
     output.append(UInt8(ascii: "\""))
+  }
+
+  private static func needsEscape(_ byte: UInt8) -> Bool {
+    byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\")
+  }
+
+  private static func writeEscaped(_ byte: UInt8, to output: inout [UInt8]) {
+    switch byte {
+    case UInt8(ascii: "\""): output += [UInt8(ascii: "\\"), UInt8(ascii: "\"")]
+    case UInt8(ascii: "\\"): output += [UInt8(ascii: "\\"), UInt8(ascii: "\\")]
+    case 0x0a: output += [UInt8(ascii: "\\"), UInt8(ascii: "n")]
+    case 0x0d: output += [UInt8(ascii: "\\"), UInt8(ascii: "r")]
+    case 0x09: output += [UInt8(ascii: "\\"), UInt8(ascii: "t")]
+    case 0..<0x20: output += escaped(byte)
+    default: output.append(byte)
+    }
   }
 
   private static func escaped(_ byte: UInt8) -> [UInt8] {
