@@ -171,6 +171,10 @@ let package = Package(
         .unsafeFlags(["-static-executable"]), .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationCollections"),
       ]),
 
+    // What `make bench` measures reads against.
+    .executableTarget(
+      name: "empty-server", dependencies: [hummingbird, logging], path: "benchmarks/EmptyServer", swiftSettings: swiftSettings),
+
     // Tests, by tier (scripts/run-tests). Unit: no root, no network, seconds.
     .target(
       name: "FakeServer", dependencies: [nioCore, nioPosix, nioHTTP1, nioWebSocket], path: "Tests/FakeServer", swiftSettings: swiftSettings),
