@@ -90,9 +90,9 @@ struct DemoServer {
 }
 
 /// Waits until `condition` holds.
-func eventually(_ condition: () -> Bool) async -> Bool {
+func eventually(_ condition: () async -> Bool) async -> Bool {
   for _ in 0..<500 {
-    if condition() { return true }
+    if await condition() { return true }
     try? await Task.sleep(for: .milliseconds(10))
   }
   return false
