@@ -1,5 +1,6 @@
 import Foundation
 import LinuxSystem
+import SystemPackage
 import Testing
 
 extension EndToEnd {
@@ -53,8 +54,12 @@ extension EndToEnd {
 
     @Test("the VMM runs as nobody's user, in its own network namespace, with a filter and without new privileges")
     func confinement() async throws {
-      try await withSandbox { _, id in
-        let pid = try #require(ProcessTable.pids().first { ProcessTable.arguments(of: $0).contains { $0.hasPrefix("guest=\(id),") } })
+      try await withSandbox { server, _ in
+        let pid = try #require(
+          ProcessTable.pids().first {
+            ProcessTable.arguments(of: $0).first?.contains("qemu") == true
+              && ProcessTable.arguments(of: $0).contains { $0.contains(server.directory.string) }
+          })
         let status = try SmallFile.readText("/proc/\(pid)/status")
         func field(_ name: String) -> [Substring] {
           status.split(separator: "\n").first { $0.hasPrefix("\(name):") }?.split(whereSeparator: \.isWhitespace).dropFirst().map { $0 }

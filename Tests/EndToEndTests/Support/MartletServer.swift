@@ -85,14 +85,6 @@ final class MartletServer: Sendable {
     child.withLock { $0 = nil }
   }
 
-  /// Asks the process to end, and waits.
-  func terminate() async {
-    guard let process = child.withLock({ $0 }) else { return }
-    process.signal(SIGTERM)
-    _ = await process.wait()
-    child.withLock { $0 = nil }
-  }
-
   /// Waits until the process has ended by itself.
   func awaitEnd() async -> ExitStatus? {
     guard let process = child.withLock({ $0 }) else { return nil }
@@ -104,11 +96,12 @@ final class MartletServer: Sendable {
   func stop() async throws {
     if child.withLock({ $0 == nil }) { try await launch() }
     try await cli("kill", "--all").expectSuccess()
-    _ = await terminate()
+    await terminate()
     try removeDirectory()
   }
 
   /// Tells the process to stop, as a service manager does, and waits for its end. Sandboxes run on.
+  @discardableResult
   func terminate() async -> ExitStatus? {
     child.withLock { $0 }?.signal(SIGTERM)
     return await awaitEnd()
