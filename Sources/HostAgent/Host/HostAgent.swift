@@ -90,8 +90,8 @@ package final class HostAgent: Sendable {
     }
   }
 
-  /// One round of the work that repeats: idle sandboxes are paused, consoles drained, removals that failed tried again, and what nobody
-  /// needs is collected. Pauses are begun, not waited for (L-26).
+  /// One round of the work that repeats and is quick: idle sandboxes are paused, consoles drained, removals that failed tried again.
+  /// Pauses are begun, not waited for (L-26).
   package func maintain() async {
     for controller in allControllers {
       // Unowned on purpose: a slow pause must not hold up this round, and `drain` waits for it at shutdown.
@@ -105,6 +105,10 @@ package final class HostAgent: Sendable {
         }
       }
     }
+  }
+
+  /// One round of the work that repeats and may take long: chains are compacted, and what nobody needs is collected.
+  package func tidy() async {
     await compact()
     await collect()
   }

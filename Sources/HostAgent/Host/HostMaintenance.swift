@@ -11,10 +11,17 @@ package struct HostMaintenance: Service {
 
   package func run() async throws {
     try? await cancelWhenGracefulShutdown {
-      while !Task.isCancelled {
-        await agent.maintain()
-        try await Task.sleep(for: agent.configuration.maintenanceInterval)
-      }
+      // Apart, so that a long compaction does not keep the reaper from its rounds.
+      async let tidying: Void = repeating { await agent.tidy() }
+      try await repeating { await agent.maintain() }
+      try await tidying
+    }
+  }
+
+  private func repeating(_ round: @Sendable () async -> Void) async throws {
+    while !Task.isCancelled {
+      await round()
+      try await Task.sleep(for: agent.configuration.maintenanceInterval)
     }
   }
 }
