@@ -16,7 +16,7 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
-enum { MAXIMUM_EVENTS = 64, MAXIMUM_MESSAGE = 1024 };
+enum { MAXIMUM_MESSAGE = 1024 };
 
 const uint64_t clinux_userfault_event_remove = UFFD_FEATURE_EVENT_REMOVE;
 const uint64_t clinux_userfault_asynchronous_protect =
@@ -51,7 +51,10 @@ int clinux_userfault_register(int fd, uint64_t start, uint64_t length, int prote
   return ioctl(fd, UFFDIO_REGISTER, &request) < 0 ? -errno : 0;
 }
 
-static void decode(const struct uffd_msg *message, struct clinux_userfault_event *event) {
+_Static_assert(sizeof(struct uffd_msg) == CLINUX_USERFAULT_MESSAGE_BYTES, "the kernel's messages have the size that callers count with");
+
+void clinux_userfault_decode(const void *bytes, struct clinux_userfault_event *event) {
+  const struct uffd_msg *message = bytes;
   *event = (struct clinux_userfault_event){.kind = CLINUX_USERFAULT_OTHER};
   if (message->event == UFFD_EVENT_PAGEFAULT) {
     event->kind = CLINUX_USERFAULT_PAGE;
@@ -64,17 +67,13 @@ static void decode(const struct uffd_msg *message, struct clinux_userfault_event
   }
 }
 
-int clinux_userfault_read(int fd, struct clinux_userfault_event *events, int capacity) {
-  struct uffd_msg messages[MAXIMUM_EVENTS];
-  if (capacity > MAXIMUM_EVENTS) capacity = MAXIMUM_EVENTS;
+int clinux_userfault_read(int fd, void *messages, int capacity) {
   ssize_t count;
   do {
-    count = read(fd, messages, (size_t)capacity * sizeof messages[0]);
+    count = read(fd, messages, (size_t)capacity * sizeof(struct uffd_msg));
   } while (count < 0 && errno == EINTR);
   if (count < 0) return errno == EAGAIN ? 0 : -errno;
-  int complete = (int)((size_t)count / sizeof messages[0]);
-  for (int i = 0; i < complete; i++) decode(&messages[i], &events[i]);
-  return complete;
+  return (int)((size_t)count / sizeof(struct uffd_msg));
 }
 
 // The kernel reports a part of the range with EAGAIN and the number of bytes, nothing at all with the negative errno in the field.

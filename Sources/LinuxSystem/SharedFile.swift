@@ -1,9 +1,11 @@
+import CLinux
 import Glibc
 package import SystemPackage
 
 /// A small file that is mapped for reading and writing; what was stored in it outlives the process, however that ends.
 package final class SharedFile {
   package let bytes: UnsafeMutableRawBufferPointer
+  private let descriptor: OwnedDescriptor
 
   /// Opens or makes the file, brings it to `sizeBytes` (new bytes are zero) and maps it.
   package init(_ path: FilePath, sizeBytes: Int, mode: UInt32 = 0o600) throws(SystemError) {
@@ -15,10 +17,46 @@ package final class SharedFile {
     try SystemError.check("ftruncate", path.string) { ftruncate(descriptor.rawValue, off_t(sizeBytes)) }
     let address = mmap(nil, sizeBytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor.rawValue, 0)
     guard let address, address != MAP_FAILED else { throw SystemError.current("mmap", subject: path.string) }
+    self.descriptor = descriptor
     bytes = UnsafeMutableRawBufferPointer(start: address, count: sizeBytes)
   }
 
   deinit {
     munmap(bytes.baseAddress, bytes.count)
+  }
+
+  // MARK: - Between processes
+
+  /// Takes the file's lock, which goes with this object or the process.
+  /// - Returns: false when another process, or another object, has it.
+  package func lock() throws(SystemError) -> Bool {
+    let result = clinux_file_lock(descriptor.rawValue)
+    guard result >= 0 else { throw SystemError("lock", Errno(rawValue: -result)) }
+    return result == 1
+  }
+
+  package func isLockedElsewhere() throws(SystemError) -> Bool {
+    let result = clinux_file_is_locked(descriptor.rawValue)
+    guard result >= 0 else { throw SystemError("lock", Errno(rawValue: -result)) }
+    return result == 1
+  }
+
+  /// A little-endian word that other processes store or load meanwhile; what was stored before it is seen with it.
+  /// - Precondition: `offset` is a multiple of 8.
+  package func sharedWord(at offset: Int) -> UInt64 {
+    UInt64(littleEndian: clinux_shared_load(word(at: offset)))
+  }
+
+  package func setSharedWord(at offset: Int, _ value: UInt64) {
+    clinux_shared_store(word(at: offset), value.littleEndian)
+  }
+
+  private func word(at offset: Int) -> UnsafeMutablePointer<UInt64> {
+    UnsafeMutableRawBufferPointer(rebasing: bytes[offset..<(offset + 8)]).bindMemory(to: UInt64.self).baseAddress.unsafelyUnwrapped
+  }
+
+  /// Keeps the first bytes from being paged out; where the system does not allow it, they may be.
+  package func keepInMemory(bytes count: Int) {
+    _ = mlock(bytes.baseAddress, count)
   }
 }

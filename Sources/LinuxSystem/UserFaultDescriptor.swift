@@ -11,6 +11,33 @@ package enum UserFaultEvent: Sendable, Equatable {
   case other
 }
 
+/// Room for messages of a userfaultfd, as the kernel writes them.
+package struct UserFaultMessages {
+  package static let bytesPerMessage = Int(CLINUX_USERFAULT_MESSAGE_BYTES)
+
+  let memory: UnsafeMutableRawBufferPointer
+
+  /// - Precondition: `memory` is aligned to 8 bytes and outlives this.
+  package init(_ memory: UnsafeMutableRawBufferPointer) {
+    self.memory = memory
+  }
+
+  package var capacity: Int { memory.count / Self.bytesPerMessage }
+
+  /// `other` where there is none.
+  package subscript(index: Int) -> UserFaultEvent {
+    var raw = clinux_userfault_event()
+    let bytes = UnsafeRawBufferPointer(rebasing: memory[(index * Self.bytesPerMessage)..<((index + 1) * Self.bytesPerMessage)])
+    clinux_userfault_decode(bytes.baseAddress, &raw)
+    return UserFaultEvent(raw)
+  }
+
+  package func clear(_ index: Int) {
+    let message = memory[(index * Self.bytesPerMessage)..<((index + 1) * Self.bytesPerMessage)]
+    UnsafeMutableRawBufferPointer(rebasing: message).initializeMemory(as: UInt8.self, repeating: 0)
+  }
+}
+
 /// How far a userfaultfd operation came, and why not further.
 package struct UserFaultOutcome: Sendable, Equatable {
   /// Placed from the start of the range.
@@ -24,7 +51,6 @@ package struct UserFaultOutcome: Sendable, Equatable {
 /// Source: ioctl_userfaultfd(2); Linux, Documentation/admin-guide/mm/userfaultfd.rst
 package final class UserFaultDescriptor: Sendable {
   package static let linkName = "anon_inode:[userfaultfd]"
-  package static let maximumEvents = 64
 
   private let descriptor: OwnedDescriptor
   /// Readable when messages wait.
@@ -57,23 +83,14 @@ package final class UserFaultDescriptor: Sendable {
     return names.compactMap { Int32($0) }.sorted().first { link(of: "/proc/\(pid)/fd/\($0)") == linkName }
   }
 
-  /// Takes waiting messages, at most `maximumEvents`; empty when none waits.
-  package func read() throws(SystemError) -> [UserFaultEvent] {
-    var events: [UserFaultEvent] = []
-    try read(into: &events)
-    return events
-  }
-
-  /// Replaces the content of `events` by the waiting messages; keeps its storage, so that a loop does not allocate.
-  package func read(into events: inout [UserFaultEvent]) throws(SystemError) {
-    events.removeAll(keepingCapacity: true)
-    let failure = withUnsafeTemporaryAllocation(of: clinux_userfault_event.self, capacity: Self.maximumEvents) { raw -> Int32 in
-      let count = clinux_userfault_read(rawValue, raw.baseAddress, Int32(raw.count))
-      guard count > 0 else { return count }
-      for index in 0..<Int(count) { events.append(UserFaultEvent(raw[index])) }
-      return 0
-    }
-    guard failure >= 0 else { throw SystemError("read", Errno(rawValue: -failure), subject: "userfaultfd") }
+  /// Takes waiting messages, as many as `messages` has room for. The kernel writes them there before this process can end.
+  ///
+  /// Who caused a message of removal goes on as soon as the kernel takes it from its queue, which is before this returns.
+  /// - Returns: how many; 0 when none waits.
+  package func read(into messages: UserFaultMessages) throws(SystemError) -> Int {
+    let count = clinux_userfault_read(rawValue, messages.memory.baseAddress, Int32(messages.capacity))
+    guard count >= 0 else { throw SystemError("read", Errno(rawValue: -count), subject: "userfaultfd") }
+    return Int(count)
   }
 
   /// Places pages with the content at `source`, and wakes who waits for them.

@@ -25,6 +25,16 @@ const void *clinux_find(const void *bytes, size_t count, const void *pattern, si
 
 extern const int clinux_o_path;
 
+// An open file description lock on the whole file (fcntl(2), F_OFD_SETLK), gone with the last descriptor. 1 when it is taken, 0 when
+// another description has it, -errno.
+int clinux_file_lock(int fd);
+// Whether another description has the lock: 1, 0, or -errno.
+int clinux_file_is_locked(int fd);
+
+// Words of memory that processes share; sequentially consistent.
+static inline uint64_t clinux_shared_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+static inline void clinux_shared_store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
+
 // lseek(2)
 extern const int clinux_seek_data;
 extern const int clinux_seek_hole;

@@ -29,8 +29,10 @@ extern const uint64_t clinux_userfault_asynchronous_protect; // what tracking of
 int clinux_userfault_open(uint64_t features);
 // UFFDIO_REGISTER for missing pages, and for write protection when `protects`.
 int clinux_userfault_register(int fd, uint64_t start, uint64_t length, int protects);
-// Takes at most `capacity` (64 at most) waiting messages. 0 when none waits.
-int clinux_userfault_read(int fd, struct clinux_userfault_event *events, int capacity);
+enum { CLINUX_USERFAULT_MESSAGE_BYTES = 32 }; // sizeof(struct uffd_msg)
+// Takes at most `capacity` waiting messages, as the kernel writes them. 0 when none waits.
+int clinux_userfault_read(int fd, void *messages, int capacity);
+void clinux_userfault_decode(const void *message, struct clinux_userfault_event *event);
 // UFFDIO_COPY; *done is the number of bytes placed, also when it fails.
 int clinux_userfault_copy(int fd, uint64_t target, const void *source, uint64_t length, int protects, uint64_t *done);
 // UFFDIO_ZEROPAGE; *done as above.

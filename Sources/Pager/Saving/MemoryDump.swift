@@ -33,7 +33,7 @@ struct MemoryDump {
       isRestored = UserFaultDescriptor.number(in: vmm) != nil
       let hasRemoved = try FileStatus.of(runDirectory.appending(RemovedPages.fileName).string, followingLinks: false) != nil
       let pageCount = Int(memoryBytes) / MemoryGeometry.pageBytes
-      removed = hasRemoved ? try RemovedPages(in: runDirectory, pageCount: pageCount).bitmap : nil
+      removed = hasRemoved ? try RemovedPages(in: runDirectory, pageCount: pageCount).settled(in: regions) : nil
     } catch {
       throw MartletError(.internalError, "the sandbox's memory could not be read", cause: error)
     }

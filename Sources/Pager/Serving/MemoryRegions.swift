@@ -48,6 +48,11 @@ package struct MemoryRegions: Sendable, Equatable {
   /// In the order of the guest's memory, without gaps.
   package let regions: [Region]
 
+  /// The pages at addresses, which may go over several regions.
+  func pages(in addresses: Range<UInt64>) -> [Range<PageIndex>] {
+    regions.filter { $0.addresses.overlaps(addresses) }.map { $0.pages(in: addresses) }
+  }
+
   /// Checks what came from another process.
   /// - Parameter memoryBytes: size of the memory that the regions have to make up.
   package init(parsing text: [UInt8], memoryBytes: Int64) throws(Refusal) {

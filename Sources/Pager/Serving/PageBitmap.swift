@@ -18,6 +18,13 @@ package final class PageBitmap {
     owner = nil
   }
 
+  package init(copying other: PageBitmap) {
+    words = .allocate(capacity: Self.bytes(for: other.pageCount) / 8)
+    _ = words.initialize(from: other.words.prefix(words.count))
+    pageCount = other.pageCount
+    owner = nil
+  }
+
   /// The one in `memory`, which lives as long as `owner`.
   /// - Precondition: `memory` is aligned to 8 bytes and has `bytes(for:)` of them.
   package init(_ memory: UnsafeMutableRawBufferPointer, pageCount: Int, owner: AnyObject) {

@@ -15,7 +15,7 @@ final class PageServer {
   let image: MemoryImage
   let faults: UserFaultDescriptor
   private let regions: MemoryRegions
-  private let removed: PageBitmap
+  private let removed: RemovedPages
   /// Pages that are known to be in the VM. Others may be too, after a predecessor's work.
   private let resident: PageBitmap
   private var window: FaultWindow
@@ -30,7 +30,7 @@ final class PageServer {
   var onWindow: ((Range<PageIndex>) -> Void)?
 
   init(
-    image: MemoryImage, regions: MemoryRegions, faults: UserFaultDescriptor, removed: PageBitmap, window: FaultWindow,
+    image: MemoryImage, regions: MemoryRegions, faults: UserFaultDescriptor, removed: RemovedPages, window: FaultWindow,
     statistics: PagerStatistics
   ) {
     self.image = image
@@ -40,7 +40,13 @@ final class PageServer {
     self.window = window
     self.statistics = statistics
     resident = PageBitmap(pageCount: image.pageCount)
-    events.reserveCapacity(UserFaultDescriptor.maximumEvents)
+    events.reserveCapacity(MessageInbox.capacity)
+  }
+
+  /// Makes this the one that takes the VM's messages, and notes what a predecessor had taken.
+  func takeOver() throws(SystemError) {
+    for addresses in try removed.inbox.takeOver() { remove(addresses) }
+    removed.inbox.settle()
   }
 
   /// From now on faults bring in windows as `window` decides.
@@ -91,7 +97,7 @@ final class PageServer {
   /// Moves what waits into `pending`, and notes removals at once.
   private func takeMessages() throws(PagerError) -> Bool {
     do {
-      try faults.read(into: &events)
+      try removed.inbox.take(from: faults, into: &events)
     } catch {
       throw .system(error)
     }
@@ -103,6 +109,7 @@ final class PageServer {
       case .other: break
       }
     }
+    removed.inbox.settle()
     return !events.isEmpty
   }
 
@@ -112,9 +119,8 @@ final class PageServer {
   }
 
   private func remove(_ addresses: Range<UInt64>) {
-    for region in regions.regions where region.addresses.overlaps(addresses) {
-      let pages = region.pages(in: addresses)
-      removed.insert(pages)
+    for pages in regions.pages(in: addresses) {
+      removed.bitmap.insert(pages)
       resident.remove(pages)
       statistics.removedPages += pages.count
     }
@@ -169,9 +175,9 @@ final class PageServer {
   ) throws(PagerError) -> Progress {
     var page = pages.lowerBound
     while page < pages.upperBound {
-      let end = removed.endOfRun(from: page, limit: pages.upperBound)
+      let end = removed.bitmap.endOfRun(from: page, limit: pages.upperBound)
       let progress =
-        removed.contains(page)
+        removed.bitmap.contains(page)
         ? try place(page..<end, .zeros, in: region, faulting: faulting)
         : try fillFromImage(page..<end, in: region, faulting: faulting)
       if progress == .interrupted { return .interrupted }

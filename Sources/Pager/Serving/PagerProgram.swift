@@ -98,8 +98,9 @@ package struct PagerProgram {
       let statistics = try prepare(handshake)
       let server = PageServer(
         image: image, regions: handshake.regions, faults: handshake.faults,
-        removed: try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount).bitmap, window: FaultWindow(),
+        removed: try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount), window: FaultWindow(),
         statistics: statistics.value)
+      try server.takeOver()
       recording = try begin(server, handshake)
       let loop = PagerLoop(
         server: server, machine: handshake.machine, connection: handshake.connection, signals: signals, statistics: statistics,

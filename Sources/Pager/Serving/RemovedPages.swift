@@ -4,19 +4,22 @@ package import SystemPackage
 
 /// The pages that a guest gave back (`removed.pages` in the run directory): zero from then on, whatever the snapshot says.
 ///
-/// The file is mapped, so that it survives the pager: a successor and the next snapshot go by it.
+/// The file is mapped, so that it survives the pager: a successor and the next snapshot go by it. It has the pager's inbox too.
 ///
 /// | offset | bytes | field |
 /// |---|---|---|
 /// | 0 | 8 | magic `MARTLETR` |
 /// | 8 | 8 | number of pages, little-endian |
-/// | 16 | 8 × ⌈pages / 64⌉ | one bit per page, lowest first |
+/// | 64 | 2056 | `MessageInbox` |
+/// | 4096 | 8 × ⌈pages / 64⌉ | one bit per page, lowest first |
 package struct RemovedPages {
   package static let fileName = "removed.pages"
   private static let magic: UInt64 = 0x5254_454C_5452_414D
-  private static let headerBytes = 16
+  private static let headerBytes = 4_096
+  private static let inboxOffset = 64
 
   package let bitmap: PageBitmap
+  let inbox: MessageInbox
 
   /// Opens the file of a run directory, or makes an empty one.
   /// - Throws: `SystemError` with EINVAL when there is one of another kind or size.
@@ -34,6 +37,17 @@ package struct RemovedPages {
     }
     header[1] = UInt64(pageCount).littleEndian
     header[0] = Self.magic.littleEndian
+    inbox = MessageInbox(file, offset: Self.inboxOffset)
     bitmap = PageBitmap(UnsafeMutableRawBufferPointer(rebasing: file.bytes[Self.headerBytes...]), pageCount: pageCount, owner: file)
+  }
+
+  /// Everything that a stopped guest gave back, also what its pager has taken and not noted.
+  /// - Throws: `SystemError` with ETIMEDOUT when a living pager does not come to note it.
+  func settled(in regions: MemoryRegions) throws(SystemError) -> PageBitmap {
+    let missing = try inbox.waitUntilSettled()
+    guard !missing.isEmpty else { return bitmap }
+    let all = PageBitmap(copying: bitmap)
+    for pages in missing.flatMap(regions.pages(in:)) { all.insert(pages) }
+    return all
   }
 }

@@ -2,10 +2,11 @@ import Foundation
 import Glibc
 import LinuxSystem
 import Model
-import Pager
 import Snapshots
 import SystemPackage
 import Testing
+
+@testable import Pager
 
 @Suite(.serialized) struct ReplacementTests {
   static let pages = 4_096
@@ -33,6 +34,37 @@ import Testing
     #expect(try laboratory.backend.findOrphans(of: configuration.id) == [second.identity])
     machine.kill()
     #expect(await second.waitForExit() == PagerExit(failure: nil))
+  }
+
+  @Test("what the guest gave back is zero, also when the pager was killed between taking the message and noting it, and for who saves")
+  func removalTakenAndNotNoted() async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel.mixed(pages: Self.pages, seed: 6)
+    let origin = try laboratory.generation(model)
+    let (machine, first, configuration) = try await laboratory.restore(origin)
+    #expect(try await machine.ask("sum 0 1024") == model.sum(0..<1_024))
+    await first.kill()
+    _ = await first.waitForExit()
+    // What a pager does up to the moment where it is killed: pages that were read, and pages that never were.
+    async let answer = machine.ask("remove 900 600")
+    try await eventually("the message is taken") { try Self.takeWithoutNoting(from: machine.pid, configuration) }
+    #expect(try await answer == "ok")
+    model.zero(900..<1_500)
+    let (generation, _) = try await laboratory.save(machine, parent: origin)
+    try laboratory.expectContent(generation, model)
+    let second = try await laboratory.backend.replace(configuration, vmm: machine.pid)
+    #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
+    machine.kill()
+    #expect(await second.waitForExit() == PagerExit(failure: nil))
+  }
+
+  private static func takeWithoutNoting(from vmm: Int32, _ configuration: PagerConfiguration) throws -> Bool {
+    let removed = try RemovedPages(in: configuration.runDirectory, pageCount: pages)
+    _ = try removed.inbox.takeOver()
+    removed.inbox.settle()
+    var events: [UserFaultEvent] = []
+    try removed.inbox.take(from: #require(try UserFaultDescriptor.taken(from: vmm)), into: &events)
+    return !events.isEmpty
   }
 
   @Test("pagers come and go while threads fault all over the memory, and the content is right")
