@@ -26,6 +26,7 @@ let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-h
 let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let grdbSQLite: Target.Dependency = .product(name: "GRDBSQLite", package: "GRDB.swift")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let unixSignals: Target.Dependency = .product(name: "UnixSignals", package: "swift-service-lifecycle")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
@@ -138,7 +139,7 @@ let package = Package(
     // Control plane
     // The migrations become part of the program; nothing lies beside it.
     room(
-      "Persistence", ["Model", "CPostgres", "LinuxSystem", grdb, logging],
+      "Persistence", ["Model", "CPostgres", "LinuxSystem", grdb, grdbSQLite, logging],
       resources: [.embedInCode("Migrations/SQLite"), .embedInCode("Migrations/PostgreSQL")]),
     room("ControlPlane", ["Model", "HostInterface", "Telemetry", "Persistence", "CArgon2", crypto, jwt, lifecycle, logging, nioCore]),
     room(

@@ -113,13 +113,8 @@ private struct SQLiteConnection: SQLConnection {
 
   func rows(_ sql: String, _ parameters: [SQLValue]) throws -> [SQLRow] {
     let statement = try database.cachedStatement(sql: sql)
-    let cursor = try Row.fetchCursor(statement, arguments: Self.arguments(parameters))
-    var rows: [SQLRow] = []
-    while let row = try cursor.next() {
-      // By position: GRDB's collections of values make a string of every column's name too.
-      rows.append(SQLRow((0..<row.count).map { Self.value(row[$0]) }))
-    }
-    return rows
+    try statement.setArguments(Self.arguments(parameters))
+    return try SQLiteRows.all(statement, database)
   }
 
   func execute(_ sql: String, _ parameters: [SQLValue]) throws -> Int {
@@ -136,25 +131,15 @@ private struct SQLiteConnection: SQLConnection {
     StatementArguments(parameters.map(argument))
   }
 
-  private static func argument(_ value: SQLValue) -> (any DatabaseValueConvertible)? {
+  private static func argument(_ value: SQLValue) -> DatabaseValue {
     switch value {
-    case .null: nil
-    case .integer(let number): number
-    case .text(let text): text
-    case .blob(let bytes): Data(bytes)
-    case .bool(let flag): flag ? 1 : 0
-    case .uuid(let uuid): UUIDText.string(uuid)
-    case .timestamp(let date): StoredTime.microseconds(date)
-    }
-  }
-
-  private static func value(_ value: DatabaseValue) -> SQLValue {
-    switch value.storage {
     case .null: .null
-    case .int64(let number): .integer(number)
-    case .double(let number): Int64(exactly: number).map(SQLValue.integer) ?? .null
-    case .string(let text): .text(text)
-    case .blob(let data): .blob([UInt8](data))
+    case .integer(let number): number.databaseValue
+    case .text(let text): text.databaseValue
+    case .blob(let bytes): Data(bytes).databaseValue
+    case .bool(let flag): (flag ? 1 : 0).databaseValue
+    case .uuid(let uuid): UUIDText.string(uuid).databaseValue
+    case .timestamp(let date): StoredTime.microseconds(date).databaseValue
     }
   }
 }
