@@ -69,6 +69,7 @@ class Postgres:
 class Server:
     def __init__(self, database_url=""):
         self.directory = tempfile.mkdtemp(prefix="martlet-bench-", dir="/var/tmp")
+        os.chmod(self.directory, 0o711)
         self.data = os.path.join(self.directory, "data")
         self.port = free_port()
         log = open(os.path.join(self.directory, "server.log"), "wb")

@@ -8,6 +8,26 @@ enum ResourceProbes {
   static let leastMemoryBytes: Int64 = 512 << 20
   static let comfortableMemoryBytes: Int64 = 2 << 30
 
+  static func directory(_ name: String, _ directory: String) -> DoctorCheck {
+    guard let closed = closedDirectory(above: nearestExisting(directory)) else { return disk(name, directory: directory) }
+    return DoctorCheck(
+      name, .missing, "\(closed) is closed to the users without rights that VMMs run as",
+      remedy: "let them pass with chmod o+x \(closed), or put the directory elsewhere with --data-dir and --image-dir")
+  }
+
+  /// A VMM opens its disks by name, also long after it gave up its rights: when it is paused, and when it takes up a snapshot.
+  private static func closedDirectory(above existing: String) -> String? {
+    guard let resolved = realpath(existing, nil) else { return nil }
+    defer { free(resolved) }
+    var path = ""
+    for component in String(cString: resolved).split(separator: "/") {
+      path += "/\(component)"
+      let permissions = try? FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
+      if let permissions, permissions & 0o001 == 0 { return path }
+    }
+    return nil
+  }
+
   static func disk(_ name: String, directory: String) -> DoctorCheck {
     let existing = nearestExisting(directory)
     var status = statvfs()
