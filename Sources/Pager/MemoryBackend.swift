@@ -12,15 +12,32 @@ package protocol MemoryBackend: Sendable {
   func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess
   /// Pagers of this instance that run although no journal names them.
   func findOrphans(of id: InstanceID) throws -> [PagerIdentity]
-  /// Writes `memory.layer` and `memory.header` of `draft`: the pages of a stopped guest that differ from `parent`.
-  ///
-  /// The VMM is not disturbed; it can run on afterwards. Files are written, not yet durable (`SnapshotStore.publish` sees to that).
+  /// Does what can be done while the guest still runs, towards writing `memory.layer` and `memory.header` of `draft`: the pages that
+  /// differ from `parent`. Files are written, not yet durable (`SnapshotStore.publish` sees to that).
   /// - Parameters:
   ///   - vmm: process id of the VMM.
   ///   - parent: whose pages the VM was restored from, directly or over generations made meanwhile; nil when it was booted.
-  func save(
+  /// - Returns: what is either run once or abandoned.
+  func prepareSaving(
     vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
-  ) async throws -> SavedMemory
+  ) async throws -> any MemorySaving
+}
+
+extension MemoryBackend {
+  /// Saves the memory of a guest that stands still already.
+  package func save(
+    vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
+  ) async throws -> SavedMemory {
+    try await prepareSaving(vmm: vmm, runDirectory: runDirectory, memoryBytes: memoryBytes, parent: parent, into: draft).run()
+  }
+}
+
+/// A save that is about to be made.
+package protocol MemorySaving: Sendable {
+  /// Saves the memory of the guest, which is stopped. The VMM is not disturbed; it can run on afterwards.
+  func run() async throws -> SavedMemory
+  /// Ends an attempt that will not be made; nothing after `run`. Idempotent.
+  func abandon() async
 }
 
 package struct PagerConfiguration: Sendable, Codable, Equatable {

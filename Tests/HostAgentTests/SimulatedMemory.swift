@@ -9,12 +9,13 @@ import SystemPackage
 /// Saves and serves memory whose first page is the guest's counter, in real snapshot files.
 struct SimulatedMemory: MemoryBackend {
   let world: SimulatedWorld
+  let agent: Int
   let store: SnapshotStore
 
   func launch(_ configuration: PagerConfiguration) async throws -> any PagerProcess {
     let image = try MemoryImage.open(try store.generation(configuration.generation), in: store)
     let pager = SimulatedPager(configuration, image: image, pid: world.pid(), world: world)
-    world.add(pager)
+    try world.act(agent) { world.add(pager) }
     return pager
   }
 
@@ -29,9 +30,13 @@ struct SimulatedMemory: MemoryBackend {
     world.allPagers.filter { $0.configuration.id == id }.map(\.identity)
   }
 
-  func save(
+  func prepareSaving(
     vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
-  ) async throws -> SavedMemory {
+  ) async throws -> any MemorySaving {
+    SimulatedSaving { try save(vmm: vmm, memoryBytes: memoryBytes, parent: parent, into: draft) }
+  }
+
+  private func save(vmm: Int32, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft) throws -> SavedMemory {
     guard let machine = world.machine(vmm), machine.isStopped else { throw SimulatedWorld.Failure() }
     let image = try parent.map { try MemoryImage.open($0, in: store) }
     let writer = try MemoryLayerWriter(draft, memoryBytes: memoryBytes, parent: image)
@@ -41,6 +46,13 @@ struct SimulatedMemory: MemoryBackend {
     let counts = try writer.finish()
     return SavedMemory(storedPages: counts.stored, zeroedPages: counts.zeroed, equalPages: counts.equal)
   }
+}
+
+private struct SimulatedSaving: MemorySaving {
+  let body: @Sendable () throws -> SavedMemory
+
+  func run() async throws -> SavedMemory { try body() }
+  func abandon() async {}
 }
 
 final class SimulatedPager: PagerProcess {

@@ -132,6 +132,7 @@ final class SimulatedMachine: VirtualMachine {
 
 struct SimulatedDriver: HypervisorDriver {
   let world: SimulatedWorld
+  let agent: Int
   var isolation: (vmm: String, accelerator: String) { ("simulated", "none") }
   var machine: MachineDescription {
     MachineDescription(vmm: "simulated", vmmVersion: "1", machine: "1", firmwareDigest: "", cpuModel: "any", accelerator: "none")
@@ -139,7 +140,7 @@ struct SimulatedDriver: HypervisorDriver {
 
   func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine {
     let machine = SimulatedMachine(configuration, pid: world.pid(), world: world)
-    world.add(machine)
+    try world.act(agent) { world.add(machine) }
     return machine
   }
 
@@ -208,13 +209,14 @@ struct SimulatedDisks: DiskBackend {
 
 struct SimulatedNetwork: NetworkBackend {
   let world: SimulatedWorld
+  let agent: Int
 
   func prepareHost() async throws { world.change { $0.isHostReady = true } }
   func teardownHost() async throws { world.change { $0.isHostReady = false } }
 
   func create(slot: Int, policy: NetworkPolicy, ownerUID: UInt32) async throws -> NetworkHandle {
     guard !world.now.networks.contains(slot) else { throw SimulatedWorld.Failure() }
-    world.change { $0.networks.insert(slot) }
+    try world.act(agent) { world.change { $0.networks.insert(slot) } }
     return NetworkHandle(
       slot: slot, namespacePath: FilePath("/run/netns/\(slot)"), hostAddress: IPv4Address(UInt32(slot)), tapName: "tap0")
   }

@@ -34,6 +34,8 @@ final class SimulatedWorld: Sendable {
   private let machines = Mutex<[Int32: SimulatedMachine]>([:])
   private let pagers = Mutex<[Int32: SimulatedPager]>([:])
   private let nextPid = Mutex<Int32>(100)
+  /// How many agents there were. Only the last is alive: what another still does reaches nothing.
+  private let agents = Mutex(0)
   /// Networks that refuse to be removed this many times.
   let stubbornRemovals = Mutex(0)
   /// Whether guests answer.
@@ -70,6 +72,15 @@ final class SimulatedWorld: Sendable {
   // MARK: Machines and pagers
 
   var allMachines: [SimulatedMachine] { machines.withLock { Array($0.values) } }
+
+  /// Does what only a living agent can do.
+  /// - Parameter agent: the number of the one that does it.
+  func act<Result>(_ agent: Int, _ body: () throws -> Result) throws -> Result {
+    try agents.withLock { latest in
+      guard latest == agent else { throw Failure() }
+      return try body()
+    }
+  }
 
   func add(_ machine: SimulatedMachine) {
     machines.withLock { $0[machine.identity.pid] = machine }
@@ -121,9 +132,14 @@ final class SimulatedWorld: Sendable {
       hostID: HostID(), dataDirectory: directory, slots: 0..<slots, firstUserID: 1_000_000, cgroupParent: "none", concurrentBoots: 4)
     configuration.longestChain = longestChain
     configuration.spareInstances = spares
+    let number = agents.withLock { latest in
+      latest += 1
+      return latest
+    }
     let parts = HostParts(
-      driver: SimulatedDriver(world: self), disks: SimulatedDisks(), network: SimulatedNetwork(world: self),
-      templates: SimulatedTemplates(), guests: SimulatedGuests(world: self), memory: SimulatedMemory(world: self, store: store),
+      driver: SimulatedDriver(world: self, agent: number), disks: SimulatedDisks(), network: SimulatedNetwork(world: self, agent: number),
+      templates: SimulatedTemplates(), guests: SimulatedGuests(world: self),
+      memory: SimulatedMemory(world: self, agent: number, store: store),
       snapshots: store, cgroups: nil)
     let agent = HostAgent(
       configuration: configuration, parts: parts, journal: try Journal(path: directory.appending("journal.db")), observer: observer,

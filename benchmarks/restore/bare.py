@@ -172,7 +172,7 @@ def restore(words, martlet, store, generation, token):
     def step(name):
         steps[name] = (time.monotonic() - begin) * 1000
 
-    disk = overlay(os.path.join(directory, "disk.qcow2"), os.path.join(store, "disk-layers", f"{bare}.qcow2"), "qcow2")
+    disk = overlay(os.path.join(directory, "disk.qcow2"), os.path.join(place, "disk.layer"), "qcow2")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.path.join(directory, "pager.sock"))
     listener.listen(1)

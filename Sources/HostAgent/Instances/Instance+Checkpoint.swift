@@ -45,20 +45,43 @@ extension Instance {
     }
   }
 
-  /// The part during which the guest stands still, if it continues.
+  /// What a checkpoint is taken of, and where it goes.
+  private struct Subject {
+    let machine: any VirtualMachine
+    let disk: Disk
+    let memory: any MemorySaving
+    let draft: GenerationDraft
+  }
+
   private func capture(
     _ request: CheckpointRequest, _ draft: GenerationDraft, _ guest: any Guest, _ isStopped: inout Bool
   ) async throws -> GenerationManifest {
     guard let machine, let disk = entry.disk else { throw MartletError(.internalError, "the microVM has not been started") }
-    isStopped = true
+    let memory = try await prepareMemory(of: machine, into: draft)
+    do {
+      isStopped = true
+      return try await capture(Subject(machine: machine, disk: disk, memory: memory, draft: draft), request, guest, &isStopped)
+    } catch {
+      await memory.abandon()
+      throw error
+    }
+  }
+
+  /// The part during which the guest stands still, if it continues.
+  private func capture(
+    _ subject: Subject, _ request: CheckpointRequest, _ guest: any Guest, _ isStopped: inout Bool
+  ) async throws -> GenerationManifest {
+    let (machine, draft) = (subject.machine, subject.draft)
     try await saving(.freeze) { try await self.whileAlive { try await guest.freeze() } }
     let begin = ContinuousClock.now
     try await saving(.stop) { try await self.whileAlive { try await machine.stop() } }
     try await saving(.devices) { try await self.whileAlive { try await machine.saveState(to: draft.devicePath) } }
-    try await saving(.memory) { try await self.saveMemory(of: machine, into: draft) }
-    let manifest = try await saving(.disk) { try await self.captureDisk(disk, request, draft) }
+    try await saving(.memory) { try await self.saveMemory(subject.memory) }
+    let manifest = try await saving(.disk) { try await self.captureDisk(subject.disk, request, draft) }
     if request.continues {
-      try await saving(.overlay) { try await self.continueElsewhere(disk, layer: request.generation, parents: manifest.diskParents) }
+      try await saving(.overlay) {
+        try await self.continueElsewhere(subject.disk, layer: request.generation, parents: manifest.diskParents)
+      }
       try await saving(.run) { try await machine.resume() }
       timings.add("stopped", since: begin)
       try await guest.thaw()
@@ -80,11 +103,14 @@ extension Instance {
 
   // MARK: - Memory
 
-  private func saveMemory(of machine: any VirtualMachine, into draft: GenerationDraft) async throws {
-    let store = context.parts.snapshots
-    let parent = try await base(in: store)
-    let saved = try await context.parts.memory.save(
-      vmm: machine.identity.pid, runDirectory: directory, memoryBytes: Int64(entry.memoryMiB) << 20, parent: parent, into: draft)
+  private func prepareMemory(of machine: any VirtualMachine, into draft: GenerationDraft) async throws -> any MemorySaving {
+    try await context.parts.memory.prepareSaving(
+      vmm: machine.identity.pid, runDirectory: directory, memoryBytes: Int64(entry.memoryMiB) << 20,
+      parent: try await base(in: context.parts.snapshots), into: draft)
+  }
+
+  private func saveMemory(_ memory: any MemorySaving) async throws {
+    let saved = try await memory.run()
     context.logger.debug(
       "saved memory",
       metadata: ["pages.stored": "\(saved.storedPages)", "pages.zeroed": "\(saved.zeroedPages)", "pages.equal": "\(saved.equalPages)"])

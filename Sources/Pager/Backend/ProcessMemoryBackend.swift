@@ -58,16 +58,15 @@ package struct ProcessMemoryBackend: MemoryBackend {
     }
   }
 
-  package func save(
+  package func prepareSaving(
     vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
-  ) async throws -> SavedMemory {
-    let process = SavingProcess(
-      executable: executable,
-      arguments: SavingArguments(
-        store: store.directory, draft: draft.id, draftDirectory: draft.directory, runDirectory: runDirectory, vmm: vmm,
-        memoryBytes: memoryBytes, parent: parent?.id),
-      log: runDirectory.appending(Self.logName))
-    return try await BlockingPool.shared.run { try process.run() }
+  ) async throws -> any MemorySaving {
+    let arguments = SavingArguments(
+      store: store.directory, draft: draft.id, draftDirectory: draft.directory, runDirectory: runDirectory, vmm: vmm,
+      memoryBytes: memoryBytes, parent: parent?.id)
+    return try await BlockingPool.shared.run { [executable] in
+      try SavingProcess(executable: executable, arguments: arguments, log: runDirectory.appending(Self.logName))
+    }
   }
 
   /// Starts the process; blocks.

@@ -50,6 +50,14 @@ final class Laboratory: Sendable {
     return (try publish(draft, memoryBytes: machine.memoryBytes, parent: parent), saved)
   }
 
+  /// Processes that save, or wait to save, a machine's memory.
+  func savers(of machine: TestMachine) -> Int {
+    ProcessTable.pids().filter { pid in
+      let arguments = ProcessTable.arguments(of: pid)
+      return arguments.contains("save") && arguments.contains(machine.runDirectory.string)
+    }.count
+  }
+
   func publish(_ draft: GenerationDraft, memoryBytes: Int64, parent: Generation?) throws -> Generation {
     for path in [draft.devicePath, draft.diskPath] { try Data("nothing".utf8).write(to: URL(filePath: path.string)) }
     return try store.publish(

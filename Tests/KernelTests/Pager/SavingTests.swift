@@ -120,6 +120,26 @@ import Testing
     machine.kill()
   }
 
+  @Test("a save that is prepared and not made leaves no process")
+  func abandoned() async throws {
+    let laboratory = try await Laboratory()
+    let machine = try await laboratory.start(.anonymous, in: try laboratory.runDirectory(), memoryBytes: 4_096 * 64)
+    func prepared() async throws -> any MemorySaving {
+      try await laboratory.backend.prepareSaving(
+        vmm: machine.pid, runDirectory: machine.runDirectory, memoryBytes: machine.memoryBytes, parent: nil,
+        into: try laboratory.store.begin(GenerationID()))
+    }
+    let abandoned = try await prepared()
+    #expect(laboratory.savers(of: machine) == 1)
+    await abandoned.abandon()
+    await abandoned.abandon()
+    #expect(laboratory.savers(of: machine) == 0)
+    await #expect(throws: MartletError.self) { try await abandoned.run() }
+    _ = try await prepared()
+    #expect(laboratory.savers(of: machine) == 0)
+    machine.kill()
+  }
+
   @Test("a VMM that is gone cannot be saved, and says so")
   func gone() async throws {
     let laboratory = try await Laboratory()
