@@ -67,7 +67,7 @@ class Postgres:
 
 
 class Server:
-    def __init__(self, database_url=""):
+    def __init__(self, database_url="", **environment):
         self.directory = tempfile.mkdtemp(prefix="martlet-bench-", dir="/var/tmp")
         os.chmod(self.directory, 0o711)
         self.data = os.path.join(self.directory, "data")
@@ -75,7 +75,7 @@ class Server:
         log = open(os.path.join(self.directory, "server.log"), "wb")
         self.process = subprocess.Popen(
             [MARTLET, "up", "--listen", f"127.0.0.1:{self.port}", "--data-dir", self.data, "--image-dir", IMAGES, "--no-demo"],
-            stdout=log, stderr=log, env=os.environ | {"DATABASE_URL": database_url})
+            stdout=log, stderr=log, env=os.environ | {"DATABASE_URL": database_url} | environment)
         deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError):
@@ -116,7 +116,7 @@ class Server:
     def shell(self, sandbox, command, timeout=120):
         status, answer = self.call(
             "POST", f"/v1/sandboxes/{sandbox['id']}/exec", {"cmd": "sh", "args": ["-c", command], "user": "root", "timeout_sec": timeout})
-        assert status == 200, answer
+        assert status == 200 and answer["exit_code"] == 0, answer
         return answer["stdout"]
 
     def token(self, sandbox):
