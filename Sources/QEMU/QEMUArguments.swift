@@ -38,12 +38,13 @@ struct QEMUArguments {
       // The name lets a later agent find a VMM that its predecessor did not live to journal.
       "-name", "guest=\(configuration.id.wire),debug-threads=on",
       "-nodefaults", "-no-user-config", "-display", "none",
-      "-M", "microvm,memory-backend=ram",
+      // The kernel shall not look for equal pages: that two tenants have one could be told from the time a write takes.
+      "-M", "microvm,memory-backend=ram,mem-merge=off",
       "-accel", accelerator == .kvm ? "kvm" : "tcg,thread=multi,tb-size=\(Self.translationBufferMiB)",
       "-cpu", accelerator == .kvm ? "host" : "max",
       "-smp", "\(configuration.vcpus)",
       "-m", "\(configuration.memoryMiB)M",
-      "-object", "memory-backend-file,id=ram,size=\(configuration.memoryMiB)M,mem-path=\(GuestMemory.path),share=on",
+      "-object", "memory-backend-file,id=ram,size=\(configuration.memoryMiB)M,mem-path=\(GuestMemory.path),share=on,merge=off",
       "-bios", firmware.string,
       "-global", "virtio-mmio.force-legacy=false",
       // A guest that reboots or powers off leaves a paused VMM, so that the agent can still read the console.

@@ -52,9 +52,18 @@ import Testing
     #expect(drive?.contains("file=/a,,b/root.qcow2,") == true)
   }
 
+  @Test(
+    "equal pages of two guests are never merged, booted or restored", arguments: [VMStart.boot, .restore(pagerSocket: "/r/pager.sock")])
+  func merging(start: VMStart) {
+    let list = arguments(start: start).list
+    #expect(value(after: "-M", in: list)?.split(separator: ",").contains("mem-merge=off") == true)
+    #expect(value(after: "-object", in: list)?.split(separator: ",").contains("merge=off") == true)
+  }
+
   @Test("memory is a shared file, so that its pages are no part of a saved state")
   func memory() {
-    #expect(value(after: "-object", in: arguments().list) == "memory-backend-file,id=ram,size=640M,mem-path=/proc/self/fd/3,share=on")
+    #expect(
+      value(after: "-object", in: arguments().list) == "memory-backend-file,id=ram,size=640M,mem-path=/proc/self/fd/3,share=on,merge=off")
   }
 
   @Test("a machine that is restored is the one that booted, but for the kernel, which it has in memory")
