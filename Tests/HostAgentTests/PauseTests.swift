@@ -234,7 +234,7 @@ private struct Bench {
     _ = try await bench.agent.resumeSandbox(bench.id, ResumeOptions())
     try await bench.work(3)
     _ = try await bench.agent.pauseSandbox(bench.id)
-    let last = try #require(await bench.agent.controller(bench.id).lastGeneration)
+    let last = try #require(await bench.agent.controller(bench.id).pausedGeneration)
     try flipBit(in: bench.world.store.generation(last).headerPath)
     try await bench.restart()
     let error = await #expect(throws: MartletError.self) { try await bench.agent.resumeSandbox(bench.id, ResumeOptions()) }

@@ -16,11 +16,11 @@ extension HostAgent {
     await generations.collectIfWanted { await self.roots }
   }
 
-  /// Shortens the chains of sandboxes that were paused since the last round (UF-5). A sandbox is not held up by it: whoever resumes it
+  /// Shortens the chains of sandboxes that were paused since the last round and still are (UF-5). A sandbox is not held up by it: whoever resumes it
   /// meanwhile gets the generation as it was.
   func compact() async {
     for id in generations.takeChanged() {
-      guard let controller = existingController(id), let last = await controller.lastGeneration else { continue }
+      guard let controller = existingController(id), let last = await controller.pausedGeneration else { continue }
       do {
         guard try await generations.chainLength(of: last) > configuration.longestChain else { continue }
         try await compact(last, of: controller)
@@ -55,7 +55,8 @@ extension SandboxController {
     }
   }
 
-  var lastGeneration: GenerationID? { entry.generations.first }
+  /// What it is as long as it stays paused.
+  var pausedGeneration: GenerationID? { lifecycle.state == .paused ? entry.generations.first : nil }
 
   /// Takes a generation with the same content in the place of `old`, if the sandbox still is what it was.
   func replaceGeneration(_ old: GenerationID, by new: GenerationID) async throws {
@@ -67,7 +68,8 @@ extension SandboxController {
     var changed = entry
     // The generation before stays as it is: it is the one to go back to if this one turns out to be damaged.
     changed.generations[0] = new
-    try await context.journal.updateDurably(changed)
-    entry = changed
+    let durable = changed
+    try await saving(.commit) { try await self.context.journal.updateDurably(durable) }
+    entry = durable
   }
 }

@@ -39,7 +39,7 @@ package final class HostAgent: Sendable {
     self.logger = logger
     slots = Slots(configuration.slots)
     generations = GenerationKeeper(parts: parts, logger: logger)
-    named = NamedSnapshots(journal: journal, generations: generations)
+    named = NamedSnapshots(journal: journal, generations: generations, observer: observer)
     templates = TemplateSnapshots(parts: parts, journal: journal, generations: generations, logger: logger)
     instances = InstanceFactory(
       InstanceContext(configuration: configuration, parts: parts, journal: journal, slots: slots, observer: observer, logger: logger))

@@ -20,6 +20,8 @@ package struct HostConfiguration: Sendable {
   package var spareInstances = 0
   /// Chains of generations longer than this are compacted when their sandbox is paused (UF-5).
   package var longestChain = 8
+  /// A chain as long as this is compacted before it grows further, also while its sandbox runs; far below what the format can hold.
+  package var longestGrowingChain = 24
   /// From the start of the VMM to the first answer of the guest agent, at a boot that has its share of the CPU.
   package var bootDeadline: Duration = .seconds(120)
   /// Bound on each step of a removal.

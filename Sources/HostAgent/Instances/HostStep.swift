@@ -27,6 +27,7 @@ package enum CheckpointStep: String, Sendable, CaseIterable {
   case overlay
   case run
   case publish
+  /// The journal says who needs the generation: a paused sandbox, a name, or the sandbox whose chain it stands for.
   case commit
 }
 

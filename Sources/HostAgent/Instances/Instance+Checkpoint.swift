@@ -125,8 +125,7 @@ extension Instance {
 
   private func captureDisk(_ disk: Disk, _ request: CheckpointRequest, _ draft: GenerationDraft) async throws -> GenerationManifest {
     let disks = context.parts.disks
-    if let below = firstPublishedLayer, !entry.unpublishedLayers.isEmpty {
-      // Some layers below have no generation to live in: they become part of this one.
+    if let below = mergeTarget {
       try await disks.merge(disk, onto: below.base, to: draft.diskPath)
       if request.continues { try await disks.link(draft.diskPath, as: context.diskLayer(of: request.generation)) }
       return manifest(request, disk, diskParents: below.chain)
@@ -136,15 +135,7 @@ extension Instance {
     return manifest(request, disk, diskParents: entry.diskChain)
   }
 
-  /// What is left of the chain without the layers that were never published, all of which are on top.
-  private var firstPublishedLayer: (base: DiskBase, chain: [GenerationID])? {
-    guard let disk = entry.disk, let last = entry.diskChain.lastIndex(where: entry.unpublishedLayers.contains) else { return nil }
-    let chain = Array(entry.diskChain[(last + 1)...])
-    guard let top = chain.first else { return (bottom(of: disk), []) }
-    return (DiskBase(path: context.diskLayer(of: top), format: disk.format, digest: disk.baseDigest), chain)
-  }
-
-  private func bottom(of disk: Disk) -> DiskBase {
+  func bottom(of disk: Disk) -> DiskBase {
     entry.bottom ?? disk.base
   }
 
@@ -174,6 +165,7 @@ extension Instance {
   /// Later checkpoints are compared with this generation, and its disk layer is in good hands.
   private func rebase(onto generation: Generation) async throws {
     entry.base = generation.id
+    entry.shortcut = nil
     if generation.manifest.diskParents == Array(entry.diskChain.dropFirst()) {
       entry.unpublishedLayers.removeAll { $0 == generation.id }
       try await context.parts.disks.seal(generation.diskPath)

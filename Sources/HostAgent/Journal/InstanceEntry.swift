@@ -28,6 +28,8 @@ package struct InstanceEntry: Sendable, Codable, Equatable {
   package var diskChain: [GenerationID] = []
   /// Those of `diskChain` that were never published: only the layer exists.
   package var unpublishedLayers: [GenerationID] = []
+  /// A shorter way from one generation of `diskChain` down, for what is captured from now on.
+  package var shortcut: Shortcut?
   /// How many overlays it has had.
   package var overlays = 0
   package var vmm: VMMIdentity?
@@ -38,6 +40,14 @@ package struct InstanceEntry: Sendable, Codable, Equatable {
     package var disk: Disk
     /// What `disk` was before becomes the disk layer of this generation.
     package var layer: GenerationID
+    /// The generations whose disk layers are below that one.
+    package var parents: [GenerationID]
+  }
+
+  package struct Shortcut: Sendable, Codable, Equatable {
+    package var old: GenerationID
+    /// Has the same content as `old`, and is `base` as long as the shortcut is of use.
+    package var merged: GenerationID
     /// The generations whose disk layers are below that one.
     package var parents: [GenerationID]
   }

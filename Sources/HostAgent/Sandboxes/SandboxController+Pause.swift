@@ -28,6 +28,7 @@ extension SandboxController {
 
   private func savePause(isAutomatic: Bool) async throws {
     guard let instance, let guest else { throw MartletError(.internalError, "the sandbox has no microVM") }
+    await shortenChain(of: instance)
     let generation = GenerationID()
     try await context.generations.holding(generation) {
       try await self.saving(.journal) { try await self.writePausing(generation) }
@@ -125,6 +126,7 @@ extension SandboxController {
 
   private func checkpointRunning() async throws -> GenerationID {
     guard let instance, let guest else { throw MartletError(.internalError, "the sandbox has no microVM") }
+    await shortenChain(of: instance)
     let generation = GenerationID()
     context.generations.hold(generation)
     do {

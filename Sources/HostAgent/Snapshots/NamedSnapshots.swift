@@ -11,13 +11,15 @@ actor NamedSnapshots {
 
   private let journal: Journal
   private let generations: GenerationKeeper
+  private let observer: StepObserver
   private var entries: [Key: NamedSnapshotEntry] = [:]
   /// Names that are being given.
   private var reserved: Set<Key> = []
 
-  init(journal: Journal, generations: GenerationKeeper) {
+  init(journal: Journal, generations: GenerationKeeper, observer: StepObserver) {
     self.journal = journal
     self.generations = generations
+    self.observer = observer
   }
 
   var roots: Set<GenerationID> { Set(entries.values.map(\.generation)) }
@@ -48,9 +50,11 @@ actor NamedSnapshots {
     let entry = NamedSnapshotEntry(
       teamID: request.teamID, name: request.name, generation: frozen.generation, shape: frozen.shape, accessToken: frozen.accessToken,
       environment: frozen.environment, createdAt: Date())
+    try await observer.observe(.beforeSaving(.commit))
     try await journal.upsert(entry)
     entries[key] = entry
     generations.collectSoon()
+    try await observer.observe(.afterSaving(.commit))
     return await template(entry)
   }
 
