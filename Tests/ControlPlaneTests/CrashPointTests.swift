@@ -109,11 +109,11 @@ import Testing
   }
 
   private func row(
-    _ plane: Plane, _ name: String, _ status: SnapshotRecord.Status, onHost: Bool = true
+    _ plane: Plane, _ name: String, _ status: SnapshotRecord.Status, onHost: Bool = true, age: TimeInterval = 0
   ) async throws -> SnapshotRecord {
     let record = SnapshotRecord(
       teamID: plane.caller.teamID, name: try SafeName(name), status: status, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5120,
-      hostID: onHost ? plane.host.hostID : HostID(), createdAt: plane.clock.now)
+      hostID: onHost ? plane.host.hostID : HostID(), createdAt: plane.clock.now.addingTimeInterval(-age))
     #expect(try await plane.snapshotRepository.insert(record))
     return record
   }
@@ -140,6 +140,14 @@ import Testing
       for _ in 0..<3 { await plane.control.monitor.tick() }
       #expect(try await plane.snapshotRepository.snapshot(record.name, team: record.teamID) == record)
       plane.clock.advance(by: 601)
+      #expect(try await plane.reconcile { try await plane.snapshotRepository.all().isEmpty })
+    }
+  }
+
+  @Test("a snapshot that a server before this one was making gives its name back at once")
+  func abandonedByPredecessor() async throws {
+    try await withPlane { plane async throws -> Void in
+      _ = try await row(plane, "golden", .creating, age: 1)
       #expect(try await plane.reconcile { try await plane.snapshotRepository.all().isEmpty })
     }
   }

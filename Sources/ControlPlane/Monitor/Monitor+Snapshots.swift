@@ -32,7 +32,10 @@ extension Monitor {
     guard !service.work.isBusy(.snapshot(key.team, key.name)) else { return }
     if let row, row.status != .ready, await mayBeBusyElsewhere(since: row.lastUpdated) { return }
     let age = row.map { now.timeIntervalSince($0.lastUpdated) } ?? 0
-    let isOverdue = age > Double(SnapshotService.createDeadline.components.seconds)
+    // Who had begun it before we were there is no more: another control plane was ruled out above. Should its host still make the files,
+    // they are adopted.
+    let isOfPredecessor = row.map { $0.lastUpdated < startedAt } ?? false
+    let isOverdue = isOfPredecessor || age > Double(SnapshotService.createDeadline.components.seconds)
     let action = SnapshotReconciler.action(row: row, host: template, on: host.hostID, isOverdue: isOverdue)
     do {
       switch (action, row, template) {

@@ -24,6 +24,7 @@ package actor Monitor: Service {
   let service: SandboxService
   let snapshots: SnapshotService
   let leadership: Leadership
+  let startedAt: Date
   private var unknownSince: [HostID: [SandboxID: Date]] = [:]
   private var lastHeard: [HostID: Date] = [:]
   private var lastSnapshotRound: [HostID: Date] = [:]
@@ -38,6 +39,7 @@ package actor Monitor: Service {
     self.snapshots = snapshots
     self.leadership = leadership
     service = snapshots.sandboxes
+    startedAt = snapshots.sandboxes.surroundings.now()
   }
 
   package func run() async throws {

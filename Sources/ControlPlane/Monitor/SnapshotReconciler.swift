@@ -20,7 +20,7 @@ enum SnapshotReconciler {
   /// - Parameters:
   ///   - row: read before the host was asked.
   ///   - host: the snapshot on this host, which did answer.
-  ///   - isOverdue: whether the row has been as it is for longer than making a snapshot may take.
+  ///   - isOverdue: whether nobody can be at work on the row any more.
   static func action(row: SnapshotRecord?, host: HostTemplate?, on hostID: HostID, isOverdue: Bool) -> Action {
     guard let row else { return host == nil ? .none : .adopt }
     let isHere = row.hostID == hostID

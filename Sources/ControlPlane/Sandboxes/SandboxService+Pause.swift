@@ -60,6 +60,10 @@ extension SandboxService {
     _ change: StateChange, _ record: SandboxRecord, _ word: HostSandbox, on host: any HostClient, for caller: Caller
   ) async throws -> SandboxAnswer {
     guard word.status == change.to else {
+      // Destroyed by somebody else while it was done; that is no failure of the host's.
+      if word.status == .destroying || word.status == .stopped {
+        throw MartletError.invalidState(record.id, is: word.status, needs: change.to.rawValue)
+      }
       throw MartletError(.agentError, "the host says that sandbox \(record.id) is \(word.status.rawValue)")
     }
     let audit = caller.audit(change.action, record.id, outcome: "ok", at: now)
