@@ -1,0 +1,79 @@
+import AsyncHTTPClient
+import ConnectClient
+import Foundation
+import NIOCore
+import NIOHTTP1
+import Synchronization
+import Testing
+import Wire
+
+@testable import Envd
+
+/// A guest that is restored keeps its processes and loses its clients.
+@Suite(.serialized, .timeLimit(.minutes(1))) struct NewLifeTests {
+  private func initialize(_ agent: RunningAgent, _ body: String) async throws -> Int {
+    var request = HTTPClientRequest(url: "http://127.0.0.1:\(agent.port)/init")
+    request.method = .POST
+    request.body = .bytes(ByteBuffer(string: body))
+    request.headers.add(name: "connection", value: "close")
+    return Int(try await agent.http.execute(request, timeout: .seconds(10)).status.code)
+  }
+
+  @Test("a subscriber that reads nothing is gone, and its process, which waited for it, goes on and stays")
+  func stalledSubscriber() async throws {
+    try await RunningAgent.with { agent in
+      let marker = FileManager.default.temporaryDirectory.appending(path: "martlet-\(UUID().uuidString)")
+      defer { try? FileManager.default.removeItem(at: marker) }
+      // More than all buffers between the process and a client that does not read.
+      let script = "head -c 67108864 /dev/zero; touch \(marker.path); exec sleep 1000"
+      let events = try await agent.start("/bin/sh", ["-c", script])
+      let process = try #require(agent.agent.registry.running.first)
+      try await eventually("the process waits for its subscriber") { process.state.withLock { $0.broadcast.isBlocked } }
+      #expect(try await initialize(agent, #"{"newLife":true,"entropy":"AAAA"}"#) == 204)
+      try await eventually("nobody listens any more") { process.subscriberCount == 0 }
+      try await eventually("the process has written all of it") { FileManager.default.fileExists(atPath: marker.path) }
+      #expect(!process.isOver)
+      await #expect(throws: (any Error).self) { for try await _ in events {} }
+      // Whoever comes now is served.
+      var second = try await agent.attach(process.pid).makeAsyncIterator()
+      #expect(try await second.next()?.event.start.pid == process.pid)
+    }
+  }
+
+  @Test("a subscriber of a silent process is gone too")
+  func idleSubscriber() async throws {
+    try await RunningAgent.with { agent in
+      let events = try await agent.start("/bin/sleep", ["1000"])
+      let process = try #require(agent.agent.registry.running.first)
+      #expect(process.subscriberCount == 1)
+      #expect(try await initialize(agent, #"{"newLife":true,"entropy":"AAAA"}"#) == 204)
+      try await eventually("nobody listens any more") { process.subscriberCount == 0 }
+      #expect(!process.isOver)
+      await #expect(throws: (any Error).self) { for try await _ in events {} }
+    }
+  }
+
+  @Test("an initialisation that is no new life leaves streams alone")
+  func sameLife() async throws {
+    try await RunningAgent.with { agent in
+      // Held to the end: a stream that is let go of is a client that has gone.
+      let events = try await agent.start("/bin/sleep", ["1000"])
+      let process = try #require(agent.agent.registry.running.first)
+      #expect(try await initialize(agent, "{}") == 204)
+      #expect(try await initialize(agent, #"{"newLife":false}"#) == 204)
+      #expect(process.subscriberCount == 1)
+      withExtendedLifetime(events) {}
+    }
+  }
+
+  @Test("a new life without entropy is refused")
+  func withoutEntropy() async throws {
+    try await RunningAgent.with { agent in
+      let events = try await agent.start("/bin/sleep", ["1000"])
+      let process = try #require(agent.agent.registry.running.first)
+      #expect(try await initialize(agent, #"{"newLife":true}"#) == 400)
+      #expect(process.subscriberCount == 1)
+      withExtendedLifetime(events) {}
+    }
+  }
+}

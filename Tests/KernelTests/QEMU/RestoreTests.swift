@@ -1,0 +1,172 @@
+import Foundation
+import Glibc
+import GuestClient
+import HostInterface
+import Hypervisor
+import LinuxSystem
+import Model
+import Snapshots
+import Synchronization
+import SystemPackage
+import Testing
+
+/// Needs root, QEMU and the images of `make images`.
+@Suite("Microvms that are saved and restored", .serialized, .timeLimit(.minutes(10)))
+struct RestoreTests {
+  /// A process that counts, a file, and something in a file system of memory: all has to be there afterwards.
+  private static let workload =
+    "echo 0 > /tmp/count; i=0; while :; do i=$((i+1)); echo $i > /tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.05; done"
+
+  private func prepare(_ sandbox: TestSandbox) async throws -> String {
+    try await sandbox.startDetached(Self.workload)
+    return try await sandbox.shell(
+      "mkdir -p /tmp/m; mount -t tmpfs none /tmp/m; head -c 16777216 /dev/urandom > /tmp/m/a; head -c 8388608 /dev/urandom > /root/b; sync; "
+        + "cat /tmp/m/a /root/b | md5sum")
+  }
+
+  private func count(_ sandbox: TestSandbox) async throws -> Int {
+    try #require(Int(try await sandbox.shell("cat /tmp/count")))
+  }
+
+  private func expectAlive(_ sandbox: TestSandbox, checksum: String, after: Int) async throws {
+    #expect(try await sandbox.shell("cat /tmp/m/a /root/b | md5sum") == checksum)
+    let first = try await count(sandbox)
+    #expect(first >= after)
+    try await eventually("the process goes on") { try await count(sandbox) > first }
+  }
+
+  @Test("a guest goes on in another network with its memory, files and processes, for five generations")
+  func generations() async throws {
+    try await Laboratory.with { laboratory in
+      var sandbox = try await laboratory.boot()
+      let checksum = try await prepare(sandbox)
+      var seen = try await count(sandbox)
+      for generation in 1...5 {
+        try await sandbox.shell("echo \(generation) >> /root/log; echo \(generation) >> /tmp/m/log")
+        let saved = try await sandbox.save(continues: false)
+        sandbox = try await laboratory.makeSandbox()
+        try await sandbox.restore(saved)
+        try await expectAlive(sandbox, checksum: checksum, after: seen)
+        seen = try await count(sandbox)
+        let log = (1...generation).map(String.init).joined(separator: "\n")
+        #expect(try await sandbox.shell("cat /root/log") == log)
+        #expect(try await sandbox.shell("cat /tmp/m/log") == log)
+        try await sandbox.shell("head -c 1048576 /dev/urandom > /root/c; sync; echo 3 > /proc/sys/vm/drop_caches; cat /root/c | md5sum")
+      }
+    }
+  }
+
+  @Test("a guest that is saved under load runs on, and each of its generations is what it was at that moment")
+  func continuing() async throws {
+    try await Laboratory.with { laboratory in
+      let sandbox = try await laboratory.boot()
+      let checksum = try await prepare(sandbox)
+      try await sandbox.startDetached("while :; do dd if=/dev/urandom of=/root/load bs=64k count=64 2>/dev/null; sync; done")
+      var saved: [SavedSandbox] = []
+      for generation in 1...3 {
+        try await sandbox.shell("echo \(generation) >> /root/log; echo \(generation) >> /tmp/m/log")
+        saved.append(try await sandbox.save(continues: true))
+        try await expectAlive(sandbox, checksum: checksum, after: 0)
+      }
+      #expect(try await sandbox.shell("cat /root/log") == "1\n2\n3")
+      // The layers below are in use by the running guest, which reads them, and by the copies.
+      for (index, generation) in saved.enumerated() {
+        let copy = try await laboratory.makeSandbox()
+        try await copy.restore(generation)
+        let log = (1...(index + 1)).map(String.init).joined(separator: "\n")
+        #expect(try await copy.shell("cat /root/log") == log)
+        #expect(try await copy.shell("cat /tmp/m/log") == log)
+        try await expectAlive(copy, checksum: checksum, after: 0)
+        await copy.kill()
+      }
+      try await expectAlive(sandbox, checksum: checksum, after: 0)
+    }
+  }
+
+  @Test("two copies made at the same time share nothing that either writes")
+  func clones() async throws {
+    try await Laboratory.with { laboratory in
+      let parent = try await laboratory.boot()
+      let checksum = try await prepare(parent)
+      let saved = try await parent.save(continues: false)
+      let (one, other) = (try await laboratory.makeSandbox(), try await laboratory.makeSandbox())
+      async let first: Void = one.restore(saved, as: "sb-one")
+      async let second: Void = other.restore(saved, as: "sb-other")
+      _ = try await (first, second)
+      for (sandbox, name) in [(one, "one"), (other, "other")] {
+        try await sandbox.shell("echo \(name) > /root/name; echo \(name) > /tmp/m/name; sync")
+        try await expectAlive(sandbox, checksum: checksum, after: 0)
+      }
+      #expect(try await one.shell("cat /root/name /tmp/m/name") == "one\none")
+      #expect(try await other.shell("cat /root/name /tmp/m/name") == "other\nother")
+      let machineIDs = try await (one.shell("cat /etc/machine-id"), other.shell("cat /etc/machine-id"))
+      #expect(machineIDs.0 != machineIDs.1)
+      let random = try await (one.shell("head -c 32 /dev/urandom | md5sum"), other.shell("head -c 32 /dev/urandom | md5sum"))
+      #expect(random.0 != random.1)
+    }
+  }
+
+  @Test("a guest wakes up in the present, as itself, and as another only when it is told so")
+  func identity() async throws {
+    try await Laboratory.with { laboratory in
+      let parent = try await laboratory.boot()
+      let machineID = try await parent.shell("cat /etc/machine-id")
+      let saved = try await parent.save(continues: false)
+      try await Task.sleep(for: .seconds(3))
+      let same = try await laboratory.makeSandbox()
+      try await same.restore(saved)
+      let error = try await same.clockError()
+      #expect(abs(error) < 0.5, "the clock is wrong by \(error) s")
+      #expect(try await same.shell("cat /etc/machine-id") == machineID)
+      await same.kill()
+      let other = try await laboratory.makeSandbox()
+      try await other.load(saved)
+      try await other.machine.resume()
+      let client = other.client(token: "wrong")
+      let identity = other.identity(token: "new", sandboxID: "sb-other")
+      let refusal = await #expect(throws: MartletError.self) { try await client.introduce(identity, deadline: .now + .seconds(60)) }
+      #expect(refusal?.code == .agentError)
+      try await other.client(token: saved.token).introduce(identity, deadline: .now + .seconds(60))
+      other.state.withLock { $0.token = "new" }
+      #expect(try await other.shell("cat /etc/machine-id") != machineID)
+      #expect(try await other.shell("cat /etc/machine-id").utf8.count == 32)
+    }
+  }
+
+  @Test("a process whose reader stayed behind in the former life is not held up by it")
+  func stalledReader() async throws {
+    try await Laboratory.with { laboratory in
+      let parent = try await laboratory.boot()
+      let script = "i=0; while :; do i=$((i+1)); echo $i > /tmp/progress; head -c 65536 /dev/zero; done"
+      let session = try await parent.start(script)
+      var last = ""
+      try await eventually("the process waits for its reader") {
+        try await Task.sleep(for: .seconds(1))
+        let now = try await parent.shell("cat /tmp/progress")
+        defer { last = now }
+        return now == last
+      }
+      let saved = try await parent.save(continues: false)
+      await session.detach(killing: false)
+      let sandbox = try await laboratory.makeSandbox()
+      try await sandbox.restore(saved)
+      try await eventually("the process goes on") { try await sandbox.shell("cat /tmp/progress") != last }
+    }
+  }
+
+  @Test("a damaged state is an error with QEMU's own words")
+  func damaged() async throws {
+    try await Laboratory.with { laboratory in
+      let sandbox = try await laboratory.boot()
+      let saved = try await sandbox.save(continues: false)
+      let path = saved.generation.devicePath
+      let bytes = try SmallFile.read(path.string)
+      // Of the right size, else the pager refuses already.
+      let rubbish = [UInt8](repeating: 0xFF, count: bytes.count - bytes.count / 2)
+      try SmallFile.replace(path, with: Array(bytes.prefix(bytes.count / 2)) + rubbish, mode: 0o400)
+      let copy = try await laboratory.makeSandbox()
+      let failure = await #expect(throws: (any Error).self) { try await copy.load(saved) }
+      #expect("\(failure as Any)".contains("load of migration failed"))
+    }
+  }
+}
