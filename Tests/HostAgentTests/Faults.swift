@@ -31,13 +31,25 @@ final class Flag: Sendable {
   func set(_ isOn: Bool) { value.withLock { $0 = isOn } }
 }
 
-/// Never returns from one moment, once it is armed: the agent is as good as dead there.
+/// Never returns from one moment, once it is armed, nor from any later one: the agent is as good as dead there.
 func hanging(
   at moment: StepObserver.Moment, _ armed: Flag = Flag(true), reached: AsyncStream<Void>.Continuation
 ) -> StepObserver {
-  StepObserver { now in
-    guard now == moment, armed.isOn else { return }
-    reached.yield()
+  let isDead = Flag(false)
+  let underWay = Mutex<Set<String>>([])
+  return StepObserver { now in
+    let step = String(now.name.prefix { $0 != "-" }) + (now.name.split(separator: "-").dropFirst().first ?? "")
+    if now.name.hasSuffix("-after") { underWay.withLock { _ = $0.remove(step) } }
+    if now == moment, armed.isOn, !isDead.isOn {
+      isDead.set(true)
+      // What it does side by side comes to its end, and no further: nothing happens behind its successor's back.
+      for _ in 0..<500 where underWay.withLock({ !$0.isEmpty }) { try? await Task.sleep(for: .milliseconds(1)) }
+      reached.yield()
+    }
+    guard isDead.isOn else {
+      if now.name.hasSuffix("-before") { underWay.withLock { _ = $0.insert(step) } }
+      return
+    }
     // Ignores cancellation, as a dead process does.
     await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
   }
