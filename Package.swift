@@ -233,7 +233,8 @@ let package = Package(
 
     // End to end: the release binaries and real microVMs.
     .executableTarget(
-      name: "martlet-crash-test", dependencies: ["CommandLine", "Composition", "HostAgent", "Model"], path: "Tests/CrashServer",
+      name: "martlet-crash-test", dependencies: ["CommandLine", "Composition", "HostAgent", "Model", "Snapshots"],
+      path: "Tests/CrashServer",
       swiftSettings: swiftSettings),
     tests("EndToEndTests", ["LinuxSystem", "TestSupport", asyncHTTPClient, nioCore, nioFoundationCompat, nioHTTP1, systemPackage]),
 

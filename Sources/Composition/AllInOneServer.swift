@@ -17,6 +17,7 @@ import Persistence
 import QEMU
 import SandboxNetwork
 import ServiceLifecycle
+package import Snapshots
 import SystemPackage
 import UnixSignals
 
@@ -31,13 +32,17 @@ package struct AllInOneServer: Sendable {
 
   private let options: UpOptions
   private let observer: StepObserver
+  private let storeObserver: SnapshotObserver
   private let report: StepReport
   private let logger: Logger
 
-  /// - Parameter observer: watches the host agent's steps; tests use it to make the process die at one of them.
-  package init(_ options: UpOptions, observer: StepObserver = StepObserver()) {
+  /// - Parameters:
+  ///   - observer: watches the host agent's steps; tests use it to make the process die at one of them.
+  ///   - storeObserver: watches the snapshot store's in the same way.
+  package init(_ options: UpOptions, observer: StepObserver = StepObserver(), storeObserver: SnapshotObserver = SnapshotObserver()) {
     self.options = options
     self.observer = observer
+    self.storeObserver = storeObserver
     report = StepReport()
     var logger = Logger(label: "martlet") { StreamLogHandler.standardError(label: $0) }
     logger.logLevel = Logger.Level(rawValue: options.logLevel) ?? .info
@@ -97,7 +102,7 @@ package struct AllInOneServer: Sendable {
   private func serve(claim: InstanceClaim, identity: HostIdentity, access: IdentityConfiguration, httpClient: HTTPClient) async throws {
     let agent = try await report.step("host agent") { _ in
       let agent = try await HostFactory(options: options, claim: claim, identity: identity, logger: logger)
-        .make(httpClient: httpClient, observer: observer)
+        .make(httpClient: httpClient, observer: observer, storeObserver: storeObserver)
       try await agent.recover()
       return agent
     }

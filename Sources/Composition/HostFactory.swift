@@ -25,7 +25,7 @@ struct HostFactory {
   let identity: HostIdentity
   let logger: Logger
 
-  func make(httpClient: HTTPClient, observer: StepObserver) async throws -> HostAgent {
+  func make(httpClient: HTTPClient, observer: StepObserver, storeObserver: SnapshotObserver) async throws -> HostAgent {
     let data = FilePath(options.dataDirectory)
     let images = ImageStore(directory: FilePath(options.imageDirectory))
     let network = SandboxNetworks(configuration: try networkConfiguration(), logger: logger)
@@ -37,7 +37,7 @@ struct HostFactory {
       firstUserID: Self.firstUserID + UInt32(claim.number * Self.slots), cgroupParent: "martlet-\(claim.number)",
       concurrentBoots: max(2, ProcessInfo.processInfo.activeProcessorCount))
     configuration.spareInstances = options.spares
-    let snapshots = SnapshotStore(directory: data.appending("snapshots"), logger: logger)
+    let snapshots = SnapshotStore(directory: data.appending("snapshots"), logger: logger, observer: storeObserver)
     let parts = HostParts(
       driver: driver, disks: QcowOverlays(), network: network, templates: images,
       guests: GuestClientConnector(httpClient: httpClient, logger: logger),

@@ -104,19 +104,3 @@ import Testing
     try await server.stop()
   }
 }
-
-/// Where the server of Tests/CrashServer can be made to die.
-enum CrashSteps {
-  private static let made = ["journal", "directory", "disk", "network", "cgroup", "vmm", "guest", "commit"]
-  private static let saved = ["journal", "draft", "freeze", "stop", "devices", "memory", "disk", "publish", "commit"]
-  private static let restored = ["journal", "disk", "pager", "vmm", "state", "guest", "commit"]
-  private static let removed = ["vmm", "pager", "cgroup", "network", "disk", "directory", "journal"]
-
-  static let making = made.flatMap { ["making-\($0)-before", "making-\($0)-after"] }
-  static let saving = saved.flatMap { ["saving-\($0)-before", "saving-\($0)-after"] }
-  static let restoring = restored.flatMap { ["making-\($0)-before", "making-\($0)-after"] }
-  static let removing = removed.flatMap { ["removing-\($0)-before", "removing-\($0)-after"] }
-
-  /// Beside the release guest agent, where the server looks for it.
-  static let executable = MartletServer.repository.appending("bin/martlet-crash-test").string
-}

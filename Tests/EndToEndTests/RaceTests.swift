@@ -1,0 +1,177 @@
+import Foundation
+import LinuxSystem
+import NIOCore
+import Testing
+
+/// Pause, idle pause, resume, snapshot, fork, work and destroy at the same time on one real sandbox, in orders that a seed decides.
+@Suite(.serialized) struct RaceTests {
+  private static let environment = ProcessInfo.processInfo.environment
+  /// `MARTLET_RACE_ROUNDS=1000` for a long run.
+  private static let rounds = environment["MARTLET_RACE_ROUNDS"].flatMap(Int.init) ?? 40
+  private static let seed = environment["MARTLET_RACE_SEED"].flatMap(UInt64.init) ?? 20_261_121
+
+  private enum Action: CaseIterable {
+    case pause, resume, snapshot, fork, exec, destroy
+  }
+
+  private struct Step {
+    let action: Action
+    let delay: Duration
+  }
+
+  /// One sandbox, and what its files have to say.
+  private struct Subject {
+    let id: String
+    var content = 0
+  }
+
+  @Test(
+    "whatever races on a sandbox, there is one outcome: it runs, is paused or is gone, and nothing that was acknowledged is lost (L-2, L-6)"
+  )
+  func races() async throws {
+    let server = try await MartletServer.start()
+    let empty = try await Census.take(server)
+    var generator = Generator(state: Self.seed)
+    var subject = try await begin(server)
+    for round in 1...Self.rounds {
+      let isIdle = round % 5 == 0
+      let steps = Self.steps(isIdle: isIdle, &generator)
+      do {
+        let answers = try await race(server, subject.id, steps, isIdle: isIdle)
+        subject = try await judge(server, subject, answers)
+      } catch {
+        throw TestFailure("seed \(Self.seed), round \(round), \(steps.map { "\($0.action) \($0.delay)" }): \(error)")
+      }
+    }
+    try await server.cli("kill", "--all").expectSuccess()
+    try await empty.awaitSame(server, descriptorSlack: 64)
+    try await eventually("only the template's snapshot is left") { server.stored("generations").count == 1 }
+    try await server.stop()
+  }
+
+  private static func steps(isIdle: Bool, _ generator: inout Generator) -> [Step] {
+    (0..<Int.random(in: 2...4, using: &generator)).map { _ in
+      // The idle time-out strikes some time within three seconds, the others within what a pause or a resume takes.
+      let delay = Int.random(in: isIdle ? 800...3_200 : 0...400, using: &generator)
+      // Destroying ends the round's questions, so it is rarer than the others.
+      let action = Action.allCases.randomElement(using: &generator) ?? .pause
+      let isRare = action == .destroy && Int.random(in: 0..<3, using: &generator) > 0
+      return Step(action: isRare ? .pause : action, delay: .milliseconds(delay))
+    }
+  }
+
+  private func begin(_ server: MartletServer) async throws -> Subject {
+    var subject = Subject(id: try await server.createSandbox("--memory", "256"))
+    try await write(server, &subject)
+    return subject
+  }
+
+  private func write(_ server: MartletServer, _ subject: inout Subject) async throws {
+    subject.content += 1
+    _ = try await server.shell(subject.id, "echo \(subject.content) > /dev/shm/kept; echo \(subject.content) > /var/tmp/kept")
+  }
+
+  private func expectContent(_ server: MartletServer, _ id: String, _ content: Int) async throws {
+    let text = try await server.shell(id, "cat /dev/shm/kept /var/tmp/kept")
+    guard text == "\(content)\n\(content)\n" else { throw TestFailure("\(id) holds \(text), not \(content)") }
+  }
+
+  // MARK: - One round
+
+  private func race(
+    _ server: MartletServer, _ id: String, _ steps: [Step], isIdle: Bool
+  ) async throws -> [(Action, MartletServer.Answer)] {
+    if isIdle { _ = try await server.request(.POST, "/v1/sandboxes/\(id)/timeout", body: #"{"timeout_sec":1}"#) }
+    return try await withThrowingTaskGroup(of: (Action, MartletServer.Answer).self) { group in
+      for (index, step) in steps.enumerated() {
+        group.addTask {
+          try await Task.sleep(for: step.delay)
+          return (step.action, try await self.perform(step.action, server, id, "race-\(index)"))
+        }
+      }
+      var answers: [(Action, MartletServer.Answer)] = []
+      for try await answer in group { answers.append(answer) }
+      return answers
+    }
+  }
+
+  private func perform(_ action: Action, _ server: MartletServer, _ id: String, _ name: String) async throws -> MartletServer.Answer {
+    let sandbox = "/v1/sandboxes/\(id)"
+    return switch action {
+    case .pause: try await server.request(.POST, "\(sandbox)/pause")
+    case .resume: try await server.request(.POST, "\(sandbox)/resume")
+    case .snapshot: try await server.request(.POST, "/v1/snapshots", body: #"{"sandbox_id":"\#(id)","name":"\#(name)"}"#)
+    case .fork: try await server.request(.POST, "\(sandbox)/fork", body: #"{"count":1}"#)
+    case .exec: try await server.request(.POST, "\(sandbox)/exec", body: #"{"cmd":"cat","args":["/dev/shm/kept"]}"#)
+    case .destroy: try await server.request(.DELETE, sandbox)
+    }
+  }
+
+  // MARK: - Afterwards
+
+  /// - Returns: the sandbox for the next round.
+  private func judge(
+    _ server: MartletServer, _ subject: Subject, _ answers: [(action: Action, answer: MartletServer.Answer)]
+  ) async throws -> Subject {
+    for (action, answer) in answers {
+      // Who comes too late is told so; nobody finds the server at a loss.
+      // A command whose guest is taken away under it has lost its agent.
+      let refusals = action == .exec ? [404, 409, 499, 502] : [404, 409, 499]
+      guard answer.status < 300 || refusals.contains(answer.status) else {
+        throw TestFailure("\(action): \(answer.status) \(answer.text)")
+      }
+    }
+    try await judgeCopies(server, subject, answers)
+    let isDestroyed = answers.contains { $0.action == .destroy && $0.answer.status == 204 }
+    let status = try await server.settled(subject.id)
+    guard !isDestroyed else {
+      guard ["stopped", "none"].contains(status) else { throw TestFailure("destroyed, and yet \(status)") }
+      try await eventually("it has left nothing") { server.machines.isEmpty && server.pagers.isEmpty }
+      return try await begin(server)
+    }
+    guard ["running", "paused"].contains(status) else { throw TestFailure("it is \(status): \(try await server.info(subject.id))") }
+    _ = try await server.request(.POST, "/v1/sandboxes/\(subject.id)/timeout", body: #"{"timeout_sec":0}"#)
+    try await eventually("it runs") {
+      _ = try await server.request(.POST, "/v1/sandboxes/\(subject.id)/resume")
+      return try await server.settled(subject.id) == "running"
+    }
+    var subject = subject
+    try await expectContent(server, subject.id, subject.content)
+    guard server.machines.count == 1 else { throw TestFailure("\(server.machines.count) VMMs for one sandbox") }
+    try await write(server, &subject)
+    return subject
+  }
+
+  /// What was said to be there is there, and whole.
+  private func judgeCopies(
+    _ server: MartletServer, _ subject: Subject, _ answers: [(action: Action, answer: MartletServer.Answer)]
+  ) async throws {
+    struct Sandbox: Decodable { let id: String }
+    var copies: [String] = []
+    for (action, answer) in answers where answer.status == 201 {
+      switch action {
+      case .fork: copies += try JSONDecoder().decode([Sandbox].self, from: answer.body).map(\.id)
+      case .snapshot:
+        guard let name = answer.json["name"] as? String else { throw TestFailure("no name: \(answer.text)") }
+        copies.append(try await server.createSandbox("--template", name))
+        try await server.cli("snapshot", "rm", name).expectSuccess()
+      default: break
+      }
+    }
+    for copy in copies { try await expectContent(server, copy, subject.content) }
+    if !copies.isEmpty { try await server.cli(["kill"] + copies).expectSuccess() }
+  }
+}
+
+/// The same numbers for the same seed. Source: SplitMix64 (Steele, Lea, Flood, 2014).
+private struct Generator: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var value = state
+    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+    return value ^ (value >> 31)
+  }
+}

@@ -1,0 +1,61 @@
+import Foundation
+import LinuxSystem
+import SystemPackage
+
+/// What tests of pausing and copying ask of a server, and see of it.
+extension MartletServer {
+  func pause(_ id: String) async throws {
+    let answer = try await request(.POST, "/v1/sandboxes/\(id)/pause")
+    guard answer.status == 200 else { throw TestFailure("pause: \(answer.status) \(answer.text)") }
+  }
+
+  func resume(_ id: String) async throws {
+    let answer = try await request(.POST, "/v1/sandboxes/\(id)/resume")
+    guard answer.status == 200 else { throw TestFailure("resume: \(answer.status) \(answer.text)") }
+  }
+
+  func status(_ id: String) async throws -> String {
+    try await info(id)["status"] as? String ?? "none"
+  }
+
+  /// Waits until nobody works on the sandbox any more.
+  func settled(_ id: String) async throws -> String {
+    try await eventually("sandbox \(id) runs, is paused or is gone") {
+      ["running", "paused", "stopped", "error", "none"].contains(try await self.status(id))
+    }
+    return try await status(id)
+  }
+
+  /// Ids of sandboxes in one state.
+  func sandboxes(_ status: String) async throws -> [String] {
+    struct Sandbox: Decodable { let id: String }
+    return try JSONDecoder().decode([Sandbox].self, from: try await request(.GET, "/v1/sandboxes?status=\(status)").body).map(\.id)
+  }
+
+  /// Names of the team's snapshots.
+  func snapshots() async throws -> [String] {
+    struct Snapshot: Decodable { let name: String }
+    return try JSONDecoder().decode([Snapshot].self, from: try await request(.GET, "/v1/snapshots?type=snapshot").body).map(\.name)
+  }
+
+  // MARK: - On the host
+
+  var hasEnded: Bool { ProcessTable.startTimeTicks(of: pid) == nil }
+
+  /// Pids of its VMMs.
+  var machines: [Int32] { processes { $0.first?.contains("qemu") == true } }
+  var pagers: [Int32] { processes { $0.contains("pager") } }
+
+  private func processes(_ isOne: ([String]) -> Bool) -> [Int32] {
+    let data = directory.appending("data").string
+    return ProcessTable.pids().filter { pid in
+      let arguments = ProcessTable.arguments(of: pid)
+      return isOne(arguments) && arguments.contains { $0.contains(data) }
+    }.sorted()
+  }
+
+  /// What lies in a directory of the snapshot store: `generations`, `drafts`, `trash`, `disk-layers`.
+  func stored(_ kind: String) -> Set<String> {
+    Set((try? Directories.names(in: directory.appending("data/snapshots").appending(kind))) ?? [])
+  }
+}
