@@ -14,6 +14,8 @@ package struct FaultWindow: Sendable {
   private var size: Int
   /// The page after the last window.
   private var expected: PageIndex = -1
+  /// Windows that followed directly on the one before.
+  private var streak = 0
 
   package init(smallest: Int = Self.standardPages, largest: Int = Self.largestPages) {
     precondition(smallest > 0 && smallest & (smallest - 1) == 0 && largest >= smallest, "windows are powers of two")
@@ -25,7 +27,9 @@ package struct FaultWindow: Sendable {
   /// The pages to bring in for a fault at `page`, which they contain.
   /// - Parameter limits: pages that are contiguous in the VMM's address space.
   package mutating func pages(around page: PageIndex, within limits: Range<PageIndex>) -> Range<PageIndex> {
-    size = page == expected ? min(size * 2, largest) : smallest
+    streak = page == expected ? streak + 1 : 0
+    // Once may be chance: something short that lies across a border.
+    size = streak < 2 ? smallest : min(size * 2, largest)
     let start = page & ~(smallest - 1)
     let window = (start..<(start + size)).clamped(to: limits)
     expected = window.upperBound
