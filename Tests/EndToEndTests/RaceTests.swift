@@ -7,7 +7,7 @@ import Testing
 @Suite(.serialized) struct RaceTests {
   private static let environment = ProcessInfo.processInfo.environment
   /// `MARTLET_RACE_ROUNDS=1000` for a long run.
-  private static let rounds = environment["MARTLET_RACE_ROUNDS"].flatMap(Int.init) ?? 40
+  private static let rounds = environment["MARTLET_RACE_ROUNDS"].flatMap(Int.init) ?? 30
   private static let seed = environment["MARTLET_RACE_SEED"].flatMap(UInt64.init) ?? 20_261_121
 
   private enum Action: CaseIterable {
