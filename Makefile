@@ -1,12 +1,14 @@
 # The only door: CI and people call the same targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up build images test check fmt bench deps test-deps unit kernel integration end-to-end clean
+.PHONY: built-tests help up build images test check fmt bench deps test-deps unit kernel integration end-to-end clean
 
 STEP := scripts/step
 VENV := .venv-test
 # Serves its own Swift runtime, so that bin/martlet is one file. envd is linked fully static by its target.
 RELEASE := swift build -c release --static-swift-stdlib
+# For the tests' build only, such as what a machine that builds once can do without.
+TEST_BUILD_OPTIONS ?=
 IMAGE_DIR ?= $(or $(MARTLET_IMAGE_DIR),/var/lib/martlet/images)
 
 help: ## what there is to make
@@ -32,12 +34,14 @@ test-deps: deps
 
 test: test-deps ## every tier, real VMs included; prints the counts
 	@$(MAKE) --no-print-directory build
-	@$(MAKE) --no-print-directory images
-	@$(STEP) "build the tests" swift build --build-tests
+	@$(MAKE) --no-print-directory -j2 images built-tests
 	@scripts/run-tests all
 
+built-tests:
+	@$(STEP) "build the tests" swift build --build-tests $(TEST_BUILD_OPTIONS)
+
 unit kernel integration end-to-end: ## one tier of tests, after make test has installed what they need
-	@$(STEP) "build the tests" swift build --build-tests
+	@$(STEP) "build the tests" swift build --build-tests $(TEST_BUILD_OPTIONS)
 	@scripts/run-tests $@
 
 check: ## format, warnings as errors, unit tests

@@ -120,6 +120,8 @@ def agent_token(data, sandbox):
 
 async def outer(arguments):
     directory = tempfile.mkdtemp(prefix="martlet-sdk-", dir="/var/tmp")
+    # VMMs pass through.
+    os.chmod(directory, 0o711)
     data = os.path.join(directory, "data")
     url = f"http://127.0.0.1:{free_port()}"
     environment = os.environ | {"MARTLET_DATA_DIR": data, "MARTLET_URL": url}
