@@ -7,8 +7,6 @@ STEP := scripts/step
 VENV := .venv-test
 # Serves its own Swift runtime, so that bin/martlet is one file. envd is linked fully static by its target.
 RELEASE := swift build -c release --static-swift-stdlib
-# For the tests' build only, such as what a machine that builds once can do without.
-TEST_BUILD_OPTIONS ?=
 IMAGE_DIR ?= $(or $(MARTLET_IMAGE_DIR),/var/lib/martlet/images)
 
 help: ## what there is to make
@@ -38,10 +36,10 @@ test: test-deps ## every tier, real VMs included; prints the counts
 	@scripts/run-tests all
 
 built-tests:
-	@$(STEP) "build the tests" swift build --build-tests $(TEST_BUILD_OPTIONS)
+	@$(STEP) "build the tests" swift build --build-tests
 
 unit kernel integration end-to-end: ## one tier of tests, after make test has installed what they need
-	@$(STEP) "build the tests" swift build --build-tests $(TEST_BUILD_OPTIONS)
+	@$(STEP) "build the tests" swift build --build-tests
 	@scripts/run-tests $@
 
 check: ## format, warnings as errors, unit tests
