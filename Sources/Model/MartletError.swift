@@ -8,10 +8,13 @@ package struct MartletError: Error, Sendable, CustomStringConvertible {
   package let message: String
   /// For the log only.
   package let cause: (any Error)?
+  /// After how long the same call is worth another try, where that is known.
+  package let retryAfterSeconds: Int?
 
-  package init(_ code: ErrorCode, _ message: String, cause: (any Error)? = nil) {
+  package init(_ code: ErrorCode, _ message: String, retryAfterSeconds: Int? = nil, cause: (any Error)? = nil) {
     self.code = code
     self.message = message
+    self.retryAfterSeconds = retryAfterSeconds
     self.cause = cause
   }
 
@@ -52,10 +55,17 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
   case invalidRequest = "invalid_request"
   case unauthorized
   case forbidden
+  /// The user belongs to no team, or no longer to that of the session.
+  case noTeam = "no_team"
+  /// The team holds as much as it may.
+  case quotaExceeded = "quota_exceeded"
   case notFound = "not_found"
   case methodNotAllowed = "method_not_allowed"
   case invalidState = "invalid_state"
   case alreadyExists = "already_exists"
+  case emailTaken = "email_taken"
+  /// An `Idempotency-Key` was used for something else before.
+  case idempotencyConflict = "idempotency_conflict"
   case tooLarge = "too_large"
   case rateLimited = "rate_limited"
   case canceled
@@ -92,10 +102,14 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
     case .invalidRequest: Meaning(httpStatus: 400, connectCode: "invalid_argument", exitCode: 64, isRetryable: false)
     case .unauthorized: Meaning(httpStatus: 401, connectCode: "unauthenticated", exitCode: 77, isRetryable: false)
     case .forbidden: Meaning(httpStatus: 403, connectCode: "permission_denied", exitCode: 77, isRetryable: false)
+    case .noTeam: Meaning(httpStatus: 403, connectCode: "permission_denied", exitCode: 77, isRetryable: false)
+    case .quotaExceeded: Meaning(httpStatus: 403, connectCode: "resource_exhausted", exitCode: 75, isRetryable: false)
     case .notFound: Meaning(httpStatus: 404, connectCode: "not_found", exitCode: 66, isRetryable: false)
     case .methodNotAllowed: Meaning(httpStatus: 405, connectCode: "unimplemented", exitCode: 64, isRetryable: false)
     case .invalidState: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 75, isRetryable: false)
     case .alreadyExists: Meaning(httpStatus: 409, connectCode: "already_exists", exitCode: 73, isRetryable: false)
+    case .emailTaken: Meaning(httpStatus: 409, connectCode: "already_exists", exitCode: 73, isRetryable: false)
+    case .idempotencyConflict: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 65, isRetryable: false)
     case .tooLarge: Meaning(httpStatus: 413, connectCode: "resource_exhausted", exitCode: 64, isRetryable: false)
     case .rateLimited: Meaning(httpStatus: 429, connectCode: "resource_exhausted", exitCode: 75, isRetryable: true)
     case .canceled: Meaning(httpStatus: 499, connectCode: "canceled", exitCode: 75, isRetryable: false)

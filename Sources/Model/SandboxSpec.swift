@@ -80,6 +80,15 @@ package enum Limits {
   /// A file sent or read through the plain routes (EX-4).
   package static let plainFileBytes = 104_857_600
   package static let webSocketFrameBytes = 1_048_576
+  package static let emailBytes = 254
+  /// Names of people, teams and keys.
+  package static let displayNameCharacters = 1...100
+  package static let teamsPerUser = 64
+  package static let membersPerTeam = 1_000
+  package static let keysPerTeam = 256
+  package static let idempotencyKeyBytes = 1...255
+  /// What an administrator may set as a team's quota.
+  package static let quota = 0...1_000_000_000
 }
 
 extension SandboxSpec {
