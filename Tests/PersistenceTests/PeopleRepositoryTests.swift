@@ -25,7 +25,7 @@ import Testing
         _ = try await sign(second, database)
         Issue.record("the duplicate was accepted")
       } catch PersistenceError.duplicate {
-        #expect(try await PeopleRepository(database: database).memberships(of: second.id).isEmpty)
+        #expect(try await TeamRepository(database: database).memberships(of: second.id).isEmpty)
       }
       let teams = try await database.query { try $0.rows("SELECT count(*) FROM teams").map { try $0.integer(0) } }
       #expect(teams == [1])

@@ -22,6 +22,9 @@ extension Migration {
           number: 2, name: "pause_and_snapshots",
           up: text(PackageResources._002_pause_and_snapshots_sqlite_up_sql),
           down: text(PackageResources._002_pause_and_snapshots_sqlite_down_sql)),
+        Migration(
+          number: 3, name: "people",
+          up: text(PackageResources._003_people_sqlite_up_sql), down: text(PackageResources._003_people_sqlite_down_sql)),
       ]
     case .postgresql:
       [
@@ -33,6 +36,9 @@ extension Migration {
           number: 2, name: "pause_and_snapshots",
           up: text(PackageResources._002_pause_and_snapshots_postgresql_up_sql),
           down: text(PackageResources._002_pause_and_snapshots_postgresql_down_sql)),
+        Migration(
+          number: 3, name: "people",
+          up: text(PackageResources._003_people_postgresql_up_sql), down: text(PackageResources._003_people_postgresql_down_sql)),
       ]
     }
   }

@@ -5,11 +5,31 @@ package struct TeamRecord: Sendable, Equatable {
   package var id: TeamID
   package var name: String
   package var createdAt: Date
+  /// What an administrator set for this team.
+  package var quota: QuotaRecord
 
-  package init(id: TeamID = TeamID(), name: String, createdAt: Date) {
+  package init(id: TeamID = TeamID(), name: String, createdAt: Date, quota: QuotaRecord = QuotaRecord()) {
     self.id = id
     self.name = name
     self.createdAt = StoredTime.rounded(createdAt)
+    self.quota = quota
+  }
+}
+
+/// Bounds on what a team may hold at once; nil is the server's default.
+package struct QuotaRecord: Sendable, Equatable {
+  /// Sandboxes that run or are about to; the vCPUs and memory are those of these sandboxes.
+  package var sandboxes: Int?
+  package var vcpus: Int?
+  package var memoryMiB: Int?
+  /// Disks of all sandboxes, paused ones included.
+  package var diskMiB: Int?
+
+  package init(sandboxes: Int? = nil, vcpus: Int? = nil, memoryMiB: Int? = nil, diskMiB: Int? = nil) {
+    self.sandboxes = sandboxes
+    self.vcpus = vcpus
+    self.memoryMiB = memoryMiB
+    self.diskMiB = diskMiB
   }
 }
 
@@ -22,14 +42,19 @@ package struct UserRecord: Sendable, Equatable {
   package var passwordHash: String
   package var isAdmin: Bool
   package var createdAt: Date
+  /// Sessions that carry another number are over.
+  package var sessionEpoch: Int
 
-  package init(id: UserID = UserID(), email: String, name: String, passwordHash: String, isAdmin: Bool, createdAt: Date) {
+  package init(
+    id: UserID = UserID(), email: String, name: String, passwordHash: String, isAdmin: Bool, createdAt: Date, sessionEpoch: Int = 0
+  ) {
     self.id = id
     self.email = email
     self.name = name
     self.passwordHash = passwordHash
     self.isAdmin = isAdmin
     self.createdAt = StoredTime.rounded(createdAt)
+    self.sessionEpoch = sessionEpoch
   }
 }
 
@@ -53,6 +78,46 @@ package struct MembershipRecord: Sendable, Equatable {
     self.isDefault = isDefault
     self.joinedAt = StoredTime.rounded(joinedAt)
   }
+}
+
+/// A team as one of its members sees it.
+package struct TeamMembership: Sendable, Equatable {
+  package var team: TeamRecord
+  package var role: TeamRole
+  package var isDefault: Bool
+  package var joinedAt: Date
+
+  package init(team: TeamRecord, role: TeamRole, isDefault: Bool, joinedAt: Date) {
+    self.team = team
+    self.role = role
+    self.isDefault = isDefault
+    self.joinedAt = joinedAt
+  }
+}
+
+/// A member as the team sees them.
+package struct TeamMember: Sendable, Equatable {
+  package var user: UserID
+  package var email: String
+  package var name: String
+  package var role: TeamRole
+  package var joinedAt: Date
+
+  package init(user: UserID, email: String, name: String, role: TeamRole, joinedAt: Date) {
+    self.user = user
+    self.email = email
+    self.name = name
+    self.role = role
+    self.joinedAt = joinedAt
+  }
+}
+
+/// What decides about a user's call, read anew for each of them (AUTH-4).
+package struct UserStanding: Sendable, Equatable {
+  package var isAdmin: Bool
+  package var sessionEpoch: Int
+  /// Role in the team of the session; nil for those who are no members any more.
+  package var role: TeamRole?
 }
 
 package struct APIKeyRecord: Sendable, Equatable {
@@ -79,37 +144,5 @@ package struct APIKeyRecord: Sendable, Equatable {
     self.createdBy = createdBy
     self.createdAt = StoredTime.rounded(createdAt)
     self.lastUsed = lastUsed.map(StoredTime.rounded)
-  }
-}
-
-/// Who did what to which thing, and how it ended (DB-5).
-package struct AuditRecord: Sendable, Equatable {
-  package var teamID: TeamID
-  /// `api_key`, `user` or `system`.
-  package var actorType: String
-  package var actorID: String
-  /// `sandbox.create`, `file.write`, …
-  package var action: String
-  package var targetType: String
-  package var targetID: String
-  /// `ok`, or the error's code.
-  package var outcome: String
-  /// Address of the client.
-  package var source: String?
-  package var createdAt: Date
-
-  package init(
-    teamID: TeamID, actorType: String, actorID: String, action: String, targetType: String, targetID: String, outcome: String,
-    source: String?, createdAt: Date
-  ) {
-    self.teamID = teamID
-    self.actorType = actorType
-    self.actorID = actorID
-    self.action = action
-    self.targetType = targetType
-    self.targetID = targetID
-    self.outcome = outcome
-    self.source = source
-    self.createdAt = StoredTime.rounded(createdAt)
   }
 }

@@ -9,21 +9,36 @@ package struct APIKeyRepository: Sendable {
     self.database = database
   }
 
-  package func insert(_ key: APIKeyRecord, audit: AuditRecord) async throws {
+  /// - Returns: false when there is no such team, or it has `maximum` keys already.
+  @discardableResult
+  package func insert(_ key: APIKeyRecord, maximum: Int = .max, audit: AuditRecord) async throws -> Bool {
     try await database.write { connection in
+      guard try TeamRepository.lock(key.teamID, connection) else { return false }
+      let count = try connection.row("SELECT COUNT(*) FROM api_keys WHERE team_id = ?", [.uuid(key.teamID.uuid)])?.integer(0) ?? 0
+      guard count < maximum else { return false }
       try Self.insert(key, connection)
       try AuditRepository.insert(audit, connection)
+      return true
     }
   }
 
-  /// The key with this hash, when its team exists still (L-63: a deleted team takes its keys along).
+  /// The key with this hash; a deleted team has taken its keys along (L-63).
   package func key(hash: [UInt8]) async throws -> APIKeyRecord? {
     try await database.lookUp("SELECT \(Self.columns) FROM api_keys WHERE key_hash = ?", [.blob(hash)]).map(Self.record)
   }
 
-  package func list(team: TeamID) async throws -> [APIKeyRecord] {
+  package func key(_ id: APIKeyID, team: TeamID) async throws -> APIKeyRecord? {
     try await database.query { connection in
-      try connection.rows("SELECT \(Self.columns) FROM api_keys WHERE team_id = ? ORDER BY created_at, id", [.uuid(team.uuid)])
+      try connection.row("SELECT \(Self.columns) FROM api_keys WHERE id = ? AND team_id = ?", [.uuid(id.uuid), .uuid(team.uuid)])
+        .map(Self.record)
+    }
+  }
+
+  /// Oldest first.
+  package func list(team: TeamID, _ page: ListPage = ListPage(limit: 100)) async throws -> [APIKeyRecord] {
+    let (sql, parameters) = page.clause(time: "created_at", id: "id")
+    return try await database.query { connection in
+      try connection.rows("SELECT \(Self.columns) FROM api_keys WHERE team_id = ?\(sql)", [.uuid(team.uuid)] + parameters)
         .map(Self.record)
     }
   }

@@ -17,14 +17,36 @@ package struct AuditRepository: Sendable {
   }
 
   /// Newest first.
-  /// - Parameter before: the last number of the page before.
-  package func list(team: TeamID, limit: Int, before: Int? = nil) async throws -> [(number: Int, record: AuditRecord)] {
-    try await database.query { connection in
+  package func list(team: TeamID, _ filter: AuditFilter) async throws -> [(number: Int, record: AuditRecord)] {
+    let (conditions, parameters) = Self.conditions(team, filter)
+    return try await database.query { connection in
       try connection.rows(
-        "SELECT id, \(Self.columns) FROM audit_logs WHERE team_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
-        [.uuid(team.uuid), .integer(before ?? .max), .integer(limit)]
+        "SELECT id, \(Self.columns) FROM audit_logs WHERE \(conditions) ORDER BY id DESC LIMIT ?", parameters + [.integer(filter.limit)]
       ).map { (try $0.integer(0), try Self.record($0)) }
     }
+  }
+
+  /// Newest first, whatever it is.
+  package func list(team: TeamID, limit: Int, before: Int? = nil) async throws -> [(number: Int, record: AuditRecord)] {
+    try await list(team: team, AuditFilter(limit: limit, before: before))
+  }
+
+  private static func conditions(_ team: TeamID, _ filter: AuditFilter) -> (String, [SQLValue]) {
+    var conditions = ["team_id = ?", "id < ?"]
+    var parameters: [SQLValue] = [.uuid(team.uuid), .integer(filter.before ?? .max)]
+    let texts = [
+      ("action", filter.action), ("actor_id", filter.actorID), ("target_type", filter.targetType), ("target_id", filter.targetID),
+      ("outcome", filter.outcome),
+    ]
+    for case (let column, let text?) in texts {
+      conditions.append("\(column) = ?")
+      parameters.append(.text(text))
+    }
+    for case (let comparison, let time?) in [("created_at >= ?", filter.since), ("created_at < ?", filter.until)] {
+      conditions.append(comparison)
+      parameters.append(.timestamp(time))
+    }
+    return (conditions.joined(separator: " AND "), parameters)
   }
 
   static func insert(_ record: AuditRecord, _ connection: any SQLConnection) throws {

@@ -1,6 +1,6 @@
 package import Model
 
-/// Teams, users and who belongs where.
+/// Users, and how they come into being.
 package struct PeopleRepository: Sendable {
   private let database: any Database
 
@@ -12,38 +12,39 @@ package struct PeopleRepository: Sendable {
     try await database.query { try $0.row("SELECT 1 FROM users LIMIT 1", []) != nil }
   }
 
-  package func team(_ id: TeamID) async throws -> TeamRecord? {
+  package func user(_ id: UserID) async throws -> UserRecord? {
     try await database.query { connection in
-      try connection.row("SELECT id, name, created_at FROM teams WHERE id = ?", [.uuid(id.uuid)]).map { row in
-        TeamRecord(id: TeamID(try row.uuid(0)), name: try row.text(1), createdAt: try row.date(2))
-      }
+      try connection.row("SELECT \(Self.columns) FROM users WHERE id = ?", [.uuid(id.uuid)]).map(Self.record)
     }
   }
 
   /// - Parameter email: trimmed and lower-cased.
   package func user(email: String) async throws -> UserRecord? {
     try await database.query { connection in
-      try connection.row(
-        "SELECT id, email, name, password_hash, is_admin, created_at FROM users WHERE email = ?", [.text(email)]
-      ).map { row in
-        UserRecord(
-          id: UserID(try row.uuid(0)), email: try row.text(1), name: try row.text(2), passwordHash: try row.text(3),
-          isAdmin: try row.bool(4), createdAt: try row.date(5))
-      }
+      try connection.row("SELECT \(Self.columns) FROM users WHERE email = ?", [.text(email)]).map(Self.record)
     }
   }
 
-  /// Earliest joined first.
-  package func memberships(of user: UserID) async throws -> [MembershipRecord] {
+  /// Oldest first.
+  package func users(_ page: ListPage) async throws -> [UserRecord] {
+    let (sql, parameters) = page.clause(time: "created_at", id: "id")
+    return try await database.query { connection in
+      try connection.rows("SELECT \(Self.columns) FROM users WHERE 1 = 1\(sql)", parameters).map(Self.record)
+    }
+  }
+
+  /// What decides about a call of this user for this team; one read by primary keys (AUTH-4). Nil: there is no such user.
+  package func standing(of user: UserID, in team: TeamID) async throws -> UserStanding? {
     try await database.query { connection in
-      try connection.rows(
-        "SELECT team_id, user_id, role, is_default, joined_at FROM memberships WHERE user_id = ? ORDER BY joined_at, team_id",
-        [.uuid(user.uuid)]
+      try connection.row(
+        """
+        SELECT users.is_admin, users.session_epoch, memberships.role FROM users \
+        LEFT JOIN memberships ON memberships.user_id = users.id AND memberships.team_id = ? WHERE users.id = ?
+        """,
+        [.uuid(team.uuid), .uuid(user.uuid)]
       ).map { row in
-        guard let role = TeamRole(rawValue: try row.text(2)) else { throw PersistenceError.corruptRow("membership role") }
-        return MembershipRecord(
-          teamID: TeamID(try row.uuid(0)), userID: UserID(try row.uuid(1)), role: role, isDefault: try row.bool(3),
-          joinedAt: try row.date(4))
+        UserStanding(
+          isAdmin: try row.bool(0), sessionEpoch: try row.integer(1), role: try row.optionalText(2).map(TeamRepository.role))
       }
     }
   }
@@ -65,24 +66,70 @@ package struct PeopleRepository: Sendable {
   ) async throws -> Bool {
     try await database.write { connection in
       if onlyIfNoUsers, try connection.row("SELECT 1 FROM users LIMIT 1", []) != nil { return false }
+      try TeamRepository.insert(team, connection)
       try connection.execute(
-        "INSERT INTO teams (id, name, created_at) VALUES (?, ?, ?)",
-        [.uuid(team.id.uuid), .text(team.name), .timestamp(team.createdAt)])
-      try connection.execute(
-        "INSERT INTO users (id, email, name, password_hash, is_admin, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO users (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
           .uuid(user.id.uuid), .text(user.email), .text(user.name), .text(user.passwordHash), .bool(user.isAdmin),
-          .timestamp(user.createdAt),
+          .timestamp(user.createdAt), .integer(user.sessionEpoch),
         ])
-      try connection.execute(
-        "INSERT INTO memberships (team_id, user_id, role, is_default, joined_at) VALUES (?, ?, ?, ?, ?)",
-        [
-          .uuid(membership.teamID.uuid), .uuid(membership.userID.uuid), .text(membership.role.rawValue), .bool(membership.isDefault),
-          .timestamp(membership.joinedAt),
-        ])
+      try TeamRepository.insert(membership, connection)
       if let key { try APIKeyRepository.insert(key, connection) }
       for record in audit { try AuditRepository.insert(record, connection) }
       return true
     }
+  }
+
+  /// - Throws: `PersistenceError.duplicate` when the e-mail is taken.
+  /// - Returns: whether the user exists.
+  package func setProfile(_ id: UserID, email: String, name: String, audit: AuditRecord) async throws -> Bool {
+    try await change("UPDATE users SET email = ?, name = ? WHERE id = ?", [.text(email), .text(name), .uuid(id.uuid)], audit)
+  }
+
+  /// Sets a new password and ends all sessions, when the hash is still `old`: of two changes at once one wins.
+  package func setPassword(_ id: UserID, hash: String, replacing old: String, audit: AuditRecord) async throws -> Bool {
+    try await change(
+      "UPDATE users SET password_hash = ?, session_epoch = session_epoch + 1 WHERE id = ? AND password_hash = ?",
+      [.text(hash), .uuid(id.uuid), .text(old)], audit)
+  }
+
+  /// Stores the same password hashed anew; sessions go on.
+  package func rehash(_ id: UserID, hash: String, replacing old: String) async throws {
+    try await database.write { connection in
+      _ = try connection.execute(
+        "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?", [.text(hash), .uuid(id.uuid), .text(old)])
+    }
+  }
+
+  /// - Returns: false when there is no such user, or when this would take away the last administrator.
+  package func setAdmin(_ id: UserID, _ isAdmin: Bool, audit: AuditRecord) async throws -> Bool {
+    guard !isAdmin else {
+      return try await change("UPDATE users SET is_admin = ? WHERE id = ?", [.bool(true), .uuid(id.uuid)], audit)
+    }
+    return try await database.write { connection in
+      // Held until the end of the transaction: two administrators cannot take each other's place away at once.
+      try connection.execute("UPDATE users SET is_admin = is_admin WHERE is_admin = ?", [.bool(true)])
+      let others = try connection.row("SELECT 1 FROM users WHERE is_admin = ? AND id <> ? LIMIT 1", [.bool(true), .uuid(id.uuid)])
+      guard others != nil, try connection.execute("UPDATE users SET is_admin = ? WHERE id = ?", [.bool(false), .uuid(id.uuid)]) == 1
+      else { return false }
+      try AuditRepository.insert(audit, connection)
+      return true
+    }
+  }
+
+  private func change(_ sql: String, _ parameters: [SQLValue], _ audit: AuditRecord) async throws -> Bool {
+    try await database.write { connection in
+      guard try connection.execute(sql, parameters) == 1 else { return false }
+      try AuditRepository.insert(audit, connection)
+      return true
+    }
+  }
+
+  private static let columns = "id, email, name, password_hash, is_admin, created_at, session_epoch"
+
+  private static func record(_ row: SQLRow) throws -> UserRecord {
+    UserRecord(
+      id: UserID(try row.uuid(0)), email: try row.text(1), name: try row.text(2), passwordHash: try row.text(3),
+      isAdmin: try row.bool(4), createdAt: try row.date(5), sessionEpoch: try row.integer(6))
   }
 }

@@ -49,9 +49,10 @@ extension SandboxRepository {
       lastUpdated: try row.date(21), revision: try row.integer(24))
   }
 
-  static func listStatement(_ filter: SandboxFilter, team: TeamID, _ dialect: SQLDialect) -> (String, [SQLValue]) {
-    var conditions = ["team_id = ?"]
-    var parameters: [SQLValue] = [.uuid(team.uuid)]
+  /// - Parameter team: nil is all of them.
+  static func listStatement(_ filter: SandboxFilter, team: TeamID?, _ dialect: SQLDialect) -> (String, [SQLValue]) {
+    var conditions = [team == nil ? "1 = 1" : "team_id = ?"]
+    var parameters: [SQLValue] = team.map { [.uuid($0.uuid)] } ?? []
     if let statuses = filter.statuses {
       let list = statuses.map(\.rawValue).sorted()
       conditions.append("status IN (\(list.map { _ in "?" }.joined(separator: ", ")))")

@@ -12,6 +12,8 @@ package struct SandboxTransition: Sendable {
   package var error: String?
   package var time: Date
   package var audit: AuditRecord?
+  /// For a sandbox that is to run again: the server's bounds for its team, which must have room for it. Nil asks for nothing.
+  package var quota: QuotaRecord?
 
   package init(
     to next: SandboxStatus, facts: SandboxFacts? = nil, isAutoPaused: Bool? = nil, error: String? = nil, at time: Date,
@@ -48,6 +50,7 @@ extension SandboxRepository {
   ) async throws -> Bool {
     precondition(status.canBecome(transition.next), "a sandbox cannot go from \(status) to \(transition.next)")
     return try await database.write { connection in
+      if let quota = transition.quota { try Self.checkResume(of: id, defaults: quota, connection) }
       let (assignments, values) = Self.assignments(transition)
       var condition = "id = ? AND status = ?"
       var parameters = values + [.uuid(id.uuid), .text(status.rawValue)]

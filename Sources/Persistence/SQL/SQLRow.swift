@@ -24,6 +24,10 @@ package struct SQLRow: Sendable {
     return Int(number)
   }
 
+  package func optionalInteger(_ column: Int) throws -> Int? {
+    try isNull(column) ? nil : integer(column)
+  }
+
   package func blob(_ column: Int) throws -> [UInt8] {
     guard case .blob(let bytes) = try value(column) else { throw mismatch(column, "a blob") }
     return bytes

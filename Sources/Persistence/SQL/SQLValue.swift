@@ -18,6 +18,7 @@ extension SQLValue {
   package static func optional(_ text: String?) -> SQLValue { text.map(SQLValue.text) ?? .null }
   package static func optional(_ uuid: UUID?) -> SQLValue { uuid.map(SQLValue.uuid) ?? .null }
   package static func optional(_ date: Date?) -> SQLValue { date.map(SQLValue.timestamp) ?? .null }
+  package static func optional(_ value: Int?) -> SQLValue { value.map { .integer(Int64($0)) } ?? .null }
   package static func integer(_ value: Int) -> SQLValue { .integer(Int64(value)) }
 }
 

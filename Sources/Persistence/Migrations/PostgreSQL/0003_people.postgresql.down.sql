@@ -1,0 +1,12 @@
+DROP TABLE idempotency_keys;
+DROP INDEX sandboxes_held;
+DROP INDEX sandboxes_by_age;
+DROP INDEX api_keys_by_creator;
+DROP INDEX teams_by_age;
+ALTER TABLE teams DROP COLUMN max_disk_mb;
+ALTER TABLE teams DROP COLUMN max_memory_mb;
+ALTER TABLE teams DROP COLUMN max_vcpus;
+ALTER TABLE teams DROP COLUMN max_sandboxes;
+ALTER TABLE teams DROP COLUMN deleted_at;
+DROP INDEX users_by_age;
+ALTER TABLE users DROP COLUMN session_epoch;

@@ -1,0 +1,29 @@
+-- Sessions carry this number; raising it ends all of a user's sessions.
+ALTER TABLE users ADD COLUMN session_epoch INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX users_by_age ON users (created_at, id);
+
+-- A deleted team keeps its row for the audit log and for sandboxes on their way out; its members and keys are gone.
+ALTER TABLE teams ADD COLUMN deleted_at INTEGER;
+-- Bounds on what a team may hold at once; NULL is the server's default.
+ALTER TABLE teams ADD COLUMN max_sandboxes INTEGER;
+ALTER TABLE teams ADD COLUMN max_vcpus INTEGER;
+ALTER TABLE teams ADD COLUMN max_memory_mb INTEGER;
+ALTER TABLE teams ADD COLUMN max_disk_mb INTEGER;
+
+CREATE INDEX teams_by_age ON teams (created_at, id);
+CREATE INDEX api_keys_by_creator ON api_keys (created_by, team_id);
+CREATE INDEX sandboxes_by_age ON sandboxes (created_at DESC, id DESC);
+CREATE INDEX sandboxes_held ON sandboxes (team_id) WHERE status NOT IN ('stopped', 'error');
+
+CREATE TABLE idempotency_keys (
+  team_id TEXT NOT NULL REFERENCES teams (id) ON DELETE CASCADE,
+  idempotency_key TEXT NOT NULL,
+  -- SHA-256 of what was asked for.
+  request_hash BLOB NOT NULL,
+  sandbox_id TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (team_id, idempotency_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);

@@ -1,0 +1,176 @@
+package import Foundation
+package import Model
+
+extension SandboxRepository {
+  /// States in which a sandbox counts as running for its team's quota.
+  private static let activeStatuses: Set<SandboxStatus> = [.pending, .starting, .running, .pausing, .resuming, .missing]
+
+  /// Adds sandboxes of one team when its quota has room for all of them, else none.
+  /// - Parameters:
+  ///   - defaults: bounds for a team that has none of its own; nil is no bound.
+  ///   - request: the client's key, when it gave one. One that is older than `validity`, or whose sandbox never ran, is replaced.
+  /// - Throws: `AdmissionRefusal`.
+  package func admit(
+    _ entries: [(record: SandboxRecord, audit: AuditRecord)], defaults: QuotaRecord, request: IdempotencyRecord? = nil,
+    validity: TimeInterval = .infinity
+  ) async throws {
+    guard let team = entries.first?.record.teamID else { return }
+    let statements = try entries.map { (parameters: try Self.parameters($0.record), audit: $0.audit) }
+    let requested = entries.reduce(into: TeamUsage()) { $0.add($1.record.spec, disk: $1.record.spec.diskSizeMiB) }
+    try await database.write { connection in
+      guard try TeamRepository.lock(team, connection) else { throw AdmissionRefusal.teamIsGone }
+      if let request { try Self.claim(request, validity: validity, connection) }
+      try Self.check(requested, team, defaults, connection)
+      for statement in statements {
+        try connection.execute("INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))", statement.parameters)
+        try AuditRepository.insert(statement.audit, connection)
+      }
+    }
+  }
+
+  /// What a team holds.
+  package func usage(of team: TeamID) async throws -> TeamUsage {
+    try await database.query { try Self.usage(of: team, $0) }
+  }
+
+  /// - Throws: `AdmissionRefusal.quota` when the team has no room for a sandbox that is to run again.
+  static func checkResume(of id: SandboxID, defaults: QuotaRecord, _ connection: any SQLConnection) throws {
+    guard let record = try connection.row("SELECT \(columns) FROM sandboxes WHERE id = ?", [.uuid(id.uuid)]).map(record) else { return }
+    guard try TeamRepository.lock(record.teamID, connection) else { throw AdmissionRefusal.teamIsGone }
+    var requested = TeamUsage()
+    // Its disk is counted already.
+    requested.add(record.spec, disk: 0)
+    try check(requested, record.teamID, defaults, connection)
+  }
+
+  private static func check(
+    _ requested: TeamUsage, _ team: TeamID, _ defaults: QuotaRecord, _ connection: any SQLConnection
+  ) throws {
+    guard
+      let own = try connection.row("SELECT \(TeamRepository.columns) FROM teams WHERE id = ?", [.uuid(team.uuid)])
+        .map({ try TeamRepository.record($0).quota })
+    else { throw AdmissionRefusal.teamIsGone }
+    let used = try usage(of: team, connection)
+    let bounds = [
+      ("max_sandboxes", own.sandboxes ?? defaults.sandboxes, used.sandboxes, requested.sandboxes),
+      ("max_vcpus", own.vcpus ?? defaults.vcpus, used.vcpus, requested.vcpus),
+      ("max_memory_mb", own.memoryMiB ?? defaults.memoryMiB, used.memoryMiB, requested.memoryMiB),
+      ("max_disk_mb", own.diskMiB ?? defaults.diskMiB, used.diskMiB, requested.diskMiB),
+    ]
+    for case (let what, let limit?, let used, let requested) in bounds where requested > 0 && used + requested > limit {
+      throw AdmissionRefusal.quota(what: what, limit: limit, used: used, requested: requested)
+    }
+  }
+
+  private static func usage(of team: TeamID, _ connection: any SQLConnection) throws -> TeamUsage {
+    let rows = try connection.rows(
+      """
+      SELECT status, COUNT(*), CAST(SUM(vcpus) AS BIGINT), CAST(SUM(memory_mb) AS BIGINT), CAST(SUM(disk_size_mb) AS BIGINT) \
+      FROM sandboxes WHERE team_id = ? AND status NOT IN ('stopped', 'error') GROUP BY status
+      """,
+      [.uuid(team.uuid)])
+    return try rows.reduce(into: TeamUsage()) { usage, row in
+      usage.diskMiB += try row.integer(4)
+      guard let status = SandboxStatus(rawValue: try row.text(0)), activeStatuses.contains(status) else { return }
+      usage.sandboxes += try row.integer(1)
+      usage.vcpus += try row.integer(2)
+      usage.memoryMiB += try row.integer(3)
+    }
+  }
+}
+
+// MARK: Repeated requests
+
+extension SandboxRepository {
+  /// An earlier request with this key that still counts.
+  package func earlierRequest(team: TeamID, key: String, since: Date) async throws -> IdempotencyRecord? {
+    try await database.query { connection in
+      guard let earlier = try Self.earlierRequest(team: team, key: key, connection), earlier.createdAt >= since,
+        try Self.counts(earlier, connection)
+      else { return nil }
+      return earlier
+    }
+  }
+
+  /// Forgets requests from before `time`.
+  package func forgetRequests(before time: Date) async throws {
+    try await database.write { connection in
+      _ = try connection.execute("DELETE FROM idempotency_keys WHERE created_at < ?", [.timestamp(time)])
+    }
+  }
+
+  private static func claim(_ request: IdempotencyRecord, validity: TimeInterval, _ connection: any SQLConnection) throws {
+    if let earlier = try earlierRequest(team: request.teamID, key: request.key, connection) {
+      let isFresh = request.createdAt.timeIntervalSince(earlier.createdAt) < validity
+      if isFresh, try counts(earlier, connection) { throw AdmissionRefusal.repeated(earlier) }
+      try connection.execute(
+        "DELETE FROM idempotency_keys WHERE team_id = ? AND idempotency_key = ?", [.uuid(request.teamID.uuid), .text(request.key)])
+    }
+    try connection.execute(
+      "INSERT INTO idempotency_keys (team_id, idempotency_key, request_hash, sandbox_id, created_at) VALUES (?, ?, ?, ?, ?)",
+      [
+        .uuid(request.teamID.uuid), .text(request.key), .blob(request.requestHash), .uuid(request.sandboxID.uuid),
+        .timestamp(request.createdAt),
+      ])
+  }
+
+  private static func earlierRequest(team: TeamID, key: String, _ connection: any SQLConnection) throws -> IdempotencyRecord? {
+    try connection.row(
+      "SELECT request_hash, sandbox_id, created_at FROM idempotency_keys WHERE team_id = ? AND idempotency_key = ?",
+      [.uuid(team.uuid), .text(key)]
+    ).map { row in
+      IdempotencyRecord(
+        teamID: team, key: key, requestHash: try row.blob(0), sandboxID: SandboxID(try row.uuid(1)), createdAt: try row.date(2))
+    }
+  }
+
+  /// A request whose sandbox could not be made may be tried again.
+  private static func counts(_ request: IdempotencyRecord, _ connection: any SQLConnection) throws -> Bool {
+    try connection.row(
+      "SELECT 1 FROM sandboxes WHERE id = ? AND NOT (status = 'error' AND started_at IS NULL)", [.uuid(request.sandboxID.uuid)]) != nil
+  }
+}
+
+// MARK: Deleted teams
+
+extension SandboxRepository {
+  /// Sets every sandbox of a team that is not over on its way to be destroyed; part of deleting the team.
+  /// - Parameter actor: the audit row of whoever deletes it.
+  static func condemnAll(
+    of team: TeamID, at time: Date, actor: AuditRecord, _ connection: any SQLConnection
+  ) throws -> [SandboxRecord] {
+    try connection.execute(
+      """
+      UPDATE sandboxes SET status = 'destroying', error = NULL, last_updated = ?, revision = revision + 1 \
+      WHERE team_id = ? AND status NOT IN ('stopped', 'destroying')
+      """,
+      [.timestamp(time), .uuid(team.uuid)])
+    let records = try connection.rows(
+      "SELECT \(columns) FROM sandboxes WHERE team_id = ? AND status = 'destroying'", [.uuid(team.uuid)]
+    ).map(record)
+    for record in records {
+      var audit = actor
+      audit.action = "sandbox.destroy"
+      audit.targetType = "sandbox"
+      audit.targetID = record.id.wire
+      audit.outcome = "accepted"
+      try AuditRepository.insert(audit, connection)
+    }
+    return records
+  }
+
+  /// Sandboxes of all teams, newest first; for administrators.
+  package func listAll(_ filter: SandboxFilter) async throws -> [SandboxRecord] {
+    let (sql, parameters) = Self.listStatement(filter, team: nil, database.dialect)
+    return try await database.query { try $0.rows(sql, parameters).map(Self.record) }
+  }
+}
+
+extension TeamUsage {
+  fileprivate mutating func add(_ spec: SandboxSpec, disk: Int) {
+    sandboxes += 1
+    vcpus += spec.vcpus
+    memoryMiB += spec.memoryMiB
+    diskMiB += disk
+  }
+}
