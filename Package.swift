@@ -160,7 +160,8 @@ let package = Package(
     room(
       "Composition",
       [
-        "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "GuestClient", "QEMU", "Disks", "SandboxNetwork",
+        "APIClient", "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "GuestClient", "QEMU", "Disks",
+        "SandboxNetwork",
         "Snapshots", "Pager", "Images", "LinuxSystem", "Model", asyncHTTPClient, lifecycle, unixSignals, nioCore, logging, systemPackage,
       ]),
 
@@ -200,7 +201,7 @@ let package = Package(
       connectStack + ["Envd", "CLinux", "CZlib", "LinuxSystem", crypto, systemPackage]),
     tests("HostAgentTests", hostAgentTestDependencies),
     tests("APIClientTests", ["APIClient", "WebSocket", "Model", "FakeServer", nioCore, nioHTTP1, nioWebSocket]),
-    tests("CommandLineTests", ["CommandLine", "APIClient", "LinuxSystem", "Model", "FakeServer", arguments, nioCore]),
+    tests("CommandLineTests", ["CommandLine", "APIClient", "LinuxSystem", "Model", "FakeServer", arguments, nioCore, nioHTTP1]),
 
     // Kernel: root; namespaces, control groups, real processes, real file systems.
     tests("KernelSystemTests", "KernelTests/System", ["LinuxSystem", systemPackage]),
@@ -220,7 +221,9 @@ let package = Package(
 
     // Integration: SQLite and PostgreSQL, simulated hosts.
     tests("PersistenceTests", ["Persistence", "Model", "TestSupport", logging]),
-    tests("ControlPlaneTests", ["ControlPlane", "Persistence", "Model", "HostInterface", "TestSupport", nioCore, logging, lifecycle]),
+    tests(
+      "ControlPlaneTests",
+      ["ControlPlane", "Persistence", "Model", "HostInterface", "TestSupport", crypto, nioCore, logging, lifecycle]),
     tests(
       "APITests",
       [

@@ -8,28 +8,49 @@ package struct ControlPlane: Sendable {
   package let metrics: PlaneMetrics
   package let authenticator: Authenticator
   package let leadership: Leadership
+  package let accounts: AccountService
+  package let teams: TeamService
+  package let apiKeys: APIKeyService
+  package let auditLogs: AuditService
+  package let admin: AdminService
   package let monitor: Monitor
   package let housekeeping: Housekeeping
 
   /// - Parameter database: migrated.
   package init(
-    database: any Database, hosts: any HostDirectory, scheduler: any Scheduler = RoundRobinScheduler(), surroundings: Surroundings
+    database: any Database, hosts: any HostDirectory, scheduler: any Scheduler = RoundRobinScheduler(),
+    identity: IdentityConfiguration = IdentityConfiguration(), surroundings: Surroundings
   ) {
     let repository = SandboxRepository(database: database)
     let work = OwnedWork()
     let audit = AuditLog(repository: AuditRepository(database: database), surroundings: surroundings)
     let activity = ActivityTracker(repository: repository)
-    authenticator = Authenticator(keys: APIKeyRepository(database: database), surroundings: surroundings)
+    let keys = APIKeyRepository(database: database)
+    let people = PeopleRepository(database: database)
+    let teamRepository = TeamRepository(database: database)
+    let tokens = TokenAuthority(secret: identity.secret)
+    let limits = RateLimits(identity.rates, now: surroundings.now)
+    let quotas = Quotas(repository: repository, defaults: identity.quota, surroundings: surroundings)
+    authenticator = Authenticator(keys: keys, people: people, tokens: tokens, limits: limits, surroundings: surroundings)
     metrics = PlaneMetrics(repository: repository)
     sandboxes = SandboxService(
       repository: repository, snapshots: SnapshotRepository(database: database), directory: hosts,
-      placement: Placement(directory: hosts, scheduler: scheduler), work: work, audit: audit, activity: activity, wakings: Wakings(),
-      metrics: metrics, surroundings: surroundings)
+      placement: Placement(directory: hosts, scheduler: scheduler), quotas: quotas, work: work, audit: audit, activity: activity,
+      wakings: Wakings(), metrics: metrics, surroundings: surroundings)
     snapshots = SnapshotService(sandboxes: sandboxes)
     leadership = Leadership(database: database, surroundings: surroundings)
     monitor = Monitor(snapshots: snapshots, leadership: leadership)
+    accounts = AccountService(
+      people: people, teams: teamRepository, hasher: identity.hasher, tokens: tokens, limits: limits, audit: audit,
+      allowsSignUp: identity.allowsSignUp, surroundings: surroundings)
+    teams = TeamService(teams: teamRepository, people: people, sandboxes: sandboxes, audit: audit, surroundings: surroundings)
+    apiKeys = APIKeyService(keys: keys, audit: audit, surroundings: surroundings)
+    auditLogs = AuditService(repository: AuditRepository(database: database))
+    admin = AdminService(
+      people: people, teamRepository: teamRepository, sandboxRepository: repository, accounts: accounts, directory: hosts,
+      audit: audit, quotaDefaults: identity.quota, surroundings: surroundings)
     housekeeping = Housekeeping(
-      work: work, activity: activity, authenticator: authenticator, audit: audit, logger: surroundings.logger)
+      work: work, activity: activity, authenticator: authenticator, audit: audit, quotas: quotas, logger: surroundings.logger)
   }
 
   /// Run these in the server's service group, before the API, so that they stop after it.

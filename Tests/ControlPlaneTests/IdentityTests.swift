@@ -17,11 +17,11 @@ import Testing
       #expect(credentials.apiKey.wholeMatch(of: /mrt_[0-9a-f]{40}/) != nil)
       let user = try #require(try await PeopleRepository(database: plane.database).user(email: credentials.adminEmail))
       #expect(user.passwordHash.hasPrefix("$argon2id$v=19$m=19456,t=2,p=1$"))
-      #expect(await hasher.verify(credentials.adminPassword, against: user.passwordHash))
-      #expect(await hasher.verify("wrong password", against: user.passwordHash) == false)
+      #expect(try await hasher.verify(credentials.adminPassword, against: user.passwordHash))
+      #expect(try await hasher.verify("wrong password", against: user.passwordHash) == false)
       let principal = try await plane.control.authenticator.principal(apiKey: credentials.apiKey)
       #expect(principal.teamID != .platform)
-      #expect(try await PeopleRepository(database: plane.database).team(.platform)?.name == "platform")
+      #expect(try await TeamRepository(database: plane.database).team(.platform)?.name == "platform")
       #expect(try await bootstrap.run(url: "http://127.0.0.1:8080") == nil)
     }
   }
@@ -62,7 +62,7 @@ import Testing
     }
   }
 
-  @Test("a missing, an unknown and a forgotten key are unauthorized", arguments: SQLDialect.allCases)
+  @Test("a missing, an unknown and a deleted key are unauthorized", arguments: SQLDialect.allCases)
   func refused(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let authenticator = plane.control.authenticator
@@ -76,7 +76,6 @@ import Testing
       try await keys.insert(key, audit: audit)
       #expect(try await authenticator.principal(apiKey: secret.text).teamID == plane.caller.teamID)
       _ = try await keys.delete(key.id, team: plane.caller.teamID, audit: audit)
-      authenticator.forget(key.id)
       #expect(await code { _ = try await authenticator.principal(apiKey: secret.text) } == .unauthorized)
     }
   }

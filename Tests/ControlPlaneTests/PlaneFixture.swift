@@ -22,14 +22,18 @@ struct Plane {
   let caller: Caller
 
   /// Another one on the same database and host is a control plane of its own.
-  init(database: any Database, host: SimulatedHost, otherHosts: [SimulatedHost] = [], clock: TestClock, team: TeamID) {
+  init(
+    database: any Database, host: SimulatedHost, otherHosts: [SimulatedHost] = [], clock: TestClock, team: TeamID,
+    identity: IdentityConfiguration = .forTests
+  ) {
     var logger = Logger(label: "test")
     logger.logLevel = .critical
     self.database = database
     self.host = host
     self.clock = clock
     control = ControlPlane(
-      database: database, hosts: FixedHosts([host] + otherHosts), surroundings: Surroundings(now: { clock.now }, logger: logger))
+      database: database, hosts: FixedHosts([host] + otherHosts), identity: identity,
+      surroundings: Surroundings(now: { clock.now }, logger: logger))
     caller = Caller(principal: Principal(kind: .user(UserID()), teamID: team))
   }
 
@@ -81,16 +85,24 @@ struct Plane {
   }
 }
 
+extension IdentityConfiguration {
+  /// Cheap passwords and no limits.
+  static var forTests: IdentityConfiguration {
+    IdentityConfiguration(hasher: PasswordHasher(parameters: .init(passes: 1, memoryKiB: 64, lanes: 1)), rates: .none)
+  }
+}
+
 /// Runs `body` with a control plane that knows itself to be the only one on its database.
 /// - Parameter isDurable: false keeps an SQLite database in memory, for tests that write it thousands of times.
 func withPlane<Value>(
-  _ dialect: SQLDialect = .sqlite, isDurable: Bool = true, otherHosts: [SimulatedHost] = [], _ body: (Plane) async throws -> Value
+  _ dialect: SQLDialect = .sqlite, identity: IdentityConfiguration = .forTests, isDurable: Bool = true,
+  otherHosts: [SimulatedHost] = [], _ body: (Plane) async throws -> Value
 ) async throws -> Value {
   try await withTestDatabase(dialect, isDurable: isDurable) { database, _ in
     let clock = TestClock()
     let team = TeamRecord(name: "team", createdAt: clock.now)
     try await PeopleRepository(database: database).ensureTeam(team)
-    let plane = Plane(database: database, host: SimulatedHost(), otherHosts: otherHosts, clock: clock, team: team.id)
+    let plane = Plane(database: database, host: SimulatedHost(), otherHosts: otherHosts, clock: clock, team: team.id, identity: identity)
     await plane.settle()
     return try await body(plane)
   }

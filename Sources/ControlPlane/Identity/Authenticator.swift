@@ -3,83 +3,87 @@ import Model
 import Persistence
 import Synchronization
 
-/// Turns the `X-API-Key` header into a principal (KEY-2).
-///
-/// A key that the database confirmed is trusted for `trustDuration`; deleting one through this server forgets it at once. Unknown
-/// keys are not remembered, so that a new key works at once and strangers cannot fill the memory. Uses are collected in memory and
-/// written together: a read costs no write.
-package final class Authenticator: Sendable {
-  /// How long another server's deletion of a key may go unnoticed.
-  package static let trustDuration: Duration = .seconds(2)
-  /// Bound on remembered keys; beyond it all are forgotten, which costs each one query.
-  static let maximumTrusted = 10_000
-  /// Longest header value that is looked at.
-  static let maximumHeaderBytes = 256
+/// What a request shows to say who makes it; the first that is there counts.
+package struct PresentedCredentials: Sendable, Equatable {
+  /// `X-API-Key`
+  package var apiKey: String?
+  /// `Authorization: Bearer`
+  package var bearer: String?
+  /// The session cookie of a browser.
+  package var cookie: String?
 
-  private struct State {
-    var trusted: [[UInt8]: (principal: Principal, key: APIKeyID, until: ContinuousClock.Instant)] = [:]
-    var uses: [APIKeyID: Date] = [:]
+  package init(apiKey: String? = nil, bearer: String? = nil, cookie: String? = nil) {
+    self.apiKey = apiKey
+    self.bearer = bearer
+    self.cookie = cookie
   }
+}
+
+/// Turns what a request shows into a principal (KEY-2, AUTH-3, AUTH-4).
+///
+/// Nothing is remembered from one call to the next: each costs one read by an indexed column, and a deleted key, a removed member, a
+/// changed password or role counts from the next call on. Uses of keys are collected in memory and written together.
+package final class Authenticator: Sendable {
+  /// Longest header value that is looked at as a key.
+  static let maximumKeyBytes = 256
 
   private let keys: APIKeyRepository
+  private let people: PeopleRepository
+  private let tokens: TokenAuthority
+  private let limits: RateLimits
   private let surroundings: Surroundings
-  private let state = Mutex(State())
+  private let uses = Mutex([APIKeyID: Date]())
 
-  init(keys: APIKeyRepository, surroundings: Surroundings) {
+  init(
+    keys: APIKeyRepository, people: PeopleRepository, tokens: TokenAuthority, limits: RateLimits, surroundings: Surroundings
+  ) {
     self.keys = keys
+    self.people = people
+    self.tokens = tokens
+    self.limits = limits
     self.surroundings = surroundings
   }
 
-  /// - Throws: `unauthorized` with the remedy.
-  package func principal(apiKey header: String?) async throws -> Principal {
-    guard let header, !header.isEmpty else {
-      throw MartletError(.unauthorized, "an API key is needed; send it in the X-API-Key header")
-    }
-    guard header.utf8.count <= Self.maximumHeaderBytes, let secret = APIKeySecret(header) else { throw Self.refusal }
-    let hash = secret.hash
-    if let principal = trusted(hash) { return principal }
-    guard let key = try await keys.key(hash: hash) else { throw Self.refusal }
-    let principal = Principal(kind: .apiKey(key.id), teamID: key.teamID)
-    trust(principal, key: key.id, hash: hash)
-    return principal
+  /// - Throws: `unauthorized` with the remedy; `rate_limited`.
+  package func principal(_ credentials: PresentedCredentials) async throws -> Principal {
+    if let apiKey = credentials.apiKey { return try await principal(apiKey: apiKey) }
+    if let token = credentials.bearer ?? credentials.cookie { return try await principal(session: token) }
+    throw Self.nothingShown
   }
 
-  /// Forgets a key that was deleted.
-  func forget(_ id: APIKeyID) {
-    state.withLock { state in
-      state.trusted = state.trusted.filter { $0.value.key != id }
-      state.uses[id] = nil
-    }
+  /// - Throws: `unauthorized` with the remedy; `rate_limited`.
+  package func principal(apiKey header: String?) async throws -> Principal {
+    guard let header, !header.isEmpty else { throw Self.nothingShown }
+    guard header.utf8.count <= Self.maximumKeyBytes, let secret = APIKeySecret(header),
+      let key = try await keys.key(hash: secret.hash)
+    else { throw MartletError(.unauthorized, "the API key is not valid; it may have been deleted") }
+    try limits.calls.admit(key.id.uuid)
+    let now = surroundings.now()
+    uses.withLock { $0[key.id] = now }
+    return Principal(kind: .apiKey(key.id), teamID: key.teamID)
+  }
+
+  /// The person of a session, and what they may do in its team at this moment.
+  /// - Throws: `unauthorized` with the remedy; `rate_limited`.
+  package func principal(session token: String) async throws -> Principal {
+    let claims = try await tokens.verify(token, as: .user, at: surroundings.now())
+    guard let user = UserID(wire: claims.subject), let team = claims.team,
+      let standing = try await people.standing(of: user, in: team), standing.sessionEpoch == claims.epoch
+    else { throw MartletError(.unauthorized, "the session is over; log in again") }
+    try limits.calls.admit(user.uuid)
+    return Principal(kind: .user(user), teamID: team, role: standing.role, isAdmin: standing.isAdmin)
   }
 
   /// Writes the uses that were collected.
   func flush() async throws {
-    let uses = state.withLock { state in
-      defer { state.uses = [:] }
-      return state.uses
+    let uses = uses.withLock { uses in
+      defer { uses = [:] }
+      return uses
     }
     try await keys.touch(uses)
   }
 
-  private static var refusal: MartletError {
-    MartletError(.unauthorized, "the API key is not valid; it may have been deleted")
-  }
-
-  private func trusted(_ hash: [UInt8]) -> Principal? {
-    let now = surroundings.now()
-    return state.withLock { state in
-      guard let entry = state.trusted[hash], entry.until > .now else { return nil }
-      state.uses[entry.key] = now
-      return entry.principal
-    }
-  }
-
-  private func trust(_ principal: Principal, key: APIKeyID, hash: [UInt8]) {
-    let now = surroundings.now()
-    state.withLock { state in
-      if state.trusted.count >= Self.maximumTrusted { state.trusted = [:] }
-      state.trusted[hash] = (principal, key, .now + Self.trustDuration)
-      state.uses[key] = now
-    }
+  private static var nothingShown: MartletError {
+    MartletError(.unauthorized, "an API key is needed; send it in the X-API-Key header, or log in and send the session's token")
   }
 }

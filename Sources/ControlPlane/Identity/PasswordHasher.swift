@@ -1,56 +1,123 @@
 import CArgon2
 import Dispatch
-import Model
+import Foundation
+package import Model
+import Synchronization
 
-/// Argon2id for passwords (AUTH-1): 19 MiB, two passes, one lane, 16 bytes of salt.
+/// Argon2id for passwords (AUTH-1).
 ///
-/// The actor runs on a queue of its own: hashing blocks for tens of milliseconds, which the cooperative pool must not, and one at a
-/// time bounds the memory that a flood of logins can take.
+/// Hashing takes tens of milliseconds and 19 MiB, so a few at once is the bound: the rest wait in a short queue, and what does not fit
+/// there is told to come back. A flood of logins costs neither the memory nor the other requests.
 ///
 /// Source: https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html, argon2.h
-package actor PasswordHasher {
-  private static let passes: UInt32 = 2
-  private static let memoryKiB: UInt32 = 19 * 1024
-  private static let lanes: UInt32 = 1
+package final class PasswordHasher: Sendable {
+  package struct Parameters: Sendable, Equatable {
+    package var passes: UInt32
+    package var memoryKiB: UInt32
+    package var lanes: UInt32
+
+    package init(passes: UInt32, memoryKiB: UInt32, lanes: UInt32) {
+      self.passes = passes
+      self.memoryKiB = memoryKiB
+      self.lanes = lanes
+    }
+
+    package static let standard = Parameters(passes: 2, memoryKiB: 19 * 1024, lanes: 1)
+  }
+
+  package static let passwordCharacters = 8...256
   private static let saltBytes = 16
   private static let hashBytes = 32
-  package static let passwordCharacters = 8...256
+  /// No hash of ours needs more; a damaged row must not.
+  private static let maximumMemoryKiB: UInt32 = 1 << 20
 
-  private let executor = BlockingExecutor()
-  package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+  package let gate: HashingGate
+  private let parameters: Parameters
+  private let queue = DispatchQueue(label: "martlet.passwords", attributes: .concurrent)
+  private let count = Mutex(0)
 
-  package init() {}
+  package init(parameters: Parameters = .standard, gate: HashingGate = HashingGate()) {
+    self.parameters = parameters
+    self.gate = gate
+  }
 
-  /// - Returns: the encoded form, parameters and salt included.
-  /// - Throws: `invalid_request` for a password outside of the bounds, `internal` when there is no memory.
-  package func hash(_ password: String) throws -> String {
-    guard Self.passwordCharacters.contains(password.count) else {
+  /// How often Argon2 was evaluated.
+  package var evaluations: Int { count.withLock { $0 } }
+
+  /// - Throws: `invalid_request` for a password outside of the bounds.
+  package static func check(_ password: String) throws(MartletError) {
+    guard passwordCharacters.contains(password.unicodeScalars.count) else {
       throw MartletError(.invalidRequest, "a password must have 8 to 256 characters")
     }
-    var generator = SystemRandomNumberGenerator()
-    let salt = (0..<Self.saltBytes).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+  }
+
+  /// - Returns: the encoded form, parameters and salt included.
+  /// - Throws: `invalid_request` for a password outside of the bounds, `rate_limited`, `internal` when there is no memory.
+  package func hash(_ password: String) async throws -> String {
+    try Self.check(password)
+    return try await evaluate { [parameters] in try Self.encoded(password, salt: Self.randomBytes(Self.saltBytes), parameters) }
+  }
+
+  /// Whether `password` belongs to a stored hash. Without one the same work is done for nothing, so that the time does not tell
+  /// whether there is such a user (AUTH-2).
+  /// - Throws: `rate_limited`.
+  package func verify(_ password: String, against encoded: String?) async throws -> Bool {
+    let target = encoded.flatMap { Self.parameters(of: $0) == nil ? nil : $0 } ?? decoy()
+    let matches = try await evaluate {
+      let bytes = Array(password.utf8)
+      return argon2id_verify(target, bytes, bytes.count) == ARGON2_OK.rawValue
+    }
+    return matches && encoded == target
+  }
+
+  /// Whether a hash was made with less work than hashes are made with now.
+  package func isOutdated(_ encoded: String) -> Bool {
+    guard let old = Self.parameters(of: encoded) else { return true }
+    return old.passes < parameters.passes || old.memoryKiB < parameters.memoryKiB || old.lanes < parameters.lanes
+  }
+
+  private func evaluate<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
+    try await gate.enter()
+    defer { gate.leave() }
+    count.withLock { $0 += 1 }
+    return try await withCheckedThrowingContinuation { continuation in
+      queue.async { continuation.resume(with: Result(catching: work)) }
+    }
+  }
+
+  /// A hash with today's parameters that no password has, but for a chance of 2⁻²⁵⁶.
+  private func decoy() -> String {
+    let salt = Data(Self.randomBytes(Self.saltBytes)).base64EncodedString().filter { $0 != "=" }
+    let hash = Data(Self.randomBytes(Self.hashBytes)).base64EncodedString().filter { $0 != "=" }
+    return "$argon2id$v=19$m=\(parameters.memoryKiB),t=\(parameters.passes),p=\(parameters.lanes)$\(salt)$\(hash)"
+  }
+
+  private static func encoded(_ password: String, salt: [UInt8], _ parameters: Parameters) throws -> String {
     let bytes = Array(password.utf8)
-    let length = argon2_encodedlen(
-      Self.passes, Self.memoryKiB, Self.lanes, UInt32(Self.saltBytes), UInt32(Self.hashBytes), Argon2_id)
+    let (passes, memory, lanes) = (parameters.passes, parameters.memoryKiB, parameters.lanes)
+    let length = argon2_encodedlen(passes, memory, lanes, UInt32(saltBytes), UInt32(hashBytes), Argon2_id)
     var encoded = [CChar](repeating: 0, count: length)
-    let code = argon2id_hash_encoded(
-      Self.passes, Self.memoryKiB, Self.lanes, bytes, bytes.count, salt, salt.count, Self.hashBytes, &encoded, length)
+    let code = argon2id_hash_encoded(passes, memory, lanes, bytes, bytes.count, salt, salt.count, hashBytes, &encoded, length)
     guard code == ARGON2_OK.rawValue else { throw MartletError(.internalError, "the password could not be hashed") }
     return String(decoding: encoded.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
-  package func verify(_ password: String, against encoded: String) -> Bool {
-    let bytes = Array(password.utf8)
-    return argon2id_verify(encoded, bytes, bytes.count) == ARGON2_OK.rawValue
+  /// Reads `$argon2id$v=19$m=19456,t=2,p=1$…`; nil for anything else.
+  private static func parameters(of encoded: String) -> Parameters? {
+    let parts = encoded.split(separator: "$", omittingEmptySubsequences: false)
+    guard parts.count == 6, parts[1] == "argon2id", parts[2] == "v=19" else { return nil }
+    var values: [Substring: UInt32] = [:]
+    for pair in parts[3].split(separator: ",") {
+      let sides = pair.split(separator: "=")
+      guard sides.count == 2, let number = UInt32(sides[1]) else { return nil }
+      values[sides[0]] = number
+    }
+    guard let memory = values["m"], let passes = values["t"], let lanes = values["p"], memory <= maximumMemoryKiB else { return nil }
+    return Parameters(passes: passes, memoryKiB: memory, lanes: lanes)
   }
-}
 
-/// Runs an actor's jobs on a dispatch queue, where they may block.
-private final class BlockingExecutor: SerialExecutor {
-  private let queue = DispatchQueue(label: "martlet.passwords")
-
-  func enqueue(_ job: consuming ExecutorJob) {
-    let job = UnownedJob(job)
-    queue.async { job.runSynchronously(on: self.asUnownedSerialExecutor()) }
+  private static func randomBytes(_ count: Int) -> [UInt8] {
+    var generator = SystemRandomNumberGenerator()
+    return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
   }
 }

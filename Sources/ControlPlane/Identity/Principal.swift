@@ -1,6 +1,6 @@
 import Foundation
 package import Model
-import Persistence
+package import Persistence
 
 /// Who makes a call, and for which team.
 package struct Principal: Sendable, Equatable {
@@ -12,10 +12,42 @@ package struct Principal: Sendable, Equatable {
 
   package var kind: Kind
   package var teamID: TeamID
+  /// What the principal is in the team; nil for a person who was a member when the session began and is not any more.
+  package var role: TeamRole?
+  /// Whether the person administers the platform.
+  package var isAdmin: Bool
 
-  package init(kind: Kind, teamID: TeamID) {
+  package init(kind: Kind, teamID: TeamID, role: TeamRole? = .member, isAdmin: Bool = false) {
     self.kind = kind
     self.teamID = teamID
+    self.role = role
+    self.isAdmin = isAdmin
+  }
+
+  /// Nil for keys and for the system.
+  package var userID: UserID? {
+    guard case .user(let id) = kind else { return nil }
+    return id
+  }
+
+  /// - Throws: `no_team` for a person who is no member of the session's team any more (L-63).
+  package func requireTeam() throws(MartletError) {
+    guard role != nil else {
+      throw MartletError(.noTeam, "you are no member of this team any more; switch to another one")
+    }
+  }
+
+  /// - Throws: `forbidden` for whoever is not a person with a session.
+  package func requireUser() throws(MartletError) {
+    guard userID != nil else {
+      throw MartletError(.forbidden, "this needs the session of a person, not an API key; log in and send the session's token")
+    }
+  }
+
+  /// - Throws: `forbidden` for whoever does not administer the platform.
+  package func requireAdmin() throws(MartletError) {
+    try requireUser()
+    guard isAdmin else { throw MartletError(.forbidden, "this is for administrators of the platform") }
   }
 
   var auditType: String {
@@ -46,6 +78,20 @@ package struct Caller: Sendable, Equatable {
   package init(principal: Principal, source: String? = nil) {
     self.principal = principal
     self.source = source
+  }
+
+  /// The same caller, on behalf of another team.
+  func acting(in team: TeamID) -> Caller {
+    var caller = self
+    caller.principal.teamID = team
+    return caller
+  }
+
+  /// - Throws: `forbidden` for whoever is not a person with a session.
+  func user() throws(MartletError) -> UserID {
+    try principal.requireUser()
+    guard let id = principal.userID else { throw MartletError(.forbidden, "this needs the session of a person") }
+    return id
   }
 
   func audit(_ action: String, of type: String, _ id: String, outcome: String, at time: Date) -> AuditRecord {

@@ -9,14 +9,15 @@ extension SandboxService {
   ///
   /// The row exists before the host is asked, so that a crash leaves something to repair. The work belongs to the sandbox: when
   /// the client hangs up it goes on, and the result is in the list.
+  /// - Parameter request: what makes a repetition known; its error is `RepeatedRequest`.
   /// - Throws: `invalid_request`, also for a shape that the snapshot does not have; `not_found` for an unknown template;
-  ///   `no_hosts_available`; what the host says. In the last case the sandbox is there with status `error` and the reason, and
-  ///   holds no resource.
-  package func create(_ new: NewSandbox, for caller: Caller) async throws -> SandboxAnswer {
+  ///   `quota_exceeded`; `no_hosts_available`; what the host says. In the last case the sandbox is there with status `error` and the
+  ///   reason, and holds no resource.
+  package func create(_ new: NewSandbox, for caller: Caller, request: RepeatableRequest? = nil) async throws -> SandboxAnswer {
     try await metrics.counting(.create) {
       try new.validate()
       let (spec, host) = try await place(new, for: caller.teamID)
-      return try await work.run(for: spec.id) { try await create(spec, new.autoResumes, on: host, for: caller) }
+      return try await work.run(for: spec.id) { try await create(spec, new.autoResumes, on: host, for: caller, request) }
     }
   }
 
@@ -34,11 +35,12 @@ extension SandboxService {
   }
 
   private func create(
-    _ spec: SandboxSpec, _ autoResumes: Bool, on host: any HostClient, for caller: Caller
+    _ spec: SandboxSpec, _ autoResumes: Bool, on host: any HostClient, for caller: Caller, _ request: RepeatableRequest?
   ) async throws -> SandboxAnswer {
     let begin = ContinuousClock.now
     let record = SandboxRecord(spec: spec, autoResumes: autoResumes, createdAt: now)
-    try await repository.insert(record, audit: caller.audit("sandbox.create", spec.id, outcome: "accepted", at: now))
+    let audit = caller.audit("sandbox.create", spec.id, outcome: "accepted", at: now)
+    try await quotas.admit([(record, audit)], request: request?.record(for: record))
     let placed = SandboxFacts(hostID: host.hostID)
     guard try await repository.transition(spec.id, from: .pending, to: .starting, facts: placed, at: now) else {
       throw await overtaken(spec.id, for: caller)

@@ -30,6 +30,11 @@ extension SandboxService {
     }
   }
 
+  /// Begins to destroy a sandbox whose row says so already.
+  func startDestroying(_ record: SandboxRecord) {
+    work.start(for: .sandbox(record.id)) { await finishDestroy(record) }
+  }
+
   /// The second half, also used by the monitor: asks the host, then records that the sandbox is gone.
   func finishDestroy(_ record: SandboxRecord) async {
     let id = record.id

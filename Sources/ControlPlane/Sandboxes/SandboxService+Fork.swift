@@ -42,9 +42,9 @@ extension SandboxService {
     _ source: SandboxRecord, into copies: [SandboxRecord], on host: any HostClient, for caller: Caller
   ) async throws -> [SandboxAnswer] {
     let begin = ContinuousClock.now
-    audit.add(caller.audit("sandbox.fork", source.id, outcome: "accepted", at: now))
-    try await repository.insert(
+    try await quotas.admit(
       copies.map { ($0, caller.audit("sandbox.create", $0.id, outcome: "accepted", at: now)) })
+    audit.add(caller.audit("sandbox.fork", source.id, outcome: "accepted", at: now))
     let results = await makeCopies(of: source.id, copies.map(\.spec), on: host)
     var answers: [SandboxAnswer] = []
     var firstError: (any Error)?

@@ -39,9 +39,10 @@ extension SandboxService {
     let id = record.id
     guard record.status == change.from else { throw MartletError.invalidState(id, is: record.status, needs: change.from.rawValue) }
     let host = try await host(of: record)
-    let begin = SandboxTransition(
+    var begin = SandboxTransition(
       to: change.through, at: now, audit: caller.audit(change.action, id, outcome: "accepted", at: now))
-    guard try await repository.apply(begin, to: record) else {
+    if change.to == .running { begin.quota = quotas.defaults }
+    guard try await quotas.checking({ try await repository.apply(begin, to: record) }) else {
       throw MartletError.invalidState(id, is: try await sandbox(id, for: caller).status, needs: change.from.rawValue)
     }
     let word: HostSandbox

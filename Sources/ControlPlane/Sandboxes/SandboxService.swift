@@ -19,6 +19,7 @@ package struct SandboxService: Sendable {
   let snapshots: SnapshotRepository
   let directory: any HostDirectory
   let placement: Placement
+  let quotas: Quotas
   let work: OwnedWork
   let audit: AuditLog
   let activity: ActivityTracker

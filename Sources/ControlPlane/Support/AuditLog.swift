@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import Model
 import Persistence
 import Synchronization
 
@@ -27,6 +28,18 @@ final class AuditLog: Sendable {
       } else {
         pending.dropped += 1
       }
+    }
+  }
+
+  /// Notes a change that fails; one that succeeds writes `record` itself, in the transaction of the change.
+  func noting<Value>(_ record: AuditRecord, _ change: (AuditRecord) async throws -> Value) async throws -> Value {
+    do {
+      return try await change(record)
+    } catch {
+      var record = record
+      record.outcome = MartletError.wrapping(error).code.rawValue
+      add(record)
+      throw error
     }
   }
 

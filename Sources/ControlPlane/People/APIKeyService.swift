@@ -1,0 +1,59 @@
+import Foundation
+package import Model
+package import Persistence
+
+/// A key at the only moment when it can be read.
+package struct NewAPIKey: Sendable {
+  package var record: APIKeyRecord
+  package var secret: String
+}
+
+/// The keys of a team (KEY-1). Every call is a person's, for the team of the session.
+package struct APIKeyService: Sendable {
+  let keys: APIKeyRepository
+  let audit: AuditLog
+  let surroundings: Surroundings
+
+  /// - Throws: `invalid_request`, `quota_exceeded` when the team has too many.
+  package func create(name: String?, for caller: Caller) async throws -> NewAPIKey {
+    let user = try caller.user()
+    let name = try DisplayName(name ?? "key").value
+    let secret = APIKeySecret.random()
+    let now = surroundings.now()
+    let record = APIKeyRecord(
+      teamID: caller.teamID, name: name, keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: user, createdAt: now)
+    try await audit.noting(caller.audit("api_key.create", of: "api_key", record.id.wire, outcome: "ok", at: now)) { audit in
+      guard try await keys.insert(record, maximum: Limits.keysPerTeam, audit: audit) else {
+        throw MartletError(.quotaExceeded, "a team may have at most \(Limits.keysPerTeam) API keys; delete one first")
+      }
+    }
+    return NewAPIKey(record: record, secret: secret.text)
+  }
+
+  /// Oldest first.
+  package func list(_ page: ListPage, for caller: Caller) async throws -> [APIKeyRecord] {
+    _ = try caller.user()
+    return try await keys.list(team: caller.teamID, page)
+  }
+
+  /// Members delete their own keys, owners and admins all.
+  /// - Throws: `not_found`, also for another team's key; `forbidden`.
+  package func delete(_ id: APIKeyID, for caller: Caller) async throws {
+    let user = try caller.user()
+    guard let key = try await keys.key(id, team: caller.teamID) else { throw Self.notFound(id) }
+    let now = surroundings.now()
+    try await audit.noting(caller.audit("api_key.delete", of: "api_key", id.wire, outcome: "ok", at: now)) { audit in
+      guard key.createdBy == user || caller.principal.role?.managesMembers == true else {
+        throw MartletError(.forbidden, "only owners and admins of the team delete keys of others")
+      }
+      guard try await keys.delete(id, team: caller.teamID, audit: audit) else { throw Self.notFound(id) }
+    }
+  }
+
+  private static func notFound(_ id: APIKeyID) -> MartletError { MartletError(.notFound, "API key \(id) does not exist") }
+}
+
+extension TeamRole {
+  /// Owners and admins.
+  package var managesMembers: Bool { self != .member }
+}

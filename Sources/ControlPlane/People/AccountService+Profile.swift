@@ -1,0 +1,59 @@
+import Foundation
+import Model
+import Persistence
+
+extension AccountService {
+  package func profile(of caller: Caller) async throws -> Profile {
+    Profile(try await record(of: caller))
+  }
+
+  /// - Parameter password: needed for a new e-mail, which is what one logs in with.
+  /// - Throws: `invalid_request`, `email_taken`, `forbidden` for a wrong password.
+  package func updateProfile(of caller: Caller, email: String?, name: String?, password: String?) async throws -> Profile {
+    var user = try await record(of: caller)
+    if let name { user.name = try DisplayName(name).value }
+    let newEmail = try email.map { try EmailAddress($0) }
+    let old = user
+    if let newEmail { user.email = newEmail.value }
+    let changed = user
+    try await audit.noting(caller.audit("user.update", of: "user", user.id.wire, outcome: "ok", at: now)) { audit in
+      if changed.email != old.email { try await confirm(password, of: old) }
+      do {
+        _ = try await people.setProfile(changed.id, email: changed.email, name: changed.name, audit: audit)
+      } catch PersistenceError.duplicate {
+        throw newEmail.map(Self.taken) ?? MartletError(.emailTaken, "this e-mail has an account already")
+      }
+    }
+    return Profile(changed)
+  }
+
+  /// Sets a new password. All sessions of the user end, but for the one that is returned.
+  /// - Throws: `invalid_request`, `forbidden` for a wrong password, `rate_limited`.
+  package func changePassword(of caller: Caller, from current: String, to new: String) async throws -> Session {
+    try PasswordHasher.check(new)
+    let user = try await record(of: caller)
+    try await audit.noting(caller.audit("user.password", of: "user", user.id.wire, outcome: "ok", at: now)) { audit in
+      try await confirm(current, of: user)
+      let hash = try await hash(new)
+      guard try await people.setPassword(user.id, hash: hash, replacing: user.passwordHash, audit: audit) else {
+        throw MartletError(.invalidState, "the password was changed by somebody else meanwhile; log in again")
+      }
+    }
+    return try await session(try await record(of: caller), caller.teamID)
+  }
+
+  /// Somebody who holds a session is not yet somebody who knows the password. Guessing is limited like logging in.
+  private func confirm(_ password: String?, of user: UserRecord) async throws {
+    guard let password else { throw MartletError(.invalidRequest, "password is required to change the e-mail") }
+    try limits.login.admit(user.id.wire)
+    guard password.unicodeScalars.count <= PasswordHasher.passwordCharacters.upperBound,
+      try await verify(password, against: user.passwordHash)
+    else { throw MartletError(.forbidden, "the current password is wrong") }
+  }
+}
+
+extension Profile {
+  init(_ user: UserRecord) {
+    self.init(userID: user.id, email: user.email, name: user.name, isAdmin: user.isAdmin, createdAt: user.createdAt)
+  }
+}

@@ -1,0 +1,122 @@
+import Foundation
+import Logging
+package import Model
+import Persistence
+
+/// Sign-up, login, sessions and what people can change about themselves (AUTH-1 to AUTH-4).
+package struct AccountService: Sendable {
+  /// A login that waits longer for its turn has failed.
+  static let hashDeadline: Duration = .seconds(30)
+
+  let people: PeopleRepository
+  let teams: TeamRepository
+  let hasher: PasswordHasher
+  let tokens: TokenAuthority
+  let limits: RateLimits
+  let audit: AuditLog
+  let allowsSignUp: Bool
+  let surroundings: Surroundings
+
+  var now: Date { surroundings.now() }
+
+  /// Creates a user with a team of their own.
+  /// - Parameter source: address of the client.
+  /// - Throws: `invalid_request`, `email_taken`, `forbidden` where sign-up is closed, `rate_limited`.
+  package func signUp(email: String, password: String, name: String, source: String?) async throws -> Session {
+    guard allowsSignUp else { throw MartletError(.forbidden, "sign-up is closed here; ask an administrator for an account") }
+    try limits.signUp.admit(RateLimits.key(forAddress: source))
+    let newcomer = try Newcomer(email: email, password: password, name: name)
+    let (user, team) = try await create(newcomer, source: source)
+    return try await session(user, team)
+  }
+
+  /// - Throws: `unauthorized` for an unknown e-mail and a wrong password alike, in the same time (AUTH-2); `no_team`, `rate_limited`.
+  package func logIn(email: String, password: String, source: String?) async throws -> Session {
+    try limits.login.admit(RateLimits.key(forAddress: source))
+    guard password.unicodeScalars.count <= PasswordHasher.passwordCharacters.upperBound else { throw Self.wrongCredentials }
+    let user = try await (try? EmailAddress(email)).asyncMap { try await people.user(email: $0.value) } ?? nil
+    guard try await verify(password, against: user?.passwordHash), let user else {
+      note("auth.login", user: user?.id.wire ?? "unknown", team: .platform, outcome: .unauthorized, source: source)
+      throw Self.wrongCredentials
+    }
+    await rehashIfOutdated(user, password)
+    let memberships = try await teams.memberships(of: user.id)
+    guard let team = (memberships.first(where: \.isDefault) ?? memberships.first)?.team.id else {
+      note("auth.login", user: user.id.wire, team: .platform, outcome: .noTeam, source: source)
+      throw MartletError(.noTeam, "you belong to no team at the moment; ask to be added to one")
+    }
+    note("auth.login", user: user.id.wire, team: team, outcome: nil, source: source)
+    return try await session(user, team)
+  }
+
+  /// A new session of the same person for another of their teams.
+  /// - Throws: `not_found` for teams that the person does not belong to.
+  package func switchTeam(to team: TeamID, for caller: Caller) async throws -> Session {
+    let user = try await record(of: caller)
+    guard try await teams.membership(of: user.id, in: team) != nil else { throw MartletError.teamNotFound(team) }
+    note("auth.switch_team", user: user.id.wire, team: team, outcome: nil, source: caller.source)
+    return try await session(user, team)
+  }
+
+  // MARK: Shared
+
+  /// The user of a session, who was there a moment ago.
+  func record(of caller: Caller) async throws -> UserRecord {
+    guard let user = try await people.user(try caller.user()) else {
+      throw MartletError(.unauthorized, "the session is over; log in again")
+    }
+    return user
+  }
+
+  func session(_ user: UserRecord, _ team: TeamID) async throws -> Session {
+    let expiresAt = now.addingTimeInterval(Session.lifetime)
+    let claims = TokenClaims(subject: user.id.wire, team: team, epoch: user.sessionEpoch, expiresAt: expiresAt)
+    return Session(
+      token: try await tokens.issue(.user, claims, at: now), userID: user.id, teamID: team, email: user.email, name: user.name,
+      expiresAt: expiresAt)
+  }
+
+  func verify(_ password: String, against hash: String?) async throws -> Bool {
+    let hasher = hasher
+    return try await withDeadline(Self.hashDeadline, or: Self.busy) { try await hasher.verify(password, against: hash) }
+  }
+
+  func hash(_ password: String) async throws -> String {
+    let hasher = hasher
+    return try await withDeadline(Self.hashDeadline, or: Self.busy) { try await hasher.hash(password) }
+  }
+
+  func note(_ action: String, user: String, team: TeamID, outcome: ErrorCode?, source: String?) {
+    audit.add(
+      AuditRecord(
+        teamID: team, actorType: "user", actorID: user, action: action, targetType: "user", targetID: user,
+        outcome: outcome?.rawValue ?? "ok", source: source, createdAt: now))
+  }
+
+  /// The next login tries again when this one could not.
+  private func rehashIfOutdated(_ user: UserRecord, _ password: String) async {
+    guard hasher.isOutdated(user.passwordHash) else { return }
+    do {
+      try await people.rehash(user.id, hash: hash(password), replacing: user.passwordHash)
+    } catch {
+      surroundings.logger.warning("password not hashed anew", metadata: [LogKey.error: "\(error)"])
+    }
+  }
+
+  private static var wrongCredentials: MartletError { MartletError(.unauthorized, "the e-mail or the password is wrong") }
+  private static var busy: MartletError {
+    MartletError(.rateLimited, "too many people log in at the moment; try again", retryAfterSeconds: 5)
+  }
+}
+
+extension MartletError {
+  /// Also for teams that the caller does not belong to (AUTH-5).
+  static func teamNotFound(_ id: TeamID) -> MartletError { MartletError(.notFound, "team \(id) does not exist") }
+}
+
+extension Optional where Wrapped: Sendable {
+  fileprivate func asyncMap<Value: Sendable>(_ transform: (Wrapped) async throws -> Value) async throws -> Value? {
+    guard let self else { return nil }
+    return try await transform(self)
+  }
+}

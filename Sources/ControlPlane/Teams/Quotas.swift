@@ -1,0 +1,56 @@
+package import Foundation
+import Model
+package import Persistence
+
+/// Bounds on what a team may hold at once, and the repetition of requests: what decides whether a sandbox may come into being.
+package struct Quotas: Sendable {
+  /// How long a client may repeat a create with the same key.
+  package static let repetitionWindow: TimeInterval = 24 * 3_600
+
+  /// For teams without bounds of their own.
+  package static let standard = QuotaRecord(sandboxes: 500, vcpus: 1_000, memoryMiB: 2_097_152, diskMiB: 33_554_432)
+
+  let repository: SandboxRepository
+  let defaults: QuotaRecord
+  let surroundings: Surroundings
+
+  /// Adds the rows of new sandboxes of one team, all or none.
+  /// - Throws: `quota_exceeded`; `RepeatedRequest` when `request` was made before.
+  func admit(_ entries: [(record: SandboxRecord, audit: AuditRecord)], request: IdempotencyRecord? = nil) async throws {
+    try await checking {
+      try await repository.admit(entries, defaults: defaults, request: request, validity: Self.repetitionWindow)
+    }
+  }
+
+  /// Gives the refusals of `work` their meaning for the tenant.
+  func checking<Value>(_ work: () async throws -> Value) async throws -> Value {
+    do {
+      return try await work()
+    } catch let refusal as AdmissionRefusal {
+      throw Self.error(refusal)
+    }
+  }
+
+  /// What the tenant hears about a refusal.
+  private static func error(_ refusal: AdmissionRefusal) -> any Error {
+    switch refusal {
+    case .quota(let what, let limit, let used, let requested):
+      MartletError(
+        .quotaExceeded,
+        "the team's \(what) is \(limit): it has \(used) and this needs \(requested) more; destroy or pause sandboxes, or ask an administrator"
+      )
+    case .teamIsGone: MartletError(.noTeam, "the team was deleted")
+    case .repeated(let earlier): RepeatedRequest(earlier: earlier)
+    }
+  }
+
+  /// Forgets repetitions that do not count any more.
+  func forgetOldRequests() async throws {
+    try await repository.forgetRequests(before: surroundings.now().addingTimeInterval(-Self.repetitionWindow))
+  }
+}
+
+/// A create with an `Idempotency-Key` that was used before.
+struct RepeatedRequest: Error {
+  let earlier: IdempotencyRecord
+}

@@ -1,0 +1,156 @@
+import Foundation
+import Model
+import Persistence
+import TestSupport
+import Testing
+
+@testable import ControlPlane
+
+@Suite(.serialized) struct TeamTests {
+  /// A team with somebody in each role.
+  private struct Company {
+    let plane: Plane
+    let team: TeamID
+    let owner: Caller
+    let admin: Caller
+    let member: Caller
+    let stranger: Caller
+    /// The members' sessions, all for this team.
+    let sessions: [TeamRole: Session]
+
+    var teams: TeamService { plane.control.teams }
+    var all: [(TeamRole?, Caller)] { [(.owner, owner), (.admin, admin), (.member, member), (nil, stranger)] }
+  }
+
+  private func withCompany(_ body: (Company) async throws -> Void) async throws {
+    try await withPlane { plane async throws -> Void in
+      let (first, owner) = try await plane.signUp("owner@b.c")
+      let team = first.teamID
+      var callers: [TeamRole: Caller] = [:]
+      var sessions = [TeamRole.owner: first]
+      for role in [TeamRole.admin, .member] {
+        let (_, caller) = try await plane.signUp("\(role.rawValue)@b.c")
+        _ = try await plane.control.teams.addMember("\(role.rawValue)@b.c", role: role, to: team, for: owner)
+        let session = try await plane.control.accounts.switchTeam(to: team, for: caller)
+        sessions[role] = session
+        callers[role] = try await plane.caller(session)
+      }
+      let (_, stranger) = try await plane.signUp("stranger@b.c")
+      try await body(
+        Company(
+          plane: plane, team: team, owner: owner, admin: try #require(callers[.admin]), member: try #require(callers[.member]),
+          stranger: stranger, sessions: sessions))
+    }
+  }
+
+  @Test("roles decide who may do what, and for strangers there is no team")
+  func rights() async throws {
+    try await withCompany { company in
+      let (teams, team) = (company.teams, company.team)
+      _ = try await company.plane.signUp("new@b.c")
+      let unknown = UserID()
+      for (role, caller) in company.all {
+        let manages: ErrorCode? = role == nil ? .notFound : role == .member ? .forbidden : nil
+        let owns: ErrorCode? = role == nil ? .notFound : role == .owner ? nil : .forbidden
+        #expect(await code { _ = try await teams.team(team, for: caller) } == (role == nil ? .notFound : nil))
+        #expect(await code { _ = try await teams.rename(team, to: "x", for: caller) } == manages)
+        #expect(
+          await code { _ = try await teams.addMember("nobody@b.c", role: .member, to: team, for: caller) } == (manages ?? .notFound))
+        #expect(await code { _ = try await teams.setRole(.admin, of: unknown, in: team, for: caller) } == (manages ?? .notFound))
+        #expect(await code { _ = try await teams.setRole(.owner, of: unknown, in: team, for: caller) } == (owns ?? .notFound))
+        #expect(await code { try await teams.removeMember(unknown, from: team, for: caller) } == (manages ?? .notFound))
+        if role != .owner { #expect(await code { try await teams.delete(team, for: caller) } == owns) }
+      }
+      let log = try await company.plane.log(team)
+      #expect(log.contains("team.rename ok") && log.contains("team.rename forbidden") && log.contains("team.delete forbidden"))
+      #expect(!log.contains { $0.hasSuffix("sandbox.create ok") })
+    }
+  }
+
+  @Test("nobody removes or demotes the owner, who cannot leave but can give the team away")
+  func owner() async throws {
+    try await withCompany { company in
+      let (teams, team) = (company.teams, company.team)
+      let (owner, admin) = (try company.owner.user(), try company.admin.user())
+      for caller in [company.owner, company.admin] {
+        #expect(await code { try await teams.removeMember(owner, from: team, for: caller) } == .invalidState)
+        #expect(await code { _ = try await teams.setRole(.member, of: owner, in: team, for: caller) } == .invalidState)
+      }
+      #expect(await code { try await teams.leave(team, for: company.owner) } == .invalidState)
+      #expect(await code { _ = try await teams.addMember("stranger@b.c", role: .owner, to: team, for: company.owner) } == .invalidRequest)
+      #expect(try await teams.setRole(.owner, of: admin, in: team, for: company.owner).role == .owner)
+      #expect(try await teams.team(team, for: company.owner).role == .admin)
+      try await teams.leave(team, for: company.owner)
+      #expect(await code { _ = try await teams.team(team, for: company.owner) } == .notFound)
+    }
+  }
+
+  @Test("a removed member is refused from the next call on, with session and keys")
+  func removal() async throws {
+    try await withCompany { company in
+      let plane = company.plane
+      let session = try #require(company.sessions[.member])
+      let key = try await plane.control.apiKeys.create(name: "mine", for: company.member)
+      #expect(try await plane.control.authenticator.principal(apiKey: key.secret).teamID == company.team)
+      #expect(try await plane.caller(session).principal.role == .member)
+      try await company.teams.removeMember(try company.member.user(), from: company.team, for: company.admin)
+      let after = try await plane.caller(session)
+      #expect(after.principal.role == nil)
+      #expect(throws: MartletError.self) { try after.principal.requireTeam() }
+      #expect(await code { _ = try await plane.control.authenticator.principal(apiKey: key.secret) } == .unauthorized)
+      // A changed role counts at once too.
+      _ = try await company.teams.setRole(.member, of: try company.admin.user(), in: company.team, for: company.owner)
+      #expect(try await plane.caller(try #require(company.sessions[.admin])).principal.role == .member)
+    }
+  }
+
+  @Test("members delete their own keys, owners and admins all; a deleted key is refused at once")
+  func keys() async throws {
+    try await withCompany { company in
+      let (keys, authenticator) = (company.plane.control.apiKeys, company.plane.control.authenticator)
+      let ofOwner = try await keys.create(name: "a", for: company.owner)
+      let ofMember = try await keys.create(name: "b", for: company.member)
+      #expect(try await keys.list(ListPage(limit: 10), for: company.member).map(\.id) == [ofOwner.record.id, ofMember.record.id])
+      #expect(await code { try await keys.delete(ofOwner.record.id, for: company.member) } == .forbidden)
+      #expect(await code { try await keys.delete(ofOwner.record.id, for: company.stranger) } == .notFound)
+      #expect(try await authenticator.principal(apiKey: ofOwner.secret).teamID == company.team)
+      try await keys.delete(ofOwner.record.id, for: company.admin)
+      try await keys.delete(ofMember.record.id, for: company.member)
+      for key in [ofOwner, ofMember] {
+        #expect(await code { _ = try await authenticator.principal(apiKey: key.secret) } == .unauthorized)
+      }
+      let caller = Caller(principal: Principal(kind: .apiKey(ofOwner.record.id), teamID: company.team))
+      #expect(await code { _ = try await keys.create(name: nil, for: caller) } == .forbidden)
+    }
+  }
+
+  @Test("deleting a team destroys its sandboxes and ends its keys and sessions")
+  func deletion() async throws {
+    try await withCompany { company in
+      let plane = company.plane
+      let key = try await plane.control.apiKeys.create(name: "k", for: company.owner)
+      let running = try await plane.service.create(NewSandbox(), for: company.owner).record
+      let other = try await plane.create()
+      try await company.teams.delete(company.team, for: company.owner)
+      #expect(await code { _ = try await plane.control.authenticator.principal(apiKey: key.secret) } == .unauthorized)
+      for session in company.sessions.values { #expect(try await plane.caller(session).principal.role == nil) }
+      #expect(await code { _ = try await plane.service.create(NewSandbox(), for: company.owner) } == .noTeam)
+      #expect(try await plane.reconcile { try await plane.status(running.id) == .stopped })
+      #expect(await plane.host.sandboxes.keys.map { $0 } == [other.id])
+      #expect(try await plane.status(other.id) == .running)
+    }
+  }
+
+  @Test("a crash right after a team was deleted leaves nothing running")
+  func deletionThenCrash() async throws {
+    try await withCompany { company in
+      let plane = company.plane
+      let running = try await plane.service.create(NewSandbox(), for: company.owner).record
+      // The transaction only, as if the process had died after it.
+      let audit = company.owner.audit("team.delete", of: "team", company.team.wire, outcome: "ok", at: plane.clock.now)
+      _ = try await TeamRepository(database: plane.database).delete(company.team, at: plane.clock.now, audit: audit)
+      #expect(try await plane.reconcile { try await plane.status(running.id) == .stopped })
+      #expect(await plane.host.sandboxes.isEmpty)
+    }
+  }
+}
