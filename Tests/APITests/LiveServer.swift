@@ -14,6 +14,8 @@ import TestSupport
 struct LiveServer: Sendable {
   let port: Int
   let key: String
+  /// Of the first run.
+  let admin: Credentials?
   let host: SimulatedHost
   let control: ControlPlane
   let routes: RouteTable
@@ -72,29 +74,35 @@ struct LiveServer: Sendable {
 }
 
 func withServer(
-  _ dialect: SQLDialect = .sqlite, closesClients: Bool = true, _ body: @Sendable @escaping (LiveServer) async throws -> Void
+  _ dialect: SQLDialect = .sqlite, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
+  trustedProxies: Set<String> = [], _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
-  try await withTestDatabase(dialect) { database, _ in try await withServer(on: database, closesClients: closesClients, body) }
+  try await withTestDatabase(dialect) { database, _ in
+    try await withServer(on: database, closesClients: closesClients, identity: identity, trustedProxies: trustedProxies, body)
+  }
 }
 
 func withServer(
-  on database: any Database, closesClients: Bool = true, _ body: @Sendable @escaping (LiveServer) async throws -> Void
+  on database: any Database, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
+  trustedProxies: Set<String> = [], _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
   var logger = Logger(label: "test")
   logger.logLevel = .critical
   let surroundings = Surroundings(logger: logger)
-  let credentials = try await Bootstrap(database: database, hasher: PasswordHasher(), surroundings: surroundings).run(url: "")
+  let credentials = try await Bootstrap(database: database, hasher: identity.hasher, surroundings: surroundings).run(url: "")
   let host = SimulatedHost()
-  let control = ControlPlane(database: database, hosts: FixedHosts([host]), surroundings: surroundings)
+  let control = ControlPlane(database: database, hosts: FixedHosts([host]), identity: identity, surroundings: surroundings)
   let (ports, announce) = AsyncStream<Int>.makeStream()
   let api = APIServer(
-    control, configuration: APIConfiguration(port: 0, version: "test", onRunning: { announce.yield($0) }), logger: logger)
+    control,
+    configuration: APIConfiguration(
+      port: 0, version: "test", trustedProxies: trustedProxies, onRunning: { announce.yield($0) }), logger: logger)
   let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
   try await withThrowingTaskGroup(of: Void.self) { tasks in
     tasks.addTask { try await group.run() }
     guard let port = await ports.first(where: { _ in true }) else { throw SimulatedFault() }
     let server = LiveServer(
-      port: port, key: credentials?.apiKey ?? "", host: host, control: control, routes: api.routes)
+      port: port, key: credentials?.apiKey ?? "", admin: credentials, host: host, control: control, routes: api.routes)
     do {
       try await body(server)
     } catch {
@@ -104,6 +112,13 @@ func withServer(
     if closesClients { await server.clients.closeAll() }
     await group.triggerGracefulShutdown()
     try await tasks.waitForAll()
+  }
+}
+
+extension IdentityConfiguration {
+  /// Cheap passwords and no limits.
+  static var forTests: IdentityConfiguration {
+    IdentityConfiguration(hasher: PasswordHasher(parameters: .init(passes: 1, memoryKiB: 64, lanes: 1)), rates: .none)
   }
 }
 

@@ -18,7 +18,8 @@ struct SandboxRoutes {
 
   @Sendable private func create(_ request: Request, _ context: APIContext) async throws -> Response {
     let caller = try context.caller()
-    let answer = try await service.create(SandboxRequest.parse(try await request.json()), for: caller)
+    let answer = try await service.create(
+      SandboxRequest.parse(try await request.json()), for: caller, idempotencyKey: request.headers[.idempotencyKey])
     return JSONResponse.make(Wire.sandbox(answer), status: .created)
   }
 

@@ -8,7 +8,7 @@ import WebSocket
 /// responses.
 struct StreamRoutes {
   let service: SandboxService
-  let allowsOrigin: @Sendable (String) -> Bool
+  let origins: OriginPolicy
 
   func register(_ routes: RouteRegistrar) {
     routes.get("/sandboxes/:id/exec/stream") { request, context in
@@ -27,7 +27,7 @@ struct StreamRoutes {
   ) async throws -> Response {
     let (id, caller) = (try context.sandboxID(), try context.caller())
     let opening = try opening()
-    let headers = try handshake(request)
+    let headers = try handshake(request, context)
     try await service.requireRunning(id, for: caller)
     let stream = ProcessStream(service: service, id: id, caller: caller, dialect: dialect)
     return WebSocketSession.response(
@@ -37,11 +37,8 @@ struct StreamRoutes {
     }
   }
 
-  private func handshake(_ request: Request) throws -> HTTPFields {
-    // Browsers always send it; other clients never do (L-66).
-    if let origin = request.headers[.origin], !allowsOrigin(origin) {
-      throw MartletError(.forbidden, "this origin may not open WebSockets here")
-    }
+  private func handshake(_ request: Request, _ context: APIContext) throws -> HTTPFields {
+    try origins.checkWebSocket(request, context)
     switch WebSocketHandshake.examine(request.head) {
     case .accepted(let headers): return headers
     case .malformed(let sentence): throw MartletError(.invalidRequest, sentence)

@@ -9,10 +9,13 @@ package struct APIContext: RequestContext {
   package let channel: any Channel
   /// Set by `AuthenticationMiddleware`.
   package var principal: Principal?
+  /// Set by `ClientMiddleware`.
+  package var client: ClientAddress
 
   package init(source: ApplicationRequestContextSource) {
     coreContext = CoreRequestContextStorage(source: source)
     channel = source.channel
+    client = ClientAddress(address: source.channel.remoteAddress?.ipAddress, isSecure: false)
   }
 
   var requestID: String { id }
@@ -20,13 +23,19 @@ package struct APIContext: RequestContext {
   /// - Throws: `unauthorized` on a route that is not behind the authentication.
   func caller() throws(MartletError) -> Caller {
     guard let principal else { throw MartletError(.unauthorized, "an API key is needed; send it in the X-API-Key header") }
-    return Caller(principal: principal, source: channel.remoteAddress?.ipAddress)
+    return Caller(principal: principal, source: client.address)
   }
 
   /// - Throws: `invalid_request` for a malformed id (DB-3).
   func sandboxID() throws(MartletError) -> SandboxID {
-    guard let id = SandboxID(wire: parameters.get("id") ?? "") else {
-      throw MartletError(.invalidRequest, "a sandbox id is sb- and a UUID in lower case")
+    try id(SandboxKind.self)
+  }
+
+  /// An id in the path.
+  /// - Throws: `invalid_request` for a malformed one or one of another kind (DB-3).
+  func id<Kind: IdentifierKind>(_ kind: Kind.Type, _ name: String = "id") throws(MartletError) -> Identifier<Kind> {
+    guard let id = Identifier<Kind>(wire: parameters.get(name) ?? "") else {
+      throw MartletError(.invalidRequest, "the id must be \(Kind.prefix)- and a UUID in lower case")
     }
     return id
   }

@@ -12,19 +12,22 @@ package struct APIConfiguration: Sendable {
   /// 0 lets the system choose; see `onRunning`.
   package var port: Int
   package var version: String
-  /// Decides about the `Origin` header of WebSocket requests. None is allowed by default: API keys are not for browsers.
+  /// Origins other than the server's own from which browsers may use sessions and WebSockets; none by default (L-66).
   package var allowsOrigin: @Sendable (String) -> Bool
+  /// Addresses of proxies that say truthfully for whom they ask.
+  package var trustedProxies: Set<String>
   /// Called with the port once the server accepts connections.
   package var onRunning: @Sendable (Int) async -> Void
 
   package init(
     host: String = "127.0.0.1", port: Int = 8080, version: String, allowsOrigin: @escaping @Sendable (String) -> Bool = { _ in false },
-    onRunning: @escaping @Sendable (Int) async -> Void = { _ in }
+    trustedProxies: Set<String> = [], onRunning: @escaping @Sendable (Int) async -> Void = { _ in }
   ) {
     self.host = host
     self.port = port
     self.version = version
     self.allowsOrigin = allowsOrigin
+    self.trustedProxies = trustedProxies
     self.onRunning = onRunning
   }
 }
@@ -55,20 +58,30 @@ package struct APIServer: Service {
     _ controlPlane: ControlPlane, _ configuration: APIConfiguration, _ table: RouteTable
   ) -> Router<APIContext> {
     let router = Router(context: APIContext.self)
+    router.add(middleware: SecurityHeadersMiddleware())
     router.add(middleware: ErrorMiddleware(routes: table))
+    router.add(middleware: ClientMiddleware(trustedProxies: configuration.trustedProxies))
     let version = configuration.version
-    let open = RouteRegistrar(group: router.group(), table: table, prefix: "")
+    let origins = OriginPolicy(allowsOrigin: configuration.allowsOrigin)
+    let open = RouteRegistrar(group: router.group(), table: table, prefix: "", access: .open)
     open.get("/health") { _, _ in JSONResponse.make(["status": "ok", "version": .string(version)]) }
     MetricsRoute(metrics: controlPlane.metrics).register(open)
+    let strangers = RouteRegistrar(group: router.group("/v1"), table: table, prefix: "/v1", access: .open)
     let guarded = RouteRegistrar(
-      group: router.group("/v1").add(middleware: AuthenticationMiddleware(authenticator: controlPlane.authenticator)),
+      group: router.group("/v1").add(
+        middleware: AuthenticationMiddleware(authenticator: controlPlane.authenticator, origins: origins)),
       table: table, prefix: "/v1")
+    AuthRoutes(accounts: controlPlane.accounts, origins: origins).register(open: strangers, guarded.with(.user))
+    KeyRoutes(keys: controlPlane.apiKeys).register(guarded.with(.user))
+    TeamRoutes(teams: controlPlane.teams).register(guarded.with(.user))
+    AuditRoutes(audit: controlPlane.auditLogs).register(guarded.with(.user))
+    AdminRoutes(admin: controlPlane.admin).register(guarded.with(.admin))
     SandboxRoutes(service: controlPlane.sandboxes).register(guarded)
     LifecycleRoutes(service: controlPlane.sandboxes).register(guarded)
     SnapshotRoutes(service: controlPlane.snapshots).register(guarded)
     ProcessRoutes(service: controlPlane.sandboxes).register(guarded)
     FileRoutes(service: controlPlane.sandboxes).register(guarded)
-    StreamRoutes(service: controlPlane.sandboxes, allowsOrigin: configuration.allowsOrigin).register(guarded)
+    StreamRoutes(service: controlPlane.sandboxes, origins: origins).register(guarded)
     return router
   }
 }

@@ -8,7 +8,9 @@ import NIOHTTP1
 /// `{"error":{"code","message"}}` (ERR-1); the one place where errors become responses.
 enum ErrorResponse {
   static func response(for error: MartletError) -> Response {
-    JSONResponse.make(body(error), status: HTTPResponse.Status(code: error.code.meaning.httpStatus))
+    var headers: HTTPFields = [:]
+    if let seconds = error.retryAfterSeconds { headers[.retryAfter] = String(seconds) }
+    return JSONResponse.make(body(error), status: HTTPResponse.Status(code: error.code.meaning.httpStatus), headers: headers)
   }
 
   static func body(_ error: MartletError) -> JSONValue {
@@ -37,7 +39,8 @@ enum ErrorResponse {
       isTooLarge
       ? MartletError(.tooLarge, "the request's header fields are too large")
       : MartletError(.invalidRequest, "the request is not valid HTTP")
-    let response = response(for: error)
+    var response = response(for: error)
+    SecurityHeaders.add(to: &response)
     return (response.head, JSONWriter.bytes(body(error)))
   }
 

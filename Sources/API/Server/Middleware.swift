@@ -1,4 +1,3 @@
-import ControlPlane
 import HTTPTypes
 import Hummingbird
 import Logging
@@ -9,6 +8,12 @@ extension HTTPField.Name {
   static let requestID = Self.known("X-Request-Id")
   static let nextCursor = Self.known("X-Next-Cursor")
   static let allowedMethods = Self.known("Allow")
+  static let retryAfter = Self.known("Retry-After")
+  static let idempotencyKey = Self.known("Idempotency-Key")
+  static let forwardedFor = Self.known("X-Forwarded-For")
+  static let forwardedProtocol = Self.known("X-Forwarded-Proto")
+  static let frameOptions = Self.known("X-Frame-Options")
+  static let referrerPolicy = Self.known("Referrer-Policy")
 
   private static func known(_ name: String) -> HTTPField.Name {
     guard let name = HTTPField.Name(name) else { preconditionFailure("\(name) is not a header name") }
@@ -66,18 +71,5 @@ struct ErrorMiddleware: RouterMiddleware {
       metadata: [
         "request.id": "\(context.requestID)", "http.route": "\(context.endpointPath ?? "")", "error": "\(error)",
       ])
-  }
-}
-
-/// Finds out who calls, before anything else of the request is looked at.
-struct AuthenticationMiddleware: RouterMiddleware {
-  let authenticator: Authenticator
-
-  func handle(
-    _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
-  ) async throws -> Response {
-    var context = context
-    context.principal = try await authenticator.principal(apiKey: request.headers[.apiKey])
-    return try await next(request, context)
   }
 }

@@ -7,14 +7,15 @@ package final class RouteTable: Sendable {
     package let method: String
     /// Hummingbird's form, such as `/v1/sandboxes/:id`.
     package let path: String
+    package let access: RouteAccess
   }
 
   private let state = Mutex([Entry]())
 
   package var entries: [Entry] { state.withLock { $0 } }
 
-  func add(_ method: HTTPRequest.Method, _ path: String) {
-    state.withLock { $0.append(Entry(method: method.rawValue, path: path)) }
+  func add(_ method: HTTPRequest.Method, _ path: String, _ access: RouteAccess) {
+    state.withLock { $0.append(Entry(method: method.rawValue, path: path, access: access)) }
   }
 
   /// Methods of the routes that `path` belongs to.
@@ -28,7 +29,7 @@ package final class RouteTable: Sendable {
   }
 }
 
-/// Registers routes with the router and in the table.
+/// Registers routes with the router and in the table, and lets in only those whom they are for.
 struct RouteRegistrar {
   typealias Action = @Sendable (Request, APIContext) async throws -> Response
 
@@ -36,13 +37,23 @@ struct RouteRegistrar {
   let table: RouteTable
   /// Path of `group`.
   let prefix: String
+  var access = RouteAccess.team
+
+  /// The same group, for others.
+  func with(_ access: RouteAccess) -> RouteRegistrar {
+    RouteRegistrar(group: group, table: table, prefix: prefix, access: access)
+  }
 
   func on(_ method: HTTPRequest.Method, _ path: String, _ action: @escaping Action) {
-    table.add(method, prefix + path)
-    group.on(RouterPath(path), method: method) { try await action($0, $1) }
+    table.add(method, prefix + path, access)
+    group.on(RouterPath(path), method: method) { [access] request, context in
+      try access.check(context)
+      return try await action(request, context)
+    }
   }
 
   func get(_ path: String, _ action: @escaping Action) { on(.get, path, action) }
   func post(_ path: String, _ action: @escaping Action) { on(.post, path, action) }
+  func patch(_ path: String, _ action: @escaping Action) { on(.patch, path, action) }
   func delete(_ path: String, _ action: @escaping Action) { on(.delete, path, action) }
 }

@@ -1,0 +1,134 @@
+import API
+import AsyncHTTPClient
+import Foundation
+import HostInterface
+import Model
+import NIOCore
+import NIOHTTP1
+import TestSupport
+import Testing
+
+/// Another team's ids do not exist, on every route there is (AUTH-5). The routes come from the table, so that a new one cannot be
+/// forgotten: it is tried like the rest, and one whose body is not known here fails the test.
+@Suite(.serialized) struct TenancyTests {
+  /// Bodies that the route's own team would get through with.
+  private static let bodies: [String: String] = [
+    "POST /v1/sandboxes/:id/exec": #"{"cmd":"true"}"#, "POST /v1/sandboxes/:id/files/read": #"{"path":"/x"}"#,
+    "POST /v1/sandboxes/:id/files/stream/read": #"{"path":"/x"}"#, "POST /v1/sandboxes/:id/files/list": #"{"path":"/"}"#,
+    "POST /v1/sandboxes/:id/files/mkdir": #"{"path":"/x"}"#, "POST /v1/sandboxes/:id/files/remove": #"{"path":"/x"}"#,
+    "POST /v1/sandboxes/:id/files/rename": #"{"from":"/x","to":"/y"}"#, "POST /v1/sandboxes/:id/files/stat": #"{"path":"/x"}"#,
+    "POST /v1/sandboxes/:id/timeout": #"{"timeout_sec":60}"#, "PATCH /v1/teams/:id": #"{"name":"theirs"}"#,
+    "POST /v1/teams/:id/members": #"{"email":"eve@b.c"}"#,
+    "PATCH /v1/teams/:id/members/:uid": #"{"role":"admin"}"#,
+  ]
+
+  /// What the victim has, by the beginning of the path.
+  private struct Victim {
+    let sandbox: String
+    let person: Person
+    let key: String
+
+    func path(_ pattern: String) -> String? {
+      let id: String? =
+        switch true {
+        case pattern.hasPrefix("/v1/sandboxes/:id"): sandbox
+        case pattern.hasPrefix("/v1/teams/:id"): person.team
+        case pattern.hasPrefix("/v1/api-keys/:id"): key
+        case pattern.hasPrefix("/v1/snapshots/:name"): "theirs"
+        default: nil
+        }
+      guard let id else { return nil }
+      let path = pattern.replacing(":id", with: id).replacing(":name", with: id).replacing(":uid", with: person.user)
+        .replacing(":selector", with: "100").replacing(":pid", with: "100")
+      return path.contains(":") ? nil : path
+    }
+  }
+
+  @Test("on no route is there anything of another team, and nothing of it changes")
+  func everyRoute() async throws {
+    try await withServer { server async throws -> Void in
+      let ada = try await server.signUp("ada@b.c")
+      let eve = try await server.signUp("eve@b.c")
+      let (adasKey, evesKey) = (try await server.makeKey(for: ada), try await server.makeKey(for: eve))
+      let created = try await server.send(.POST, "/v1/sandboxes", json: "{}", key: adasKey.secret)
+      let sandbox = try #require(created.json["id"] as? String)
+      _ = try await server.send(.POST, "/v1/snapshots", json: #"{"sandbox_id":"\#(sandbox)","name":"theirs"}"#, key: adasKey.secret)
+      let victim = Victim(sandbox: sandbox, person: ada, key: adasKey.id)
+      let before = await server.host.sandboxes
+      var tried = 0
+      for entry in server.routes.entries where entry.path.contains(":") && entry.access != .open && entry.access != .admin {
+        guard let path = victim.path(entry.path) else {
+          Issue.record("no id for \(entry.method) \(entry.path); say here what another team has there")
+          continue
+        }
+        // With a session everywhere, with a key where a key is enough.
+        for key in entry.access == .team ? [nil, evesKey.secret] : [nil] {
+          let answer = try await attempt(entry, path, server, eve, key)
+          #expect(answer.status == 404 && answer.errorCode == "not_found", "\(entry.method) \(entry.path): \(answer.status) \(answer.text)")
+          #expect(!answer.text.contains("correct horse"))
+          tried += 1
+        }
+      }
+      #expect(tried >= 40)
+      #expect(await server.host.sandboxes == before)
+      #expect(try await server.send(.GET, "/v1/sandboxes/\(sandbox)", key: adasKey.secret).json["status"] as? String == "running")
+      #expect(try await server.send(.GET, "/v1/teams/\(ada.team)/members", as: ada).list.count == 1)
+      #expect(try await server.send(.GET, "/v1/api-keys", as: ada).list.count == 1)
+    }
+  }
+
+  @Test("ids of another team in a body are not there either")
+  func bodies() async throws {
+    try await withServer { server async throws -> Void in
+      let (ada, eve) = (try await server.signUp("ada@b.c"), try await server.signUp("eve@b.c"))
+      let sandbox = try #require(try await server.send(.POST, "/v1/sandboxes", as: ada, json: "{}").json["id"] as? String)
+      let frozen = try await server.send(.POST, "/v1/snapshots", as: ada, json: #"{"sandbox_id":"\#(sandbox)","name":"theirs"}"#)
+      #expect(frozen.status == 201)
+      let attempts = [
+        ("/v1/snapshots", #"{"sandbox_id":"\#(sandbox)"}"#), ("/v1/sandboxes", #"{"template":"theirs"}"#),
+        ("/v1/auth/switch-team", #"{"team_id":"\#(ada.team)"}"#),
+      ]
+      for (path, json) in attempts {
+        let answer = try await server.send(.POST, path, as: eve, json: json)
+        #expect(answer.status == 404 && answer.errorCode == "not_found", "\(path)")
+      }
+    }
+  }
+
+  @Test("lists show what is of the own team only")
+  func lists() async throws {
+    try await withServer { server async throws -> Void in
+      let (ada, eve) = (try await server.signUp("ada@b.c"), try await server.signUp("eve@b.c"))
+      let created = try await server.send(.POST, "/v1/sandboxes", as: ada, json: #"{"metadata":{"a":"b"}}"#)
+      let key = try await server.makeKey(for: ada)
+      let secrets = [try #require(created.json["id"] as? String), key.id, ada.team, ada.user, "ada@b.c"]
+      for entry in server.routes.entries
+      where entry.method == "GET" && !entry.path.contains(":") && (entry.access == .team || entry.access == .user) {
+        let answer = try await server.send(.GET, entry.path, as: eve)
+        for secret in secrets { #expect(!answer.text.contains(secret), "\(entry.path)") }
+      }
+    }
+  }
+
+  private func attempt(
+    _ entry: RouteTable.Entry, _ path: String, _ server: LiveServer, _ person: Person, _ key: String?
+  ) async throws -> LiveServer.Answer {
+    let method = HTTPMethod(rawValue: entry.method)
+    var headers = key == nil ? ["Authorization": "Bearer \(person.token)"] : [:]
+    if entry.path.hasSuffix("/stream") || entry.path.hasSuffix("/pty") {
+      let handshake = [
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+      ]
+      headers.merge(handshake) { $1 }
+    }
+    if entry.path.hasSuffix("/write") {
+      headers["Content-Type"] = "multipart/form-data; boundary=B"
+      let form =
+        "--B\r\nContent-Disposition: form-data; name=\"path\"\r\n\r\n/x\r\n"
+        + "--B\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nx\r\n--B--\r\n"
+      return try await server.send(method, path, body: .bytes(.init(string: form)), headers: headers, key: key, isAuthenticated: key != nil)
+    }
+    let body = method == .GET || method == .DELETE ? nil : Self.bodies["\(entry.method) \(entry.path)"] ?? "{}"
+    return try await server.send(method, path, json: body, headers: headers, key: key, isAuthenticated: key != nil)
+  }
+}
