@@ -25,12 +25,33 @@ package struct APIClient: Sendable {
   }
 
   package let endpoint: Endpoint
-  let apiKey: String
+  /// Header that says who calls; nil for calls that nobody has to make.
+  let authentication: (name: String, value: String)?
   let http: HTTPClient
 
   /// Runs `body` with a client whose connections end with it.
   package static func withClient<Result: Sendable>(
     _ credentials: Credentials, _ body: (APIClient) async throws -> Result
+  ) async throws -> Result {
+    try await withClient(credentials.endpoint, ("X-API-Key", credentials.apiKey), body)
+  }
+
+  /// As a person.
+  package static func withClient<Result: Sendable>(
+    _ session: StoredSession, _ body: (APIClient) async throws -> Result
+  ) async throws -> Result {
+    try await withClient(try Endpoint(session.url), ("Authorization", "Bearer \(session.token)"), body)
+  }
+
+  /// As nobody, for logging in.
+  package static func withClient<Result: Sendable>(
+    _ endpoint: Endpoint, _ body: (APIClient) async throws -> Result
+  ) async throws -> Result {
+    try await withClient(endpoint, nil, body)
+  }
+
+  private static func withClient<Result: Sendable>(
+    _ endpoint: Endpoint, _ authentication: (name: String, value: String)?, _ body: (APIClient) async throws -> Result
   ) async throws -> Result {
     var configuration = HTTPClient.Configuration(redirectConfiguration: .disallow, decompression: .disabled)
     configuration.timeout.connect = TimeAmount(Bounds.connectTimeout)
@@ -38,7 +59,7 @@ package struct APIClient: Sendable {
     // A server that is not there is said at once, not after ten seconds of trying.
     configuration.connectionPool.retryConnectionEstablishment = false
     let http = HTTPClient(eventLoopGroup: .singletonMultiThreadedEventLoopGroup, configuration: configuration)
-    let client = APIClient(endpoint: credentials.endpoint, apiKey: credentials.apiKey, http: http)
+    let client = APIClient(endpoint: endpoint, authentication: authentication, http: http)
     do {
       let result = try await body(client)
       try? await http.shutdown()
@@ -112,7 +133,9 @@ package struct APIClient: Sendable {
   }
 
   var headers: HTTPHeaders {
-    ["X-API-Key": apiKey, "Accept": "application/json", "User-Agent": "martlet-cli"]
+    var headers: HTTPHeaders = ["Accept": "application/json", "User-Agent": "martlet-cli"]
+    if let authentication { headers.add(name: authentication.name, value: authentication.value) }
+    return headers
   }
 
   /// The whole body of an answer, up to `Bounds.answerBytes`.

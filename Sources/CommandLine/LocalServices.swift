@@ -1,3 +1,4 @@
+package import APIClient
 package import Model
 
 /// The commands that need this machine and not a server. The executable provides them, so that this room names no driver.
@@ -15,17 +16,24 @@ package struct LocalServices: Sendable {
   /// Builds a template into the image directory and returns what it made.
   package var buildTemplate: @Sendable (TemplateBuildOptions) async throws -> TemplateBuildResult
 
+  /// Makes an account straight in the database of this machine's server.
+  package var createUser: @Sendable (LocalUserOptions) async throws -> UserResource
+
   package init(
     version: String, up: @escaping @Sendable (UpOptions) async throws -> Void,
     doctor: @escaping @Sendable (DoctorOptions) async -> [DoctorCheck] = { _ in [] },
     buildImages: @escaping @Sendable (_ imageDirectory: String) async throws -> Void = { _ in },
-    buildTemplate: @escaping @Sendable (TemplateBuildOptions) async throws -> TemplateBuildResult
+    buildTemplate: @escaping @Sendable (TemplateBuildOptions) async throws -> TemplateBuildResult,
+    createUser: @escaping @Sendable (LocalUserOptions) async throws -> UserResource = { _ in
+      throw APIError(.invalidInput, "this program cannot open a database")
+    }
   ) {
     self.version = version
     self.up = up
     self.doctor = doctor
     self.buildImages = buildImages
     self.buildTemplate = buildTemplate
+    self.createUser = createUser
   }
 }
 
@@ -44,10 +52,12 @@ package struct UpOptions: Sendable, Equatable {
   package var showsDemo: Bool
   /// MicroVMs kept running for sandboxes to come.
   package var spares: Int
+  package var access: AccessOptions
 
   package init(
     listen: ListenAddress, dataDirectory: String, imageDirectory: String, database: DatabaseChoice = .embedded,
-    accelerator: AcceleratorChoice = .automatic, logLevel: String = "info", showsDemo: Bool = true, spares: Int = defaultSpares
+    accelerator: AcceleratorChoice = .automatic, logLevel: String = "info", showsDemo: Bool = true, spares: Int = defaultSpares,
+    access: AccessOptions = AccessOptions()
   ) {
     self.listen = listen
     self.dataDirectory = dataDirectory
@@ -57,6 +67,7 @@ package struct UpOptions: Sendable, Equatable {
     self.logLevel = logLevel
     self.showsDemo = showsDemo
     self.spares = spares
+    self.access = access
   }
 }
 
@@ -64,6 +75,12 @@ package struct DoctorOptions: Sendable, Equatable {
   package var dataDirectory: String
   package var imageDirectory: String
   package var database: DatabaseChoice
+}
+
+package struct LocalUserOptions: Sendable, Equatable {
+  /// Absolute.
+  package var dataDirectory: String
+  package var user: NewUser
 }
 
 package struct TemplateBuildOptions: Sendable, Equatable {

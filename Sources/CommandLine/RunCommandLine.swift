@@ -89,6 +89,8 @@ struct Martlet: AsyncParsableCommand {
             PauseCommand.self, ResumeCommand.self, PingCommand.self, TimeoutCommand.self, ForkCommand.self, SnapshotCommand.self,
             TemplateCommand.self,
           ]),
+        CommandGroup(
+          name: "People:", subcommands: [LoginCommand.self, TeamCommand.self, KeyCommand.self, UserCommand.self]),
         CommandGroup(name: "This machine:", subcommands: [UpCommand.self, ImagesCommand.self, DoctorCommand.self]),
       ])
   }

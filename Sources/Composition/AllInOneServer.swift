@@ -68,6 +68,17 @@ package struct AllInOneServer: Sendable {
     try await httpClient.shutdown()
   }
 
+  private func identity(_ data: FilePath) throws -> IdentityConfiguration {
+    let access = options.access
+    var rates = RateLimits.Rates()
+    if let limit = access.callsPerSecond {
+      rates.calls = limit == 0 ? nil : Rate(burst: Double(limit) * 4, perSecond: Double(limit))
+    }
+    return IdentityConfiguration(
+      secret: try TokenSecretFile(directory: data).load(given: access.tokenSecret, isShared: options.database.isShared), rates: rates,
+      allowsSignUp: access.allowsSignUp)
+  }
+
   /// Says at once, and with the remedy, what would otherwise fail later in some tool.
   private func checkHost() async throws {
     let checks = await HostProbes.checks(
@@ -81,9 +92,9 @@ package struct AllInOneServer: Sendable {
   }
 
   /// However the serving ends, the host is left as it was found, unless sandboxes run on and need it.
-  private func serve(claim: InstanceClaim, identity: HostIdentity, httpClient: HTTPClient) async throws {
+  private func serve(claim: InstanceClaim, identity hostIdentity: HostIdentity, httpClient: HTTPClient) async throws {
     let agent = try await report.step("host agent") { _ in
-      let agent = try await HostFactory(options: options, claim: claim, identity: identity, logger: logger)
+      let agent = try await HostFactory(options: options, claim: claim, identity: hostIdentity, logger: logger)
         .make(httpClient: httpClient, observer: observer)
       try await agent.recover()
       return agent
@@ -112,19 +123,21 @@ package struct AllInOneServer: Sendable {
   private func serve(_ agent: HostAgent) async throws {
     let data = FilePath(options.dataDirectory)
     let surroundings = Surroundings(logger: logger)
+    let identity = try identity(data)
     let database = try await report.step("database") { _ in
       let database = try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open()
       let url = options.listen.clientURL
       try CredentialsFile(directory: data).store(
-        try await Bootstrap(database: database, hasher: PasswordHasher(), surroundings: surroundings).run(url: url), url: url)
+        try await Bootstrap(database: database, hasher: identity.hasher, surroundings: surroundings).run(url: url), url: url)
       return database
     }
-    let controlPlane = ControlPlane(database: database, hosts: FixedHosts([agent]), surroundings: surroundings)
+    let controlPlane = ControlPlane(database: database, hosts: FixedHosts([agent]), identity: identity, surroundings: surroundings)
     let welcome = Welcome(options: options, report: report)
     let api = APIServer(
       controlPlane,
       configuration: APIConfiguration(
         host: options.listen.host, port: options.listen.port, version: Self.version,
+        trustedProxies: options.access.trustedProxies,
         onRunning: { port in
           // The server is up; showing so must not hold up its start.
           Task { await welcome.show(port: port) }

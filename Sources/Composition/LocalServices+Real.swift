@@ -19,6 +19,7 @@ extension LocalServices {
           let bytes = Array("\r\u{1B}[K\(text.prefix(100))".utf8)
           _ = write(STDERR_FILENO, bytes, bytes.count)
         }
-      })
+      },
+      createUser: { try await LocalAccounts(dataDirectory: FilePath($0.dataDirectory)).create($0.user) })
   }
 }

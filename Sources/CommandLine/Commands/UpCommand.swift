@@ -48,7 +48,7 @@ struct UpCommand: AsyncParsableCommand {
       listen: address, dataDirectory: directories.data, imageDirectory: directories.images,
       database: try DatabaseChoice(settings: settings, option: databaseURL),
       accelerator: try choice(settings.value(.accelerator, option: accelerator)), logLevel: level, showsDemo: demo,
-      spares: try spareCount(settings.value(.spares, option: spares)))
+      spares: try spareCount(settings.value(.spares, option: spares)), access: try AccessOptions(settings))
   }
 
   private func spareCount(_ text: String?) throws -> Int {

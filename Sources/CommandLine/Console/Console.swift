@@ -36,6 +36,11 @@ package struct Console: Sendable {
     try? await write(ByteBuffer(string: text.hasSuffix("\n") ? text : text + "\n"), to: error)
   }
 
+  /// Without a line break.
+  func prompt(_ text: String) async {
+    try? await write(ByteBuffer(string: text), to: error)
+  }
+
   func complain(_ message: String) async {
     await printError("martlet: \(message)")
   }

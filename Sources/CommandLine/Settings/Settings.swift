@@ -12,6 +12,10 @@ package enum SettingName: String, CaseIterable, Sendable {
   case apiKey = "MARTLET_API_KEY"
   case databaseURL = "DATABASE_URL"
   case databasePassword = "PGPASSWORD"
+  case tokenSecret = "MARTLET_JWT_SECRET"
+  case signUp = "MARTLET_SIGN_UP"
+  case rateLimit = "MARTLET_RATE_LIMIT"
+  case trustedProxies = "MARTLET_TRUSTED_PROXIES"
 }
 
 /// Settings by precedence: option of the command line, real environment, `.env`, default (CFG-1).

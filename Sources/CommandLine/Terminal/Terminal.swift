@@ -31,7 +31,7 @@ struct Terminal: Sendable {
     return try await body()
   }
 
-  private func restore(_ saved: termios) {
+  func restore(_ saved: termios) {
     var saved = saved
     // A background process that touches its terminal gets SIGTTOU; it must not stop us before we have put things right.
     let previous = signal(SIGTTOU, SIG_IGN)

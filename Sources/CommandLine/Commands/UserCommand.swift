@@ -1,0 +1,77 @@
+import APIClient
+import ArgumentParser
+
+struct UserCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "user", abstract: "Accounts, for administrators of the platform.", subcommands: [List.self, Create.self, Admin.self])
+
+  struct List: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "ls", abstract: "List accounts.", aliases: ["list"])
+
+    @OptionGroup var output: OutputOptions
+    @OptionGroup var session: SessionOptions
+
+    func run() async throws {
+      let users = try await session.withClient { try await $0.listUsers() }
+      try await output.print(users) {
+        Table(
+          header: ["ID", "EMAIL", "NAME", "ADMIN", "AGE"],
+          rows: users.map { [$0.userID, $0.email, $0.name, $0.isAdmin ? "yes" : "no", Formatting.age(since: $0.createdAt)] }
+        ).rendered
+      }
+    }
+  }
+
+  struct Create: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "create", abstract: "Make an account with a team of its own.",
+      discussion: """
+        The password is asked for, or read from standard input. With --local the account is made straight in the database of this machine's \
+        server, which needs the right to read it and no session: the way back in when no administrator can log in.
+        """)
+
+    @Option(help: "E-mail of the account.")
+    var email: String
+    @Option(help: "Name of the person; the e-mail's first part if not given.")
+    var name: String?
+    @Flag(help: "Make the person an administrator of the platform.")
+    var admin = false
+    @Flag(help: "Open the database of this machine instead of asking a server.")
+    var local = false
+    @Option(help: ArgumentHelp("Where the server keeps its state (MARTLET_DATA_DIR); for --local.", valueName: "path"))
+    var dataDir: String?
+    @OptionGroup var output: OutputOptions
+    @OptionGroup var session: SessionOptions
+
+    func run() async throws {
+      let context = CommandContext.current
+      let password = try await SecretInput.read("Password for \(email): ")
+      let name = name ?? String(email.prefix { $0 != "@" })
+      let new = NewUser(email: email, password: password, name: name, isAdmin: admin)
+      let user: UserResource
+      if local {
+        let directories = try Directories(settings: try context.settings(), dataDirectory: dataDir, context: context)
+        guard let services = LocalServices.current else { throw ValidationError("this program cannot open a database") }
+        user = try await services.createUser(LocalUserOptions(dataDirectory: directories.data, user: new))
+      } else {
+        user = try await session.withClient { try await $0.createUser(new) }
+      }
+      try await output.print(user) { user.userID }
+    }
+  }
+
+  struct Admin: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "admin", abstract: "Make somebody an administrator of the platform, or no more.")
+
+    @Argument(help: "Id of the account.")
+    var user: String
+    @Flag(help: "Take the right away.")
+    var revoke = false
+    @OptionGroup var session: SessionOptions
+
+    func run() async throws {
+      _ = try await session.withClient { try await $0.setAdmin(!revoke, of: user) }
+    }
+  }
+}

@@ -1,0 +1,40 @@
+import APIClient
+import CommandLine
+import ControlPlane
+import LinuxSystem
+import Logging
+import Model
+import Persistence
+import SystemPackage
+
+/// Accounts made straight in the database of this machine's server: the way in when nobody can log in (AUTH-7).
+struct LocalAccounts {
+  let dataDirectory: FilePath
+
+  /// - Throws: `not_found` when no server has run here; `email_taken`, `invalid_request`.
+  func create(_ new: NewUser) async throws -> UserResource {
+    let path = dataDirectory.appending("martlet.db").string
+    guard try FileStatus.of(path, followingLinks: true) != nil else {
+      throw MartletError(.notFound, "\(dataDirectory) has no database; run `martlet up` once, or name the directory with --data-dir")
+    }
+    let database = try SQLiteDatabase(path: path)
+    do {
+      try await Migrator(database: database).migrateUp()
+      let user = try await create(new, in: database)
+      try await database.close()
+      return user
+    } catch {
+      try? await database.close()
+      throw error
+    }
+  }
+
+  private func create(_ new: NewUser, in database: any Database) async throws -> UserResource {
+    let logger = Logger(label: "martlet") { StreamLogHandler.standardError(label: $0) }
+    let control = ControlPlane(database: database, hosts: FixedHosts([]), surroundings: Surroundings(logger: logger))
+    let (profile, team) = try await control.admin.createLocalUser(
+      email: new.email, password: new.password, name: new.name, isAdmin: new.isAdmin)
+    return UserResource(
+      userID: profile.userID.wire, email: profile.email, name: profile.name, isAdmin: profile.isAdmin, teamID: team.wire)
+  }
+}
