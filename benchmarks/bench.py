@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -74,7 +75,8 @@ class Server:
         log = open(os.path.join(self.directory, "server.log"), "wb")
         self.process = subprocess.Popen(
             [MARTLET, "up", "--listen", f"127.0.0.1:{self.port}", "--data-dir", self.data, "--image-dir", IMAGES, "--no-demo"],
-            stdout=log, stderr=log, env=os.environ | {"DATABASE_URL": database_url})
+            stdout=log, stderr=log,
+            env=os.environ | {"DATABASE_URL": database_url, "MARTLET_RATE_LIMIT": "0", "MARTLET_JWT_SECRET": secrets.token_hex(32)})
         deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError):

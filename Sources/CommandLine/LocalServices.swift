@@ -80,6 +80,7 @@ package struct DoctorOptions: Sendable, Equatable {
 package struct LocalUserOptions: Sendable, Equatable {
   /// Absolute.
   package var dataDirectory: String
+  package var database: DatabaseChoice
   package var user: NewUser
 }
 

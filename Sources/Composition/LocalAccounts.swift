@@ -10,17 +10,18 @@ import SystemPackage
 /// Accounts made straight in the database of this machine's server: the way in when nobody can log in (AUTH-7).
 struct LocalAccounts {
   let dataDirectory: FilePath
+  let choice: DatabaseChoice
 
   /// - Throws: `not_found` when no server has run here; `email_taken`, `invalid_request`.
   func create(_ new: NewUser) async throws -> UserResource {
     let path = dataDirectory.appending("martlet.db").string
-    guard try FileStatus.of(path, followingLinks: true) != nil else {
+    guard try choice.isShared || FileStatus.of(path, followingLinks: true) != nil else {
       throw MartletError(.notFound, "\(dataDirectory) has no database; run `martlet up` once, or name the directory with --data-dir")
     }
-    let database = try SQLiteDatabase(path: path)
+    let logger = Logger(label: "martlet") { StreamLogHandler.standardError(label: $0) }
+    let database = try await DatabaseFactory(choice: choice, dataDirectory: dataDirectory, logger: logger).open()
     do {
-      try await Migrator(database: database).migrateUp()
-      let user = try await create(new, in: database)
+      let user = try await create(new, in: database, logger)
       try await database.close()
       return user
     } catch {
@@ -29,8 +30,7 @@ struct LocalAccounts {
     }
   }
 
-  private func create(_ new: NewUser, in database: any Database) async throws -> UserResource {
-    let logger = Logger(label: "martlet") { StreamLogHandler.standardError(label: $0) }
+  private func create(_ new: NewUser, in database: any Database, _ logger: Logger) async throws -> UserResource {
     let control = ControlPlane(database: database, hosts: FixedHosts([]), surroundings: Surroundings(logger: logger))
     let (profile, team) = try await control.admin.createLocalUser(
       email: new.email, password: new.password, name: new.name, isAdmin: new.isAdmin)

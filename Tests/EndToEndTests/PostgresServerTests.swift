@@ -6,7 +6,10 @@ import Testing
   @Test("on PostgreSQL sandboxes survive kill -9 of database and server, and doctor says whether the database answers (DB-1)")
   func survives() async throws {
     let postgres = try await PrivatePostgres.start()
-    let database = ["DATABASE_URL": postgres.url(database: try await postgres.makeDatabase())]
+    let database = [
+      "DATABASE_URL": postgres.url(database: try await postgres.makeDatabase()),
+      "MARTLET_JWT_SECRET": String(repeating: "secret of all control planes ", count: 2),
+    ]
     let server = try await MartletServer.start(environment: database)
     let before = try await Census.take(server)
     let id = try await server.createSandbox("--memory", "256")

@@ -27,7 +27,8 @@ struct UserCommand: AsyncParsableCommand {
       commandName: "create", abstract: "Make an account with a team of its own.",
       discussion: """
         The password is asked for, or read from standard input. With --local the account is made straight in the database of this machine's \
-        server, which needs the right to read it and no session: the way back in when no administrator can log in.
+        server (the file in its data directory, or what DATABASE_URL names), which needs the right to write it and no session: the way back \
+        in when no administrator can log in.
         """)
 
     @Option(help: "E-mail of the account.")
@@ -50,9 +51,10 @@ struct UserCommand: AsyncParsableCommand {
       let new = NewUser(email: email, password: password, name: name, isAdmin: admin)
       let user: UserResource
       if local {
-        let directories = try Directories(settings: try context.settings(), dataDirectory: dataDir, context: context)
+        let settings = try context.settings()
+        let directories = try Directories(settings: settings, dataDirectory: dataDir, context: context)
         guard let services = LocalServices.current else { throw ValidationError("this program cannot open a database") }
-        user = try await services.createUser(LocalUserOptions(dataDirectory: directories.data, user: new))
+        user = try await services.createUser(LocalUserOptions(dataDirectory: directories.data, database: try DatabaseChoice(settings: settings), user: new))
       } else {
         user = try await session.withClient { try await $0.createUser(new) }
       }

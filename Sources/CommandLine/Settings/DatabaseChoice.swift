@@ -9,6 +9,9 @@ package enum DatabaseChoice: Sendable, Equatable {
   /// - password: for a URL without one.
   case postgres(url: String, password: String?)
 
+  /// Whether other control planes may use the same database.
+  package var isShared: Bool { self != .embedded }
+
   /// - Throws: `invalid_input` that shows the form, and nothing of what was given.
   init(settings: Settings, option: String? = nil) throws(APIError) {
     guard let url = settings.value(.databaseURL, option: option) else {
