@@ -147,7 +147,7 @@ let package = Package(
       [
         "Model", "HostInterface", "ControlPlane", "Persistence", "WebSocket", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1,
         lifecycle, logging,
-      ]),
+      ], resources: [.embedInCode("OpenAPI")]),
 
     // Edge
     room("APIClient", ["Model", "WebSocket", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging]),

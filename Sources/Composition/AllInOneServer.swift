@@ -53,6 +53,7 @@ package struct AllInOneServer: Sendable {
     let data = FilePath(options.dataDirectory)
     // VMMs run as other users and pass through; what is secret in here is 0600.
     try Directories.create(data, mode: 0o711)
+    let access = try accessRules(data)
     let claim = try InstanceClaim.claim(dataDirectory: data)
     let identity = try HostIdentity.load(from: data)
     try await report.step("images") { progress in
@@ -60,7 +61,7 @@ package struct AllInOneServer: Sendable {
     }
     let httpClient = GuestClient.makeHTTPClient()
     do {
-      try await serve(claim: claim, identity: identity, httpClient: httpClient)
+      try await serve(claim: claim, identity: identity, access: access, httpClient: httpClient)
     } catch {
       try? await httpClient.shutdown()
       throw error
@@ -68,7 +69,8 @@ package struct AllInOneServer: Sendable {
     try await httpClient.shutdown()
   }
 
-  private func identity(_ data: FilePath) throws -> IdentityConfiguration {
+  /// - Throws: for a missing or bad secret, before anything is made or started.
+  private func accessRules(_ data: FilePath) throws -> IdentityConfiguration {
     let access = options.access
     var rates = RateLimits.Rates()
     if let limit = access.callsPerSecond {
@@ -92,15 +94,15 @@ package struct AllInOneServer: Sendable {
   }
 
   /// However the serving ends, the host is left as it was found, unless sandboxes run on and need it.
-  private func serve(claim: InstanceClaim, identity hostIdentity: HostIdentity, httpClient: HTTPClient) async throws {
+  private func serve(claim: InstanceClaim, identity: HostIdentity, access: IdentityConfiguration, httpClient: HTTPClient) async throws {
     let agent = try await report.step("host agent") { _ in
-      let agent = try await HostFactory(options: options, claim: claim, identity: hostIdentity, logger: logger)
+      let agent = try await HostFactory(options: options, claim: claim, identity: identity, logger: logger)
         .make(httpClient: httpClient, observer: observer)
       try await agent.recover()
       return agent
     }
     do {
-      try await serve(agent)
+      try await serve(agent, access)
     } catch {
       await leaveHost(agent, claim)
       throw error
@@ -120,18 +122,17 @@ package struct AllInOneServer: Sendable {
     }
   }
 
-  private func serve(_ agent: HostAgent) async throws {
+  private func serve(_ agent: HostAgent, _ access: IdentityConfiguration) async throws {
     let data = FilePath(options.dataDirectory)
     let surroundings = Surroundings(logger: logger)
-    let identity = try identity(data)
     let database = try await report.step("database") { _ in
       let database = try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open()
       let url = options.listen.clientURL
       try CredentialsFile(directory: data).store(
-        try await Bootstrap(database: database, hasher: identity.hasher, surroundings: surroundings).run(url: url), url: url)
+        try await Bootstrap(database: database, hasher: access.hasher, surroundings: surroundings).run(url: url), url: url)
       return database
     }
-    let controlPlane = ControlPlane(database: database, hosts: FixedHosts([agent]), identity: identity, surroundings: surroundings)
+    let controlPlane = ControlPlane(database: database, hosts: FixedHosts([agent]), identity: access, surroundings: surroundings)
     let welcome = Welcome(options: options, report: report)
     let api = APIServer(
       controlPlane,

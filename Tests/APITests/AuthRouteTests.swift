@@ -3,13 +3,14 @@ import ControlPlane
 import Foundation
 import Model
 import NIOHTTP1
+import Persistence
 import TestSupport
 import Testing
 
 @Suite(.serialized) struct AuthRouteTests {
-  @Test("somebody signs up, logs in, looks at themselves and changes what is theirs")
-  func account() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("somebody signs up, logs in, looks at themselves and changes what is theirs", arguments: SQLDialect.allCases)
+  func account(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("Ada@Example.com")
       #expect(ada.email == "ada@example.com" && ada.user.hasPrefix("usr-") && ada.team.hasPrefix("team-"))
       #expect(try await server.logIn("ada@example.com").user == ada.user)
@@ -26,9 +27,9 @@ import Testing
     }
   }
 
-  @Test("refusals have their status, code and sentence")
-  func refusals() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("refusals have their status, code and sentence", arguments: SQLDialect.allCases)
+  func refusals(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       _ = try await server.signUp("a@b.c")
       let cases: [(path: String, json: String, status: Int, code: String)] = [
         ("signup", #"{"email":"A@b.c ","password":"correct horse","name":"N"}"#, 409, "email_taken"),
@@ -48,9 +49,11 @@ import Testing
     }
   }
 
-  @Test("sandboxes take a key or a session; what is about people takes a session; what is about the platform takes an administrator's")
-  func access() async throws {
-    try await withServer { server async throws -> Void in
+  @Test(
+    "sandboxes take a key or a session; what is about people takes a session; what is about the platform takes an administrator's",
+    arguments: SQLDialect.allCases)
+  func access(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
       let key = try await server.makeKey(for: ada)
       let admin = try await server.logInAsAdmin()
@@ -58,7 +61,7 @@ import Testing
       #expect(created.status == 201 && created.json["team_id"] as? String == ada.team)
       #expect(try await server.send(.GET, "/v1/sandboxes", key: key.secret).list.count == 1)
       #expect(try await server.send(.GET, "/v1/sandboxes", key: "e2b_" + key.secret.dropFirst(4)).list.count == 1)
-      for entry in server.routes.entries where entry.access != .open && !entry.path.contains(":") {
+      for entry in server.routes.entries where ![.open, .operators].contains(entry.access) && !entry.path.contains(":") {
         let method = HTTPMethod(rawValue: entry.method)
         let anonymous = try await server.send(method, entry.path, isAuthenticated: false)
         #expect(anonymous.status == 401 && anonymous.errorCode == "unauthorized", "\(entry)")
@@ -72,9 +75,9 @@ import Testing
     }
   }
 
-  @Test("keys are shown once, listed without their secret, and refused once deleted")
-  func keys() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("keys are shown once, listed without their secret, and refused once deleted", arguments: SQLDialect.allCases)
+  func keys(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
       let answer = try await server.send(.POST, "/v1/api-keys", as: ada, json: "{}")
       let secret = try #require(answer.json["key"] as? String)
@@ -97,9 +100,9 @@ import Testing
     }
   }
 
-  @Test("a removed member is refused on the very next call, and can go on elsewhere")
-  func removal() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("a removed member is refused on the very next call, and can go on elsewhere", arguments: SQLDialect.allCases)
+  func removal(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
       let bob = try await server.signUp("bob@b.c")
       let added = try await server.send(
@@ -122,9 +125,9 @@ import Testing
     }
   }
 
-  @Test("the audit log tells a team what happened to it, newest first, filtered and in pages")
-  func auditLog() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("the audit log tells a team what happened to it, newest first, filtered and in pages", arguments: SQLDialect.allCases)
+  func auditLog(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
       let key = try await server.makeKey(for: ada)
       let id = try #require(try await server.send(.POST, "/v1/sandboxes", json: "{}", key: key.secret).json["id"] as? String)
@@ -149,9 +152,9 @@ import Testing
     }
   }
 
-  @Test("administrators see the platform, make accounts and set quotas")
-  func administration() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("administrators see the platform, make accounts and set quotas", arguments: SQLDialect.allCases)
+  func administration(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let admin = try await server.logInAsAdmin()
       let ada = try await server.signUp("ada@b.c")
       _ = try await server.send(.POST, "/v1/sandboxes", as: ada, json: "{}")
@@ -178,9 +181,39 @@ import Testing
     }
   }
 
-  @Test("a deleted team's sandboxes end, and its keys are refused")
-  func teamDeletion() async throws {
-    try await withServer { server async throws -> Void in
+  @Test(
+    "metrics are for this machine, and from elsewhere for administrators, with a session or a key of theirs", arguments: SQLDialect.allCases
+  )
+  func metrics(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
+      let (admin, ada) = (try await server.logInAsAdmin(), try await server.signUp("ada@b.c"))
+      let (key, adasKey) = (try await server.makeKey(for: admin), try await server.makeKey(for: ada))
+      #expect(try await server.send(.GET, "/metrics", isAuthenticated: false).status == 200)
+      // What a proxy on this machine passes on comes from elsewhere.
+      for proxy in ["X-Forwarded-For", "Forwarded", "Via"] {
+        func status(_ headers: [String: String] = [:]) async throws -> Int {
+          let headers = headers.merging([proxy: "192.0.2.1"]) { $1 }
+          return try await server.send(.GET, "/metrics", headers: headers, isAuthenticated: false).status
+        }
+        #expect(try await status() == 401)
+        #expect(try await status(["Authorization": "Bearer x"]) == 401)
+        #expect(try await status(["Authorization": "Bearer \(ada.token)"]) == 403)
+        #expect(try await status(["X-API-Key": adasKey.secret]) == 403)
+        #expect(try await status(["Authorization": "Bearer \(admin.token)"]) == 200)
+        #expect(try await status(["Authorization": "Bearer \(key.secret)"]) == 200)
+        #expect(try await status(["X-API-Key": key.secret]) == 200)
+        // The key of the first run is the administrator's.
+        #expect(try await status(["X-API-Key": server.key]) == 200)
+      }
+      #expect(try await server.send(.DELETE, "/v1/api-keys/\(key.id)", as: admin).status == 204)
+      let headers = ["X-Forwarded-For": "192.0.2.1", "X-API-Key": key.secret]
+      #expect(try await server.send(.GET, "/metrics", headers: headers, isAuthenticated: false).status == 401)
+    }
+  }
+
+  @Test("a deleted team's sandboxes end, and its keys are refused", arguments: SQLDialect.allCases)
+  func teamDeletion(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
       let key = try await server.makeKey(for: ada)
       _ = try await server.send(.POST, "/v1/sandboxes", json: "{}", key: key.secret)
@@ -193,9 +226,9 @@ import Testing
     }
   }
 
-  @Test("an Idempotency-Key makes a repeated create harmless")
-  func idempotency() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("an Idempotency-Key makes a repeated create harmless", arguments: SQLDialect.allCases)
+  func idempotency(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let headers = ["Idempotency-Key": "order-7"]
       let first = try await server.send(.POST, "/v1/sandboxes", json: #"{"vcpus":2,"memory_mb":512}"#, headers: headers)
       let again = try await server.send(.POST, "/v1/sandboxes", json: #"{"memory_mb":512, "vcpus":2}"#, headers: headers)

@@ -138,7 +138,7 @@ import Testing
     }
   }
 
-  @Test("metrics need no key, and count operations, phases and sandboxes")
+  @Test("metrics need no key on this machine, and count operations, phases and sandboxes")
   func metrics() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()

@@ -5,6 +5,7 @@ import HostInterface
 import Model
 import NIOCore
 import NIOHTTP1
+import Persistence
 import TestSupport
 import Testing
 
@@ -44,9 +45,9 @@ import Testing
     }
   }
 
-  @Test("on no route is there anything of another team, and nothing of it changes")
-  func everyRoute() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("on no route is there anything of another team, and nothing of it changes", arguments: SQLDialect.allCases)
+  func everyRoute(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
       let eve = try await server.signUp("eve@b.c")
       let (adasKey, evesKey) = (try await server.makeKey(for: ada), try await server.makeKey(for: eve))
@@ -77,9 +78,9 @@ import Testing
     }
   }
 
-  @Test("ids of another team in a body are not there either")
-  func bodies() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("ids of another team in a body are not there either", arguments: SQLDialect.allCases)
+  func bodies(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let (ada, eve) = (try await server.signUp("ada@b.c"), try await server.signUp("eve@b.c"))
       let sandbox = try #require(try await server.send(.POST, "/v1/sandboxes", as: ada, json: "{}").json["id"] as? String)
       let frozen = try await server.send(.POST, "/v1/snapshots", as: ada, json: #"{"sandbox_id":"\#(sandbox)","name":"theirs"}"#)
@@ -95,9 +96,9 @@ import Testing
     }
   }
 
-  @Test("lists show what is of the own team only")
-  func lists() async throws {
-    try await withServer { server async throws -> Void in
+  @Test("lists show what is of the own team only", arguments: SQLDialect.allCases)
+  func lists(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       let (ada, eve) = (try await server.signUp("ada@b.c"), try await server.signUp("eve@b.c"))
       let created = try await server.send(.POST, "/v1/sandboxes", as: ada, json: #"{"metadata":{"a":"b"}}"#)
       let key = try await server.makeKey(for: ada)

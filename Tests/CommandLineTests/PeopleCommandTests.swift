@@ -60,7 +60,7 @@ struct PeopleCommandTests {
   func commands() async throws {
     try await Invocation.inDirectory { home in
       let people = FakePeople()
-      try await FakeServer.serving(requests: { try await people.answer($0) }) { server in
+      try await FakeServer.serving(requests: { try await people.answer($0) }) { server async throws -> Void in
         func run(_ arguments: [String], input: String = "") async throws -> Invocation.Outcome {
           try await Invocation.run(arguments, input: Array(input.utf8), environment: ["HOME": home, "MARTLET_URL": server.url])
         }

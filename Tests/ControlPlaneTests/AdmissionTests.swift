@@ -13,11 +13,11 @@ import Testing
     return try await plane.service.create(new, for: plane.caller, idempotencyKey: key).record
   }
 
-  @Test("beyond the quota a create is refused with a sentence, and nothing is left; destroying makes room")
-  func quota() async throws {
+  @Test("beyond the quota a create is refused with a sentence, and nothing is left; destroying makes room", arguments: SQLDialect.allCases)
+  func quota(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
     identity.quota = QuotaRecord(sandboxes: 2)
-    try await withPlane(identity: identity) { plane async throws -> Void in
+    try await withPlane(dialect, identity: identity) { plane async throws -> Void in
       let first = try await plane.create()
       _ = try await plane.create()
       do {
@@ -32,11 +32,11 @@ import Testing
     }
   }
 
-  @Test("resuming and copying need room too, and without it nothing changes")
-  func quotaOfResumeAndFork() async throws {
+  @Test("resuming and copying need room too, and without it nothing changes", arguments: SQLDialect.allCases)
+  func quotaOfResumeAndFork(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
     identity.quota = QuotaRecord(sandboxes: 2)
-    try await withPlane(identity: identity) { plane async throws -> Void in
+    try await withPlane(dialect, identity: identity) { plane async throws -> Void in
       let first = try await plane.create()
       _ = try await plane.service.pause(first.id, for: plane.caller)
       let second = try await plane.create()
@@ -50,9 +50,11 @@ import Testing
     }
   }
 
-  @Test("the same key and request is the same sandbox, another request a conflict, another team another sandbox")
-  func repetition() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test(
+    "the same key and request is the same sandbox, another request a conflict, another team another sandbox", arguments: SQLDialect.allCases
+  )
+  func repetition(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let first = try await create(plane, key: "k1")
       #expect(try await create(plane, key: "k1").id == first.id)
       #expect(await plane.host.sandboxes.count == 1)
@@ -67,9 +69,9 @@ import Testing
     }
   }
 
-  @Test("repetitions that come at the same time wait for the one sandbox")
-  func concurrent() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("repetitions that come at the same time wait for the one sandbox", arguments: SQLDialect.allCases)
+  func concurrent(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(200))
       let ids = try await withThrowingTaskGroup(of: SandboxID.self) { group in
         for _ in 0..<8 { group.addTask { try await create(plane, key: "same").id } }
@@ -80,9 +82,9 @@ import Testing
     }
   }
 
-  @Test("when the sandbox could not be made the same request tries again")
-  func failure() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("when the sandbox could not be made the same request tries again", arguments: SQLDialect.allCases)
+  func failure(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.fail(.create, with: MartletError(.insufficientStorage, "full"))
       #expect(await code { _ = try await create(plane, key: "k") } == .insufficientStorage)
       await plane.host.fail(.create, with: nil)
@@ -90,9 +92,11 @@ import Testing
     }
   }
 
-  @Test("a key that no header could hold is refused", arguments: ["", "a b", "ü", "a\n", String(repeating: "x", count: 256)])
-  func badKeys(_ key: String) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test(
+    "a key that no header could hold is refused", arguments: ["", "a b", "ü", "a\n", String(repeating: "x", count: 256)],
+    SQLDialect.allCases)
+  func badKeys(_ key: String, _ dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       #expect(await code { _ = try await create(plane, key: key) } == .invalidRequest)
     }
   }

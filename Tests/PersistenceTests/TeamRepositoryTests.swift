@@ -40,8 +40,8 @@ private func sign(_ email: String, _ database: any Database, isAdmin: Bool = fal
   return (user.id, team.id)
 }
 
-private func withClub(_ body: (Club) async throws -> Void) async throws {
-  try await withDatabase { database async throws -> Void in
+private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void) async throws {
+  try await withDatabase(dialect) { database async throws -> Void in
     let (owner, team) = try await sign("owner@b.c", database)
     let (member, _) = try await sign("member@b.c", database)
     let club = Club(database: database, team: team, owner: owner, member: member)
@@ -52,9 +52,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
 }
 
 @Suite struct TeamRepositoryTests {
-  @Test("what decides about a user is one read, and says what is true now")
-  func standing() async throws {
-    try await withClub { club in
+  @Test("what decides about a user is one read, and says what is true now", arguments: SQLDialect.allCases)
+  func standing(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       #expect(try await club.people.standing(of: club.member, in: club.team)?.role == .member)
       #expect(try await club.people.standing(of: club.owner, in: club.team)?.role == .owner)
       #expect(try await club.people.standing(of: UserID(), in: club.team) == nil)
@@ -67,9 +67,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("the owner can be neither removed nor demoted, only replaced, and then a team has one owner still")
-  func owner() async throws {
-    try await withClub { club in
+  @Test("the owner can be neither removed nor demoted, only replaced, and then a team has one owner still", arguments: SQLDialect.allCases)
+  func owner(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       let (team, log) = (club.team, audit(club.team))
       #expect(try await club.teams.removeMember(club.owner, of: team, audit: log) == .isOwner)
       #expect(try await club.teams.setRole(club.owner, of: team, to: .member, audit: log) == .isOwner)
@@ -81,9 +81,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("members and teams are bounded, and nobody is a member twice")
-  func bounds() async throws {
-    try await withClub { club in
+  @Test("members and teams are bounded, and nobody is a member twice", arguments: SQLDialect.allCases)
+  func bounds(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       let (third, _) = try await sign("third@b.c", club.database)
       let membership = MembershipRecord(teamID: club.team, userID: third, role: .member, isDefault: false, joinedAt: Date())
       let again = MembershipRecord(teamID: club.team, userID: club.member, role: .owner, isDefault: false, joinedAt: Date())
@@ -97,9 +97,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("with a member go the keys that they made, and no others")
-  func keysOfMembers() async throws {
-    try await withClub { club in
+  @Test("with a member go the keys that they made, and no others", arguments: SQLDialect.allCases)
+  func keysOfMembers(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       let keys = APIKeyRepository(database: club.database)
       for (byte, user) in [(UInt8(1), club.owner), (2, club.member)] {
         let key = APIKeyRecord(
@@ -114,9 +114,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("a deleted team takes members and keys along and sets its sandboxes on their way")
-  func deletion() async throws {
-    try await withClub { club in
+  @Test("a deleted team takes members and keys along and sets its sandboxes on their way", arguments: SQLDialect.allCases)
+  func deletion(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       let entry = club.record()
       try await club.sandboxes.admit([entry], defaults: QuotaRecord())
       let key = APIKeyRecord(teamID: club.team, name: "k", keyPrefix: "mrt_", keyHash: [9], createdBy: nil, createdAt: Date())
@@ -135,9 +135,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("the platform keeps an administrator")
-  func lastAdministrator() async throws {
-    try await withClub { club in
+  @Test("the platform keeps an administrator", arguments: SQLDialect.allCases)
+  func lastAdministrator(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       let (admin, _) = try await sign("admin@b.c", club.database, isAdmin: true)
       #expect(try await club.people.setAdmin(admin, false, audit: audit(club.team)) == false)
       #expect(try await club.people.setAdmin(club.owner, true, audit: audit(club.team)))
@@ -146,9 +146,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("pages join to the whole list")
-  func pages() async throws {
-    try await withClub { club in
+  @Test("pages join to the whole list", arguments: SQLDialect.allCases)
+  func pages(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       var seen: [UserID] = []
       var after: ListPosition?
       while true {
@@ -170,9 +170,10 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
       (QuotaRecord(vcpus: 3), .quota(what: "max_vcpus", limit: 3, used: 2, requested: 2)),
       (QuotaRecord(memoryMiB: 1_000), .quota(what: "max_memory_mb", limit: 1_000, used: 512, requested: 512)),
       (QuotaRecord(diskMiB: 6_000), .quota(what: "max_disk_mb", limit: 6_000, used: 5_120, requested: 5_120)),
-    ])
-  func quota(_ quota: QuotaRecord, _ expected: AdmissionRefusal) async throws {
-    try await withClub { club in
+    ], SQLDialect.allCases)
+  func quota(_ refused: (quota: QuotaRecord, as: AdmissionRefusal), _ dialect: SQLDialect) async throws {
+    let (quota, expected) = refused
+    try await withClub(dialect) { club async throws -> Void in
       try await club.sandboxes.admit([club.record { $0.vcpus = 2 }], defaults: quota)
       let second = club.record { $0.vcpus = 2 }
       #expect(try await club.refusal { try await club.sandboxes.admit([second], defaults: quota) } == expected)
@@ -185,9 +186,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("creates at once do not slip past the bound together")
-  func concurrent() async throws {
-    try await withClub { club in
+  @Test("creates at once do not slip past the bound together", arguments: SQLDialect.allCases)
+  func concurrent(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       let admitted = await withTaskGroup(of: Bool.self) { group in
         for _ in 0..<20 {
           let entry = club.record()
@@ -199,9 +200,11 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("what is over counts for nothing, what is paused for its disk only, and several are admitted together or not at all")
-  func states() async throws {
-    try await withClub { club in
+  @Test(
+    "what is over counts for nothing, what is paused for its disk only, and several are admitted together or not at all",
+    arguments: SQLDialect.allCases)
+  func states(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       let (over, paused) = (club.record(), club.record())
       let quota = QuotaRecord(sandboxes: 2)
       try await club.sandboxes.admit([over, paused], defaults: quota)
@@ -217,9 +220,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("a repeated request is refused with the sandbox that it made, and rolled back as a whole")
-  func repetition() async throws {
-    try await withClub { club in
+  @Test("a repeated request is refused with the sandbox that it made, and rolled back as a whole", arguments: SQLDialect.allCases)
+  func repetition(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       let (first, second) = (club.record(), club.record())
       func request(_ entry: (record: SandboxRecord, audit: AuditRecord), at time: Date = Date()) -> IdempotencyRecord {
         IdempotencyRecord(teamID: club.team, key: "k", requestHash: [1], sandboxID: entry.record.id, createdAt: time)
@@ -246,9 +249,9 @@ private func withClub(_ body: (Club) async throws -> Void) async throws {
     }
   }
 
-  @Test("the audit log is filtered by each of its columns")
-  func auditFilters() async throws {
-    try await withClub { club in
+  @Test("the audit log is filtered by each of its columns", arguments: SQLDialect.allCases)
+  func auditFilters(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
       let log = AuditRepository(database: club.database)
       var row = audit(club.team, "x.y")
       row.targetID = "t"

@@ -85,9 +85,11 @@ import Testing
       _ = try await database.write { try $0.execute(Self.insertTeam, team) }
       let again = await #expect(throws: PersistenceError.self) { try await database.write { try $0.execute(Self.insertTeam, team) } }
       guard case .duplicate = again else { throw PersistenceError.failed("\(String(describing: again))") }
-      let orphan = APIKeyRecord(teamID: TeamID(), name: "k", keyPrefix: "p", keyHash: [1], createdBy: nil, createdAt: Date())
+      let orphan: [SQLValue] = [.uuid(UUID()), .uuid(UUID()), .text("owner"), .bool(true), .timestamp(Date())]
       let refused = await #expect(throws: PersistenceError.self) {
-        try await APIKeyRepository(database: database).insert(orphan, audit: audit(TeamID()))
+        try await database.write {
+          try $0.execute("INSERT INTO memberships (team_id, user_id, role, is_default, joined_at) VALUES (?, ?, ?, ?, ?)", orphan)
+        }
       }
       guard case .constraint = refused else { throw PersistenceError.failed("\(String(describing: refused))") }
     }

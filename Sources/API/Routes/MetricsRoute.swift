@@ -3,7 +3,8 @@ import HTTPTypes
 import Hummingbird
 import NIOCore
 
-/// `GET /metrics`: what the control plane counts, for Prometheus (OPS-2). Needs no key: there is nothing of a tenant in it.
+/// `GET /metrics`: what the control plane counts, for Prometheus (OPS-2). There is nothing of a tenant in it, but
+/// much about how busy the platform is.
 struct MetricsRoute {
   let metrics: PlaneMetrics
 

@@ -65,7 +65,10 @@ package struct APIServer: Service {
     let origins = OriginPolicy(allowsOrigin: configuration.allowsOrigin)
     let open = RouteRegistrar(group: router.group(), table: table, prefix: "", access: .open)
     open.get("/health") { _, _ in JSONResponse.make(["status": "ok", "version": .string(version)]) }
-    MetricsRoute(metrics: controlPlane.metrics).register(open)
+    OpenAPIRoute().register(open)
+    let operators = router.group().add(middleware: OperatorMiddleware(authenticator: controlPlane.authenticator, origins: origins))
+    MetricsRoute(metrics: controlPlane.metrics).register(
+      RouteRegistrar(group: operators, table: table, prefix: "", access: .operators))
     let strangers = RouteRegistrar(group: router.group("/v1"), table: table, prefix: "/v1", access: .open)
     let guarded = RouteRegistrar(
       group: router.group("/v1").add(

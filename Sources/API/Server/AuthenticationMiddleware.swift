@@ -12,18 +12,41 @@ struct AuthenticationMiddleware: RouterMiddleware {
     _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
   ) async throws -> Response {
     var context = context
-    let credentials = try credentials(request)
-    if credentials.apiKey == nil, credentials.bearer == nil, credentials.cookie != nil {
-      try origins.checkCookie(request, context)
-    }
-    context.principal = try await authenticator.principal(credentials)
+    context.principal = try await authenticator.principal(try origins.credentials(of: request, context))
+    return try await next(request, context)
+  }
+}
+
+/// Lets in programs on this machine, and from elsewhere only who administers the platform.
+///
+/// What a proxy passes on does not come from this machine, also when the proxy does.
+struct OperatorMiddleware: RouterMiddleware {
+  let authenticator: Authenticator
+  let origins: OriginPolicy
+
+  func handle(
+    _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
+  ) async throws -> Response {
+    if Self.isLocal(request, context) { return try await next(request, context) }
+    var context = context
+    context.principal = try await authenticator.administrator(try origins.credentials(of: request, context))
     return try await next(request, context)
   }
 
-  private func credentials(_ request: Request) throws(MartletError) -> PresentedCredentials {
-    PresentedCredentials(
-      apiKey: request.headers[.apiKey], bearer: try bearer(request.headers[.authorization]),
-      cookie: try SessionCookie.token(request))
+  private static func isLocal(_ request: Request, _ context: APIContext) -> Bool {
+    guard request.headers[.forwardedFor] == nil, request.headers[.forwarded] == nil, request.headers[.via] == nil else { return false }
+    return context.client.isLoopback
+  }
+}
+
+extension OriginPolicy {
+  /// What a request shows to say who makes it.
+  /// - Throws: `unauthorized`, `forbidden`.
+  func credentials(of request: Request, _ context: APIContext) throws(MartletError) -> PresentedCredentials {
+    let credentials = PresentedCredentials(
+      apiKey: request.headers[.apiKey], bearer: try bearer(request.headers[.authorization]), cookie: try SessionCookie.token(request))
+    if credentials.apiKey == nil, credentials.bearer == nil, credentials.cookie != nil { try checkCookie(request, context) }
+    return credentials
   }
 
   /// Source: RFC 6750 section 2.1

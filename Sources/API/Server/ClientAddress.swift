@@ -7,6 +7,12 @@ package struct ClientAddress: Sendable, Equatable {
   package var address: String?
   /// Whether the client speaks TLS (with a proxy in front of us).
   package var isSecure: Bool
+
+  /// Whether the other end is a program on this machine.
+  var isLoopback: Bool {
+    guard let address else { return false }
+    return address == "::1" || address.hasPrefix("127.") || address.hasPrefix("::ffff:127.")
+  }
 }
 
 /// Finds out for whom a proxy asks; nobody else is believed.

@@ -11,6 +11,8 @@ extension HTTPField.Name {
   static let retryAfter = Self.known("Retry-After")
   static let idempotencyKey = Self.known("Idempotency-Key")
   static let forwardedFor = Self.known("X-Forwarded-For")
+  static let forwarded = Self.known("Forwarded")
+  static let via = Self.known("Via")
   static let forwardedProtocol = Self.known("X-Forwarded-Proto")
   static let frameOptions = Self.known("X-Frame-Options")
   static let referrerPolicy = Self.known("Referrer-Policy")

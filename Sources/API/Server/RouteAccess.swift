@@ -11,11 +11,13 @@ package enum RouteAccess: String, Sendable, CaseIterable {
   case user
   /// An administrator of the platform.
   case admin
+  /// A program on this machine, or an administrator's session or key; `OperatorMiddleware` decides.
+  case operators
 
   /// - Throws: `unauthorized`, `forbidden`, `no_team`.
   func check(_ context: APIContext) throws(MartletError) {
     switch self {
-    case .open: return
+    case .open, .operators: return
     case .team: try principal(context).requireTeam()
     case .user: try principal(context).requireUser()
     case .admin: try principal(context).requireAdmin()

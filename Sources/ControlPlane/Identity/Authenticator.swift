@@ -53,6 +53,30 @@ package final class Authenticator: Sendable {
 
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
   package func principal(apiKey header: String?) async throws -> Principal {
+    let key = try await key(header)
+    return Principal(kind: .apiKey(key.id), teamID: key.teamID)
+  }
+
+  /// Somebody who administers the platform: with a session, or with a key that they made. A key may stand where a session's token
+  /// does, because that is the header that Prometheus and its like can send.
+  /// - Throws: `unauthorized`, `forbidden` with the remedy; `rate_limited`.
+  package func administrator(_ credentials: PresentedCredentials) async throws -> Principal {
+    var principal: Principal
+    if let text = credentials.apiKey ?? credentials.bearer.flatMap({ APIKeySecret($0) == nil ? nil : $0 }) {
+      let key = try await key(text)
+      principal = Principal(kind: .apiKey(key.id), teamID: key.teamID)
+      if let creator = key.createdBy { principal.isAdmin = try await people.user(creator)?.isAdmin ?? false }
+    } else {
+      principal = try await self.principal(credentials)
+    }
+    guard principal.isAdmin else {
+      throw MartletError(
+        .forbidden, "from another machine this is for administrators of the platform, with their session or a key of theirs")
+    }
+    return principal
+  }
+
+  private func key(_ header: String?) async throws -> APIKeyRecord {
     guard let header, !header.isEmpty else { throw Self.nothingShown }
     guard header.utf8.count <= Self.maximumKeyBytes, let secret = APIKeySecret(header),
       let key = try await keys.key(hash: secret.hash)
@@ -60,7 +84,7 @@ package final class Authenticator: Sendable {
     try limits.calls.admit(key.id.uuid)
     let now = surroundings.now()
     uses.withLock { $0[key.id] = now }
-    return Principal(kind: .apiKey(key.id), teamID: key.teamID)
+    return key
   }
 
   /// The person of a session, and what they may do in its team at this moment.

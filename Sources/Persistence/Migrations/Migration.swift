@@ -25,6 +25,9 @@ extension Migration {
         Migration(
           number: 3, name: "people",
           up: text(PackageResources._003_people_sqlite_up_sql), down: text(PackageResources._003_people_sqlite_down_sql)),
+        Migration(
+          number: 4, name: "list_indexes",
+          up: text(PackageResources._004_list_indexes_sqlite_up_sql), down: text(PackageResources._004_list_indexes_sqlite_down_sql)),
       ]
     case .postgresql:
       [
@@ -39,6 +42,10 @@ extension Migration {
         Migration(
           number: 3, name: "people",
           up: text(PackageResources._003_people_postgresql_up_sql), down: text(PackageResources._003_people_postgresql_down_sql)),
+        Migration(
+          number: 4, name: "list_indexes",
+          up: text(PackageResources._004_list_indexes_postgresql_up_sql), down: text(PackageResources._004_list_indexes_postgresql_down_sql)
+        ),
       ]
     }
   }

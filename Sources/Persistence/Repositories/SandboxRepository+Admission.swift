@@ -62,20 +62,19 @@ extension SandboxRepository {
     }
   }
 
+  /// One row and no groups: with groups SQLite reads what is over too, in the order of the index by status.
   private static func usage(of team: TeamID, _ connection: any SQLConnection) throws -> TeamUsage {
-    let rows = try connection.rows(
+    let active = "status IN (\(activeStatuses.map { "'\($0.rawValue)'" }.sorted().joined(separator: ", ")))"
+    let row = try connection.row(
       """
-      SELECT status, COUNT(*), CAST(SUM(vcpus) AS BIGINT), CAST(SUM(memory_mb) AS BIGINT), CAST(SUM(disk_size_mb) AS BIGINT) \
-      FROM sandboxes WHERE team_id = ? AND status NOT IN ('stopped', 'error') GROUP BY status
+      SELECT COUNT(CASE WHEN \(active) THEN 1 END), CAST(COALESCE(SUM(CASE WHEN \(active) THEN vcpus END), 0) AS BIGINT), \
+      CAST(COALESCE(SUM(CASE WHEN \(active) THEN memory_mb END), 0) AS BIGINT), CAST(COALESCE(SUM(disk_size_mb), 0) AS BIGINT) \
+      FROM sandboxes WHERE team_id = ? AND status NOT IN ('stopped', 'error')
       """,
       [.uuid(team.uuid)])
-    return try rows.reduce(into: TeamUsage()) { usage, row in
-      usage.diskMiB += try row.integer(4)
-      guard let status = SandboxStatus(rawValue: try row.text(0)), activeStatuses.contains(status) else { return }
-      usage.sandboxes += try row.integer(1)
-      usage.vcpus += try row.integer(2)
-      usage.memoryMiB += try row.integer(3)
-    }
+    guard let row else { return TeamUsage() }
+    return TeamUsage(
+      sandboxes: try row.integer(0), vcpus: try row.integer(1), memoryMiB: try row.integer(2), diskMiB: try row.integer(3))
   }
 }
 

@@ -1,5 +1,4 @@
 DROP TABLE idempotency_keys;
-DROP INDEX sandboxes_held;
 DROP INDEX sandboxes_by_age;
 DROP INDEX api_keys_by_creator;
 DROP INDEX teams_by_age;

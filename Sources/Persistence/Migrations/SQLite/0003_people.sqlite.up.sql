@@ -14,7 +14,6 @@ ALTER TABLE teams ADD COLUMN max_disk_mb INTEGER;
 CREATE INDEX teams_by_age ON teams (created_at, id);
 CREATE INDEX api_keys_by_creator ON api_keys (created_by, team_id);
 CREATE INDEX sandboxes_by_age ON sandboxes (created_at DESC, id DESC);
-CREATE INDEX sandboxes_held ON sandboxes (team_id) WHERE status NOT IN ('stopped', 'error');
 
 CREATE TABLE idempotency_keys (
   team_id TEXT NOT NULL REFERENCES teams (id) ON DELETE CASCADE,
