@@ -54,7 +54,8 @@ struct UserCommand: AsyncParsableCommand {
         let settings = try context.settings()
         let directories = try Directories(settings: settings, dataDirectory: dataDir, context: context)
         guard let services = LocalServices.current else { throw ValidationError("this program cannot open a database") }
-        user = try await services.createUser(LocalUserOptions(dataDirectory: directories.data, database: try DatabaseChoice(settings: settings), user: new))
+        user = try await services.createUser(
+          LocalUserOptions(dataDirectory: directories.data, database: try DatabaseChoice(settings: settings), user: new))
       } else {
         user = try await session.withClient { try await $0.createUser(new) }
       }
