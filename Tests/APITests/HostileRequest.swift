@@ -24,7 +24,8 @@ struct HostileRequest {
     "sb-", "sb-00000000-0000-0000-0000-000000000000", "team-00000000-0000-0000-0000-000000000000",
     "sb-FFFFFFFF-0000-0000-0000-000000000000",
     "usr-x", "key-", "host-1", "snap", "minimal", "base", "%F0%9F%98%80", "%C3%28", "$(id)", "`id`", "${jndi:ldap://x}", "%s%n%d",
-    "2026-01-01T00:00:00Z", "9999-99-99T99:99:99Z", "running", "stopped", "error,running", "a=b", "=", "KILL", "99",
+    "a%3D%2500", "%2500%3D1", "2026-01-01T00:00:00Z", "9999-99-99T99:99:99Z", "running", "stopped", "error,running", "a=b", "=", "KILL",
+    "99",
   ]
 
   private static let fields = [

@@ -114,9 +114,10 @@ import Testing
     "bad queries are 400",
     arguments: [
       "limit=0", "limit=101", "limit=x", "limit=-1", "status=walking", "status=", "cursor=x", "cursor=1_2", "metadata=x", "metadata=%3Dy",
-    ])
-  func badQueries(query: String) async throws {
-    try await withServer { server async throws -> Void in
+      "metadata=a%3D%2500", "metadata=a%00%3Db", "cursor=-99999999999999999999_x",
+    ], SQLDialect.allCases)
+  func badQueries(query: String, dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
       #expect(try await server.send(.GET, "/v1/sandboxes?\(query)").status == 400)
     }
   }

@@ -34,8 +34,8 @@ struct AuditRoutes {
 
   private func text(_ value: Substring?, _ name: String) throws(MartletError) -> String? {
     guard let value else { return nil }
-    guard (1...Self.maximumFilterBytes).contains(value.utf8.count) else {
-      throw MartletError(.invalidRequest, "\(name) must have 1 to \(Self.maximumFilterBytes) bytes")
+    guard (1...Self.maximumFilterBytes).contains(value.utf8.count), !value.utf8.contains(0) else {
+      throw MartletError(.invalidRequest, "\(name) must have 1 to \(Self.maximumFilterBytes) bytes, none of them NUL")
     }
     return String(value)
   }

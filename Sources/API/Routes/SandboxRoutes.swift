@@ -118,7 +118,11 @@ enum SandboxQuery {
       guard parts.count == 2, !parts[0].isEmpty else {
         throw MartletError(.invalidRequest, "metadata must be key=value pairs joined with & and percent-encoded")
       }
-      map[decoded(parts[0])] = decoded(parts[1])
+      let (key, value) = (decoded(parts[0]), decoded(parts[1]))
+      guard !key.utf8.contains(0), !value.utf8.contains(0) else {
+        throw MartletError(.invalidRequest, "metadata must not contain NUL bytes")
+      }
+      map[key] = value
     }
   }
 
