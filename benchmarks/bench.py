@@ -257,7 +257,13 @@ def ssh_times(server, sandbox, runs=30):
                           "ssh-keygen -A >/dev/null; /usr/sbin/sshd")
     ssh = ["ssh", "-q", "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ControlMaster=auto",
            "-o", f"ControlPath={server.directory}/ssh", "-o", "ControlPersist=60", f"root@{sandbox['host_ip']}"]
-    if subprocess.run([*ssh, "true"], timeout=60).returncode != 0:
+    # The daemon goes to the background before it listens.
+    for _ in range(10):
+        works = subprocess.run([*ssh, "true"], timeout=60).returncode == 0
+        if works:
+            break
+        time.sleep(0.5)
+    if not works:
         print("  (ssh into the guest did not work; no figure)")
         return []
     times = [timed(subprocess.run, [*ssh, "true"]) for _ in range(runs)]
