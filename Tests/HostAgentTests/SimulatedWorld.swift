@@ -43,11 +43,17 @@ final class SimulatedWorld: Sendable {
   let directory: FilePath
 
   init() throws {
-    // In memory where possible: thousands of generations are synchronized.
-    let parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
-    directory = FilePath("\(parent)/martlet-host-agent-\(UUID().uuidString)")
+    directory = Self.parent.appending(UUID().uuidString)
     try Directories.create(directory)
   }
+
+  /// Of all worlds of this process. Worlds whose agents hang for ever outlive their tests, and go with it at the process's end.
+  private static let parent: FilePath = {
+    // In memory where possible: thousands of generations are synchronized.
+    let place = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
+    atexit { try? Directories.removeTree(SimulatedWorld.parent) }
+    return FilePath("\(place)/martlet-host-agent-\(getpid())")
+  }()
 
   deinit {
     try? Directories.removeTree(directory)

@@ -72,7 +72,8 @@ class Store:
         os.mkdir(directory)
         arguments = ["save", "--store", self.directory, "--draft", f"gen-{name}", "--directory", directory, "--run", run, "--vmm",
                      str(machine.process.pid), "--memory", str(MEMORY_BYTES)] + (["--parent", f"gen-{parent}"] if parent else [])
-        answer = subprocess.run([MARTLET, "pager", *arguments], capture_output=True, text=True, timeout=120)
+        # It waits for a byte: the machine stands still.
+        answer = subprocess.run([MARTLET, "pager", *arguments], input="1", capture_output=True, text=True, timeout=120)
         assert answer.stdout.startswith("saved "), answer
         for file in ("device.state", "disk.layer"):
             with open(os.path.join(directory, file), "w") as f:

@@ -16,8 +16,8 @@ extension HostAgent {
     await generations.collectIfWanted { await self.roots }
   }
 
-  /// Shortens the chains of sandboxes that were paused since the last round and still are (UF-5). A sandbox is not held up by it: whoever resumes it
-  /// meanwhile gets the generation as it was.
+  /// Shortens the chains of sandboxes that were paused since the last round and still are (UF-5). A sandbox is not held up by it:
+  /// whoever resumes it meanwhile gets the generation as it was.
   func compact() async {
     for id in generations.takeChanged() {
       guard let controller = existingController(id), let last = await controller.pausedGeneration else { continue }

@@ -11,11 +11,18 @@ extension Instance {
   func build(on merged: Generation, insteadOf old: GenerationID) async throws {
     guard entry.base == old else { return }
     try await context.parts.disks.link(merged.diskPath, as: context.diskLayer(of: merged.id))
+    let before = entry
     entry.base = merged.id
     if entry.diskChain.contains(old) {
       entry.shortcut = InstanceEntry.Shortcut(old: old, merged: merged.id, parents: merged.manifest.diskParents)
     }
-    try await context.journal.update(entry)
+    do {
+      try await context.journal.update(entry)
+    } catch {
+      // Memory and journal name the same generations, so that none that the next start looks for is collected.
+      (entry.base, entry.shortcut) = (before.base, before.shortcut)
+      throw error
+    }
   }
 
   /// What a checkpoint has to merge the guest's disk onto, because some layers below have no generation to live in, or because
