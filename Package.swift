@@ -95,7 +95,7 @@ let package = Package(
     // Base
     room("Model"),
     room("HostInterface", ["Model", nioCore]),
-    room("Telemetry"),
+    room("Telemetry", [logging]),
     room("Wire", [protobuf]),
     room("ConnectRPC", [nioCore, httpTypes, hummingbird, hummingbirdCore, protobuf, logging]),
     room("ConnectClient", ["ConnectRPC", nioCore, nioHTTP1, asyncHTTPClient, protobuf, logging]),
@@ -162,7 +162,8 @@ let package = Package(
       [
         "APIClient", "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "GuestClient", "QEMU", "Disks",
         "SandboxNetwork",
-        "Snapshots", "Pager", "Images", "LinuxSystem", "Model", asyncHTTPClient, lifecycle, unixSignals, nioCore, logging, systemPackage,
+        "Snapshots", "Pager", "Images", "LinuxSystem", "Model", "Telemetry", asyncHTTPClient, lifecycle, unixSignals, nioCore, logging,
+        systemPackage,
       ]),
 
     // Executables
@@ -187,7 +188,7 @@ let package = Package(
     .target(
       name: "FakeServer", dependencies: [nioCore, nioPosix, nioHTTP1, nioWebSocket], path: "Tests/FakeServer", swiftSettings: swiftSettings),
     tests("ModelTests", ["Model"]),
-    tests("TelemetryTests", ["Telemetry"]),
+    tests("TelemetryTests", ["Telemetry", logging]),
     tests("ConnectRPCTests", connectStack, exclude: ["Interop"]),
     tests("GuestClientTests", connectStack + ["GuestClient", "Model", "HostInterface"]),
     tests("SandboxNetworkTests", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),

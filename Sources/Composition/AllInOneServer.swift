@@ -19,6 +19,7 @@ import SandboxNetwork
 import ServiceLifecycle
 package import Snapshots
 import SystemPackage
+import Telemetry
 import UnixSignals
 
 /// The whole of Martlet in one process: control plane, host agent and API, on SQLite unless told otherwise. `martlet up`.
@@ -44,7 +45,7 @@ package struct AllInOneServer: Sendable {
     self.observer = observer
     self.storeObserver = storeObserver
     report = StepReport()
-    var logger = Logger(label: "martlet") { StreamLogHandler.standardError(label: $0) }
+    var logger = Logger(label: "martlet") { LineLogHandler.standardError(label: $0) }
     logger.logLevel = Logger.Level(rawValue: options.logLevel) ?? .info
     self.logger = logger
   }

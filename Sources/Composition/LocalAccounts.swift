@@ -6,6 +6,7 @@ import Logging
 import Model
 import Persistence
 import SystemPackage
+import Telemetry
 
 /// Accounts made straight in the database of this machine's server: the way in when nobody can log in (AUTH-7).
 struct LocalAccounts {
@@ -18,7 +19,7 @@ struct LocalAccounts {
     guard try choice.isShared || FileStatus.of(path, followingLinks: true) != nil else {
       throw MartletError(.notFound, "\(dataDirectory) has no database; run `martlet up` once, or name the directory with --data-dir")
     }
-    let logger = Logger(label: "martlet") { StreamLogHandler.standardError(label: $0) }
+    let logger = Logger(label: "martlet") { LineLogHandler.standardError(label: $0) }
     let database = try await DatabaseFactory(choice: choice, dataDirectory: dataDirectory, logger: logger).open()
     do {
       let user = try await create(new, in: database, logger)
