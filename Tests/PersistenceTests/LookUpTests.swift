@@ -8,6 +8,10 @@ import Testing
 
 @Suite("Look-ups by key")
 struct LookUpTests {
+  private final class Acknowledged: Sendable {
+    let number = Mutex(0)
+  }
+
   private static let byID = "SELECT name FROM teams WHERE id = ?"
 
   private func name(_ database: any Database, _ id: TeamID) async throws -> String? {
@@ -67,14 +71,137 @@ struct LookUpTests {
 
   @Test("Look-ups of a closed database fail")
   func closed() async throws {
+    try await withFile { path in
+      let database = try SQLiteDatabase(path: path)
+      try await Migrator(database: database).migrateUp()
+      let id = try await insert(database, "team")
+      #expect(try await name(database, id) == "team")
+      try await database.close()
+      await #expect(throws: PersistenceError.self) { try await name(database, id) }
+    }
+  }
+
+  @Test("No look-up that begins after a write was acknowledged returns what was there before it", arguments: SQLDialect.allCases)
+  func neverOlderThanAcknowledged(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database in
+      let id = try await insert(database, "0")
+      let acknowledged = Acknowledged()
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for _ in 0..<4 {
+          group.addTask {
+            while true {
+              let least = acknowledged.number.withLock { $0 }
+              let found = try await Int(name(database, id) ?? "")
+              #expect(try #require(found) >= least)
+              if least == 200 { return }
+              await Task.yield()
+            }
+          }
+        }
+        for number in 1...200 {
+          try await database.write { connection in
+            _ = try connection.execute("UPDATE teams SET name = ? WHERE id = ?", [.text("\(number)"), .uuid(id.uuid)])
+          }
+          acknowledged.number.withLock { $0 = number }
+        }
+        try await group.waitForAll()
+      }
+    }
+  }
+
+  @Test("A row that was deleted is gone from the next look-up on")
+  func deleted() async throws {
+    try await withDatabase { database in
+      let id = try await insert(database, "team")
+      #expect(try await name(database, id) == "team")
+      try await database.write { _ = try $0.execute("DELETE FROM teams WHERE id = ?", [.uuid(id.uuid)]) }
+      #expect(try await name(database, id) == nil)
+    }
+  }
+
+  @Test("What another program commits to the file is noticed")
+  func foreignCommit() async throws {
+    try await withFile { path in
+      let ours = try SQLiteDatabase(path: path)
+      try await Migrator(database: ours).migrateUp()
+      let id = try await insert(ours, "before")
+      #expect(try await name(ours, id) == "before")
+      let theirs = try SQLiteDatabase(path: path)
+      try await theirs.write { _ = try $0.execute("UPDATE teams SET name = 'after' WHERE id = ?", [.uuid(id.uuid)]) }
+      let deadline = ContinuousClock.now + .seconds(30)
+      while try await name(ours, id) != "after" {
+        try #require(ContinuousClock.now < deadline)
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      try await theirs.close()
+      try await ours.close()
+    }
+  }
+
+  @Test("Values come back as they were bound, the empty and the odd ones too", arguments: SQLDialect.allCases)
+  func binding(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database in
+      for text in ["", "ö", "a\u{1F600}b", String(repeating: "x", count: 70_000), "'; DROP TABLE teams; --"] {
+        let id = try await insert(database, text)
+        #expect(try await name(database, id) == text)
+        let found = try await database.query { connection in
+          try connection.rows("SELECT name FROM teams WHERE name = ? AND id = ?", [.text(text), .uuid(id.uuid)]).map { try $0.text(0) }
+        }
+        #expect(found == [text])
+      }
+    }
+  }
+
+  private func withFile(_ body: (String) async throws -> Void) async throws {
     let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: directory) }
-    let database = try SQLiteDatabase(path: directory.appendingPathComponent("martlet.db").path)
-    try await Migrator(database: database).migrateUp()
-    let id = try await insert(database, "team")
-    #expect(try await name(database, id) == "team")
+    try await body(directory.appendingPathComponent("martlet.db").path)
+  }
+}
+
+@Suite("Rows kept for look-ups")
+struct RowCacheTests {
+  private static func key(_ number: Int) -> SQLiteRowCache.Key {
+    SQLiteRowCache.Key(sql: "SELECT", parameters: [.integer(Int64(number))])
+  }
+
+  private func withCache(_ body: (SQLiteRowCache) throws -> Void) async throws {
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: directory) }
+    let path = directory.appendingPathComponent("martlet.db").path
+    let database = try SQLiteDatabase(path: path)
+    let foreign = try ForeignCommits(path: path)
+    try body(SQLiteRowCache(watch: foreign))
+    try foreign.close()
     try await database.close()
-    await #expect(throws: PersistenceError.self) { try await name(database, id) }
+  }
+
+  @Test("A row that was read before a commit is not kept after it")
+  func overtaken() async throws {
+    try await withCache { cache in
+      let (found, version) = try cache.row(Self.key(1))
+      #expect(found == nil)
+      cache.forget()
+      cache.keep(SQLRow([.text("old")]), Self.key(1), version: version)
+      #expect(try cache.row(Self.key(1)).row == nil)
+      cache.keep(SQLRow([.text("new")]), Self.key(1), version: try cache.row(Self.key(1)).version)
+      #expect(try cache.row(Self.key(1)).row?.text(0) == "new")
+    }
+  }
+
+  @Test("Neither many rows nor long ones fill the memory")
+  func bounded() async throws {
+    try await withCache { cache in
+      let version = try cache.row(Self.key(0)).version
+      cache.keep(SQLRow([.text(String(repeating: "x", count: SQLiteRowCache.maximumRowBytes + 1))]), Self.key(0), version: version)
+      #expect(try cache.row(Self.key(0)).row == nil)
+      for number in 0...SQLiteRowCache.maximumRows {
+        cache.keep(SQLRow([.text("row")]), Self.key(number), version: try cache.row(Self.key(number)).version)
+      }
+      let kept = try (0...SQLiteRowCache.maximumRows).filter { try cache.row(Self.key($0)).row != nil }
+      #expect(kept == [SQLiteRowCache.maximumRows])
+    }
   }
 }

@@ -24,7 +24,7 @@ package struct APIKeyRepository: Sendable {
 
   /// The key with this hash; a deleted team has taken its keys along (L-63).
   package func key(hash: [UInt8]) async throws -> APIKeyRecord? {
-    try await database.lookUp("SELECT \(Self.columns) FROM api_keys WHERE key_hash = ?", [.blob(hash)]).map(Self.record)
+    try await database.lookUp(Self.byHash, [.blob(hash)]).map(Self.record)
   }
 
   package func key(_ id: APIKeyID, team: TeamID) async throws -> APIKeyRecord? {
@@ -74,6 +74,7 @@ package struct APIKeyRepository: Sendable {
   }
 
   private static let columns = "id, team_id, name, key_prefix, key_hash, created_by, created_at, last_used"
+  private static let byHash = "SELECT \(columns) FROM api_keys WHERE key_hash = ?"
 
   private static func record(_ row: SQLRow) throws -> APIKeyRecord {
     APIKeyRecord(

@@ -35,19 +35,16 @@ package struct PeopleRepository: Sendable {
 
   /// What decides about a call of this user for this team; one read by primary keys (AUTH-4). Nil: there is no such user.
   package func standing(of user: UserID, in team: TeamID) async throws -> UserStanding? {
-    try await database.query { connection in
-      try connection.row(
-        """
-        SELECT users.is_admin, users.session_epoch, memberships.role FROM users \
-        LEFT JOIN memberships ON memberships.user_id = users.id AND memberships.team_id = ? WHERE users.id = ?
-        """,
-        [.uuid(team.uuid), .uuid(user.uuid)]
-      ).map { row in
-        UserStanding(
-          isAdmin: try row.bool(0), sessionEpoch: try row.integer(1), role: try row.optionalText(2).map(TeamRepository.role))
-      }
+    try await database.lookUp(Self.standing, [.uuid(team.uuid), .uuid(user.uuid)]).map { row in
+      UserStanding(
+        isAdmin: try row.bool(0), sessionEpoch: try row.integer(1), role: try row.optionalText(2).map(TeamRepository.role))
     }
   }
+
+  private static let standing = """
+    SELECT users.is_admin, users.session_epoch, memberships.role FROM users \
+    LEFT JOIN memberships ON memberships.user_id = users.id AND memberships.team_id = ? WHERE users.id = ?
+    """
 
   /// Makes the platform team if it is missing.
   package func ensureTeam(_ team: TeamRecord) async throws {

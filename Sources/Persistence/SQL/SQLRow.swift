@@ -9,6 +9,17 @@ package struct SQLRow: Sendable {
     self.values = values
   }
 
+  /// Of all texts and blobs.
+  package var textBytes: Int {
+    values.reduce(0) { sum, value in
+      switch value {
+      case .text(let text): sum + text.utf8.count
+      case .blob(let bytes): sum + bytes.count
+      default: sum
+      }
+    }
+  }
+
   /// - Throws: `PersistenceError.corruptRow` when the column is missing, NULL or of another type.
   package func text(_ column: Int) throws -> String {
     guard case .text(let text) = try value(column) else { throw mismatch(column, "text") }

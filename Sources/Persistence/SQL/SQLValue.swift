@@ -4,7 +4,7 @@ package import Foundation
 ///
 /// Drivers choose the column representation: SQLite keeps UUIDs as lower-case text and times as integer microseconds since 1970,
 /// PostgreSQL has types for both. Repositories read through the typed accessors of `SQLRow` and never see the difference.
-package enum SQLValue: Sendable, Equatable {
+package enum SQLValue: Sendable, Hashable {
   case null
   case integer(Int64)
   case text(String)

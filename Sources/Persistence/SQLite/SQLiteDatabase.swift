@@ -18,6 +18,8 @@ package final class SQLiteDatabase: Database {
   package let dialect = SQLDialect.sqlite
   private let pool: DatabasePool
   private let lookUps: SQLiteLookUps
+  private let foreign: ForeignCommits
+  private let cache: SQLiteRowCache
 
   /// Opens or creates the file; its directory must exist.
   /// - Throws: `PersistenceError.failed` when the file cannot be opened or is not a database.
@@ -33,20 +35,23 @@ package final class SQLiteDatabase: Database {
     }
     do {
       pool = try DatabasePool(path: path, configuration: configuration)
+      configuration.readonly = true
+      foreign = try ForeignCommits(path: path, configuration: configuration)
     } catch {
       throw Self.translate(error)
     }
-    configuration.readonly = true
     lookUps = SQLiteLookUps(path: path, configuration: configuration)
+    cache = SQLiteRowCache(watch: foreign)
     // Rows hold password hashes and environment values.
     for suffix in ["", "-wal", "-shm"] {
       try? FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path + suffix)
     }
   }
 
-  /// On the calling thread: a row by its key takes a few microseconds, mostly out of SQLite's own page cache, and the way to a thread
-  /// that may block and back takes ten times as long. What it can wait for is bounded: the disk, for a page that no cache holds, and
-  /// `busyTimeoutSeconds` while another process repairs the file. The writer never blocks readers (WAL).
+  /// On the calling thread, and out of `SQLiteRowCache` where nothing was committed since the row was read: a row by its key takes a few
+  /// microseconds, mostly out of SQLite's own page cache, and the way to a thread that may block and back takes ten times as long. What
+  /// it can wait for is bounded: the disk, for a page that no cache holds, and `busyTimeoutSeconds` while another process repairs the
+  /// file. The writer never blocks readers (WAL).
   package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
     try lookUpBlocking(sql, parameters)
   }
@@ -54,7 +59,12 @@ package final class SQLiteDatabase: Database {
   // GRDB offers its blocking calls only outside of asynchronous functions.
   private func lookUpBlocking(_ sql: String, _ parameters: [SQLValue]) throws -> SQLRow? {
     do {
-      return try lookUps.use { try SQLiteConnection(database: $0).row(sql, parameters) }
+      let key = SQLiteRowCache.Key(sql: sql, parameters: parameters)
+      let (cached, version) = try cache.row(key)
+      if let cached { return cached }
+      let row = try lookUps.use { try SQLiteConnection(database: $0).row(sql, parameters) }
+      if let row { cache.keep(row, key, version: version) }
+      return row
     } catch {
       throw Self.translate(error)
     }
@@ -69,7 +79,9 @@ package final class SQLiteDatabase: Database {
   }
 
   package func write<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
-    try await Self.translating { try await pool.write { try body(SQLiteConnection(database: $0)) } }
+    // Also when it throws: a commit that could not be confirmed may have been made.
+    defer { cache.forget() }
+    return try await Self.translating { try await pool.write { try body(SQLiteConnection(database: $0)) } }
   }
 
   package func migrate<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
@@ -80,7 +92,9 @@ package final class SQLiteDatabase: Database {
 
   package func close() async throws {
     do {
+      cache.forget()
       try lookUps.close()
+      try foreign.close()
       try pool.close()
     } catch {
       throw Self.translate(error)
@@ -113,8 +127,7 @@ private struct SQLiteConnection: SQLConnection {
 
   func rows(_ sql: String, _ parameters: [SQLValue]) throws -> [SQLRow] {
     let statement = try database.cachedStatement(sql: sql)
-    try statement.setArguments(Self.arguments(parameters))
-    return try SQLiteRows.all(statement, database)
+    return try SQLiteRows.all(statement, parameters, database)
   }
 
   func execute(_ sql: String, _ parameters: [SQLValue]) throws -> Int {

@@ -1,16 +1,18 @@
 import GRDB
 import GRDBSQLite
+import Model
 
-/// Reads the rows of a statement through SQLite's own interface. GRDB's rows can be asked for a column by its name and make two strings
-/// per column to be ready for it, which costs more than the rest of a look-up.
+/// Binds and reads a statement through SQLite's own interface. GRDB's arguments and rows can be asked for by name, and what they make
+/// to be ready for it costs more than the rest of a look-up.
 ///
-/// Source: https://www.sqlite.org/c3ref/step.html, https://www.sqlite.org/c3ref/column_blob.html
+/// Source: https://www.sqlite.org/c3ref/bind_blob.html, https://www.sqlite.org/c3ref/step.html,
+/// https://www.sqlite.org/c3ref/column_blob.html
 enum SQLiteRows {
-  /// - Parameter statement: with its arguments bound.
   /// - Throws: `DatabaseError`.
-  static func all(_ statement: Statement, _ database: GRDB.Database) throws -> [SQLRow] {
+  static func all(_ statement: Statement, _ parameters: [SQLValue], _ database: GRDB.Database) throws -> [SQLRow] {
     let handle = statement.sqliteStatement
     defer { sqlite3_reset(handle) }
+    try bind(parameters, handle, database)
     var rows: [SQLRow] = []
     while true {
       let code = sqlite3_step(handle)
@@ -19,6 +21,49 @@ enum SQLiteRows {
       rows.append(SQLRow((0..<sqlite3_column_count(handle)).map { value(handle, $0) }))
     }
   }
+
+  /// One value for each placeholder; what was bound before is gone.
+  private static func bind(_ parameters: [SQLValue], _ handle: OpaquePointer, _ database: GRDB.Database) throws {
+    guard sqlite3_bind_parameter_count(handle) == parameters.count else {
+      throw DatabaseError(resultCode: .SQLITE_RANGE, message: "the statement has another number of placeholders")
+    }
+    for (index, value) in parameters.enumerated() {
+      let code = bind(value, handle, Int32(index) + 1)
+      guard code == SQLITE_OK else { throw failure(code, database) }
+    }
+  }
+
+  /// SQLite copies texts and blobs.
+  private static func bind(_ value: SQLValue, _ handle: OpaquePointer, _ position: Int32) -> Int32 {
+    switch value {
+    case .null: sqlite3_bind_null(handle, position)
+    case .integer(let number): sqlite3_bind_int64(handle, position, number)
+    case .bool(let flag): sqlite3_bind_int64(handle, position, flag ? 1 : 0)
+    case .timestamp(let date): sqlite3_bind_int64(handle, position, StoredTime.microseconds(date))
+    case .text(let text): bind(text, handle, position)
+    case .uuid(let uuid): bind(UUIDText.string(uuid), handle, position)
+    case .blob(let bytes): bytes.withUnsafeBytes { bind($0, handle, position) }
+    }
+  }
+
+  private static func bind(_ text: String, _ handle: OpaquePointer, _ position: Int32) -> Int32 {
+    var text = text
+    return text.withUTF8 { bytes in
+      // Of an empty text there is no address, and SQLite would take that for NULL.
+      guard let start = bytes.baseAddress else { return sqlite3_bind_text(handle, position, "", 0, nil) }
+      return start.withMemoryRebound(to: CChar.self, capacity: bytes.count) {
+        sqlite3_bind_text(handle, position, $0, Int32(bytes.count), copied)
+      }
+    }
+  }
+
+  private static func bind(_ bytes: UnsafeRawBufferPointer, _ handle: OpaquePointer, _ position: Int32) -> Int32 {
+    guard !bytes.isEmpty else { return sqlite3_bind_zeroblob(handle, position, 0) }
+    return sqlite3_bind_blob(handle, position, bytes.baseAddress, Int32(bytes.count), copied)
+  }
+
+  /// Source: https://www.sqlite.org/c3ref/c_static.html
+  private static var copied: sqlite3_destructor_type { unsafeBitCast(-1, to: sqlite3_destructor_type.self) }
 
   private static func failure(_ code: Int32, _ database: GRDB.Database) -> DatabaseError {
     let message = database.sqliteConnection.flatMap { sqlite3_errmsg($0) }.map { String(cString: $0) }
