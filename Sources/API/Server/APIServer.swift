@@ -58,9 +58,10 @@ package struct APIServer: Service {
     _ controlPlane: ControlPlane, _ configuration: APIConfiguration, _ table: RouteTable
   ) -> Router<APIContext> {
     let router = Router(context: APIContext.self)
-    router.add(middleware: SecurityHeadersMiddleware())
-    router.add(middleware: ErrorMiddleware(routes: table))
-    router.add(middleware: ClientMiddleware(trustedProxies: configuration.trustedProxies))
+    router.add(middleware: AnswerMiddleware(routes: table))
+    if !configuration.trustedProxies.isEmpty {
+      router.add(middleware: ClientMiddleware(trustedProxies: configuration.trustedProxies))
+    }
     let version = configuration.version
     let origins = OriginPolicy(allowsOrigin: configuration.allowsOrigin)
     let open = RouteRegistrar(group: router.group(), table: table, prefix: "", access: .open)

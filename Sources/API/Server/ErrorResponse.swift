@@ -40,7 +40,7 @@ enum ErrorResponse {
       ? MartletError(.tooLarge, "the request's header fields are too large")
       : MartletError(.invalidRequest, "the request is not valid HTTP")
     var response = response(for: error)
-    SecurityHeaders.add(to: &response)
+    SecurityHeaders.add(to: &response.headers)
     return (response.head, JSONWriter.bytes(body(error)))
   }
 
@@ -58,7 +58,7 @@ enum ErrorResponse {
 enum JSONResponse {
   static func make(_ value: JSONValue, status: HTTPResponse.Status = .ok, headers: HTTPFields = [:]) -> Response {
     var headers = headers
-    headers[.contentType] = "application/json"
+    if headers.isEmpty { headers = SecurityHeaders.ofJSON } else { headers[.contentType] = "application/json" }
     return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: JSONWriter.bytes(value)))
   }
 

@@ -23,8 +23,8 @@ extension HTTPField.Name {
   }
 }
 
-/// Turns every error into the API's format and gives every response its request id.
-struct ErrorMiddleware: RouterMiddleware {
+/// Turns every error into the API's format, and gives every response its request id and what browsers are told.
+struct AnswerMiddleware: RouterMiddleware {
   let routes: RouteTable
 
   func handle(
@@ -36,6 +36,8 @@ struct ErrorMiddleware: RouterMiddleware {
     } catch {
       response = answer(error, request, context)
     }
+    // An upgraded connection is no document.
+    if response.status != .switchingProtocols { SecurityHeaders.add(to: &response.headers) }
     response.headers[.requestID] = context.requestID
     return response
   }
