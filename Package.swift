@@ -234,7 +234,7 @@ let package = Package(
 
     // End to end: the release binaries and real microVMs.
     .executableTarget(
-      name: "martlet-crash-test", dependencies: ["CommandLine", "Composition", "HostAgent", "Model", "Snapshots"],
+      name: "martlet-crash-test", dependencies: ["CommandLine", "Composition", "HostAgent", "Model", "Persistence", "Snapshots"],
       path: "Tests/CrashServer",
       swiftSettings: swiftSettings),
     tests("EndToEndTests", ["LinuxSystem", "TestSupport", asyncHTTPClient, nioCore, nioFoundationCompat, nioHTTP1, systemPackage]),

@@ -13,7 +13,7 @@ import LinuxSystem
 import Logging
 import Model
 import NIOCore
-import Persistence
+package import Persistence
 import QEMU
 import SandboxNetwork
 import ServiceLifecycle
@@ -34,16 +34,22 @@ package struct AllInOneServer: Sendable {
   private let options: UpOptions
   private let observer: StepObserver
   private let storeObserver: SnapshotObserver
+  private let watching: @Sendable (any Database) -> any Database
   private let report: StepReport
   private let logger: Logger
 
   /// - Parameters:
   ///   - observer: watches the host agent's steps; tests use it to make the process die at one of them.
   ///   - storeObserver: watches the snapshot store's in the same way.
-  package init(_ options: UpOptions, observer: StepObserver = StepObserver(), storeObserver: SnapshotObserver = SnapshotObserver()) {
+  ///   - watching: puts something before the control plane's database that watches what it writes.
+  package init(
+    _ options: UpOptions, observer: StepObserver = StepObserver(), storeObserver: SnapshotObserver = SnapshotObserver(),
+    watching: @escaping @Sendable (any Database) -> any Database = { $0 }
+  ) {
     self.options = options
     self.observer = observer
     self.storeObserver = storeObserver
+    self.watching = watching
     report = StepReport()
     var logger = Logger(label: "martlet") { LineLogHandler.standardError(label: $0) }
     logger.logLevel = Logger.Level(rawValue: options.logLevel) ?? .info
@@ -132,7 +138,7 @@ package struct AllInOneServer: Sendable {
     let data = FilePath(options.dataDirectory)
     let surroundings = Surroundings(logger: logger)
     let database = try await report.step("database") { _ in
-      let database = try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open()
+      let database = watching(try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open())
       let url = options.listen.clientURL
       try CredentialsFile(directory: data).store(
         try await Bootstrap(database: database, hasher: access.hasher, surroundings: surroundings).run(url: url), url: url)

@@ -31,13 +31,25 @@ import Testing
   func interleavings(block: Int) async throws {
     try await withPlane(isDurable: false) { plane async throws -> Void in
       for round in 0..<250 {
-        try await interleave(plane, seed: UInt64(block * 250 + round))
+        try await interleave([plane], seed: UInt64(block * 250 + round))
       }
       #expect(await plane.host.slots.doubleReleases == 0)
     }
   }
 
-  private func interleave(_ plane: Plane, seed: UInt64) async throws {
+  @Test("the same holds when two control planes on one PostgreSQL get the calls")
+  func twoPlanes() async throws {
+    try await withPlanes { leader, other async throws -> Void in
+      for round in 0..<100 {
+        try await interleave([leader, other], seed: UInt64(10_000 + round))
+      }
+      #expect(await leader.host.slots.doubleReleases == 0)
+    }
+  }
+
+  /// - Parameter planes: of one database and host; each call goes to one of them.
+  private func interleave(_ planes: [Plane], seed: UInt64) async throws {
+    let plane = planes[0]
     var random = SeededGenerator(seed: seed)
     let id = try await plane.create { $0.autoResumes = seed % 2 == 0 }.id
     let content = ByteBuffer(string: "seed \(seed)")
@@ -50,6 +62,7 @@ import Testing
     await withDiscardingTaskGroup { group in
       for (index, deed) in deeds.enumerated() {
         let yields = Int(random.next() % 12)
+        let plane = planes.randomElement(using: &random) ?? plane
         group.addTask {
           for _ in 0..<yields { await Task.yield() }
           await perform(deed, on: id, index, plane, ledger)

@@ -108,6 +108,28 @@ func withPlane<Value>(
   }
 }
 
+/// Runs `body` with two control planes on one PostgreSQL and one host; the first leads.
+func withPlanes(_ body: (_ leader: Plane, _ other: Plane) async throws -> Void) async throws {
+  try await withTestDatabase(.postgresql) { database, store async throws -> Void in
+    let second = try store.connect()
+    let (host, clock) = (SimulatedHost(), TestClock())
+    let team = TeamRecord(name: "team", createdAt: clock.now)
+    try await PeopleRepository(database: database).ensureTeam(team)
+    let leader = Plane(database: database, host: host, clock: clock, team: team.id)
+    let other = Plane(database: second, host: host, clock: clock, team: team.id)
+    await leader.settle()
+    await other.settle()
+    await leader.settle()
+    do {
+      try await body(leader, other)
+    } catch {
+      try await second.close()
+      throw error
+    }
+    try await second.close()
+  }
+}
+
 /// The code of the `MartletError` that `work` throws.
 func code(_ work: () async throws -> Void) async -> ErrorCode? {
   do {

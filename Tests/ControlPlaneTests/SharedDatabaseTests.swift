@@ -8,27 +8,6 @@ import Testing
 
 /// Two control planes on one PostgreSQL.
 @Suite(.serialized) struct SharedDatabaseTests {
-  private func withPlanes(_ body: (_ leader: Plane, _ other: Plane) async throws -> Void) async throws {
-    try await withTestDatabase(.postgresql) { database, store async throws -> Void in
-      let second = try store.connect()
-      let (host, clock) = (SimulatedHost(), TestClock())
-      let team = TeamRecord(name: "team", createdAt: clock.now)
-      try await PeopleRepository(database: database).ensureTeam(team)
-      let leader = Plane(database: database, host: host, clock: clock, team: team.id)
-      let other = Plane(database: second, host: host, clock: clock, team: team.id)
-      await leader.settle()
-      await other.settle()
-      await leader.settle()
-      do {
-        try await body(leader, other)
-      } catch {
-        try await second.close()
-        throw error
-      }
-      try await second.close()
-    }
-  }
-
   @Test("background work is done once, and by the other one when the leader is gone")
   func once() async throws {
     try await withPlanes { leader, other in
@@ -100,5 +79,59 @@ import Testing
       #expect(lines.count { $0 == "sandbox.destroy accepted" } == 1)
       #expect(lines.count { $0 == "sandbox.destroy ok" } == 1)
     }
+  }
+
+  @Test("creates with one idempotency key, racing on both, make one sandbox")
+  func repetitions() async throws {
+    try await withPlanes { leader, other in
+      for round in 0..<10 {
+        await leader.host.delay(.create, by: .milliseconds(round * 3))
+        let ids = try await withThrowingTaskGroup(of: SandboxID.self) { group in
+          for index in 0..<8 {
+            let plane = index.isMultiple(of: 2) ? leader : other
+            group.addTask { try await plane.service.create(NewSandbox(), for: leader.caller, idempotencyKey: "round-\(round)").record.id }
+          }
+          return try await group.reduce(into: Set<SandboxID>()) { $0.insert($1) }
+        }
+        #expect(ids.count == 1)
+        #expect(await leader.host.sandboxes.count == round + 1)
+      }
+    }
+  }
+
+  @Test("of pauses that race on both the host sees one, and so of resumes")
+  func pauses() async throws {
+    try await withPlanes { leader, other in
+      let id = try await leader.create().id
+      for _ in 0..<10 {
+        for (action, end) in [("sandbox.pause", SandboxStatus.paused), ("sandbox.resume", .running)] {
+          let lines = try await log(leader, action)
+          await withDiscardingTaskGroup { group in
+            for index in 0..<8 {
+              let plane = index.isMultiple(of: 2) ? leader : other
+              group.addTask {
+                let code = await code {
+                  switch end {
+                  case .paused: _ = try await plane.service.pause(id, for: leader.caller)
+                  default: _ = try await plane.service.resume(id, for: leader.caller)
+                  }
+                }
+                #expect(code == nil || code == .invalidState)
+              }
+            }
+          }
+          #expect(try await other.status(id) == end)
+          #expect(await leader.host.sandboxes[id]?.status == end)
+          let new = try await log(leader, action).dropFirst(lines.count)
+          #expect(new.count { $0 == "ok" } == 1)
+        }
+      }
+    }
+  }
+
+  /// Outcomes of one action, oldest first.
+  private func log(_ plane: Plane, _ action: String) async throws -> [String] {
+    try await AuditRepository(database: plane.database).list(team: plane.caller.teamID, limit: 1_000)
+      .filter { $0.record.action == action }.map(\.record.outcome).reversed()
   }
 }

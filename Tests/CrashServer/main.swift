@@ -6,8 +6,8 @@ import HostAgent
 import Model
 import Snapshots
 
-// A server that kills itself when its host agent or its snapshot store reaches the moment named by CRASH_AT: `making-network-before`,
-// `store-generationRenamed` … It is the real server otherwise. Its guest agent and images are those of the release build.
+// A server that kills itself when its host agent, its snapshot store or its control plane reaches the moment named by CRASH_AT:
+// `making-network-before`, `store-generationRenamed`, `row-paused-before` … It is the real server otherwise. Its guest agent and images are those of the release build.
 
 // Its pagers are this program, too.
 if let code = HiddenCommands.run(Array(CommandLine.arguments.dropFirst())) { exit(code) }
@@ -19,5 +19,10 @@ let observer = StepObserver { point.reached($0.name) }
 let storeObserver = SnapshotObserver { point.reached("store-\($0.rawValue)") }
 
 var services = LocalServices.real
-services.up = { try await AllInOneServer($0, observer: observer, storeObserver: storeObserver).run() }
+services.up = { options in
+  let server = AllInOneServer(options, observer: observer, storeObserver: storeObserver) { database in
+    ObservedDatabase(real: database) { point.reached($0) }
+  }
+  try await server.run()
+}
 exit(await runCommandLine(Array(CommandLine.arguments.dropFirst()), local: services))
