@@ -169,7 +169,7 @@ let package = Package(
     // Executables
     // Measures repositories on a full database (benchmarks/run).
     .executableTarget(
-      name: "martlet-database-bench", dependencies: ["Persistence", "Model", logging], path: "benchmarks/Database",
+      name: "martlet-database-bench", dependencies: ["ControlPlane", "Persistence", "Model", logging], path: "benchmarks/Database",
       swiftSettings: swiftSettings),
     .executableTarget(
       name: "martlet", dependencies: ["CommandLine", "Composition"], path: "Sources/martlet", swiftSettings: swiftSettings),
@@ -182,7 +182,7 @@ let package = Package(
 
     // What `make bench` measures reads against.
     .executableTarget(
-      name: "empty-server", dependencies: [hummingbird, logging], path: "benchmarks/EmptyServer", swiftSettings: swiftSettings),
+      name: "empty-server", dependencies: [hummingbird, logging, nioCore], path: "benchmarks/EmptyServer", swiftSettings: swiftSettings),
 
     // Tests, by tier (scripts/run-tests). Unit: no root, no network, seconds.
     .target(

@@ -15,8 +15,9 @@ struct Workload {
     case create
   }
 
-  /// The sandboxes that are listed and got; as many on the empty database, so that pages have one length.
-  static let alive = 200
+  /// The sandboxes that are listed and got; as many on the empty database, so that pages have one length, and enough that each is got
+  /// once: no cache has it.
+  static let alive = 500
   static let page = 50
   static let key = "bench"
   /// Older than the rows of `Filling`, so that those stand in the way.

@@ -3,6 +3,9 @@
 //
 // usage: martlet-database-bench EMPTY FULL     (each the path of an SQLite file or a postgres:// URL; both without tables)
 // Prints a line for each operation: name, ratio of the medians, microseconds on the full one, microseconds on the empty one.
+//
+// usage: martlet-database-bench --authenticate DATABASE KEY
+// Prints the microseconds that it takes to find out whose API key this is.
 
 import Foundation
 import Logging
@@ -19,6 +22,12 @@ func open(_ location: String) async throws -> any Database {
 }
 
 let arguments = CommandLine.arguments.dropFirst()
+if arguments.first == "--authenticate", arguments.count == 3, let key = arguments.last {
+  let database = try await open(arguments[2])
+  print(try await Authentication(database: database, key: key).microseconds())
+  try await database.close()
+  exit(0)
+}
 guard arguments.count == 2, let emptyLocation = arguments.first, let fullLocation = arguments.last else {
   FileHandle.standardError.write(Data("usage: martlet-database-bench EMPTY FULL\n".utf8))
   exit(64)
