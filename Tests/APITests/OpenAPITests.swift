@@ -11,6 +11,7 @@ import Testing
     var method: String
     var path: String
     var access: String
+    var statuses: Set<String> = []
   }
 
   @Test("every registered route is in the document with whom it is for, and nothing else is")
@@ -18,11 +19,27 @@ import Testing
     try await withServer { server async throws -> Void in
       let answer = try await server.send(.GET, "/openapi.yaml", isAuthenticated: false)
       #expect(answer.status == 200 && answer.headers.first(name: "Content-Type") == "application/yaml")
-      let documented = try Self.operations(answer.text)
+      let documented = try Self.operations(answer.text).map { Operation(method: $0.method, path: $0.path, access: $0.access) }
       let registered = server.routes.entries.map { Operation(method: $0.method, path: Self.template($0.path), access: $0.access.rawValue) }
       #expect(Set(registered).count == registered.count && Set(documented).count == documented.count)
       #expect(Set(registered).subtracting(documented).isEmpty, "missing in the document")
       #expect(Set(documented).subtracting(registered).isEmpty, "not registered")
+    }
+  }
+
+  @Test("every operation names the statuses that it may answer with, and hides none behind a default")
+  func statuses() async throws {
+    try await withServer { server async throws -> Void in
+      let text = try await server.send(.GET, "/openapi.yaml", isAuthenticated: false).text
+      let everybody: [String: Set<String>] = [
+        "open": [], "operators": ["401", "403", "500", "503"], "team": ["401", "403", "429", "500", "503"],
+        "user": ["401", "403", "429", "500", "503"], "admin": ["401", "403", "429", "500", "503"],
+      ]
+      for operation in try Self.operations(text) {
+        let needed = try #require(everybody[operation.access]).union(operation.path.contains("{") ? ["404"] : [])
+        #expect(needed.isSubset(of: operation.statuses), "\(operation) lacks \(needed.subtracting(operation.statuses))")
+        #expect(operation.statuses.contains { $0.hasPrefix("2") || $0 == "101" } && !operation.statuses.contains("default"), "\(operation)")
+      }
     }
   }
 
@@ -78,6 +95,9 @@ import Testing
         operations.append(Operation(method: match.1.uppercased(), path: path, access: ""))
       }
       if let match = line.wholeMatch(of: #/      x-access: (\w+)/#) { operations[operations.count - 1].access = String(match.1) }
+      if let match = line.prefixMatch(of: #/        "?(\d{3}|default)"?:/#) {
+        operations[operations.count - 1].statuses.insert(String(match.1))
+      }
     }
     return operations
   }
