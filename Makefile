@@ -1,7 +1,7 @@
 # The only door: CI and people call the same targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: built-tests help up build images test check fmt bench deps test-deps unit kernel integration end-to-end clean
+.PHONY: built-tests help up build docs-ui images test check fmt bench deps test-deps unit kernel integration end-to-end clean
 
 STEP := scripts/step
 VENV := .venv-test
@@ -19,6 +19,11 @@ up: ## install what is missing, build, and serve on 127.0.0.1:8080
 
 build: ## release binaries at bin/martlet and bin/envd
 	@$(STEP) "build (the first takes some minutes)" scripts/build-release
+	@$(STEP) "Swagger UI" scripts/fetch-swagger-ui || echo "    the server serves without it; /docs says how to get it later"
+
+docs-ui: ## Swagger UI's files, from a Python package, for /docs
+	@$(STEP) "Debian packages" scripts/install-packages run
+	@$(STEP) "Swagger UI" scripts/fetch-swagger-ui
 
 images: build ## guest kernel and the platform templates minimal and base
 	@$(STEP) "images" bin/martlet images --image-dir $(IMAGE_DIR)

@@ -146,8 +146,8 @@ let package = Package(
       "API",
       [
         "Model", "HostInterface", "ControlPlane", "Persistence", "WebSocket", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1,
-        lifecycle, logging,
-      ], resources: [.embedInCode("OpenAPI")]),
+        crypto, lifecycle, logging,
+      ], resources: [.embedInCode("OpenAPI"), .embedInCode("Console"), .embedInCode("Documentation")]),
 
     // Edge
     room("APIClient", ["Model", "WebSocket", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging]),
@@ -229,6 +229,7 @@ let package = Package(
       "APITests",
       [
         "API", "WebSocket", "ControlPlane", "Persistence", "Model", "HostInterface", "TestSupport", hummingbird, hummingbirdCore, httpTypes,
+        crypto,
         nioCore, nioPosix, nioHTTP1, nioWebSocket, asyncHTTPClient, lifecycle, logging,
       ]),
 

@@ -150,7 +150,7 @@ package struct AllInOneServer: Sendable {
       controlPlane,
       configuration: APIConfiguration(
         host: options.listen.host, port: options.listen.port, version: Self.version,
-        trustedProxies: options.access.trustedProxies,
+        trustedProxies: options.access.trustedProxies, documentation: InstalledFile.documentation(),
         onRunning: { port in
           // The server is up; showing so must not hold up its start.
           Task { await welcome.show(port: port) }

@@ -20,6 +20,7 @@ struct Welcome: Sendable {
       """
 
       Martlet serves on \(url)
+        browser       \(url)/test, and \(url)/docs for the API
         credentials   \(options.dataDirectory)/credentials.json
         try           \(program) run --template base -- python3 -c 'print(2**100)'
                       \(program) shell --template base

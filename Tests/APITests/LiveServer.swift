@@ -75,16 +75,19 @@ struct LiveServer: Sendable {
 
 func withServer(
   _ dialect: SQLDialect = .sqlite, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
-  trustedProxies: Set<String> = [], _ body: @Sendable @escaping (LiveServer) async throws -> Void
+  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
+  _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
   try await withTestDatabase(dialect) { database, _ in
-    try await withServer(on: database, closesClients: closesClients, identity: identity, trustedProxies: trustedProxies, body)
+    try await withServer(
+      on: database, closesClients: closesClients, identity: identity, trustedProxies: trustedProxies, documentation: documentation, body)
   }
 }
 
 func withServer(
   on database: any Database, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
-  trustedProxies: Set<String> = [], _ body: @Sendable @escaping (LiveServer) async throws -> Void
+  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
+  _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
   var logger = Logger(label: "test")
   logger.logLevel = .critical
@@ -96,7 +99,8 @@ func withServer(
   let api = APIServer(
     control,
     configuration: APIConfiguration(
-      port: 0, version: "test", trustedProxies: trustedProxies, onRunning: { announce.yield($0) }), logger: logger)
+      port: 0, version: "test", trustedProxies: trustedProxies, documentation: documentation, onRunning: { announce.yield($0) }),
+    logger: logger)
   let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
   try await withThrowingTaskGroup(of: Void.self) { tasks in
     tasks.addTask { try await group.run() }

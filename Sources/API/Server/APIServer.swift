@@ -16,18 +16,22 @@ package struct APIConfiguration: Sendable {
   package var allowsOrigin: @Sendable (String) -> Bool
   /// Addresses of proxies that say truthfully for whom they ask.
   package var trustedProxies: Set<String>
+  /// What `/docs` is made of; without it the page says how to get it.
+  package var documentation: DocumentationFiles?
   /// Called with the port once the server accepts connections.
   package var onRunning: @Sendable (Int) async -> Void
 
   package init(
     host: String = "127.0.0.1", port: Int = 8080, version: String, allowsOrigin: @escaping @Sendable (String) -> Bool = { _ in false },
-    trustedProxies: Set<String> = [], onRunning: @escaping @Sendable (Int) async -> Void = { _ in }
+    trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
+    onRunning: @escaping @Sendable (Int) async -> Void = { _ in }
   ) {
     self.host = host
     self.port = port
     self.version = version
     self.allowsOrigin = allowsOrigin
     self.trustedProxies = trustedProxies
+    self.documentation = documentation
     self.onRunning = onRunning
   }
 }
@@ -67,6 +71,8 @@ package struct APIServer: Service {
     let open = RouteRegistrar(group: router.group(), table: table, prefix: "", access: .open)
     open.get("/health") { _, _ in JSONResponse.make(["status": "ok", "version": .string(version)]) }
     OpenAPIRoute().register(open)
+    DocumentationRoutes(files: configuration.documentation).register(open)
+    ConsoleRoute().register(open)
     let operators = router.group().add(middleware: OperatorMiddleware(authenticator: controlPlane.authenticator, origins: origins))
     MetricsRoute(metrics: controlPlane.metrics).register(
       RouteRegistrar(group: operators, table: table, prefix: "", access: .operators))
