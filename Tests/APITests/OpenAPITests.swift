@@ -72,6 +72,7 @@ import Testing
         ("AdminTeam", try await server.send(.GET, "/v1/admin/teams", as: admin).list.first),
         ("AdminTemplate", try await server.send(.GET, "/v1/admin/templates", as: admin).list.first),
         ("Host", try await server.send(.GET, "/v1/admin/hosts", as: admin).list.first),
+        ("Statistics", try await server.send(.GET, "/v1/sandboxes/stats").json),
         ("Health", try await server.send(.GET, "/health").json), ("Error", try await server.send(.GET, "/v1/nothing").json),
       ]
       for (name, answer) in answers {

@@ -1,4 +1,5 @@
 import ControlPlane
+import Foundation
 import HostInterface
 import Hummingbird
 import Model
@@ -7,6 +8,7 @@ import Persistence
 /// `/v1/admin`: the platform's view.
 struct AdminRoutes {
   let admin: AdminService
+  let snapshots: SnapshotService
 
   func register(_ routes: RouteRegistrar) {
     routes.get("/admin/users", users)
@@ -17,6 +19,7 @@ struct AdminRoutes {
     routes.get("/admin/hosts", hosts)
     routes.get("/admin/sandboxes", sandboxes)
     routes.get("/admin/templates", templates)
+    routes.delete("/admin/templates/:name", deleteTemplate)
   }
 
   @Sendable private func users(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -80,6 +83,21 @@ struct AdminRoutes {
   @Sendable private func templates(_ request: Request, _ context: APIContext) async throws -> Response {
     let templates = try await admin.templates(for: context.caller())
     return JSONResponse.make(.array(templates.map { Wire.template($0).adding("team_id", .string($0.teamID.wire)) }))
+  }
+
+  /// Names are a team's own; without `team_id` it is the platform.
+  @Sendable private func deleteTemplate(_ request: Request, _ context: APIContext) async throws -> Response {
+    let text = context.parameters.get("name") ?? ""
+    let name = try SafeName(text.removingPercentEncoding ?? text)
+    var team = TeamID.platform
+    if let text = request.uri.queryParameters["team_id"] {
+      guard let given = TeamID(wire: String(text)) else {
+        throw MartletError(.invalidRequest, "team_id must be team- and a UUID in lower case")
+      }
+      team = given
+    }
+    try await snapshots.delete(name, of: team, for: context.caller())
+    return JSONResponse.noContent
   }
 
   private func json(_ team: TeamRecord, _ usage: TeamUsage? = nil) -> JSONValue {

@@ -69,6 +69,21 @@ enum Wire {
     ]
   }
 
+  static func statistics(_ statistics: UsageStatistics, _ range: StatisticsRange) -> JSONValue {
+    [
+      "range": .string(range.rawValue), "step_sec": .integer(Int64(range.step)), "now": usage(statistics.now),
+      "peak": usage(statistics.peak),
+      "series": .array(
+        statistics.series.map { point in
+          usage(point).adding("timestamp_unix", .integer(Int64(RFC3339.seconds(point.takenAt))))
+        }),
+    ]
+  }
+
+  private static func usage(_ sample: UsageSample) -> JSONValue {
+    ["running": .integer(sample.running), "vcpus": .integer(sample.vcpus), "memory_mb": .integer(sample.memoryMiB)]
+  }
+
   private static func network(_ policy: NetworkPolicy) -> JSONValue {
     ["egress": .bool(policy.allowsEgress), "allow": .strings(policy.allow), "deny": .strings(policy.deny)]
   }

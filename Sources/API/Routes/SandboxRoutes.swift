@@ -11,6 +11,7 @@ struct SandboxRoutes {
   func register(_ routes: RouteRegistrar) {
     routes.post("/sandboxes", create)
     routes.get("/sandboxes", list)
+    routes.get("/sandboxes/stats", statistics)
     routes.get("/sandboxes/:id", get)
     routes.delete("/sandboxes/:id", destroy)
     routes.get("/sandboxes/:id/metrics", metrics)
@@ -37,6 +38,15 @@ struct SandboxRoutes {
     var response = JSONResponse.make(.array(page.map(Wire.sandbox)))
     if let next { response.headers[.nextCursor] = SandboxQuery.text(next) }
     return response
+  }
+
+  @Sendable private func statistics(_ request: Request, _ context: APIContext) async throws -> Response {
+    let caller = try context.caller()
+    guard let range = StatisticsRange(rawValue: String(request.uri.queryParameters["range"] ?? "1h")) else {
+      let known = StatisticsRange.allCases.map(\.rawValue).joined(separator: ", ")
+      throw MartletError(.invalidRequest, "range must be one of \(known)")
+    }
+    return JSONResponse.make(Wire.statistics(try await service.statistics(range, for: caller), range))
   }
 
   @Sendable private func metrics(_ request: Request, _ context: APIContext) async throws -> Response {

@@ -85,7 +85,7 @@ package struct APIServer: Service {
     KeyRoutes(keys: controlPlane.apiKeys).register(guarded.with(.user))
     TeamRoutes(teams: controlPlane.teams).register(guarded.with(.user))
     AuditRoutes(audit: controlPlane.auditLogs).register(guarded.with(.user))
-    AdminRoutes(admin: controlPlane.admin).register(guarded.with(.admin))
+    AdminRoutes(admin: controlPlane.admin, snapshots: controlPlane.snapshots).register(guarded.with(.admin))
     SandboxRoutes(service: controlPlane.sandboxes).register(guarded)
     LifecycleRoutes(service: controlPlane.sandboxes).register(guarded)
     SnapshotRoutes(service: controlPlane.snapshots).register(guarded)

@@ -18,14 +18,17 @@ package final class RouteTable: Sendable {
     state.withLock { $0.append(Entry(method: method.rawValue, path: path, access: access)) }
   }
 
-  /// Methods of the routes that `path` belongs to.
+  /// Methods of the routes that `path` belongs to: as for the router, a name wins over a parameter.
   func methods(for path: String) -> [String] {
     let parts = path.split(separator: "/")
-    let matching = entries.filter { entry in
+    var matching: [(method: String, parameters: Int)] = []
+    for entry in entries {
       let pattern = entry.path.split(separator: "/")
-      return pattern.count == parts.count && zip(pattern, parts).allSatisfy { $0.hasPrefix(":") || $0 == $1 }
+      guard pattern.count == parts.count, zip(pattern, parts).allSatisfy({ $0.hasPrefix(":") || $0 == $1 }) else { continue }
+      matching.append((entry.method, pattern.count { $0.hasPrefix(":") }))
     }
-    return Set(matching.map(\.method)).sorted()
+    let fewest = matching.map(\.parameters).min()
+    return Set(matching.filter { $0.parameters == fewest }.map(\.method)).sorted()
   }
 }
 

@@ -28,6 +28,7 @@ package actor Monitor: Service {
   private var unknownSince: [HostID: [SandboxID: Date]] = [:]
   private var lastHeard: [HostID: Date] = [:]
   private var lastSnapshotRound: [HostID: Date] = [:]
+  private var lastUsageSample: Date?
   /// Hosts whose round is not over; one that hangs is left out, the others go on.
   private var busy: Set<HostID> = []
 
@@ -49,6 +50,7 @@ package actor Monitor: Service {
           if await self.leads() {
             for host in await self.idleHosts() { group.addTask { await self.round(host) } }
             await self.repairUnplaced()
+            await self.sampleUsage()
           }
           try? await Task.sleep(for: Self.interval)
         }
@@ -64,6 +66,7 @@ package actor Monitor: Service {
       for host in await idleHosts() { group.addTask { await self.round(host) } }
     }
     await repairUnplaced()
+    await sampleUsage()
   }
 
   private func leads() async -> Bool {
@@ -100,6 +103,13 @@ package actor Monitor: Service {
   func beginSnapshotRound(on host: HostID) -> Bool {
     if let last = lastSnapshotRound[host], now.timeIntervalSince(last) < Self.snapshotInterval { return false }
     lastSnapshotRound[host] = now
+    return true
+  }
+
+  /// - Returns: whether this moment's usage is still to be written.
+  func beginUsageSample(at moment: Date) -> Bool {
+    guard lastUsageSample != moment else { return false }
+    lastUsageSample = moment
     return true
   }
 

@@ -16,6 +16,20 @@ extension SnapshotService {
     try await sandboxes.work.run(for: [record.key]) { try await delete(record, for: caller) }
   }
 
+  /// Deletes a snapshot of any team, the platform's too (SN-4).
+  /// - Throws: `forbidden` for base templates, which are files of the hosts' images; `not_found`; `invalid_state` while it is being made.
+  package func delete(_ name: SafeName, of team: TeamID, for caller: Caller) async throws {
+    try caller.principal.requireAdmin()
+    let caller = caller.acting(in: team)
+    guard let record = try await repository.snapshot(name, team: team) else {
+      guard try await sandboxes.placement.templates(visibleTo: .platform).contains(where: { $0.name == name }) else {
+        throw MartletError(.notFound, "snapshot \(name) of \(team) does not exist")
+      }
+      throw MartletError(.forbidden, "\(name) is a base template; it is removed with the images of its hosts")
+    }
+    try await sandboxes.work.run(for: [record.key]) { try await delete(record, for: caller) }
+  }
+
   private func refusal(_ name: SafeName, for caller: Caller) async throws -> MartletError {
     guard let template = try await foreign(name, for: caller) else {
       return MartletError(.notFound, "snapshot \(name) does not exist")

@@ -28,6 +28,10 @@ extension Migration {
         Migration(
           number: 4, name: "list_indexes",
           up: text(PackageResources._004_list_indexes_sqlite_up_sql), down: text(PackageResources._004_list_indexes_sqlite_down_sql)),
+        Migration(
+          number: 5, name: "usage_samples",
+          up: text(PackageResources._005_usage_samples_sqlite_up_sql),
+          down: text(PackageResources._005_usage_samples_sqlite_down_sql)),
       ]
     case .postgresql:
       [
@@ -46,6 +50,10 @@ extension Migration {
           number: 4, name: "list_indexes",
           up: text(PackageResources._004_list_indexes_postgresql_up_sql), down: text(PackageResources._004_list_indexes_postgresql_down_sql)
         ),
+        Migration(
+          number: 5, name: "usage_samples",
+          up: text(PackageResources._005_usage_samples_postgresql_up_sql),
+          down: text(PackageResources._005_usage_samples_postgresql_down_sql)),
       ]
     }
   }

@@ -3,7 +3,7 @@ package import Model
 
 extension SandboxRepository {
   /// States in which a sandbox counts as running for its team's quota.
-  private static let activeStatuses: Set<SandboxStatus> = [.pending, .starting, .running, .pausing, .resuming, .missing]
+  static let activeStatuses: Set<SandboxStatus> = [.pending, .starting, .running, .pausing, .resuming, .missing]
 
   /// Adds sandboxes of one team when its quota has room for all of them, else none.
   /// - Parameters:
