@@ -5,8 +5,6 @@ SHELL := /bin/bash
 
 STEP := scripts/step
 VENV := .venv-test
-# Serves its own Swift runtime, so that bin/martlet is one file. envd is linked fully static by its target.
-RELEASE := swift build -c release --static-swift-stdlib
 IMAGE_DIR ?= $(or $(MARTLET_IMAGE_DIR),/var/lib/martlet/images)
 
 help: ## what there is to make
@@ -41,7 +39,7 @@ test: test-deps ## every tier, real VMs included; prints the counts
 	@scripts/run-tests all
 
 built-tests:
-	@$(STEP) "build the tests" swift build --build-tests
+	@$(STEP) "build the tests" swift build --build-tests $(BUILD_OPTIONS)
 
 unit kernel integration end-to-end: ## one tier of tests, after make test has installed what they need
 	@$(STEP) "build the tests" swift build --build-tests
