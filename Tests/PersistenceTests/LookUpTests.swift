@@ -109,6 +109,31 @@ struct LookUpTests {
     }
   }
 
+  @Test("Of look-ups that go together one that fails has its error, and the others their rows", arguments: SQLDialect.allCases)
+  func failingNeighbour(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database in
+      let id = try await insert(database, "steady")
+      // Found wrong before it is sent, when it is prepared, and while it runs.
+      let always = ["SELECT name FROM teams WHERE id = ? AND name = ?", "SELECT name FROM no_such_table WHERE id = ?"]
+      let sometimes = ["SELECT name FROM teams WHERE id = ? AND 1 / (length(name) - length(name)) = 1"]
+      let wrong = dialect == .postgresql ? always + sometimes : always
+      let outcomes = try await withThrowingTaskGroup(of: (isWrong: Bool, name: String?).self) { group in
+        for number in 0..<300 {
+          group.addTask {
+            guard number % 7 == 0 else { return (false, try await name(database, id)) }
+            let sql = wrong[number / 7 % wrong.count]
+            await #expect(throws: PersistenceError.self) { try await database.lookUp(sql, [.uuid(id.uuid)]) }
+            return (true, nil)
+          }
+        }
+        return try await group.reduce(into: []) { $0.append($1) }
+      }
+      #expect(outcomes.filter { !$0.isWrong }.allSatisfy { $0.name == "steady" })
+      #expect(outcomes.count { $0.isWrong } == 43)
+      #expect(try await name(database, TeamID()) == nil)
+    }
+  }
+
   @Test("A row that was deleted is gone from the next look-up on")
   func deleted() async throws {
     try await withDatabase { database in

@@ -11,7 +11,7 @@ final class PostgresConnection {
   /// What the session's holder keeps on it; goes with the connection.
   var standing: PostgresLeaderLock.Holdings?
 
-  private let handle: OpaquePointer
+  let handle: OpaquePointer
   private let notices: PostgresNotices
   private var statements = PostgresStatements()
   private var deadline = ContinuousClock.now
@@ -67,7 +67,7 @@ final class PostgresConnection {
     }
   }
 
-  private func prepared(_ sql: String) throws(PostgresFailure) -> PostgresStatement {
+  func prepared(_ sql: String) throws(PostgresFailure) -> PostgresStatement {
     if let statement = statements[sql] { return statement }
     if statements.isFull { try forgetStatements() }
     let name = statements.nextName()
@@ -86,23 +86,42 @@ final class PostgresConnection {
       if let failure = result.failure { throw failure }
       return result
     } catch {
-      failure = error
-      if error.kind == .connectionLost || PQstatus(handle) != CONNECTION_OK { isBroken = true }
+      note(error)
       throw error
     }
   }
 
+  /// Remembers how `work` fails.
+  func noting<Value>(_ work: () throws -> Value) throws -> Value {
+    do {
+      return try work()
+    } catch let failure as PostgresFailure {
+      note(failure)
+      throw failure
+    }
+  }
+
+  private func note(_ failure: PostgresFailure) {
+    self.failure = failure
+    if failure.kind == .connectionLost || PQstatus(handle) != CONNECTION_OK { isBroken = true }
+  }
+
   private func answer() throws(PostgresFailure) -> PostgresResult {
     var last: PostgresResult?
-    while true {
-      while PQisBusy(handle) == 1 { try awaitInput() }
-      guard let pointer = PQgetResult(handle) else { break }
-      last = PostgresResult(pointer)
+    while let result = try awaitResult() {
+      let isCopy = result.isCopy
+      last = consume result
       // In the middle of a COPY there is no end of results; nothing here asks for one.
-      guard PQresultStatus(pointer) != PGRES_COPY_IN, PQresultStatus(pointer) != PGRES_COPY_OUT else { throw lost("unexpected COPY") }
+      guard !isCopy else { throw lost("unexpected COPY") }
     }
     guard let last else { throw lost("the connection broke") }
     return last
+  }
+
+  /// Nil at the end of one statement's results.
+  func awaitResult() throws(PostgresFailure) -> PostgresResult? {
+    while PQisBusy(handle) == 1 { try awaitInput() }
+    return PQgetResult(handle).map { PostgresResult($0) }
   }
 
   private func awaitInput() throws(PostgresFailure) {
@@ -116,7 +135,7 @@ final class PostgresConnection {
     guard PQconsumeInput(handle) == 1 else { throw lost("the connection broke") }
   }
 
-  private func lost(_ text: String) -> PostgresFailure {
+  func lost(_ text: String) -> PostgresFailure {
     PostgresFailure(kind: .connectionLost, text: text)
   }
 
@@ -143,7 +162,7 @@ extension PostgresConnection: SQLConnection {
     try translating { _ = try command(sql) }
   }
 
-  private func translating<Value>(_ work: () throws -> Value) throws -> Value {
+  func translating<Value>(_ work: () throws -> Value) throws -> Value {
     do {
       return try work()
     } catch let failure as PostgresFailure {

@@ -13,15 +13,22 @@ package import Logging
 package final class PostgresDatabase: Database {
   package let dialect = SQLDialect.postgresql
   private let pool: PostgresPool
+  private let lookUps: PostgresLookUps
   /// The connection that holds the leadership serves nothing else: its end is the lock's end.
   private let lockPool: PostgresPool
 
   /// Connects when it is first used. To be closed, as its threads keep it alive.
   package init(_ configuration: PostgresConfiguration, logger: Logger) {
     pool = PostgresPool(configuration, logger: logger)
+    lookUps = PostgresLookUps(pool: pool)
     var single = configuration
     single.maximumConnections = 1
     lockPool = PostgresPool(single, logger: logger)
+  }
+
+  package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
+    try Task.checkCancellation()
+    return try await lookUps.row(PostgresLookUp(sql: sql, parameters: parameters))
   }
 
   package func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
@@ -56,6 +63,6 @@ package final class PostgresDatabase: Database {
     _ call: PostgresCall, _ body: @escaping @Sendable (any SQLConnection) throws -> Value
   ) async throws -> Value {
     try Task.checkCancellation()
-    return try await pool.run { session, start in try session.run(call, since: start, body) }
+    return try await pool.run { session, start in try session.run(call, since: start) { try body($0) } }
   }
 }

@@ -19,6 +19,9 @@ struct PostgresResult: ~Copyable {
     }
   }
 
+  var isCopy: Bool { [PGRES_COPY_IN, PGRES_COPY_OUT].contains(PQresultStatus(pointer)) }
+  var isPipelineEnd: Bool { PQresultStatus(pointer) == PGRES_PIPELINE_SYNC }
+
   /// What the server did, in a word: `COMMIT`, `UPDATE 1`.
   var command: String { String(cString: PQcmdStatus(pointer)) }
 

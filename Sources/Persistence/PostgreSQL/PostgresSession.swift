@@ -18,7 +18,7 @@ final class PostgresSession {
   /// Runs a call to its end, with as many attempts as `PostgresRetryPolicy` allows.
   /// - Parameter start: when the caller began to wait.
   func run<Value>(
-    _ call: PostgresCall, since start: ContinuousClock.Instant, _ body: (any SQLConnection) throws -> Value
+    _ call: PostgresCall, since start: ContinuousClock.Instant, _ body: (PostgresConnection) throws -> Value
   ) throws -> Value {
     var policy = PostgresRetryPolicy(call, giveUpAt: start + configuration.patience)
     while true {
@@ -63,7 +63,7 @@ final class PostgresSession {
     var isCommitting = false
   }
 
-  private func attempt<Value>(_ call: PostgresCall, _ body: (any SQLConnection) throws -> Value) -> Result<Value, Stop> {
+  private func attempt<Value>(_ call: PostgresCall, _ body: (PostgresConnection) throws -> Value) -> Result<Value, Stop> {
     let connection: PostgresConnection
     do {
       connection = try connected()

@@ -1,0 +1,54 @@
+import CPostgres
+
+extension PostgresConnection {
+  /// Runs many look-ups in one round trip. They see what was committed when each of them runs.
+  ///
+  /// Source: https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
+  /// - Returns: the first row of each, or nil.
+  /// - Throws: `PersistenceError` when one of them fails; the connection can be used again unless it broke.
+  func rows(_ lookUps: [PostgresLookUp]) throws -> [SQLRow?] {
+    let calls = try translating {
+      try lookUps.map { lookUp in
+        let statement = try prepared(lookUp.sql)
+        return (statement.name, try PostgresParameters(lookUp.parameters, types: statement.parameterTypes))
+      }
+    }
+    return try translating {
+      try noting {
+        try send(calls)
+        return try receive(calls.count)
+      }
+    }
+  }
+
+  private func send(_ calls: [(name: String, parameters: PostgresParameters)]) throws(PostgresFailure) {
+    guard PQenterPipelineMode(handle) == 1 else { throw lost("no pipeline could be begun") }
+    for call in calls {
+      let isSent = call.parameters.withPointers { count, values, lengths, formats in
+        PQsendQueryPrepared(handle, call.name, count, values, lengths, formats, 1)
+      }
+      guard isSent == 1 else { throw lost("the connection broke") }
+    }
+    guard PQpipelineSync(handle) == 1 else { throw lost("the connection broke") }
+  }
+
+  /// Reads to the end also when one has failed, so that nothing is left for the next call.
+  private func receive(_ count: Int) throws -> [SQLRow?] {
+    var answers: [SQLRow?] = []
+    var failure: (any Error)?
+    for _ in 0..<count {
+      // After a failure the server skips the rest, which comes back as failed too.
+      guard let result = try awaitResult() else { throw lost("an answer is missing") }
+      do {
+        if let failure = result.failure { throw failure }
+        answers.append(try result.rows().first)
+      } catch {
+        failure = failure ?? error
+      }
+      guard try awaitResult() == nil else { throw lost("there is an answer too many") }
+    }
+    guard let end = try awaitResult(), end.isPipelineEnd, PQexitPipelineMode(handle) == 1 else { throw lost("the pipeline has no end") }
+    if let failure { throw failure }
+    return answers
+  }
+}
