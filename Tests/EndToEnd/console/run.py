@@ -4,10 +4,11 @@ usage: run.py [DIRECTORY]
 
 A person signs up, makes a key, makes a sandbox, runs commands in it, moves files, pauses and resumes it, keeps a snapshot, launches another
 sandbox from it, deletes and destroys it all, by what is seen on the page. Meanwhile no page may write an error to its console, ask anything
-of another server, or be wider than a phone. Screenshots are written to DIRECTORY, or to a temporary one whose name is printed.
+of another server, be wider than a phone, or break a rule of accessibility that axe knows. Screenshots are written to DIRECTORY, or to a temporary one whose name is printed.
 """
 
 import contextlib
+import importlib.resources
 import os
 import re
 import sys
@@ -29,6 +30,7 @@ CHROMIUM = "/usr/bin/chromium"
 PATIENCE_MS = 60_000
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 812}
 PERSON = {"Name": "Ada Example", "E-mail": "ada@example.test", "Password": "correct horse battery"}
+AXE = importlib.resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
 # What of a page is wider than the page.
 OVERFLOW = """() => {
   const width = document.documentElement.clientWidth;
@@ -79,6 +81,14 @@ class Walk:
     def check_width(self):
         wide = self.page.evaluate(OVERFLOW)
         assert not wide, f"wider than the page: {wide}"
+
+    def check_access(self):
+        """What axe finds by the rules of WCAG 2 A and AA: contrast, names of controls, roles, order of headings."""
+        self.page.evaluate(AXE)
+        found = self.page.evaluate("() => axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']})")
+        assert len(found["passes"]) > 5, "axe looked at nothing"
+        told = [f"{each['id']}: {[node['target'] + [node['failureSummary']] for node in each['nodes']][:3]}" for each in found["violations"]]
+        assert not told, "\n".join(told)
 
     def close(self):
         self.context.close()
@@ -136,6 +146,7 @@ class Walks:
             walk.page.goto("/test")
             expect(walk.page.get_by_role("heading", level=1)).to_be_visible()
             walk.shoot("stranger-dark")
+            walk.check_access()
             walk.page.get_by_role("tab", name="Sign up").focus()
             walk.page.keyboard.press("ArrowRight")
             expect(walk.page.get_by_role("tab", name="Log in")).to_be_focused()
@@ -149,6 +160,7 @@ class Walks:
         for label, value in PERSON.items():
             page.get_by_role("tabpanel", name="Sign up").get_by_label(label).fill(value)
         self.main.shoot("sign-up")
+        self.main.check_access()
         page.keyboard.press("Enter")
         expect(page.get_by_text(PERSON["Name"], exact=True)).to_be_visible()
         cookies = self.main.context.cookies()
@@ -202,6 +214,7 @@ class Walks:
         self.main.button("Upload", exact=True).click()
         expect(page.get_by_role("table", name="Files").get_by_text("up <i>.bin")).to_be_visible()
         self.main.shoot("files")
+        self.main.check_access()
         with page.expect_download() as download:
             self.main.button("Download up <i>.bin").click()
         with open(download.value.path(), "rb") as file:
@@ -224,6 +237,7 @@ class Walks:
         page.locator("#sandboxes").get_by_role("button", name="Snapshot").click()
         page.get_by_role("dialog").get_by_label("Name").fill("warm")
         self.main.shoot("dialog", whole=False)
+        self.main.check_access()
         page.keyboard.press("Enter")
         expect(page.get_by_role("list", name="Snapshots").get_by_text("warm")).to_be_visible()
         self.main.button("Launch from warm").click()
@@ -237,6 +251,7 @@ class Walks:
         self.main.page.emulate_media(color_scheme="dark")
         self.main.page.get_by_role("tab", name="Run").click()
         self.main.shoot("console-dark")
+        self.main.check_access()
         self.main.page.emulate_media(color_scheme="light")
 
     def walk_phone(self):
@@ -261,6 +276,7 @@ class Walks:
             expect(walk.page.get_by_role("button", name="etc/")).to_be_visible()
             walk.check_width()
             walk.shoot("phone-files")
+            walk.check_access()
 
     def walk_removal(self):
         page = self.main.page
