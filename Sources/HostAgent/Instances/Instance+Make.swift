@@ -25,8 +25,10 @@ extension Instance {
   }
 
   /// Restores a generation up to the moment before the guest runs: its pages are served, its devices loaded, nothing has moved.
-  func restore(_ generation: Generation) async throws {
+  /// - Parameter isShared: whether others are restored from it too.
+  func restore(_ generation: Generation, isShared: Bool) async throws {
     timings = PhaseTimings()
+    originIsShared = isShared
     try await makeEntry()
     try await making(.directory) { try await self.makeDirectory() }
     async let verified: Void = verify(generation)

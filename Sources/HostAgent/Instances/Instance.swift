@@ -18,6 +18,8 @@ actor Instance {
   var machine: (any VirtualMachine)?
   var pager: (any PagerProcess)?
   var timings = PhaseTimings()
+  /// Whether others will be restored from the same generation, who are the faster for knowing what this one needed first.
+  var originIsShared = false
   private var ending: Ending = .none
   private var onEnd: (@Sendable (String) async -> Void)?
 
@@ -158,7 +160,7 @@ actor Instance {
     entry.origin.map {
       PagerConfiguration(
         id: id, store: context.parts.snapshots.directory, generation: $0, runDirectory: directory, ownerUID: entry.userID,
-        recordsWorkingSet: true)
+        recordsWorkingSet: originIsShared)
     }
   }
 

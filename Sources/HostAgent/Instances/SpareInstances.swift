@@ -130,7 +130,7 @@ actor SpareInstances {
 
   private nonisolated func start(_ instance: Instance, _ generation: Generation) async throws {
     try await factory.restoreGate.pass {
-      try await instance.restore(generation)
+      try await instance.restore(generation, isShared: true)
       try await instance.run()
     }
     guard let address = await instance.entry.hostAddress else { return }

@@ -133,17 +133,19 @@ extension SandboxController {
 
   private func restore(_ generation: Generation, token: String?, template: TemplateImage?) async throws {
     try await context.instances.restoreGate.pass {
-      try await self.restoreNow(generation, token: token, template: template)
+      try await self.restoreNow(generation, token: token, template: template, isShared: self.frozen == nil)
     }
   }
 
-  /// - Parameter token: what the frozen guest agent demands.
-  func restoreNow(_ generation: Generation, token: String?, template: TemplateImage?) async throws {
+  /// - Parameters:
+  ///   - token: what the frozen guest agent demands.
+  ///   - isShared: whether others are made from the generation too.
+  func restoreNow(_ generation: Generation, token: String?, template: TemplateImage?, isShared: Bool) async throws {
     let instance = try context.instances.make(entry.spec, origin: generation.id)
     await take(instance)
     entry.instance = instance.id
     try await context.journal.update(entry)
-    try await instance.restore(generation)
+    try await instance.restore(generation, isShared: isShared)
     timings = await instance.timings
     try await instance.run()
     try await introduce(to: try await guest(of: instance, token: token), on: instance, isNew: template != nil, template: template)

@@ -45,7 +45,7 @@ extension SandboxController {
     entry.spec.timeoutSeconds = options.timeoutSeconds
     let generation = try await context.generations.generation(id)
     try await context.instances.restoreGate.pass {
-      try await self.restoreNow(generation, token: self.entry.accessToken, template: nil)
+      try await self.restoreNow(generation, token: self.entry.accessToken, template: nil, isShared: false)
     }
     if options.usesPreviousGeneration { entry.generations = [id] }
     try await commitRunning()

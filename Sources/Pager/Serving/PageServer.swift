@@ -80,7 +80,8 @@ final class PageServer {
   }
 
   /// Brings in pages that nobody asked for yet, with content that the caller has verified.
-  func push(_ pages: Range<PageIndex>, from source: UnsafeRawPointer) throws(PagerError) {
+  func push(_ pages: Range<PageIndex>, from source: UnsafeRawBufferPointer) throws(PagerError) {
+    guard let source = source.baseAddress else { return }
     for region in regions.regions where region.pages.overlaps(pages) {
       let part = region.pages.clamped(to: pages)
       let bytes = source + (part.lowerBound - pages.lowerBound) * MemoryGeometry.pageBytes

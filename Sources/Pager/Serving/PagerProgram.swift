@@ -51,21 +51,22 @@ package struct PagerProgram {
 
   private func serve() -> PagerExitCode {
     do {
-      let image = try openImage()
+      let (generation, image) = try open()
       let handshake = try meetMachine(image)
-      return serve(handshake, image)
+      return serve(handshake, generation, image)
     } catch {
       return end(error, machine: nil)
     }
   }
 
-  private func openImage() throws(PagerError) -> MemoryImage {
+  private func open() throws(PagerError) -> (Generation, MemoryImage) {
     let configuration = arguments.configuration
     do {
       let store = SnapshotStore(directory: configuration.store, logger: logger)
-      let image = try MemoryImage.open(try store.generation(configuration.generation), in: store)
+      let generation = try store.generation(configuration.generation)
+      let image = try MemoryImage.open(generation, in: store)
       try arm(machine: nil)
-      return image
+      return (generation, image)
     } catch let error as SystemError {
       throw .system(error)
     } catch {
@@ -90,7 +91,7 @@ package struct PagerProgram {
     return handshake
   }
 
-  private func serve(_ handshake: MachineHandshake, _ image: MemoryImage) -> PagerExitCode {
+  private func serve(_ handshake: MachineHandshake, _ generation: Generation, _ image: MemoryImage) -> PagerExitCode {
     var recording: WorkingSetRecording?
     // A set that is being written goes to its end, also when the VM is gone.
     defer { recording?.waitUntilWritten() }
@@ -101,7 +102,7 @@ package struct PagerProgram {
         removed: try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount), window: FaultWindow(),
         statistics: statistics.value)
       try server.takeOver()
-      recording = try begin(server, handshake)
+      recording = try begin(server, handshake, generation)
       let loop = PagerLoop(
         server: server, machine: handshake.machine, connection: handshake.connection, signals: signals, statistics: statistics,
         recording: recording)
@@ -120,16 +121,43 @@ package struct PagerProgram {
     return try StatisticsFile(in: arguments.configuration.runDirectory)
   }
 
-  /// Answers who waits for us, and brings in what the guest will need first.
-  private func begin(_ server: PageServer, _ handshake: MachineHandshake) throws(PagerError) -> WorkingSetRecording? {
+  /// Answers who waits for us, and brings in what the guest will need first, or takes note of what that is.
+  private func begin(
+    _ server: PageServer, _ handshake: MachineHandshake, _ generation: Generation
+  ) throws(PagerError) -> WorkingSetRecording? {
     guard arguments.vmm == nil else {
       try server.wakeAll()
       announce()
       return nil
     }
-    // Our preloaded library waits for this; Firecracker does not, and does not mind.
+    // Our preloaded library waits for this; Firecracker does not, and does not mind. The VMM gets ready while pages are pushed.
     try? handshake.connection?.send([1])
-    return nil
+    if let set = WorkingSet.load(generation.workingSetPath, for: server.image) {
+      try set.forEachRun { pages, bytes throws(PagerError) in try server.push(pages, from: bytes) }
+      return nil
+    }
+    guard arguments.configuration.recordsWorkingSet else { return nil }
+    return try record(server, to: generation.workingSetPath)
+  }
+
+  private func record(_ server: PageServer, to path: FilePath) throws(PagerError) -> WorkingSetRecording {
+    let recording: WorkingSetRecording
+    do {
+      let (image, logger) = (server.image, logger)
+      recording = try WorkingSetRecording { windows in
+        do {
+          let count = try WorkingSet.write(windows, of: image, to: path)
+          logger.info("the working set was recorded", metadata: ["pages": "\(count)"])
+        } catch {
+          logger.warning("the working set could not be written", metadata: ["error": "\(error)"])
+        }
+      }
+    } catch {
+      throw .system(error)
+    }
+    server.use(FaultWindow(smallest: FaultWindow.recordingPages, largest: FaultWindow.recordingPages))
+    server.onWindow = { recording.record($0) }
+    return recording
   }
 
   private func announce() {

@@ -6,7 +6,7 @@ import Snapshots
 final class WorkingSetRecording {
   /// A working set saves round trips; it is not the whole memory (L-23). 32 MiB.
   static let maximumPages = 8_192
-  static let seconds: UInt64 = 30
+  static let seconds: UInt64 = 3
   /// Longer than a disk needs for that much.
   private static let writeSeconds: UInt64 = 30
 
