@@ -34,6 +34,8 @@ final class PagerLoop {
 
   /// Ends only by throwing; `machineEnded` is the normal end.
   func run() throws(PagerError) -> Never {
+    // What was pushed before the first fault.
+    publishStatistics()
     while true {
       if try serve() { try serveCloseFaults() }
       try sleep()
@@ -44,10 +46,14 @@ final class PagerLoop {
     let begin = MonotonicClock.nanoseconds
     guard try server.serveWaiting() else { return false }
     busyNanoseconds += MonotonicClock.nanoseconds - begin
+    publishStatistics()
+    return true
+  }
+
+  private func publishStatistics() {
     var counted = server.statistics
     counted.busyMicroseconds = busyBefore + Int(busyNanoseconds / 1_000)
     statistics.value = counted
-    return true
   }
 
   /// Waits awake for the fault after this one, and the one after that, as long as it pays.

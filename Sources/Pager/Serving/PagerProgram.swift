@@ -133,7 +133,11 @@ package struct PagerProgram {
     // Our preloaded library waits for this; Firecracker does not, and does not mind. The VMM gets ready while pages are pushed.
     try? handshake.connection?.send([1])
     if let set = WorkingSet.load(generation.workingSetPath, for: server.image) {
-      try set.forEachRun { pages, bytes throws(PagerError) in try server.push(pages, from: bytes) }
+      try set.forEachRun { pages, bytes throws(PagerError) in
+        try server.push(pages, from: bytes)
+        // Who asks meanwhile does not wait for all of it.
+        _ = try server.serveWaiting()
+      }
       return nil
     }
     guard arguments.configuration.recordsWorkingSet else { return nil }
