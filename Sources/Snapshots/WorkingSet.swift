@@ -10,7 +10,8 @@ package import SystemPackage
 /// checksums that the memory's own layers have, so that no file can bring in other bytes than the layers would.
 package final class WorkingSet: @unchecked Sendable {
   // Unchecked for the buffer: nobody writes to it after `init`.
-  package static let maximumPages = 65_536
+  /// It saves round trips; it is not the whole memory (L-23). 32 MiB.
+  package static let maximumPages = 8_192
 
   struct Run: Equatable {
     var first: UInt32
@@ -44,6 +45,12 @@ package final class WorkingSet: @unchecked Sendable {
 
   package var pageCount: Int { runs.reduce(0) { $0 + Int($1.count) } }
 
+  /// The content of `count` pages of the set, counted in the order of its runs.
+  func bytes(from first: Int, count: Int) -> UnsafeRawBufferPointer {
+    let offset = dataOffset + first * MemoryGeometry.pageBytes
+    return UnsafeRawBufferPointer(rebasing: file[offset..<(offset + count * MemoryGeometry.pageBytes)])
+  }
+
   /// Calls `body` with each run of consecutive pages, in ascending order.
   package func forEachRun<Failure: Error>(
     _ body: (_ pages: Range<PageIndex>, _ bytes: UnsafeRawBufferPointer) throws(Failure) -> Void
@@ -73,7 +80,8 @@ package final class WorkingSet: @unchecked Sendable {
   }
 
   private static func contents(of path: FilePath) throws(SystemError) -> UnsafeMutableRawBufferPointer? {
-    let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY | O_NOFOLLOW)
+    // What is no plain file has no size, and must not be waited for.
+    let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
     let size = try FileStatus.of(descriptor: descriptor.rawValue).sizeBytes
     guard size >= Int64(MemoryGeometry.pageBytes), size <= Int64(WorkingSetLayout.maximumFileBytes) else { return nil }
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(size), alignment: MemoryGeometry.pageBytes)

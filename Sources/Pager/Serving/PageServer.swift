@@ -19,6 +19,9 @@ final class PageServer {
   /// Pages that are known to be in the VM. Others may be too, after a predecessor's work.
   private let resident: PageBitmap
   private var window: FaultWindow
+  /// When the last fault was answered, in nanoseconds; and whether those that wait now came soon after.
+  private var answered: UInt64 = 0
+  private var isHurried = false
   /// Whether the kernel tracks writes to the pages that are placed.
   private var protects = true
   private var events: [UserFaultEvent] = []
@@ -59,12 +62,14 @@ final class PageServer {
   func serveWaiting() throws(PagerError) -> Bool {
     // Some may have been taken before, between pages that nobody had asked for.
     guard try takeMessages() || !pending.isEmpty else { return false }
+    isHurried = MonotonicClock.nanoseconds - answered < FaultWindow.hurryNanoseconds
     var index = 0
     while index < pending.count {
       try serve(pending[index])
       index += 1
     }
     pending.removeAll(keepingCapacity: true)
+    answered = MonotonicClock.nanoseconds
     return true
   }
 
@@ -79,18 +84,36 @@ final class PageServer {
     }
   }
 
-  /// Brings in pages that nobody asked for yet, with content that the caller has verified.
+  /// Brings in pages that nobody asked for yet, with content that the caller has verified. Those that the guest has already, or gave
+  /// back, are left out; so are those after a change of its memory that comes in between.
   func push(_ pages: Range<PageIndex>, from source: UnsafeRawBufferPointer) throws(PagerError) {
     guard let source = source.baseAddress else { return }
     for region in regions.regions where region.pages.overlaps(pages) {
-      let part = region.pages.clamped(to: pages)
-      let bytes = source + (part.lowerBound - pages.lowerBound) * MemoryGeometry.pageBytes
-      let before = statistics.pagesCopied
-      // What the guest gave back meanwhile is served as zeros when it is asked for.
-      if try place(part, .copy(bytes), in: region, faulting: nil) == .interrupted { _ = try takeMessages() }
-      statistics.pagesPrefetched += statistics.pagesCopied - before
-      statistics.pagesCopied = before
+      for part in wanted(region.pages.clamped(to: pages)) {
+        let bytes = source + (part.lowerBound - pages.lowerBound) * MemoryGeometry.pageBytes
+        let before = statistics.pagesCopied
+        let progress = try place(part, .copy(bytes), in: region, faulting: nil)
+        statistics.pagesPrefetched += statistics.pagesCopied - before
+        statistics.pagesCopied = before
+        guard progress == .done else {
+          _ = try takeMessages()
+          return
+        }
+      }
     }
+  }
+
+  /// The runs of `pages` that are neither in the VM nor given back.
+  private func wanted(_ pages: Range<PageIndex>) -> [Range<PageIndex>] {
+    var runs: [Range<PageIndex>] = []
+    var page = pages.lowerBound
+    while page < pages.upperBound {
+      let isWanted = !resident.contains(page) && !removed.bitmap.contains(page)
+      let end = min(resident.endOfRun(from: page, limit: pages.upperBound), removed.bitmap.endOfRun(from: page, limit: pages.upperBound))
+      if isWanted { runs.append(page..<end) }
+      page = end
+    }
+    return runs
   }
 
   // MARK: - Messages
@@ -133,7 +156,7 @@ final class PageServer {
     statistics.faults += 1
     guard !placed.contains(where: { $0.contains(page) }) else { return }
     guard let region = regions.regions.first(where: { $0.pages.contains(page) }) else { return }
-    let pages = window.pages(around: page, within: region.pages)
+    let pages = window.pages(around: page, within: region.pages, isHurried: isHurried)
     // Whatever we believe, a thread waits for this one.
     resident.remove(page..<(page + 1))
     for _ in 0..<Self.maximumAttempts {

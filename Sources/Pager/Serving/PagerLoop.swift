@@ -1,11 +1,15 @@
 import Glibc
 import LinuxSystem
+import Snapshots
 import SystemPackage
 
-/// Looks for page faults until the VM ends: awake while they come thick, in poll(2) otherwise.
+/// Looks for page faults until the VM ends: awake while they come thick, in poll(2) otherwise. Between faults it brings in what the
+/// guest will need first, when that is known.
 final class PagerLoop {
   /// Faults in close succession after which everything else gets a look.
   private static let closeFaults = 1_024
+  /// 64 KiB, some ten microseconds: who asks for a page meanwhile does not notice.
+  static let pagesAtOnce = 16
 
   private let server: PageServer
   private let machine: ProcessHandle
@@ -15,13 +19,17 @@ final class PagerLoop {
   /// SIGUSR1: the guest's first moments are over.
   private let signals: OwnedDescriptor
   private let recording: WorkingSetRecording?
+  /// Nil once its set is here.
+  private var loader: WorkingSetLoader?
+  /// What is left to bring in.
+  private var pieces: WorkingSetPieces?
   private var spin = SpinPolicy(now: MonotonicClock.nanoseconds)
   private let busyBefore: Int
   private var busyNanoseconds: UInt64 = 0
 
   init(
     server: PageServer, machine: ProcessHandle, connection: UnixSocket?, signals: OwnedDescriptor, statistics: StatisticsFile,
-    recording: WorkingSetRecording?
+    recording: WorkingSetRecording? = nil, loader: WorkingSetLoader? = nil
   ) {
     self.server = server
     self.machine = machine
@@ -29,25 +37,60 @@ final class PagerLoop {
     self.signals = signals
     self.statistics = statistics
     self.recording = recording
+    self.loader = loader
     busyBefore = statistics.value.busyMicroseconds
   }
 
   /// Ends only by throwing; `machineEnded` is the normal end.
   func run() throws(PagerError) -> Never {
-    // What was pushed before the first fault.
-    publishStatistics()
     while true {
-      if try serve() { try serveCloseFaults() }
+      switch try turn() {
+      case .nothing: break
+      case .brought: continue
+      case .served: try serveCloseFaults()
+      }
       try sleep()
     }
+  }
+
+  enum Turn {
+    case nothing
+    case served
+    /// More may be left to bring in.
+    case brought
+  }
+
+  /// Serves all who wait, then brings in a little of what nobody has asked for yet.
+  func turn() throws(PagerError) -> Turn {
+    let served = try serve()
+    return try bring() ? .brought : served ? .served : .nothing
   }
 
   private func serve() throws(PagerError) -> Bool {
     let begin = MonotonicClock.nanoseconds
     guard try server.serveWaiting() else { return false }
+    count(since: begin)
+    return true
+  }
+
+  private func bring() throws(PagerError) -> Bool {
+    if let loaded = loader, loaded.isOver {
+      pieces = loaded.take().map { WorkingSetPieces($0) }
+      loader = nil
+    }
+    let begin = MonotonicClock.nanoseconds
+    guard let piece = pieces?.next(atMost: Self.pagesAtOnce) else {
+      pieces = nil
+      return false
+    }
+    try server.push(piece.pages, from: piece.bytes)
+    count(since: begin)
+    return true
+  }
+
+  private func count(since begin: UInt64) {
     busyNanoseconds += MonotonicClock.nanoseconds - begin
     publishStatistics()
-    return true
   }
 
   private func publishStatistics() {
@@ -59,6 +102,7 @@ final class PagerLoop {
   /// Waits awake for the fault after this one, and the one after that, as long as it pays.
   private func serveCloseFaults() throws(PagerError) {
     for _ in 0..<Self.closeFaults {
+      if let loader, loader.isOver { return }
       let begin = MonotonicClock.nanoseconds
       let budget = spin.nanoseconds(now: begin)
       guard budget > 0 else { return }
@@ -80,6 +124,7 @@ final class PagerLoop {
       pollfd(fd: connection?.descriptor.rawValue ?? -1, events: Int16(POLLIN), revents: 0),
       pollfd(fd: machine.pollDescriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: loader?.pollDescriptor ?? -1, events: Int16(POLLIN), revents: 0),
     ]
     let begin = MonotonicClock.nanoseconds
     let count = poll(&polled, nfds_t(polled.count), recording?.millisecondsLeft ?? -1)

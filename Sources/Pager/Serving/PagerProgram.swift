@@ -9,7 +9,7 @@ import SystemPackage
 /// What a `martlet pager` process does: serves the page faults of one VM until that VM ends.
 ///
 /// ```
-/// open the generation ─▶ VMM connects, or is taken over ─▶ push the working set ─▶ serve ─▶ VM ended: 0
+/// open the generation ─▶ VMM connects, or is taken over ─▶ serve, and push the working set ─▶ VM ended: 0
 ///        │ damaged                │ refused                                          │ damaged page: kill the VM
 ///        └────────────────────────┴───── pager.failure, exit code 65 ────────────────┘
 /// ```
@@ -52,8 +52,10 @@ package struct PagerProgram {
   private func serve() -> PagerExitCode {
     do {
       let (generation, image) = try open()
+      // While the VMM starts.
+      let loader = try load(generation, image)
       let handshake = try meetMachine(image)
-      return serve(handshake, generation, image)
+      return serve(handshake, generation, image, loader)
     } catch {
       return end(error, machine: nil)
     }
@@ -91,7 +93,19 @@ package struct PagerProgram {
     return handshake
   }
 
-  private func serve(_ handshake: MachineHandshake, _ generation: Generation, _ image: MemoryImage) -> PagerExitCode {
+  /// A successor pushes nothing: its guest has what it needed first.
+  private func load(_ generation: Generation, _ image: MemoryImage) throws(PagerError) -> WorkingSetLoader? {
+    guard arguments.vmm == nil else { return nil }
+    do {
+      return try WorkingSetLoader.start(generation.workingSetPath, for: image)
+    } catch {
+      throw .system(error)
+    }
+  }
+
+  private func serve(
+    _ handshake: MachineHandshake, _ generation: Generation, _ image: MemoryImage, _ loader: WorkingSetLoader?
+  ) -> PagerExitCode {
     var recording: WorkingSetRecording?
     // A set that is being written goes to its end, also when the VM is gone.
     defer { recording?.waitUntilWritten() }
@@ -102,10 +116,11 @@ package struct PagerProgram {
         removed: try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount), window: FaultWindow(),
         statistics: statistics.value)
       try server.takeOver()
-      recording = try begin(server, handshake, generation)
+      if loader == nil { recording = try record(server, generation) }
+      try begin(server, handshake)
       let loop = PagerLoop(
         server: server, machine: handshake.machine, connection: handshake.connection, signals: signals, statistics: statistics,
-        recording: recording)
+        recording: recording, loader: loader)
       try loop.run()
     } catch let error as SystemError {
       return end(.system(error), machine: handshake.machine)
@@ -121,33 +136,22 @@ package struct PagerProgram {
     return try StatisticsFile(in: arguments.configuration.runDirectory)
   }
 
-  /// Answers who waits for us, and brings in what the guest will need first, or takes note of what that is.
-  private func begin(
-    _ server: PageServer, _ handshake: MachineHandshake, _ generation: Generation
-  ) throws(PagerError) -> WorkingSetRecording? {
+  /// Answers who waits for us.
+  private func begin(_ server: PageServer, _ handshake: MachineHandshake) throws(PagerError) {
     guard arguments.vmm == nil else {
       try server.wakeAll()
-      announce()
-      return nil
+      return announce()
     }
-    // Our preloaded library waits for this; Firecracker does not, and does not mind. The VMM gets ready while pages are pushed.
+    // Our preloaded library waits for this; Firecracker does not, and does not mind.
     try? handshake.connection?.send([1])
-    if let set = WorkingSet.load(generation.workingSetPath, for: server.image) {
-      try set.forEachRun { pages, bytes throws(PagerError) in
-        try server.push(pages, from: bytes)
-        // Who asks meanwhile does not wait for all of it.
-        _ = try server.serveWaiting()
-      }
-      return nil
-    }
-    guard arguments.configuration.recordsWorkingSet else { return nil }
-    return try record(server, to: generation.workingSetPath)
   }
 
-  private func record(_ server: PageServer, to path: FilePath) throws(PagerError) -> WorkingSetRecording {
+  /// Takes note of what the guest needs first, for those that are restored from the same generation later.
+  private func record(_ server: PageServer, _ generation: Generation) throws(PagerError) -> WorkingSetRecording? {
+    guard arguments.vmm == nil, arguments.configuration.recordsWorkingSet else { return nil }
     let recording: WorkingSetRecording
     do {
-      let (image, logger) = (server.image, logger)
+      let (image, path, logger) = (server.image, generation.workingSetPath, logger)
       recording = try WorkingSetRecording { windows in
         do {
           let count = try WorkingSet.write(windows, of: image, to: path)
@@ -159,7 +163,7 @@ package struct PagerProgram {
     } catch {
       throw .system(error)
     }
-    server.use(FaultWindow(smallest: FaultWindow.recordingPages, largest: FaultWindow.recordingPages))
+    server.use(.recording)
     server.onWindow = { recording.record($0) }
     return recording
   }

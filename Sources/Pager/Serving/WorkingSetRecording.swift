@@ -4,8 +4,6 @@ import Snapshots
 
 /// Notes which pages a guest needs in its first moments, in order, until it is told that these are over or time is up.
 final class WorkingSetRecording {
-  /// A working set saves round trips; it is not the whole memory (L-23). 32 MiB.
-  static let maximumPages = 8_192
   static let seconds: UInt64 = 3
   /// Longer than a disk needs for that much.
   private static let writeSeconds: UInt64 = 30
@@ -25,7 +23,7 @@ final class WorkingSetRecording {
   }
 
   func record(_ window: Range<PageIndex>) {
-    guard pages + window.count <= Self.maximumPages else { return }
+    guard pages + window.count <= WorkingSet.maximumPages else { return }
     pages += window.count
     windows.append(window)
   }

@@ -40,17 +40,97 @@ import Testing
     _ = await secondPager.waitForExit()
   }
 
-  @Test("a damaged working set is as good as none")
-  func damaged() async throws {
+  /// What may lie where a working set is expected.
+  enum Damage: CaseIterable {
+    case garbage, otherContent, otherGeneration, cutOff, tooLong, link, directory, pipe
+  }
+
+  @Test(
+    "a working set that is damaged, foreign or no file at all is as good as none, and makes room for another", arguments: Damage.allCases)
+  func damaged(_ damage: Damage) async throws {
     let laboratory = try await Laboratory()
     let model = GuestModel.mixed(pages: Self.pages, seed: 2)
     let generation = try laboratory.generation(model)
-    try Data(repeating: 1, count: 8_192).write(to: URL(filePath: generation.workingSetPath.string))
+    try spoil(generation, damage, in: laboratory)
     let (machine, pager, _) = try await laboratory.restore(generation)
     #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
     #expect(try await pager.statistics().pagesPrefetched == 0)
     machine.kill()
     #expect(await pager.waitForExit() == PagerExit(failure: nil))
+    guard damage != .directory else { return }
+    #expect(try FileStatus.of(generation.workingSetPath.string, followingLinks: false) == nil)
+    let configuration = try laboratory.configuration(generation, records: true)
+    let recorder = try await laboratory.backend.launch(configuration)
+    let second = try await laboratory.start(.userfault, in: configuration.runDirectory, memoryBytes: model.memoryBytes)
+    _ = try await second.ask("sum 10 20")
+    await recorder.finishRecording()
+    let image = try MemoryImage.open(generation, in: laboratory.store)
+    try await eventually("another is recorded") { WorkingSet.load(generation.workingSetPath, for: image) != nil }
+    second.kill()
+    _ = await recorder.waitForExit()
+  }
+
+  private func spoil(_ generation: Generation, _ damage: Damage, in laboratory: Laboratory) throws {
+    let path = generation.workingSetPath.string
+    func write(_ pages: Range<Int>, of other: Generation) throws -> Data {
+      try WorkingSet.write(Array(pages), of: try MemoryImage.open(other, in: laboratory.store), to: generation.workingSetPath)
+      return try Data(contentsOf: URL(filePath: path))
+    }
+    func replace(_ data: Data) throws { try data.write(to: URL(filePath: path)) }
+    switch damage {
+    case .garbage: try replace(Data(repeating: 1, count: 8_192))
+    case .otherContent:
+      var data = try write(10..<20, of: generation)
+      data[data.count - 1] ^= 1
+      try replace(data)
+    case .otherGeneration: _ = try write(10..<20, of: try laboratory.generation(GuestModel.mixed(pages: Self.pages, seed: 9)))
+    case .cutOff: try replace(try write(10..<20, of: generation).dropLast(1))
+    case .tooLong:
+      try replace(Data(repeating: 0, count: 4_096))
+      #expect(truncate(path, 1 << 40) == 0)
+    case .link: #expect(symlink(generation.memoryPath.string, path) == 0)
+    case .directory: #expect(mkdir(path, 0o700) == 0)
+    case .pipe: #expect(mkfifo(path, 0o600) == 0)
+    }
+  }
+
+  @Test("a pager that is killed while it pushes is replaced, and no page is wrong", arguments: [0, 2, 8])
+  func replacedWhilePushing(milliseconds: Int) async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel(pages: 8_192)
+    model.write(0..<8_192, seed: 5)
+    let generation = try laboratory.generation(model)
+    try WorkingSet.write(Array(0..<8_192), of: try MemoryImage.open(generation, in: laboratory.store), to: generation.workingSetPath)
+    let (machine, first, configuration) = try await laboratory.restore(generation)
+    try await Task.sleep(for: .milliseconds(milliseconds))
+    await first.kill()
+    async let answer = machine.ask("remove 4000 100")
+    let second = try await laboratory.backend.replace(configuration, vmm: machine.pid)
+    #expect(try await answer == "ok")
+    model.zero(4_000..<4_100)
+    #expect(try await machine.ask("race 0 8192 4") == model.sum(0..<8_192))
+    let (_, counts) = try await laboratory.save(machine, parent: generation)
+    #expect(counts.storedPages == 0 && counts.zeroedPages == 100)
+    machine.kill()
+    #expect(await second.waitForExit() == PagerExit(failure: nil))
+  }
+
+  @Test("what is recorded has a bound, however much the guest reads")
+  func bounded() async throws {
+    let laboratory = try await Laboratory()
+    var model = GuestModel(pages: 10_240)
+    model.write(0..<10_240, seed: 6)
+    let generation = try laboratory.generation(model)
+    let configuration = try laboratory.configuration(generation, records: true)
+    let pager = try await laboratory.backend.launch(configuration)
+    let machine = try await laboratory.start(.userfault, in: configuration.runDirectory, memoryBytes: model.memoryBytes)
+    #expect(try await machine.ask("sum 0 10240") == model.sum(0..<10_240))
+    await pager.finishRecording()
+    let image = try MemoryImage.open(generation, in: laboratory.store)
+    try await eventually("the working set is there") { WorkingSet.load(generation.workingSetPath, for: image) != nil }
+    #expect(WorkingSet.load(generation.workingSetPath, for: image)?.pageCount == WorkingSet.maximumPages)
+    machine.kill()
+    _ = await pager.waitForExit()
   }
 
   @Test("what was pushed and then written is saved as written")

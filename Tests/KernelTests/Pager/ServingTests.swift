@@ -23,7 +23,7 @@ import Testing
     }
     let statistics = try await pager.statistics()
     #expect(statistics.pagesZeroed == model.seeds.filter { $0 == nil }.count)
-    #expect(statistics.faults > 0 && statistics.faults <= Self.pages / 32)
+    #expect(statistics.faults > 0 && statistics.faults <= Self.pages / FaultWindow.smallestPages)
     #expect(try laboratory.backend.findOrphans(of: configuration.id) == [pager.identity])
     machine.kill()
     #expect(await pager.waitForExit() == PagerExit(failure: nil))
@@ -39,7 +39,7 @@ import Testing
     try await eventually("the fault is counted") { try await pager.statistics().faults > 0 }
     let statistics = try await pager.statistics()
     #expect(statistics.faults == 1)
-    #expect(statistics.pagesCopied + statistics.pagesZeroed == 32)
+    #expect(statistics.pagesCopied + statistics.pagesZeroed == FaultWindow.smallestPages)
     machine.kill()
     _ = await pager.waitForExit()
   }
