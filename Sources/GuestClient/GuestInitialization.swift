@@ -38,9 +38,13 @@ package struct GuestInitialization: Sendable, Equatable {
 extension GuestClient {
   /// Gives the guest its identity and the wall clock, read at the last moment, and lets its processes run on.
   package func initialize(_ initialization: GuestInitialization) async throws {
+    try await postInit(try Self.body(initialization, beginsNewLife: false))
+  }
+
+  private func postInit(_ body: ByteBuffer) async throws {
     var request = plainRequest(.POST, "/init")
     request.headers.replaceOrAdd(name: "content-type", value: "application/json")
-    request.body = .bytes(try Self.body(initialization, beginsNewLife: false))
+    request.body = .bytes(body)
     _ = try await perform(request, within: limits.answer, .control)
   }
 
@@ -55,9 +59,10 @@ extension GuestClient {
     _ = try await perform(plainRequest(.POST, "/freeze"), within: limits.answer, .control)
   }
 
-  /// Lets user processes run on. Idempotent.
+  /// Sets the wall clock, which stood still while the guest did, and lets user processes run on. Idempotent.
   package func thaw() async throws {
-    _ = try await perform(plainRequest(.POST, "/unfreeze"), within: limits.answer, .control)
+    // What is not named stays as it is.
+    try await postInit(ByteBuffer(bytes: try JSONEncoder().encode(["timestamp": Self.wallClock()])))
   }
 
   /// The wall clock as RFC 3339 with nanoseconds.

@@ -44,6 +44,27 @@ import Testing
     try await server.stop()
   }
 
+  @Test("a sandbox that stays running has the right time after every snapshot, and none of its processes keeps the old one (L-51)")
+  func clockOfSource() async throws {
+    let server = try await MartletServer.start()
+    let source = try await Workload.begin(server)
+    let before = try await Workload.check(server, source)
+    var jump = 0.0
+    // Until it has stood still for far longer than a clock may be wrong.
+    for _ in 0..<60 where jump < 0.4 {
+      let body = #"{"sandbox_id":"\#(source)","name":"again"}"#
+      let answer = try await server.request(.POST, "/v1/snapshots?overwrite=true", body: body)
+      guard answer.status == 201 else { throw TestFailure("snapshot: \(answer.status) \(answer.text)") }
+      let begin = Date().timeIntervalSince1970
+      let now = try await Workload.check(server, source)
+      let end = Date().timeIntervalSince1970
+      #expect(now.wall > begin - 0.05 && now.wall < end + 0.05, "the clock is wrong: \(begin) \(now.wall) \(end)")
+      jump = now.offset - before.offset
+    }
+    #expect(jump >= 0.4, "its clock moved on by what its other clocks missed")
+    try await server.stop()
+  }
+
   /// The clone's process goes on, and its first look at the clock was right within 50 ms.
   private func expectPresent(_ server: MartletServer, _ clone: String, _ before: Workload.State) async throws {
     let begin = Date().timeIntervalSince1970

@@ -51,12 +51,15 @@ struct ControlTests {
     }
   }
 
-  @Test("Freezing and thawing use their routes, metrics are read")
+  @Test("Freezing uses its route, thawing sets the clock and nothing else, metrics are read")
   func others() async throws {
     try await FakeGuest.run { guest in
       try await guest.client.freeze()
       try await guest.client.thaw()
-      #expect(guest.record.requests.withLock { $0.map(\.0.uri.path) } == ["/freeze", "/unfreeze"])
+      #expect(guest.record.requests.withLock { $0.map(\.0.uri.path) } == ["/freeze", "/init"])
+      let thawing = try JSONDecoder().decode(
+        [String: String].self, from: guest.record.requests.withLock { Data($0[1].1.readableBytesView) })
+      #expect(thawing.keys.sorted() == ["timestamp"])
       let metrics = try await guest.client.metrics()
       #expect(metrics.timestamp == Date(timeIntervalSince1970: 1_700_000_000))
       #expect(metrics.cpuPercent == 12.5)

@@ -70,7 +70,7 @@ package protocol Guest: Sendable {
   func warmUp() async throws
   /// Writes dirty data back and stops all user processes; returns when they stand still.
   func freeze() async throws
-  /// Lets user processes run on. Idempotent.
+  /// Lets user processes run on, with the time that it is now. Idempotent.
   func thaw() async throws
 
   func start(_ request: ProcessRequest) async throws -> any ProcessSession
