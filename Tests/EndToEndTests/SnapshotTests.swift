@@ -65,6 +65,21 @@ import Testing
     try await server.stop()
   }
 
+  @Test("a command that is open when its sandbox is paused hears of it then, and not at its time-out")
+  func pausedUnderCommand() async throws {
+    let server = try await MartletServer.start()
+    let id = try await server.createSandbox()
+    let body = #"{"cmd":"sleep","args":["300"],"timeout_sec":60}"#
+    let command = Task { try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: body) }
+    try await eventually("it runs") { try await server.shell(id, "cat /proc/[0-9]*/comm").contains("sleep\n") }
+    try await server.pause(id)
+    let answer = try await command.value
+    #expect(answer.status == 502 && answer.errorCode == "agent_error", "\(answer.status) \(answer.text)")
+    try await server.resume(id)
+    #expect(try await server.shell(id, "cat /proc/[0-9]*/comm").contains("sleep\n"), "the command itself goes on")
+    try await server.stop()
+  }
+
   @Test("forks of a running sandbox go their own ways")
   func fork() async throws {
     let server = try await MartletServer.start()

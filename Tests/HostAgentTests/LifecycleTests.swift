@@ -105,6 +105,28 @@ private struct Seeded: RandomNumberGenerator {
     #expect(!meter.isExpired)
   }
 
+  @Test("who waits for a guest hears at once that it has gone, also who was only about to ask; a new guest is asked again")
+  func interrupted() async throws {
+    let meter = ActivityMeter(timeoutSeconds: 0)
+    let (asked, about) = (meter.begin(), meter.begin())
+    let (questions, question) = AsyncStream.makeStream(of: Void.self)
+    let answer = Task {
+      try await asked.untilInterrupted {
+        question.yield()
+        // As a guest that is gone: for as long as it likes, whoever cancels.
+        await Task { try? await Task.sleep(for: .seconds(3_600)) }.value
+      }
+    }
+    for await _ in questions.prefix(1) {}
+    meter.interrupt()
+    let error = await #expect(throws: MartletError.self) { try await answer.value }
+    #expect(error?.code == .agentError)
+    await #expect(throws: MartletError.self) {
+      try await about.untilInterrupted { await Task { try? await Task.sleep(for: .seconds(3_600)) }.value }
+    }
+    #expect(try await meter.begin().untilInterrupted { 5 } == 5)
+  }
+
   @Test("work that is forgotten ends when it is released")
   func released() {
     let meter = ActivityMeter(timeoutSeconds: 0)

@@ -138,20 +138,27 @@ extension HostAgent: HostClient {
   }
 
   /// Calls the guest of a running sandbox; as long as the call is open, the sandbox is active (EX-6).
-  private func working<Result: Sendable>(in id: SandboxID, _ call: (any Guest) async throws -> Result) async throws -> Result {
+  private func working<Result: Sendable>(
+    in id: SandboxID, _ call: @escaping @Sendable (any Guest) async throws -> Result
+  ) async throws -> Result {
     let controller = try controller(id)
-    let guest = try await controller.runningGuest()
     let work = controller.activity.begin()
     defer { work.end() }
-    return try await call(guest)
+    let guest = try await controller.runningGuest()
+    return try await work.untilInterrupted { try await call(guest) }
   }
 
-  private func session(in id: SandboxID, _ open: (any Guest) async throws -> any ProcessSession) async throws -> any ProcessSession {
+  private func session(
+    in id: SandboxID, _ open: @escaping @Sendable (any Guest) async throws -> any ProcessSession
+  ) async throws -> any ProcessSession {
     let controller = try controller(id)
-    let guest = try await controller.runningGuest()
     let work = controller.activity.begin()
     do {
-      return MeteredSession(session: try await open(guest), work: work)
+      let guest = try await controller.runningGuest()
+      let session = try await work.untilInterrupted { try await open(guest) }
+      // A task, as whoever interrupts does not wait.
+      work.onInterruption { Task { await session.detach(killing: false) } }
+      return MeteredSession(session: session, work: work)
     } catch {
       work.end()
       throw error

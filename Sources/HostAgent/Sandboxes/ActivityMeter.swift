@@ -8,6 +8,10 @@ final class ActivityMeter: Sendable {
     var open = 0
     var lastActive: ContinuousClock.Instant?
     var lastActiveAt: Date?
+    /// Guests that have gone so far.
+    var gone = 0
+    /// What ends the open work when the guest goes.
+    var interruptions: [ObjectIdentifier: @Sendable () -> Void] = [:]
   }
 
   /// How long a pause that failed is not tried again.
@@ -32,11 +36,22 @@ final class ActivityMeter: Sendable {
 
   /// Work begins; it is active until the returned value is ended or released.
   func begin() -> OpenWork {
-    state.withLock { state in
+    let gone = state.withLock { state in
       state.open += 1
       Self.touch(&state)
+      return state.gone
     }
-    return OpenWork(self)
+    return OpenWork(self, gone)
+  }
+
+  /// The guest is about to go, and will not answer any more: nobody waits for that until a time-out says so.
+  func interrupt() {
+    let interruptions = state.withLock { state in
+      state.gone += 1
+      defer { state.interruptions = [:] }
+      return Array(state.interruptions.values)
+    }
+    for interruption in interruptions { interruption() }
   }
 
   /// Whether nothing has been open and no sign was given for as long as the time-out.
@@ -59,9 +74,19 @@ final class ActivityMeter: Sendable {
     }
   }
 
-  fileprivate func end() {
+  fileprivate func set(_ interruption: @escaping @Sendable () -> Void, of work: OpenWork, _ gone: Int) {
+    let isGone = state.withLock { state in
+      guard state.gone == gone else { return true }
+      state.interruptions[ObjectIdentifier(work)] = interruption
+      return false
+    }
+    if isGone { interruption() }
+  }
+
+  fileprivate func end(_ work: ObjectIdentifier) {
     state.withLock { state in
       state.open -= 1
+      state.interruptions[work] = nil
       Self.touch(&state)
     }
   }
@@ -75,9 +100,17 @@ final class ActivityMeter: Sendable {
 /// One piece of work that is open; ends once.
 final class OpenWork: Sendable {
   private let meter: Mutex<ActivityMeter?>
+  /// Guests that had gone when it began.
+  private let gone: Int
 
-  fileprivate init(_ meter: ActivityMeter) {
+  fileprivate init(_ meter: ActivityMeter, _ gone: Int) {
     self.meter = Mutex(meter)
+    self.gone = gone
+  }
+
+  /// Has `interruption` called, in the place of an earlier one, when the guest goes while the work is open; at once when it has gone.
+  func onInterruption(_ interruption: @escaping @Sendable () -> Void) {
+    meter.withLock { $0 }?.set(interruption, of: self, gone)
   }
 
   func end() {
@@ -85,7 +118,7 @@ final class OpenWork: Sendable {
       defer { meter = nil }
       return meter
     }
-    meter?.end()
+    meter?.end(ObjectIdentifier(self))
   }
 
   deinit { end() }

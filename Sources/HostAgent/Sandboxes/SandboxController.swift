@@ -210,6 +210,7 @@ actor SandboxController {
 
   func setGuest(_ guest: (any Guest)?) {
     self.guest = guest
+    if guest == nil { activity.interrupt() }
   }
 
   /// Takes a microVM that runs as this sandbox's own.
