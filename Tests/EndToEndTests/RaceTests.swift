@@ -3,24 +3,31 @@ import LinuxSystem
 import NIOCore
 import Testing
 
-/// Pause, idle pause, resume, snapshot, fork, work and destroy at the same time on one real sandbox, in orders that a seed decides.
+/// Pause, idle pause, resume, snapshot, fork, work and destroy at the same time on real sandboxes, in orders that a seed decides.
+///
+/// One interleaving is one such order on one sandbox and its microVM, judged before the next begins. Several sandboxes race at once, each
+/// against itself.
 @Suite(.serialized) struct RaceTests {
   private static let environment = ProcessInfo.processInfo.environment
   /// `MARTLET_RACE_ROUNDS=1000` for a long run.
-  private static let rounds = environment["MARTLET_RACE_ROUNDS"].flatMap(Int.init) ?? 30
+  private static let interleavings = environment["MARTLET_RACE_ROUNDS"].flatMap(Int.init) ?? 208
   private static let seed = environment["MARTLET_RACE_SEED"].flatMap(UInt64.init) ?? 20_261_121
+  private static let lanes = 4
 
   private enum Action: CaseIterable {
     case pause, resume, snapshot, fork, exec, destroy
   }
 
-  private struct Step {
+  private struct Step: CustomStringConvertible {
     let action: Action
     let delay: Duration
+
+    var description: String { "\(action) after \(delay)" }
   }
 
   /// One sandbox, and what its files have to say.
   private struct Subject {
+    let lane: Int
     let id: String
     var content = 0
   }
@@ -32,15 +39,19 @@ import Testing
     let server = try await MartletServer.start()
     let empty = try await Census.take(server)
     var generator = Generator(state: Self.seed)
-    var subject = try await begin(server)
-    for round in 1...Self.rounds {
-      let isIdle = round % 5 == 0
-      let steps = Self.steps(isIdle: isIdle, &generator)
-      do {
-        let answers = try await race(server, subject.id, steps, isIdle: isIdle)
-        subject = try await judge(server, subject, answers)
-      } catch {
-        throw TestFailure("seed \(Self.seed), round \(round), \(steps.map { "\($0.action) \($0.delay)" }): \(error)")
+    var subjects: [Subject] = []
+    for lane in 0..<Self.lanes { subjects.append(try await begin(server, lane)) }
+    for round in 0..<((Self.interleavings + Self.lanes - 1) / Self.lanes) {
+      let isIdle = round % 10 == 9
+      let orders = subjects.map { _ in Self.steps(isIdle: isIdle, &generator) }
+      subjects = try await withThrowingTaskGroup(of: Subject.self) { group in
+        for (subject, steps) in zip(subjects, orders) {
+          group.addTask { try await self.interleave(server, subject, steps, isIdle: isIdle, round) }
+        }
+        return try await group.reduce(into: []) { $0.append($1) }.sorted { $0.lane < $1.lane }
+      }
+      try await eventually("one VMM for each sandbox after round \(round) of seed \(Self.seed)") {
+        server.machines.count == Self.lanes && server.pagers.count <= Self.lanes
       }
     }
     try await server.cli("kill", "--all").expectSuccess()
@@ -49,10 +60,22 @@ import Testing
     try await server.stop()
   }
 
+  /// - Returns: the sandbox for the next round.
+  private func interleave(
+    _ server: MartletServer, _ subject: Subject, _ steps: [Step], isIdle: Bool, _ round: Int
+  ) async throws -> Subject {
+    do {
+      let answers = try await race(server, subject, steps, isIdle: isIdle)
+      return try await judge(server, subject, answers)
+    } catch {
+      throw TestFailure("seed \(Self.seed), round \(round), lane \(subject.lane), \(steps): \(error)")
+    }
+  }
+
   private static func steps(isIdle: Bool, _ generator: inout Generator) -> [Step] {
     (0..<Int.random(in: 2...4, using: &generator)).map { _ in
       // The idle time-out strikes some time within three seconds, the others within what a pause or a resume takes.
-      let delay = Int.random(in: isIdle ? 800...3_200 : 0...400, using: &generator)
+      let delay = Int.random(in: isIdle ? 800...2_400 : 0...300, using: &generator)
       // Destroying ends the round's questions, so it is rarer than the others.
       let action = Action.allCases.randomElement(using: &generator) ?? .pause
       let isRare = action == .destroy && Int.random(in: 0..<3, using: &generator) > 0
@@ -60,33 +83,58 @@ import Testing
     }
   }
 
-  private func begin(_ server: MartletServer) async throws -> Subject {
-    var subject = Subject(id: try await server.createSandbox("--memory", "256"))
+  private func begin(_ server: MartletServer, _ lane: Int) async throws -> Subject {
+    var subject = Subject(lane: lane, id: try await server.createSandbox("--memory", "256"))
     try await write(server, &subject)
     return subject
   }
 
   private func write(_ server: MartletServer, _ subject: inout Subject) async throws {
     subject.content += 1
-    _ = try await server.shell(subject.id, "echo \(subject.content) > /dev/shm/kept; echo \(subject.content) > /var/tmp/kept")
+    let answer = try await exec(server, subject.id, "echo \(subject.content) > /dev/shm/kept; echo \(subject.content) > /var/tmp/kept")
+    guard answer.status == 200, answer.json["exit_code"] as? Int == 0 else { throw TestFailure("not written: \(answer.text)") }
+  }
+
+  /// Without the program's command line, which would be most of the work.
+  private func exec(_ server: MartletServer, _ id: String, _ script: String) async throws -> MartletServer.Answer {
+    let body = #"{"cmd":"sh","args":["-c","\#(script)"]}"#
+    return try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: body)
+  }
+
+  /// From now on the sandbox, or a copy that has its time-out, runs.
+  private func wake(_ server: MartletServer, _ id: String) async throws {
+    let sandbox = "/v1/sandboxes/\(id)"
+    try await eventually("it runs") {
+      guard try await server.settled(id) == "running" else {
+        _ = try await server.request(.POST, "\(sandbox)/resume")
+        return false
+      }
+      // Its list may not show yet that it was paused.
+      let kept = try await server.request(.POST, "\(sandbox)/timeout", body: #"{"timeout_sec":0}"#)
+      let pinged = try await server.request(.POST, "\(sandbox)/ping")
+      return kept.status < 300 && pinged.status < 300
+    }
   }
 
   private func expectContent(_ server: MartletServer, _ id: String, _ content: Int) async throws {
-    let text = try await server.shell(id, "cat /dev/shm/kept /var/tmp/kept")
-    guard text == "\(content)\n\(content)\n" else { throw TestFailure("\(id) holds \(text), not \(content)") }
+    let answer = try await exec(server, id, "cat /dev/shm/kept /var/tmp/kept")
+    guard answer.status == 200, answer.json["stdout"] as? String == "\(content)\n\(content)\n" else {
+      throw TestFailure("\(id) holds \(answer.text), not \(content)")
+    }
   }
 
   // MARK: - One round
 
   private func race(
-    _ server: MartletServer, _ id: String, _ steps: [Step], isIdle: Bool
+    _ server: MartletServer, _ subject: Subject, _ steps: [Step], isIdle: Bool
   ) async throws -> [(Action, MartletServer.Answer)] {
+    let id = subject.id
     if isIdle { _ = try await server.request(.POST, "/v1/sandboxes/\(id)/timeout", body: #"{"timeout_sec":1}"#) }
     return try await withThrowingTaskGroup(of: (Action, MartletServer.Answer).self) { group in
       for (index, step) in steps.enumerated() {
         group.addTask {
           try await Task.sleep(for: step.delay)
-          return (step.action, try await self.perform(step.action, server, id, "race-\(index)"))
+          return (step.action, try await self.perform(step.action, server, id, "race-\(subject.lane)-\(index)"))
         }
       }
       var answers: [(Action, MartletServer.Answer)] = []
@@ -102,7 +150,7 @@ import Testing
     case .resume: try await server.request(.POST, "\(sandbox)/resume")
     case .snapshot: try await server.request(.POST, "/v1/snapshots", body: #"{"sandbox_id":"\#(id)","name":"\#(name)"}"#)
     case .fork: try await server.request(.POST, "\(sandbox)/fork", body: #"{"count":1}"#)
-    case .exec: try await server.request(.POST, "\(sandbox)/exec", body: #"{"cmd":"cat","args":["/dev/shm/kept"]}"#)
+    case .exec: try await exec(server, id, "cat /dev/shm/kept")
     case .destroy: try await server.request(.DELETE, sandbox)
     }
   }
@@ -126,18 +174,12 @@ import Testing
     let status = try await server.settled(subject.id)
     guard !isDestroyed else {
       guard ["stopped", "none"].contains(status) else { throw TestFailure("destroyed, and yet \(status)") }
-      try await eventually("it has left nothing") { server.machines.isEmpty && server.pagers.isEmpty }
-      return try await begin(server)
+      return try await begin(server, subject.lane)
     }
     guard ["running", "paused"].contains(status) else { throw TestFailure("it is \(status): \(try await server.info(subject.id))") }
-    _ = try await server.request(.POST, "/v1/sandboxes/\(subject.id)/timeout", body: #"{"timeout_sec":0}"#)
-    try await eventually("it runs") {
-      _ = try await server.request(.POST, "/v1/sandboxes/\(subject.id)/resume")
-      return try await server.settled(subject.id) == "running"
-    }
+    try await wake(server, subject.id)
     var subject = subject
     try await expectContent(server, subject.id, subject.content)
-    guard server.machines.count == 1 else { throw TestFailure("\(server.machines.count) VMMs for one sandbox") }
     try await write(server, &subject)
     return subject
   }
@@ -153,13 +195,23 @@ import Testing
       case .fork: copies += try JSONDecoder().decode([Sandbox].self, from: answer.body).map(\.id)
       case .snapshot:
         guard let name = answer.json["name"] as? String else { throw TestFailure("no name: \(answer.text)") }
-        copies.append(try await server.createSandbox("--template", name))
-        try await server.cli("snapshot", "rm", name).expectSuccess()
+        let copy = try await server.request(.POST, "/v1/sandboxes", body: #"{"template":"\#(name)"}"#)
+        guard copy.status == 201, let id = copy.json["id"] as? String else { throw TestFailure("no copy: \(copy.status) \(copy.text)") }
+        copies.append(id)
+        guard let path = name.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed),
+          try await server.request(.DELETE, "/v1/snapshots/\(path)").status == 204
+        else { throw TestFailure("the snapshot \(name) was not deleted") }
       default: break
       }
     }
-    for copy in copies { try await expectContent(server, copy, subject.content) }
-    if !copies.isEmpty { try await server.cli(["kill"] + copies).expectSuccess() }
+    for copy in copies {
+      try await wake(server, copy)
+      try await expectContent(server, copy, subject.content)
+    }
+    for copy in copies {
+      let answer = try await server.request(.DELETE, "/v1/sandboxes/\(copy)")
+      guard answer.status == 204 else { throw TestFailure("not destroyed: \(answer.status) \(answer.text)") }
+    }
   }
 }
 
