@@ -145,6 +145,30 @@ import Testing
     try await stage.finish()
   }
 
+  @Test("at any step of a compaction that a running sandbox's long chain forces: it runs on over the layers it has, and can be saved")
+  func compactingWhileRunning() async throws {
+    let stage = try await CrashStage.make()
+    let (server, id) = (stage.server, stage.id)
+    let (machines, pagers) = (server.machines, server.pagers)
+    for _ in 0..<CrashSteps.longestGrowingChain { try await server.snapshot(id, overwriting: true) }
+    let longest = server.stored("generations").count
+    try await stage.walk(CrashSteps.compactingWhileRunning) {
+      try await $0.snapshot(id, overwriting: true)
+    } check: { point in
+      try await stage.expectAdopted(machines, pagers, point)
+      try await eventually("the snapshot is there") { try await server.snapshots() == ["cut"] }
+      try await stage.expectTidy()
+      try await stage.running.awaitSame(server, descriptorSlack: 64)
+    }
+    try await server.snapshot(id, overwriting: true)
+    try await expectSnapshot(stage, exists: true)
+    try await server.pause(id)
+    try await server.resume(id)
+    try await stage.expectContent(of: id)
+    try await eventually("the chain is short") { server.stored("generations").count < longest / 2 }
+    try await stage.finish()
+  }
+
   @Test("in the middle of a collection: what was garbage goes with the next start, nothing else does")
   func collecting() async throws {
     let stage = try await CrashStage.make()
@@ -176,8 +200,9 @@ import Testing
 }
 
 extension MartletServer {
-  fileprivate func snapshot(_ id: String) async throws {
-    let answer = try await request(.POST, "/v1/snapshots", body: #"{"sandbox_id":"\#(id)","name":"cut"}"#, deadline: .seconds(60))
+  fileprivate func snapshot(_ id: String, overwriting: Bool = false) async throws {
+    let body = #"{"sandbox_id":"\#(id)","name":"cut"}"#
+    let answer = try await request(.POST, "/v1/snapshots\(overwriting ? "?overwrite=true" : "")", body: body, deadline: .seconds(60))
     guard answer.status == 201 else { throw TestFailure("snapshot: \(answer.status) \(answer.text)") }
   }
 

@@ -20,6 +20,14 @@ enum CrashSteps {
   static let compacting =
     ["store-memoryMerged", "store-deviceStateCopied", merged] + (publishing + along("saving", ["commit"])).map { "\(merged),\($0)" }
 
+  /// A compaction that a long chain forces while the guest runs, and what is saved over the merged generation after that. The chain is
+  /// short from the first of the latter on.
+  static let compactingWhileRunning =
+    ["store-memoryMerged", "store-deviceStateCopied", merged] + publishing.map { "\(merged),\($0)" } + ["\(merged),saving-draft-before"]
+    + ["saving-disk-after", "saving-overlay-after", "saving-run-after"]
+
+  /// How many generations a sandbox that runs may depend on; the host's own bound.
+  static let longestGrowingChain = 24
   /// How many generations a sandbox may depend on before they are merged; the host's own bound.
   static let longestChain = 8
 
