@@ -246,6 +246,21 @@ private struct Bench {
     try await bench.expectGone()
   }
 
+  @Test("a guest whose very first page is damaged ends before it has answered: the resume says why, and what can be done (L-22)")
+  func firstPageDamaged() async throws {
+    let bench = try await Bench.make()
+    try await bench.work(2)
+    _ = try await bench.agent.pauseSandbox(bench.id)
+    bench.world.firstPageIsDamaged.set(true)
+    let error = await #expect(throws: MartletError.self) { try await bench.agent.resumeSandbox(bench.id, ResumeOptions()) }
+    #expect(error?.code == .snapshotDamaged && error?.message.contains("page 7") == true)
+    #expect(try await bench.status == .paused)
+    bench.world.firstPageIsDamaged.set(false)
+    _ = try await bench.agent.resumeSandbox(bench.id, ResumeOptions())
+    #expect(try await bench.work() == 3)
+    try await bench.expectGone()
+  }
+
   @Test("generations that nobody needs are collected, those in use are not")
   func collection() async throws {
     let bench = try await Bench.make()

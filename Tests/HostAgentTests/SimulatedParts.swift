@@ -104,6 +104,10 @@ final class SimulatedMachine: VirtualMachine {
   }
 
   func resume() async throws {
+    if world.firstPageIsDamaged.isOn {
+      world.pager(in: runDirectory)?.end("page 7 of the snapshot is damaged")
+      end("the VMM was killed by signal 9")
+    }
     try state.withLock { state in
       guard state.isLoaded, state.exit == nil else { throw SimulatedWorld.Failure() }
       state.isStopped = false

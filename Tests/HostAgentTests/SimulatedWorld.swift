@@ -36,6 +36,8 @@ final class SimulatedWorld: Sendable {
   private let nextPid = Mutex<Int32>(100)
   /// How many agents there were. Only the last is alive: what another still does reaches nothing.
   private let agents = Mutex(0)
+  /// Whether a guest that is restored gets no further than its first page.
+  let firstPageIsDamaged = Flag()
   /// Networks that refuse to be removed this many times.
   let stubbornRemovals = Mutex(0)
   /// Whether guests answer.

@@ -43,10 +43,10 @@ extension Instance {
     try await making(.state) { try await self.load(generation) }
   }
 
-  /// Lets a restored guest run.
+  /// Lets a restored guest run. The first page that it asks for may be a damaged one, which ends the VMM before it has answered.
   func run() async throws {
     guard let machine else { throw MartletError(.internalError, "the microVM has not been started") }
-    try await machine.resume()
+    try await whileAlive { try await machine.resume() }
   }
 
   // MARK: - Steps
