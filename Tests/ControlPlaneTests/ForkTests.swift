@@ -90,7 +90,7 @@ import Testing
 
   @Test("a hundred copies at once")
   func hundred() async throws {
-    try await withPlane(isDurable: false) { plane async throws -> Void in
+    try await withPlane { plane async throws -> Void in
       let id = try await plane.create().id
       #expect(try await plane.service.fork(id, count: 100, for: plane.caller).count == 100)
       #expect(await plane.host.slots.taken.count == 101)

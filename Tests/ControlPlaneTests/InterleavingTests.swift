@@ -29,7 +29,7 @@ import Testing
 
   @Test("of thousands of interleavings none loses a snapshot, releases twice, or leaves row and host apart", arguments: 0..<8)
   func interleavings(block: Int) async throws {
-    try await withPlane(isDurable: false) { plane async throws -> Void in
+    try await withPlane { plane async throws -> Void in
       for round in 0..<250 {
         try await interleave([plane], seed: UInt64(block * 250 + round))
       }

@@ -283,7 +283,7 @@ import Testing
 
   @Test("a thousand pauses of one sandbox: every one is loadable, no slot is lost")
   func manyCycles() async throws {
-    try await withPlane(isDurable: false) { plane async throws -> Void in
+    try await withPlane { plane async throws -> Void in
       let id = try await plane.create().id
       for number in 0..<1_000 {
         await plane.host.put("/n", ByteBuffer(string: "\(number)"), in: id)

@@ -93,12 +93,11 @@ extension IdentityConfiguration {
 }
 
 /// Runs `body` with a control plane that knows itself to be the only one on its database.
-/// - Parameter isDurable: false keeps an SQLite database in memory, for tests that write it thousands of times.
 func withPlane<Value>(
-  _ dialect: SQLDialect = .sqlite, identity: IdentityConfiguration = .forTests, isDurable: Bool = true,
+  _ dialect: SQLDialect = .sqlite, identity: IdentityConfiguration = .forTests,
   otherHosts: [SimulatedHost] = [], _ body: (Plane) async throws -> Value
 ) async throws -> Value {
-  try await withTestDatabase(dialect, isDurable: isDurable) { database, _ in
+  try await withTestDatabase(dialect) { database, _ in
     let clock = TestClock()
     let team = TeamRecord(name: "team", createdAt: clock.now)
     try await PeopleRepository(database: database).ensureTeam(team)

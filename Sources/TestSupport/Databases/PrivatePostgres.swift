@@ -56,11 +56,12 @@ package final class PrivatePostgres: Sendable {
     _ = await child.wait()
   }
 
-  /// Makes an empty database.
+  /// Makes a database.
+  /// - Parameter template: another one, which nobody uses, that it is a copy of; nil makes an empty one.
   /// - Returns: its name.
-  package func makeDatabase() async throws -> String {
+  package func makeDatabase(from template: String? = nil) async throws -> String {
     let name = "test_\(UUID().uuidString.prefix(8).lowercased())"
-    try await administrate("CREATE DATABASE \(name) TEMPLATE template0")
+    try await administrate("CREATE DATABASE \(name) TEMPLATE \(template ?? "template0")")
     return name
   }
 

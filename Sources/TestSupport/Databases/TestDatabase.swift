@@ -9,23 +9,32 @@ package struct TestDatabase: Sendable {
   private let name: String
   private let server: PrivatePostgres?
 
-  /// Makes an empty database.
+  /// A database on the shared server with all migrations, that others are copied from: to migrate takes longer than most tests.
+  private static let migrated = Task {
+    let store = try await make(.postgresql)
+    let database = try store.connect()
+    try await Migrator(database: database).migrateUp()
+    try await database.close()
+    return store.name
+  }
+
+  /// Makes a database; SQLite's in memory, where no test waits for a disk.
   /// - Parameters:
   ///   - server: one that the test may harm; nil is the shared one.
-  ///   - isDurable: false keeps an SQLite file in memory, for tests that write it thousands of times.
+  ///   - isMigrated: whether one on the shared server has all migrations; any other is empty.
   package static func make(
-    _ dialect: SQLDialect, on server: PrivatePostgres? = nil, isDurable: Bool = true
+    _ dialect: SQLDialect, on server: PrivatePostgres? = nil, isMigrated: Bool = false
   ) async throws -> TestDatabase {
     switch dialect {
     case .sqlite:
-      let memory = URL(filePath: "/dev/shm", directoryHint: .isDirectory)
-      let parent = isDurable ? FileManager.default.temporaryDirectory : memory
-      let directory = parent.appendingPathComponent("martlet-\(UUID().uuidString)")
+      let directory = URL(filePath: "/dev/shm", directoryHint: .isDirectory).appendingPathComponent("martlet-\(UUID().uuidString)")
       try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
       return TestDatabase(dialect: dialect, name: directory.path, server: nil)
     case .postgresql:
-      let server = if let server { server } else { try await PrivatePostgres.shared.value }
-      return TestDatabase(dialect: dialect, name: try await server.makeDatabase(), server: server)
+      if let server { return TestDatabase(dialect: dialect, name: try await server.makeDatabase(), server: server) }
+      let template = isMigrated ? try await migrated.value : nil
+      let server = try await PrivatePostgres.shared.value
+      return TestDatabase(dialect: dialect, name: try await server.makeDatabase(from: template), server: server)
     }
   }
 
@@ -47,10 +56,9 @@ package struct TestDatabase: Sendable {
 
 /// Runs `body` with a migrated database of its own, removed afterwards.
 package func withTestDatabase<Value>(
-  _ dialect: SQLDialect, on server: PrivatePostgres? = nil, isDurable: Bool = true,
-  _ body: (any Database, TestDatabase) async throws -> Value
+  _ dialect: SQLDialect, on server: PrivatePostgres? = nil, _ body: (any Database, TestDatabase) async throws -> Value
 ) async throws -> Value {
-  let store = try await TestDatabase.make(dialect, on: server, isDurable: isDurable)
+  let store = try await TestDatabase.make(dialect, on: server, isMigrated: true)
   let database = try store.connect()
   let outcome: Result<Value, any Error>
   do {
