@@ -46,6 +46,28 @@ import Testing
     }
   }
 
+  @Test("a list that is asked for again and again shows every change at once, and to each team its own", arguments: SQLDialect.allCases)
+  func repeatedList(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
+      let stranger = try await server.signUp("other@b.c")
+      var ids: [String] = []
+      for _ in 0..<3 {
+        ids.append(try await server.create())
+        for _ in 0..<2 {
+          let listed = try await server.send(.GET, "/v1/sandboxes?limit=2")
+          #expect(listed.list.compactMap { $0["id"] as? String } == ids.reversed().prefix(2).map { $0 })
+          #expect((listed.headers.first(name: "X-Next-Cursor") != nil) == (ids.count > 2))
+          #expect(try await server.send(.GET, "/v1/sandboxes?limit=2", as: stranger).list.isEmpty)
+          #expect(try await server.send(.GET, "/v1/sandboxes?limit=0").status == 400)
+        }
+      }
+      while let id = ids.popLast() {
+        #expect(try await server.send(.DELETE, "/v1/sandboxes/\(id)").status == 204)
+        #expect(try await server.send(.GET, "/v1/sandboxes?limit=2").list.count == min(2, ids.count))
+      }
+    }
+  }
+
   @Test("the list is cut into pages that a cursor joins", arguments: SQLDialect.allCases)
   func paging(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in

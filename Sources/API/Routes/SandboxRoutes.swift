@@ -7,6 +7,11 @@ import Persistence
 /// `/v1/sandboxes`: create, list, get, destroy, and metrics.
 struct SandboxRoutes {
   let service: SandboxService
+  private let pages = PageCache()
+
+  init(service: SandboxService) {
+    self.service = service
+  }
 
   func register(_ routes: RouteRegistrar) {
     routes.post("/sandboxes", create)
@@ -34,10 +39,12 @@ struct SandboxRoutes {
   }
 
   @Sendable private func list(_ request: Request, _ context: APIContext) async throws -> Response {
-    let (page, next) = try await service.list(SandboxQuery.filter(request), for: context.caller())
-    var response = JSONResponse.make(.array(page.map(Wire.sandbox)))
-    if let next { response.headers[.nextCursor] = SandboxQuery.text(next) }
-    return response
+    let caller = try context.caller()
+    let key = PageCache.Key(team: caller.teamID, query: request.uri.query ?? "")
+    return try await pages.response(key, version: service.listVersion) {
+      let (page, next) = try await service.list(SandboxQuery.filter(request), for: caller)
+      return (.array(page.map(Wire.sandbox)), next.map(SandboxQuery.text))
+    }
   }
 
   @Sendable private func statistics(_ request: Request, _ context: APIContext) async throws -> Response {

@@ -62,5 +62,10 @@ enum JSONResponse {
     return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: JSONWriter.bytes(value)))
   }
 
+  /// - Parameter bytes: JSON.
+  static func make(_ bytes: ByteBuffer) -> Response {
+    Response(status: .ok, headers: SecurityHeaders.ofJSON, body: ResponseBody(byteBuffer: bytes))
+  }
+
   static var noContent: Response { Response(status: .noContent) }
 }

@@ -38,6 +38,11 @@ package struct SandboxService: Sendable {
     return record
   }
 
+  /// Lists that were read under one value are true for as long as this has that value; nil: nobody knows.
+  package var listVersion: Int? {
+    get throws { try repository.version }
+  }
+
   /// Newest first.
   /// - Returns: a page, and the cursor of the next one if there is more.
   package func list(_ filter: SandboxFilter, for caller: Caller) async throws -> (page: [SandboxRecord], next: SandboxCursor?) {

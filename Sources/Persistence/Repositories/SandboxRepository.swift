@@ -34,6 +34,11 @@ package struct SandboxRepository: Sendable {
     try await database.lookUp(Self.lookUp, [.uuid(id.uuid)]).map(Self.record)
   }
 
+  /// That of the database: what was read under one value is true for as long as it has that value.
+  package var version: Int? {
+    get throws { try database.version }
+  }
+
   /// Newest first.
   package func list(_ filter: SandboxFilter, team: TeamID) async throws -> [SandboxRecord] {
     let (sql, parameters) = Self.listStatement(filter, team: team, database.dialect)

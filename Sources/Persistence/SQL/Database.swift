@@ -27,6 +27,10 @@ extension SQLConnection {
 /// The small SQL interface that repositories are written against; one implementation per database.
 package protocol Database: Sendable {
   var dialect: SQLDialect { get }
+  /// Grows with every commit: what was read under one value is what the database says for as long as it has that value. Nil where only
+  /// the server knows.
+  /// - Throws: `PersistenceError`.
+  var version: Int? { get throws }
 
   /// Reads one row by a unique key, and nothing longer: a driver may do it on the calling thread.
   func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow?
@@ -52,6 +56,8 @@ package protocol Database: Sendable {
 }
 
 extension Database {
+  package var version: Int? { nil }
+
   package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
     try await query { try $0.row(sql, parameters) }
   }

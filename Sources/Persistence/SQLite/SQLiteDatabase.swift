@@ -48,6 +48,16 @@ package final class SQLiteDatabase: Database {
     }
   }
 
+  package var version: Int? {
+    get throws {
+      do {
+        return try cache.version()
+      } catch {
+        throw Self.translate(error)
+      }
+    }
+  }
+
   /// On the calling thread, and out of `SQLiteRowCache` where nothing was committed since the row was read: a row by its key takes a few
   /// microseconds, mostly out of SQLite's own page cache, and the way to a thread that may block and back takes ten times as long. What
   /// it can wait for is bounded: the disk, for a page that no cache holds, and `busyTimeoutSeconds` while another process repairs the

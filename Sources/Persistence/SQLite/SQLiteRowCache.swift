@@ -43,6 +43,18 @@ final class SQLiteRowCache: Sendable {
   /// - Returns: the row, or the version with which to `keep` what the database says.
   /// - Throws: `DatabaseError` when the database cannot be asked for commits of others.
   func row(_ key: Key) throws -> (row: SQLRow?, version: Int) {
+    try noticeOthers()
+    return state.withLock { ($0.rows[key], $0.version) }
+  }
+
+  /// Another one after every commit.
+  /// - Throws: as `row`.
+  func version() throws -> Int {
+    try noticeOthers()
+    return state.withLock { $0.version }
+  }
+
+  private func noticeOthers() throws {
     let now = ContinuousClock.now
     let isDue = state.withLock { state in
       guard now >= state.nextCheck else { return false }
@@ -50,7 +62,6 @@ final class SQLiteRowCache: Sendable {
       return true
     }
     if isDue, try watch.happened() { forget() }
-    return state.withLock { ($0.rows[key], $0.version) }
   }
 
   /// Drops the row when something was committed since `version` was asked for.
