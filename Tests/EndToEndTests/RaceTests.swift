@@ -10,7 +10,7 @@ import Testing
 @Suite(.serialized) struct RaceTests {
   private static let environment = ProcessInfo.processInfo.environment
   /// `MARTLET_RACE_ROUNDS=1000` for a long run.
-  private static let interleavings = environment["MARTLET_RACE_ROUNDS"].flatMap(Int.init) ?? 112
+  private static let interleavings = environment["MARTLET_RACE_ROUNDS"].flatMap(Int.init) ?? 200
   private static let seed = environment["MARTLET_RACE_SEED"].flatMap(UInt64.init) ?? 20_261_121
   private static let lanes = 4
 
