@@ -2,6 +2,7 @@ import Dispatch
 import Foundation
 import Model
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Persistence
@@ -131,6 +132,30 @@ struct LookUpTests {
       #expect(outcomes.filter { !$0.isWrong }.allSatisfy { $0.name == "steady" })
       #expect(outcomes.count { $0.isWrong } == 43)
       #expect(try await name(database, TeamID()) == nil)
+    }
+  }
+
+  @Test("Look-ups for which there is no room are refused at once, the others are answered")
+  func noRoom() async throws {
+    try await withTestDatabase(.postgresql) { database, store async throws -> Void in
+      let id = try await insert(database, "steady")
+      let small = try store.connect { $0.maximumWaiting = 4 }
+      let outcomes = try await withThrowingTaskGroup(of: Bool.self) { group in
+        for _ in 0..<400 {
+          group.addTask {
+            do {
+              return try await name(small, id) == "steady"
+            } catch let error as PersistenceError {
+              guard case .unavailable("too many calls wait") = error else { throw error }
+              return false
+            }
+          }
+        }
+        return try await group.reduce(into: []) { $0.append($1) }
+      }
+      #expect(outcomes.contains(true) && outcomes.contains(false))
+      #expect(try await name(small, id) == "steady")
+      try await small.close()
     }
   }
 

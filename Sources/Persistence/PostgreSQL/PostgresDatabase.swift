@@ -20,7 +20,7 @@ package final class PostgresDatabase: Database {
   /// Connects when it is first used. To be closed, as its threads keep it alive.
   package init(_ configuration: PostgresConfiguration, logger: Logger) {
     pool = PostgresPool(configuration, logger: logger)
-    lookUps = PostgresLookUps(pool: pool)
+    lookUps = PostgresLookUps(pool: pool, configuration)
     var single = configuration
     single.maximumConnections = 1
     lockPool = PostgresPool(single, logger: logger)

@@ -14,6 +14,7 @@ struct PostgresLookUp: Sendable {
 final class PostgresLookUps: Sendable {
   private struct Waiting {
     let lookUp: PostgresLookUp
+    let start: ContinuousClock.Instant
     let answer: CheckedContinuation<SQLRow?, any Error>
   }
 
@@ -26,28 +27,50 @@ final class PostgresLookUps: Sendable {
   static let maximumBatch = 32
 
   private let pool: PostgresPool
+  private let maximumWaiting: Int
+  private let patience: Duration
   private let state = Mutex(State())
 
-  init(pool: PostgresPool) {
+  init(pool: PostgresPool, _ configuration: PostgresConfiguration) {
     self.pool = pool
+    maximumWaiting = configuration.maximumWaiting
+    patience = configuration.patience
   }
 
+  /// - Throws: `PersistenceError`: `unavailable` when too many wait already, or this one did for too long.
   func row(_ lookUp: PostgresLookUp) async throws -> SQLRow? {
     try await withCheckedThrowingContinuation { answer in
-      let isFirst = state.withLock { state in
-        state.waiting.append(Waiting(lookUp: lookUp, answer: answer))
-        defer { state.isUnderWay = true }
-        return !state.isUnderWay
+      let waiting = Waiting(lookUp: lookUp, start: .now, answer: answer)
+      let place = state.withLock { enter(waiting, &$0) }
+      switch place {
+      case .first: Task { await answerAll() }
+      case .behind: break
+      case .refused: answer.resume(throwing: PersistenceError.unavailable("too many calls wait"))
       }
-      if isFirst { Task { await answerAll() } }
     }
   }
 
+  private enum Place { case first, behind, refused }
+
+  private func enter(_ waiting: Waiting, _ state: inout State) -> Place {
+    guard state.waiting.count < maximumWaiting else { return .refused }
+    state.waiting.append(waiting)
+    defer { state.isUnderWay = true }
+    return state.isUnderWay ? .behind : .first
+  }
+
   private func answerAll() async {
-    while let batch = next() {
+    while let all = next() {
+      let limit = ContinuousClock.now - patience
+      for waiting in all where waiting.start < limit {
+        waiting.answer.resume(throwing: PersistenceError.unavailable("all connections are busy"))
+      }
+      let batch = all.filter { $0.start >= limit }
+      // Whoever came first has waited longest.
+      guard let start = batch.first?.start else { continue }
       let lookUps = batch.map(\.lookUp)
       do {
-        let answers = try await pool.run { session, start in Self.answers(lookUps, session, start) }
+        let answers = try await pool.run { session, _ in Self.answers(lookUps, session, start) }
         for (waiting, answer) in zip(batch, answers) { waiting.answer.resume(with: answer) }
       } catch {
         for waiting in batch { waiting.answer.resume(throwing: error) }
