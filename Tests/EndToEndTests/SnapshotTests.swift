@@ -175,21 +175,47 @@ import Testing
     try await server.stop()
   }
 
+  @Test("when the newest generation's header is damaged the resume says so, and the one before it can be resumed")
+  func previousGeneration() async throws {
+    let server = try await MartletServer.start()
+    let id = try await server.createSandbox("--memory", "256")
+    for content in ["old", "new"] {
+      _ = try await server.shell(id, "echo \(content) > /dev/shm/kept; echo \(content) > /var/tmp/kept; sync")
+      try await server.pause(id)
+      if content == "old" { try await server.resume(id) }
+    }
+    try flipByte(40, of: try newest("memory.header", server))
+    let refused = try await server.request(.POST, "/v1/sandboxes/\(id)/resume")
+    #expect(refused.errorCode == "snapshot_damaged" && refused.text.contains("previous"), "\(refused.text)")
+    #expect(try await server.status(id) == "paused")
+    let resumed = try await server.request(.POST, "/v1/sandboxes/\(id)/resume", body: #"{"generation":"previous"}"#)
+    #expect(resumed.status == 200, "\(resumed.text)")
+    #expect(try await server.shell(id, "cat /dev/shm/kept /var/tmp/kept") == "old\nold\n")
+    try await server.stop()
+  }
+
   /// Flips a bit in every tenth page of the newest memory layer.
   private func flipBytes(of server: MartletServer) throws {
-    let generations = server.directory.appending("data/snapshots/generations")
-    let layers = try Directories.names(in: generations).map { generations.appending($0).appending("memory.layer") }
-    let newest = try #require(try layers.max { try modified($0) < modified($1) })
-    chmod(newest.string, 0o600)
-    let file = try OwnedDescriptor.open(newest.string, O_RDWR)
+    let layer = try newest("memory.layer", server)
     var status = stat()
-    fstat(file.rawValue, &status)
-    for offset in stride(from: 4_096 + 100, to: Int(status.st_size) - 8_192, by: 40_960) {
-      var byte: UInt8 = 0
-      pread(file.rawValue, &byte, 1, offset)
-      byte ^= 4
-      pwrite(file.rawValue, &byte, 1, offset)
-    }
+    stat(layer.string, &status)
+    for offset in stride(from: 4_096 + 100, to: Int(status.st_size) - 8_192, by: 40_960) { try flipByte(offset, of: layer) }
+  }
+
+  private func flipByte(_ offset: Int, of path: FilePath) throws {
+    chmod(path.string, 0o600)
+    let file = try OwnedDescriptor.open(path.string, O_RDWR)
+    var byte: UInt8 = 0
+    #expect(pread(file.rawValue, &byte, 1, offset) == 1)
+    byte ^= 4
+    #expect(pwrite(file.rawValue, &byte, 1, offset) == 1)
+  }
+
+  /// This file of the newest generation.
+  private func newest(_ name: String, _ server: MartletServer) throws -> FilePath {
+    let generations = server.directory.appending("data/snapshots/generations")
+    let files = try Directories.names(in: generations).map { generations.appending($0).appending(name) }
+    return try #require(try files.max { try modified($0) < modified($1) })
   }
 
   private func modified(_ path: FilePath) throws -> Int {
