@@ -1,4 +1,5 @@
 import ConnectRPC
+import Model
 import Synchronization
 
 /// Elements that a task of this stream's own reads from the guest and hands to one consumer, with bounded room between the two.
@@ -38,8 +39,13 @@ final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   }
 
   /// Stops reading; the consumer gets what waits already, then the end. Idempotent.
-  func cancel() {
-    if channel.finish(nil) { task.cancel() }
+  func cancel() { end(nil) }
+
+  /// Stops reading; the consumer gets what waits already, then the error. Idempotent.
+  func fail(_ error: MartletError) { end(error) }
+
+  private func end(_ error: MartletError?) {
+    if channel.finish(error) { task.cancel() }
   }
 
   func makeAsyncIterator() -> AsyncIterator {

@@ -27,7 +27,8 @@ extension GuestClient {
       throw GuestErrors.unreachable(cause: GuestFailure(message: "the guest sent an encoded file"))
     }
     let size = response.headers.first(name: "content-length").flatMap { Int64($0) }
-    return FileDownload(sizeBytes: size, body: download(response, expecting: size))
+    let body = download(response, expecting: size)
+    return FileDownload(sizeBytes: size, body: body) { body.fail($0) }
   }
 
   private func upload<Body: AsyncSequence & Sendable>(_ path: String, user: String?, _ body: Body) async throws

@@ -255,10 +255,13 @@ package struct FileDownload: Sendable {
   /// Nil when the guest does not know it beforehand (for example files in /proc).
   package var sizeBytes: Int64?
   package var body: ByteStream
+  /// Ends `body` with an error for whoever waits for its next bytes; for a source that has gone without a word.
+  package var interrupt: @Sendable (MartletError) -> Void
 
-  package init(sizeBytes: Int64?, body: ByteStream) {
+  package init(sizeBytes: Int64?, body: ByteStream, interrupt: @escaping @Sendable (MartletError) -> Void = { _ in }) {
     self.sizeBytes = sizeBytes
     self.body = body
+    self.interrupt = interrupt
   }
 }
 

@@ -120,6 +120,21 @@ struct FileTests {
     }
   }
 
+  @Test("Who waits for bytes of a download that is interrupted hears it at once, after what had come already")
+  func interrupted() async throws {
+    try await FakeGuest.run { guest in
+      let file = try await guest.client.readFile("stall", user: nil)
+      var received = 0
+      let error = await #expect(throws: MartletError.self) {
+        for try await chunk in file.body {
+          received += chunk.readableBytes
+          if received == FakeFiles.chunk.readableBytes { file.interrupt(MartletError(.invalidState, "gone")) }
+        }
+      }
+      #expect(received == FakeFiles.chunk.readableBytes && error?.code == .invalidState)
+    }
+  }
+
   @Test("A reader that is slower than the guest holds it back, and loses nothing")
   func backPressure() async throws {
     try await FakeGuest.run { guest in

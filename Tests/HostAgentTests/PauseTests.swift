@@ -1,6 +1,7 @@
 import HostInterface
 import LinuxSystem
 import Model
+import NIOCore
 import Snapshots
 import Testing
 
@@ -73,6 +74,21 @@ private struct Bench {
     _ = try await bench.agent.pauseSandbox(bench.id)
     let error = await #expect(throws: MartletError.self) { try await bench.agent.listProcesses(in: bench.id) }
     #expect(error?.code == .invalidState)
+    try await bench.expectGone()
+  }
+
+  @Test("who reads a file when its sandbox is paused hears at once that nothing more comes")
+  func openDownload() async throws {
+    let bench = try await Bench.make()
+    let file = try await bench.agent.readFile("/beginning", user: nil, in: bench.id)
+    let (beginnings, beginning) = AsyncStream.makeStream(of: String.self)
+    let reader = Task {
+      for try await chunk in file.body { beginning.yield(String(buffer: chunk)) }
+    }
+    for await text in beginnings.prefix(1) { #expect(text == "/beginning") }
+    _ = try await bench.agent.pauseSandbox(bench.id)
+    let error = await #expect(throws: MartletError.self) { try await reader.value }
+    #expect(error?.code == .agentError)
     try await bench.expectGone()
   }
 

@@ -293,7 +293,12 @@ struct SimulatedGuest: Guest {
   }
   func signal(_ selector: ProcessSelector, signal: Int32) async throws {}
   func writeFile(_ path: String, user: String?, body: ByteStream) async throws {}
-  func readFile(_ path: String, user: String?) async throws -> FileDownload { throw Unused() }
+  /// A file of which only the beginning comes.
+  func readFile(_ path: String, user: String?) async throws -> FileDownload {
+    let (body, source) = AsyncThrowingStream.makeStream(of: ByteBuffer.self, throwing: (any Error).self)
+    source.yield(ByteBuffer(string: path))
+    return FileDownload(sizeBytes: nil, body: body) { source.finish(throwing: $0) }
+  }
   func listDirectory(_ path: String, depth: Int, user: String?) async throws -> [FileEntry] { [] }
   func fileStatus(_ path: String, user: String?) async throws -> FileEntry { throw Unused() }
   func makeDirectory(_ path: String, user: String?) async throws -> FileEntry { throw Unused() }

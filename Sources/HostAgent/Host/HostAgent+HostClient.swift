@@ -104,9 +104,10 @@ extension HostAgent: HostClient {
 
   package func readFile(_ path: String, user: String?, in id: SandboxID) async throws -> FileDownload {
     let controller = try controller(id)
-    let guest = try await controller.runningGuest()
     let work = controller.activity.begin()
-    let download = try await guest.readFile(path, user: user)
+    let guest = try await controller.runningGuest()
+    let download = try await work.untilInterrupted { try await guest.readFile(path, user: user) }
+    work.onInterruption { download.interrupt(.guestGone) }
     return FileDownload(sizeBytes: download.sizeBytes, body: MeteredBytes(bytes: download.body, work: work))
   }
 

@@ -1,6 +1,10 @@
 import Model
 import Synchronization
 
+extension MartletError {
+  static let guestGone = MartletError(.agentError, "the sandbox stopped running before it had answered")
+}
+
 extension OpenWork {
   /// What `body` answers, unless the guest goes before: then nobody waits for its answer.
   ///
@@ -16,7 +20,7 @@ extension OpenWork {
       }
     }
     onInterruption {
-      outcome.settle(.failure(MartletError(.agentError, "the sandbox stopped running before it had answered")))
+      outcome.settle(.failure(MartletError.guestGone))
       task.cancel()
     }
     return try await withTaskCancellationHandler {
