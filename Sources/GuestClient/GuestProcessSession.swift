@@ -94,25 +94,36 @@ final class GuestProcessSession: ProcessSession {
   }
 
   private func send(_ piece: ByteBuffer) async throws {
-    let input = state.withLock { $0.input }
     do {
-      try await send(piece, toTerminal: input == .terminal)
-    } catch let error as ConnectError where input == .unknown && error.code == .internalError {
-      // The code with which the agent refuses input of the wrong kind.
-      try await guestCall(.process) { try await send(piece, toTerminal: true) }
-      state.withLock { $0.input = .terminal }
+      try await sendToItsKind(piece)
+    } catch let error as ConnectError where error.code == .internalError {
+      // The code with which the agent says that the input is closed; one that does not answer has another.
+      throw MartletError(.notFound, "the process takes no more input", cause: error)
     } catch {
       throw GuestErrors.martletError(error, .process)
     }
   }
 
+  private func sendToItsKind(_ piece: ByteBuffer) async throws {
+    let input = state.withLock { $0.input }
+    do {
+      try await send(piece, toTerminal: input == .terminal)
+    } catch let error as ConnectError where input == .unknown && error.code == .internalError {
+      // The code with which the agent refuses input of the wrong kind, too.
+      try await send(piece, toTerminal: true)
+      state.withLock { $0.input = .terminal }
+    }
+  }
+
+  /// Without a limit in time: the agent answers when the process has taken the bytes, and it may be long at something else. Whoever
+  /// writes is cancelled when the session ends.
   private func send(_ piece: ByteBuffer, toTerminal: Bool) async throws {
     let request = Process_SendInputRequest.with {
       $0.process.pid = pid
       $0.input = Process_ProcessInput(piece, isTerminal: toTerminal)
     }
     let _: Process_SendInputResponse = try await guest.connect.unary(
-      GuestClient.processService, "SendInput", request, options: guest.options())
+      GuestClient.processService, "SendInput", request, options: ConnectCallOptions(headers: guest.headers()))
   }
 }
 

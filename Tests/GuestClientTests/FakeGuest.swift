@@ -21,6 +21,9 @@ struct FakeGuest {
   final class Record: Sendable {
     let signals = Mutex<[Process_SendSignalRequest]>([])
     let inputs = Mutex<[Process_ProcessInput]>([])
+    /// How long the process takes to read what it is sent.
+    let inputDelay = Mutex(Duration.zero)
+    let closesInput = Mutex(false)
     let starts = Mutex<[(Process_StartRequest, HTTPFields)]>([])
     /// Where each start came from: one port is one connection.
     let sourcePorts = Mutex<[Int]>([])
@@ -98,6 +101,8 @@ struct FakeProcesses: Sendable {
       return Process_SendSignalResponse()
     }
     router.unary(Self.service, "SendInput") { (request: Process_SendInputRequest, _) -> Process_SendInputResponse in
+      if record.closesInput.withLock({ $0 }) { throw ConnectError(.internalError, "the process's standard input is closed") }
+      try await Task.sleep(for: record.inputDelay.withLock { $0 })
       record.inputs.withLock { $0.append(request.input) }
       return Process_SendInputResponse()
     }

@@ -124,6 +124,22 @@ struct ProcessTests {
     }
   }
 
+  @Test("Input is waited for as long as the process takes to read it, and a process that takes no more says so")
+  func lateInput() async throws {
+    var limits = GuestLimits()
+    limits.answer = .milliseconds(300)
+    try await FakeGuest.run(limits: limits) { guest in
+      let session = try await guest.client.start(ProcessRequest(command: "idle", hasStandardInput: true))
+      guest.record.inputDelay.withLock { $0 = .seconds(1) }
+      try await session.write(ByteBuffer(string: "late"))
+      #expect(guest.record.inputs.withLock { $0.count } == 1)
+      guest.record.closesInput.withLock { $0 = true }
+      let error = await #expect(throws: MartletError.self) { try await session.write(ByteBuffer(string: "x")) }
+      #expect(error?.code == .notFound)
+      await session.detach(killing: true)
+    }
+  }
+
   @Test("A consumer slower than the idle limit loses nothing and slows the guest down")
   func backPressure() async throws {
     var limits = GuestLimits()

@@ -175,7 +175,7 @@ private struct InputState {
   }
 
   /// A process that no longer reads (it may have ended, with output still on its way) is no reason to end the stream; as in a pipe, what is
-  /// written to it is lost.
+  /// written to it is lost. Input that is lost for another reason is: the process would take what it has for the whole.
   mutating func write(_ bytes: ByteBuffer, to session: any ProcessSession) async throws {
     guard mayHaveInput else {
       throw MartletError(.invalidRequest, "the process has no standard input; start it with \"stdin\": true")
@@ -183,8 +183,7 @@ private struct InputState {
     guard isOpen, bytes.readableBytes > 0 else { return }
     do {
       try await session.write(bytes)
-    } catch {
-      try Task.checkCancellation()
+    } catch let error as MartletError where error.code == .notFound {
       isOpen = false
     }
   }

@@ -1,4 +1,5 @@
 package import HostInterface
+import Model
 package import NIOCore
 import Synchronization
 
@@ -154,7 +155,7 @@ final class SimulatedSession: ProcessSession {
 
   func write(_ bytes: ByteBuffer) async throws {
     if process.request.command == "deaf" { try await Task.sleep(for: .seconds(3_600)) }
-    guard process.isAlive else { throw SimulatedFault() }
+    guard process.isAlive else { throw MartletError(.notFound, "the process takes no more input") }
     process.take(bytes)
   }
 
