@@ -33,6 +33,8 @@ final class RawClient: Sendable {
   /// Says that nothing more comes; the other direction stays open.
   func finish() async { try? await channel.close(mode: .output).get() }
 
+  func stopReading() async throws { try await channel.setOption(.autoRead, value: false).get() }
+
   func close() async { try? await channel.close().get() }
 
   /// Everything until the server closes.

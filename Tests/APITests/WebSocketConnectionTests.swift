@@ -74,6 +74,31 @@ import Testing
     }
   }
 
+  @Test("a request with a body is answered although it asks for an upgrade that it cannot get")
+  func bodyWithUpgrade() async throws {
+    try await withServer { server async throws -> Void in
+      let raw = try await server.clients.connect(server.port)
+      try await raw.send(
+        "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n{}")
+      #expect(try await raw.readHead().hasPrefix("HTTP/1.1 400"))
+    }
+  }
+
+  @Test("a client that reads nothing cannot keep its process when it says stop, nor hold the server", arguments: [true, false])
+  func deaf(saysStop: Bool) async throws {
+    // Ends the server with the connection still open.
+    try await withServer { server async throws -> Void in
+      let (client, id) = try await started(server, #"{"type":"start","cmd":"flood"}"#)
+      try await client.raw.stopReading()
+      let process = try #require(await server.host.processes[id]?.last)
+      guard saysStop else { return }
+      // Long enough to fill what lies between.
+      try await Task.sleep(for: .milliseconds(300))
+      try await client.send(#"{"type":"stop"}"#)
+      #expect(try await eventually { !process.isAlive })
+    }
+  }
+
   @Test("requests that may not upgrade get ordinary errors")
   func refused() async throws {
     try await withServer { server async throws -> Void in

@@ -98,7 +98,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     if WebSocketHandshake.wantsUpgrade(request) {
       // The parser stops behind a request that asks for any upgrade; the connection cannot be used again unless it is granted.
       mustClose = true
-      if WebSocketHandshake.isRequested(by: request) { mode = .asked }
+      if WebSocketHandshake.canBeGranted(request) { mode = .asked }
     }
     if request.headerFields[.expect]?.lowercased() == "100-continue" {
       context.writeAndFlush(wrapOutboundOut(.head(HTTPResponse(status: .continue))), promise: nil)

@@ -28,7 +28,12 @@ package enum WebSocketHandshake {
     ])
   }
 
-  static func isRequested(by request: HTTPRequest) -> Bool {
+  /// Whether the request may end in a 101; the end of any other must reach its route, which may wait for it.
+  static func canBeGranted(_ request: HTTPRequest) -> Bool {
+    request.method == .get && isRequested(by: request)
+  }
+
+  private static func isRequested(by request: HTTPRequest) -> Bool {
     hasToken("websocket", request.headerFields[.upgrade]) && wantsUpgrade(request)
   }
 

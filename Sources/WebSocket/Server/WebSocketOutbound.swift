@@ -6,6 +6,9 @@ import Synchronization
 /// Writes messages to the client. Each call returns when the operating system has taken the bytes: a client that does not read stops
 /// whoever produces for it. May be used by several tasks; messages are never mixed.
 package final class WebSocketOutbound: Sendable {
+  /// How long a write goes on once its task was cancelled.
+  private static let lastChance: TimeAmount = .seconds(2)
+
   private let channel: any Channel
   private let state = Mutex((isClosed: false, pendingWrites: 0))
 
@@ -63,9 +66,19 @@ package final class WebSocketOutbound: Sendable {
       channel.writeAndFlush(HTTPResponsePart.body(payload), promise: written)
     }
     do {
-      try await written.futureResult.get()
+      try await withTaskCancellationHandler {
+        try await written.futureResult.get()
+      } onCancel: {
+        giveUp(written.futureResult)
+      }
     } catch {
       throw WebSocketConnectionLost()
     }
+  }
+
+  /// A client that reads may still get what was under way; one that does not must not hold whoever writes.
+  private func giveUp(_ written: EventLoopFuture<Void>) {
+    let late = channel.eventLoop.scheduleTask(in: Self.lastChance) { [channel] in channel.close(promise: nil) }
+    written.whenComplete { _ in late.cancel() }
   }
 }

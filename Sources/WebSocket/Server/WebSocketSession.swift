@@ -24,6 +24,7 @@ package struct WebSocketSession: Sendable {
     case handlerEnded((any Error)?)
     case clientIsDead
     case serverStops
+    case closeSent
     case tooLate
   }
 
@@ -87,22 +88,26 @@ package struct WebSocketSession: Sendable {
         group.cancelAll()
         return
       case .serverStops where !isClosing:
-        await outbound.close(.goingAway, "the server is shutting down")
         isClosing = true
+        beginClosing(&group) { await outbound.close(.goingAway, "the server is shutting down") }
       case .handlerEnded(let error) where !isClosing:
-        await close(outbound, after: error)
         isClosing = true
-      case .handlerEnded, .serverStops:
+        beginClosing(&group) { await close(outbound, after: error) }
+      case .handlerEnded, .serverStops, .closeSent:
         continue
       }
-      group.addTask {
-        do {
-          try await Task.sleep(for: Self.closeDeadline)
-          return .tooLate
-        } catch {
-          return .serverStops
-        }
-      }
+    }
+  }
+
+  /// The deadline runs beside the close frame: a client that does not read does not take that one either.
+  private func beginClosing(_ group: inout TaskGroup<Event>, _ close: @escaping @Sendable () async -> Void) {
+    group.addTask {
+      await close()
+      return .closeSent
+    }
+    group.addTask {
+      try? await Task.sleep(for: Self.closeDeadline)
+      return .tooLate
     }
   }
 
