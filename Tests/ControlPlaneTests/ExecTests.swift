@@ -99,3 +99,23 @@ import Testing
     }
   }
 }
+
+@Suite struct OutputBudgetTests {
+  @Test("commands that write little always may; long outputs share a bound, which is given back when they are released")
+  func budget() throws {
+    let budget = OutputBudget(bytes: 100_000)
+    do {
+      let (first, second) = (budget.reservation(), budget.reservation())
+      try first.grow(by: OutputBudget.freeBytes)
+      #expect(budget.takenBytes == 0)
+      try first.grow(by: 90_000)
+      #expect(budget.takenBytes == 90_000)
+      try second.grow(by: OutputBudget.freeBytes)
+      let error = #expect(throws: MartletError.self) { try second.grow(by: 20_000) }
+      #expect(error?.code == .rateLimited)
+      try second.grow(by: 10_000)
+      #expect(budget.takenBytes == 100_000)
+    }
+    #expect(budget.takenBytes == 0)
+  }
+}

@@ -64,6 +64,17 @@ enum JSONWriter {
     output.append(UInt8(ascii: "\""))
   }
 
+  /// What a string of these bytes takes up, without its quotes.
+  static func escapedBytes(_ bytes: some Sequence<UInt8>) -> Int {
+    bytes.reduce(into: 0) { sum, byte in
+      switch byte {
+      case UInt8(ascii: "\""), UInt8(ascii: "\\"), 0x0a, 0x0d, 0x09: sum += 2
+      case 0..<0x20: sum += 6
+      default: sum += 1
+      }
+    }
+  }
+
   private static func needsEscape(_ byte: UInt8) -> Bool {
     byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\")
   }

@@ -43,7 +43,11 @@ struct ProcessRoutes {
     } else {
       result = try await work()
     }
-    return JSONResponse.make(Self.json(result, process.command, id))
+    let bytes = JSONWriter.bytes(Self.json(result, process.command, id))
+    guard bytes.readableBytes >= LargeAnswer.minimumBytes else { return JSONResponse.make(bytes) }
+    return Response(
+      status: .ok, headers: SecurityHeaders.ofJSON,
+      body: LargeAnswer.body(bytes, holding: result.reservation, on: context.channel))
   }
 
   private func start(_ process: ProcessRequest, in id: SandboxID, _ caller: Caller) async throws -> Response {
@@ -68,7 +72,8 @@ struct ProcessRoutes {
     return JSONResponse.noContent
   }
 
-  /// Output that is not UTF-8 is sent as base64, both streams alike (EX-1).
+  /// Output that is not UTF-8 is sent as base64, both streams alike (EX-1); so is long output that would grow more as text, such as
+  /// mebibytes of NUL.
   private static func json(_ result: ExecResult, _ command: String, _ id: SandboxID) -> JSONValue {
     let (output, errors) = (result.standardOutput.readableBytesView, result.standardError.readableBytesView)
     let milliseconds =
@@ -77,7 +82,9 @@ struct ProcessRoutes {
       "sandbox_id": .string(id.wire), "cmd": .string(command), "exit_code": .integer(Int64(result.exitCode)),
       "duration_ms": .integer(milliseconds),
     ]
-    if let output = String(validating: output, as: UTF8.self), let errors = String(validating: errors, as: UTF8.self) {
+    let isLong = output.count + errors.count >= LargeAnswer.minimumBytes
+    let grows = isLong && JSONWriter.escapedBytes(output) + JSONWriter.escapedBytes(errors) > (output.count + errors.count) / 3 * 4
+    if !grows, let output = String(validating: output, as: UTF8.self), let errors = String(validating: errors, as: UTF8.self) {
       return json.adding("stdout", .string(output)).adding("stderr", .string(errors))
     }
     return json.adding("stdout", .string(Data(output).base64EncodedString()))

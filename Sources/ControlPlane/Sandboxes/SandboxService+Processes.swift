@@ -3,11 +3,13 @@ package import Model
 package import NIOCore
 
 /// What a command that ran to its end left.
-package struct ExecResult: Sendable, Equatable {
+package struct ExecResult: Sendable {
   package var standardOutput: ByteBuffer
   package var standardError: ByteBuffer
   package var exitCode: Int32
   package var duration: Duration
+  /// To be held until the output has been sent.
+  package var reservation: OutputReservation
 }
 
 extension SandboxService {
@@ -18,7 +20,8 @@ extension SandboxService {
   ///
   /// A cancelled call ends the guest process. Output beyond `Limits.execOutputBytes` ends it too, with an error: a cut output would
   /// look like a whole one.
-  /// - Throws: `too_large`, `deadline_exceeded` when `request.timeout` passed, `invalid_state`, what the host says.
+  /// - Throws: `too_large`, `rate_limited` when too much output is being collected, `deadline_exceeded` when `request.timeout` passed,
+  ///   `invalid_state`, what the host says.
   package func exec(_ request: ProcessRequest, in id: SandboxID, for caller: Caller) async throws -> ExecResult {
     let begin = ContinuousClock.now
     return try await audited("process.exec", id, caller) {
@@ -30,7 +33,7 @@ extension SandboxService {
         guard !exit.isTimeout else { throw Self.timedOut(request.timeout) }
         return ExecResult(
           standardOutput: output.standardOutput, standardError: output.standardError, exitCode: exit.exitCode,
-          duration: ContinuousClock.now - begin)
+          duration: ContinuousClock.now - begin, reservation: output.reservation)
       } catch {
         await session.end(killing: true)
         throw error
@@ -77,9 +80,10 @@ extension SandboxService {
   private func collectInTime(
     _ session: any ProcessSession, _ timeout: Duration?
   ) async throws -> (CollectedOutput, ProcessExit) {
-    guard let timeout, timeout > .zero else { return try await CollectedOutput.collect(session) }
+    let reservation = outputBudget.reservation()
+    guard let timeout, timeout > .zero else { return try await CollectedOutput.collect(session, reservation) }
     return try await withDeadline(timeout + Self.execGrace, or: Self.timedOut(timeout)) {
-      try await CollectedOutput.collect(session)
+      try await CollectedOutput.collect(session, reservation)
     }
   }
 
@@ -95,9 +99,12 @@ extension SandboxService {
 private struct CollectedOutput: Sendable {
   var standardOutput = ByteBuffer()
   var standardError = ByteBuffer()
+  let reservation: OutputReservation
 
-  static func collect(_ session: any ProcessSession) async throws -> (CollectedOutput, ProcessExit) {
-    var collected = CollectedOutput()
+  static func collect(
+    _ session: any ProcessSession, _ reservation: OutputReservation
+  ) async throws -> (CollectedOutput, ProcessExit) {
+    var collected = CollectedOutput(reservation: reservation)
     for try await event in session.events {
       switch event {
       case .started: continue
@@ -110,6 +117,7 @@ private struct CollectedOutput: Sendable {
   }
 
   private mutating func append(_ bytes: ByteBuffer, to stream: ProcessEvent.OutputStream) throws {
+    try reservation.grow(by: bytes.readableBytes)
     switch stream {
     case .standardError: try Self.append(bytes, to: &standardError, "stderr")
     case .standardOutput, .terminal: try Self.append(bytes, to: &standardOutput, "stdout")

@@ -24,6 +24,7 @@ package struct SandboxService: Sendable {
   let audit: AuditLog
   let activity: ActivityTracker
   let wakings: Wakings
+  let outputBudget = OutputBudget()
   let metrics: PlaneMetrics
   let surroundings: Surroundings
 
