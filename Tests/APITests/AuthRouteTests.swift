@@ -143,7 +143,10 @@ import Testing
       let cursor = try #require(page.headers.first(name: "X-Next-Cursor"))
       let next = try await server.send(.GET, "/v1/audit-logs?limit=2&cursor=\(cursor)", as: ada).list
       #expect(next.first?["id"] as? Int == all[2]["id"] as? Int)
-      for bad in ["since=yesterday", "limit=0", "cursor=x", "team_id=x", "action=", "action=%00", "target_id=a%00"] {
+      for bad in [
+        "since=yesterday", "since=300000-01-01T00:00:00Z", "until=9999999999-01-01T00:00:00Z", "limit=0", "cursor=x", "team_id=x",
+        "action=", "action=%00", "target_id=a%00",
+      ] {
         #expect(try await server.send(.GET, "/v1/audit-logs?\(bad)", as: ada).status == 400, "\(bad)")
       }
       let admin = try await server.logInAsAdmin()

@@ -1,9 +1,10 @@
-import API
 import ControlPlane
 import Foundation
 import NIOHTTP1
 import TestSupport
 import Testing
+
+@testable import API
 
 @Suite(.serialized) struct BrowserTests {
   private static let login = #"{"email":"ada@b.c","password":"correct horse"}"#
@@ -49,6 +50,31 @@ import Testing
       #expect(try await cookie(server, origin: server.origin.replacing("http:", with: "https:"), headers: forwarded) == nil)
       #expect(try await cookie(server, origin: server.origin, headers: forwarded)?.hasPrefix("martlet_session=") == true)
     }
+  }
+
+  @Test("behind a proxy with TLS the cookie that others of the domain can set is not looked at")
+  func planted() async throws {
+    let forwarded = ["X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7"]
+    try await withServer(trustedProxies: ["::ffff:127.0.0.1"]) { server async throws -> Void in
+      let ada = try await server.signUp("ada@b.c")
+      func status(_ cookies: String) async throws -> Int {
+        try await server.send(.GET, "/v1/me", headers: forwarded.merging(["Cookie": cookies]) { $1 }, isAuthenticated: false).status
+      }
+      #expect(try await status("__Host-martlet_session=\(ada.token)") == 200)
+      #expect(try await status("martlet_session=\(ada.token)") == 401)
+      #expect(try await status("martlet_session=planted; __Host-martlet_session=\(ada.token)") == 200)
+    }
+  }
+
+  @Test(
+    "addresses are compared as addresses",
+    arguments: [
+      ("::ffff:10.0.0.5", "10.0.0.5"), ("2001:DB8::1", "2001:db8::1"), ("2001:0db8:0:0:0:0:0:1", "2001:db8::1"), ("10.0.0.5", "10.0.0.5"),
+      ("::1", "::1"),
+    ])
+  func addresses(_ text: String, _ normal: String) {
+    #expect(IPAddressText.normal(text) == normal)
+    #expect(IPAddressText.normal("x" + text) == nil)
   }
 
   @Test("with a cookie only our own pages change anything or open WebSockets")

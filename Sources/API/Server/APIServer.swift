@@ -16,6 +16,8 @@ package struct APIConfiguration: Sendable {
   package var allowsOrigin: @Sendable (String) -> Bool
   /// Addresses of proxies that say truthfully for whom they ask.
   package var trustedProxies: Set<String>
+  /// Connections at a time; more wait until one ends.
+  package var maximumConnections: Int
   /// What `/docs` is made of; without it the page says how to get it.
   package var documentation: DocumentationFiles?
   /// Called with the port once the server accepts connections.
@@ -23,7 +25,7 @@ package struct APIConfiguration: Sendable {
 
   package init(
     host: String = "127.0.0.1", port: Int = 8080, version: String, allowsOrigin: @escaping @Sendable (String) -> Bool = { _ in false },
-    trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
+    trustedProxies: Set<String> = [], maximumConnections: Int = 8_192, documentation: DocumentationFiles? = nil,
     onRunning: @escaping @Sendable (Int) async -> Void = { _ in }
   ) {
     self.host = host
@@ -31,6 +33,7 @@ package struct APIConfiguration: Sendable {
     self.version = version
     self.allowsOrigin = allowsOrigin
     self.trustedProxies = trustedProxies
+    self.maximumConnections = maximumConnections
     self.documentation = documentation
     self.onRunning = onRunning
   }
@@ -49,7 +52,8 @@ package struct APIServer: Service {
       responder: router.buildResponder(),
       server: .upgradableHTTP1 { ErrorResponse.parseError(isTooLarge: $0) },
       configuration: ApplicationConfiguration(
-        address: .hostname(configuration.host, port: configuration.port), serverName: "martlet", backlog: 1_024),
+        address: .hostname(configuration.host, port: configuration.port), serverName: "martlet", backlog: 1_024,
+        availableConnectionsDelegate: MaximumAvailableConnections(configuration.maximumConnections, logger: logger)),
       onServerRunning: { channel in await configuration.onRunning(channel.localAddress?.port ?? configuration.port) },
       logger: logger)
   }

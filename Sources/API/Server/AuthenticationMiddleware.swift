@@ -34,8 +34,7 @@ struct OperatorMiddleware: RouterMiddleware {
   }
 
   private static func isLocal(_ request: Request, _ context: APIContext) -> Bool {
-    guard request.headers[.forwardedFor] == nil, request.headers[.forwarded] == nil, request.headers[.via] == nil else { return false }
-    return context.client.isLoopback
+    context.client.isLoopback && !context.client.isProxied && !HTTPField.Name.signsOfProxies.contains { request.headers[$0] != nil }
   }
 }
 
@@ -44,7 +43,8 @@ extension OriginPolicy {
   /// - Throws: `unauthorized`, `forbidden`.
   func credentials(of request: Request, _ context: APIContext) throws(MartletError) -> PresentedCredentials {
     let credentials = PresentedCredentials(
-      apiKey: request.headers[.apiKey], bearer: try bearer(request.headers[.authorization]), cookie: try SessionCookie.token(request))
+      apiKey: request.headers[.apiKey], bearer: try bearer(request.headers[.authorization]),
+      cookie: try SessionCookie.token(request, isSecure: context.client.isSecure))
     if credentials.apiKey == nil, credentials.bearer == nil, credentials.cookie != nil { try checkCookie(request, context) }
     return credentials
   }

@@ -14,6 +14,10 @@ extension HTTPField.Name {
   static let forwarded = Self.known("Forwarded")
   static let via = Self.known("Via")
   static let forwardedProtocol = Self.known("X-Forwarded-Proto")
+  /// What proxies add to requests that they pass on.
+  static let signsOfProxies = [
+    forwardedFor, forwarded, via, forwardedProtocol, known("X-Forwarded-Host"), known("X-Forwarded-Port"), known("X-Real-IP"),
+  ]
   static let frameOptions = Self.known("X-Frame-Options")
   static let referrerPolicy = Self.known("Referrer-Policy")
 

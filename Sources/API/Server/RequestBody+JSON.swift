@@ -4,18 +4,36 @@ import Model
 import NIOCore
 
 extension Request {
+  /// How long a body that is read as a whole may take to arrive.
+  private static let bodyDeadline: Duration = .seconds(30)
+  private static let tooSlow = MartletError(.invalidRequest, "the request body took longer than 30 seconds to arrive")
+
   /// Reads a JSON body; an empty one counts as `{}`.
   /// - Throws: `too_large`, before anything is read when the client announces the size; `invalid_request`.
   func json(upTo limit: Int = Limits.requestBodyBytes) async throws -> JSONValue {
     try refuseLongerThan(limit)
     let bytes: ByteBuffer
     do {
-      bytes = try await body.collect(upTo: limit)
+      bytes = try await wholeBody(upTo: limit)
     } catch is NIOTooManyBytesError {
       throw Self.tooLarge(limit)
     }
     guard bytes.readableBytes > 0 else { return [:] }
     return try JSONParser.parse(bytes.readableBytesView)
+  }
+
+  /// What was allowed when the request began must not be done days later.
+  private func wholeBody(upTo limit: Int) async throws -> ByteBuffer {
+    try await withThrowingTaskGroup(of: ByteBuffer.self) { [body] group in
+      group.addTask { try await body.collect(upTo: limit) }
+      group.addTask {
+        try await Task.sleep(for: Self.bodyDeadline)
+        throw Self.tooSlow
+      }
+      defer { group.cancelAll() }
+      guard let bytes = try await group.next() else { throw Self.tooSlow }
+      return bytes
+    }
   }
 
   func refuseLongerThan(_ limit: Int) throws(MartletError) {

@@ -20,13 +20,15 @@ enum SessionCookie {
     header(value: "", maxAge: 0, isSecure: isSecure)
   }
 
+  /// Only the name that this server gives the cookie counts: with TLS anybody who serves a host of the domain could have set the other.
   /// - Throws: `unauthorized` when there are several: one of them was planted.
-  static func token(_ request: Request) throws(MartletError) -> String? {
+  static func token(_ request: Request, isSecure: Bool) throws(MartletError) -> String? {
+    let name = isSecure ? secureName : plainName
     var tokens: [Substring] = []
     for header in request.headers[values: .cookie] {
       for pair in header.split(separator: ";") {
         let sides = pair.trimmingPrefix { $0 == " " }.split(separator: "=", maxSplits: 1)
-        guard sides.count == 2, sides[0] == plainName || sides[0] == secureName else { continue }
+        guard sides.count == 2, sides[0] == name else { continue }
         tokens.append(sides[1])
       }
     }
