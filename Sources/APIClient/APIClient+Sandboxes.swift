@@ -25,6 +25,11 @@ extension APIClient {
     try await list(Self.path(id) + "/processes", of: ProcessResource.self)
   }
 
+  /// - Parameter signal: a name such as `SIGINT`.
+  package func signalProcess(_ pid: UInt32, _ signal: String, in id: SandboxID) async throws {
+    try await perform(.DELETE, "\(Self.path(id))/processes/\(pid)?signal=\(signal)")
+  }
+
   /// Starts a command that outlives the connection.
   package func startBackground(_ start: ExecStart, in id: SandboxID) async throws -> BackgroundProcess {
     let body = BackgroundRequest(

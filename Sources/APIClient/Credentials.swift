@@ -33,7 +33,8 @@ package struct Credentials: Sendable, Equatable {
 /// Finds credentials: options, then MARTLET_URL and MARTLET_API_KEY, then `credentials.json` of the data directory, then that of
 /// the user's configuration directory.
 ///
-/// A key from a file is shown only to the server that the file names, so that `--url` never sends a local key to a stranger.
+/// A key from a file is shown only to the server that the file names, so that `--url` never sends a local key to a stranger. In the same
+/// way a server that only the `.env` of the current directory names gets no key but one from there: the directory may be somebody else's.
 package struct CredentialsDiscovery: Sendable {
   package enum FileContent: Sendable {
     case missing
@@ -44,13 +45,18 @@ package struct CredentialsDiscovery: Sendable {
   package static let defaultDataDirectory = "/var/lib/martlet"
 
   private let environment: [String: String]
+  private let foundInDirectory: Set<String>
   private let readFile: @Sendable (_ path: String) -> FileContent
 
-  /// - Parameter environment: variables, with those of `.env` already merged below the real ones.
+  /// - Parameters:
+  ///   - environment: variables, with those of `.env` already merged below the real ones.
+  ///   - foundInDirectory: the names among them that have their value from `.env`.
   package init(
-    environment: [String: String], readFile: @escaping @Sendable (String) -> FileContent = CredentialsDiscovery.readFile
+    environment: [String: String], foundInDirectory: Set<String> = [],
+    readFile: @escaping @Sendable (String) -> FileContent = CredentialsDiscovery.readFile
   ) {
     self.environment = environment
+    self.foundInDirectory = foundInDirectory
     self.readFile = readFile
   }
 
@@ -59,6 +65,9 @@ package struct CredentialsDiscovery: Sendable {
     let givenURL = url ?? value("MARTLET_URL")
     let givenKey = apiKey ?? value("MARTLET_API_KEY")
     let endpoint: Endpoint? = if let givenURL { try Endpoint(givenURL) } else { nil }
+    if let endpoint, url == nil, foundInDirectory.contains("MARTLET_URL") {
+      return try directoryCredentials(endpoint, option: apiKey)
+    }
     if let givenKey, let endpoint { return try checked(Credentials(endpoint: endpoint, apiKey: givenKey)) }
     var obstacles: [String] = []
     for path in paths {
@@ -72,6 +81,27 @@ package struct CredentialsDiscovery: Sendable {
       return try checked(Credentials(endpoint: endpoint ?? fileEndpoint, apiKey: file.apiKey))
     }
     if let givenKey { return try checked(Credentials(endpoint: endpoint ?? .local, apiKey: givenKey)) }
+    throw missing(endpoint, obstacles)
+  }
+
+  /// For a server that the current directory's `.env` names.
+  private func directoryCredentials(_ endpoint: Endpoint, option: String?) throws(APIError) -> Credentials {
+    if let key = option ?? (foundInDirectory.contains("MARTLET_API_KEY") ? value("MARTLET_API_KEY") : nil) {
+      return try checked(Credentials(endpoint: endpoint, apiKey: key))
+    }
+    var obstacles: [String] = []
+    for path in paths {
+      guard let file = try load(path, obstacles: &obstacles) else { continue }
+      let fileEndpoint: Endpoint = if let url = file.url { try Endpoint(url) } else { .local }
+      guard endpoint.isSameServer(as: fileEndpoint) else { continue }
+      return try checked(Credentials(endpoint: endpoint, apiKey: value("MARTLET_API_KEY") ?? file.apiKey))
+    }
+    guard value("MARTLET_API_KEY") == nil else {
+      throw APIError(
+        .noCredentials,
+        "MARTLET_URL in this directory's .env names \(endpoint), and the MARTLET_API_KEY of your environment is not shown to a server that "
+          + "only a directory names; set MARTLET_URL in the environment too, or give --url")
+    }
     throw missing(endpoint, obstacles)
   }
 

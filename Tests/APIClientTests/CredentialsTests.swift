@@ -43,6 +43,22 @@ struct CredentialsTests {
     #expect(try found.find(url: "http://localhost:8080", apiKey: nil).apiKey == "mrt_local")
   }
 
+  @Test("a server that only a directory's .env names gets no key of the environment or of a file, unless it is theirs")
+  func directory() throws {
+    func find(_ url: String, _ names: Set<String>, url option: String? = nil) throws -> Credentials {
+      try CredentialsDiscovery(
+        environment: ["MARTLET_URL": url, "MARTLET_API_KEY": "mrt_mine"], foundInDirectory: names,
+        readFile: { $0.hasPrefix("/var") ? .data(Data(Self.local.utf8)) : .missing }
+      ).find(url: option, apiKey: nil)
+    }
+    let error = #expect(throws: APIError.self) { try find("http://evil.example", ["MARTLET_URL"]) }
+    #expect(error?.localCode == .noCredentials && error?.message.contains(".env") == true)
+    #expect(try find("http://evil.example", ["MARTLET_URL", "MARTLET_API_KEY"]).apiKey == "mrt_mine", "both are the directory's")
+    #expect(try find("http://127.0.0.1:8080", ["MARTLET_URL"]).apiKey == "mrt_mine", "the server of the credentials file")
+    #expect(try find("http://evil.example", ["MARTLET_URL"], url: "http://known.example").endpoint.description == "http://known.example:80")
+    #expect(try find("http://named.example", []).apiKey == "mrt_mine")
+  }
+
   @Test("without credentials the error says to run martlet up")
   func nothingFound() {
     let error = #expect(throws: APIError.self) { try discovery().find(url: nil, apiKey: nil) }

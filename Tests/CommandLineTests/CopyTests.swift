@@ -107,6 +107,34 @@ struct CopyTests {
     #expect(outcome.output == Self.content)
   }
 
+  @Test("what cannot be copied whole is an error, not less: a name that is no text, an input that cannot be read")
+  func nothingLeftOut() async throws {
+    let server = FakeMartlet()
+    let id = server.addSandbox()
+    try await Invocation.inDirectory { directory in
+      let strange: [CChar] = "\(directory)/caf".utf8.map { CChar(bitPattern: $0) } + [CChar(bitPattern: 0xe9), 0]
+      close(open(strange, O_WRONLY | O_CREAT, 0o600))
+      let outcome = try await Invocation.run(["cp", directory, "\(id):/d"], on: server)
+      #expect(outcome.code != 0 && outcome.errors.contains("not UTF-8"))
+      let input = try InputReader(open(directory, O_RDONLY | O_CLOEXEC))
+      await #expect(throws: OperatingSystemError.self) { try await input.read(maximumBytes: 10) }
+      await input.close()
+    }
+  }
+
+  @Test("a file whose name is as long as names can be arrives")
+  func longName() async throws {
+    let server = FakeMartlet()
+    let id = server.addSandbox()
+    let name = String(repeating: "n", count: 255)
+    server.state.withLock { $0.files["/\(name)"] = .init(bytes: [1, 2], mode: 0o644) }
+    try await Invocation.inDirectory { directory async throws -> Void in
+      #expect(try await Invocation.run(["cp", "\(id):/\(name)", directory], on: server).code == 0)
+      #expect(try Data(contentsOf: URL(filePath: "\(directory)/\(name)")) == Data([1, 2]))
+      #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == [name])
+    }
+  }
+
   @Test("a download that breaks leaves no file behind")
   func truncated() async throws {
     let server = FakeMartlet()

@@ -90,7 +90,9 @@ struct RunCommandTests {
 @Suite("Signals during a command", .timeLimit(.minutes(1)))
 struct ExecutionSignalTests {
   /// Runs a command of the fake guest with signals that the test sends after its first output.
-  private func run(_ command: String, signals sent: [Int32]) async throws -> (code: Int32, controls: [String]) {
+  private func run(
+    _ command: String, signals sent: [Int32], input bytes: [UInt8] = []
+  ) async throws -> (code: Int32, controls: [String]) {
     let server = FakeMartlet()
     let id = server.addSandbox()
     let code = try await Invocation.inDirectory { directory in
@@ -107,11 +109,16 @@ struct ExecutionSignalTests {
             try #require(pipe(&ends) == 0)
             defer { for end in ends { close(end) } }
             let input = try InputReader(ends[0])
+            if !bytes.isEmpty { _ = write(ends[1], bytes, bytes.count) }
             let console = Console(output: quiet, error: quiet, allowsColor: false)
             let execution = Execution(
               client: client, sandbox: try #require(SandboxID(wire: id)), console: console, input: input, signals: signals)
-            for signal in sent { signals.inject(signal) }
+            let injection = Task {
+              while !bytes.isEmpty, !server.state.withLock({ $0.isDeaf }) { try await Task.sleep(for: .milliseconds(2)) }
+              for signal in sent { signals.inject(signal) }
+            }
             let code = try await execution.run(.init(command: command))
+            try await injection.value
             await input.close()
             return code
           }
@@ -126,6 +133,13 @@ struct ExecutionSignalTests {
     let result = try await run("wait", signals: [signal])
     #expect(result.code == 128 + signal)
     #expect(result.controls == [#"{"signal":"\#(name)","type":"signal"}"#])
+  }
+
+  @Test("a signal overtakes input that the command does not read")
+  func overtaking() async throws {
+    let result = try await run("deaf", signals: [SIGTERM], input: [UInt8](repeating: 1, count: 60_000))
+    #expect(result.code == 128 + SIGTERM)
+    #expect(result.controls == ["99 SIGTERM"])
   }
 
   @Test("a second interrupt kills what ignores the first")

@@ -42,6 +42,7 @@ struct FakeGuest {
     case "environment": try await finish(1, start.envs[start.args.first ?? ""] ?? "unset")
     case "wait": try await wait(dyingOf: ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
     case "stubborn": try await wait(dyingOf: ["SIGKILL"])
+    case "deaf": try await deaf()
     case "break": try await socket.abort()
     case "fail": try await socket.send(#"{"type":"error","code":"agent_error","message":"the guest agent does not answer"}"#)
     default: try await exit(127)
@@ -76,6 +77,14 @@ struct FakeGuest {
       guard let signal = try control(frame).signal, signals.contains(signal), let number = numbers[signal] else { continue }
       return try await socket.send(#"{"type":"exit","exit_code":\#(128 + number),"signal":\#(number)}"#)
     }
+  }
+
+  /// Takes one piece of input, then no more; hears what comes past it.
+  private func deaf() async throws {
+    _ = try await socket.nextData()
+    server.state.withLock { $0.isDeaf = true }
+    while server.state.withLock({ $0.controls.isEmpty }) { try await Task.sleep(for: .milliseconds(5)) }
+    try await socket.send(#"{"type":"exit","exit_code":143,"signal":15}"#)
   }
 
   private func control(_ frame: WebSocketFrame) throws -> Control {

@@ -31,6 +31,8 @@ package final class FakeMartlet: Sendable {
     /// Downloads end after so many bytes, with the connection.
     package var truncatesDownloadsAfter: Int?
     package var createDelay = Duration.zero
+    /// A command has stopped to read its input.
+    package var isDeaf = false
     /// Names of snapshots.
     package var snapshots: [String] = []
     /// JSON bodies of calls that change something, as text.
@@ -110,6 +112,10 @@ package final class FakeMartlet: Sendable {
         state.sandboxes.removeAll { $0 == sandbox }
         state.destroyed.append(sandbox)
       }
+      try await exchange.respond(.noContent)
+    case (.DELETE, let verb) where verb.hasPrefix("processes/"):
+      let signal = exchange.head.uri.split(separator: "=").last ?? ""
+      state.withLock { $0.controls.append("\(verb.dropFirst("processes/".count)) \(signal)") }
       try await exchange.respond(.noContent)
     case (.GET, "processes"): try await exchange.respond(.ok, #"[{"pid":7,"tag":"web","cmd":"httpd","args":["-f"]}]"#)
     case (.POST, "pause"), (.POST, "resume"), (.POST, "fork"), (.POST, "ping"), (.POST, "timeout"):

@@ -11,7 +11,8 @@ struct ConnectionOptions: ParsableArguments {
 
   /// Runs `body` with a client for the server that options, environment and files name.
   func withClient<Result: Sendable>(_ body: (APIClient) async throws -> Result) async throws -> Result {
-    let discovery = CredentialsDiscovery(environment: try CommandContext.current.settings().merged)
+    let settings = try CommandContext.current.settings()
+    let discovery = CredentialsDiscovery(environment: settings.merged, foundInDirectory: settings.namesFromFile)
     return try await APIClient.withClient(try discovery.find(url: url, apiKey: apiKey), body)
   }
 }

@@ -42,7 +42,9 @@ package struct Console: Sendable {
   }
 
   func complain(_ message: String) async {
-    await printError("martlet: \(message)")
+    // It may quote what a sandbox or a server said, and they may speak to the terminal.
+    let lines = message.split(separator: "\n", omittingEmptySubsequences: false).map { Table.printable(String($0)) }
+    await printError("martlet: \(lines.joined(separator: "\n"))")
   }
 
   /// Writes all bytes; returns when the kernel has taken them.

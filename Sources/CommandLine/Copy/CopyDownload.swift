@@ -73,7 +73,8 @@ struct CopyDownload: Sendable {
       // Size and mode are those of the link.
       (file.size, file.mode) = (nil, nil)
       try await downloadFile(file, to: target)
-    } catch let error as APIError where error.errorCode != nil {
+    } catch let error as APIError where error.errorCode == .notFound || error.errorCode == .invalidRequest {
+      // To nothing, or to what is no file. All else is a reason to stop: the link may be to a file.
       await context.console.complain("skipped \(Table.printable(entry.path)): it is a link to no regular file")
     }
   }
@@ -86,7 +87,8 @@ struct CopyDownload: Sendable {
       let file = try await LocalFile.open(target, flags: O_WRONLY | O_NOCTTY)
       return try await fill(file, from: source)
     }
-    let partial = "\(target).\(String(UInt64.random(in: .min ... .max), radix: 16)).part"
+    // Beside the target and not made of its name, which may be as long as names can be.
+    let partial = CopyPath.join(CopyPath.parent(of: target), ".martlet-\(String(UInt64.random(in: .min ... .max), radix: 16)).part")
     do {
       let file = try await LocalFile.open(partial, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
       try await fill(file, from: source, mode: source.mode ?? Self.usualMode)

@@ -52,6 +52,8 @@ struct CopyUpload: Sendable {
     guard !destination.hasSuffix("/") else {
       throw APIError(.invalidInput, "'\(destination)' is a directory; standard input needs the name of a file")
     }
+    // For a command it would be an input at its end; an empty file is not what somebody asked for.
+    guard fcntl(context.input, F_GETFD) >= 0 else { throw OperatingSystemError("cannot read standard input", code: EBADF) }
     progress.begin("standard input", expectedBytes: nil)
     let input = try InputReader(context.input)
     let chunks = FileChunks(next: { try await input.read(maximumBytes: $0) }, progress: progress)

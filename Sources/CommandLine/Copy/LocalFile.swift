@@ -1,3 +1,4 @@
+import APIClient
 import Glibc
 import LinuxSystem
 import NIOCore
@@ -32,6 +33,7 @@ struct LocalFile: Sendable {
   }
 
   /// Names in a directory, sorted.
+  /// - Throws: `OperatingSystemError`; `APIError` for a name that is not UTF-8, which the server could not be told.
   static func names(in path: String) async throws -> [String] {
     try await blocking {
       guard let directory = opendir(path) else { throw OperatingSystemError(path) }
@@ -40,8 +42,9 @@ struct LocalFile: Sendable {
       errno = 0
       while let entry = readdir(directory) {
         let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-          pointer.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)) { String(cString: $0) }
+          pointer.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)) { String(validatingCString: $0) }
         }
+        guard let name else { throw APIError(.inputOutput, "\(path) has a name that is not UTF-8; rename it, or copy an archive instead") }
         if name != ".", name != ".." { names.append(name) }
         errno = 0
       }

@@ -33,6 +33,9 @@ package struct Settings: Sendable, Equatable {
   /// Both sources, real variables winning.
   package var merged: [String: String] { file.merging(environment) { _, real in real } }
 
+  /// Names that have their value from `.env`.
+  package var namesFromFile: Set<String> { Set(file.keys).subtracting(environment.keys) }
+
   /// An empty variable counts as not set.
   package func value(_ name: SettingName, option: String? = nil) -> String? {
     for candidate in [option, environment[name.rawValue], file[name.rawValue]] {

@@ -65,8 +65,12 @@ final class InputReader: Sendable {
         return max(0, result)
       }
       if result > 0 { return buffer }
-      // Anything but an interruption is the end; EIO is how a terminal says that its other side is gone.
-      guard result < 0, errno == EINTR || errno == EAGAIN else { return nil }
+      guard result < 0 else { return nil }
+      let code = errno
+      if code == EINTR || code == EAGAIN { continue }
+      // EIO is how a terminal says that its other side is gone. All else is no end: what was read must not pass for the whole.
+      guard code == EIO, isatty(descriptor) == 1 else { throw OperatingSystemError("cannot read standard input", code: code) }
+      return nil
     }
   }
 }
