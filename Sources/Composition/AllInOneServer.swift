@@ -31,6 +31,9 @@ package struct AllInOneServer: Sendable {
   /// How long open streams and transfers may go on once the server was told to stop.
   private static let shutdownLimit: Duration = .seconds(30)
 
+  /// The other half of the descriptors is for sandboxes.
+  private static var maximumConnections: Int { max(64, min(8_192, OpenFiles.limit / 2)) }
+
   private let options: UpOptions
   private let observer: StepObserver
   private let storeObserver: SnapshotObserver
@@ -62,6 +65,7 @@ package struct AllInOneServer: Sendable {
       throw MartletError(.forbidden, "martlet up makes network namespaces and control groups, so it must run as root")
     }
     try await checkHost()
+    OpenFiles.raiseLimit()
     let data = FilePath(options.dataDirectory)
     // VMMs run as other users and pass through; what is secret in here is 0600.
     try Directories.create(data, mode: 0o711)
@@ -140,8 +144,9 @@ package struct AllInOneServer: Sendable {
     let database = try await report.step("database") { _ in
       let database = watching(try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open())
       let url = options.listen.clientURL
-      try CredentialsFile(directory: data).store(
-        try await Bootstrap(database: database, hasher: access.hasher, surroundings: surroundings).run(url: url), url: url)
+      let file = CredentialsFile(directory: data)
+      let made = try await Bootstrap(database: database, hasher: access.hasher, surroundings: surroundings).run(url: url, keep: file.keep)
+      if made == nil { try file.update(url: url) }
       return database
     }
     let controlPlane = ControlPlane(database: database, hosts: FixedHosts([agent]), identity: access, surroundings: surroundings)
@@ -150,7 +155,8 @@ package struct AllInOneServer: Sendable {
       controlPlane,
       configuration: APIConfiguration(
         host: options.listen.host, port: options.listen.port, version: Self.version,
-        trustedProxies: options.access.trustedProxies, documentation: InstalledFile.documentation(),
+        trustedProxies: options.access.trustedProxies, maximumConnections: Self.maximumConnections,
+        documentation: InstalledFile.documentation(),
         onRunning: { port in
           // The server is up; showing so must not hold up its start.
           Task { await welcome.show(port: port) }

@@ -1,5 +1,6 @@
 import ControlPlane
 import Foundation
+import Glibc
 import LinuxSystem
 import Model
 import SystemPackage
@@ -12,9 +13,16 @@ struct CredentialsFile {
     path = directory.appending("credentials.json")
   }
 
-  /// Writes new credentials; without new ones only brings the URL up to date.
-  func store(_ credentials: Credentials?, url: String) throws {
+  var exists: Bool { access(path.string, F_OK) == 0 }
+
+  /// - Parameter credentials: nil removes the file.
+  func keep(_ credentials: Credentials?) throws {
     if let credentials { return try write(credentials) }
+    unlink(path.string)
+  }
+
+  /// Brings the URL of existing credentials up to date.
+  func update(url: String) throws {
     guard let bytes = try? SmallFile.read(path.string),
       var existing = try? JSONDecoder().decode(Credentials.self, from: Data(bytes)), existing.url != url
     else { return }

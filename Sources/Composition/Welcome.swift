@@ -2,6 +2,7 @@ import CommandLine
 import Foundation
 import LinuxSystem
 import Model
+import SystemPackage
 
 /// What a new user sees when the server is up: a sandbox that really runs something, and where to go from here.
 ///
@@ -21,12 +22,18 @@ struct Welcome: Sendable {
 
       Martlet serves on \(url)
         browser       \(url)/test, and \(url)/docs for the API
-        credentials   \(options.dataDirectory)/credentials.json
+        credentials   \(credentials(program))
         try           \(program) run --template base -- python3 -c 'print(2**100)'
                       \(program) shell --template base
                       \(program) doctor
         stop          Ctrl-C (sandboxes run on and are taken up again by the next start)
       """)
+  }
+
+  private func credentials(_ program: String) -> String {
+    let file = CredentialsFile(directory: FilePath(options.dataDirectory))
+    guard !file.exists else { return file.path.string }
+    return "not here: the database has its users from elsewhere; \(program) user create --admin --local EMAIL makes another administrator"
   }
 
   private func demonstrate(url: String) async {

@@ -19,10 +19,12 @@ package struct Bootstrap: Sendable {
 
   /// Makes what is missing, all of it in one transaction.
   ///
-  /// The caller writes the credentials down before it serves: they exist nowhere else.
-  /// - Parameter url: where clients reach the server.
+  /// - Parameters:
+  ///   - url: where clients reach the server.
+  ///   - keep: writes the credentials down before the users exist that they are for: they are nowhere else. Nil when they are for nobody,
+  ///     because another server was first.
   /// - Returns: nil when there are users already.
-  package func run(url: String) async throws -> Credentials? {
+  package func run(url: String, keep: @Sendable (Credentials?) throws -> Void = { _ in }) async throws -> Credentials? {
     let now = surroundings.now()
     try await people.ensureTeam(TeamRecord(id: .platform, name: "platform", createdAt: now))
     guard try await !people.hasUsers() else { return nil }
@@ -34,6 +36,8 @@ package struct Bootstrap: Sendable {
     let secret = APIKeySecret.random()
     let key = APIKeyRecord(
       teamID: team.id, name: "first run", keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: user.id, createdAt: now)
+    let credentials = Credentials(apiKey: secret.text, adminEmail: user.email, adminPassword: password, url: url)
+    try keep(credentials)
     let system = Caller.system(team.id)
     let isFirst = try await people.insert(
       user: user, team: team,
@@ -42,7 +46,10 @@ package struct Bootstrap: Sendable {
         system.audit("user.create", of: "user", user.id.wire, outcome: "ok", at: now),
         system.audit("api_key.create", of: "api_key", key.id.wire, outcome: "ok", at: now),
       ], onlyIfNoUsers: true)
-    guard isFirst else { return nil }
-    return Credentials(apiKey: secret.text, adminEmail: user.email, adminPassword: password, url: url)
+    guard isFirst else {
+      try keep(nil)
+      return nil
+    }
+    return credentials
   }
 }
