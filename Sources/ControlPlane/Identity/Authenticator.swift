@@ -95,7 +95,7 @@ package final class Authenticator: Sendable {
       let standing = try await people.standing(of: user, in: team), standing.sessionEpoch == claims.epoch
     else { throw MartletError(.unauthorized, "the session is over; log in again") }
     try limits.calls.admit(user.uuid)
-    return Principal(kind: .user(user), teamID: team, role: standing.role, isAdmin: standing.isAdmin)
+    return Principal(kind: .user(user), teamID: team, role: standing.role, isAdmin: standing.isAdmin, sessionEpoch: claims.epoch)
   }
 
   /// Writes the uses that were collected.

@@ -9,11 +9,16 @@ package struct APIKeyRepository: Sendable {
     self.database = database
   }
 
+  /// - Parameter sessionEpoch: of the session in which `createdBy` makes it; nil is any.
   /// - Returns: false when there is no such team, or it has `maximum` keys already.
+  /// - Throws: `StandingRefusal` when `createdBy` is no member of the team any more, or the session is over.
   @discardableResult
-  package func insert(_ key: APIKeyRecord, maximum: Int = .max, audit: AuditRecord) async throws -> Bool {
+  package func insert(_ key: APIKeyRecord, maximum: Int = .max, sessionEpoch: Int? = nil, audit: AuditRecord) async throws -> Bool {
     try await database.write { connection in
       guard try TeamRepository.lock(key.teamID, connection) else { return false }
+      if let creator = key.createdBy {
+        try ActingUser(id: creator, sessionEpoch: sessionEpoch).requireMembership(in: key.teamID, connection)
+      }
       let count = try connection.row("SELECT COUNT(*) FROM api_keys WHERE team_id = ?", [.uuid(key.teamID.uuid)])?.integer(0) ?? 0
       guard count < maximum else { return false }
       try Self.insert(key, connection)
