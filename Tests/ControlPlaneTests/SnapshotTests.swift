@@ -160,6 +160,59 @@ import Testing
     }
   }
 
+  @Test(
+    "of a team that is deleted while a snapshot is being made neither row nor files are left", arguments: [true, false],
+    SQLDialect.allCases)
+  func teamDeletedMeanwhile(rowIsGone: Bool, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      let owner = try await plane.signUp("a@b.c").caller
+      let id = try await plane.service.create(NewSandbox(), for: owner).record.id
+      await plane.host.delay(.snapshot, by: .milliseconds(300))
+      let golden = try name("golden")
+      async let refusal = code { _ = try await plane.snapshots.create(from: id, name: golden, for: owner) }
+      #expect(try await eventually { try await !plane.snapshotRepository.all().isEmpty })
+      try await plane.control.teams.delete(owner.teamID, for: owner)
+      if rowIsGone, let row = try await plane.snapshotRepository.snapshot(golden, team: owner.teamID) {
+        // Another control plane was there, before the files were.
+        #expect(try await plane.snapshotRepository.remove(row))
+      }
+      #expect([.noTeam, .notFound].contains(await refusal))
+      #expect(
+        try await plane.reconcile {
+          let (names, rows) = (await plane.host.snapshotNames, try await plane.snapshotRepository.all())
+          return names.isEmpty && rows.isEmpty
+        })
+      plane.clock.advance(by: Monitor.snapshotInterval + 1)
+      for _ in 0..<3 { await plane.control.monitor.tick() }
+      #expect(try await plane.snapshotRepository.all().isEmpty)
+      #expect(await plane.host.snapshotNames.isEmpty)
+    }
+  }
+
+  @Test("files of a team that was deleted are not taken up but removed", arguments: SQLDialect.allCases)
+  func filesOfDeletedTeam(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      let owner = try await plane.signUp("a@b.c").caller
+      try await plane.control.teams.delete(owner.teamID, for: owner)
+      await plane.host.setSnapshot(try name("late"), team: owner.teamID, files: [:])
+      #expect(try await plane.reconcile { await plane.host.snapshotNames.isEmpty })
+      #expect(try await plane.snapshotRepository.all().isEmpty)
+    }
+  }
+
+  @Test("a deletion is not over before the host that has the files has said so", arguments: SQLDialect.allCases)
+  func deleteWithUnknownHost(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      let golden = try name("golden")
+      let row = SnapshotRecord(
+        teamID: plane.caller.teamID, name: golden, status: .ready, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5_120, hostID: HostID(),
+        createdAt: plane.clock.now)
+      #expect(try await plane.snapshotRepository.insert(row))
+      try await plane.snapshots.delete(golden, for: plane.caller)
+      #expect(try await plane.snapshotRepository.snapshot(golden, team: plane.caller.teamID)?.status == .deleting)
+    }
+  }
+
   @Test("templates of the platform are forbidden before anything is touched (SN-4)", arguments: SQLDialect.allCases)
   func platform(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

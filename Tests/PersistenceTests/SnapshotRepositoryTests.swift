@@ -41,6 +41,28 @@ import Testing
     }
   }
 
+  @Test("a deleted team gets no snapshot, and one that it had does not come back", arguments: SQLDialect.allCases)
+  func deletedTeam(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
+      let repository = SnapshotRepository(database: database)
+      let team = try await makeTeam(database)
+      let read = try record(team, "golden", .creating)
+      #expect(try await repository.insert(read))
+      _ = try await TeamRepository(database: database).delete(team, at: Date(), audit: audit(team))
+      let row = try #require(try await repository.snapshot(read.name, team: team))
+      #expect(row.status == .deleting)
+      for status in [SnapshotRecord.Status.creating, .replacing, .ready] {
+        var next = read
+        next.status = status
+        await #expect(throws: AdmissionRefusal.teamIsGone) { try await repository.replace(read, with: next) }
+      }
+      await #expect(throws: AdmissionRefusal.teamIsGone) { try await repository.insert(try record(team, "other")) }
+      await #expect(throws: AdmissionRefusal.teamIsGone) { try await repository.insert(try record(TeamID())) }
+      #expect(try await repository.all() == [row])
+      #expect(try await repository.remove(row))
+    }
+  }
+
   @Test("a row that changed since it was read is neither replaced nor removed", arguments: SQLDialect.allCases)
   func compareAndSet(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in

@@ -61,9 +61,10 @@ package struct SnapshotRepository: Sendable {
 
   /// Adds a row unless the team has one of this name: of two racing calls one wins.
   /// - Returns: whether this call won.
-  /// - Throws: `PersistenceError.constraint` for a team that does not exist.
+  /// - Throws: `AdmissionRefusal.teamIsGone` for a team that does not exist or was deleted: its row stays, so no foreign key tells.
   package func insert(_ record: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
     try await database.write { connection in
+      guard try TeamRepository.lock(record.teamID, connection) else { throw AdmissionRefusal.teamIsGone }
       let changed = try connection.execute(
         "INSERT INTO snapshots (\(Self.columns)) VALUES (\(Self.placeholders)) ON CONFLICT (team_id, name) DO NOTHING",
         Self.parameters(record))
@@ -75,8 +76,11 @@ package struct SnapshotRepository: Sendable {
 
   /// Replaces a row as it was read with `next`; when it has changed since nothing happens.
   /// - Returns: whether it was replaced.
+  /// - Throws: `AdmissionRefusal.teamIsGone` when the team was deleted, unless the snapshot is to be deleted too.
   package func replace(_ record: SnapshotRecord, with next: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
-    try await database.write { connection in
+    precondition(record.status != .deleting || next.status == .deleting, "a snapshot that is being deleted does not come back")
+    return try await database.write { connection in
+      if next.status != .deleting, try !TeamRepository.lock(record.teamID, connection) { throw AdmissionRefusal.teamIsGone }
       let changed = try connection.execute(
         """
         UPDATE snapshots SET status = ?, vcpus = ?, memory_mb = ?, disk_size_mb = ?, size_bytes = ?, host_id = ?, source_id = ?, \
