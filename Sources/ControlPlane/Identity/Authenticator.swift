@@ -27,8 +27,8 @@ package final class Authenticator: Sendable {
   /// Longest header value that is looked at as a key.
   static let maximumKeyBytes = 256
 
-  private let keys: APIKeyRepository
-  private let people: PeopleRepository
+  let keys: APIKeyRepository
+  let people: PeopleRepository
   private let tokens: TokenAuthority
   private let limits: RateLimits
   private let surroundings: Surroundings
