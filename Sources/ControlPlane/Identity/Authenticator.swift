@@ -100,11 +100,17 @@ package final class Authenticator: Sendable {
 
   /// Writes the uses that were collected.
   func flush() async throws {
-    let uses = uses.withLock { uses in
+    let collected = uses.withLock { uses in
       defer { uses = [:] }
       return uses
     }
-    try await keys.touch(uses)
+    do {
+      try await keys.touch(collected)
+    } catch {
+      // Newer ones stay; keys are bounded in number, so these are too.
+      uses.withLock { $0.merge(collected) { newer, _ in newer } }
+      throw error
+    }
   }
 
   private static var nothingShown: MartletError {

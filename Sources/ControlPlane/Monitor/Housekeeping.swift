@@ -34,13 +34,18 @@ package struct Housekeeping: Service {
     await flush()
   }
 
+  /// Each by itself: one that cannot be written holds up no other. The audit log first, as it has most to lose.
   package func flush() async {
+    await flush("audit rows") { try await audit.flush() }
+    await flush("activity") { try await activity.flush() }
+    await flush("uses of keys") { try await authenticator.flush() }
+  }
+
+  private func flush(_ what: String, _ work: () async throws -> Void) async {
     do {
-      try await activity.flush()
-      try await authenticator.flush()
-      try await audit.flush()
+      try await work()
     } catch {
-      logger.error("collected changes not written", metadata: [LogKey.error: "\(error)"])
+      logger.error("collected changes not written", metadata: [LogKey.reason: "\(what)", LogKey.error: "\(error)"])
     }
   }
 

@@ -9,12 +9,20 @@ package struct AuditRepository: Sendable {
     self.database = database
   }
 
+  /// Adds rows, all or none, in a few statements: a round trip for each would not end in time when there are many.
   package func append(_ records: [AuditRecord]) async throws {
     guard !records.isEmpty else { return }
     try await database.write { connection in
-      for record in records { try Self.insert(record, connection) }
+      var rest = records[...]
+      while let size = Self.rowsPerStatement.first(where: { $0 <= rest.count }) {
+        try Self.insert(rest.prefix(size), connection)
+        rest = rest.dropFirst(size)
+      }
     }
   }
+
+  /// Few different statements to prepare. The largest has 4,500 parameters, where SQLite takes 32,766 and PostgreSQL 65,535.
+  private static let rowsPerStatement = [500, 100, 20, 5, 1]
 
   /// Newest first.
   package func list(team: TeamID, _ filter: AuditFilter) async throws -> [(number: Int, record: AuditRecord)] {
@@ -50,12 +58,19 @@ package struct AuditRepository: Sendable {
   }
 
   static func insert(_ record: AuditRecord, _ connection: any SQLConnection) throws {
-    try connection.execute(
-      "INSERT INTO audit_logs (\(columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-      [
-        .uuid(record.teamID.uuid), .text(record.actorType), .text(record.actorID), .text(record.action), .text(record.targetType),
-        .text(record.targetID), .text(record.outcome), .optional(record.source), .timestamp(record.createdAt),
-      ])
+    try insert([record], connection)
+  }
+
+  private static func insert(_ records: ArraySlice<AuditRecord>, _ connection: any SQLConnection) throws {
+    let rows = Array(repeating: "(?, ?, ?, ?, ?, ?, ?, ?, ?)", count: records.count).joined(separator: ", ")
+    try connection.execute("INSERT INTO audit_logs (\(columns)) VALUES \(rows)", records.flatMap(parameters))
+  }
+
+  private static func parameters(_ record: AuditRecord) -> [SQLValue] {
+    [
+      .uuid(record.teamID.uuid), .text(record.actorType), .text(record.actorID), .text(record.action), .text(record.targetType),
+      .text(record.targetID), .text(record.outcome), .optional(record.source), .timestamp(record.createdAt),
+    ]
   }
 
   private static let columns = "team_id, actor_type, actor_id, action, target_type, target_id, outcome, source, created_at"
