@@ -123,10 +123,11 @@ extension SandboxRepository {
     }
   }
 
-  /// A request whose sandbox could not be made may be tried again.
+  /// A request whose sandbox could not be made may be tried again, also when what failed was destroyed since.
   private static func counts(_ request: IdempotencyRecord, _ connection: any SQLConnection) throws -> Bool {
     try connection.row(
-      "SELECT 1 FROM sandboxes WHERE id = ? AND NOT (status = 'error' AND started_at IS NULL)", [.uuid(request.sandboxID.uuid)]) != nil
+      "SELECT 1 FROM sandboxes WHERE id = ? AND NOT (started_at IS NULL AND status IN ('error', 'destroying', 'stopped'))",
+      [.uuid(request.sandboxID.uuid)]) != nil
   }
 }
 

@@ -92,6 +92,19 @@ package enum PersistenceError: Error, Sendable, CustomStringConvertible {
   }
 }
 
+extension PersistenceError {
+  package var isOutcomeUnknown: Bool {
+    guard case .outcomeUnknown = self else { return false }
+    return true
+  }
+
+  /// Whether it is the server that does not answer, and not a statement that is at fault.
+  package var isUnavailable: Bool {
+    guard case .unavailable = self else { return false }
+    return true
+  }
+}
+
 extension PersistenceError: MartletErrorConvertible {
   package var martletError: MartletError? {
     switch self {
