@@ -135,6 +135,21 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
     }
   }
 
+  @Test("of a profile only what is given changes", arguments: SQLDialect.allCases)
+  func profile(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
+      let (people, id, log) = (club.people, club.member, audit(club.team))
+      #expect(try await people.setProfile(id, email: "new@b.c", name: nil, audit: log))
+      #expect(try await people.setProfile(id, email: nil, name: "New", audit: log))
+      #expect(try await people.setProfile(id, email: nil, name: nil, audit: log))
+      let user = try #require(try await people.user(id))
+      #expect(user.email == "new@b.c" && user.name == "New")
+      #expect(try await people.setProfile(UserID(), email: nil, name: nil, audit: log) == false)
+      await #expect(throws: PersistenceError.self) { try await people.setProfile(id, email: "owner@b.c", name: "Other", audit: log) }
+      #expect(try await people.user(id) == user)
+    }
+  }
+
   @Test("the platform keeps an administrator", arguments: SQLDialect.allCases)
   func lastAdministrator(dialect: SQLDialect) async throws {
     try await withClub(dialect) { club async throws -> Void in

@@ -79,10 +79,14 @@ package struct PeopleRepository: Sendable {
     }
   }
 
+  /// Sets what is given and leaves the rest alone, which somebody else may be changing.
   /// - Throws: `PersistenceError.duplicate` when the e-mail is taken.
   /// - Returns: whether the user exists.
-  package func setProfile(_ id: UserID, email: String, name: String, audit: AuditRecord) async throws -> Bool {
-    try await change("UPDATE users SET email = ?, name = ? WHERE id = ?", [.text(email), .text(name), .uuid(id.uuid)], audit)
+  package func setProfile(_ id: UserID, email: String?, name: String?, audit: AuditRecord) async throws -> Bool {
+    let given = [("email = ?", email), ("name = ?", name)].compactMap { column, value in value.map { (column, SQLValue.text($0)) } }
+    // One column is always named, so that the user is looked for also when nothing is given.
+    let assignments = given.isEmpty ? "name = name" : given.map(\.0).joined(separator: ", ")
+    return try await change("UPDATE users SET \(assignments) WHERE id = ?", given.map(\.1) + [.uuid(id.uuid)], audit)
   }
 
   /// Sets a new password and ends all sessions, when the hash is still `old`: of two changes at once one wins.
