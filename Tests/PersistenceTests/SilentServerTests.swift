@@ -1,6 +1,5 @@
 import Foundation
 import Glibc
-import LinuxSystem
 import Logging
 import Model
 import Persistence
@@ -53,7 +52,7 @@ private final class SilentServer: Sendable {
     try #require(isBound)
     descriptor = listener
     port = UInt16(bigEndian: address.sin_port)
-    Threads.start(name: "silent") { self.serve() }
+    Thread.detachNewThread { self.serve() }
   }
 
   func stop() {
