@@ -35,13 +35,13 @@ extension SandboxService {
   }
 
   private func perform(
-    _ change: StateChange, _ record: SandboxRecord, for caller: Caller,
+    _ change: StateChange, _ found: SandboxRecord, for caller: Caller,
     _ call: @escaping @Sendable (any HostClient, SandboxRecord) async throws -> HostSandbox
   ) async throws -> SandboxAnswer {
-    let id = record.id
-    guard record.status == change.from else { throw MartletError.invalidState(id, is: record.status, needs: change.from.rawValue) }
-    let host = try await host(of: record)
-    let record = try await begin(change, record, for: caller)
+    let id = found.id
+    guard found.status == change.from else { throw MartletError.invalidState(id, is: found.status, needs: change.from.rawValue) }
+    let host = try await host(of: found)
+    let record = try await begin(change, found, for: caller)
     let word: HostSandbox
     do {
       let late = MartletError(.deadlineExceeded, "sandbox \(id) is still \(change.through.rawValue); look at it again later")
