@@ -144,7 +144,9 @@ package struct AllInOneServer: Sendable {
         try await Bootstrap(database: database, hasher: access.hasher, surroundings: surroundings).run(url: url), url: url)
       return database
     }
-    let controlPlane = ControlPlane(database: database, hosts: FixedHosts([agent]), identity: access, surroundings: surroundings)
+    let controlPlane = ControlPlane(
+      database: database, hosts: FixedHosts([agent]), identity: access,
+      retention: options.access.retentionDays.map { Retention(days: $0) } ?? .standard, surroundings: surroundings)
     let welcome = Welcome(options: options, report: report)
     let api = APIServer(
       controlPlane,

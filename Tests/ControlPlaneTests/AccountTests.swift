@@ -200,7 +200,7 @@ extension Plane {
   @Test("a thousand logins at once are answered, a few at a time, and nobody waits for ever", arguments: SQLDialect.allCases)
   func flood(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
-    let gate = HashingGate(concurrent: 2, maximumWaiting: 16)
+    let gate = Gate(concurrent: 2, maximumWaiting: 16)
     identity.hasher = PasswordHasher(parameters: .init(passes: 1, memoryKiB: 1_024, lanes: 1), gate: gate)
     try await withPlane(dialect, identity: identity) { plane async throws -> Void in
       _ = try await plane.signUp("a@b.c")

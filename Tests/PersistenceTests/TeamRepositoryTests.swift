@@ -216,7 +216,7 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
   }
 
   @Test(
-    "what is over counts for nothing, what is paused for its disk only, and several are admitted together or not at all",
+    "what is over counts for nothing, what is paused for its disk and saved memory only, and several are admitted together or not at all",
     arguments: SQLDialect.allCases)
   func states(dialect: SQLDialect) async throws {
     try await withClub(dialect) { club async throws -> Void in
@@ -227,7 +227,7 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
       for (status, next) in [(SandboxStatus.pending, SandboxStatus.starting), (.starting, .running), (.running, .paused)] {
         #expect(try await club.sandboxes.transition(paused.record.id, from: status, to: next, at: Date()))
       }
-      #expect(try await club.sandboxes.usage(of: club.team) == TeamUsage(diskMiB: 5_120))
+      #expect(try await club.sandboxes.usage(of: club.team) == TeamUsage(diskMiB: 5_120 + 512))
       let three = (0..<3).map { _ in club.record() }
       #expect(try await club.refusal { try await club.sandboxes.admit(three, defaults: quota) } != nil)
       #expect(try await club.sandboxes.usage(of: club.team).sandboxes == 0)

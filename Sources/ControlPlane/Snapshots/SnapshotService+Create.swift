@@ -11,7 +11,7 @@ extension SnapshotService {
   /// - Parameters:
   ///   - name: nil for one that is made up.
   ///   - overwrites: whether a snapshot of that name is replaced; it stays until the new one is there.
-  /// - Throws: `not_found`, `invalid_state`; `already_exists` for a name that is taken, by a template too; what the host says.
+  /// - Throws: `not_found`, `invalid_state`; `already_exists` for a name that is taken, by a template too; `quota_exceeded`; what the host says.
   package func create(
     from id: SandboxID, name: SafeName?, overwrites: Bool = false, for caller: Caller
   ) async throws -> SnapshotRecord {
@@ -68,7 +68,7 @@ extension SnapshotService {
         let new = SnapshotRecord(
           teamID: caller.teamID, name: name, vcpus: spec.vcpus, memoryMiB: spec.memoryMiB, diskSizeMiB: spec.diskSizeMiB,
           hostID: host, sourceID: source.id, createdAt: now)
-        if try await repository.insert(new, audit: audit) { return new }
+        if try await repository.insert(new, quota: sandboxes.quotas.defaults, audit: audit) { return new }
         continue
       }
       try await require(existing, canBeReplaced: overwrites)

@@ -1,7 +1,7 @@
-import Foundation
+package import Foundation
 package import Model
 
-/// The audit log: appended to, read page by page, never changed.
+/// The audit log: appended to, read page by page, never changed; rows go when they are old.
 package struct AuditRepository: Sendable {
   private let database: any Database
 
@@ -27,12 +27,29 @@ package struct AuditRepository: Sendable {
   /// Newest first.
   package func list(team: TeamID, _ filter: AuditFilter) async throws -> [(number: Int, record: AuditRecord)] {
     let (conditions, parameters) = Self.conditions(team, filter)
-    return try await database.query { connection in
-      try connection.rows(
+    return try await database.read { connection in
+      try connection.limitStatements(to: Self.listTimeout)
+      return try connection.rows(
         "SELECT id, \(Self.columns) FROM audit_logs WHERE \(conditions) ORDER BY id DESC LIMIT ?", parameters + [.integer(filter.limit)]
       ).map { (try $0.integer(0), try Self.record($0)) }
     }
   }
+
+  /// A filter that few rows match looks at all of the team's.
+  private static let listTimeout: Duration = .seconds(5)
+
+  /// Deletes rows from before `time`, the oldest few. They are numbered in the order in which they came, so the oldest are the first.
+  /// - Returns: how many; 0 when none is left.
+  package func forget(before time: Date) async throws -> Int {
+    try await database.write { connection in
+      try connection.execute(
+        "DELETE FROM audit_logs WHERE created_at < ? AND id IN (SELECT id FROM audit_logs ORDER BY id LIMIT \(Self.retentionBatch))",
+        [.timestamp(time)])
+    }
+  }
+
+  /// Rows that are deleted in one transaction.
+  package static let retentionBatch = 500
 
   /// Newest first, whatever it is.
   package func list(team: TeamID, limit: Int, before: Int? = nil) async throws -> [(number: Int, record: AuditRecord)] {

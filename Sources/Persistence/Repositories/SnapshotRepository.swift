@@ -61,10 +61,16 @@ package struct SnapshotRepository: Sendable {
 
   /// Adds a row unless the team has one of this name: of two racing calls one wins.
   /// - Returns: whether this call won.
-  /// - Throws: `AdmissionRefusal.teamIsGone` for a team that does not exist or was deleted: its row stays, so no foreign key tells.
-  package func insert(_ record: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
+  /// - Throws: `AdmissionRefusal`: `teamIsGone` for a team that does not exist or was deleted (its row stays, so no foreign key tells).
+  /// - Parameter quota: bounds for a team that has none of its own, which must have room for one more with as much memory as `record` says;
+  ///   nil asks for nothing: the files are there already.
+  package func insert(_ record: SnapshotRecord, quota: QuotaRecord? = nil, audit: AuditRecord? = nil) async throws -> Bool {
     try await database.write { connection in
       guard try TeamRepository.lock(record.teamID, connection) else { throw AdmissionRefusal.teamIsGone }
+      if let quota {
+        let requested = TeamUsage(diskMiB: record.memoryMiB, snapshots: 1)
+        try SandboxRepository.check(requested, record.teamID, quota, connection)
+      }
       let changed = try connection.execute(
         "INSERT INTO snapshots (\(Self.columns)) VALUES (\(Self.placeholders)) ON CONFLICT (team_id, name) DO NOTHING",
         Self.parameters(record))

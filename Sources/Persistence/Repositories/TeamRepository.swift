@@ -49,9 +49,13 @@ package struct TeamRepository: Sendable {
   /// - Throws: `StandingRefusal`.
   package func setQuota(_ id: TeamID, _ quota: QuotaRecord, by administrator: ActingUser? = nil, audit: AuditRecord) async throws -> Bool {
     try await change(
-      "UPDATE teams SET max_sandboxes = ?, max_vcpus = ?, max_memory_mb = ?, max_disk_mb = ? WHERE id = ? AND deleted_at IS NULL",
+      """
+      UPDATE teams SET max_sandboxes = ?, max_vcpus = ?, max_memory_mb = ?, max_disk_mb = ?, max_snapshots = ? \
+      WHERE id = ? AND deleted_at IS NULL
+      """,
       [
-        .optional(quota.sandboxes), .optional(quota.vcpus), .optional(quota.memoryMiB), .optional(quota.diskMiB), .uuid(id.uuid),
+        .optional(quota.sandboxes), .optional(quota.vcpus), .optional(quota.memoryMiB), .optional(quota.diskMiB),
+        .optional(quota.snapshots), .uuid(id.uuid),
       ], audit
     ) { try administrator?.requireAdministrator($0) }
   }
@@ -89,7 +93,7 @@ package struct TeamRepository: Sendable {
     }
   }
 
-  static let columns = "teams.id, teams.name, teams.created_at, max_sandboxes, max_vcpus, max_memory_mb, max_disk_mb"
+  static let columns = "teams.id, teams.name, teams.created_at, max_sandboxes, max_vcpus, max_memory_mb, max_disk_mb, max_snapshots"
 
   static func insert(_ team: TeamRecord, _ connection: any SQLConnection) throws {
     try connection.execute(
@@ -103,6 +107,7 @@ package struct TeamRepository: Sendable {
       id: TeamID(try row.uuid(first)), name: try row.text(first + 1), createdAt: try row.date(first + 2),
       quota: QuotaRecord(
         sandboxes: try row.optionalInteger(first + 3), vcpus: try row.optionalInteger(first + 4),
-        memoryMiB: try row.optionalInteger(first + 5), diskMiB: try row.optionalInteger(first + 6)))
+        memoryMiB: try row.optionalInteger(first + 5), diskMiB: try row.optionalInteger(first + 6),
+        snapshots: try row.optionalInteger(first + 7)))
   }
 }

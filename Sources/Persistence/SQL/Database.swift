@@ -22,6 +22,13 @@ extension SQLConnection {
   }
 
   package func rows(_ sql: String) throws -> [SQLRow] { try rows(sql, []) }
+
+  /// Has the server give up each later statement of this transaction after `duration`. SQLite has no such bound: its readers hold up nobody.
+  func limitStatements(to duration: Duration) throws {
+    guard dialect == .postgresql else { return }
+    let milliseconds = duration.components.seconds * 1_000 + duration.components.attoseconds / 1_000_000_000_000_000
+    _ = try row("SELECT set_config('statement_timeout', ?, true)", [.text("\(milliseconds)")])
+  }
 }
 
 /// The small SQL interface that repositories are written against; one implementation per database.
