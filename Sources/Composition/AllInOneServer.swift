@@ -149,7 +149,9 @@ package struct AllInOneServer: Sendable {
       if made == nil { try file.update(url: url) }
       return database
     }
-    let controlPlane = ControlPlane(database: database, hosts: FixedHosts([agent]), identity: access, surroundings: surroundings)
+    let controlPlane = ControlPlane(
+      database: database, hosts: FixedHosts([agent]), identity: access,
+      retention: options.access.retentionDays.map { Retention(days: $0) } ?? .standard, surroundings: surroundings)
     let welcome = Welcome(options: options, report: report)
     let api = APIServer(
       controlPlane,

@@ -19,7 +19,7 @@ package struct ControlPlane: Sendable {
   /// - Parameter database: migrated.
   package init(
     database: any Database, hosts: any HostDirectory, scheduler: any Scheduler = RoundRobinScheduler(),
-    identity: IdentityConfiguration = IdentityConfiguration(), surroundings: Surroundings
+    identity: IdentityConfiguration = IdentityConfiguration(), retention: Retention = .standard, surroundings: Surroundings
   ) {
     let repository = SandboxRepository(database: database)
     let work = OwnedWork()
@@ -50,7 +50,9 @@ package struct ControlPlane: Sendable {
       people: people, teamRepository: teamRepository, sandboxRepository: repository, accounts: accounts, directory: hosts,
       audit: audit, quotaDefaults: identity.quota, surroundings: surroundings)
     housekeeping = Housekeeping(
-      work: work, activity: activity, authenticator: authenticator, audit: audit, quotas: quotas, logger: surroundings.logger)
+      work: work, activity: activity, authenticator: authenticator, audit: audit, quotas: quotas,
+      auditRepository: AuditRepository(database: database), sandboxRepository: repository, leadership: leadership, retention: retention,
+      surroundings: surroundings)
   }
 
   /// Run these in the server's service group, before the API, so that they stop after it.

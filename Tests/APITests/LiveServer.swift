@@ -75,18 +75,19 @@ struct LiveServer: Sendable {
 
 func withServer(
   _ dialect: SQLDialect = .sqlite, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
-  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
+  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil, streamTouchInterval: Duration = .seconds(10),
   _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
   try await withTestDatabase(dialect) { database, _ in
     try await withServer(
-      on: database, closesClients: closesClients, identity: identity, trustedProxies: trustedProxies, documentation: documentation, body)
+      on: database, closesClients: closesClients, identity: identity, trustedProxies: trustedProxies, documentation: documentation,
+      streamTouchInterval: streamTouchInterval, body)
   }
 }
 
 func withServer(
   on database: any Database, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
-  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
+  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil, streamTouchInterval: Duration = .seconds(10),
   _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
   var logger = Logger(label: "test")
@@ -96,11 +97,10 @@ func withServer(
   let host = SimulatedHost()
   let control = ControlPlane(database: database, hosts: FixedHosts([host]), identity: identity, surroundings: surroundings)
   let (ports, announce) = AsyncStream<Int>.makeStream()
-  let api = APIServer(
-    control,
-    configuration: APIConfiguration(
-      port: 0, version: "test", trustedProxies: trustedProxies, documentation: documentation, onRunning: { announce.yield($0) }),
-    logger: logger)
+  var configuration = APIConfiguration(
+    port: 0, version: "test", trustedProxies: trustedProxies, documentation: documentation, onRunning: { announce.yield($0) })
+  configuration.streamTouchInterval = streamTouchInterval
+  let api = APIServer(control, configuration: configuration, logger: logger)
   let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
   try await withThrowingTaskGroup(of: Void.self) { tasks in
     tasks.addTask { try await group.run() }

@@ -98,6 +98,7 @@ struct PeopleCommandTests {
     arguments: [
       (["MARTLET_SIGN_UP": "maybe"], false), (["MARTLET_RATE_LIMIT": "-1"], false), (["MARTLET_RATE_LIMIT": "many"], false),
       (["MARTLET_TRUSTED_PROXIES": "proxy.example"], false), (["MARTLET_SIGN_UP": "closed"], true), (["MARTLET_RATE_LIMIT": "0"], true),
+      (["MARTLET_RETENTION_DAYS": "-1"], false), (["MARTLET_RETENTION_DAYS": "0"], true),
       (["MARTLET_TRUSTED_PROXIES": "127.0.0.1, ::1"], true),
     ])
   func settings(_ environment: [String: String], _ isFine: Bool) throws {

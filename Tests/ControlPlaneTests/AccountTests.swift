@@ -200,7 +200,7 @@ extension Plane {
   @Test("a thousand logins at once are answered, a few at a time, and nobody waits for ever", arguments: SQLDialect.allCases)
   func flood(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
-    let gate = HashingGate(concurrent: 2, maximumWaiting: 16)
+    let gate = Gate(concurrent: 2, maximumWaiting: 16)
     identity.hasher = PasswordHasher(parameters: .init(passes: 1, memoryKiB: 1_024, lanes: 1), gate: gate)
     try await withPlane(dialect, identity: identity) { plane async throws -> Void in
       _ = try await plane.signUp("a@b.c")
@@ -221,11 +221,14 @@ extension Plane {
     identity.allowsSignUp = false
     try await withPlane(dialect, identity: identity) { plane async throws -> Void in
       #expect(await code { _ = try await plane.signUp("a@b.c") } == .forbidden)
-      let admin = Caller(principal: Principal(kind: .user(UserID()), teamID: plane.caller.teamID, role: .owner, isAdmin: true))
       let service = plane.control.admin
-      let (profile, team) = try await service.createUser(
-        email: "a@b.c", password: "correct horse", name: "A", isAdmin: true, for: admin)
-      #expect(try await plane.logIn("a@b.c").teamID == team)
+      let (profile, team) = try await service.createLocalUser(email: "a@b.c", password: "correct horse", name: "A", isAdmin: true)
+      let session = try await plane.logIn("a@b.c")
+      #expect(session.teamID == team)
+      let admin = try await plane.caller(session)
+      let (other, _) = try await service.createUser(
+        email: "c@b.c", password: "correct horse", name: "C", isAdmin: false, for: admin)
+      #expect(try await plane.logIn("c@b.c").userID == other.userID)
       #expect(await code { _ = try await service.setAdmin(profile.userID, false, for: admin) } == .invalidState)
       #expect(
         await code {

@@ -92,6 +92,22 @@ import Testing
     }
   }
 
+  @Test("also when what could not be made was cleaned up; what ran and was destroyed counts", arguments: SQLDialect.allCases)
+  func failureCleanedUp(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      await plane.host.fail(.create, with: MartletError(.insufficientStorage, "full"))
+      #expect(await code { _ = try await create(plane, key: "k") } == .insufficientStorage)
+      await plane.host.fail(.create, with: nil)
+      let failed = try #require(
+        try await plane.repository.list(SandboxFilter(statuses: [.error], limit: 1), team: plane.caller.teamID).first)
+      try await plane.service.destroy(failed.id, for: plane.caller)
+      let made = try await create(plane, key: "k")
+      #expect(made.status == .running && made.id != failed.id)
+      try await plane.service.destroy(made.id, for: plane.caller)
+      #expect(try await create(plane, key: "k").id == made.id)
+    }
+  }
+
   @Test(
     "a key that no header could hold is refused", arguments: ["", "a b", "ü", "a\n", String(repeating: "x", count: 256)],
     SQLDialect.allCases)

@@ -53,7 +53,7 @@ import Testing
 
   @Test("of a thousand at once a few are worked on, some wait, and the rest is told to come back")
   func flood() async throws {
-    let gate = HashingGate(concurrent: 2, maximumWaiting: 10)
+    let gate = Gate(concurrent: 2, maximumWaiting: 10)
     let hasher = PasswordHasher(parameters: .init(passes: 2, memoryKiB: 4_096, lanes: 1), gate: gate)
     let outcomes = await withTaskGroup(of: ErrorCode?.self) { group in
       for _ in 0..<1_000 { group.addTask { await code { _ = try await hasher.verify("password", against: nil) } } }
@@ -70,7 +70,7 @@ import Testing
 
   @Test("whoever gives up while waiting makes room")
   func cancellation() async throws {
-    let gate = HashingGate(concurrent: 1, maximumWaiting: 1)
+    let gate = Gate(concurrent: 1, maximumWaiting: 1)
     try await gate.enter()
     let waiter = Task { try await gate.enter() }
     // Full once the waiter waits: then the next one is refused.

@@ -245,6 +245,22 @@ import Testing
     }
   }
 
+  @Test("a time-out that was acknowledged before a resume began is that of the resumed sandbox", arguments: SQLDialect.allCases)
+  func timeoutMeetsResume(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      let id = try await plane.create { $0.timeoutSeconds = 3_600 }.id
+      for round in 1...20 {
+        _ = try await plane.service.pause(id, for: plane.caller)
+        async let setting = code { _ = try await plane.service.setTimeout(round * 100, of: id, for: plane.caller) }
+        async let resuming = code { _ = try await plane.service.resume(id, for: plane.caller) }
+        #expect(await resuming == nil)
+        guard await setting == nil else { continue }
+        let wanted = try await plane.repository.sandbox(id)?.spec.timeoutSeconds
+        #expect(await plane.host.timeouts[id] == wanted)
+      }
+    }
+  }
+
   @Test("destroy wins over a pause and a resume in progress, and nothing is left", arguments: [true, false], SQLDialect.allCases)
   func destroyDuring(isPause: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

@@ -129,13 +129,13 @@ func withPlanes(_ body: (_ leader: Plane, _ other: Plane) async throws -> Void) 
   }
 }
 
-/// The code of the `MartletError` that `work` throws.
+/// The code that a client gets to see for what `work` throws.
 func code(_ work: () async throws -> Void) async -> ErrorCode? {
   do {
     try await work()
     return nil
   } catch {
-    return (error as? MartletError)?.code
+    return MartletError.wrapping(error).code
   }
 }
 

@@ -127,6 +127,25 @@ import Testing
     }
   }
 
+  @Test("beyond the team's bound a snapshot is refused with a sentence, and deleting one makes room", arguments: SQLDialect.allCases)
+  func quota(dialect: SQLDialect) async throws {
+    var identity = IdentityConfiguration.forTests
+    identity.quota = QuotaRecord(snapshots: 1)
+    try await withPlane(dialect, identity: identity) { plane async throws -> Void in
+      let id = try await plane.create().id
+      let first = try await plane.snapshots.create(from: id, name: nil, for: plane.caller).name
+      let error = await #expect(throws: MartletError.self) {
+        _ = try await plane.snapshots.create(from: id, name: nil, for: plane.caller)
+      }
+      #expect(error?.code == .quotaExceeded && error?.message.contains("delete snapshots") == true)
+      #expect(await plane.host.snapshotNames.count == 1)
+      // Replacing one needs no room.
+      _ = try await plane.snapshots.create(from: id, name: first, overwrites: true, for: plane.caller)
+      try await plane.snapshots.delete(first, for: plane.caller)
+      _ = try await plane.snapshots.create(from: id, name: nil, for: plane.caller)
+    }
+  }
+
   @Test("of many racing snapshots of one name one wins", arguments: SQLDialect.allCases)
   func racing(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -157,6 +176,60 @@ import Testing
       #expect(await code { try await plane.snapshots.delete(golden, for: plane.caller) } == .notFound)
       #expect(await code { _ = try await plane.create { $0.template = golden } } == .notFound)
       #expect(try await plane.service.resume(child, for: plane.caller).record.status == .running)
+    }
+  }
+
+  @Test(
+    "of a team that is deleted while a snapshot is being made neither row nor files are left", arguments: [true, false],
+    SQLDialect.allCases)
+  func teamDeletedMeanwhile(rowIsGone: Bool, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      let owner = try await plane.signUp("a@b.c").caller
+      let id = try await plane.service.create(NewSandbox(), for: owner).record.id
+      await plane.host.delay(.snapshot, by: .milliseconds(300))
+      let golden = try name("golden")
+      async let refusal = code { _ = try await plane.snapshots.create(from: id, name: golden, for: owner) }
+      #expect(try await eventually { try await !plane.snapshotRepository.all().isEmpty })
+      try await plane.control.teams.delete(owner.teamID, for: owner)
+      if rowIsGone, let row = try await plane.snapshotRepository.snapshot(golden, team: owner.teamID) {
+        // Another control plane was there, before the files were.
+        #expect(try await plane.snapshotRepository.remove(row))
+      }
+      let code = await refusal
+      #expect(code == .noTeam || code == .notFound)
+      #expect(
+        try await plane.reconcile {
+          let (names, rows) = (await plane.host.snapshotNames, try await plane.snapshotRepository.all())
+          return names.isEmpty && rows.isEmpty
+        })
+      plane.clock.advance(by: Monitor.snapshotInterval + 1)
+      for _ in 0..<3 { await plane.control.monitor.tick() }
+      #expect(try await plane.snapshotRepository.all().isEmpty)
+      #expect(await plane.host.snapshotNames.isEmpty)
+    }
+  }
+
+  @Test("files of a team that was deleted are not taken up but removed", arguments: SQLDialect.allCases)
+  func filesOfDeletedTeam(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      let owner = try await plane.signUp("a@b.c").caller
+      try await plane.control.teams.delete(owner.teamID, for: owner)
+      await plane.host.setSnapshot(try name("late"), team: owner.teamID, files: [:])
+      #expect(try await plane.reconcile { await plane.host.snapshotNames.isEmpty })
+      #expect(try await plane.snapshotRepository.all().isEmpty)
+    }
+  }
+
+  @Test("a deletion is not over before the host that has the files has said so", arguments: SQLDialect.allCases)
+  func deleteWithUnknownHost(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      let golden = try name("golden")
+      let row = SnapshotRecord(
+        teamID: plane.caller.teamID, name: golden, status: .ready, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5_120, hostID: HostID(),
+        createdAt: plane.clock.now)
+      #expect(try await plane.snapshotRepository.insert(row))
+      try await plane.snapshots.delete(golden, for: plane.caller)
+      #expect(try await plane.snapshotRepository.snapshot(golden, team: plane.caller.teamID)?.status == .deleting)
     }
   }
 

@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 import Logging
 import Model
@@ -144,6 +145,47 @@ import Testing
       #expect(outcomes.done + outcomes.refused == 40)
       #expect(try await Self.count(database) == 0)
       try await database.close()
+    }
+  }
+
+  @Test("the server is told to notice that a client has vanished")
+  func keepAlives() async throws {
+    try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
+      // The values are those of TCP, and read as zero on the tests' Unix socket; that the session has set them shows there too.
+      let sources = try await database.query { connection in
+        try connection.rows("SELECT source FROM pg_settings WHERE name LIKE 'tcp_keepalives%' OR name = 'tcp_user_timeout'").map {
+          try $0.text(0)
+        }
+      }
+      #expect(sources == ["session", "session", "session", "session"])
+    }
+  }
+
+  @Test("a migration waits for another program's longer than statements wait for their locks")
+  func waitsForMigration() async throws {
+    try await withTestDatabase(.postgresql) { database, store async throws -> Void in
+      let other = try store.connect { $0.statementTimeout = .milliseconds(100) }
+      let began = Mutex(false)
+      let ends = DispatchSemaphore(value: 0)
+      async let first = database.migrate { connection in
+        _ = try connection.row("SELECT 1", [])
+        began.withLock { $0 = true }
+        return ends.wait(timeout: .now() + 30) == .success
+      }
+      while !began.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(2)) }
+      async let second = other.migrate { try $0.row("SELECT 2", [])?.integer(0) }
+      let waiting = """
+        SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE 'SELECT pg_advisory_lock(%' \
+        AND query_start < clock_timestamp() - interval '500 milliseconds'
+        """
+      let deadline = ContinuousClock.now + .seconds(20)
+      while try await database.query({ try $0.row(waiting, [])?.integer(0) }) != 1, ContinuousClock.now < deadline {
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      ends.signal()
+      #expect(try await first)
+      #expect(try await second == 2)
+      try await other.close()
     }
   }
 

@@ -101,10 +101,15 @@ import Testing
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       let id = try await insert(repository, team).id
-      #expect(try await repository.setTimeout(5, of: id, team: TeamID(), in: .pending, at: Date()) == false)
-      #expect(try await repository.setTimeout(5, of: id, team: team, in: .running, at: Date()) == false)
-      #expect(try await repository.setTimeout(5, of: id, team: team, in: .pending, at: Date()))
-      #expect(try await repository.sandbox(id)?.spec.timeoutSeconds == 5)
+      #expect(try await repository.setTimeout(5, of: id, team: TeamID(), in: .pending, at: Date()) == nil)
+      #expect(try await repository.setTimeout(5, of: id, team: team, in: .running, at: Date()) == nil)
+      #expect(try await repository.setTimeout(5, of: id, team: team, in: .pending, at: Date()) == 1)
+      let read = try #require(try await repository.sandbox(id))
+      #expect(read.spec.timeoutSeconds == 5 && read.revision == 1)
+      #expect(try await repository.setTimeout(6, of: id, team: team, in: .pending, revision: 0, at: Date()) == nil)
+      #expect(try await repository.setTimeout(6, of: id, team: team, in: .pending, revision: 1, at: Date()) == 2)
+      // Whoever has read the old time-out finds the row changed.
+      #expect(try await repository.apply(SandboxTransition(to: .starting, at: Date()), to: read) == false)
     }
   }
 

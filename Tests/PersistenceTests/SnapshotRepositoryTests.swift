@@ -41,6 +41,54 @@ import Testing
     }
   }
 
+  @Test(
+    "snapshots count by number and by size, and beyond a bound no more are made; what is there already is taken up",
+    arguments: SQLDialect.allCases)
+  func quota(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
+      let repository = SnapshotRepository(database: database)
+      let team = try await makeTeam(database)
+      for name in ["a", "b"] { #expect(try await repository.insert(try record(team, name), quota: QuotaRecord(snapshots: 2))) }
+      let usage = try await SandboxRepository(database: database).usage(of: team)
+      #expect(usage == TeamUsage(diskMiB: 2 << 20, snapshots: 2))
+      let third = try record(team, "c")
+      await #expect(throws: AdmissionRefusal.quota(what: "max_snapshots", limit: 2, used: 2, requested: 1)) {
+        try await repository.insert(third, quota: QuotaRecord(snapshots: 2))
+      }
+      await #expect(throws: AdmissionRefusal.quota(what: "max_disk_mb", limit: 2 << 20, used: 2 << 20, requested: 256)) {
+        try await repository.insert(third, quota: QuotaRecord(diskMiB: 2 << 20))
+      }
+      #expect(try await repository.insert(third))
+      // The team's own bound wins over the server's.
+      let teams = TeamRepository(database: database)
+      #expect(try await teams.setQuota(team, QuotaRecord(snapshots: 4), audit: audit(team)))
+      #expect(try await teams.team(team)?.quota == QuotaRecord(snapshots: 4))
+      #expect(try await repository.insert(try record(team, "d"), quota: QuotaRecord(snapshots: 2)))
+    }
+  }
+
+  @Test("a deleted team gets no snapshot, and one that it had does not come back", arguments: SQLDialect.allCases)
+  func deletedTeam(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
+      let repository = SnapshotRepository(database: database)
+      let team = try await makeTeam(database)
+      let read = try record(team, "golden", .creating)
+      #expect(try await repository.insert(read))
+      _ = try await TeamRepository(database: database).delete(team, at: Date(), audit: audit(team))
+      let row = try #require(try await repository.snapshot(read.name, team: team))
+      #expect(row.status == .deleting)
+      for status in [SnapshotRecord.Status.creating, .replacing, .ready] {
+        var next = read
+        next.status = status
+        await #expect(throws: AdmissionRefusal.teamIsGone) { try await repository.replace(read, with: next) }
+      }
+      await #expect(throws: AdmissionRefusal.teamIsGone) { try await repository.insert(try record(team, "other")) }
+      await #expect(throws: AdmissionRefusal.teamIsGone) { try await repository.insert(try record(TeamID())) }
+      #expect(try await repository.all() == [row])
+      #expect(try await repository.remove(row))
+    }
+  }
+
   @Test("a row that changed since it was read is neither replaced nor removed", arguments: SQLDialect.allCases)
   func compareAndSet(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in

@@ -135,6 +135,21 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
     }
   }
 
+  @Test("of a profile only what is given changes", arguments: SQLDialect.allCases)
+  func profile(dialect: SQLDialect) async throws {
+    try await withClub(dialect) { club async throws -> Void in
+      let (people, id, log) = (club.people, club.member, audit(club.team))
+      #expect(try await people.setProfile(id, email: "new@b.c", name: nil, audit: log))
+      #expect(try await people.setProfile(id, email: nil, name: "New", audit: log))
+      #expect(try await people.setProfile(id, email: nil, name: nil, audit: log))
+      let user = try #require(try await people.user(id))
+      #expect(user.email == "new@b.c" && user.name == "New")
+      #expect(try await people.setProfile(UserID(), email: nil, name: nil, audit: log) == false)
+      await #expect(throws: PersistenceError.self) { try await people.setProfile(id, email: "owner@b.c", name: "Other", audit: log) }
+      #expect(try await people.user(id) == user)
+    }
+  }
+
   @Test("the platform keeps an administrator", arguments: SQLDialect.allCases)
   func lastAdministrator(dialect: SQLDialect) async throws {
     try await withClub(dialect) { club async throws -> Void in
@@ -201,7 +216,7 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
   }
 
   @Test(
-    "what is over counts for nothing, what is paused for its disk only, and several are admitted together or not at all",
+    "what is over counts for nothing, what is paused for its disk and saved memory only, and several are admitted together or not at all",
     arguments: SQLDialect.allCases)
   func states(dialect: SQLDialect) async throws {
     try await withClub(dialect) { club async throws -> Void in
@@ -212,7 +227,7 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
       for (status, next) in [(SandboxStatus.pending, SandboxStatus.starting), (.starting, .running), (.running, .paused)] {
         #expect(try await club.sandboxes.transition(paused.record.id, from: status, to: next, at: Date()))
       }
-      #expect(try await club.sandboxes.usage(of: club.team) == TeamUsage(diskMiB: 5_120))
+      #expect(try await club.sandboxes.usage(of: club.team) == TeamUsage(diskMiB: 5_120 + 512))
       let three = (0..<3).map { _ in club.record() }
       #expect(try await club.refusal { try await club.sandboxes.admit(three, defaults: quota) } != nil)
       #expect(try await club.sandboxes.usage(of: club.team).sandboxes == 0)

@@ -52,12 +52,13 @@ struct AdminRoutes {
   /// A bound that is left out is the server's default again.
   @Sendable private func updateTeam(_ request: Request, _ context: APIContext) async throws -> Response {
     let id = try context.id(TeamKind.self)
-    let names = ["max_sandboxes", "max_vcpus", "max_memory_mb", "max_disk_mb"]
+    let names = ["max_sandboxes", "max_vcpus", "max_memory_mb", "max_disk_mb", "max_snapshots"]
     let body = try JSONFields(try await request.json(), allowed: ["quota"])
     guard let fields = try body.object("quota", allowed: names) else { throw MartletError(.invalidRequest, "quota is required") }
     let quota = QuotaRecord(
       sandboxes: try fields.integer("max_sandboxes"), vcpus: try fields.integer("max_vcpus"),
-      memoryMiB: try fields.integer("max_memory_mb"), diskMiB: try fields.integer("max_disk_mb"))
+      memoryMiB: try fields.integer("max_memory_mb"), diskMiB: try fields.integer("max_disk_mb"),
+      snapshots: try fields.integer("max_snapshots"))
     return JSONResponse.make(json(try await admin.setQuota(quota, of: id, for: context.caller())))
   }
 

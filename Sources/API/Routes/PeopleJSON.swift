@@ -53,14 +53,14 @@ extension Wire {
   static func quota(_ quota: QuotaRecord) -> JSONValue {
     [
       "max_sandboxes": .optional(quota.sandboxes), "max_vcpus": .optional(quota.vcpus), "max_memory_mb": .optional(quota.memoryMiB),
-      "max_disk_mb": .optional(quota.diskMiB),
+      "max_disk_mb": .optional(quota.diskMiB), "max_snapshots": .optional(quota.snapshots),
     ]
   }
 
   static func usage(_ usage: TeamUsage) -> JSONValue {
     [
       "sandboxes": .integer(usage.sandboxes), "vcpus": .integer(usage.vcpus), "memory_mb": .integer(usage.memoryMiB),
-      "disk_mb": .integer(usage.diskMiB),
+      "disk_mb": .integer(usage.diskMiB), "snapshots": .integer(usage.snapshots),
     ]
   }
 }

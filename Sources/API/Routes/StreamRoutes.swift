@@ -8,7 +8,9 @@ import WebSocket
 /// responses.
 struct StreamRoutes {
   let service: SandboxService
+  let authenticator: Authenticator
   let origins: OriginPolicy
+  let touchInterval: Duration
 
   func register(_ routes: RouteRegistrar) {
     routes.get("/sandboxes/:id/exec/stream") { request, context in
@@ -29,7 +31,8 @@ struct StreamRoutes {
     let opening = try opening()
     let headers = try handshake(request, context)
     try await service.requireRunning(id, for: caller)
-    let stream = ProcessStream(service: service, id: id, caller: caller, dialect: dialect)
+    let stream = ProcessStream(
+      service: service, authenticator: authenticator, touchInterval: touchInterval, id: id, caller: caller, dialect: dialect)
     return WebSocketSession.response(
       headers: headers, body: request.body, channel: context.channel, maximumMessageBytes: Limits.webSocketFrameBytes
     ) { inbound, outbound in

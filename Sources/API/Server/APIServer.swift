@@ -20,6 +20,8 @@ package struct APIConfiguration: Sendable {
   package var maximumConnections: Int
   /// What `/docs` is made of; without it the page says how to get it.
   package var documentation: DocumentationFiles?
+  /// How often a stream that is open counts as use of its sandbox, and whoever opened it is asked for again.
+  package var streamTouchInterval: Duration = .seconds(10)
   /// Called with the port once the server accepts connections.
   package var onRunning: @Sendable (Int) async -> Void
 
@@ -95,7 +97,10 @@ package struct APIServer: Service {
     SnapshotRoutes(service: controlPlane.snapshots).register(guarded)
     ProcessRoutes(service: controlPlane.sandboxes).register(guarded)
     FileRoutes(service: controlPlane.sandboxes).register(guarded)
-    StreamRoutes(service: controlPlane.sandboxes, origins: origins).register(guarded)
+    StreamRoutes(
+      service: controlPlane.sandboxes, authenticator: controlPlane.authenticator, origins: origins,
+      touchInterval: configuration.streamTouchInterval
+    ).register(guarded)
     return router
   }
 }

@@ -12,10 +12,11 @@ import WebSocket
 /// fast as the client takes it (L-42); bytes are never changed (L-40).
 struct ProcessStream: Sendable {
   static let openingDeadline: Duration = .seconds(30)
-  /// How often an open stream counts as activity (L-32).
-  static let touchInterval: Duration = .seconds(10)
 
   let service: SandboxService
+  let authenticator: Authenticator
+  /// How often an open stream counts as activity (L-32), and the caller is asked for again (L-63).
+  let touchInterval: Duration
   let id: SandboxID
   let caller: Caller
   let dialect: StreamDialect
@@ -88,10 +89,30 @@ struct ProcessStream: Sendable {
     }
   }
 
+  /// - Throws: `unauthorized`, `no_team` when the caller may not be here any more.
   private func keepActive() async throws {
     while true {
-      try await Task.sleep(for: Self.touchInterval)
+      try await Task.sleep(for: touchInterval)
+      try await confirmCaller()
       service.touch(id)
+    }
+  }
+
+  /// A database that does not answer says nothing about the caller, and removes nobody meanwhile.
+  private func confirmCaller() async throws {
+    do {
+      try await authenticator.confirm(caller.principal)
+    } catch let error where Self.isRefusal(error) {
+      throw error
+    } catch {
+      try Task.checkCancellation()
+    }
+  }
+
+  private static func isRefusal(_ error: any Error) -> Bool {
+    switch MartletError.wrapping(error).code {
+    case .unauthorized, .noTeam: true
+    default: false
     }
   }
 

@@ -16,6 +16,7 @@ package enum SettingName: String, CaseIterable, Sendable {
   case signUp = "MARTLET_SIGN_UP"
   case rateLimit = "MARTLET_RATE_LIMIT"
   case trustedProxies = "MARTLET_TRUSTED_PROXIES"
+  case retentionDays = "MARTLET_RETENTION_DAYS"
 }
 
 /// Settings by precedence: option of the command line, real environment, `.env`, default (CFG-1).

@@ -55,7 +55,7 @@ package struct AdminService: Sendable {
     guard var user = try await people.user(id) else { throw MartletError(.notFound, "user \(id) does not exist") }
     let record = caller.acting(in: .platform).audit("user.admin", of: "user", id.wire, outcome: "ok", at: surroundings.now())
     try await audit.noting(record) { audit in
-      guard try await people.setAdmin(id, isAdmin, audit: audit) else {
+      guard try await people.setAdmin(id, isAdmin, by: try caller.actingUser(), audit: audit) else {
         throw MartletError(.invalidState, "\(id) is the last administrator; make somebody else one first")
       }
     }
@@ -77,11 +77,14 @@ package struct AdminService: Sendable {
   /// - Throws: `not_found`, `invalid_request`.
   package func setQuota(_ quota: QuotaRecord, of id: TeamID, for caller: Caller) async throws -> TeamRecord {
     try caller.principal.requireAdmin()
-    for case let bound? in [quota.sandboxes, quota.vcpus, quota.memoryMiB, quota.diskMiB] where !Limits.quota.contains(bound) {
+    for case let bound? in [quota.sandboxes, quota.vcpus, quota.memoryMiB, quota.diskMiB, quota.snapshots]
+    where !Limits.quota.contains(bound) {
       throw MartletError(.invalidRequest, "a quota must be between \(Limits.quota.lowerBound) and \(Limits.quota.upperBound)")
     }
     let record = caller.acting(in: id).audit("team.quota", of: "team", id.wire, outcome: "ok", at: surroundings.now())
-    guard try await teamRepository.setQuota(id, quota, audit: record), let team = try await teamRepository.team(id) else {
+    guard try await teamRepository.setQuota(id, quota, by: try caller.actingUser(), audit: record),
+      let team = try await teamRepository.team(id)
+    else {
       throw MartletError.teamNotFound(id)
     }
     return team
@@ -91,6 +94,7 @@ package struct AdminService: Sendable {
   package func quota(of team: TeamRecord) -> QuotaRecord {
     QuotaRecord(
       sandboxes: team.quota.sandboxes ?? quotaDefaults.sandboxes, vcpus: team.quota.vcpus ?? quotaDefaults.vcpus,
-      memoryMiB: team.quota.memoryMiB ?? quotaDefaults.memoryMiB, diskMiB: team.quota.diskMiB ?? quotaDefaults.diskMiB)
+      memoryMiB: team.quota.memoryMiB ?? quotaDefaults.memoryMiB, diskMiB: team.quota.diskMiB ?? quotaDefaults.diskMiB,
+      snapshots: team.quota.snapshots ?? quotaDefaults.snapshots)
   }
 }

@@ -27,8 +27,8 @@ package final class Authenticator: Sendable {
   /// Longest header value that is looked at as a key.
   static let maximumKeyBytes = 256
 
-  private let keys: APIKeyRepository
-  private let people: PeopleRepository
+  let keys: APIKeyRepository
+  let people: PeopleRepository
   private let tokens: TokenAuthority
   private let limits: RateLimits
   private let surroundings: Surroundings
@@ -95,16 +95,22 @@ package final class Authenticator: Sendable {
       let standing = try await people.standing(of: user, in: team), standing.sessionEpoch == claims.epoch
     else { throw MartletError(.unauthorized, "the session is over; log in again") }
     try limits.calls.admit(user.uuid)
-    return Principal(kind: .user(user), teamID: team, role: standing.role, isAdmin: standing.isAdmin)
+    return Principal(kind: .user(user), teamID: team, role: standing.role, isAdmin: standing.isAdmin, sessionEpoch: claims.epoch)
   }
 
   /// Writes the uses that were collected.
   func flush() async throws {
-    let uses = uses.withLock { uses in
+    let collected = uses.withLock { uses in
       defer { uses = [:] }
       return uses
     }
-    try await keys.touch(uses)
+    do {
+      try await keys.touch(collected)
+    } catch {
+      // Newer ones stay; keys are bounded in number, so these are too.
+      uses.withLock { $0.merge(collected) { newer, _ in newer } }
+      throw error
+    }
   }
 
   private static var nothingShown: MartletError {

@@ -31,12 +31,12 @@ package final class PasswordHasher: Sendable {
   /// No hash of ours needs more; a damaged row must not.
   private static let maximumMemoryKiB: UInt32 = 1 << 20
 
-  package let gate: HashingGate
+  package let gate: Gate
   private let parameters: Parameters
   private let queue = DispatchQueue(label: "martlet.passwords", attributes: .concurrent)
   private let count = Mutex(0)
 
-  package init(parameters: Parameters = .standard, gate: HashingGate = HashingGate()) {
+  package init(parameters: Parameters = .standard, gate: Gate = Gate()) {
     self.parameters = parameters
     self.gate = gate
   }

@@ -16,12 +16,15 @@ package struct Principal: Sendable, Equatable {
   package var role: TeamRole?
   /// Whether the person administers the platform.
   package var isAdmin: Bool
+  /// Number of the person's session; nil for those who came without one.
+  package var sessionEpoch: Int?
 
-  package init(kind: Kind, teamID: TeamID, role: TeamRole? = .member, isAdmin: Bool = false) {
+  package init(kind: Kind, teamID: TeamID, role: TeamRole? = .member, isAdmin: Bool = false, sessionEpoch: Int? = nil) {
     self.kind = kind
     self.teamID = teamID
     self.role = role
     self.isAdmin = isAdmin
+    self.sessionEpoch = sessionEpoch
   }
 
   /// Nil for keys and for the system.
@@ -92,6 +95,16 @@ package struct Caller: Sendable, Equatable {
     try principal.requireUser()
     guard let id = principal.userID else { throw MartletError(.forbidden, "this needs the session of a person") }
     return id
+  }
+
+  /// The person, to be asked for again in the transaction of a change; nil for keys and for the system.
+  var person: ActingUser? {
+    principal.userID.map { ActingUser(id: $0, sessionEpoch: principal.sessionEpoch) }
+  }
+
+  /// - Throws: `forbidden` for whoever is not a person with a session.
+  func actingUser() throws(MartletError) -> ActingUser {
+    ActingUser(id: try user(), sessionEpoch: principal.sessionEpoch)
   }
 
   func audit(_ action: String, of type: String, _ id: String, outcome: String, at time: Date) -> AuditRecord {

@@ -1,12 +1,15 @@
 import Logging
 import Model
+import Persistence
 import ServiceLifecycle
 
-/// Writes what is collected in memory: activity, uses of keys, audit rows. At shutdown it waits for work that sandboxes own.
+/// Writes what is collected in memory: activity, uses of keys, audit rows. Deletes what is old. At shutdown it waits for work that sandboxes own.
 package struct Housekeeping: Service {
   package static let interval: Duration = .seconds(1)
   /// How often what has run out is deleted.
   package static let sweepInterval: Duration = .seconds(3_600)
+  /// How much of it in a row.
+  static let sweepBatches = 10
   /// How long a shutdown waits for creations and destructions in progress; what is left is repaired at the next start.
   static let drainDeadline: Duration = .seconds(20)
 
@@ -15,7 +18,13 @@ package struct Housekeeping: Service {
   let authenticator: Authenticator
   let audit: AuditLog
   let quotas: Quotas
-  let logger: Logger
+  let auditRepository: AuditRepository
+  let sandboxRepository: SandboxRepository
+  let leadership: Leadership
+  let retention: Retention
+  let surroundings: Surroundings
+
+  private var logger: Logger { surroundings.logger }
 
   package func run() async throws {
     await cancelWhenGracefulShutdown {
@@ -25,8 +34,7 @@ package struct Housekeeping: Service {
         guard (try? await Task.sleep(for: Self.interval)) != nil else { return }
         await flush()
         guard ContinuousClock.now >= nextSweep else { continue }
-        nextSweep = .now + Self.sweepInterval
-        await sweep()
+        if await sweep() { nextSweep = .now + Self.sweepInterval }
       }
     }
     let work = work
@@ -34,21 +42,35 @@ package struct Housekeeping: Service {
     await flush()
   }
 
+  /// Each by itself: one that cannot be written holds up no other. The audit log first, as it has most to lose.
   package func flush() async {
+    await flush("audit rows") { try await audit.flush() }
+    await flush("activity") { try await activity.flush() }
+    await flush("uses of keys") { try await authenticator.flush() }
+  }
+
+  private func flush(_ what: String, _ work: () async throws -> Void) async {
     do {
-      try await activity.flush()
-      try await authenticator.flush()
-      try await audit.flush()
+      try await work()
     } catch {
-      logger.error("collected changes not written", metadata: [LogKey.error: "\(error)"])
+      logger.error("collected changes not written", metadata: [LogKey.reason: "\(what)", LogKey.error: "\(error)"])
     }
   }
 
-  private func sweep() async {
+  /// Deletes some of what has run out: little at once, because what is collected has to be written too.
+  /// - Returns: whether nothing is left to delete, or cannot be.
+  package func sweep() async -> Bool {
     do {
       try await quotas.forgetOldRequests()
+      guard let cutoff = retention.cutoff(at: surroundings.now()), await leadership.leads else { return true }
+      for _ in 0..<Self.sweepBatches {
+        let deleted = try await auditRepository.forget(before: cutoff) + sandboxRepository.forgetFinished(before: cutoff)
+        if deleted == 0 { return true }
+      }
+      return false
     } catch {
-      logger.error("old requests not deleted", metadata: [LogKey.error: "\(error)"])
+      logger.error("old rows not deleted", metadata: [LogKey.error: "\(error)"])
+      return true
     }
   }
 }

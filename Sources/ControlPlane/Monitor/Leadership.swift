@@ -29,6 +29,10 @@ package actor Leadership {
     return found != .follower
   }
 
+  /// As of the last answer of the database; for work that does no harm when somebody else does it too. Does not ask: the end of a leadership
+  /// is told of once, and that is for who asks in `isLeader`.
+  var leads: Bool { !isContested || standing != .follower }
+
   /// Whether a sandbox on which nobody works here is worked on nowhere; as of the last answer of the database.
   var isAlone: Bool {
     guard isContested else { return true }

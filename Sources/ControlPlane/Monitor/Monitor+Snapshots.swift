@@ -76,7 +76,7 @@ extension Monitor {
     do {
       guard try await snapshots.repository.insert(row, audit: audit(row.name, row.teamID, "adopted")) else { return }
       logger.warning("snapshot without a row adopted", metadata: [LogKey.snapshot: "\(row.name)", LogKey.team: "\(row.teamID)"])
-    } catch PersistenceError.constraint {
+    } catch AdmissionRefusal.teamIsGone {
       // The team is gone, and with it everybody who could use it.
       start(row) { try? await $0.removeFiles(template.name, team: template.teamID, on: host) }
     }

@@ -14,7 +14,8 @@ package struct APIKeyService: Sendable {
   let audit: AuditLog
   let surroundings: Surroundings
 
-  /// - Throws: `invalid_request`, `quota_exceeded` when the team has too many.
+  /// - Throws: `invalid_request`, `quota_exceeded` when the team has too many; `no_team`, `unauthorized` for somebody who was removed, or whose
+  ///   session ended, since the call began.
   package func create(name: String?, for caller: Caller) async throws -> NewAPIKey {
     let user = try caller.user()
     let name = try DisplayName(name ?? "key").value
@@ -23,7 +24,7 @@ package struct APIKeyService: Sendable {
     let record = APIKeyRecord(
       teamID: caller.teamID, name: name, keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: user, createdAt: now)
     try await audit.noting(caller.audit("api_key.create", of: "api_key", record.id.wire, outcome: "ok", at: now)) { audit in
-      guard try await keys.insert(record, maximum: Limits.keysPerTeam, audit: audit) else {
+      guard try await keys.insert(record, maximum: Limits.keysPerTeam, sessionEpoch: caller.principal.sessionEpoch, audit: audit) else {
         throw MartletError(.quotaExceeded, "a team may have at most \(Limits.keysPerTeam) API keys; delete one first")
       }
     }

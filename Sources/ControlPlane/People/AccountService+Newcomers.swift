@@ -24,7 +24,7 @@ struct Newcomer: Sendable {
 
 extension AccountService {
   /// User, team and ownership in one transaction (AUTH-1).
-  /// - Parameter caller: who creates the user; nil for people who sign themselves up.
+  /// - Parameter caller: who creates the user, an administrator or a program on the machine; nil for people who sign themselves up.
   /// - Throws: `email_taken`.
   func create(_ newcomer: Newcomer, by caller: Caller? = nil, source: String?) async throws -> (UserRecord, TeamID) {
     guard try await people.user(email: newcomer.email.value) == nil else { throw Self.taken(newcomer.email) }
@@ -41,7 +41,7 @@ extension AccountService {
         audit: [
           actor.audit("user.create", of: "user", user.id.wire, outcome: "ok", at: now),
           actor.audit("team.create", of: "team", team.id.wire, outcome: "ok", at: now),
-        ])
+        ], by: caller?.person)
     } catch PersistenceError.duplicate {
       throw Self.taken(newcomer.email)
     }

@@ -10,21 +10,19 @@ extension AccountService {
   /// - Parameter password: needed for a new e-mail, which is what one logs in with.
   /// - Throws: `invalid_request`, `email_taken`, `forbidden` for a wrong password.
   package func updateProfile(of caller: Caller, email: String?, name: String?, password: String?) async throws -> Profile {
-    var user = try await record(of: caller)
-    if let name { user.name = try DisplayName(name).value }
+    let user = try await record(of: caller)
+    let newName = try name.map { try DisplayName($0).value }
     let newEmail = try email.map { try EmailAddress($0) }
-    let old = user
-    if let newEmail { user.email = newEmail.value }
-    let changed = user
+    let changedEmail = newEmail.flatMap { $0.value == user.email ? nil : $0.value }
     try await audit.noting(caller.audit("user.update", of: "user", user.id.wire, outcome: "ok", at: now)) { audit in
-      if changed.email != old.email { try await confirm(password, of: old) }
+      if changedEmail != nil { try await confirm(password, of: user) }
       do {
-        _ = try await people.setProfile(changed.id, email: changed.email, name: changed.name, audit: audit)
+        _ = try await people.setProfile(user.id, email: changedEmail, name: newName, audit: audit)
       } catch PersistenceError.duplicate {
         throw newEmail.map(Self.taken) ?? MartletError(.emailTaken, "this e-mail has an account already")
       }
     }
-    return Profile(changed)
+    return Profile(try await record(of: caller))
   }
 
   /// Sets a new password. All sessions of the user end, but for the one that is returned.

@@ -12,7 +12,7 @@ extension SandboxService {
   /// - Parameter request: what makes a repetition known; its error is `RepeatedRequest`.
   /// - Throws: `invalid_request`, also for a shape that the snapshot does not have; `not_found` for an unknown template;
   ///   `quota_exceeded`; `no_hosts_available`; what the host says. In the last case the sandbox is there with status `error` and the
-  ///   reason, and holds no resource.
+  ///   reason, and holds no resource. `outcome_unknown` with the sandbox's id when the database went away after its row was written.
   package func create(_ new: NewSandbox, for caller: Caller, request: RepeatableRequest? = nil) async throws -> SandboxAnswer {
     try await metrics.counting(.create) {
       try new.validate()
@@ -40,7 +40,16 @@ extension SandboxService {
     let begin = ContinuousClock.now
     let record = SandboxRecord(spec: spec, autoResumes: autoResumes, createdAt: now)
     let audit = caller.audit("sandbox.create", spec.id, outcome: "accepted", at: now)
-    try await quotas.admit([(record, audit)], request: request?.record(for: record))
+    try await tellingOutcome(of: spec.id, isAdmitted: false) {
+      try await quotas.admit([(record, audit)], request: request?.record(for: record))
+    }
+    return try await tellingOutcome(of: spec.id) { try await place(record, on: host, for: caller, begin) }
+  }
+
+  private func place(
+    _ record: SandboxRecord, on host: any HostClient, for caller: Caller, _ begin: ContinuousClock.Instant
+  ) async throws -> SandboxAnswer {
+    let spec = record.spec
     let placed = SandboxFacts(hostID: host.hostID)
     guard try await repository.transition(spec.id, from: .pending, to: .starting, facts: placed, at: now) else {
       throw await overtaken(spec.id, for: caller)
@@ -52,19 +61,36 @@ extension SandboxService {
     } catch {
       throw await creationFailed(spec, on: host, for: caller, error)
     }
-    return try await creationSucceeded(.create, spec, created, on: host, for: caller, begin)
+    return try await creationSucceeded(.create, record, created, on: host, for: caller, begin)
   }
 
+  /// Gives errors of the database their meaning once a sandbox may be there: it is repaired or goes on, and whoever asked for it has to look.
+  /// - Parameter isAdmitted: whether the row was written; else only the database's own doubt counts.
+  func tellingOutcome<Value>(of id: SandboxID, isAdmitted: Bool = true, _ work: () async throws -> Value) async throws -> Value {
+    do {
+      return try await work()
+    } catch let error as PersistenceError {
+      if !isAdmitted, !error.isOutcomeUnknown { throw error }
+      logger.error("outcome of a creation not written", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
+      throw MartletError(
+        .outcomeUnknown, "the database went away while sandbox \(id) was being created; look whether it runs before trying again",
+        cause: error)
+    }
+  }
+
+  /// - Parameter record: the row as it was made.
   func creationSucceeded(
-    _ operation: PlaneMetrics.Operation, _ spec: SandboxSpec, _ created: HostSandbox, on host: any HostClient, for caller: Caller,
+    _ operation: PlaneMetrics.Operation, _ record: SandboxRecord, _ created: HostSandbox, on host: any HostClient, for caller: Caller,
     _ begin: ContinuousClock.Instant
   ) async throws -> SandboxAnswer {
+    let spec = record.spec
     if created.vcpus != spec.vcpus || created.memoryMiB != spec.memoryMiB || created.diskSizeMiB != spec.diskSizeMiB {
       try await repository.setShape(
         spec.id, vcpus: created.vcpus, memoryMiB: created.memoryMiB, diskSizeMiB: created.diskSizeMiB)
     }
+    let (facts, time) = (created.facts(on: host.hostID, keeping: SandboxFacts()), now)
     let won = try await repository.transition(
-      spec.id, from: .starting, to: .running, facts: created.facts(on: host.hostID, keeping: SandboxFacts()), at: now,
+      spec.id, from: .starting, to: .running, facts: facts, at: time,
       audit: caller.audit("sandbox.create", spec.id, outcome: "ok", at: now))
     guard won else {
       await destroyQuietly(spec.id, on: host)
@@ -77,7 +103,27 @@ extension SandboxService {
         LogKey.duration: "\((ContinuousClock.now - begin).milliseconds)",
       ])
     metrics.observe(operation, created.timings)
-    return SandboxAnswer(record: try await sandbox(spec.id, for: caller), timings: created.timings)
+    return SandboxAnswer(record: try await written(record, created, facts, at: time, for: caller), timings: created.timings)
+  }
+
+  /// The row of a sandbox that runs; put together from what was written to it when the database cannot be asked any more.
+  private func written(
+    _ record: SandboxRecord, _ created: HostSandbox, _ facts: SandboxFacts, at time: Date, for caller: Caller
+  ) async throws -> SandboxRecord {
+    do {
+      return try await sandbox(record.id, for: caller)
+    } catch is PersistenceError {
+      var known = record
+      known.spec.vcpus = created.vcpus
+      known.spec.memoryMiB = created.memoryMiB
+      known.spec.diskSizeMiB = created.diskSizeMiB
+      known.status = .running
+      known.facts = facts
+      known.lastActiveAt = StoredTime.rounded(time)
+      known.lastUpdated = StoredTime.rounded(time)
+      known.revision += record.status == .pending ? 2 : 1
+      return known
+    }
   }
 
   /// Leaves the row in `error` with the reason, and nothing on the host.

@@ -50,7 +50,7 @@ extension SandboxService {
     var firstError: (any Error)?
     for (copy, result) in zip(copies, results) {
       do {
-        answers.append(try await record(copy.spec, result, on: host, for: caller, begin))
+        answers.append(try await tellingOutcome(of: copy.id) { try await record(copy, result, on: host, for: caller, begin) })
       } catch {
         firstError = firstError ?? error
       }
@@ -81,12 +81,12 @@ extension SandboxService {
   }
 
   private func record(
-    _ spec: SandboxSpec, _ result: Result<HostSandbox, MartletError>, on host: any HostClient, for caller: Caller,
+    _ copy: SandboxRecord, _ result: Result<HostSandbox, MartletError>, on host: any HostClient, for caller: Caller,
     _ begin: ContinuousClock.Instant
   ) async throws -> SandboxAnswer {
     switch result {
-    case .success(let made): try await creationSucceeded(.fork, spec, made, on: host, for: caller, begin)
-    case .failure(let failure): throw await creationFailed(spec, on: host, for: caller, failure)
+    case .success(let made): try await creationSucceeded(.fork, copy, made, on: host, for: caller, begin)
+    case .failure(let failure): throw await creationFailed(copy.spec, on: host, for: caller, failure)
     }
   }
 }

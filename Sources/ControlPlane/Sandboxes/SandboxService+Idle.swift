@@ -34,17 +34,18 @@ extension SandboxService {
         throw MartletError.invalidState(id, is: record.status, needs: "running or paused")
       }
       let audit = caller.audit("sandbox.timeout", id, outcome: "ok", at: now)
-      let isSet = try await repository.setTimeout(
+      let revision = try await repository.setTimeout(
         seconds, of: id, team: caller.teamID, in: record.status, at: now, audit: audit)
-      guard isSet else {
+      guard let revision else {
         throw MartletError.invalidState(id, is: try await sandbox(id, for: caller).status, needs: record.status.rawValue)
       }
-      if record.status == .running { try await tellHost(seconds, record, for: caller) }
+      if record.status == .running { try await tellHost(seconds, record, revision, for: caller) }
       return try await sandbox(id, for: caller)
     }
   }
 
-  private func tellHost(_ seconds: Int, _ record: SandboxRecord, for caller: Caller) async throws {
+  /// - Parameter revision: of the row that holds the new time-out; what somebody else has written since is not undone.
+  private func tellHost(_ seconds: Int, _ record: SandboxRecord, _ revision: Int, for caller: Caller) async throws {
     do {
       let host = try await host(of: record)
       try await guestCall { try await host.setTimeout(seconds, of: record.id) }
@@ -54,7 +55,7 @@ extension SandboxService {
     } catch {
       let audit = caller.audit("sandbox.timeout", record.id, outcome: MartletError.wrapping(error).code.rawValue, at: now)
       _ = try await repository.setTimeout(
-        record.spec.timeoutSeconds, of: record.id, team: caller.teamID, in: .running, at: now, audit: audit)
+        record.spec.timeoutSeconds, of: record.id, team: caller.teamID, in: .running, revision: revision, at: now, audit: audit)
       throw error
     }
   }

@@ -13,7 +13,7 @@ extension SandboxService {
     try await metrics.counting(.pause) {
       try await work.run(for: id) {
         let record = try await sandbox(id, for: caller)
-        return try await perform(.pause, record, for: caller) { try await $0.pauseSandbox(id) }
+        return try await perform(.pause, record, for: caller) { host, _ in try await host.pauseSandbox(id) }
       }
     }
   }
@@ -26,33 +26,46 @@ extension SandboxService {
     try await metrics.counting(.resume) {
       try await work.run(for: id) {
         let record = try await refreshed(sandbox(id, for: caller), for: caller)
-        let options = ResumeOptions(timeoutSeconds: record.spec.timeoutSeconds, usesPreviousGeneration: previous)
-        return try await perform(.resume, record, for: caller) { try await $0.resumeSandbox(id, options) }
+        return try await perform(.resume, record, for: caller) { host, record in
+          let options = ResumeOptions(timeoutSeconds: record.spec.timeoutSeconds, usesPreviousGeneration: previous)
+          return try await host.resumeSandbox(id, options)
+        }
       }
     }
   }
 
   private func perform(
-    _ change: StateChange, _ record: SandboxRecord, for caller: Caller,
-    _ call: @escaping @Sendable (any HostClient) async throws -> HostSandbox
+    _ change: StateChange, _ found: SandboxRecord, for caller: Caller,
+    _ call: @escaping @Sendable (any HostClient, SandboxRecord) async throws -> HostSandbox
   ) async throws -> SandboxAnswer {
-    let id = record.id
-    guard record.status == change.from else { throw MartletError.invalidState(id, is: record.status, needs: change.from.rawValue) }
-    let host = try await host(of: record)
-    var begin = SandboxTransition(
-      to: change.through, at: now, audit: caller.audit(change.action, id, outcome: "accepted", at: now))
-    if change.to == .running { begin.quota = quotas.defaults }
-    guard try await quotas.checking({ try await repository.apply(begin, to: record) }) else {
-      throw MartletError.invalidState(id, is: try await sandbox(id, for: caller).status, needs: change.from.rawValue)
-    }
+    let id = found.id
+    guard found.status == change.from else { throw MartletError.invalidState(id, is: found.status, needs: change.from.rawValue) }
+    let host = try await host(of: found)
+    let record = try await begin(change, found, for: caller)
     let word: HostSandbox
     do {
       let late = MartletError(.deadlineExceeded, "sandbox \(id) is still \(change.through.rawValue); look at it again later")
-      word = try await withDeadline(change.deadline, or: late) { try await call(host) }
+      word = try await withDeadline(change.deadline, or: late) { try await call(host, record) }
     } catch {
       word = try await afterFailure(of: change, record, MartletError.wrapping(error), on: host, for: caller)
     }
     return try await settle(change, record, word, on: host, for: caller)
+  }
+
+  /// Writes that the change has begun; again when something else of the row changed meanwhile, such as its time-out.
+  /// - Returns: the row as it was before, with everything that was acknowledged until then.
+  private func begin(_ change: StateChange, _ record: SandboxRecord, for caller: Caller) async throws -> SandboxRecord {
+    var record = record
+    var transition = SandboxTransition(
+      to: change.through, at: now, audit: caller.audit(change.action, record.id, outcome: "accepted", at: now))
+    if change.to == .running { transition.quota = quotas.defaults }
+    for _ in 0..<Self.settleAttempts {
+      guard record.status == change.from else { break }
+      let (begin, current) = (transition, record)
+      if try await quotas.checking({ try await repository.apply(begin, to: current) }) { return record }
+      record = try await sandbox(record.id, for: caller)
+    }
+    throw MartletError.invalidState(record.id, is: record.status, needs: change.from.rawValue)
   }
 
   /// Records that the host has done it.

@@ -67,7 +67,8 @@ extension SandboxService {
           throw MartletError(.deadlineExceeded, "sandbox \(record.id) is still being created; look at it later")
         }
         try await Task.sleep(for: Self.settlePause)
-      case .error where record.facts.startedAt == nil:
+      case .error where record.facts.startedAt == nil, .destroying where record.facts.startedAt == nil,
+        .stopped where record.facts.startedAt == nil:
         throw MartletError(.invalidState, "sandbox \(record.id) could not be created: \(record.error ?? "unknown"); try again")
       default:
         return SandboxAnswer(record: record, timings: [])

@@ -33,7 +33,11 @@ extension SandboxService {
   func refreshed(_ record: SandboxRecord, for caller: Caller) async throws -> SandboxRecord {
     guard record.status == .running, let host = try? await host(of: record) else { return record }
     guard let word = try? await guestCall({ try await host.sandbox(record.id) }), word.status == .paused else { return record }
-    _ = try await follow(record, word, on: host.hostID)
+    if try await !follow(record, word, on: host.hostID) {
+      // Something else of the row changed meanwhile, such as its time-out.
+      let current = try await sandbox(record.id, for: caller)
+      if current.status == .running, current.revision != record.revision { _ = try await follow(current, word, on: host.hostID) }
+    }
     return try await sandbox(record.id, for: caller)
   }
 

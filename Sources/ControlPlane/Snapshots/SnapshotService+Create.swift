@@ -11,7 +11,7 @@ extension SnapshotService {
   /// - Parameters:
   ///   - name: nil for one that is made up.
   ///   - overwrites: whether a snapshot of that name is replaced; it stays until the new one is there.
-  /// - Throws: `not_found`, `invalid_state`; `already_exists` for a name that is taken, by a template too; what the host says.
+  /// - Throws: `not_found`, `invalid_state`; `already_exists` for a name that is taken, by a template too; `quota_exceeded`; what the host says.
   package func create(
     from id: SandboxID, name: SafeName?, overwrites: Bool = false, for caller: Caller
   ) async throws -> SnapshotRecord {
@@ -39,7 +39,7 @@ extension SnapshotService {
   private func create(
     _ name: SafeName, from source: SandboxRecord, _ overwrites: Bool, on host: any HostClient, for caller: Caller
   ) async throws -> SnapshotRecord {
-    let reserved = try await reserve(name, from: source, overwrites, on: host.hostID, for: caller)
+    let reserved = try await sandboxes.quotas.checking { try await reserve(name, from: source, overwrites, on: host.hostID, for: caller) }
     let request = SnapshotRequest(
       sandboxID: source.id, name: name, teamID: caller.teamID, overwrites: reserved.status == .replacing)
     let made: HostTemplate
@@ -51,7 +51,7 @@ extension SnapshotService {
     }
     var next = reserved.published(made, on: host.hostID, at: now)
     next.sourceID = source.id
-    let published = try await publish(reserved, next, for: caller)
+    let published = try await publish(reserved, next, on: host, for: caller)
     if reserved.hostID != host.hostID { await removeCopy(of: published, on: reserved.hostID) }
     await report(published, source, on: host)
     return published
@@ -68,7 +68,7 @@ extension SnapshotService {
         let new = SnapshotRecord(
           teamID: caller.teamID, name: name, vcpus: spec.vcpus, memoryMiB: spec.memoryMiB, diskSizeMiB: spec.diskSizeMiB,
           hostID: host, sourceID: source.id, createdAt: now)
-        if try await repository.insert(new, audit: audit) { return new }
+        if try await repository.insert(new, quota: sandboxes.quotas.defaults, audit: audit) { return new }
         continue
       }
       try await require(existing, canBeReplaced: overwrites)
@@ -98,11 +98,27 @@ extension SnapshotService {
     }
   }
 
-  /// Writes that the files are there, also when the monitor has noticed before.
-  private func publish(_ reserved: SnapshotRecord, _ next: SnapshotRecord, for caller: Caller) async throws -> SnapshotRecord {
+  /// Writes that the files are there, also when the monitor has noticed before. When the snapshot or the team was deleted meanwhile, the
+  /// files go too.
+  private func publish(
+    _ reserved: SnapshotRecord, _ next: SnapshotRecord, on host: any HostClient, for caller: Caller
+  ) async throws -> SnapshotRecord {
+    do {
+      return try await sandboxes.quotas.checking { try await write(next, over: reserved, for: caller) }
+    } catch let error as MartletError where error.code == .noTeam || error.code == .notFound {
+      sandboxes.audit.add(audit("snapshot.create", next.name, outcome: error.code.rawValue, for: caller))
+      await discard(next, on: host)
+      throw error
+    }
+  }
+
+  private func write(_ next: SnapshotRecord, over reserved: SnapshotRecord, for caller: Caller) async throws -> SnapshotRecord {
     let audit = audit("snapshot.create", next.name, outcome: "ok", for: caller)
     var current: SnapshotRecord? = reserved
     for _ in 0..<Self.attempts {
+      guard current?.status != .deleting else {
+        throw MartletError(.notFound, "snapshot \(next.name) was deleted while it was being made")
+      }
       let isWritten =
         if let current {
           try await repository.replace(current, with: next, audit: audit)
@@ -113,6 +129,20 @@ extension SnapshotService {
       if isWritten { return current ?? next }
     }
     throw MartletError(.internalError, "snapshot \(next.name) is made but could not be recorded; it will be repaired")
+  }
+
+  /// Removes files that nobody is to use, and the row that says so; what is left of both the monitor finds.
+  private func discard(_ snapshot: SnapshotRecord, on host: any HostClient) async {
+    do {
+      if let row = try await repository.snapshot(snapshot.name, team: snapshot.teamID), row.status == .deleting {
+        _ = try await finishDelete(row)
+      } else {
+        try await removeFiles(snapshot.name, team: snapshot.teamID, on: host)
+      }
+    } catch {
+      logger.warning(
+        "files of a deleted snapshot not removed", metadata: [LogKey.snapshot: "\(snapshot.name)", LogKey.error: "\(error)"])
+    }
   }
 
   /// Gives the name back, or leaves the old snapshot as it was. What the host did not say is found out by the monitor.

@@ -54,9 +54,11 @@ extension SnapshotService {
   }
 
   /// The second half, also used by the monitor: tells every host, for an older copy may be on another one, and forgets the row
-  /// when all have confirmed.
+  /// when all have confirmed. The host that holds it must be among them: one that is not known at the moment still has the files.
   func finishDelete(_ record: SnapshotRecord) async throws -> Bool {
-    for host in await sandboxes.directory.hosts() {
+    let hosts = await sandboxes.directory.hosts()
+    guard hosts.contains(where: { $0.hostID == record.hostID }) else { return false }
+    for host in hosts {
       do {
         try await removeFiles(record.name, team: record.teamID, on: host)
       } catch {

@@ -9,26 +9,18 @@ import Synchronization
 /// Lifecycle transitions do not come this way: their audit row is part of the transaction. A power failure can lose what was
 /// collected since the last flush, `Housekeeping.interval` at most.
 final class AuditLog: Sendable {
-  /// Beyond this many unwritten rows new ones are dropped (and counted in the log): the database has been away for long.
-  static let maximumPending = 50_000
-
   private let repository: AuditRepository
   private let surroundings: Surroundings
-  private let pending = Mutex((records: [AuditRecord](), dropped: 0))
+  private let pending = Mutex(AuditBuffer())
 
   init(repository: AuditRepository, surroundings: Surroundings) {
     self.repository = repository
     self.surroundings = surroundings
   }
 
+  /// Dropped, and counted in the log, when too many wait already.
   func add(_ record: AuditRecord) {
-    pending.withLock { pending in
-      if pending.records.count < Self.maximumPending {
-        pending.records.append(record)
-      } else {
-        pending.dropped += 1
-      }
-    }
+    pending.withLock { $0.add(record) }
   }
 
   /// Notes a change that fails; one that succeeds writes `record` itself, in the transaction of the change.
@@ -43,17 +35,51 @@ final class AuditLog: Sendable {
     }
   }
 
+  /// Writes what was collected, batch by batch; what cannot be written now stays for the next time.
   func flush() async throws {
-    let (records, dropped) = pending.withLock { pending in
-      defer { pending = ([], 0) }
-      return (pending.records, pending.dropped)
+    defer { reportDropped() }
+    // As many as could wait when it began; those that come meanwhile can wait for the next time.
+    for _ in 0..<AuditBuffer.maximumPending / AuditBuffer.batchSize {
+      let batch = pending.withLock { $0.begin() }
+      guard !batch.isEmpty else { return }
+      do {
+        try await repository.append(batch)
+        pending.withLock { $0.settle(batch) }
+      } catch let error where Self.isAboutRows(error) {
+        try await writeOneByOne(batch)
+      } catch {
+        pending.withLock { $0.settle(batch, remaining: batch) }
+        throw error
+      }
     }
+  }
+
+  /// One of them is at fault: it alone is given up, and stands in nobody's way.
+  private func writeOneByOne(_ batch: [AuditRecord]) async throws {
+    for (index, row) in batch.enumerated() {
+      do {
+        try await repository.append([row])
+      } catch let error where Self.isAboutRows(error) {
+        surroundings.logger.error("audit row not written", metadata: [LogKey.error: "\(error)"])
+        pending.withLock { $0.drop(1) }
+      } catch {
+        pending.withLock { $0.settle(batch, remaining: Array(batch[index...])) }
+        throw error
+      }
+    }
+    pending.withLock { $0.settle(batch) }
+  }
+
+  /// Whether the database looked at the rows and refused them, rather than being away or busy.
+  private static func isAboutRows(_ error: any Error) -> Bool {
+    switch error as? PersistenceError {
+    case .constraint, .duplicate: true
+    default: false
+    }
+  }
+
+  private func reportDropped() {
+    let dropped = pending.withLock { $0.takeDropped() }
     if dropped > 0 { surroundings.logger.error("audit rows dropped", metadata: [LogKey.count: "\(dropped)"]) }
-    do {
-      try await repository.append(records)
-    } catch {
-      for record in records { add(record) }
-      throw error
-    }
   }
 }

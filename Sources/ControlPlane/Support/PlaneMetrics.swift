@@ -47,12 +47,14 @@ package final class PlaneMetrics: Sendable {
     }
   }
 
-  /// Counts `work` and how it ends.
+  /// Counts `work` and how it ends. A repeated request is none: what it asks for was counted when it was made.
   func counting<Value>(_ operation: Operation, _ work: () async throws -> Value) async throws -> Value {
     do {
       let value = try await work()
       count(operation)
       return value
+    } catch let repetition as RepeatedRequest {
+      throw repetition
     } catch {
       count(operation, error)
       throw error

@@ -8,7 +8,7 @@ package struct Quotas: Sendable {
   package static let repetitionWindow: TimeInterval = 24 * 3_600
 
   /// For teams without bounds of their own.
-  package static let standard = QuotaRecord(sandboxes: 500, vcpus: 1_000, memoryMiB: 2_097_152, diskMiB: 33_554_432)
+  package static let standard = QuotaRecord(sandboxes: 500, vcpus: 1_000, memoryMiB: 2_097_152, diskMiB: 33_554_432, snapshots: 1_000)
 
   let repository: SandboxRepository
   let defaults: QuotaRecord
@@ -37,10 +37,17 @@ package struct Quotas: Sendable {
     case .quota(let what, let limit, let used, let requested):
       MartletError(
         .quotaExceeded,
-        "the team's \(what) is \(limit): it has \(used) and this needs \(requested) more; destroy or pause sandboxes, or ask an administrator"
-      )
+        "the team's \(what) is \(limit): it has \(used) and this needs \(requested) more; \(remedy(what)), or ask an administrator")
     case .teamIsGone: MartletError(.noTeam, "the team was deleted")
     case .repeated(let earlier): RepeatedRequest(earlier: earlier)
+    }
+  }
+
+  private static func remedy(_ what: String) -> String {
+    switch what {
+    case "max_snapshots": "delete snapshots"
+    case "max_disk_mb": "destroy sandboxes or delete snapshots"
+    default: "destroy or pause sandboxes"
     }
   }
 

@@ -22,7 +22,7 @@ extension TeamService {
       guard let user else { throw MartletError(.notFound, "nobody has an account for \(email); they have to sign up first") }
       let member = MembershipRecord(teamID: id, userID: user.id, role: role, isDefault: false, joinedAt: now)
       let change = try await teams.addMember(
-        member, maximumMembers: Limits.membersPerTeam, maximumTeams: Limits.teamsPerUser, audit: audit)
+        member, maximumMembers: Limits.membersPerTeam, maximumTeams: Limits.teamsPerUser, by: try caller.actingUser(), audit: audit)
       try Self.check(change, id, user.id)
       return TeamMember(user: user.id, email: user.email, name: user.name, role: role, joinedAt: member.joinedAt)
     }
@@ -37,10 +37,11 @@ extension TeamService {
       let change: MembershipChange
       if role == .owner {
         try membership.require(\.isOwner, "give it to somebody else")
-        change = try await teams.transferOwnership(of: id, from: owner, to: user, audit: audit)
+        change = try await teams.transferOwnership(
+          of: id, from: owner, to: user, sessionEpoch: caller.principal.sessionEpoch, audit: audit)
       } else {
         try membership.require(\.managesMembers, "change roles")
-        change = try await teams.setRole(user, of: id, to: role, audit: audit)
+        change = try await teams.setRole(user, of: id, to: role, by: try caller.actingUser(), audit: audit)
       }
       try Self.check(change, id, user)
     }

@@ -61,7 +61,8 @@ extension PostgresFailure {
     default: break
     }
     switch state.prefix(2) {
-    case "23": return .constraint
+    // Integrity constraint violation, and data exception: a value that no column takes.
+    case "22", "23": return .constraint
     // Connection exception, operator intervention (shutdown, crash, starting up).
     case "08", "57": return .connectionLost
     // Insufficient resources.

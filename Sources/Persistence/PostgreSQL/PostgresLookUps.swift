@@ -70,7 +70,8 @@ final class PostgresLookUps: Sendable {
       guard let start = batch.first?.start else { continue }
       let lookUps = batch.map(\.lookUp)
       do {
-        let answers = try await pool.run { session, _ in Self.answers(lookUps, session, start) }
+        let limit = start + patience
+        let answers = try await pool.run { session, _ in Self.answers(lookUps, session, start, until: limit) }
         for (waiting, answer) in zip(batch, answers) { waiting.answer.resume(with: answer) }
       } catch {
         for waiting in batch { waiting.answer.resume(throwing: error) }
@@ -89,15 +90,25 @@ final class PostgresLookUps: Sendable {
     }
   }
 
-  /// One for each. When the batch fails each is asked for by itself, and has its own error.
+  /// One for each. When one of the batch is at fault each is asked for by itself, and has its own error; when the server does not answer,
+  /// asking it for each would take as long again for each.
   private static func answers(
-    _ lookUps: [PostgresLookUp], _ session: PostgresSession, _ start: ContinuousClock.Instant
+    _ lookUps: [PostgresLookUp], _ session: PostgresSession, _ start: ContinuousClock.Instant, until limit: ContinuousClock.Instant
   ) -> [Result<SQLRow?, any Error>] {
-    if lookUps.count > 1, let rows = try? session.run(.query, since: start, { try $0.rows(lookUps) }) {
-      return rows.map { .success($0) }
+    if lookUps.count > 1 {
+      do {
+        return try session.run(.query, since: start) { try $0.rows(lookUps) }.map { .success($0) }
+      } catch let error as PersistenceError where error.isUnavailable {
+        return lookUps.map { _ in .failure(error) }
+      } catch {
+        // Each has its turn below.
+      }
     }
     return lookUps.map { lookUp in
-      Result { try session.run(.query, since: start) { try $0.row(lookUp.sql, lookUp.parameters) } }
+      Result {
+        guard ContinuousClock.now < limit else { throw PersistenceError.unavailable("the server takes too long") }
+        return try session.run(.query, since: start) { try $0.row(lookUp.sql, lookUp.parameters) }
+      }
     }
   }
 }

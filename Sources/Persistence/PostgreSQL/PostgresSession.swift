@@ -94,8 +94,10 @@ final class PostgresSession {
     }
   }
 
+  /// Waiting for another program's migration is part of the time.
   private func prepareMigration(_ connection: PostgresConnection) throws {
-    try connection.command("SET statement_timeout = \(configuration.migrationTimeout.wholeMilliseconds)")
+    let limit = configuration.migrationTimeout.wholeMilliseconds
+    try connection.command("SET statement_timeout = \(limit); SET lock_timeout = \(limit)")
     _ = try connection.row("SELECT pg_advisory_lock(?, ?)", PostgresLock.migrations.keys)
   }
 
@@ -121,11 +123,13 @@ final class PostgresSession {
     let made = try PostgresConnection(configuration, logger: logger)
     made.begin(until: .now + Self.margin)
     let limit = configuration.statementTimeout.wholeMilliseconds
-    // Only transactions that say so may write, as on SQLite, whose readers cannot.
+    // Only transactions that say so may write, as on SQLite, whose readers cannot. The server asks over TCP whether we are still there:
+    // it frees the locks of a machine that vanished, the leadership's too, after half a minute instead of two hours.
     try made.command(
       """
       SET default_transaction_read_only = on; SET statement_timeout = \(limit); SET lock_timeout = \(limit); \
-      SET idle_in_transaction_session_timeout = \(limit * 2)
+      SET idle_in_transaction_session_timeout = \(limit * 2); \
+      SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 25000
       """)
     connection = made
     return made

@@ -26,16 +26,18 @@ package struct TeamUsage: Sendable, Equatable {
   package var vcpus = 0
   package var memoryMiB = 0
   package var diskMiB = 0
+  package var snapshots = 0
 
-  package init(sandboxes: Int = 0, vcpus: Int = 0, memoryMiB: Int = 0, diskMiB: Int = 0) {
+  package init(sandboxes: Int = 0, vcpus: Int = 0, memoryMiB: Int = 0, diskMiB: Int = 0, snapshots: Int = 0) {
     self.sandboxes = sandboxes
     self.vcpus = vcpus
     self.memoryMiB = memoryMiB
     self.diskMiB = diskMiB
+    self.snapshots = snapshots
   }
 }
 
-/// Why a sandbox was not admitted; nothing was written.
+/// Why a sandbox or snapshot was not admitted; nothing was written.
 package enum AdmissionRefusal: Error, Sendable, Equatable {
   /// - Parameters:
   ///   - what: the bound's name on the wire, such as `max_vcpus`.

@@ -22,14 +22,17 @@ package struct QuotaRecord: Sendable, Equatable {
   package var sandboxes: Int?
   package var vcpus: Int?
   package var memoryMiB: Int?
-  /// Disks of all sandboxes, paused ones included.
+  /// Disks of all sandboxes, the saved memory of paused ones, and named snapshots.
   package var diskMiB: Int?
+  /// Named snapshots.
+  package var snapshots: Int?
 
-  package init(sandboxes: Int? = nil, vcpus: Int? = nil, memoryMiB: Int? = nil, diskMiB: Int? = nil) {
+  package init(sandboxes: Int? = nil, vcpus: Int? = nil, memoryMiB: Int? = nil, diskMiB: Int? = nil, snapshots: Int? = nil) {
     self.sandboxes = sandboxes
     self.vcpus = vcpus
     self.memoryMiB = memoryMiB
     self.diskMiB = diskMiB
+    self.snapshots = snapshots
   }
 }
 

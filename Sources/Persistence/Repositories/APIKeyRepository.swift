@@ -9,11 +9,16 @@ package struct APIKeyRepository: Sendable {
     self.database = database
   }
 
+  /// - Parameter sessionEpoch: of the session in which `createdBy` makes it; nil is any.
   /// - Returns: false when there is no such team, or it has `maximum` keys already.
+  /// - Throws: `StandingRefusal` when `createdBy` is no member of the team any more, or the session is over.
   @discardableResult
-  package func insert(_ key: APIKeyRecord, maximum: Int = .max, audit: AuditRecord) async throws -> Bool {
+  package func insert(_ key: APIKeyRecord, maximum: Int = .max, sessionEpoch: Int? = nil, audit: AuditRecord) async throws -> Bool {
     try await database.write { connection in
       guard try TeamRepository.lock(key.teamID, connection) else { return false }
+      if let creator = key.createdBy {
+        try ActingUser(id: creator, sessionEpoch: sessionEpoch).requireMembership(in: key.teamID, connection)
+      }
       let count = try connection.row("SELECT COUNT(*) FROM api_keys WHERE team_id = ?", [.uuid(key.teamID.uuid)])?.integer(0) ?? 0
       guard count < maximum else { return false }
       try Self.insert(key, connection)
@@ -53,13 +58,14 @@ package struct APIKeyRepository: Sendable {
     }
   }
 
-  /// Notes the last use of many keys in one transaction.
+  /// Notes the last use of many keys, some in one transaction. Doing it twice changes nothing.
   package func touch(_ uses: [APIKeyID: Date]) async throws {
-    guard !uses.isEmpty else { return }
-    try await database.write { connection in
-      // In one order everywhere, so that two servers do not wait for each other.
-      for (id, time) in uses.sorted(by: { $0.key.wire < $1.key.wire }) {
-        try connection.execute("UPDATE api_keys SET last_used = ? WHERE id = ?", [.timestamp(time), .uuid(id.uuid)])
+    // In one order everywhere, so that two servers do not wait for each other.
+    for batch in uses.sorted(by: { $0.key.wire < $1.key.wire }).batches {
+      try await database.write { connection in
+        for (id, time) in batch {
+          try connection.execute("UPDATE api_keys SET last_used = ? WHERE id = ?", [.timestamp(time), .uuid(id.uuid)])
+        }
       }
     }
   }

@@ -1,7 +1,7 @@
-import Foundation
+package import Foundation
 package import Model
 
-/// The audit log: appended to, read page by page, never changed.
+/// The audit log: appended to, read page by page, never changed; rows go when they are old.
 package struct AuditRepository: Sendable {
   private let database: any Database
 
@@ -9,22 +9,47 @@ package struct AuditRepository: Sendable {
     self.database = database
   }
 
+  /// Adds rows, all or none, in a few statements: a round trip for each would not end in time when there are many.
   package func append(_ records: [AuditRecord]) async throws {
     guard !records.isEmpty else { return }
     try await database.write { connection in
-      for record in records { try Self.insert(record, connection) }
+      var rest = records[...]
+      while let size = Self.rowsPerStatement.first(where: { $0 <= rest.count }) {
+        try Self.insert(rest.prefix(size), connection)
+        rest = rest.dropFirst(size)
+      }
     }
   }
+
+  /// Few different statements to prepare. The largest has 4,500 parameters, where SQLite takes 32,766 and PostgreSQL 65,535.
+  private static let rowsPerStatement = [500, 100, 20, 5, 1]
 
   /// Newest first.
   package func list(team: TeamID, _ filter: AuditFilter) async throws -> [(number: Int, record: AuditRecord)] {
     let (conditions, parameters) = Self.conditions(team, filter)
-    return try await database.query { connection in
-      try connection.rows(
+    return try await database.read { connection in
+      try connection.limitStatements(to: Self.listTimeout)
+      return try connection.rows(
         "SELECT id, \(Self.columns) FROM audit_logs WHERE \(conditions) ORDER BY id DESC LIMIT ?", parameters + [.integer(filter.limit)]
       ).map { (try $0.integer(0), try Self.record($0)) }
     }
   }
+
+  /// A filter that few rows match looks at all of the team's.
+  private static let listTimeout: Duration = .seconds(5)
+
+  /// Deletes rows from before `time`, the oldest few. They are numbered in the order in which they came, so the oldest are the first.
+  /// - Returns: how many; 0 when none is left.
+  package func forget(before time: Date) async throws -> Int {
+    try await database.write { connection in
+      try connection.execute(
+        "DELETE FROM audit_logs WHERE created_at < ? AND id IN (SELECT id FROM audit_logs ORDER BY id LIMIT \(Self.retentionBatch))",
+        [.timestamp(time)])
+    }
+  }
+
+  /// Rows that are deleted in one transaction.
+  package static let retentionBatch = 500
 
   /// Newest first, whatever it is.
   package func list(team: TeamID, limit: Int, before: Int? = nil) async throws -> [(number: Int, record: AuditRecord)] {
@@ -50,12 +75,19 @@ package struct AuditRepository: Sendable {
   }
 
   static func insert(_ record: AuditRecord, _ connection: any SQLConnection) throws {
-    try connection.execute(
-      "INSERT INTO audit_logs (\(columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-      [
-        .uuid(record.teamID.uuid), .text(record.actorType), .text(record.actorID), .text(record.action), .text(record.targetType),
-        .text(record.targetID), .text(record.outcome), .optional(record.source), .timestamp(record.createdAt),
-      ])
+    try insert([record], connection)
+  }
+
+  private static func insert(_ records: ArraySlice<AuditRecord>, _ connection: any SQLConnection) throws {
+    let rows = Array(repeating: "(?, ?, ?, ?, ?, ?, ?, ?, ?)", count: records.count).joined(separator: ", ")
+    try connection.execute("INSERT INTO audit_logs (\(columns)) VALUES \(rows)", records.flatMap(parameters))
+  }
+
+  private static func parameters(_ record: AuditRecord) -> [SQLValue] {
+    [
+      .uuid(record.teamID.uuid), .text(record.actorType), .text(record.actorID), .text(record.action), .text(record.targetType),
+      .text(record.targetID), .text(record.outcome), .optional(record.source), .timestamp(record.createdAt),
+    ]
   }
 
   private static let columns = "team_id, actor_type, actor_id, action, target_type, target_id, outcome, source, created_at"

@@ -56,12 +56,14 @@ package struct PeopleRepository: Sendable {
   }
 
   /// Creates a user, a team of their own, the membership and a key in one transaction (AUTH-1, AUTH-7).
-  /// - Throws: `PersistenceError.duplicate` when the e-mail is taken.
+  /// - Parameter administrator: who does it; nil for people who sign themselves up, and for programs on the machine.
+  /// - Throws: `PersistenceError.duplicate` when the e-mail is taken; `StandingRefusal`.
   package func insert(
     user: UserRecord, team: TeamRecord, membership: MembershipRecord, key: APIKeyRecord?, audit: [AuditRecord],
-    onlyIfNoUsers: Bool = false
+    onlyIfNoUsers: Bool = false, by administrator: ActingUser? = nil
   ) async throws -> Bool {
     try await database.write { connection in
+      try administrator?.requireAdministrator(connection)
       if onlyIfNoUsers, try connection.row("SELECT 1 FROM users LIMIT 1", []) != nil { return false }
       try TeamRepository.insert(team, connection)
       try connection.execute(
@@ -77,10 +79,14 @@ package struct PeopleRepository: Sendable {
     }
   }
 
+  /// Sets what is given and leaves the rest alone, which somebody else may be changing.
   /// - Throws: `PersistenceError.duplicate` when the e-mail is taken.
   /// - Returns: whether the user exists.
-  package func setProfile(_ id: UserID, email: String, name: String, audit: AuditRecord) async throws -> Bool {
-    try await change("UPDATE users SET email = ?, name = ? WHERE id = ?", [.text(email), .text(name), .uuid(id.uuid)], audit)
+  package func setProfile(_ id: UserID, email: String?, name: String?, audit: AuditRecord) async throws -> Bool {
+    let given = [("email = ?", email), ("name = ?", name)].compactMap { column, value in value.map { (column, SQLValue.text($0)) } }
+    // One column is always named, so that the user is looked for also when nothing is given.
+    let assignments = given.isEmpty ? "name = name" : given.map(\.0).joined(separator: ", ")
+    return try await change("UPDATE users SET \(assignments) WHERE id = ?", given.map(\.1) + [.uuid(id.uuid)], audit)
   }
 
   /// Sets a new password and ends all sessions, when the hash is still `old`: of two changes at once one wins.
@@ -98,14 +104,20 @@ package struct PeopleRepository: Sendable {
     }
   }
 
+  /// - Parameter administrator: who does it; nil for programs on the machine.
   /// - Returns: false when there is no such user, or when this would take away the last administrator.
-  package func setAdmin(_ id: UserID, _ isAdmin: Bool, audit: AuditRecord) async throws -> Bool {
-    guard !isAdmin else {
-      return try await change("UPDATE users SET is_admin = ? WHERE id = ?", [.bool(true), .uuid(id.uuid)], audit)
-    }
-    return try await database.write { connection in
-      // Held until the end of the transaction: two administrators cannot take each other's place away at once.
+  /// - Throws: `StandingRefusal`.
+  package func setAdmin(_ id: UserID, _ isAdmin: Bool, by administrator: ActingUser? = nil, audit: AuditRecord) async throws -> Bool {
+    try await database.write { connection in
+      // Held until the end of the transaction: two administrators cannot take each other's place away at once, and whoever is dismissed
+      // cannot make themselves one again.
       try connection.execute("UPDATE users SET is_admin = is_admin WHERE is_admin = ?", [.bool(true)])
+      try administrator?.requireAdministrator(connection)
+      guard !isAdmin else {
+        guard try connection.execute("UPDATE users SET is_admin = ? WHERE id = ?", [.bool(true), .uuid(id.uuid)]) == 1 else { return false }
+        try AuditRepository.insert(audit, connection)
+        return true
+      }
       let others = try connection.row("SELECT 1 FROM users WHERE is_admin = ? AND id <> ? LIMIT 1", [.bool(true), .uuid(id.uuid)])
       guard others != nil, try connection.execute("UPDATE users SET is_admin = ? WHERE id = ?", [.bool(false), .uuid(id.uuid)]) == 1
       else { return false }

@@ -43,7 +43,8 @@ extension SandboxRepository {
     try check(requested, record.teamID, defaults, connection)
   }
 
-  private static func check(
+  /// - Throws: `AdmissionRefusal`.
+  static func check(
     _ requested: TeamUsage, _ team: TeamID, _ defaults: QuotaRecord, _ connection: any SQLConnection
   ) throws {
     guard
@@ -56,6 +57,7 @@ extension SandboxRepository {
       ("max_vcpus", own.vcpus ?? defaults.vcpus, used.vcpus, requested.vcpus),
       ("max_memory_mb", own.memoryMiB ?? defaults.memoryMiB, used.memoryMiB, requested.memoryMiB),
       ("max_disk_mb", own.diskMiB ?? defaults.diskMiB, used.diskMiB, requested.diskMiB),
+      ("max_snapshots", own.snapshots ?? defaults.snapshots, used.snapshots, requested.snapshots),
     ]
     for case (let what, let limit?, let used, let requested) in bounds where requested > 0 && used + requested > limit {
       throw AdmissionRefusal.quota(what: what, limit: limit, used: used, requested: requested)
@@ -68,13 +70,24 @@ extension SandboxRepository {
     let row = try connection.row(
       """
       SELECT COUNT(CASE WHEN \(active) THEN 1 END), CAST(COALESCE(SUM(CASE WHEN \(active) THEN vcpus END), 0) AS BIGINT), \
-      CAST(COALESCE(SUM(CASE WHEN \(active) THEN memory_mb END), 0) AS BIGINT), CAST(COALESCE(SUM(disk_size_mb), 0) AS BIGINT) \
+      CAST(COALESCE(SUM(CASE WHEN \(active) THEN memory_mb END), 0) AS BIGINT), \
+      CAST(COALESCE(SUM(disk_size_mb + CASE WHEN status = 'paused' THEN memory_mb ELSE 0 END), 0) AS BIGINT) \
       FROM sandboxes WHERE team_id = ? AND status NOT IN ('stopped', 'error')
       """,
       [.uuid(team.uuid)])
-    guard let row else { return TeamUsage() }
+    let (snapshots, snapshotMiB) = try snapshots(of: team, connection)
+    guard let row else { return TeamUsage(diskMiB: snapshotMiB, snapshots: snapshots) }
     return TeamUsage(
-      sandboxes: try row.integer(0), vcpus: try row.integer(1), memoryMiB: try row.integer(2), diskMiB: try row.integer(3))
+      sandboxes: try row.integer(0), vcpus: try row.integer(1), memoryMiB: try row.integer(2),
+      diskMiB: try row.integer(3) + snapshotMiB, snapshots: snapshots)
+  }
+
+  /// Also those that are on their way: in or out, their files are there.
+  private static func snapshots(of team: TeamID, _ connection: any SQLConnection) throws -> (count: Int, sizeMiB: Int) {
+    let row = try connection.row(
+      "SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM snapshots WHERE team_id = ?", [.uuid(team.uuid)])
+    guard let row else { return (0, 0) }
+    return (try row.integer(0), try row.integer(1) / 1_048_576)
   }
 }
 
@@ -123,10 +136,11 @@ extension SandboxRepository {
     }
   }
 
-  /// A request whose sandbox could not be made may be tried again.
+  /// A request whose sandbox could not be made may be tried again, also when what failed was destroyed since.
   private static func counts(_ request: IdempotencyRecord, _ connection: any SQLConnection) throws -> Bool {
     try connection.row(
-      "SELECT 1 FROM sandboxes WHERE id = ? AND NOT (status = 'error' AND started_at IS NULL)", [.uuid(request.sandboxID.uuid)]) != nil
+      "SELECT 1 FROM sandboxes WHERE id = ? AND NOT (started_at IS NULL AND status IN ('error', 'destroying', 'stopped'))",
+      [.uuid(request.sandboxID.uuid)]) != nil
   }
 }
 

@@ -65,18 +65,25 @@ extension SandboxRepository {
     }
   }
 
-  /// Sets the idle time-out of a team's sandbox while it is in `status`.
-  /// - Returns: whether it was.
+  /// Sets the idle time-out of a team's sandbox while it is in `status`. The row has another revision then: a resume that has read the old
+  /// time-out reads again.
+  /// - Parameter revision: only while the row has this one; nil: any.
+  /// - Returns: the new revision; nil when nothing was set.
   package func setTimeout(
-    _ seconds: Int, of id: SandboxID, team: TeamID, in status: SandboxStatus, at time: Date, audit: AuditRecord? = nil
-  ) async throws -> Bool {
+    _ seconds: Int, of id: SandboxID, team: TeamID, in status: SandboxStatus, revision: Int? = nil, at time: Date,
+    audit: AuditRecord? = nil
+  ) async throws -> Int? {
     try await database.write { connection in
+      let (condition, expected) = revision.map { (" AND revision = ?", [SQLValue.integer($0)]) } ?? ("", [])
       let changed = try connection.execute(
-        "UPDATE sandboxes SET timeout_sec = ?, last_updated = ? WHERE id = ? AND team_id = ? AND status = ?",
-        [.integer(seconds), .timestamp(time), .uuid(id.uuid), .uuid(team.uuid), .text(status.rawValue)])
-      guard changed == 1 else { return false }
+        """
+        UPDATE sandboxes SET timeout_sec = ?, last_updated = ?, revision = revision + 1 \
+        WHERE id = ? AND team_id = ? AND status = ?\(condition)
+        """,
+        [.integer(seconds), .timestamp(time), .uuid(id.uuid), .uuid(team.uuid), .text(status.rawValue)] + expected)
+      guard changed == 1 else { return nil }
       if let audit { try AuditRepository.insert(audit, connection) }
-      return true
+      return try connection.row("SELECT revision FROM sandboxes WHERE id = ?", [.uuid(id.uuid)])?.integer(0)
     }
   }
 

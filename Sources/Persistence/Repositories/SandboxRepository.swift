@@ -84,16 +84,24 @@ package struct SandboxRepository: Sendable {
     }
   }
 
-  /// Moves `last_active_at` forward, never back, for many sandboxes in one transaction.
+  /// Moves `last_active_at` forward, never back, for many sandboxes, some in one transaction.
   package func touch(_ activity: [SandboxID: Date]) async throws {
-    guard !activity.isEmpty else { return }
-    try await database.write { connection in
-      // In one order everywhere, so that two servers do not wait for each other.
-      for (id, time) in activity.sorted(by: { $0.key.wire < $1.key.wire }) {
-        try connection.execute(
-          "UPDATE sandboxes SET last_active_at = ? WHERE id = ? AND (last_active_at IS NULL OR last_active_at < ?)",
-          [.timestamp(time), .uuid(id.uuid), .timestamp(time)])
+    // In one order everywhere, so that two servers do not wait for each other.
+    for batch in activity.sorted(by: { $0.key.wire < $1.key.wire }).batches {
+      try await database.write { connection in
+        for (id, time) in batch {
+          try connection.execute(
+            "UPDATE sandboxes SET last_active_at = ? WHERE id = ? AND (last_active_at IS NULL OR last_active_at < ?)",
+            [.timestamp(time), .uuid(id.uuid), .timestamp(time)])
+        }
       }
     }
+  }
+}
+
+extension Array {
+  /// Pieces that are changed in one transaction each: a statement for every element, and an answer in time.
+  var batches: [ArraySlice<Element>] {
+    stride(from: 0, to: count, by: 500).map { self[$0..<Swift.min($0 + 500, count)] }
   }
 }

@@ -61,9 +61,16 @@ package struct SnapshotRepository: Sendable {
 
   /// Adds a row unless the team has one of this name: of two racing calls one wins.
   /// - Returns: whether this call won.
-  /// - Throws: `PersistenceError.constraint` for a team that does not exist.
-  package func insert(_ record: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
+  /// - Throws: `AdmissionRefusal`: `teamIsGone` for a team that does not exist or was deleted (its row stays, so no foreign key tells).
+  /// - Parameter quota: bounds for a team that has none of its own, which must have room for one more with as much memory as `record` says;
+  ///   nil asks for nothing: the files are there already.
+  package func insert(_ record: SnapshotRecord, quota: QuotaRecord? = nil, audit: AuditRecord? = nil) async throws -> Bool {
     try await database.write { connection in
+      guard try TeamRepository.lock(record.teamID, connection) else { throw AdmissionRefusal.teamIsGone }
+      if let quota {
+        let requested = TeamUsage(diskMiB: record.memoryMiB, snapshots: 1)
+        try SandboxRepository.check(requested, record.teamID, quota, connection)
+      }
       let changed = try connection.execute(
         "INSERT INTO snapshots (\(Self.columns)) VALUES (\(Self.placeholders)) ON CONFLICT (team_id, name) DO NOTHING",
         Self.parameters(record))
@@ -75,8 +82,11 @@ package struct SnapshotRepository: Sendable {
 
   /// Replaces a row as it was read with `next`; when it has changed since nothing happens.
   /// - Returns: whether it was replaced.
+  /// - Throws: `AdmissionRefusal.teamIsGone` when the team was deleted, unless the snapshot is to be deleted too.
   package func replace(_ record: SnapshotRecord, with next: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
-    try await database.write { connection in
+    precondition(record.status != .deleting || next.status == .deleting, "a snapshot that is being deleted does not come back")
+    return try await database.write { connection in
+      if next.status != .deleting, try !TeamRepository.lock(record.teamID, connection) { throw AdmissionRefusal.teamIsGone }
       let changed = try connection.execute(
         """
         UPDATE snapshots SET status = ?, vcpus = ?, memory_mb = ?, disk_size_mb = ?, size_bytes = ?, host_id = ?, source_id = ?, \

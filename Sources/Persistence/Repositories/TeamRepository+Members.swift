@@ -66,11 +66,14 @@ extension TeamRepository {
     }
   }
 
+  /// - Parameter actor: who adds them, and has to be a member still; nil for tests and programs on the machine.
+  /// - Throws: `StandingRefusal`.
   package func addMember(
-    _ member: MembershipRecord, maximumMembers: Int, maximumTeams: Int, audit: AuditRecord
+    _ member: MembershipRecord, maximumMembers: Int, maximumTeams: Int, by actor: ActingUser? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
     try await database.write { connection in
       guard try Self.lock(member.teamID, connection) else { return .absent }
+      try actor?.requireMembership(in: member.teamID, connection)
       guard try Self.role(of: member.userID, in: member.teamID, connection) == nil else { return .alreadyMember }
       let (team, user) = (SQLValue.uuid(member.teamID.uuid), SQLValue.uuid(member.userID.uuid))
       let members = try connection.row("SELECT COUNT(*) FROM memberships WHERE team_id = ?", [team])?.integer(0) ?? 0
@@ -83,9 +86,13 @@ extension TeamRepository {
   }
 
   /// - Precondition: `role` is not owner; see `transferOwnership`.
-  package func setRole(_ user: UserID, of team: TeamID, to role: TeamRole, audit: AuditRecord) async throws -> MembershipChange {
+  /// - Throws: `StandingRefusal` when `actor`, who does it, is no member any more.
+  package func setRole(
+    _ user: UserID, of team: TeamID, to role: TeamRole, by actor: ActingUser? = nil, audit: AuditRecord
+  ) async throws -> MembershipChange {
     precondition(role != .owner, "ownership is transferred, not given")
     return try await changeMember(user, of: team, audit) { connection in
+      try actor?.requireMembership(in: team, connection)
       try connection.execute(
         "UPDATE memberships SET role = ? WHERE team_id = ? AND user_id = ?",
         [.text(role.rawValue), .uuid(team.uuid), .uuid(user.uuid)])
@@ -101,10 +108,13 @@ extension TeamRepository {
   }
 
   /// Makes another member the owner; the old one becomes an admin. A team has exactly one owner at any time.
+  /// - Parameter sessionEpoch: of the session in which the owner does it; nil is any.
+  /// - Throws: `StandingRefusal`.
   package func transferOwnership(
-    of team: TeamID, from owner: UserID, to user: UserID, audit: AuditRecord
+    of team: TeamID, from owner: UserID, to user: UserID, sessionEpoch: Int? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
     try await database.write { connection in
+      if sessionEpoch != nil { try ActingUser(id: owner, sessionEpoch: sessionEpoch).requireMembership(in: team, connection) }
       guard try Self.lock(team, connection), try Self.role(of: owner, in: team, connection) == .owner,
         let role = try Self.role(of: user, in: team, connection)
       else { return .absent }

@@ -46,12 +46,18 @@ package struct TeamRepository: Sendable {
   }
 
   /// - Returns: whether the team exists.
-  package func setQuota(_ id: TeamID, _ quota: QuotaRecord, audit: AuditRecord) async throws -> Bool {
+  /// - Throws: `StandingRefusal`.
+  package func setQuota(_ id: TeamID, _ quota: QuotaRecord, by administrator: ActingUser? = nil, audit: AuditRecord) async throws -> Bool {
     try await change(
-      "UPDATE teams SET max_sandboxes = ?, max_vcpus = ?, max_memory_mb = ?, max_disk_mb = ? WHERE id = ? AND deleted_at IS NULL",
+      """
+      UPDATE teams SET max_sandboxes = ?, max_vcpus = ?, max_memory_mb = ?, max_disk_mb = ?, max_snapshots = ? \
+      WHERE id = ? AND deleted_at IS NULL
+      """,
       [
-        .optional(quota.sandboxes), .optional(quota.vcpus), .optional(quota.memoryMiB), .optional(quota.diskMiB), .uuid(id.uuid),
-      ], audit)
+        .optional(quota.sandboxes), .optional(quota.vcpus), .optional(quota.memoryMiB), .optional(quota.diskMiB),
+        .optional(quota.snapshots), .uuid(id.uuid),
+      ], audit
+    ) { try administrator?.requireAdministrator($0) }
   }
 
   /// Deletes a team for good: members and keys are refused from now on, and every sandbox and snapshot is on its way out, all in one
@@ -75,15 +81,19 @@ package struct TeamRepository: Sendable {
     }
   }
 
-  func change(_ sql: String, _ parameters: [SQLValue], _ audit: AuditRecord) async throws -> Bool {
+  func change(
+    _ sql: String, _ parameters: [SQLValue], _ audit: AuditRecord,
+    when isAllowed: @escaping @Sendable (any SQLConnection) throws -> Void = { _ in }
+  ) async throws -> Bool {
     try await database.write { connection in
+      try isAllowed(connection)
       guard try connection.execute(sql, parameters) == 1 else { return false }
       try AuditRepository.insert(audit, connection)
       return true
     }
   }
 
-  static let columns = "teams.id, teams.name, teams.created_at, max_sandboxes, max_vcpus, max_memory_mb, max_disk_mb"
+  static let columns = "teams.id, teams.name, teams.created_at, max_sandboxes, max_vcpus, max_memory_mb, max_disk_mb, max_snapshots"
 
   static func insert(_ team: TeamRecord, _ connection: any SQLConnection) throws {
     try connection.execute(
@@ -97,6 +107,7 @@ package struct TeamRepository: Sendable {
       id: TeamID(try row.uuid(first)), name: try row.text(first + 1), createdAt: try row.date(first + 2),
       quota: QuotaRecord(
         sandboxes: try row.optionalInteger(first + 3), vcpus: try row.optionalInteger(first + 4),
-        memoryMiB: try row.optionalInteger(first + 5), diskMiB: try row.optionalInteger(first + 6)))
+        memoryMiB: try row.optionalInteger(first + 5), diskMiB: try row.optionalInteger(first + 6),
+        snapshots: try row.optionalInteger(first + 7)))
   }
 }

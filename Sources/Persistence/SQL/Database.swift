@@ -22,6 +22,13 @@ extension SQLConnection {
   }
 
   package func rows(_ sql: String) throws -> [SQLRow] { try rows(sql, []) }
+
+  /// Has the server give up each later statement of this transaction after `duration`. SQLite has no such bound: its readers hold up nobody.
+  func limitStatements(to duration: Duration) throws {
+    guard dialect == .postgresql else { return }
+    let milliseconds = duration.components.seconds * 1_000 + duration.components.attoseconds / 1_000_000_000_000_000
+    _ = try row("SELECT set_config('statement_timeout', ?, true)", [.text("\(milliseconds)")])
+  }
 }
 
 /// The small SQL interface that repositories are written against; one implementation per database.
@@ -89,6 +96,19 @@ package enum PersistenceError: Error, Sendable, CustomStringConvertible {
     case .outcomeUnknown(let text): "outcome unknown: \(text)"
     case .failed(let text): "database: \(text)"
     }
+  }
+}
+
+extension PersistenceError {
+  package var isOutcomeUnknown: Bool {
+    guard case .outcomeUnknown = self else { return false }
+    return true
+  }
+
+  /// Whether it is the server that does not answer, and not a statement that is at fault.
+  package var isUnavailable: Bool {
+    guard case .unavailable = self else { return false }
+    return true
   }
 }
 

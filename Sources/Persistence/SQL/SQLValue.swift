@@ -24,8 +24,15 @@ extension SQLValue {
 
 /// Times are stored with this resolution in every dialect, so that what is written compares equal to what is read.
 package enum StoredTime {
+  /// The years 0 to 9999, in microseconds since 1970: what every dialect can hold and every client can write.
+  package static let range: ClosedRange<Int64> = -62_167_219_200_000_000...253_402_300_799_999_999
+
+  /// The nearest end of `range` for a time outside of it: comparisons with it come out right, as nothing that is stored lies beyond.
   package static func microseconds(_ date: Date) -> Int64 {
-    Int64((date.timeIntervalSince1970 * 1_000_000).rounded())
+    let microseconds = (date.timeIntervalSince1970 * 1_000_000).rounded()
+    guard microseconds > Double(range.lowerBound) else { return range.lowerBound }
+    guard microseconds < Double(range.upperBound) else { return range.upperBound }
+    return Int64(microseconds)
   }
 
   package static func date(microseconds: Int64) -> Date {

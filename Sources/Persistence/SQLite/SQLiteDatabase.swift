@@ -135,8 +135,13 @@ private struct SQLiteConnection: SQLConnection {
   let database: GRDB.Database
   var dialect: SQLDialect { .sqlite }
 
+  /// Lists with filters come in thousands of forms, and GRDB keeps what it is told to keep for ever: those with many parameters are
+  /// prepared each time, which leaves a few hundred.
+  private static let maximumKeptParameters = 16
+
   func rows(_ sql: String, _ parameters: [SQLValue]) throws -> [SQLRow] {
-    let statement = try database.cachedStatement(sql: sql)
+    let isKept = parameters.count <= Self.maximumKeptParameters
+    let statement = try isKept ? database.cachedStatement(sql: sql) : database.makeStatement(sql: sql)
     return try SQLiteRows.all(statement, parameters, database)
   }
 

@@ -1,8 +1,8 @@
-import Model
+package import Model
 import Synchronization
 
 /// Lets a few in at once and a few more wait; the rest are turned away (L-67).
-package final class HashingGate: Sendable {
+package final class Gate: Sendable {
   private struct State {
     var inside = 0
     var peak = 0
@@ -15,11 +15,26 @@ package final class HashingGate: Sendable {
 
   private let concurrent: Int
   private let maximumWaiting: Int
+  private let refusal: MartletError
   private let state = Mutex(State())
 
-  package init(concurrent: Int = 2, maximumWaiting: Int = 64) {
+  /// - Parameter refusal: what those hear who find no room to wait.
+  package init(concurrent: Int = 2, maximumWaiting: Int = 64, refusal: MartletError = Gate.tooManyLogins) {
     self.concurrent = concurrent
     self.maximumWaiting = maximumWaiting
+    self.refusal = refusal
+  }
+
+  package static var tooManyLogins: MartletError {
+    MartletError(.rateLimited, "too many people log in at the moment; try again", retryAfterSeconds: 2)
+  }
+
+  /// Runs `work` when it is its turn.
+  /// - Throws: what `enter` and `work` throw.
+  func run<Value: Sendable>(_ work: () async throws -> Value) async throws -> Value {
+    try await enter()
+    defer { leave() }
+    return try await work()
   }
 
   /// The most that were ever inside at once.
@@ -65,7 +80,7 @@ package final class HashingGate: Sendable {
       return .success(())
     }
     guard state.waiting.count < maximumWaiting else {
-      return .failure(MartletError(.rateLimited, "too many people log in at the moment; try again", retryAfterSeconds: 2))
+      return .failure(refusal)
     }
     state.waiting.append((number, continuation))
     return nil

@@ -1,0 +1,46 @@
+import Foundation
+import Model
+import Persistence
+import Testing
+
+@Suite struct StoredTimeTests {
+  private static let extremes = [
+    Date(timeIntervalSince1970: 9.4e12), Date(timeIntervalSince1970: -9.4e12), Date(timeIntervalSince1970: .infinity),
+    Date(timeIntervalSince1970: -.infinity), Date(timeIntervalSince1970: .greatestFiniteMagnitude), Date(timeIntervalSince1970: .nan),
+    .distantFuture, .distantPast, StoredTime.date(microseconds: .max), StoredTime.date(microseconds: .min),
+  ]
+
+  @Test("a time that no column can hold becomes the nearest that one can", arguments: extremes)
+  func clamped(_ time: Date) {
+    #expect(StoredTime.range.contains(StoredTime.microseconds(time)))
+    #expect(StoredTime.range.contains(StoredTime.microseconds(StoredTime.rounded(time))))
+  }
+
+  @Test("ordinary times are as they were, to the microsecond")
+  func ordinary() {
+    for microseconds in [0, 1, -1, 1_700_000_000_123_456, -2_208_988_800_000_000] as [Int64] {
+      #expect(StoredTime.microseconds(StoredTime.date(microseconds: microseconds)) == microseconds)
+    }
+  }
+
+  @Test("filters and cursors at the ends of time are answered", arguments: SQLDialect.allCases)
+  func filters(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
+      let team = try await makeTeam(database)
+      let log = AuditRepository(database: database)
+      try await log.append([audit(team)])
+      for time in Self.extremes {
+        let since = try await log.list(team: team, AuditFilter(since: time, limit: 10)).count
+        let until = try await log.list(team: team, AuditFilter(until: time, limit: 10)).count
+        #expect(since + until == 1)
+      }
+      let sandboxes = SandboxRepository(database: database)
+      for microseconds in [Int64.max, .min] {
+        let position = ListPosition(microseconds: microseconds, id: UUID())
+        let cursor = SandboxCursor(createdAtMicroseconds: microseconds, id: SandboxID())
+        _ = try await TeamRepository(database: database).teams(ListPage(limit: 5, after: position))
+        #expect(try await sandboxes.list(SandboxFilter(limit: 5, after: cursor), team: team).isEmpty)
+      }
+    }
+  }
+}
