@@ -30,7 +30,8 @@ struct SandboxRoutes {
   }
 
   @Sendable private func get(_ request: Request, _ context: APIContext) async throws -> Response {
-    JSONResponse.make(Wire.sandbox(try await service.sandbox(context.sandboxID(), for: context.caller())))
+    let id = try context.sandboxID()
+    return JSONResponse.make(Wire.sandbox(try await service.sandbox(id, for: context.caller(), notBefore: context.version)))
   }
 
   @Sendable private func destroy(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -41,10 +42,13 @@ struct SandboxRoutes {
   @Sendable private func list(_ request: Request, _ context: APIContext) async throws -> Response {
     let caller = try context.caller()
     let key = PageCache.Key(team: caller.teamID, query: request.uri.query ?? "")
-    return try await pages.response(key, version: service.listVersion) {
+    let page = try await pages.page(key, version: context.version) {
       let (page, next) = try await service.list(SandboxQuery.filter(request), for: caller)
-      return (.array(page.map(Wire.sandbox)), next.map(SandboxQuery.text))
+      return PageCache.Page(body: JSONWriter.bytes(.array(page.map(Wire.sandbox))), cursor: next.map(SandboxQuery.text))
     }
+    var response = JSONResponse.make(page.body)
+    if let cursor = page.cursor { response.headers[.nextCursor] = cursor }
+    return response
   }
 
   @Sendable private func statistics(_ request: Request, _ context: APIContext) async throws -> Response {

@@ -32,15 +32,15 @@ package struct SandboxService: Sendable {
 
   // MARK: Reading
 
+  /// - Parameter version: of the database, when it is new enough for the caller.
   /// - Throws: `not_found`, also for another team's sandbox.
-  package func sandbox(_ id: SandboxID, for caller: Caller) async throws -> SandboxRecord {
-    guard let record = try await repository.sandbox(id, team: caller.teamID) else { throw MartletError.sandboxNotFound(id) }
+  package func sandbox(
+    _ id: SandboxID, for caller: Caller, notBefore version: DatabaseVersion? = nil
+  ) async throws -> SandboxRecord {
+    guard let record = try await repository.sandbox(id, team: caller.teamID, notBefore: version) else {
+      throw MartletError.sandboxNotFound(id)
+    }
     return record
-  }
-
-  /// Lists that were read under one value are true for as long as this has that value; nil: nobody knows.
-  package var listVersion: Int? {
-    get throws { try repository.version }
   }
 
   /// Newest first.
