@@ -53,16 +53,25 @@ struct SandboxRoutes {
 
   @Sendable private func statistics(_ request: Request, _ context: APIContext) async throws -> Response {
     let caller = try context.caller()
-    guard let range = StatisticsRange(rawValue: String(request.uri.queryParameters["range"] ?? "1h")) else {
-      let known = StatisticsRange.allCases.map(\.rawValue).joined(separator: ", ")
-      throw MartletError(.invalidRequest, "range must be one of \(known)")
-    }
+    let range = try Self.range(request) ?? .hour
     return JSONResponse.make(Wire.statistics(try await service.statistics(range, for: caller), range))
   }
 
   @Sendable private func metrics(_ request: Request, _ context: APIContext) async throws -> Response {
-    let point = try await service.metrics(of: context.sandboxID(), for: context.caller())
-    return JSONResponse.make(.array([Wire.metrics(point)]))
+    let (id, caller) = (try context.sandboxID(), try context.caller())
+    guard let range = try Self.range(request) else {
+      return JSONResponse.make(.array([Wire.metrics(try await service.metrics(of: id, for: caller))]))
+    }
+    return JSONResponse.make(.array(try await service.metrics(of: id, range, for: caller).map(Wire.metrics)))
+  }
+
+  private static func range(_ request: Request) throws(MartletError) -> StatisticsRange? {
+    guard let text = request.uri.queryParameters["range"] else { return nil }
+    guard let range = StatisticsRange(rawValue: String(text)) else {
+      let known = StatisticsRange.allCases.map(\.rawValue).joined(separator: ", ")
+      throw MartletError(.invalidRequest, "range must be one of \(known)")
+    }
+    return range
   }
 }
 
