@@ -41,7 +41,8 @@ package protocol HostClient: Sendable {
   func deleteSnapshot(_ name: SafeName, team: TeamID) async throws
 
   /// Templates and named snapshots whose files are on this host.
-  func listTemplates() async throws -> [HostTemplate]
+  /// - Parameter kind: nil for both.
+  func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate]
 
   // Processes
 

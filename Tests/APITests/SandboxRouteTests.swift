@@ -68,6 +68,30 @@ import Testing
     }
   }
 
+  @Test("of two servers on one database each shows at once what the other has done")
+  func twoServers() async throws {
+    try await withTestDatabase(.postgresql) { database, store async throws -> Void in
+      let second = try store.connect()
+      try await withServer(on: database) { one in
+        try await withServer(on: second) { other in
+          for _ in 0..<30 {
+            let id = try await one.create()
+            for _ in 0..<2 {
+              #expect(try await other.send(.GET, "/v1/sandboxes", key: one.key).list.compactMap { $0["id"] as? String } == [id])
+              let shown = try await other.send(.GET, "/v1/sandboxes/\(id)", key: one.key)
+              #expect(shown.json["status"] as? String == "running")
+            }
+            #expect(try await one.send(.DELETE, "/v1/sandboxes/\(id)").status == 204)
+            let gone = try await other.send(.GET, "/v1/sandboxes/\(id)", key: one.key)
+            #expect(gone.json["status"] as? String == "stopped")
+            #expect(try await other.send(.GET, "/v1/sandboxes", key: one.key).list.isEmpty)
+          }
+        }
+      }
+      try await second.close()
+    }
+  }
+
   @Test("the list is cut into pages that a cursor joins", arguments: SQLDialect.allCases)
   func paging(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in

@@ -24,6 +24,26 @@ import Testing
     }
   }
 
+  @Test("a sandbox's load is told for a range, also when it is gone, and to its team only", arguments: SQLDialect.allCases)
+  func load(dialect: SQLDialect) async throws {
+    try await withServer(dialect) { server async throws -> Void in
+      let path = "/v1/sandboxes/\(try await server.create())/metrics"
+      #expect(try await server.send(.GET, path).list.count == 1)
+      await server.control.monitor.tick()
+      let points = try await server.send(.GET, "\(path)?range=1h").list
+      #expect(points.count == 2)
+      for point in points {
+        #expect(point["cpu_pct"] as? Double == 12.5 && point["mem_bytes"] as? Int == 1 << 26 && point["disk_bytes"] as? Int == 1 << 20)
+      }
+      #expect(try await server.send(.GET, "\(path)?range=1d").status == 400)
+      let stranger = try await server.signUp("other@b.c")
+      #expect(try await server.send(.GET, "\(path)?range=1h", as: stranger).status == 404)
+      #expect(try await server.send(.DELETE, String(path.dropLast("/metrics".count))).status == 204)
+      #expect(try await server.send(.GET, path).status == 409)
+      #expect(try await server.send(.GET, "\(path)?range=7d").list.count == 1)
+    }
+  }
+
   @Test("a range that is none is refused, and the route is no sandbox")
   func refusals() async throws {
     try await withServer { server async throws -> Void in

@@ -1,10 +1,11 @@
-import ControlPlane
 import Foundation
 import HostInterface
 import Model
 import Persistence
 import TestSupport
 import Testing
+
+@testable import ControlPlane
 
 /// Two control planes on one PostgreSQL.
 @Suite(.serialized) struct SharedDatabaseTests {
@@ -59,6 +60,33 @@ import Testing
           leader.clock.advance(by: 1)
           return try await leader.status(second.id) == .error
         })
+    }
+  }
+
+  @Test("a key that one deletes is refused by the other on its next call, and a change is seen there at once")
+  func keptElsewhere() async throws {
+    try await withPlanes { leader, other in
+      let keys = APIKeyRepository(database: leader.database)
+      let authenticator = other.control.authenticator
+      let sandbox = try await leader.leaveRow(.running)
+      for round in 0..<200 {
+        let secret = APIKeySecret.random()
+        let key = APIKeyRecord(
+          teamID: leader.caller.teamID, name: "k", keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: nil, createdAt: Date())
+        let audit = leader.caller.audit("x", of: "api_key", key.id.wire, outcome: "ok", at: Date())
+        try await keys.insert(key, audit: audit)
+        for _ in 0..<3 {
+          let recognised = try await authenticator.recognise(PresentedCredentials(apiKey: secret.text))
+          #expect(recognised.value.teamID == leader.caller.teamID)
+          let seen = try await other.service.sandbox(sandbox.id, for: other.caller, notBefore: recognised.version)
+          #expect(seen.spec.timeoutSeconds == round)
+        }
+        #expect(
+          try await leader.repository.setTimeout(round + 1, of: sandbox.id, team: leader.caller.teamID, in: .running, at: Date()))
+        _ = try await keys.delete(key.id, team: leader.caller.teamID, audit: audit)
+        #expect(await code { _ = try await authenticator.principal(apiKey: secret.text) } == .unauthorized)
+        #expect(try await other.service.sandbox(sandbox.id, for: other.caller).spec.timeoutSeconds == round + 1)
+      }
     }
   }
 

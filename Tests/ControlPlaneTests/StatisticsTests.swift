@@ -1,9 +1,10 @@
-import ControlPlane
 import Foundation
 import Model
 import Persistence
 import TestSupport
 import Testing
+
+@testable import ControlPlane
 
 @Suite struct StatisticsTests {
   @Test("the monitor samples once a minute, and statistics tell what runs, the most that did, and when", arguments: SQLDialect.allCases)
@@ -22,6 +23,32 @@ import Testing
       plane.clock.advance(by: 7_200)
       #expect(try await plane.control.sandboxes.statistics(.hour, for: plane.caller).series.isEmpty)
       #expect(try await plane.control.sandboxes.statistics(.day, for: plane.caller).peak.running == 2)
+    }
+  }
+
+  @Test(
+    "every running sandbox is asked once a minute how busy it is, and one that does not answer is left out", arguments: SQLDialect.allCases)
+  func load(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      var ids: [SandboxID] = []
+      for _ in 0..<12 { ids.append(try await plane.create().id) }
+      // Its row says running, its host does not know it.
+      let lost = try await plane.leaveRow(.running)
+      for _ in 0..<3 {
+        await plane.control.monitor.sampleLoad()
+        await plane.control.monitor.sampleLoad()
+        plane.clock.advance(by: 60)
+      }
+      for id in ids {
+        let points = try await plane.service.metrics(of: id, .hour, for: plane.caller)
+        #expect(points.count == 4)
+        #expect(points.allSatisfy { $0.cpuPercent == 12.5 })
+        #expect(points.map(\.takenAt) == points.map(\.takenAt).sorted())
+      }
+      #expect(try await plane.service.metrics(of: lost.id, .hour, for: plane.caller).isEmpty)
+      plane.clock.advance(by: 7_200)
+      #expect(try await plane.service.metrics(of: ids[0], .hour, for: plane.caller).count == 1)
+      #expect(try await plane.service.metrics(of: ids[0], .sixHours, for: plane.caller).count <= 3)
     }
   }
 }

@@ -8,8 +8,10 @@ struct ObservedDatabase: Database {
 
   var dialect: SQLDialect { real.dialect }
 
-  func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
-    try await real.lookUp(sql, parameters)
+  func version() async throws -> DatabaseVersion? { try await real.version() }
+
+  func find(_ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?> {
+    try await real.find(sql, parameters, notBefore: version)
   }
 
   func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {

@@ -25,9 +25,9 @@ struct LookUpTests {
     return team.id
   }
 
-  @Test("A look-up sees what was committed before it")
-  func fresh() async throws {
-    try await withDatabase { database in
+  @Test("A look-up sees what was committed before it", arguments: SQLDialect.allCases)
+  func fresh(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database in
       let absent = TeamID()
       #expect(try await name(database, absent) == nil)
       for number in 0..<20 {
@@ -37,9 +37,9 @@ struct LookUpTests {
     }
   }
 
-  @Test("Many look-ups at once are all answered, while somebody writes")
-  func concurrent() async throws {
-    try await withDatabase { database in
+  @Test("Many look-ups at once are all answered, while somebody writes", arguments: SQLDialect.allCases)
+  func concurrent(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database in
       let id = try await insert(database, "steady")
       try await withThrowingTaskGroup(of: String?.self) { group in
         for number in 0..<200 {
@@ -51,9 +51,9 @@ struct LookUpTests {
     }
   }
 
-  @Test("A transaction in progress does not hold a look-up up, and is not seen")
-  func besideAWriter() async throws {
-    try await withDatabase { database in
+  @Test("A transaction in progress does not hold a look-up up, and is not seen", arguments: SQLDialect.allCases)
+  func besideAWriter(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database in
       let id = try await insert(database, "before")
       let began = Mutex(false)
       let lookedUp = DispatchSemaphore(value: 0)
@@ -159,9 +159,9 @@ struct LookUpTests {
     }
   }
 
-  @Test("A row that was deleted is gone from the next look-up on")
-  func deleted() async throws {
-    try await withDatabase { database in
+  @Test("A row that was deleted is gone from the next look-up on", arguments: SQLDialect.allCases)
+  func deleted(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database in
       let id = try await insert(database, "team")
       #expect(try await name(database, id) == "team")
       try await database.write { _ = try $0.execute("DELETE FROM teams WHERE id = ?", [.uuid(id.uuid)]) }
@@ -212,8 +212,8 @@ struct LookUpTests {
 
 @Suite("Rows kept for look-ups")
 struct RowCacheTests {
-  private static func key(_ number: Int) -> SQLiteRowCache.Key {
-    SQLiteRowCache.Key(sql: "SELECT", parameters: [.integer(Int64(number))])
+  private static func key(_ number: Int) -> RowCache.Key {
+    RowCache.Key(sql: "SELECT", parameters: [.integer(Int64(number))])
   }
 
   private func withCache(_ body: (SQLiteRowCache) throws -> Void) async throws {
@@ -245,13 +245,13 @@ struct RowCacheTests {
   func bounded() async throws {
     try await withCache { cache in
       let version = try cache.row(Self.key(0)).version
-      cache.keep(SQLRow([.text(String(repeating: "x", count: SQLiteRowCache.maximumRowBytes + 1))]), Self.key(0), version: version)
+      cache.keep(SQLRow([.text(String(repeating: "x", count: RowCache.maximumRowBytes + 1))]), Self.key(0), version: version)
       #expect(try cache.row(Self.key(0)).row == nil)
-      for number in 0...SQLiteRowCache.maximumRows {
+      for number in 0...RowCache.maximumRows {
         cache.keep(SQLRow([.text("row")]), Self.key(number), version: try cache.row(Self.key(number)).version)
       }
-      let kept = try (0...SQLiteRowCache.maximumRows).filter { try cache.row(Self.key($0)).row != nil }
-      #expect(kept == [SQLiteRowCache.maximumRows])
+      let kept = try (0...RowCache.maximumRows).filter { try cache.row(Self.key($0)).row != nil }
+      #expect(kept == [RowCache.maximumRows])
     }
   }
 }

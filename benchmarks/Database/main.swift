@@ -4,8 +4,8 @@
 // usage: martlet-database-bench EMPTY FULL     (each the path of an SQLite file or a postgres:// URL; both without tables)
 // Prints a line for each operation: name, ratio of the medians, microseconds on the full one, microseconds on the empty one.
 //
-// usage: martlet-database-bench --authenticate DATABASE KEY
-// Prints the microseconds that it takes to find out whose API key this is.
+// usage: martlet-database-bench --authenticate DATABASE KEY SANDBOX
+// Prints the microseconds that finding out whose API key this is adds to a read of the sandbox, and those that both take.
 
 import Foundation
 import Logging
@@ -22,9 +22,10 @@ func open(_ location: String) async throws -> any Database {
 }
 
 let arguments = CommandLine.arguments.dropFirst()
-if arguments.first == "--authenticate", arguments.count == 3, let key = arguments.last {
+if arguments.first == "--authenticate", arguments.count == 4, let sandbox = SandboxID(wire: arguments[4]) {
   let database = try await open(arguments[2])
-  print(try await Authentication(database: database, key: key).microseconds())
+  let (added, whole) = try await Authentication(database: database, key: arguments[3], sandbox: sandbox).measure()
+  print(added, whole)
   try await database.close()
   exit(0)
 }

@@ -61,9 +61,9 @@ enum Wire {
     return json.adding("symlink_target", entry.symlinkTarget.map(JSONValue.string))
   }
 
-  static func metrics(_ metrics: GuestMetrics) -> JSONValue {
+  static func metrics(_ metrics: LoadSample) -> JSONValue {
     [
-      "timestamp_unix": .integer(Int64(RFC3339.seconds(metrics.timestamp))), "cpu_pct": .number(metrics.cpuPercent),
+      "timestamp_unix": .integer(Int64(RFC3339.seconds(metrics.takenAt))), "cpu_pct": .number(metrics.cpuPercent),
       "mem_bytes": .integer(metrics.memoryBytes), "mem_total_bytes": .integer(metrics.memoryTotalBytes),
       "disk_bytes": .integer(metrics.diskBytes), "disk_total_bytes": .integer(metrics.diskTotalBytes),
     ]

@@ -30,7 +30,8 @@ struct SandboxRoutes {
   }
 
   @Sendable private func get(_ request: Request, _ context: APIContext) async throws -> Response {
-    JSONResponse.make(Wire.sandbox(try await service.sandbox(context.sandboxID(), for: context.caller())))
+    let id = try context.sandboxID()
+    return JSONResponse.make(Wire.sandbox(try await service.sandbox(id, for: context.caller(), notBefore: context.version)))
   }
 
   @Sendable private func destroy(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -41,24 +42,36 @@ struct SandboxRoutes {
   @Sendable private func list(_ request: Request, _ context: APIContext) async throws -> Response {
     let caller = try context.caller()
     let key = PageCache.Key(team: caller.teamID, query: request.uri.query ?? "")
-    return try await pages.response(key, version: service.listVersion) {
+    let page = try await pages.page(key, version: context.version) {
       let (page, next) = try await service.list(SandboxQuery.filter(request), for: caller)
-      return (.array(page.map(Wire.sandbox)), next.map(SandboxQuery.text))
+      return PageCache.Page(body: JSONWriter.bytes(.array(page.map(Wire.sandbox))), cursor: next.map(SandboxQuery.text))
     }
+    var response = JSONResponse.make(page.body)
+    if let cursor = page.cursor { response.headers[.nextCursor] = cursor }
+    return response
   }
 
   @Sendable private func statistics(_ request: Request, _ context: APIContext) async throws -> Response {
     let caller = try context.caller()
-    guard let range = StatisticsRange(rawValue: String(request.uri.queryParameters["range"] ?? "1h")) else {
-      let known = StatisticsRange.allCases.map(\.rawValue).joined(separator: ", ")
-      throw MartletError(.invalidRequest, "range must be one of \(known)")
-    }
+    let range = try Self.range(request) ?? .hour
     return JSONResponse.make(Wire.statistics(try await service.statistics(range, for: caller), range))
   }
 
   @Sendable private func metrics(_ request: Request, _ context: APIContext) async throws -> Response {
-    let point = try await service.metrics(of: context.sandboxID(), for: context.caller())
-    return JSONResponse.make(.array([Wire.metrics(point)]))
+    let (id, caller) = (try context.sandboxID(), try context.caller())
+    guard let range = try Self.range(request) else {
+      return JSONResponse.make(.array([Wire.metrics(try await service.metrics(of: id, for: caller))]))
+    }
+    return JSONResponse.make(.array(try await service.metrics(of: id, range, for: caller).map(Wire.metrics)))
+  }
+
+  private static func range(_ request: Request) throws(MartletError) -> StatisticsRange? {
+    guard let text = request.uri.queryParameters["range"] else { return nil }
+    guard let range = StatisticsRange(rawValue: String(text)) else {
+      let known = StatisticsRange.allCases.map(\.rawValue).joined(separator: ", ")
+      throw MartletError(.invalidRequest, "range must be one of \(known)")
+    }
+    return range
   }
 }
 

@@ -2,6 +2,7 @@ package import ControlPlane
 package import Hummingbird
 import Model
 package import NIOCore
+package import Persistence
 
 /// What a request carries through middleware and route.
 package struct APIContext: RequestContext {
@@ -9,6 +10,8 @@ package struct APIContext: RequestContext {
   package let channel: any Channel
   /// Set by `AuthenticationMiddleware`.
   package var principal: Principal?
+  /// Set with it: one that the database had after the request came. What a request only reads may be of that version or a later one.
+  package var version: DatabaseVersion?
   /// Set by `ClientMiddleware`.
   package var client: ClientAddress
 

@@ -2,6 +2,7 @@ import ControlPlane
 import HTTPTypes
 import Hummingbird
 import Model
+import Persistence
 
 /// Finds out who calls, before anything else of the request is looked at.
 struct AuthenticationMiddleware: RouterMiddleware {
@@ -12,7 +13,9 @@ struct AuthenticationMiddleware: RouterMiddleware {
     _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
   ) async throws -> Response {
     var context = context
-    context.principal = try await authenticator.principal(try origins.credentials(of: request, context))
+    let recognised = try await authenticator.recognise(try origins.credentials(of: request, context))
+    context.principal = recognised.value
+    context.version = recognised.version
     return try await next(request, context)
   }
 }

@@ -29,7 +29,7 @@ extension AdminService {
     try caller.principal.requireAdmin()
     return await withTaskGroup { group in
       for host in await directory.hosts() {
-        group.addTask { (try? await withDeadline(Placement.listDeadline, or: Self.silent) { try await host.listTemplates() }) ?? [] }
+        group.addTask { (try? await withDeadline(Placement.listDeadline, or: Self.silent) { try await host.listTemplates(nil) }) ?? [] }
       }
       let all = await group.reduce(into: [String: HostTemplate]()) { all, templates in
         for template in templates { all["\(template.name)/\(template.teamID)"] = template }

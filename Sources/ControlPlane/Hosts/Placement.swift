@@ -55,7 +55,7 @@ struct Placement: Sendable {
 
   private static func templates(of host: any HostClient) async throws -> [HostTemplate] {
     try await withDeadline(listDeadline, or: MartletError(.hostUnavailable, "the host does not answer")) {
-      try await host.listTemplates()
+      try await host.listTemplates(.base)
     }
   }
 }

@@ -1,6 +1,6 @@
 import Foundation
 import Model
-import Persistence
+package import Persistence
 import Synchronization
 
 /// What a request shows to say who makes it; the first that is there counts.
@@ -21,8 +21,8 @@ package struct PresentedCredentials: Sendable, Equatable {
 
 /// Turns what a request shows into a principal (KEY-2, AUTH-3, AUTH-4).
 ///
-/// Nothing is remembered from one call to the next: each costs one read by an indexed column, and a deleted key, a removed member, a
-/// changed password or role counts from the next call on. Uses of keys are collected in memory and written together.
+/// Each call is one look-up by an indexed column, which the database answers as of now: a deleted key, a removed member, a changed
+/// password or role counts from the next call on. Uses of keys are collected in memory and written together.
 package final class Authenticator: Sendable {
   /// Longest header value that is looked at as a key.
   static let maximumKeyBytes = 256
@@ -44,17 +44,21 @@ package final class Authenticator: Sendable {
     self.surroundings = surroundings
   }
 
+  /// With a version that the database had after the call began.
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
-  package func principal(_ credentials: PresentedCredentials) async throws -> Principal {
-    if let apiKey = credentials.apiKey { return try await principal(apiKey: apiKey) }
-    if let token = credentials.bearer ?? credentials.cookie { return try await principal(session: token) }
+  package func recognise(_ credentials: PresentedCredentials) async throws -> Finding<Principal> {
+    if let apiKey = credentials.apiKey { return try await key(apiKey).map { Self.principal(of: $0) } }
+    if let token = credentials.bearer ?? credentials.cookie { return try await person(token) }
     throw Self.nothingShown
   }
 
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
   package func principal(apiKey header: String?) async throws -> Principal {
-    let key = try await key(header)
-    return Principal(kind: .apiKey(key.id), teamID: key.teamID)
+    Self.principal(of: try await key(header).value)
+  }
+
+  private static func principal(of key: APIKeyRecord) -> Principal {
+    Principal(kind: .apiKey(key.id), teamID: key.teamID)
   }
 
   /// Somebody who administers the platform: with a session, or with a key that they made. A key may stand where a session's token
@@ -63,11 +67,11 @@ package final class Authenticator: Sendable {
   package func administrator(_ credentials: PresentedCredentials) async throws -> Principal {
     var principal: Principal
     if let text = credentials.apiKey ?? credentials.bearer.flatMap({ APIKeySecret($0) == nil ? nil : $0 }) {
-      let key = try await key(text)
-      principal = Principal(kind: .apiKey(key.id), teamID: key.teamID)
+      let key = try await key(text).value
+      principal = Self.principal(of: key)
       if let creator = key.createdBy { principal.isAdmin = try await people.user(creator)?.isAdmin ?? false }
     } else {
-      principal = try await self.principal(credentials)
+      principal = try await recognise(credentials).value
     }
     guard principal.isAdmin else {
       throw MartletError(
@@ -76,26 +80,35 @@ package final class Authenticator: Sendable {
     return principal
   }
 
-  private func key(_ header: String?) async throws -> APIKeyRecord {
+  private func key(_ header: String?) async throws -> Finding<APIKeyRecord> {
     guard let header, !header.isEmpty else { throw Self.nothingShown }
-    guard header.utf8.count <= Self.maximumKeyBytes, let secret = APIKeySecret(header),
-      let key = try await keys.key(hash: secret.hash)
-    else { throw MartletError(.unauthorized, "the API key is not valid; it may have been deleted") }
-    try limits.calls.admit(key.id.uuid)
+    guard header.utf8.count <= Self.maximumKeyBytes, let secret = APIKeySecret(header) else { throw Self.unknownKey }
+    let key = try await keys.find(hash: secret.hash).map { key in
+      guard let key else { throw Self.unknownKey }
+      return key
+    }
+    try limits.calls.admit(key.value.id.uuid)
     let now = surroundings.now()
-    uses.withLock { $0[key.id] = now }
+    uses.withLock { $0[key.value.id] = now }
     return key
   }
 
   /// The person of a session, and what they may do in its team at this moment.
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
   package func principal(session token: String) async throws -> Principal {
+    try await person(token).value
+  }
+
+  private func person(_ token: String) async throws -> Finding<Principal> {
     let claims = try await tokens.verify(token, as: .user, at: surroundings.now())
-    guard let user = UserID(wire: claims.subject), let team = claims.team,
-      let standing = try await people.standing(of: user, in: team), standing.sessionEpoch == claims.epoch
-    else { throw MartletError(.unauthorized, "the session is over; log in again") }
+    guard let user = UserID(wire: claims.subject), let team = claims.team else { throw Self.sessionIsOver }
+    let principal = try await people.findStanding(of: user, in: team).map { standing in
+      guard let standing, standing.sessionEpoch == claims.epoch else { throw Self.sessionIsOver }
+      return Principal(
+        kind: .user(user), teamID: team, role: standing.role, isAdmin: standing.isAdmin, sessionEpoch: claims.epoch)
+    }
     try limits.calls.admit(user.uuid)
-    return Principal(kind: .user(user), teamID: team, role: standing.role, isAdmin: standing.isAdmin, sessionEpoch: claims.epoch)
+    return principal
   }
 
   /// Writes the uses that were collected.
@@ -111,6 +124,14 @@ package final class Authenticator: Sendable {
       uses.withLock { $0.merge(collected) { newer, _ in newer } }
       throw error
     }
+  }
+
+  private static var unknownKey: MartletError {
+    MartletError(.unauthorized, "the API key is not valid; it may have been deleted")
+  }
+
+  private static var sessionIsOver: MartletError {
+    MartletError(.unauthorized, "the session is over; log in again")
   }
 
   private static var nothingShown: MartletError {

@@ -19,7 +19,7 @@ extension Monitor {
     let rows = try await isFull ? snapshots.repository.all() : snapshots.repository.unsettled()
     guard isFull || rows.contains(where: { !service.work.isBusy($0.key) }) else { return }
     let late = MartletError(.hostUnavailable, "the host does not answer")
-    guard let templates = try? await withDeadline(Self.listDeadline, or: late, { try await host.listTemplates() }) else { return }
+    guard let templates = try? await withDeadline(Self.listDeadline, or: late, { try await host.listTemplates(.snapshot) }) else { return }
     let files = Dictionary(
       templates.filter { $0.kind == .snapshot }.map { (Key(team: $0.teamID, name: $0.name), $0) }, uniquingKeysWith: { first, _ in first })
     let known = Dictionary(uniqueKeysWithValues: rows.map { (Key(team: $0.teamID, name: $0.name), $0) })

@@ -29,6 +29,9 @@ package actor Monitor: Service {
   private var lastHeard: [HostID: Date] = [:]
   private var lastSnapshotRound: [HostID: Date] = [:]
   private var lastUsageSample: Date?
+  private var lastLoadSample: Date?
+  /// Guests are being asked how busy they are.
+  private var isSamplingLoad = false
   /// Hosts whose round is not over; one that hangs is left out, the others go on.
   private var busy: Set<HostID> = []
 
@@ -49,6 +52,7 @@ package actor Monitor: Service {
         while !Task.isCancelled {
           if await self.leads() {
             for host in await self.idleHosts() { group.addTask { await self.round(host) } }
+            group.addTask { await self.sampleLoad() }
             await self.repairUnplaced()
             await self.sampleUsage()
           }
@@ -67,6 +71,7 @@ package actor Monitor: Service {
     }
     await repairUnplaced()
     await sampleUsage()
+    await sampleLoad()
   }
 
   private func leads() async -> Bool {
@@ -112,6 +117,16 @@ package actor Monitor: Service {
     lastUsageSample = moment
     return true
   }
+
+  /// - Returns: whether this moment's load is still to be asked for, and nobody is at it.
+  func beginLoadSample(at moment: Date) -> Bool {
+    guard lastLoadSample != moment, !isSamplingLoad else { return false }
+    lastLoadSample = moment
+    isSamplingLoad = true
+    return true
+  }
+
+  func endLoadSample() { isSamplingLoad = false }
 
   /// Rows that never came to a host.
   private func repairUnplaced() async {

@@ -1,5 +1,5 @@
 import Foundation
-package import HostInterface
+import HostInterface
 import Logging
 package import Model
 package import Persistence
@@ -33,15 +33,15 @@ package struct SandboxService: Sendable {
 
   // MARK: Reading
 
+  /// - Parameter version: of the database, when it is new enough for the caller.
   /// - Throws: `not_found`, also for another team's sandbox.
-  package func sandbox(_ id: SandboxID, for caller: Caller) async throws -> SandboxRecord {
-    guard let record = try await repository.sandbox(id, team: caller.teamID) else { throw MartletError.sandboxNotFound(id) }
+  package func sandbox(
+    _ id: SandboxID, for caller: Caller, notBefore version: DatabaseVersion? = nil
+  ) async throws -> SandboxRecord {
+    guard let record = try await repository.sandbox(id, team: caller.teamID, notBefore: version) else {
+      throw MartletError.sandboxNotFound(id)
+    }
     return record
-  }
-
-  /// Lists that were read under one value are true for as long as this has that value; nil: nobody knows.
-  package var listVersion: Int? {
-    get throws { try repository.version }
   }
 
   /// Newest first.
@@ -53,15 +53,6 @@ package struct SandboxService: Sendable {
     let records = try await repository.list(filter, team: caller.teamID)
     let page = Array(records.prefix(limit))
     return (page, records.count > limit ? page.last.map { SandboxCursor($0) } : nil)
-  }
-
-  /// Does not count as activity: who watches a sandbox does not keep it awake.
-  /// - Throws: `not_found`, `invalid_state` when it is not running, `host_unavailable`.
-  package func metrics(of id: SandboxID, for caller: Caller) async throws -> GuestMetrics {
-    let record = try await sandbox(id, for: caller)
-    guard record.status == .running else { throw MartletError.invalidState(id, is: record.status, needs: "running") }
-    let host = try await host(of: record)
-    return try await guestCall { try await host.metrics(of: id) }
   }
 
   /// Returns when the sandbox runs; resumes one that asked for it.

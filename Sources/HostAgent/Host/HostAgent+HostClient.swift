@@ -1,5 +1,6 @@
 package import HostInterface
 import Images
+import LinuxSystem
 package import Model
 
 extension HostAgent: HostClient {
@@ -73,11 +74,21 @@ extension HostAgent: HostClient {
     try await named.delete(name, team: team)
   }
 
-  package func listTemplates() async throws -> [HostTemplate] {
-    let images = try parts.templates.templates(team: nil).map {
-      HostTemplate(name: $0.name, teamID: $0.team, sizeBytes: $0.allocatedBytes, createdAt: $0.createdAt)
+  package func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate] {
+    switch kind {
+    case .base: try await baseTemplates()
+    case .snapshot: await named.templates()
+    case nil: try await baseTemplates() + named.templates()
     }
-    return images + (await named.templates)
+  }
+
+  private func baseTemplates() async throws -> [HostTemplate] {
+    let store = parts.templates
+    return try await BlockingPool.shared.run { () throws -> [HostTemplate] in
+      try store.templates(team: nil).map {
+        HostTemplate(name: $0.name, teamID: $0.team, sizeBytes: $0.allocatedBytes, createdAt: $0.createdAt)
+      }
+    }
   }
 
   // MARK: - Work inside a guest

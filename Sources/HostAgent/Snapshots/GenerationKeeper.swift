@@ -79,9 +79,10 @@ final class GenerationKeeper: Sendable {
     return try await BlockingPool.shared.run { () throws(MartletError) in try store.generation(id) }
   }
 
-  func allocatedBytes(of id: GenerationID) async -> Int64 {
+  /// Of each the bytes on disk, without what it depends on; 0 where they cannot be told.
+  func allocatedBytes(of ids: [GenerationID]) async -> [Int64] {
     let store = store
-    return await BlockingPool.shared.run { () -> Int64 in (try? store.allocatedBytes(of: id).own) ?? 0 }
+    return await BlockingPool.shared.run { () -> [Int64] in ids.map { (try? store.allocatedBytes(of: $0).own) ?? 0 } }
   }
 
   func chainLength(of id: GenerationID) async throws(MartletError) -> Int {

@@ -55,7 +55,7 @@ actor NamedSnapshots {
     entries[key] = entry
     generations.collectSoon()
     try await observer.observe(.afterSaving(.commit))
-    return await template(entry)
+    return Self.template(entry, sizeBytes: await generations.allocatedBytes(of: [entry.generation]).first ?? 0)
   }
 
   /// Idempotent. Sandboxes made from it keep what they need of it.
@@ -67,17 +67,14 @@ actor NamedSnapshots {
     generations.collectSoon()
   }
 
-  var templates: [HostTemplate] {
-    get async {
-      var templates: [HostTemplate] = []
-      for entry in entries.values { templates.append(await template(entry)) }
-      return templates.sorted { ($0.name, $0.teamID) < ($1.name, $1.teamID) }
-    }
+  func templates() async -> [HostTemplate] {
+    let entries = Array(entries.values)
+    let sizes = await generations.allocatedBytes(of: entries.map(\.generation))
+    return zip(entries, sizes).map { Self.template($0, sizeBytes: $1) }.sorted { ($0.name, $0.teamID) < ($1.name, $1.teamID) }
   }
 
-  private func template(_ entry: NamedSnapshotEntry) async -> HostTemplate {
+  private static func template(_ entry: NamedSnapshotEntry, sizeBytes: Int64) -> HostTemplate {
     HostTemplate(
-      name: entry.name, teamID: entry.teamID, kind: .snapshot, shape: entry.shape,
-      sizeBytes: await generations.allocatedBytes(of: entry.generation), createdAt: entry.createdAt)
+      name: entry.name, teamID: entry.teamID, kind: .snapshot, shape: entry.shape, sizeBytes: sizeBytes, createdAt: entry.createdAt)
   }
 }

@@ -35,6 +35,9 @@ extension Migration {
         Migration(
           number: 6, name: "retention",
           up: text(PackageResources._006_retention_sqlite_up_sql), down: text(PackageResources._006_retention_sqlite_down_sql)),
+        Migration(
+          number: 7, name: "sandbox_load",
+          up: text(PackageResources._007_sandbox_load_sqlite_up_sql), down: text(PackageResources._007_sandbox_load_sqlite_down_sql)),
       ]
     case .postgresql:
       [
@@ -60,6 +63,10 @@ extension Migration {
         Migration(
           number: 6, name: "retention",
           up: text(PackageResources._006_retention_postgresql_up_sql), down: text(PackageResources._006_retention_postgresql_down_sql)),
+        Migration(
+          number: 7, name: "sandbox_load",
+          up: text(PackageResources._007_sandbox_load_postgresql_up_sql), down: text(PackageResources._007_sandbox_load_postgresql_down_sql)
+        ),
       ]
     }
   }

@@ -6,7 +6,7 @@ package struct PostgresConfiguration: Sendable {
   package let url: String
   /// For a URL without one; the environment's PGPASSWORD serves when both lack it.
   package var password: String?
-  /// Each is a process on the server and a thread here.
+  /// Each is a process on the server and a thread here; look-ups by key and the leadership have one more each.
   package var maximumConnections = 8
   /// Calls that wait for a connection; further ones fail at once.
   package var maximumWaiting = 4_096

@@ -4,12 +4,19 @@ import Logging
 
 /// One connection to a server; used by one thread at a time. Every wait for an answer ends at `deadline`.
 final class PostgresConnection {
+  /// The first with `pg_current_snapshot`. Source: https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQSERVERVERSION
+  private static let oldestServer: Int32 = 130_000
+
   /// After an answer that came too late the connection cannot be used: the late answer would be taken for that of the next call.
   private(set) var isBroken = false
   /// The newest failure since `begin`, whatever became of the error that told of it.
   private(set) var failure: PostgresFailure?
   /// What the session's holder keeps on it; goes with the connection.
   var standing: PostgresLeaderLock.Holdings?
+  /// The answer to the newest question for the state of the database; goes with the connection.
+  var mark: PostgresMark?
+  /// The server and its start, set by the session.
+  var server = ""
 
   let handle: OpaquePointer
   private let notices: PostgresNotices
@@ -27,6 +34,10 @@ final class PostgresConnection {
       let text = String(cString: PQerrorMessage(handle)).split(whereSeparator: \.isWhitespace).joined(separator: " ")
       PQfinish(handle)
       throw PostgresFailure(kind: .notConnected, text: text)
+    }
+    guard PQserverVersion(handle) >= Self.oldestServer else {
+      PQfinish(handle)
+      throw PostgresFailure(kind: .notConnected, text: "the server is older than PostgreSQL 13")
     }
     self.handle = handle
     notices = PostgresNotices(logger: logger)
@@ -49,6 +60,12 @@ final class PostgresConnection {
   @discardableResult
   func command(_ sql: String) throws(PostgresFailure) -> String {
     try call { PQsendQuery(handle, sql) }.command
+  }
+
+  /// Runs statements without parameters.
+  /// - Returns: the first column of the last one's first row.
+  func text(_ sql: String) throws(PostgresFailure) -> String? {
+    try call { PQsendQuery(handle, sql) }.text
   }
 
   func forgetStatements() throws(PostgresFailure) {

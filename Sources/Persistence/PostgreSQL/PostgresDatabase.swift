@@ -7,6 +7,9 @@ package import Logging
 /// whose commit was not sent. Calls ride out an absence of the server of `PostgresConfiguration.patience`; after that they throw
 /// `PersistenceError.unavailable` until it is back.
 ///
+/// Look-ups have a connection for themselves, and what they found is kept for as long as the server says that nothing was committed since
+/// (`PostgresLookUps`).
+///
 /// Prepared statements and session locks need a connection to the server itself, or a pooler in session mode.
 ///
 /// Source: https://www.postgresql.org/docs/current/libpq.html
@@ -19,16 +22,22 @@ package final class PostgresDatabase: Database {
 
   /// Connects when it is first used. To be closed, as its threads keep it alive.
   package init(_ configuration: PostgresConfiguration, logger: Logger) {
-    pool = PostgresPool(configuration, logger: logger)
-    lookUps = PostgresLookUps(pool: pool, configuration)
+    let servers = PostgresServers()
+    pool = PostgresPool(configuration, servers: servers, logger: logger)
+    lookUps = PostgresLookUps(configuration, servers: servers, logger: logger)
     var single = configuration
     single.maximumConnections = 1
-    lockPool = PostgresPool(single, logger: logger)
+    lockPool = PostgresPool(single, servers: servers, logger: logger)
   }
 
-  package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
+  package func version() async throws -> DatabaseVersion? {
     try Task.checkCancellation()
-    return try await lookUps.row(PostgresLookUp(sql: sql, parameters: parameters))
+    return try await lookUps.version()
+  }
+
+  package func find(_ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?> {
+    try Task.checkCancellation()
+    return try await lookUps.row(PostgresLookUp(sql: sql, parameters: parameters), notBefore: version)
   }
 
   package func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
@@ -56,6 +65,7 @@ package final class PostgresDatabase: Database {
 
   package func close() async throws {
     await lockPool.close()
+    await lookUps.close()
     await pool.close()
   }
 

@@ -34,11 +34,13 @@ final class PostgresPool: Sendable {
   }
 
   private let configuration: PostgresConfiguration
+  private let servers: PostgresServers
   private let logger: Logger
   private let state = Mutex(State())
 
-  init(_ configuration: PostgresConfiguration, logger: Logger) {
+  init(_ configuration: PostgresConfiguration, servers: PostgresServers, logger: Logger) {
     self.configuration = configuration
+    self.servers = servers
     self.logger = logger
   }
 
@@ -97,7 +99,7 @@ final class PostgresPool: Sendable {
   }
 
   private func serve() {
-    let session = PostgresSession(configuration, logger: logger)
+    let session = PostgresSession(configuration, servers: servers, logger: logger)
     let idler = Idler()
     while let job = next(idler) { job.perform(session, job.start) }
     session.disconnect()

@@ -25,6 +25,12 @@ struct PostgresResult: ~Copyable {
   /// What the server did, in a word: `COMMIT`, `UPDATE 1`.
   var command: String { String(cString: PQcmdStatus(pointer)) }
 
+  /// The first value of the first row; only of statements whose results come as text.
+  var text: String? {
+    guard PQntuples(pointer) > 0, PQnfields(pointer) > 0, PQgetisnull(pointer, 0, 0) == 0 else { return nil }
+    return PQgetvalue(pointer, 0, 0).map { String(cString: $0) }
+  }
+
   var changedRows: Int { Int(String(cString: PQcmdTuples(pointer))) ?? 0 }
 
   /// Of the description of a prepared statement.

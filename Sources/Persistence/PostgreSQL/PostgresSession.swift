@@ -7,11 +7,13 @@ final class PostgresSession {
   private static let margin: Duration = .seconds(5)
 
   private let configuration: PostgresConfiguration
+  private let servers: PostgresServers
   private let logger: Logger
   private var connection: PostgresConnection?
 
-  init(_ configuration: PostgresConfiguration, logger: Logger) {
+  init(_ configuration: PostgresConfiguration, servers: PostgresServers, logger: Logger) {
     self.configuration = configuration
+    self.servers = servers
     self.logger = logger
   }
 
@@ -70,6 +72,7 @@ final class PostgresSession {
     } catch {
       return .failure(Stop(error: error.persistenceError, failure: error))
     }
+    servers.willUse(connection.server)
     var isCommitting = false
     connection.begin(until: .now + (call == .migrate ? configuration.migrationTimeout : configuration.statementTimeout) + Self.margin)
     defer { clean(connection, after: call) }
@@ -125,12 +128,14 @@ final class PostgresSession {
     let limit = configuration.statementTimeout.wholeMilliseconds
     // Only transactions that say so may write, as on SQLite, whose readers cannot. The server asks over TCP whether we are still there:
     // it frees the locks of a machine that vanished, the leadership's too, after half a minute instead of two hours.
-    try made.command(
+    let server = try made.text(
       """
       SET default_transaction_read_only = on; SET statement_timeout = \(limit); SET lock_timeout = \(limit); \
       SET idle_in_transaction_session_timeout = \(limit * 2); \
-      SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 25000
+      SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 25000; \
+      SELECT concat_ws(' ', inet_server_addr(), inet_server_port(), extract(epoch FROM pg_postmaster_start_time()))
       """)
+    made.server = server ?? ""
     connection = made
     return made
   }

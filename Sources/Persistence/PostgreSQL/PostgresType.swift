@@ -4,7 +4,7 @@ import Foundation
 /// The column types that occur, with their binary representation.
 ///
 /// Integers are big-endian; `timestamptz` is microseconds since 2000-01-01 UTC; `jsonb` is a version byte (1) and text; `numeric` is
-/// four 16-bit numbers (digit count, weight of the first digit, sign, scale) and digits to the base 10,000.
+/// four 16-bit numbers (digit count, weight of the first digit, sign, scale) and digits to the base 10,000; snapshots are only compared.
 ///
 /// Source: the `_recv` and `_send` functions of src/backend/utils/adt; numbers in src/include/catalog/pg_type.dat.
 enum PostgresType: Oid, Sendable {
@@ -24,6 +24,7 @@ enum PostgresType: Oid, Sendable {
   case void = 2278
   case uuid = 2950
   case jsonb = 3802
+  case snapshot = 5038
 
   /// 2000-01-01 in microseconds since 1970-01-01.
   static let epochMicroseconds: Int64 = 946_684_800_000_000
@@ -37,7 +38,7 @@ enum PostgresType: Oid, Sendable {
   func decode(_ bytes: UnsafeRawBufferPointer) -> SQLValue? {
     switch self {
     case .bool: bytes.count == 1 ? .bool(bytes[0] != 0) : nil
-    case .bytea: .blob([UInt8](bytes))
+    case .bytea, .snapshot: .blob([UInt8](bytes))
     case .int2: Self.integer(bytes, Int16.self).map { .integer(Int64($0)) }
     case .int4: Self.integer(bytes, Int32.self).map { .integer(Int64($0)) }
     case .int8: Self.integer(bytes, Int64.self).map { .integer($0) }

@@ -29,7 +29,11 @@ package struct APIKeyRepository: Sendable {
 
   /// The key with this hash; a deleted team has taken its keys along (L-63).
   package func key(hash: [UInt8]) async throws -> APIKeyRecord? {
-    try await database.lookUp(Self.byHash, [.blob(hash)]).map(Self.record)
+    try await find(hash: hash).value
+  }
+
+  package func find(hash: [UInt8]) async throws -> Finding<APIKeyRecord?> {
+    try await database.find(Self.byHash, [.blob(hash)], notBefore: nil).map { try $0.map(Self.record) }
   }
 
   package func key(_ id: APIKeyID, team: TeamID) async throws -> APIKeyRecord? {

@@ -35,9 +35,15 @@ package struct PeopleRepository: Sendable {
 
   /// What decides about a call of this user for this team; one read by primary keys (AUTH-4). Nil: there is no such user.
   package func standing(of user: UserID, in team: TeamID) async throws -> UserStanding? {
-    try await database.lookUp(Self.standing, [.uuid(team.uuid), .uuid(user.uuid)]).map { row in
-      UserStanding(
-        isAdmin: try row.bool(0), sessionEpoch: try row.integer(1), role: try row.optionalText(2).map(TeamRepository.role))
+    try await findStanding(of: user, in: team).value
+  }
+
+  package func findStanding(of user: UserID, in team: TeamID) async throws -> Finding<UserStanding?> {
+    try await database.find(Self.standing, [.uuid(team.uuid), .uuid(user.uuid)], notBefore: nil).map { row in
+      try row.map { row in
+        UserStanding(
+          isAdmin: try row.bool(0), sessionEpoch: try row.integer(1), role: try row.optionalText(2).map(TeamRepository.role))
+      }
     }
   }
 

@@ -25,18 +25,14 @@ package struct SandboxRepository: Sendable {
     }
   }
 
-  package func sandbox(_ id: SandboxID, team: TeamID) async throws -> SandboxRecord? {
-    try await database.lookUp(Self.lookUpInTeam, [.uuid(id.uuid), .uuid(team.uuid)]).map(Self.record)
+  /// - Parameter version: see `Database.find`.
+  package func sandbox(_ id: SandboxID, team: TeamID, notBefore version: DatabaseVersion? = nil) async throws -> SandboxRecord? {
+    try await database.find(Self.lookUpInTeam, [.uuid(id.uuid), .uuid(team.uuid)], notBefore: version).value.map(Self.record)
   }
 
   /// Whatever its team; for the monitor.
   package func sandbox(_ id: SandboxID) async throws -> SandboxRecord? {
     try await database.lookUp(Self.lookUp, [.uuid(id.uuid)]).map(Self.record)
-  }
-
-  /// That of the database: what was read under one value is true for as long as it has that value.
-  package var version: Int? {
-    get throws { try database.version }
   }
 
   /// Newest first.

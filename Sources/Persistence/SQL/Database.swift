@@ -34,13 +34,15 @@ extension SQLConnection {
 /// The small SQL interface that repositories are written against; one implementation per database.
 package protocol Database: Sendable {
   var dialect: SQLDialect { get }
-  /// Grows with every commit: what was read under one value is what the database says for as long as it has that value. Nil where only
-  /// the server knows.
+  /// One that the database has after the call began. Nil where that cannot be told.
   /// - Throws: `PersistenceError`.
-  var version: Int? { get throws }
-
-  /// Reads one row by a unique key, and nothing longer: a driver may do it on the calling thread.
-  func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow?
+  func version() async throws -> DatabaseVersion?
+  /// Reads one row by a unique key, and nothing longer: a driver may do it on the calling thread. The row is what the database says at
+  /// some moment after the call began.
+  /// - Parameter version: one from an earlier answer; then the row may also be from between that answer and this call. For calls that
+  ///   belong to one request, and not after a change whose outcome the caller was told.
+  /// - Throws: `PersistenceError`.
+  func find(_ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?>
   /// Runs one read-only statement, without the cost of an explicit transaction.
   func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
   /// Runs several read-only statements that see the same state of the database.
@@ -63,10 +65,9 @@ package protocol Database: Sendable {
 }
 
 extension Database {
-  package var version: Int? { nil }
-
+  /// The row as the database has it at some moment after the call began.
   package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
-    try await query { try $0.row(sql, parameters) }
+    try await find(sql, parameters, notBefore: nil).value
   }
 }
 

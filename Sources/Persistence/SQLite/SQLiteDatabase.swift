@@ -48,13 +48,11 @@ package final class SQLiteDatabase: Database {
     }
   }
 
-  package var version: Int? {
-    get throws {
-      do {
-        return try cache.version()
-      } catch {
-        throw Self.translate(error)
-      }
+  package func version() async throws -> DatabaseVersion? {
+    do {
+      return try cache.version()
+    } catch {
+      throw Self.translate(error)
     }
   }
 
@@ -62,19 +60,19 @@ package final class SQLiteDatabase: Database {
   /// microseconds, mostly out of SQLite's own page cache, and the way to a thread that may block and back takes ten times as long. What
   /// it can wait for is bounded: the disk, for a page that no cache holds, and `busyTimeoutSeconds` while another process repairs the
   /// file. The writer never blocks readers (WAL).
-  package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
-    try lookUpBlocking(sql, parameters)
+  package func find(_ sql: String, _ parameters: [SQLValue], notBefore _: DatabaseVersion?) async throws -> Finding<SQLRow?> {
+    try findBlocking(sql, parameters)
   }
 
   // GRDB offers its blocking calls only outside of asynchronous functions.
-  private func lookUpBlocking(_ sql: String, _ parameters: [SQLValue]) throws -> SQLRow? {
+  private func findBlocking(_ sql: String, _ parameters: [SQLValue]) throws -> Finding<SQLRow?> {
     do {
-      let key = SQLiteRowCache.Key(sql: sql, parameters: parameters)
+      let key = RowCache.Key(sql: sql, parameters: parameters)
       let (cached, version) = try cache.row(key)
-      if let cached { return cached }
+      if let cached { return Finding(cached, version: version) }
       let row = try lookUps.use { try SQLiteConnection(database: $0).row(sql, parameters) }
       if let row { cache.keep(row, key, version: version) }
-      return row
+      return Finding(row, version: version)
     } catch {
       throw Self.translate(error)
     }

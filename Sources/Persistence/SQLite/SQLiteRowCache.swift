@@ -5,32 +5,17 @@ import Synchronization
 ///
 /// A commit of this process empties the cache before the writer is told of it, so a look-up never returns a row that is older than a
 /// write that was acknowledged. Another program at the same file (`martlet user`, the `sqlite3` shell) is noticed within
-/// `foreignInterval`. Rows that are not there are not remembered.
+/// `foreignInterval`.
 ///
 /// Source: https://www.sqlite.org/pragma.html#pragma_data_version
 final class SQLiteRowCache: Sendable {
-  struct Key: Hashable, Sendable {
-    let sql: String
-    let parameters: [SQLValue]
-
-    /// The parameters tell the keys apart; the text only has to be compared.
-    func hash(into hasher: inout Hasher) {
-      hasher.combine(parameters)
-    }
-  }
-
   private struct State {
-    var rows: [Key: SQLRow] = [:]
-    /// Counts the times that the rows were forgotten.
-    var version = 0
+    var rows = RowCache()
     var nextCheck: ContinuousClock.Instant
   }
 
   /// How long a commit of another program may stay unnoticed.
   static let foreignInterval: Duration = .milliseconds(100)
-  /// With rows of at most `maximumRowBytes` this is a few mebibytes.
-  static let maximumRows = 1_024
-  static let maximumRowBytes = 4_096
 
   private let watch: ForeignCommits
   private let state: Mutex<State>
@@ -40,18 +25,18 @@ final class SQLiteRowCache: Sendable {
     state = Mutex(State(nextCheck: .now + Self.foreignInterval))
   }
 
-  /// - Returns: the row, or the version with which to `keep` what the database says.
+  /// - Returns: the row, and the version that it is of, or with which to `keep` what the database says.
   /// - Throws: `DatabaseError` when the database cannot be asked for commits of others.
-  func row(_ key: Key) throws -> (row: SQLRow?, version: Int) {
+  func row(_ key: RowCache.Key) throws -> (row: SQLRow?, version: DatabaseVersion) {
     try noticeOthers()
-    return state.withLock { ($0.rows[key], $0.version) }
+    return state.withLock { ($0.rows[key], $0.rows.version) }
   }
 
   /// Another one after every commit.
   /// - Throws: as `row`.
-  func version() throws -> Int {
+  func version() throws -> DatabaseVersion {
     try noticeOthers()
-    return state.withLock { $0.version }
+    return state.withLock { $0.rows.version }
   }
 
   private func noticeOthers() throws {
@@ -65,20 +50,14 @@ final class SQLiteRowCache: Sendable {
   }
 
   /// Drops the row when something was committed since `version` was asked for.
-  func keep(_ row: SQLRow, _ key: Key, version: Int) {
-    guard row.textBytes <= Self.maximumRowBytes else { return }
+  func keep(_ row: SQLRow, _ key: RowCache.Key, version: DatabaseVersion) {
     state.withLock { state in
-      guard state.version == version else { return }
-      if state.rows.count >= Self.maximumRows { state.rows = [:] }
-      state.rows[key] = row
+      if state.rows.version == version { state.rows.keep(row, key) }
     }
   }
 
   func forget() {
-    state.withLock { state in
-      state.version += 1
-      state.rows.removeAll(keepingCapacity: true)
-    }
+    state.withLock { $0.rows.advance() }
   }
 }
 

@@ -49,9 +49,9 @@ extension SimulatedHost {
     snapshots[SnapshotKey(name, team)] = nil
   }
 
-  package func listTemplates() async throws -> [HostTemplate] {
+  package func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate] {
     try await gate(.templates)
-    return templates + snapshots.values.map(\.template)
+    return (templates + snapshots.values.map(\.template)).filter { kind == nil || $0.kind == kind }
   }
 
   /// Puts a snapshot there that nobody asked for, or takes one away.

@@ -1,0 +1,48 @@
+import Foundation
+import Model
+import Persistence
+import Testing
+
+@Suite struct LoadSampleTests {
+  /// The start of a quarter of an hour.
+  private static let moment = Date(timeIntervalSince1970: 1_800_000_000)
+
+  private func sample(_ minute: Int, cpu: Double = 1.25, memory: Int64 = 1 << 40) -> LoadSample {
+    LoadSample(
+      takenAt: Self.moment.addingTimeInterval(Double(minute) * 60), cpuPercent: cpu, memoryBytes: memory, memoryTotalBytes: 2, diskBytes: 3,
+      diskTotalBytes: 4)
+  }
+
+  @Test("samples of each sandbox come back as they were, once for each moment", arguments: SQLDialect.allCases)
+  func samples(dialect: SQLDialect) async throws {
+    try await withDatabase(dialect) { database async throws -> Void in
+      let repository = SandboxRepository(database: database)
+      let team = try await makeTeam(database)
+      let records = (0..<2).map { _ in SandboxRecord(spec: SandboxSpec(teamID: team), status: .running, createdAt: Self.moment) }
+      for record in records { try await repository.insert(record, audit: audit(team)) }
+      let (one, other) = (records[0].id, records[1].id)
+      try await repository.keepLoad([:])
+      try await repository.keepLoad([one: sample(0), other: sample(0, cpu: 99.999)])
+      try await repository.keepLoad([one: sample(0, cpu: 50)])
+      for minute in 1...16 { try await repository.keepLoad([one: sample(minute)]) }
+      #expect(try await repository.load(of: one, since: Self.moment) == (0...16).map { sample($0) })
+      #expect(try await repository.load(of: other, since: .distantPast) == [sample(0, cpu: 99.999)])
+      // Those of the quarters stay longer.
+      try await repository.forgetLoad(before: Self.moment, fine: sample(16).takenAt)
+      #expect(try await repository.load(of: one, since: Self.moment) == [0, 15, 16].map { sample($0) })
+      try await repository.forgetLoad(before: sample(15).takenAt, fine: sample(17).takenAt)
+      #expect(try await repository.load(of: one, since: Self.moment) == [sample(15)])
+    }
+  }
+
+  @Test("what a guest says that cannot be is not taken as it is")
+  func hostile() {
+    for cpu in [Double.nan, -.infinity, .infinity, -1] { #expect(sample(0, cpu: cpu).cpuPercent == 0) }
+    #expect(sample(0, cpu: 1e300).cpuPercent == 1e6)
+    #expect(sample(0, memory: -5).memoryBytes == 0)
+    let mean = LoadSample.mean(of: [sample(0, memory: .max), sample(1, memory: .max)], at: Self.moment)
+    #expect(mean.memoryBytes == .max)
+    #expect(
+      LoadSample.mean(of: [sample(0, cpu: 1, memory: 2), sample(1, cpu: 2, memory: 4)], at: Self.moment) == sample(0, cpu: 1.5, memory: 3))
+  }
+}
