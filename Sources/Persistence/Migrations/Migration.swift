@@ -32,6 +32,9 @@ extension Migration {
           number: 5, name: "usage_samples",
           up: text(PackageResources._005_usage_samples_sqlite_up_sql),
           down: text(PackageResources._005_usage_samples_sqlite_down_sql)),
+        Migration(
+          number: 6, name: "hosts",
+          up: text(PackageResources._006_hosts_sqlite_up_sql), down: text(PackageResources._006_hosts_sqlite_down_sql)),
       ]
     case .postgresql:
       [
@@ -54,6 +57,9 @@ extension Migration {
           number: 5, name: "usage_samples",
           up: text(PackageResources._005_usage_samples_postgresql_up_sql),
           down: text(PackageResources._005_usage_samples_postgresql_down_sql)),
+        Migration(
+          number: 6, name: "hosts",
+          up: text(PackageResources._006_hosts_postgresql_up_sql), down: text(PackageResources._006_hosts_postgresql_down_sql)),
       ]
     }
   }
