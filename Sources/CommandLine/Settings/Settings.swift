@@ -16,6 +16,8 @@ package enum SettingName: String, CaseIterable, Sendable {
   case signUp = "MARTLET_SIGN_UP"
   case rateLimit = "MARTLET_RATE_LIMIT"
   case trustedProxies = "MARTLET_TRUSTED_PROXIES"
+  case hostListen = "MARTLET_HOST_LISTEN"
+  case hostAddress = "MARTLET_HOST_ADDRESS"
 }
 
 /// Settings by precedence: option of the command line, real environment, `.env`, default (CFG-1).
