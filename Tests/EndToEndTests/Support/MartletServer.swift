@@ -138,7 +138,12 @@ final class MartletServer: Sendable {
   }
 
   var clientEnvironment: [String: String] {
-    ["PATH": "/usr/bin:/bin", "HOME": "/root", "MARTLET_DATA_DIR": accountDirectory.appending("data").string, "MARTLET_URL": url]
+    var environment = [
+      "PATH": "/usr/bin:/bin", "HOME": "/root", "MARTLET_DATA_DIR": directory.appending("data").string, "MARTLET_URL": url,
+    ]
+    // Of several servers on one database only the first has credentials in its directory.
+    if accountDirectory != directory { environment["MARTLET_API_KEY"] = try? apiKey }
+    return environment
   }
 
   struct Answer: Sendable {
