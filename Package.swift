@@ -99,6 +99,7 @@ let package = Package(
     room("Wire", [protobuf]),
     room("ConnectRPC", [nioCore, httpTypes, hummingbird, hummingbirdCore, protobuf, logging]),
     room("ConnectClient", ["ConnectRPC", nioCore, nioHTTP1, asyncHTTPClient, protobuf, logging]),
+    room("HostProtocol", ["Model", "HostInterface", "Wire", "ConnectRPC", nioCore, crypto, protobuf]),
     room(
       "WebSocket",
       [
@@ -129,6 +130,19 @@ let package = Package(
     room(
       "GuestClient",
       ["Model", "HostInterface", "Wire", "ConnectClient", "ConnectRPC", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging, protobuf]),
+    // A host and control planes of other processes; neither end knows what is behind the other.
+    room(
+      "HostService",
+      [
+        "Model", "HostInterface", "HostProtocol", "Wire", "ConnectRPC", "WebSocket", hummingbird, hummingbirdCore, nioCore, httpTypes,
+        lifecycle, logging, protobuf,
+      ]),
+    room(
+      "HostRPC",
+      [
+        "Model", "HostInterface", "HostProtocol", "Wire", "ConnectClient", "ConnectRPC", asyncHTTPClient, nioCore, nioHTTP1, logging,
+        protobuf,
+      ]),
     room(
       "HostAgent",
       [
@@ -154,13 +168,19 @@ let package = Package(
     room("CommandLine", ["Model", "APIClient", "LinuxSystem", arguments, nioCore, nioPosix, systemPackage]),
 
     // Tests: a host without machines, databases of one's own.
-    room("TestSupport", ["Model", "HostInterface", "LinuxSystem", "Persistence", nioCore, logging, systemPackage]),
+    room(
+      "TestSupport",
+      [
+        "Model", "HostInterface", "HostProtocol", "HostService", "HostRPC", "LinuxSystem", "Persistence", asyncHTTPClient, nioCore,
+        lifecycle, logging, systemPackage,
+      ]),
 
     // The composition root: the only room that names concrete drivers and stores.
     room(
       "Composition",
       [
-        "APIClient", "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "GuestClient", "QEMU", "Disks",
+        "APIClient", "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "HostProtocol", "HostRPC",
+        "HostService", "GuestClient", "QEMU", "Disks",
         "SandboxNetwork",
         "Snapshots", "Pager", "Images", "LinuxSystem", "Model", "Telemetry", asyncHTTPClient, lifecycle, unixSignals, nioCore, logging,
         systemPackage,
@@ -201,6 +221,12 @@ let package = Package(
       "EnvdTests",
       connectStack + ["Envd", "CLinux", "CZlib", "LinuxSystem", crypto, systemPackage]),
     tests("HostAgentTests", hostAgentTestDependencies),
+    tests(
+      "HostRPCTests",
+      [
+        "HostRPC", "HostService", "HostProtocol", "HostInterface", "ConnectClient", "ConnectRPC", "Wire", "TestSupport", "Model",
+        asyncHTTPClient, nioCore, nioPosix, nioHTTP1, protobuf,
+      ]),
     tests("APIClientTests", ["APIClient", "WebSocket", "Model", "FakeServer", nioCore, nioHTTP1, nioWebSocket]),
     tests("CommandLineTests", ["CommandLine", "APIClient", "LinuxSystem", "Model", "FakeServer", arguments, nioCore, nioHTTP1]),
 

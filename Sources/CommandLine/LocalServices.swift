@@ -53,11 +53,13 @@ package struct UpOptions: Sendable, Equatable {
   /// MicroVMs kept running for sandboxes to come.
   package var spares: Int
   package var access: AccessOptions
+  /// Of importance only where the database is shared.
+  package var host: HostOptions
 
   package init(
     listen: ListenAddress, dataDirectory: String, imageDirectory: String, database: DatabaseChoice = .embedded,
     accelerator: AcceleratorChoice = .automatic, logLevel: String = "info", showsDemo: Bool = true, spares: Int = defaultSpares,
-    access: AccessOptions = AccessOptions()
+    access: AccessOptions = AccessOptions(), host: HostOptions = HostOptions()
   ) {
     self.listen = listen
     self.dataDirectory = dataDirectory
@@ -68,6 +70,7 @@ package struct UpOptions: Sendable, Equatable {
     self.showsDemo = showsDemo
     self.spares = spares
     self.access = access
+    self.host = host
   }
 }
 

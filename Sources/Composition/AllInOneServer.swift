@@ -149,8 +149,11 @@ package struct AllInOneServer: Sendable {
       if made == nil { try file.update(url: url) }
       return database
     }
+    let hosting =
+      options.database.isShared ? SharedHosting(agent, options: options.host, database: database, surroundings: surroundings) : nil
+    let hosts: any HostDirectory = hosting?.directory ?? FixedHosts([agent])
     let controlPlane = ControlPlane(
-      database: database, hosts: FixedHosts([agent]), identity: access,
+      database: database, hosts: hosts, identity: access,
       retention: options.access.retentionDays.map { Retention(days: $0) } ?? .standard, surroundings: surroundings)
     let welcome = Welcome(options: options, report: report)
     let api = APIServer(
@@ -164,18 +167,27 @@ package struct AllInOneServer: Sendable {
           Task { await welcome.show(port: port) }
         }),
       logger: logger)
-    let services: [any Service] = [HostMaintenance(agent: agent)] + controlPlane.services + [api]
+    let services: [any Service] = [HostMaintenance(agent: agent)] + (hosting?.services ?? []) + controlPlane.services + [api]
     var configuration = ServiceGroupConfiguration(
       services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
     configuration.maximumGracefulShutdownDuration = Self.shutdownLimit
-    let group = ServiceGroup(configuration: configuration)
+    do {
+      try await run(ServiceGroup(configuration: configuration))
+    } catch {
+      try? await hosting?.close()
+      throw error
+    }
+    try await hosting?.close()
+    try await database.close()
+  }
+
+  private func run(_ group: ServiceGroup) async throws {
     do {
       try await group.run()
     } catch let error as IOError where error.errnoCode == EADDRINUSE {
       throw MartletError(
         .hostUnavailable, "\(options.listen.clientURL) is in use by another program; choose another address with --listen", cause: error)
     }
-    try await database.close()
   }
 }
 

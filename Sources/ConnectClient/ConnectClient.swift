@@ -20,14 +20,19 @@ package struct ConnectClient: Sendable {
   private let baseURL: String
   private let httpClient: HTTPClient
   private let codec: ConnectCodec
+  private let authenticator: (any CallAuthenticator)?
 
   /// - Parameters:
   ///   - baseURL: scheme, host and port without a trailing slash, such as `http://10.0.0.2:49983`.
   ///   - httpClient: must not decompress or follow redirects, and must not limit the time of a body.
-  package init(baseURL: String, httpClient: HTTPClient, codec: ConnectCodec = .proto) {
+  ///   - authenticator: signs calls and knows the server by the heads of its answers; nil: neither.
+  package init(
+    baseURL: String, httpClient: HTTPClient, codec: ConnectCodec = .proto, authenticator: (any CallAuthenticator)? = nil
+  ) {
     self.baseURL = baseURL
     self.httpClient = httpClient
     self.codec = codec
+    self.authenticator = authenticator
   }
 
   /// One message each way.
@@ -35,12 +40,12 @@ package struct ConnectClient: Sendable {
     _ service: String, _ method: String, _ message: Q, options: ConnectCallOptions = ConnectCallOptions(),
     returning: R.Type = R.self
   ) async throws -> R {
-    var request = makeRequest(service, method, contentType: codec.unaryContentType, options)
+    var (request, proof) = makeRequest(service, method, contentType: codec.unaryContentType, options)
     request.body = .bytes(try codec.encode(message))
     return try await translatingErrors {
-      try await withTimeLimit(options.timeout, throwing: Self.timeoutPassed) { [request] in
+      try await withTimeLimit(options.timeout, throwing: Self.timeoutPassed) { [request, proof] in
         let response = try await httpClient.execute(request, deadline: .distantFuture)
-        try await check(response, contentType: codec.unaryContentType)
+        try await check(response, proof, contentType: codec.unaryContentType)
         let body = try await response.body.collect(upTo: options.maximumMessageBytes)
         return try decode(body)
       }
@@ -52,11 +57,11 @@ package struct ConnectClient: Sendable {
     _ service: String, _ method: String, _ message: Q, options: ConnectCallOptions = ConnectCallOptions(),
     returning: R.Type = R.self
   ) async throws -> ConnectResponses<R> {
-    var request = makeRequest(service, method, contentType: codec.streamContentType, options)
+    var (request, proof) = makeRequest(service, method, contentType: codec.streamContentType, options)
     request.body = .bytes(try codec.encodeFrame(message))
     return try await translatingErrors {
       let response = try await httpClient.execute(request, timeout: TimeAmount(Self.streamHeadLimit))
-      try await check(response, contentType: codec.streamContentType)
+      try await check(response, proof, contentType: codec.streamContentType)
       return ConnectResponses(body: response.body, codec: codec, maximumMessageBytes: options.maximumMessageBytes)
     }
   }
@@ -66,13 +71,13 @@ package struct ConnectClient: Sendable {
     _ service: String, _ method: String, _ messages: Messages, options: ConnectCallOptions = ConnectCallOptions(),
     returning: R.Type = R.self
   ) async throws -> R where Messages.Element: Message {
-    var request = makeRequest(service, method, contentType: codec.streamContentType, options)
+    var (request, proof) = makeRequest(service, method, contentType: codec.streamContentType, options)
     let source = UploadSource(messages)
     request.body = .stream(source.map { [codec] in try codec.encodeFrame($0) }, length: .unknown)
     do {
-      return try await withTimeLimit(options.timeout, throwing: Self.timeoutPassed) { [request] in
+      return try await withTimeLimit(options.timeout, throwing: Self.timeoutPassed) { [request, proof] in
         let response = try await httpClient.execute(request, deadline: .distantFuture)
-        try await check(response, contentType: codec.streamContentType)
+        try await check(response, proof, contentType: codec.streamContentType)
         return try await ConnectResponses(
           body: response.body, codec: codec, maximumMessageBytes: options.maximumMessageBytes
         ).single()
@@ -84,16 +89,19 @@ package struct ConnectClient: Sendable {
 
   private func makeRequest(
     _ service: String, _ method: String, contentType: String, _ options: ConnectCallOptions
-  ) -> HTTPClientRequest {
-    var request = HTTPClientRequest(url: "\(baseURL)/\(service)/\(method)")
+  ) -> (HTTPClientRequest, CallProof?) {
+    let path = "/\(service)/\(method)"
+    var request = HTTPClientRequest(url: baseURL + path)
     request.method = .POST
     request.headers = options.headers
+    let proof = authenticator?.prove(.POST, path)
+    if let proof { request.headers.add(contentsOf: proof.headers) }
     request.headers.replaceOrAdd(name: "content-type", value: contentType)
     request.headers.replaceOrAdd(name: "connect-protocol-version", value: "1")
     if let timeout = options.timeout {
       request.headers.replaceOrAdd(name: "connect-timeout-ms", value: "\(Self.milliseconds(timeout))")
     }
-    return request
+    return (request, proof)
   }
 
   /// Whole milliseconds, at least one, within the ten digits of the protocol.
@@ -106,7 +114,8 @@ package struct ConnectClient: Sendable {
 
   private static var timeoutPassed: ConnectError { ConnectError(.deadlineExceeded, "the call's time-out has passed") }
 
-  private func check(_ response: HTTPClientResponse, contentType: String) async throws {
+  private func check(_ response: HTTPClientResponse, _ proof: CallProof?, contentType: String) async throws {
+    try proof?.check(response)
     guard response.status == .ok else {
       let body = try await response.body.collect(upTo: Self.maximumErrorBytes)
       throw ConnectError(body: body, httpStatus: Int(response.status.code))

@@ -1,6 +1,6 @@
 import HTTPTypes
 import Hummingbird
-import HummingbirdCore
+package import HummingbirdCore
 import Logging
 import NIOCore
 import SwiftProtobuf
@@ -74,8 +74,8 @@ extension ConnectError {
 }
 
 extension Response {
-  /// The answer to a unary call that failed.
-  init(_ error: ConnectError) {
+  /// The answer to a unary call that failed, or to a plain request beside the service.
+  package init(_ error: ConnectError) {
     self.init(
       status: HTTPResponse.Status(code: error.code.httpStatus), headers: [.contentType: ConnectCodec.json.unaryContentType],
       body: ResponseBody(byteBuffer: error.encoded()))

@@ -59,7 +59,7 @@ extension FileEntry {
   init(_ entry: Filesystem_EntryInfo) {
     self.init(
       name: entry.name, path: entry.path, kind: Self.kind(entry), sizeBytes: entry.size, mode: entry.mode & 0o7777,
-      permissions: entry.permissions, owner: entry.owner, group: entry.group, modifiedAt: entry.modifiedTime.date,
+      permissions: entry.permissions, owner: entry.owner, group: entry.group, modifiedAt: entry.modifiedTime.clampedDate,
       symlinkTarget: entry.hasSymlinkTarget ? entry.symlinkTarget : nil)
   }
 

@@ -78,26 +78,3 @@ extension GuestClient {
     return "\(query)&username=\(queryValue(user))"
   }
 }
-
-/// An upload that counts the time between its pieces as silence of the guest, and the time its own source takes not.
-private struct WatchedUpload<Base: AsyncSequence & Sendable>: AsyncSequence, Sendable where Base.Element == ByteBuffer {
-  typealias Element = ByteBuffer
-
-  let base: Base
-  let watch: IdleWatch
-
-  func makeAsyncIterator() -> AsyncIterator {
-    AsyncIterator(base: base.makeAsyncIterator(), watch: watch)
-  }
-
-  struct AsyncIterator: AsyncIteratorProtocol {
-    var base: Base.AsyncIterator
-    let watch: IdleWatch
-
-    mutating func next() async throws -> ByteBuffer? {
-      watch.endWaiting()
-      defer { watch.beginWaiting() }
-      return try await base.next()
-    }
-  }
-}

@@ -1,3 +1,4 @@
+import ConnectClient
 import ConnectRPC
 import Model
 
@@ -87,5 +88,15 @@ func guestCall<Value>(
     return try await body()
   } catch {
     throw GuestErrors.martletError(error, call)
+  }
+}
+
+extension BoundedStream {
+  /// A stream of the guest's; what `read` throws, the consumer sees as `MartletError`.
+  convenience init(
+    _ call: GuestCall, capacity: Int, idleLimit: Duration,
+    _ read: @escaping @Sendable (BoundedChannel<Element>, IdleWatch) async throws -> Void
+  ) {
+    self.init(capacity: capacity, idleLimit: idleLimit, translating: { GuestErrors.martletError($0, call) }, read)
   }
 }

@@ -35,17 +35,6 @@ extension GuestClient {
   }
 }
 
-extension IdleWatch {
-  /// Counts the time that `wait` takes as silence of the guest.
-  func waiting<Value>(
-    isolation: isolated (any Actor)? = #isolation, for wait: () async throws -> Value
-  ) async rethrows -> Value {
-    beginWaiting()
-    defer { endWaiting() }
-    return try await wait()
-  }
-}
-
 extension ProcessExit {
   /// The guest killed the process with SIGKILL (9) because its time was up.
   static var timedOut: ProcessExit { ProcessExit(exitCode: 128 + 9, signal: 9, isTimeout: true) }

@@ -122,3 +122,43 @@ struct EnvironmentFileTests {
     #expect(error?.message.contains("line 2") == true)
   }
 }
+
+@Suite("Where a host listens")
+struct HostOptionsTests {
+  private let shared = DatabaseChoice.postgres(url: "postgres://x", password: nil)
+
+  private func options(_ environment: [String: String], listen: String? = nil, address: String? = nil) throws -> HostOptions {
+    try HostOptions(settings: Settings(environment: environment, file: [:]), listen: listen, address: address, database: shared)
+  }
+
+  @Test("any free port of loopback, unless an option or a variable says otherwise")
+  func defaults() throws {
+    #expect(try options([:]) == HostOptions(listen: ListenAddress(host: "127.0.0.1", port: 0)))
+    let both = ["MARTLET_HOST_LISTEN": "10.0.0.1:4000", "MARTLET_HOST_ADDRESS": "host.example:0"]
+    #expect(try options(both).listen == ListenAddress(host: "10.0.0.1", port: 4000))
+    #expect(try options(both, listen: "10.0.0.2:0", address: "[fd00::1]:7").listen.host == "10.0.0.2")
+    #expect(try options(both, address: "[fd00::1]:7").address == ListenAddress(host: "fd00::1", port: 7))
+  }
+
+  @Test("what is advertised is where it listens, or what was said, with the port that is really bound")
+  func advertised() throws {
+    #expect(try options([:]).advertised(port: 7).description == "127.0.0.1:7")
+    #expect(try options([:], listen: "0.0.0.0:0", address: "10.0.0.5:0").advertised(port: 7).description == "10.0.0.5:7")
+    #expect(try options([:], address: "[fd00::1]:9").advertised(port: 7).description == "[fd00::1]:9")
+  }
+
+  @Test("addresses that lead nowhere are refused with the remedy", arguments: ["0.0.0.0:0", "[::]:4000", "*:1"])
+  func wildcards(address: String) {
+    let refused = #expect(throws: APIError.self) { try options([:], listen: address) }
+    #expect(refused?.message.contains("--host-address") == true)
+    #expect(throws: APIError.self) { try options([:], address: address) }
+  }
+
+  @Test("without a shared database there is nobody to listen for")
+  func embedded() throws {
+    let settings = Settings(environment: ["MARTLET_HOST_LISTEN": "127.0.0.1:1"], file: [:])
+    let refused = #expect(throws: APIError.self) { try HostOptions(settings: settings, database: .embedded) }
+    #expect(refused?.message.contains("DATABASE_URL") == true)
+    #expect(try HostOptions(settings: Settings(environment: [:], file: [:]), database: .embedded) == HostOptions())
+  }
+}

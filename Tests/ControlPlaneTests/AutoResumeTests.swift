@@ -7,7 +7,7 @@ import Persistence
 import TestSupport
 import Testing
 
-@Suite(.serialized) struct AutoResumeTests {
+@Suite(.serialized, .bothLinks) struct AutoResumeTests {
   @Test("every kind of work wakes a sandbox that asked for it, and is then served", arguments: SQLDialect.allCases)
   func wakes(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

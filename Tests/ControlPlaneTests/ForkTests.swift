@@ -7,7 +7,7 @@ import Persistence
 import TestSupport
 import Testing
 
-@Suite(.serialized) struct ForkTests {
+@Suite(.serialized, .bothLinks) struct ForkTests {
   @Test("copies have what the original has, and are sandboxes of their own", arguments: [true, false], SQLDialect.allCases)
   func copies(isPaused: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

@@ -6,7 +6,7 @@ import Persistence
 import TestSupport
 import Testing
 
-@Suite(.serialized) struct LifecycleTests {
+@Suite(.serialized, .bothLinks) struct LifecycleTests {
   @Test("a created sandbox runs, with what its host says about it", arguments: SQLDialect.allCases)
   func create(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

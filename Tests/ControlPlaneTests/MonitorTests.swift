@@ -5,7 +5,7 @@ import Persistence
 import TestSupport
 import Testing
 
-@Suite(.serialized) struct MonitorTests {
+@Suite(.serialized, .bothLinks) struct MonitorTests {
   @Test("a row left in pending or starting by a crash becomes error", arguments: [SandboxStatus.pending, .starting], SQLDialect.allCases)
   func interruptedCreate(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

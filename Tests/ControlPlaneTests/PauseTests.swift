@@ -7,7 +7,7 @@ import Persistence
 import TestSupport
 import Testing
 
-@Suite(.serialized) struct PauseTests {
+@Suite(.serialized, .bothLinks) struct PauseTests {
   @Test("pause frees the machine, resume brings back what was in it, and both tell their phases", arguments: SQLDialect.allCases)
   func cycle(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

@@ -22,9 +22,10 @@ struct Plane {
   let caller: Caller
 
   /// Another one on the same database and host is a control plane of its own.
+  /// - Parameter directory: how the control plane finds its hosts; nil: it has them in its process.
   init(
-    database: any Database, host: SimulatedHost, otherHosts: [SimulatedHost] = [], clock: TestClock, team: TeamID,
-    identity: IdentityConfiguration = .forTests
+    database: any Database, host: SimulatedHost, otherHosts: [SimulatedHost] = [], directory: (any HostDirectory)? = nil, clock: TestClock,
+    team: TeamID, identity: IdentityConfiguration = .forTests
   ) {
     var logger = Logger(label: "test")
     logger.logLevel = .critical
@@ -32,7 +33,7 @@ struct Plane {
     self.host = host
     self.clock = clock
     control = ControlPlane(
-      database: database, hosts: FixedHosts([host] + otherHosts), identity: identity,
+      database: database, hosts: directory ?? FixedHosts([host] + otherHosts), identity: identity,
       surroundings: Surroundings(now: { clock.now }, logger: logger))
     caller = Caller(principal: Principal(kind: .user(UserID()), teamID: team))
   }
@@ -101,9 +102,14 @@ func withPlane<Value>(
     let clock = TestClock()
     let team = TeamRecord(name: "team", createdAt: clock.now)
     try await PeopleRepository(database: database).ensureTeam(team)
-    let plane = Plane(database: database, host: SimulatedHost(), otherHosts: otherHosts, clock: clock, team: team.id, identity: identity)
-    await plane.settle()
-    return try await body(plane)
+    let host = SimulatedHost()
+    return try await HostLink.connect([host] + otherHosts) { clients in
+      let plane = Plane(
+        database: database, host: host, otherHosts: otherHosts, directory: FixedHosts(clients), clock: clock, team: team.id,
+        identity: identity)
+      await plane.settle()
+      return try await body(plane)
+    }
   }
 }
 

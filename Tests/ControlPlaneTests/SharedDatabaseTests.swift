@@ -1,6 +1,7 @@
 import Foundation
 import HostInterface
 import Model
+import NIOCore
 import Persistence
 import TestSupport
 import Testing
@@ -161,5 +162,88 @@ import Testing
   private func log(_ plane: Plane, _ action: String) async throws -> [String] {
     try await AuditRepository(database: plane.database).list(team: plane.caller.teamID, limit: 1_000)
       .filter { $0.record.action == action }.map(\.record.outcome).reversed()
+  }
+}
+
+/// Two control planes on one PostgreSQL, each with a host of its own that the other one asks over the network.
+@Suite(.serialized) struct SharedHostsTests {
+  private func withServers(_ body: (_ leader: Plane, _ other: Plane) async throws -> Void) async throws {
+    try await withTestDatabase(.postgresql) { database, store async throws -> Void in
+      let second = try store.connect()
+      let clock = TestClock()
+      let team = TeamRecord(name: "team", createdAt: clock.now)
+      try await PeopleRepository(database: database).ensureTeam(team)
+      let hosts = [SimulatedHost(), SimulatedHost()]
+      try await ServedHost.runAll(hosts) { clients in
+        let leader = Plane(
+          database: database, host: hosts[0], directory: FixedHosts([hosts[0], clients[1]]), clock: clock, team: team.id)
+        let other = Plane(
+          database: second, host: hosts[1], directory: FixedHosts([clients[0], hosts[1]]), clock: clock, team: team.id)
+        for plane in [leader, other, leader] { await plane.settle() }
+        try await body(leader, other)
+      }
+      try await second.close()
+    }
+  }
+
+  @Test("each works in sandboxes on the other's host, whoever made them")
+  func foreign() async throws {
+    try await withServers { leader, other in
+      for creator in [leader, other] {
+        var seen: Set<HostID> = []
+        for _ in 0..<4 {
+          let record = try await creator.create()
+          seen.insert(try #require(record.facts.hostID))
+          for plane in [leader, other] {
+            let result = try await plane.service.exec(
+              ProcessRequest(command: "echo", arguments: ["here"]), in: record.id, for: plane.caller)
+            #expect(result.standardOutput == ByteBuffer(string: "here\n"))
+            _ = try await plane.service.pause(record.id, for: plane.caller)
+            _ = try await plane.service.resume(record.id, for: plane.caller)
+          }
+          try await leader.service.destroy(record.id, for: leader.caller)
+        }
+        #expect(seen.count == 2)
+      }
+      for plane in [leader, other] {
+        #expect(await plane.host.sandboxes.isEmpty)
+        #expect(await plane.host.slots.doubleReleases == 0)
+      }
+    }
+  }
+
+  @Test("a snapshot is made where its sandbox is, and what is made of it goes there, whoever asks")
+  func snapshots() async throws {
+    try await withServers { leader, other in
+      let name = try SafeName("warm")
+      let source = try await leader.create()
+      _ = try await other.snapshots.create(from: source.id, name: name, for: other.caller)
+      for plane in [leader, other] {
+        let copy = try await plane.create { $0.template = name }
+        #expect(copy.facts.hostID == source.facts.hostID)
+        let forks = try await plane.service.fork(copy.id, count: 2, for: plane.caller)
+        #expect(forks.allSatisfy { $0.record.facts.hostID == source.facts.hostID })
+      }
+      try await other.snapshots.delete(name, for: other.caller)
+      for plane in [leader, other] { #expect(await plane.host.snapshotNames.isEmpty) }
+    }
+  }
+
+  @Test("the leader reconciles every host, its own and the other's, and one that is silent loses nothing")
+  func reconciled() async throws {
+    try await withServers { leader, other in
+      let records = [try await leader.create(), try await leader.create()]
+      let remote = try #require(records.first { $0.facts.hostID == other.host.hostID })
+      await other.host.expire(remote.id)
+      #expect(try await leader.reconcile { try await leader.status(remote.id) == .paused })
+      _ = try await leader.service.resume(remote.id, for: leader.caller)
+      await other.host.fail(.list, with: MartletError(.hostUnavailable, "away"))
+      await leader.control.monitor.tick()
+      leader.clock.advance(by: Monitor.silenceLimit + 1)
+      #expect(try await leader.reconcile { try await leader.status(remote.id) == .missing })
+      for record in records where record.id != remote.id { #expect(try await leader.status(record.id) == .running) }
+      await other.host.fail(.list, with: nil)
+      #expect(try await leader.reconcile { try await leader.status(remote.id) == .running })
+    }
   }
 }

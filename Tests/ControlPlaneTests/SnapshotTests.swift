@@ -7,7 +7,7 @@ import Persistence
 import TestSupport
 import Testing
 
-@Suite(.serialized) struct SnapshotTests {
+@Suite(.serialized, .bothLinks) struct SnapshotTests {
   private func name(_ text: String) throws -> SafeName { try SafeName(text) }
 
   private func names(_ plane: Plane, _ kind: HostTemplate.Kind? = .snapshot) async throws -> [String] {

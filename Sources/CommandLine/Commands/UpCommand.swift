@@ -24,6 +24,16 @@ struct UpCommand: AsyncParsableCommand {
   @Option(
     help: ArgumentHelp("MicroVMs kept running for sandboxes to come; 0 saves their memory (MARTLET_SPARES, 2).", valueName: "number"))
   var spares: String?
+  @Option(
+    help: ArgumentHelp(
+      "With a shared database: where other servers reach this one's sandboxes; loopback or a private network "
+        + "(MARTLET_HOST_LISTEN, 127.0.0.1:0, any free port).", valueName: "host:port"))
+  var hostListen: String?
+  @Option(
+    help: ArgumentHelp(
+      "What other servers are told to connect to; port 0 is the one that is listened on (MARTLET_HOST_ADDRESS, where it listens).",
+      valueName: "host:port"))
+  var hostAddress: String?
 
   @Flag(inversion: .prefixedNo, help: "Run a command in a sandbox once the server is up, and show it.")
   var demo = true
@@ -44,11 +54,12 @@ struct UpCommand: AsyncParsableCommand {
     guard Self.logLevels.contains(level) else {
       throw APIError(.invalidInput, "'\(level)' is not a log level; known are \(Self.logLevels.joined(separator: ", "))")
     }
+    let database = try DatabaseChoice(settings: settings, option: databaseURL)
     return UpOptions(
-      listen: address, dataDirectory: directories.data, imageDirectory: directories.images,
-      database: try DatabaseChoice(settings: settings, option: databaseURL),
+      listen: address, dataDirectory: directories.data, imageDirectory: directories.images, database: database,
       accelerator: try choice(settings.value(.accelerator, option: accelerator)), logLevel: level, showsDemo: demo,
-      spares: try spareCount(settings.value(.spares, option: spares)), access: try AccessOptions(settings))
+      spares: try spareCount(settings.value(.spares, option: spares)), access: try AccessOptions(settings),
+      host: try HostOptions(settings: settings, listen: hostListen, address: hostAddress, database: database))
   }
 
   private func spareCount(_ text: String?) throws -> Int {

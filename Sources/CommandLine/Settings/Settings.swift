@@ -17,6 +17,8 @@ package enum SettingName: String, CaseIterable, Sendable {
   case rateLimit = "MARTLET_RATE_LIMIT"
   case trustedProxies = "MARTLET_TRUSTED_PROXIES"
   case retentionDays = "MARTLET_RETENTION_DAYS"
+  case hostListen = "MARTLET_HOST_LISTEN"
+  case hostAddress = "MARTLET_HOST_ADDRESS"
 }
 
 /// Settings by precedence: option of the command line, real environment, `.env`, default (CFG-1).

@@ -36,7 +36,7 @@ struct Placement: Sendable {
   }
 
   private func templatesByHost() async throws -> [(host: any HostClient, templates: [HostTemplate])] {
-    let hosts = await directory.hosts()
+    let hosts = await directory.placeableHosts()
     guard !hosts.isEmpty else {
       throw MartletError(.noHostsAvailable, "no host is registered; add one before creating sandboxes")
     }

@@ -38,6 +38,9 @@ extension Migration {
         Migration(
           number: 7, name: "sandbox_load",
           up: text(PackageResources._007_sandbox_load_sqlite_up_sql), down: text(PackageResources._007_sandbox_load_sqlite_down_sql)),
+        Migration(
+          number: 8, name: "hosts",
+          up: text(PackageResources._008_hosts_sqlite_up_sql), down: text(PackageResources._008_hosts_sqlite_down_sql)),
       ]
     case .postgresql:
       [
@@ -67,6 +70,9 @@ extension Migration {
           number: 7, name: "sandbox_load",
           up: text(PackageResources._007_sandbox_load_postgresql_up_sql), down: text(PackageResources._007_sandbox_load_postgresql_down_sql)
         ),
+        Migration(
+          number: 8, name: "hosts",
+          up: text(PackageResources._008_hosts_postgresql_up_sql), down: text(PackageResources._008_hosts_postgresql_down_sql)),
       ]
     }
   }

@@ -24,10 +24,13 @@ final class MartletServer: Sendable {
   let port: Int
   let executable: String
   let environment: [String: String]
+  /// Where the account is kept that its clients use: of several servers on one database the first has made it.
+  let accountDirectory: FilePath
   private let child = Mutex<ChildProcess?>(nil)
 
-  private init(directory: FilePath, port: Int, executable: String, environment: [String: String]) {
+  private init(directory: FilePath, port: Int, executable: String, environment: [String: String], accountDirectory: FilePath?) {
     self.directory = directory
+    self.accountDirectory = accountDirectory ?? directory
     self.port = port
     self.executable = executable
     self.environment = environment
@@ -38,14 +41,17 @@ final class MartletServer: Sendable {
   var logPath: FilePath { directory.appending("server.log") }
 
   /// A server on a fresh data directory; `stop()` removes it.
+  /// - Parameter first: another server on the same database, whose account clients use.
   static func start(
-    executable: String = binary, environment: [String: String] = [:], port: Int? = nil, awaitingHealth: Bool = true
+    executable: String = binary, environment: [String: String] = [:], port: Int? = nil, awaitingHealth: Bool = true,
+    accountOf first: MartletServer? = nil
   ) async throws -> MartletServer {
     guard access(binary, X_OK) == 0 else { throw TestFailure("bin/martlet is not built; run make test") }
     let directory = FilePath("\(directoryPrefix)\(UUID().uuidString.prefix(8).lowercased())")
     try Directories.create(directory)
     let server = MartletServer(
-      directory: directory, port: try port ?? freePort(), executable: executable, environment: environment)
+      directory: directory, port: try port ?? freePort(), executable: executable, environment: environment,
+      accountDirectory: first?.accountDirectory)
     try await server.launch(awaitingHealth: awaitingHealth)
     return server
   }
@@ -114,7 +120,7 @@ final class MartletServer: Sendable {
   var apiKey: String {
     get throws {
       struct Credentials: Decodable { let api_key: String }
-      let bytes = try SmallFile.read(directory.appending("data/credentials.json").string)
+      let bytes = try SmallFile.read(accountDirectory.appending("data/credentials.json").string)
       return try JSONDecoder().decode(Credentials.self, from: Data(bytes)).api_key
     }
   }
@@ -132,7 +138,12 @@ final class MartletServer: Sendable {
   }
 
   var clientEnvironment: [String: String] {
-    ["PATH": "/usr/bin:/bin", "HOME": "/root", "MARTLET_DATA_DIR": directory.appending("data").string, "MARTLET_URL": url]
+    var environment = [
+      "PATH": "/usr/bin:/bin", "HOME": "/root", "MARTLET_DATA_DIR": directory.appending("data").string, "MARTLET_URL": url,
+    ]
+    // Of several servers on one database only the first has credentials in its directory.
+    if accountDirectory != directory { environment["MARTLET_API_KEY"] = try? apiKey }
+    return environment
   }
 
   struct Answer: Sendable {

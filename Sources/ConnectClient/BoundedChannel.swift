@@ -1,11 +1,11 @@
 import Synchronization
 
 /// Hands elements from one producer to one consumer; the producer waits while `capacity` elements are not taken.
-final class BoundedChannel<Element: Sendable>: Sendable {
+package final class BoundedChannel<Element: Sendable>: Sendable {
   private let capacity: Int
   private let state = Mutex(State())
 
-  init(capacity: Int) {
+  package init(capacity: Int) {
     precondition(capacity > 0, "a channel needs room for one element")
     self.capacity = capacity
   }
@@ -20,7 +20,7 @@ final class BoundedChannel<Element: Sendable>: Sendable {
 
   /// Returns when there is room for the next element.
   /// - Throws: `CancellationError` when the task was cancelled or nobody takes elements any more.
-  func send(_ element: Element) async throws {
+  package func send(_ element: Element) async throws {
     let consumer = try state.withLock { state -> CheckedContinuation<Element?, any Error>? in
       guard state.end == nil else { throw CancellationError() }
       if let consumer = state.consumer {
@@ -36,7 +36,7 @@ final class BoundedChannel<Element: Sendable>: Sendable {
 
   /// The next element; nil at the end.
   /// - Throws: the error the stream ended with, or `CancellationError` when the consumer's task was cancelled.
-  func next() async throws -> Element? {
+  package func next() async throws -> Element? {
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { take(into: $0) }
     } onCancel: {
@@ -51,7 +51,7 @@ final class BoundedChannel<Element: Sendable>: Sendable {
   /// Ends the stream; only the first end counts.
   /// - Returns: whether this was the first.
   @discardableResult
-  func finish(_ error: (any Error)?) -> Bool {
+  package func finish(_ error: (any Error)?) -> Bool {
     let end: Result<Void, any Error> = error.map { .failure($0) } ?? .success(())
     let (isFirst, producer, consumer) = state.withLock { state in
       let isFirst = state.end == nil

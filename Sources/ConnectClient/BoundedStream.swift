@@ -1,24 +1,24 @@
 import ConnectRPC
-import Model
 import Synchronization
 
-/// Elements that a task of this stream's own reads from the guest and hands to one consumer, with bounded room between the two.
+/// Elements that a task of this stream's own reads from a peer and hands to one consumer, with bounded room between the two.
 ///
 /// The task lives as long as the stream or an iterator of it, until `cancel()`, or until the source ends. A consumer that is slow
 /// stops the source, nothing is dropped. To be iterated once.
 ///
 /// When the reader itself has finished the channel, what it still reads is its own affair: it is not cancelled any more, only
 /// the idle limit ends it.
-final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
+package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   private let channel: BoundedChannel<Element>
   private let task: Task<Void, Never>
 
   /// - Parameters:
   ///   - capacity: elements that may wait for the consumer.
   ///   - idleLimit: the longest that one wait for the source may last.
-  ///   - read: hands on elements until the source ends. What it throws, the consumer sees as `MartletError`.
-  init(
-    _ call: GuestCall, capacity: Int, idleLimit: Duration,
+  ///   - translating: gives what `read` throws the meaning that the consumer sees.
+  ///   - read: hands on elements until the source ends.
+  package init(
+    capacity: Int, idleLimit: Duration, translating: @escaping @Sendable (any Error) -> any Error,
     _ read: @escaping @Sendable (BoundedChannel<Element>, IdleWatch) async throws -> Void
   ) {
     let channel = BoundedChannel<Element>(capacity: capacity)
@@ -29,7 +29,7 @@ final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
         try await IdleWatch.run(limit: idleLimit) { try await read(channel, $0) }
         channel.finish(nil)
       } catch {
-        channel.finish(GuestErrors.martletError(error, call))
+        channel.finish(translating(error))
       }
     }
   }
@@ -39,37 +39,37 @@ final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   }
 
   /// Stops reading; the consumer gets what waits already, then the end. Idempotent.
-  func cancel() { end(nil) }
+  package func cancel() { end(nil) }
 
   /// Stops reading; the consumer gets what waits already, then the error. Idempotent.
-  func fail(_ error: MartletError) { end(error) }
+  package func fail(_ error: any Error) { end(error) }
 
-  private func end(_ error: MartletError?) {
+  private func end(_ error: (any Error)?) {
     if channel.finish(error) { task.cancel() }
   }
 
-  func makeAsyncIterator() -> AsyncIterator {
+  package func makeAsyncIterator() -> AsyncIterator {
     AsyncIterator(stream: self)
   }
 
-  struct AsyncIterator: AsyncIteratorProtocol {
+  package struct AsyncIterator: AsyncIteratorProtocol {
     fileprivate let stream: BoundedStream
 
-    func next() async throws -> Element? {
+    package func next() async throws -> Element? {
       try await stream.channel.next()
     }
   }
 }
 
-/// Ends an operation when one of its waits for the guest lasts too long. Waits for anybody else do not count.
-final class IdleWatch: Sendable {
+/// Ends an operation when one of its waits for the peer lasts too long. Waits for anybody else do not count.
+package final class IdleWatch: Sendable {
   /// The watch looks this many times per limit, so that a limit is exceeded by a sixth at most.
   private static let looksPerLimit = 6
 
   private let waitingSince = Mutex<ContinuousClock.Instant?>(nil)
 
-  /// - Throws: what `operation` throws, or `ConnectError` with code `unavailable` when the guest was silent for `limit`.
-  static func run<Value: Sendable>(
+  /// - Throws: what `operation` throws, or `ConnectError` with code `unavailable` when the peer was silent for `limit`.
+  package static func run<Value: Sendable>(
     limit: Duration, _ operation: @escaping @Sendable (IdleWatch) async throws -> Value
   ) async throws -> Value {
     let watch = IdleWatch()
@@ -81,17 +81,17 @@ final class IdleWatch: Sendable {
       }
       defer { group.cancelAll() }
       guard let first = try await group.next(), let value = first else {
-        throw ConnectError(.unavailable, "the guest gave no sign of life for \(limit)")
+        throw ConnectError(.unavailable, "the peer gave no sign of life for \(limit)")
       }
       return value
     }
   }
 
-  func beginWaiting() {
+  package func beginWaiting() {
     waitingSince.withLock { $0 = .now }
   }
 
-  func endWaiting() {
+  package func endWaiting() {
     waitingSince.withLock { $0 = nil }
   }
 
@@ -100,6 +100,45 @@ final class IdleWatch: Sendable {
       try await Task.sleep(for: limit / Self.looksPerLimit)
       guard let since = waitingSince.withLock({ $0 }) else { continue }
       if .now - since >= limit { return }
+    }
+  }
+}
+
+extension IdleWatch {
+  /// Counts the time that `wait` takes as silence of the peer.
+  package func waiting<Value>(
+    isolation: isolated (any Actor)? = #isolation, for wait: () async throws -> Value
+  ) async rethrows -> Value {
+    beginWaiting()
+    defer { endWaiting() }
+    return try await wait()
+  }
+}
+
+/// An upload that counts the time between its pieces as silence of the peer, and the time its own source takes not.
+package struct WatchedUpload<Base: AsyncSequence & Sendable>: AsyncSequence, Sendable {
+  package typealias Element = Base.Element
+
+  private let base: Base
+  private let watch: IdleWatch
+
+  package init(base: Base, watch: IdleWatch) {
+    self.base = base
+    self.watch = watch
+  }
+
+  package func makeAsyncIterator() -> AsyncIterator {
+    AsyncIterator(base: base.makeAsyncIterator(), watch: watch)
+  }
+
+  package struct AsyncIterator: AsyncIteratorProtocol {
+    fileprivate var base: Base.AsyncIterator
+    fileprivate let watch: IdleWatch
+
+    package mutating func next() async throws -> Base.Element? {
+      watch.endWaiting()
+      defer { watch.beginWaiting() }
+      return try await base.next()
     }
   }
 }

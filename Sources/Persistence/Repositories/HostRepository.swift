@@ -1,0 +1,62 @@
+package import Foundation
+package import Model
+
+/// Hosts and how to reach them.
+package struct HostRepository: Sendable {
+  private let database: any Database
+
+  package init(database: any Database) {
+    self.database = database
+  }
+
+  package func host(_ id: HostID) async throws -> HostRecord? {
+    try await database.lookUp(Self.byID, [.uuid(id.uuid)]).map(Self.record)
+  }
+
+  /// By id.
+  package func all() async throws -> [HostRecord] {
+    try await database.query { try $0.rows("SELECT \(Self.columns) FROM hosts ORDER BY id").map(Self.record) }
+  }
+
+  /// Makes a host known, or known anew: address, secret and sign of life are replaced, the time of its first registration stays.
+  package func register(_ record: HostRecord) async throws {
+    _ = try await database.write { connection in
+      try connection.execute(
+        """
+        INSERT INTO hosts (\(Self.columns)) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
+        address = excluded.address, secret = excluded.secret, last_heartbeat = excluded.last_heartbeat
+        """,
+        [
+          .uuid(record.id.uuid), .text(record.address), .blob(record.secret), .timestamp(record.registeredAt),
+          .timestamp(record.lastHeartbeat),
+        ])
+    }
+  }
+
+  /// Notes a sign of life of the host that registered with this secret.
+  /// - Returns: false when it is not known, or was registered anew by somebody else.
+  package func renew(_ id: HostID, secret: [UInt8], at time: Date) async throws -> Bool {
+    try await database.write { connection in
+      try connection.execute(
+        "UPDATE hosts SET last_heartbeat = ? WHERE id = ? AND secret = ?", [.timestamp(time), .uuid(id.uuid), .blob(secret)]) == 1
+    }
+  }
+
+  /// Forgets a host, unless it has registered with another secret since.
+  /// - Returns: whether it was known.
+  @discardableResult
+  package func forget(_ id: HostID, secret: [UInt8]) async throws -> Bool {
+    try await database.write { connection in
+      try connection.execute("DELETE FROM hosts WHERE id = ? AND secret = ?", [.uuid(id.uuid), .blob(secret)]) == 1
+    }
+  }
+
+  private static let columns = "id, address, secret, registered_at, last_heartbeat"
+  private static let byID = "SELECT \(columns) FROM hosts WHERE id = ?"
+
+  private static func record(_ row: SQLRow) throws -> HostRecord {
+    HostRecord(
+      id: HostID(try row.uuid(0)), address: try row.text(1), secret: try row.blob(2), registeredAt: try row.date(3),
+      lastHeartbeat: try row.date(4))
+  }
+}

@@ -1,0 +1,65 @@
+package import AsyncHTTPClient
+package import Foundation
+package import HostInterface
+package import HostProtocol
+package import HostRPC
+import HostService
+import Logging
+import ServiceLifecycle
+
+/// A host that is served over loopback, as one in another process is.
+package struct ServedHost: Sendable {
+  /// Of all tests of a process; nobody waits for its end.
+  package static let httpClient = HostRPC.makeHTTPClient()
+
+  package let client: HostRPC
+  package let secret: HostSecret
+  package let port: Int
+
+  package var address: String { "127.0.0.1:\(port)" }
+
+  /// Serves `host` while `body` runs.
+  package static func run<Value>(
+    _ host: any HostClient, now: @escaping @Sendable () -> Date = { Date() }, limits: HostRPCLimits = HostRPCLimits(),
+    _ body: (ServedHost) async throws -> Value
+  ) async throws -> Value {
+    var logger = Logger(label: "test host")
+    logger.logLevel = .critical
+    let secret = HostSecret.random()
+    let (ports, announce) = AsyncStream<Int>.makeStream()
+    let server = HostServer(
+      host, configuration: HostServerConfiguration(secret: secret, now: now) { announce.yield($0) }, logger: logger)
+    var configuration = ServiceGroupConfiguration(services: [server], logger: logger)
+    configuration.maximumGracefulShutdownDuration = .seconds(2)
+    let group = ServiceGroup(configuration: configuration)
+    // A task of its own, because `body` runs in the test's.
+    let run = Task {
+      // A forced end is reported as an error; it is what some tests provoke.
+      try? await group.run()
+      announce.finish()
+    }
+    var iterator = ports.makeAsyncIterator()
+    guard let port = await iterator.next() else { throw SimulatedFault() }
+    let client = HostRPC(
+      hostID: host.hostID, address: "127.0.0.1:\(port)", secret: secret, httpClient: httpClient, limits: limits, now: now)
+    let result: Result<Value, any Error>
+    do {
+      result = .success(try await body(ServedHost(client: client, secret: secret, port: port)))
+    } catch {
+      result = .failure(error)
+    }
+    await group.triggerGracefulShutdown()
+    await run.value
+    return try result.get()
+  }
+
+  /// Serves all of `hosts` while `body` runs, with a client for each, in their order.
+  package static func runAll<Value>(
+    _ hosts: [any HostClient], now: @escaping @Sendable () -> Date = { Date() }, _ body: ([any HostClient]) async throws -> Value
+  ) async throws -> Value {
+    guard let last = hosts.last else { return try await body([]) }
+    return try await run(last, now: now) { served in
+      try await runAll(Array(hosts.dropLast()), now: now) { try await body($0 + [served.client]) }
+    }
+  }
+}

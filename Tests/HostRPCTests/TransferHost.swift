@@ -1,0 +1,118 @@
+import HostInterface
+import Model
+import NIOCore
+import Synchronization
+import TestSupport
+
+/// A host that takes and gives contents of files as its test says, and keeps none of them.
+final class TransferHost: ForwardingHost {
+  typealias Content = @Sendable (Counter) -> AsyncThrowingStream<ByteBuffer, any Error>
+
+  static let pattern = ByteBuffer(bytes: (0..<65_536).map { UInt8(truncatingIfNeeded: $0 &* 31) })
+
+  let base = SimulatedHost()
+  let taken = Counter()
+  let offered = Counter()
+  let broken = Counter()
+  let whole = Counter()
+  private let gate: AsyncStream<Void>
+  private let opening: AsyncStream<Void>.Continuation
+  private let state = Mutex(State())
+
+  private struct State {
+    var content: Content?
+    var refusal: MartletError?
+    var isIntact = true
+    var target = ""
+  }
+
+  init() {
+    (gate, opening) = AsyncStream.makeStream()
+  }
+
+  /// Whether every byte was the one that belongs there.
+  var isIntact: Bool { state.withLock { $0.isIntact } }
+  var target: String { state.withLock { $0.target } }
+
+  /// Takes the rest of an upload, of which it takes one piece by itself.
+  func letGo() { opening.finish() }
+  func offer(_ content: @escaping Content) { state.withLock { $0.content = content } }
+  func refuse(with error: MartletError) { state.withLock { $0.refusal = error } }
+
+  func writeFile(_ path: String, user: String?, body: ByteStream, in id: SandboxID) async throws {
+    state.withLock { $0.target = "\(path) \(user ?? "") \(id)" }
+    do {
+      for try await piece in body {
+        check(piece)
+        taken.add(piece.readableBytes)
+        if let refusal = state.withLock({ $0.refusal }) { throw refusal }
+        for await _ in gate {}
+      }
+      whole.add(1)
+    } catch {
+      broken.add(1)
+      throw error
+    }
+  }
+
+  func readFile(_ path: String, user: String?, in id: SandboxID) async throws -> FileDownload {
+    guard let content = state.withLock({ $0.content }) else { throw MartletError(.notFound, "nothing is offered") }
+    return FileDownload(sizeBytes: 64 << 20, body: content(offered))
+  }
+
+  /// The content repeats every 65,536 bytes.
+  private func check(_ piece: ByteBuffer) {
+    let position = taken.value % Self.pattern.readableBytes
+    var expected = Self.pattern
+    guard expected.readableBytes - position >= piece.readableBytes else { return state.withLock { $0.isIntact = false } }
+    expected.moveReaderIndex(forwardBy: position)
+    if expected.readSlice(length: piece.readableBytes) != piece { state.withLock { $0.isIntact = false } }
+  }
+}
+
+/// A host that is another one but for what it does itself.
+protocol ForwardingHost: HostClient {
+  var base: SimulatedHost { get }
+}
+
+extension ForwardingHost {
+  var hostID: HostID { base.hostID }
+  func createSandbox(_ spec: SandboxSpec) async throws -> HostSandbox { try await base.createSandbox(spec) }
+  func destroySandbox(_ id: SandboxID) async throws { try await base.destroySandbox(id) }
+  func listSandboxes() async throws -> [HostSandbox] { try await base.listSandboxes() }
+  func sandbox(_ id: SandboxID) async throws -> HostSandbox { try await base.sandbox(id) }
+  func pingSandbox(_ id: SandboxID) async throws { try await base.pingSandbox(id) }
+  func pauseSandbox(_ id: SandboxID) async throws -> HostSandbox { try await base.pauseSandbox(id) }
+  func resumeSandbox(_ id: SandboxID, _ options: ResumeOptions) async throws -> HostSandbox { try await base.resumeSandbox(id, options) }
+  func setTimeout(_ seconds: Int, of id: SandboxID) async throws { try await base.setTimeout(seconds, of: id) }
+  func forkSandbox(_ id: SandboxID, into specs: [SandboxSpec]) async throws -> [Result<HostSandbox, MartletError>] {
+    try await base.forkSandbox(id, into: specs)
+  }
+  func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate { try await base.createSnapshot(request) }
+  func deleteSnapshot(_ name: SafeName, team: TeamID) async throws { try await base.deleteSnapshot(name, team: team) }
+  func listTemplates() async throws -> [HostTemplate] { try await base.listTemplates() }
+  func startProcess(_ request: ProcessRequest, in id: SandboxID) async throws -> any ProcessSession {
+    try await base.startProcess(request, in: id)
+  }
+  func attachProcess(_ selector: ProcessSelector, in id: SandboxID) async throws -> any ProcessSession {
+    try await base.attachProcess(selector, in: id)
+  }
+  func listProcesses(in id: SandboxID) async throws -> [GuestProcess] { try await base.listProcesses(in: id) }
+  func signalProcess(_ selector: ProcessSelector, signal: Int32, in id: SandboxID) async throws {
+    try await base.signalProcess(selector, signal: signal, in: id)
+  }
+  func listDirectory(_ path: String, depth: Int, user: String?, in id: SandboxID) async throws -> [FileEntry] {
+    try await base.listDirectory(path, depth: depth, user: user, in: id)
+  }
+  func fileStatus(_ path: String, user: String?, in id: SandboxID) async throws -> FileEntry {
+    try await base.fileStatus(path, user: user, in: id)
+  }
+  func makeDirectory(_ path: String, user: String?, in id: SandboxID) async throws -> FileEntry {
+    try await base.makeDirectory(path, user: user, in: id)
+  }
+  func renameFile(from source: String, to destination: String, user: String?, in id: SandboxID) async throws -> FileEntry {
+    try await base.renameFile(from: source, to: destination, user: user, in: id)
+  }
+  func removeFile(_ path: String, user: String?, in id: SandboxID) async throws { try await base.removeFile(path, user: user, in: id) }
+  func metrics(of id: SandboxID) async throws -> GuestMetrics { try await base.metrics(of: id) }
+}

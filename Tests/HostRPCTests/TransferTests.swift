@@ -1,0 +1,149 @@
+import Foundation
+import HostInterface
+import HostProtocol
+import HostRPC
+import Model
+import NIOCore
+import Synchronization
+import TestSupport
+import Testing
+
+/// Contents of files on their way to and from another host: whole, or an error, and never much of them at once.
+@Suite struct TransferTests {
+  /// Of what is on the way at most so much may be anywhere between source and sink: the buffers of two sockets and of the programs.
+  private static let mostUnderWay = 24 << 20
+  private static let size = 64 << 20
+  private static let piece = TransferHost.pattern
+
+  private let host = TransferHost()
+  private let id = SandboxID()
+
+  /// `size` bytes, and how many of them were asked for.
+  private func source(_ counter: Counter) -> AsyncThrowingStream<ByteBuffer, any Error> {
+    AsyncThrowingStream { counter.add(Self.piece.readableBytes, upTo: Self.size) ? Self.piece : nil }
+  }
+
+  @Test("an upload waits for a host that takes it slowly, and arrives whole")
+  func upload() async throws {
+    try await ServedHost.run(host) { served async throws -> Void in
+      let asked = Counter()
+      let upload = Task { try await served.client.writeFile("/big", user: "u", body: source(asked), in: id) }
+      #expect(try await eventually { host.taken.value > 0 })
+      // The host stops after its first piece; whatever is asked for from then on is on the way.
+      try await settle(asked)
+      #expect(asked.value < Self.mostUnderWay)
+      host.letGo()
+      try await upload.value
+      #expect(host.taken.value == Self.size && host.isIntact)
+      #expect(host.target == "/big u \(id)")
+    }
+  }
+
+  @Test("a download waits for whoever reads it slowly, and arrives whole")
+  func download() async throws {
+    try await ServedHost.run(host) { served async throws -> Void in
+      host.offer { source($0) }
+      let download = try await served.client.readFile("/big", user: nil, in: id)
+      #expect(download.sizeBytes == Int64(Self.size))
+      var pieces = download.body.makeAsyncIterator()
+      var received = try await pieces.next(isolation: nil)?.readableBytes ?? 0
+      try await settle(host.offered)
+      #expect(host.offered.value < Self.mostUnderWay)
+      while let piece = try await pieces.next(isolation: nil) { received += piece.readableBytes }
+      #expect(received == Self.size)
+    }
+  }
+
+  @Test("an upload whose source breaks is never taken for a shorter file, and its own error comes back")
+  func brokenSource() async throws {
+    try await ServedHost.run(host) { served async throws -> Void in
+      host.letGo()
+      let sent = Counter()
+      let body = AsyncThrowingStream<ByteBuffer, any Error> {
+        guard sent.add(Self.piece.readableBytes, upTo: 10 * Self.piece.readableBytes) else {
+          throw MartletError(.tooLarge, "the tenant's")
+        }
+        return Self.piece
+      }
+      #expect(await code { try await served.client.writeFile("/x", user: nil, body: body, in: id) } == .tooLarge)
+      #expect(try await eventually { host.broken.value == 1 })
+      #expect(host.whole.value == 0)
+    }
+  }
+
+  @Test("a host that refuses in the middle of an upload is heard, and the source is asked for no more")
+  func refused() async throws {
+    try await ServedHost.run(host) { served async throws -> Void in
+      host.refuse(with: MartletError(.insufficientStorage, "the disk is full"))
+      let asked = Counter()
+      let endless = AsyncThrowingStream<ByteBuffer, any Error> {
+        asked.add(Self.piece.readableBytes)
+        return Self.piece
+      }
+      #expect(await code { try await served.client.writeFile("/x", user: nil, body: endless, in: id) } == .insufficientStorage)
+      #expect(
+        try await eventually {
+          let before = asked.value
+          try await Task.sleep(for: .milliseconds(100))
+          return asked.value == before
+        })
+    }
+  }
+
+  @Test("a download that breaks on the host is an error after what came before")
+  func brokenDownload() async throws {
+    try await ServedHost.run(host) { served async throws -> Void in
+      host.offer { counter in
+        AsyncThrowingStream {
+          guard counter.add(Self.piece.readableBytes, upTo: 3 * Self.piece.readableBytes) else {
+            throw MartletError(.agentError, "the guest went away")
+          }
+          return Self.piece
+        }
+      }
+      let download = try await served.client.readFile("/big", user: nil, in: id)
+      var received = 0
+      let failure = await code { for try await piece in download.body { received += piece.readableBytes } }
+      #expect(failure == .agentError && received == 3 * Self.piece.readableBytes)
+    }
+  }
+
+  @Test("who lets go of a download ends it on the host")
+  func abandoned() async throws {
+    try await ServedHost.run(host) { served async throws -> Void in
+      host.offer { source($0) }
+      var download: FileDownload? = try await served.client.readFile("/big", user: nil, in: id)
+      #expect(download?.sizeBytes != nil)
+      download = nil
+      try await settle(host.offered)
+      #expect(host.offered.value < Self.size)
+    }
+  }
+
+  /// Waits until nothing moves any more.
+  private func settle(_ counter: Counter) async throws {
+    var (last, still) = (-1, 0)
+    while still < 20 {
+      still = counter.value == last ? still + 1 : 0
+      last = counter.value
+      try await Task.sleep(for: .milliseconds(10))
+    }
+  }
+}
+
+/// Counts bytes.
+final class Counter: Sendable {
+  private let count = Mutex(0)
+
+  var value: Int { count.withLock { $0 } }
+
+  /// - Returns: false, and nothing is added, beyond `limit`.
+  @discardableResult
+  func add(_ bytes: Int, upTo limit: Int = .max) -> Bool {
+    count.withLock { count in
+      guard count < limit else { return false }
+      count += bytes
+      return true
+    }
+  }
+}
