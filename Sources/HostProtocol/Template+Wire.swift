@@ -31,6 +31,15 @@ extension HostTemplate {
   }
 }
 
+extension Host_ListTemplatesRequest {
+  /// Nil for all kinds.
+  package func wanted() throws -> HostTemplate.Kind? {
+    guard hasKind else { return nil }
+    guard let kind = HostTemplate.Kind(rawValue: kind) else { throw MalformedHostMessage("kind") }
+    return kind
+  }
+}
+
 extension Host_CreateSnapshotRequest {
   package init(_ request: SnapshotRequest) {
     self.init()

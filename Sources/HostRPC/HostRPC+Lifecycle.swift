@@ -79,8 +79,9 @@ extension HostRPC {
     try await done(after: .deleteSnapshot, request)
   }
 
-  package func listTemplates() async throws -> [HostTemplate] {
-    let answer: Host_ListTemplatesResponse = try await unary(.listTemplates, Host_ListTemplatesRequest())
+  package func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate] {
+    let request = Host_ListTemplatesRequest.with { if let kind { $0.kind = kind.rawValue } }
+    let answer: Host_ListTemplatesResponse = try await unary(.listTemplates, request)
     return try await hostCall { try answer.templates.map { try HostTemplate($0) } }
   }
 

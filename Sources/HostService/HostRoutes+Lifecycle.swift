@@ -57,8 +57,8 @@ extension HostRoutes {
         WireField.name(request.name, "name"), team: WireField.id(request.teamID, "team_id"))
       return .finished
     }
-    unary(.listTemplates, on: router) { (_: Host_ListTemplatesRequest) in
-      let templates = try await host.listTemplates()
+    unary(.listTemplates, on: router) { (request: Host_ListTemplatesRequest) in
+      let templates = try await host.listTemplates(try request.wanted())
       return Host_ListTemplatesResponse.with { $0.templates = templates.map { Host_Template($0) } }
     }
   }

@@ -83,7 +83,8 @@ import Testing
           #expect(seen.spec.timeoutSeconds == round)
         }
         #expect(
-          try await leader.repository.setTimeout(round + 1, of: sandbox.id, team: leader.caller.teamID, in: .running, at: Date()))
+          try await leader.repository.setTimeout(round + 1, of: sandbox.id, team: leader.caller.teamID, in: .running, at: Date())
+            != nil)
         _ = try await keys.delete(key.id, team: leader.caller.teamID, audit: audit)
         #expect(await code { _ = try await authenticator.principal(apiKey: secret.text) } == .unauthorized)
         #expect(try await other.service.sandbox(sandbox.id, for: other.caller).spec.timeoutSeconds == round + 1)

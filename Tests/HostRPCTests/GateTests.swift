@@ -125,7 +125,7 @@ import Testing
       let client = HostRPC(
         hostID: HostID(), address: "127.0.0.1:\(port)", secret: .random(), httpClient: ServedHost.httpClient, limits: limits)
       #expect(await code { _ = try await client.pauseSandbox(SandboxID()) } == .hostUnavailable)
-      #expect(await code { _ = try await client.listTemplates() } == .hostUnavailable)
+      #expect(await code { _ = try await client.listTemplates(nil) } == .hostUnavailable)
     }
   }
 }

@@ -90,7 +90,7 @@ extension ForwardingHost {
   }
   func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate { try await base.createSnapshot(request) }
   func deleteSnapshot(_ name: SafeName, team: TeamID) async throws { try await base.deleteSnapshot(name, team: team) }
-  func listTemplates() async throws -> [HostTemplate] { try await base.listTemplates() }
+  func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate] { try await base.listTemplates(kind) }
   func startProcess(_ request: ProcessRequest, in id: SandboxID) async throws -> any ProcessSession {
     try await base.startProcess(request, in: id)
   }

@@ -59,7 +59,7 @@ package struct HostHeartbeat: Service {
   package func leave(_ record: HostRecord) async {
     do {
       let holdsSandboxes = try await !host.listSandboxes().isEmpty
-      let holdsSnapshots = try await host.listTemplates().contains { $0.kind == .snapshot }
+      let holdsSnapshots = try await !host.listTemplates(.snapshot).isEmpty
       guard !holdsSandboxes, !holdsSnapshots else { return }
       try await repository.forget(record.id, secret: record.secret)
       surroundings.logger.info("host forgotten", metadata: [LogKey.host: "\(record.id)"])

@@ -27,9 +27,14 @@ package final class FaultyDatabase: Database {
     self.fault.withLock { $0 = fault }
   }
 
-  package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
+  package func version() async throws -> DatabaseVersion? {
     try check(.reading)
-    return try await database.lookUp(sql, parameters)
+    return try await database.version()
+  }
+
+  package func find(_ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?> {
+    try check(.reading)
+    return try await database.find(sql, parameters, notBefore: version)
   }
 
   package func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
