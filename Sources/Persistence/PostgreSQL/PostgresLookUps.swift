@@ -119,6 +119,7 @@ final class PostgresLookUps: Sendable {
     while let batch = next() { answer(batch, session) }
     session.disconnect()
     let closers = state.withLock { state in
+      state.hasThread = false
       defer { state.closers = [] }
       return state.closers
     }
