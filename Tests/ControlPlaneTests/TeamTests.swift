@@ -160,6 +160,7 @@ import Testing
       let control = ControlPlane(
         database: plane.database, hosts: FixedHosts([plane.host]), identity: .forTests, retention: Retention(days: days),
         surroundings: plane.control.sandboxes.surroundings)
+      _ = await plane.control.leadership.isLeader()
       _ = await control.leadership.isLeader()
       let over = try await plane.create().id
       let running = try await plane.create().id

@@ -148,7 +148,7 @@ import Testing
   @Test("a snapshot of a team that does not exist is refused", arguments: SQLDialect.allCases)
   func unknownTeam(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
-      await #expect(throws: PersistenceError.self) {
+      await #expect(throws: AdmissionRefusal.self) {
         try await SnapshotRepository(database: database).insert(try record(TeamID()))
       }
     }
