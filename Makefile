@@ -34,20 +34,19 @@ test-deps: deps
 	@$(STEP) "Python clients" scripts/test-venv $(VENV)
 
 test: test-deps ## every tier, real VMs included; prints the counts
-	@$(MAKE) --no-print-directory build
-	@$(MAKE) --no-print-directory -j2 images built-tests
+	@$(MAKE) --no-print-directory built-tests images
 	@scripts/run-tests all
 
 built-tests:
-	@$(STEP) "build the tests" swift build --build-tests $(BUILD_OPTIONS)
+	@$(STEP) "build programs and tests (the first takes some minutes)" scripts/build-release --tests
 
 unit kernel integration end-to-end: ## one tier of tests, after make test has installed what they need
-	@$(STEP) "build the tests" swift build --build-tests
+	@$(MAKE) --no-print-directory built-tests build
 	@scripts/run-tests $@
 
 check: ## format, warnings as errors, unit tests
 	@$(STEP) "format" scripts/lint
-	@$(STEP) "build (warnings are errors)" swift build --build-tests
+	@$(STEP) "build (warnings are errors)" scripts/build-release --tests
 	@scripts/run-tests unit
 
 fmt: ## format all sources

@@ -10,6 +10,10 @@ let swiftSettings: [SwiftSetting] = [
   .enableUpcomingFeature("MemberImportVisibility"),
   .treatAllWarnings(as: .error),
 ]
+// Tests are built with the release binaries, from the same objects: what is tested is what is shipped, and nothing is compiled twice.
+let testableInRelease: SwiftSetting = .unsafeFlags(["-enable-testing"], .when(configuration: .release))
+// Of the tests themselves nobody needs a fast version, and making one takes longer than it saves.
+let unoptimized: SwiftSetting = .unsafeFlags(["-Onone"], .when(configuration: .release))
 
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -37,13 +41,14 @@ func room(
   _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource]? = nil, linkerSettings: [LinkerSetting] = []
 ) -> Target {
   .target(
-    name: name, dependencies: dependencies, path: "Sources/\(name)", resources: resources,
-    swiftSettings: swiftSettings, linkerSettings: linkerSettings)
+    name: name, dependencies: dependencies + (name == "Locks" ? [] : ["Locks"]), path: "Sources/\(name)", resources: resources,
+    swiftSettings: swiftSettings + [testableInRelease], linkerSettings: linkerSettings)
 }
 
 func tests(_ name: String, _ path: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
   .testTarget(
-    name: name, dependencies: dependencies, path: "Tests/\(path)", exclude: exclude, swiftSettings: swiftSettings)
+    name: name, dependencies: dependencies + ["Locks"], path: "Tests/\(path)", exclude: exclude,
+    swiftSettings: swiftSettings + [unoptimized])
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
@@ -93,6 +98,8 @@ let package = Package(
     .systemLibrary(name: "CZlib", path: "Sources/CZlib", providers: [.apt(["zlib1g-dev"])]),
 
     // Base
+    // Below all other rooms, which need not name it.
+    room("Locks"),
     room("Model"),
     room("HostInterface", ["Model", nioCore]),
     room("Telemetry", [logging]),
@@ -192,7 +199,10 @@ let package = Package(
       name: "martlet-database-bench", dependencies: ["ControlPlane", "Persistence", "Model", logging], path: "benchmarks/Database",
       swiftSettings: swiftSettings),
     .executableTarget(
-      name: "martlet", dependencies: ["CommandLine", "Composition"], path: "Sources/martlet", swiftSettings: swiftSettings),
+      name: "martlet", dependencies: ["CommandLine", "Composition"], path: "Sources/martlet", swiftSettings: swiftSettings,
+      // With the Swift runtime inside, so that bin/martlet is one file.
+      linkerSettings: [.unsafeFlags(["-static-stdlib"])]
+        + ["CoreFoundation", "_FoundationICU", "_FoundationCShims", "_FoundationCollections"].map { .linkedLibrary($0) }),
     .executableTarget(
       name: "envd", dependencies: ["Envd", "CLinux", "LinuxSystem", logging, nioCore, nioPosix],
       path: "Sources/envd", swiftSettings: swiftSettings,
@@ -206,7 +216,9 @@ let package = Package(
 
     // Tests, by tier (scripts/run-tests). Unit: no root, no network, seconds.
     .target(
-      name: "FakeServer", dependencies: [nioCore, nioPosix, nioHTTP1, nioWebSocket], path: "Tests/FakeServer", swiftSettings: swiftSettings),
+      name: "FakeServer", dependencies: ["Locks", nioCore, nioPosix, nioHTTP1, nioWebSocket], path: "Tests/FakeServer",
+      swiftSettings: swiftSettings),
+    tests("LocksTests", []),
     tests("ModelTests", ["Model"]),
     tests("TelemetryTests", ["Telemetry", logging]),
     tests("ConnectRPCTests", connectStack, exclude: ["Interop"]),

@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// Ends a transfer whose network side makes no progress, however long the transfer as a whole may take (L-24).
 ///

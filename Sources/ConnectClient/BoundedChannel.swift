@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// Hands elements from one producer to one consumer; the producer waits while `capacity` elements are not taken.
 package final class BoundedChannel<Element: Sendable>: Sendable {

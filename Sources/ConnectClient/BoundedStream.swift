@@ -1,5 +1,5 @@
 import ConnectRPC
-import Synchronization
+import Locks
 
 /// Elements that a task of this stream's own reads from a peer and hands to one consumer, with bounded room between the two.
 ///

@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// A request body that remembers why its source failed, so that the caller learns the source's own error and not what the HTTP
 /// client makes of it. To be iterated once.

@@ -1,5 +1,5 @@
+import Locks
 import NIOCore
-import Synchronization
 
 /// Runs one handler and cancels it when its deadline passes or its client goes away.
 ///

@@ -1,7 +1,7 @@
 import HummingbirdCore
+import Locks
 import NIOCore
 package import SwiftProtobuf
-import Synchronization
 
 /// Where a handler writes the messages of its answer. Every message is one frame, flushed at once.
 package struct ConnectWriter<R: Message>: Sendable {

@@ -1,5 +1,5 @@
 import HummingbirdCore
-import Synchronization
+import Locks
 
 /// Holds the head of a streamed answer back until its first frame is there, and the frame until the head has gone out.
 ///

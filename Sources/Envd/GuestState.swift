@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// The identity that the host gave this guest through `POST /init`: token, default user and directory, environment.
 ///

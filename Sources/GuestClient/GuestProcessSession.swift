@@ -1,11 +1,11 @@
 import ConnectClient
 import ConnectRPC
 import HostInterface
+import Locks
 import Logging
 import Model
 import NIOCore
 import SwiftProtobuf
-import Synchronization
 import Wire
 
 /// One process of a guest and one stream of its events.

@@ -1,5 +1,5 @@
 package import Foundation
-import Synchronization
+import Locks
 
 /// Decides whether a call comes from whoever knows the host's secret, now, and for the first time.
 ///

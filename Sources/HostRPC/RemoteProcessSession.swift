@@ -2,10 +2,10 @@ import ConnectClient
 import ConnectRPC
 import HostInterface
 import HostProtocol
+import Locks
 import Model
 import NIOCore
 import SwiftProtobuf
-import Synchronization
 import Wire
 
 /// One process of a guest on another host. The stream of its events is the session; everything else are calls that name it.

@@ -1,7 +1,7 @@
 import Foundation
 import HostInterface
+import Locks
 import Model
-import Synchronization
 
 /// Process sessions of callers elsewhere, by the names under which their unary calls come.
 ///

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import Synchronization
+import Locks
 
 /// A named network namespace under /run/netns, as ip-netns(8) makes them.
 package enum NetworkNamespace {

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import Synchronization
+import Locks
 import SystemPackage
 
 /// A file descriptor that is closed exactly once: by `close()`, or when the last reference goes.

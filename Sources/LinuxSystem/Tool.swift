@@ -1,5 +1,5 @@
 import Glibc
-import Synchronization
+import Locks
 
 /// A program of the distribution that we run to its end: `ip`, `nft`, `mkfs.ext4`, `qemu-img` …
 package enum Tool {

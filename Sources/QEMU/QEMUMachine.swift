@@ -2,8 +2,8 @@ import Foundation
 import Glibc
 import Hypervisor
 import LinuxSystem
+import Locks
 import Logging
-import Synchronization
 import SystemPackage
 
 /// A running QEMU: watches its process and its monitor, and knows why it ended.

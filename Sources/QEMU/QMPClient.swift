@@ -1,9 +1,9 @@
 import Foundation
 import Glibc
 import LinuxSystem
+import Locks
 import NIOCore
 import NIOPosix
-import Synchronization
 import SystemPackage
 
 /// An error answer of QEMU's monitor.

@@ -1,7 +1,7 @@
 import LinuxSystem
+import Locks
 package import Logging
 package import Model
-import Synchronization
 import SystemPackage
 
 /// Makes and removes the networks of sandboxes on this host (NET-1, NET-2).

@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// Numbers that only grow, one per combination of label values.
 package final class Counter: MetricFamily {

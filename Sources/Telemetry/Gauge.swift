@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// Numbers that go up and down, as they were last set.
 package final class Gauge: MetricFamily {

@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// How observed values are distributed, one distribution per combination of label values.
 package final class Histogram: MetricFamily {

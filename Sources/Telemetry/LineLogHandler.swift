@@ -1,6 +1,6 @@
 import Foundation
+import Locks
 package import Logging
-import Synchronization
 
 /// Writes each event as one line: time, level, label, `key=value` pairs by key, source, message.
 ///

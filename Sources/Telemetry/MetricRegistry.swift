@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// The metrics of one process and their text in the format that Prometheus reads.
 ///

@@ -1,7 +1,7 @@
 import FakeServer
+import Locks
 import Model
 import NIOCore
-import Synchronization
 import Testing
 
 @testable import APIClient

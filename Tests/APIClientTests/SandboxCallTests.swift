@@ -1,8 +1,8 @@
 import FakeServer
+import Locks
 import Model
 import NIOCore
 import NIOHTTP1
-import Synchronization
 import Testing
 
 @testable import APIClient

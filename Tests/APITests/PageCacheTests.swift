@@ -1,7 +1,7 @@
+import Locks
 import Model
 import NIOCore
 import Persistence
-import Synchronization
 import Testing
 
 @testable import API

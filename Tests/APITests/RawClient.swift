@@ -1,6 +1,6 @@
+import Locks
 import NIOCore
 import NIOPosix
-import Synchronization
 
 /// A TCP connection that says whatever a test wants.
 final class RawClient: Sendable {

@@ -2,7 +2,7 @@ import APIClient
 import FakeServer
 import Foundation
 import LinuxSystem
-import Synchronization
+import Locks
 import Testing
 
 @testable import CommandLine

@@ -1,7 +1,7 @@
 import APIClient
 import FakeServer
 import Foundation
-import Synchronization
+import Locks
 import Testing
 
 @testable import CommandLine

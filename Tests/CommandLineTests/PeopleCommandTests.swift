@@ -1,9 +1,9 @@
 import APIClient
 import FakeServer
 import Foundation
+import Locks
 import NIOCore
 import NIOHTTP1
-import Synchronization
 import Testing
 
 @testable import CommandLine

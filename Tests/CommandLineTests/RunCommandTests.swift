@@ -2,8 +2,8 @@ import APIClient
 import ArgumentParser
 import FakeServer
 import Glibc
+import Locks
 import Model
-import Synchronization
 import Testing
 
 @testable import CommandLine

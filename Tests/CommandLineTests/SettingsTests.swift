@@ -1,6 +1,6 @@
 import APIClient
 import Foundation
-import Synchronization
+import Locks
 import Testing
 
 @testable import CommandLine

@@ -1,6 +1,6 @@
 import FakeServer
 import Foundation
-import Synchronization
+import Locks
 import Testing
 
 @testable import CommandLine

@@ -2,9 +2,9 @@ import AsyncHTTPClient
 import ConnectClient
 import ConnectRPC
 import Hummingbird
+import Locks
 import NIOCore
 import SwiftProtobuf
-import Synchronization
 
 /// A Connect server on loopback with one method of each kind, for tests.
 struct DemoServer {

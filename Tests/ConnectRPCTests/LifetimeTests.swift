@@ -2,11 +2,11 @@ import AsyncHTTPClient
 import ConnectClient
 import ConnectRPC
 import Glibc
+import Locks
 import NIOCore
 import NIOHTTP1
 import NIOPosix
 import SwiftProtobuf
-import Synchronization
 import Testing
 
 @Suite("Deadlines and disconnects", .serialized, .timeLimit(.minutes(1)))

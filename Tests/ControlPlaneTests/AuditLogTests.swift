@@ -1,8 +1,8 @@
 import Foundation
+import Locks
 import Logging
 import Model
 import Persistence
-import Synchronization
 import TestSupport
 import Testing
 

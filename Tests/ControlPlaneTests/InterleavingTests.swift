@@ -1,10 +1,10 @@
 import ControlPlane
 import Foundation
 import HostInterface
+import Locks
 import Model
 import NIOCore
 import Persistence
-import Synchronization
 import TestSupport
 import Testing
 

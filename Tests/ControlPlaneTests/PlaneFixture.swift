@@ -1,9 +1,9 @@
 import ControlPlane
 import Foundation
+import Locks
 import Logging
 import Model
 import Persistence
-import Synchronization
 import TestSupport
 
 /// A clock that tests turn.

@@ -1,10 +1,10 @@
 import ControlPlane
 import Foundation
 import HostInterface
+import Locks
 import Logging
 import Model
 import Persistence
-import Synchronization
 import TestSupport
 import Testing
 

@@ -1,5 +1,5 @@
 import Glibc
-import Synchronization
+import Locks
 
 /// Where the process kills itself, as `kill -9` would: at the last of the named moments, once the others have passed in their order.
 final class CrashPoint: Sendable {

@@ -1,7 +1,7 @@
 import Foundation
+import Locks
 import NIOCore
 import NIOHTTP1
-import Synchronization
 
 /// The files routes over a dictionary.
 struct FakeFiles {

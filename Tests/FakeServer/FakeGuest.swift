@@ -1,7 +1,7 @@
 import Foundation
+import Locks
 import NIOCore
 import NIOWebSocket
-import Synchronization
 
 /// One command behind `exec/stream`.
 struct FakeGuest {

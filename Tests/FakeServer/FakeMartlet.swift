@@ -1,8 +1,8 @@
 import Foundation
+package import Locks
 import NIOCore
 import NIOHTTP1
 import NIOWebSocket
-package import Synchronization
 
 /// A server with sandboxes that exist only in memory: enough of the REST API to drive the client and the command line against it.
 ///

@@ -1,7 +1,7 @@
 import Foundation
+import Locks
 import NIOCore
 import NIOHTTP1
-import Synchronization
 
 /// The calls of a `FakeMartlet` that pause, resume, copy and freeze.
 struct FakeSnapshots {

@@ -3,11 +3,11 @@ import Foundation
 import GuestClient
 import HostInterface
 import Hummingbird
+import Locks
 import Logging
 import Model
 import NIOCore
 import NIOPosix
-import Synchronization
 import Testing
 
 @Suite("Control of a guest", .serialized, .timeLimit(.minutes(1)))

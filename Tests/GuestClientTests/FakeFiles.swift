@@ -2,9 +2,9 @@ import ConnectRPC
 import Foundation
 import HTTPTypes
 import Hummingbird
+import Locks
 import NIOCore
 import SwiftProtobuf
-import Synchronization
 import Wire
 
 /// The plain HTTP routes and the file service of the fake guest; the path says what happens.

@@ -4,11 +4,11 @@ import GuestClient
 import HTTPTypes
 import HostInterface
 import Hummingbird
+import Locks
 import Logging
 import Model
 import NIOCore
 import SwiftProtobuf
-import Synchronization
 import Wire
 
 /// A guest agent on loopback that does what a test's command asks for, without any process.

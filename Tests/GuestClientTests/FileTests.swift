@@ -3,9 +3,9 @@ import GuestClient
 import HTTPTypes
 import HostInterface
 import Hummingbird
+import Locks
 import Model
 import NIOCore
-import Synchronization
 import Testing
 
 @Suite("Files of a guest", .serialized, .timeLimit(.minutes(1)))

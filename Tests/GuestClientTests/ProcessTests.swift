@@ -1,9 +1,9 @@
 import GuestClient
 import HTTPTypes
 import HostInterface
+import Locks
 import Model
 import NIOCore
-import Synchronization
 import Testing
 import Wire
 

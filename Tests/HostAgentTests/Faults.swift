@@ -1,6 +1,6 @@
 import Glibc
 import LinuxSystem
-import Synchronization
+import Locks
 import SystemPackage
 import Testing
 

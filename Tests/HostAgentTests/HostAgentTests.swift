@@ -1,6 +1,6 @@
 import HostInterface
+import Locks
 import Model
-import Synchronization
 import Testing
 
 @testable import HostAgent

@@ -1,7 +1,7 @@
+import Locks
 import Model
 import Pager
 import Snapshots
-import Synchronization
 import SystemPackage
 
 @testable import HostAgent

@@ -3,10 +3,10 @@ import Foundation
 import HostInterface
 import Hypervisor
 import LinuxSystem
+import Locks
 import Model
 import NIOCore
 import SandboxNetwork
-import Synchronization
 import SystemPackage
 
 @testable import HostAgent

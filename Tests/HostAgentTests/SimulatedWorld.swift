@@ -3,11 +3,11 @@ import Foundation
 import Glibc
 import Hypervisor
 import LinuxSystem
+import Locks
 import Logging
 import Model
 import Pager
 import Snapshots
-import Synchronization
 import SystemPackage
 
 @testable import HostAgent

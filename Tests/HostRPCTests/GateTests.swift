@@ -3,11 +3,11 @@ import Foundation
 import HostInterface
 import HostProtocol
 import HostRPC
+import Locks
 import Model
 import NIOCore
 import NIOHTTP1
 import NIOPosix
-import Synchronization
 import TestSupport
 import Testing
 

@@ -1,7 +1,7 @@
 import HostInterface
+import Locks
 import Model
 import NIOCore
-import Synchronization
 import TestSupport
 
 /// A host that takes and gives contents of files as its test says, and keeps none of them.

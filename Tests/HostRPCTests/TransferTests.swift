@@ -2,9 +2,9 @@ import Foundation
 import HostInterface
 import HostProtocol
 import HostRPC
+import Locks
 import Model
 import NIOCore
-import Synchronization
 import TestSupport
 import Testing
 

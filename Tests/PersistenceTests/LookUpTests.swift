@@ -1,7 +1,7 @@
 import Dispatch
 import Foundation
+import Locks
 import Model
-import Synchronization
 import TestSupport
 import Testing
 

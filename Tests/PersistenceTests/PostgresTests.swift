@@ -1,8 +1,8 @@
 import Dispatch
 import Foundation
+import Locks
 import Logging
 import Model
-import Synchronization
 import TestSupport
 import Testing
 

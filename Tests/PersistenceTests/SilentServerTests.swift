@@ -1,9 +1,9 @@
 import Foundation
 import Glibc
+import Locks
 import Logging
 import Model
 import Persistence
-import Synchronization
 import Testing
 
 @Suite struct SilentServerTests {

@@ -1,7 +1,7 @@
 import Foundation
+import Locks
 import Model
 import Persistence
-import Synchronization
 import TestSupport
 import Testing
 

@@ -1,8 +1,8 @@
 import LinuxSystem
+import Locks
 import Logging
 import Model
 import SandboxNetwork
-import Synchronization
 import SystemPackage
 import Testing
 

@@ -1,6 +1,6 @@
+import Locks
 import Logging
 import Model
-import Synchronization
 import Testing
 
 @testable import SandboxNetwork

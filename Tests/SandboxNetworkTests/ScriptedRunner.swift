@@ -1,6 +1,6 @@
 import LinuxSystem
+import Locks
 import SandboxNetwork
-import Synchronization
 import SystemPackage
 
 /// Plays the kernel: keeps the namespaces and links that the commands would make, and fails where a test says so.

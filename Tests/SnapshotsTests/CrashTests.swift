@@ -1,7 +1,7 @@
 import Foundation
 import LinuxSystem
+import Locks
 import Model
-import Synchronization
 import SystemPackage
 import Testing
 

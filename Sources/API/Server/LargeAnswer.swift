@@ -1,6 +1,6 @@
 import Hummingbird
+import Locks
 import NIOCore
-import Synchronization
 
 /// An answer of many mebibytes, handed to the connection in pieces, so that a client that does not read it is noticed.
 enum LargeAnswer {

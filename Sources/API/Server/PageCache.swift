@@ -1,7 +1,7 @@
+import Locks
 import Model
 import NIOCore
 import Persistence
-import Synchronization
 
 /// Pages of a list as they were sent, for as long as nothing was committed since.
 ///

@@ -1,5 +1,5 @@
 import Hummingbird
-import Synchronization
+import Locks
 
 /// All routes that exist: registers them, tells 405 from 404, and is what the documentation is checked against.
 package final class RouteTable: Sendable {

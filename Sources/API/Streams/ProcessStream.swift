@@ -1,9 +1,9 @@
 import ControlPlane
 import Foundation
 import HostInterface
+import Locks
 import Model
 import NIOCore
-import Synchronization
 import WebSocket
 
 /// One client following one process over a WebSocket (EX-2).

@@ -1,5 +1,5 @@
+import Locks
 import NIOCore
-import Synchronization
 
 /// Shows on a terminal how far a copy has come; silent elsewhere.
 final class CopyProgress: Sendable {

@@ -1,6 +1,6 @@
 import Dispatch
 import Foundation
-import Synchronization
+import Locks
 
 /// A thread for one probe: it may block or wedge in the kernel without hurting anybody else.
 enum ProbeThread {

@@ -1,9 +1,9 @@
 import APIClient
 import ArgumentParser
 import Glibc
+import Locks
 import Model
 import NIOCore
-import Synchronization
 
 /// One command in a sandbox with our standard streams, signals and terminal passed through.
 struct Execution: Sendable {

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
-import Synchronization
+import Locks
+import struct Synchronization.Atomic
 
 /// Delivers signals of this process to those who watch them.
 ///

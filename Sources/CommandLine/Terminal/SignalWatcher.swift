@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// Signals of this process, one after the other. From `init` to `cancel` they no longer end it.
 ///

@@ -1,9 +1,9 @@
 import Foundation
 package import HostInterface
+import Locks
 import Logging
 package import Model
 package import Persistence
-import Synchronization
 
 /// The host in this process, and those that other processes have written into the database they share (HO-1).
 ///

@@ -1,6 +1,6 @@
 package import HostInterface
+import Locks
 package import Model
-import Synchronization
 
 /// Chooses the host for a new sandbox among those that hold its template (SC-1, L-33).
 package protocol Scheduler: Sendable {

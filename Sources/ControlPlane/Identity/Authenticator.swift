@@ -1,7 +1,7 @@
 import Foundation
+import Locks
 import Model
 package import Persistence
-import Synchronization
 
 /// What a request shows to say who makes it; the first that is there counts.
 package struct PresentedCredentials: Sendable, Equatable {

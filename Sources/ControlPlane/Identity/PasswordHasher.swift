@@ -1,8 +1,8 @@
 import CArgon2
 import Dispatch
 import Foundation
+import Locks
 package import Model
-import Synchronization
 
 /// Argon2id for passwords (AUTH-1).
 ///

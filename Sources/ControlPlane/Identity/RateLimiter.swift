@@ -1,6 +1,6 @@
 package import Foundation
+import Locks
 package import Model
-import Synchronization
 
 /// How often something may happen: `burst` at once, then `perSecond` on average.
 package struct Rate: Sendable, Equatable {

@@ -1,5 +1,5 @@
+import Locks
 package import Model
-import Synchronization
 
 /// The memory in which the outputs of plain commands are collected, shared by all of them: one caller's commands must not take what
 /// the server needs for everybody's.

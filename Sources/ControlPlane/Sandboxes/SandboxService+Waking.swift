@@ -1,8 +1,8 @@
 import HostInterface
+import Locks
 import Logging
 import Model
 import Persistence
-import Synchronization
 
 extension SandboxService {
   /// How long a request waits for its sandbox to be resumed.

@@ -1,7 +1,7 @@
 import Foundation
+import Locks
 import Model
 import Persistence
-import Synchronization
 
 /// Collects when sandboxes were last used and writes it together (`last_active_at`).
 final class ActivityTracker: Sendable {

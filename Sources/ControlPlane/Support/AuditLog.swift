@@ -1,8 +1,8 @@
 import Foundation
+import Locks
 import Logging
 import Model
 import Persistence
-import Synchronization
 
 /// Collects what guests were asked to do and writes it in batches, so that an exec or a file write does not wait for the disk.
 ///

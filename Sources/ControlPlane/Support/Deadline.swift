@@ -1,5 +1,5 @@
+import Locks
 import Model
-import Synchronization
 
 /// Runs `work`, but waits for it no longer than `duration`.
 ///

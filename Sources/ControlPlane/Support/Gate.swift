@@ -1,5 +1,5 @@
+import Locks
 package import Model
-import Synchronization
 
 /// Lets a few in at once and a few more wait; the rest are turned away (L-67).
 package final class Gate: Sendable {

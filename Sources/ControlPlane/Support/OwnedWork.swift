@@ -1,5 +1,5 @@
+import Locks
 import Model
-import Synchronization
 
 /// What work belongs to.
 enum WorkKey: Hashable, Sendable {

@@ -1,7 +1,7 @@
 import HostInterface
+import Locks
 import Model
 import Persistence
-import Synchronization
 import Telemetry
 
 /// What the control plane counts (OPS-2).

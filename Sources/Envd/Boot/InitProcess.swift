@@ -1,7 +1,7 @@
 import Glibc
 package import LinuxSystem
+import Locks
 package import Logging
-import Synchronization
 
 /// The agent as PID 1: what it adds to a plain `GuestAgent`.
 ///

@@ -1,7 +1,7 @@
 import Glibc
+import Locks
 package import NIOCore
 import NIOHTTPTypes
-import Synchronization
 
 /// The connections that clients have open, so that those of an earlier life can be ended.
 ///

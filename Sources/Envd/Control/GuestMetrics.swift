@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 package import LinuxSystem
-import Synchronization
+import Locks
 
 /// Body of `GET /metrics`. Source: E2B's envd contract
 package struct GuestMetrics: Sendable, Equatable, Encodable {

@@ -1,5 +1,5 @@
+import Locks
 import NIOCore
-import Synchronization
 
 /// A `Deflater` that moves between threads; one call at a time.
 final class Compressor: Sendable {

@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
-import Synchronization
+import Locks
 import SystemPackage
 import Wire
 

@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
+import Locks
 import NIOCore
-import Synchronization
 
 /// Reads a part of an open file in large pieces, for one consumer.
 ///

@@ -1,5 +1,5 @@
 import LinuxSystem
-import Synchronization
+import Locks
 
 /// The watchers of clients that poll (CreateWatcher, GetWatcherEvents, RemoveWatcher).
 ///

@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 package import LinuxSystem
-import Synchronization
+import Locks
 
 /// The only place that creates and reaps children, so that a pid is never signalled after it was reaped: signalling and reaping
 /// exclude each other.

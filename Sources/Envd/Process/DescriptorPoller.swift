@@ -1,7 +1,8 @@
 import CLinux
 import Glibc
 package import LinuxSystem
-import Synchronization
+import Locks
+import struct Synchronization.Atomic
 
 /// One thread in epoll_wait(2) that calls a handler whenever a watched descriptor is ready.
 ///

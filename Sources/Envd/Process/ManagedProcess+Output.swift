@@ -1,8 +1,8 @@
 import FoundationEssentials
 import Glibc
 import LinuxSystem
+import Locks
 import NIOCore
-import Synchronization
 
 extension ManagedProcess {
   /// Most bytes that are still read from each output after the process was killed: more than a pipe holds by default.

@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
+import Locks
 import NIOCore
-import Synchronization
 
 extension ManagedProcess {
   /// Signals the process, or its whole group. After SIGKILL or SIGTERM the end does not wait for the outputs.

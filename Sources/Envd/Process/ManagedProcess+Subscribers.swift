@@ -1,5 +1,5 @@
+import Locks
 package import NIOCore
-import Synchronization
 
 extension ManagedProcess {
   /// Adds a subscriber. One that comes after the start is first told the start, and after the end also the end; output is never

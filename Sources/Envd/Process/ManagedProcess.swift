@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
+import Locks
 import NIOCore
-import Synchronization
 
 /// A process that was started for a client, from its birth to its end, with its subscribers.
 ///

@@ -1,5 +1,5 @@
+import Locks
 package import NIOCore
-import Synchronization
 package import Wire
 
 /// The processes that clients can name: those that run, and for a while those that have ended, so that a client that comes

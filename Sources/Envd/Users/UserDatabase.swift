@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
-import Synchronization
+import Locks
 import SystemPackage
 
 /// The guest's accounts, read from the files themselves: a static executable has no name service switch (getpwnam(3)).

@@ -1,10 +1,10 @@
 import Foundation
 import HostInterface
 import LinuxSystem
+import Locks
 package import Logging
 import Model
 import Snapshots
-import Synchronization
 import SystemPackage
 
 /// Makes, keeps and removes the sandboxes of one machine.

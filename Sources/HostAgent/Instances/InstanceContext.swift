@@ -1,9 +1,9 @@
 import LinuxSystem
+import Locks
 import Logging
 import Model
 import SandboxNetwork
 import Snapshots
-import Synchronization
 import SystemPackage
 
 /// What every microVM of a host shares.

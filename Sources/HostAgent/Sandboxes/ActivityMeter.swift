@@ -1,5 +1,5 @@
 import Foundation
-import Synchronization
+import Locks
 
 /// Whether anybody works in a sandbox (EX-6): work that is open counts for as long as it is open, everything else from its last sign.
 final class ActivityMeter: Sendable {

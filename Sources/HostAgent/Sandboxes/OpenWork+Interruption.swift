@@ -1,5 +1,5 @@
+import Locks
 import Model
-import Synchronization
 
 extension MartletError {
   static let guestGone = MartletError(.agentError, "the sandbox stopped running before it had answered")

@@ -1,10 +1,10 @@
 import Disks
 import Glibc
 import LinuxSystem
+import Locks
 import Logging
 import Model
 import Snapshots
-import Synchronization
 import SystemPackage
 
 /// Keeps every generation that something needs, and collects the others.

@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
+import Locks
 import Model
-import Synchronization
 import SystemPackage
 
 /// A process that is ready to save a VM's memory, and saves it when told to.

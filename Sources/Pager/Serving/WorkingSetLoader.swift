@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
+import Locks
 import Snapshots
-import Synchronization
 import SystemPackage
 
 /// Reads and checks a generation's working set on a thread of its own: no VMM and no fault waits for a slow disk.

@@ -1,7 +1,7 @@
 import Dispatch
 import LinuxSystem
+import Locks
 import Logging
-import Synchronization
 
 /// One row by a unique key.
 typealias PostgresLookUp = RowCache.Key

@@ -1,7 +1,7 @@
 import Dispatch
 import LinuxSystem
+import Locks
 import Logging
-import Synchronization
 
 /// Threads with a connection each. Calls go to the one that became idle last, so that few connections carry a small load.
 final class PostgresPool: Sendable {

@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// Notices when the connections of one program lead to several servers, one after the other or beside each other: after a failover, or
 /// with several hosts in the URL. What was read from one says nothing about another.

@@ -1,5 +1,5 @@
 import GRDB
-import Synchronization
+import Locks
 
 /// Rows that look-ups found, for as long as nothing was committed since.
 ///

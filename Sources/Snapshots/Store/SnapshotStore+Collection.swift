@@ -1,8 +1,8 @@
 import Glibc
 import LinuxSystem
+import Locks
 import Logging
 package import Model
-import Synchronization
 import SystemPackage
 
 extension SnapshotStore {

@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
+import Locks
 package import Model
-import Synchronization
 import SystemPackage
 
 extension SnapshotStore {

@@ -1,8 +1,8 @@
 import Glibc
 import LinuxSystem
+import Locks
 package import Logging
 package import Model
-import Synchronization
 package import SystemPackage
 
 /// The generations of one host, on disk.

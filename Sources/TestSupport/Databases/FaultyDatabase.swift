@@ -1,5 +1,5 @@
+import Locks
 package import Persistence
-import Synchronization
 
 /// A database that fails when a test says so.
 package final class FaultyDatabase: Database {

@@ -1,7 +1,7 @@
 package import HostInterface
+import Locks
 import Model
 package import NIOCore
-import Synchronization
 
 /// A process of a simulated guest. It understands a handful of commands:
 ///

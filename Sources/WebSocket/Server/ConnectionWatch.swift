@@ -1,6 +1,6 @@
+import Locks
 package import NIOCore
 import ServiceLifecycle
-import Synchronization
 
 /// Tells whoever works for a client that the client is gone.
 package final class ConnectionWatch: Sendable {

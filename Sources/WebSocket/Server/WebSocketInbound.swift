@@ -1,4 +1,4 @@
-import Synchronization
+import Locks
 
 /// The connection ended without a close handshake.
 package struct WebSocketConnectionLost: Error {

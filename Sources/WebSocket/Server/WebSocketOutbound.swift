@@ -1,7 +1,7 @@
+import Locks
 package import NIOCore
 import NIOHTTPTypes
 package import NIOWebSocket
-import Synchronization
 
 /// Writes messages to the client. Each call returns when the operating system has taken the bytes: a client that does not read stops
 /// whoever produces for it. May be used by several tasks; messages are never mixed.

@@ -1,10 +1,10 @@
 package import Hummingbird
 package import HummingbirdCore
+import Locks
 import Logging
 package import NIOCore
 import NIOWebSocket
 import ServiceLifecycle
-import Synchronization
 
 /// What a route does with its WebSocket. Cancelled when the connection ends or the server shuts down.
 ///

@@ -2,10 +2,10 @@ import AsyncHTTPClient
 import Foundation
 import Glibc
 import LinuxSystem
+import Locks
 import NIOCore
 import NIOFoundationCompat
 import NIOHTTP1
-import Synchronization
 import SystemPackage
 
 /// A real server, the release binary, on a data directory and a port of its own.

@@ -4,7 +4,7 @@ import Hummingbird
 import LinuxSystem
 import Logging
 import NIOCore
-import Synchronization
+import struct Synchronization.Atomic
 
 @testable import Envd
 

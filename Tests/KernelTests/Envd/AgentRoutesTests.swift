@@ -3,8 +3,8 @@ import Envd
 import FoundationEssentials
 import NIOCore
 import NIOHTTP1
-import Synchronization
 import Testing
+import struct Synchronization.Atomic
 
 @Suite(.serialized, .timeLimit(.minutes(1))) struct AgentRoutesTests {
   private func call(

@@ -1,9 +1,9 @@
 import AsyncHTTPClient
 import ConnectClient
 import Foundation
+import Locks
 import NIOCore
 import NIOHTTP1
-import Synchronization
 import Testing
 import Wire
 

@@ -30,7 +30,10 @@ final class Laboratory: Sendable {
 
   static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
   static let root = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent().removingLastComponent()
-  static func product(_ name: String) -> FilePath { root.appending(".build/debug").appending(name) }
+  /// A program that was built beside the tests.
+  static func product(_ name: String) -> FilePath {
+    FilePath(ProcessInfo.processInfo.arguments[0]).removingLastComponent().appending(name)
+  }
 
   // MARK: - Generations
 

@@ -1,9 +1,9 @@
 import Foundation
 import Glibc
 import LinuxSystem
+import Locks
 import Model
 import Snapshots
-import Synchronization
 import SystemPackage
 import Testing
 

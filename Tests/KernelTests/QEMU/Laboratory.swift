@@ -5,12 +5,12 @@ import GuestClient
 import Hypervisor
 import Images
 import LinuxSystem
+import Locks
 import Logging
 import Model
 import QEMU
 import SandboxNetwork
 import Snapshots
-import Synchronization
 import SystemPackage
 import Testing
 

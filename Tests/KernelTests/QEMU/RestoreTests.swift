@@ -4,9 +4,9 @@ import GuestClient
 import HostInterface
 import Hypervisor
 import LinuxSystem
+import Locks
 import Model
 import Snapshots
-import Synchronization
 import SystemPackage
 import Testing
 

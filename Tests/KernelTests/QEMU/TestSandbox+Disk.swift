@@ -2,7 +2,7 @@ import Disks
 import Glibc
 import Hypervisor
 import LinuxSystem
-import Synchronization
+import Locks
 import SystemPackage
 
 extension TestSandbox {

@@ -4,11 +4,11 @@ import Glibc
 import GuestClient
 import Hypervisor
 import LinuxSystem
+import Locks
 import Model
 import Pager
 import QEMU
 import Snapshots
-import Synchronization
 import SystemPackage
 import Testing
 

@@ -5,13 +5,13 @@ import HostInterface
 import Hypervisor
 import Images
 import LinuxSystem
+import Locks
 import Model
 import NIOCore
 import Pager
 import QEMU
 import SandboxNetwork
 import Snapshots
-import Synchronization
 import SystemPackage
 import Testing
 
