@@ -46,8 +46,10 @@ import Testing
       let creation = Task { try await plane.create { $0.metadata = ["a": "b"] } }
       #expect(try await eventually { try await plane.repository.alive().first?.status == .starting })
       database.fail { $0 == .reading ? .unavailable("away") : nil }
-      let answer = try await creation.value
+      var answer = try await creation.value
       database.fail(nil)
+      // Who wrote it is for the database alone.
+      answer.worker = database.worker
       #expect(try await plane.repository.sandbox(answer.id) == answer)
       let copies = try await plane.service.fork(answer.id, count: 1, for: plane.caller)
       #expect(copies.count == 1)

@@ -51,11 +51,11 @@ struct Plane {
     return try await service.create(new, for: caller).record
   }
 
-  /// Finds out who leads, and whether there are other control planes.
+  /// Finds out who leads, and which other control planes there are.
   func settle() async {
     guard database.dialect.isShared else { return }
     _ = await control.leadership.isLeader()
-    clock.advance(by: Leadership.solitude + 1)
+    clock.advance(by: Leadership.absence + 1)
     _ = await control.leadership.isLeader()
   }
 

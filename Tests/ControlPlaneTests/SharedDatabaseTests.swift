@@ -43,24 +43,53 @@ import Testing
     }
   }
 
-  @Test("what another one left half made is repaired when it can be at work on it no longer, or is gone")
+  @Test("what another one left half made is repaired when it can be at work on it no longer, or soon after it is gone")
   func abandoned() async throws {
     try await withPlanes { leader, other in
-      let first = try await leader.leaveRow(.starting)
+      let first = try await other.leaveRow(.starting)
       leader.clock.advance(by: Monitor.elsewhereGrace - 1)
       await leader.control.monitor.tick()
       #expect(try await leader.status(first.id) == .starting)
       leader.clock.advance(by: 2)
       #expect(try await leader.reconcile { try await leader.status(first.id) == .error })
-      let second = try await leader.leaveRow(.starting)
+      let second = try await other.leaveRow(.starting)
       await leader.control.monitor.tick()
       #expect(try await leader.status(second.id) == .starting)
       try await other.database.close()
+      let closed = leader.clock.now
       #expect(
         try await leader.reconcile {
-          leader.clock.advance(by: 1)
+          leader.clock.advance(by: 0.02)
           return try await leader.status(second.id) == .error
         })
+      #expect(leader.clock.now.timeIntervalSince(closed) < 10)
+    }
+  }
+
+  @Test("whoever takes over waits for others as long as they need to come back, and no longer")
+  func succession() async throws {
+    try await withPlanes { leader, other in
+      let row = try await leader.leaveRow(.starting)
+      try await leader.database.close()
+      while await !other.control.leadership.isLeader() { try await Task.sleep(for: .milliseconds(5)) }
+      await other.control.monitor.tick()
+      #expect(try await other.status(row.id) == .starting)
+      other.clock.advance(by: Leadership.absence)
+      #expect(try await other.reconcile { try await other.status(row.id) == .error })
+    }
+  }
+
+  @Test("each repairs what it began itself and works on no longer, whoever leads", arguments: [SandboxStatus.pausing, .resuming])
+  func own(status: SandboxStatus) async throws {
+    try await withPlanes { leader, other in
+      for plane in [leader, other] {
+        let row = try await plane.leaveRow(status)
+        await plane.host.set(row.id, status: .paused)
+        let stranger = plane.database.worker == leader.database.worker ? other : leader
+        await stranger.control.monitor.tick()
+        #expect(try await plane.status(row.id) == status)
+        #expect(try await plane.reconcile { try await plane.status(row.id) == .paused })
+      }
     }
   }
 

@@ -7,6 +7,7 @@ struct ObservedDatabase: Database {
   let reached: @Sendable (String) -> Void
 
   var dialect: SQLDialect { real.dialect }
+  var worker: WorkerID { real.worker }
 
   func version() async throws -> DatabaseVersion? { try await real.version() }
 

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import LinuxSystem
+import NIOCore
 import SystemPackage
 import TestSupport
 import Testing
@@ -19,8 +20,9 @@ import Testing
     var servers: [MartletServer] { [first, second] }
 
     /// Whatever happens, neither servers nor sandboxes are left.
-    static func with(_ body: (Pair) async throws -> Void) async throws {
-      let pair = try await start()
+    /// - Parameter executable: of the first server.
+    static func with(executable: String = MartletServer.binary, _ body: (Pair) async throws -> Void) async throws {
+      let pair = try await start(executable)
       do {
         try await body(pair)
       } catch {
@@ -35,13 +37,13 @@ import Testing
       try await pair.finish()
     }
 
-    private static func start() async throws -> Pair {
+    private static func start(_ executable: String) async throws -> Pair {
       let postgres = try await PrivatePostgres.start()
       let environment = [
         "DATABASE_URL": postgres.url(database: try await postgres.makeDatabase()),
         "MARTLET_JWT_SECRET": String(repeating: "secret of all control planes ", count: 2),
       ]
-      let first = try await MartletServer.start(environment: environment)
+      let first = try await MartletServer.start(executable: executable, environment: environment)
       let second = try await MartletServer.start(environment: environment, accountOf: first)
       try await eventually("both hosts are registered") { first.hasRegistered && second.hasRegistered }
       // Each template's snapshot is made on each host by its first sandbox.
@@ -199,6 +201,50 @@ import Testing
       }
       try await eventually("one leads") { pair.servers.count { $0.leads } == 1 }
     }
+  }
+
+  @Test("one that dies between two steps of a pause or resume: within ten seconds of its next start the rows are true, led by another or not")
+  func crashes() async throws {
+    try await Pair.with(executable: CrashSteps.executable) { pair async throws -> Void in
+      let (first, second) = (pair.first, pair.second)
+      let ids = try await Pair.onBothHosts(pair.servers)
+      let id = try #require(try await sandbox(of: first, among: ids))
+      for other in ids where other != id { try await first.cli("kill", other).expectSuccess() }
+      let stage = CrashStage(server: first, id: id, empty: pair.censuses[0], running: try await Census.take(first))
+      for isAlone in [false, true] {
+        if isAlone { await second.terminate() }
+        for point in ["row-pausing-after", "row-paused-before", "row-resuming-after", "row-running-before"] {
+          let verb = point.contains("paus") ? "pause" : "resume"
+          if verb == "resume", try await first.status(id) == "running" { try await first.pause(id) }
+          try await stage.die(at: point) {
+            _ = try await $0.request(.POST, "/v1/sandboxes/\(id)/\(verb)", deadline: .seconds(60))
+          }
+          try await first.launch()
+          try await eventually("\(point), alone: \(isAlone): the row tells the truth", within: .seconds(10)) {
+            switch try await first.status(id) {
+            case "running": first.machines.count == 1
+            case "paused": first.machines.isEmpty
+            default: false
+            }
+          }
+          if try await first.status(id) == "paused" { try await first.resume(id) }
+          #expect(try await first.shell(id, "echo here") == "here\n", "\(point)")
+        }
+      }
+      try await second.launch()
+    }
+  }
+
+  /// One whose microVM is on the host of `server`.
+  private func sandbox(of server: MartletServer, among ids: [String]) async throws -> String? {
+    for id in ids {
+      let count = server.machines.count
+      try await server.pause(id)
+      let isThere = server.machines.count < count
+      try await server.resume(id)
+      if isThere { return id }
+    }
+    return nil
   }
 
   /// MicroVMs of both hosts.

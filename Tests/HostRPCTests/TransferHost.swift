@@ -21,6 +21,7 @@ final class TransferHost: ForwardingHost {
 
   private struct State {
     var content: Content?
+    var sizeBytes = 0
     var refusal: MartletError?
     var isIntact = true
     var target = ""
@@ -36,7 +37,7 @@ final class TransferHost: ForwardingHost {
 
   /// Takes the rest of an upload, of which it takes one piece by itself.
   func letGo() { opening.finish() }
-  func offer(_ content: @escaping Content) { state.withLock { $0.content = content } }
+  func offer(_ sizeBytes: Int, _ content: @escaping Content) { state.withLock { ($0.content, $0.sizeBytes) = (content, sizeBytes) } }
   func refuse(with error: MartletError) { state.withLock { $0.refusal = error } }
 
   func writeFile(_ path: String, user: String?, body: ByteStream, in id: SandboxID) async throws {
@@ -56,8 +57,9 @@ final class TransferHost: ForwardingHost {
   }
 
   func readFile(_ path: String, user: String?, in id: SandboxID) async throws -> FileDownload {
-    guard let content = state.withLock({ $0.content }) else { throw MartletError(.notFound, "nothing is offered") }
-    return FileDownload(sizeBytes: 64 << 20, body: content(offered))
+    let (content, size) = state.withLock { ($0.content, $0.sizeBytes) }
+    guard let content else { throw MartletError(.notFound, "nothing is offered") }
+    return FileDownload(sizeBytes: Int64(size), body: content(offered))
   }
 
   /// The content repeats every 65,536 bytes.

@@ -69,11 +69,12 @@ import Testing
     try await withTestDatabase(.postgresql, on: server) { database, store async throws -> Void in
       let other = try store.connect()
       let (one, two) = (database.makeLeaderLock(), other.makeLeaderLock())
-      #expect(await one.hold() == .leader(isAlone: true))
+      let (first, second) = (database.worker, other.worker)
+      #expect(await one.hold() == .leader(workers: [first]))
       #expect(await two.hold() == .follower)
-      #expect(await one.hold() == .leader(isAlone: false))
+      #expect(await one.hold() == .leader(workers: [first, second]))
       await one.release()
-      #expect(try await eventually { await two.hold() == .leader(isAlone: true) })
+      #expect(try await eventually { await two.hold() == .leader(workers: [second]) })
       #expect(await one.hold() == .follower)
       try await server.kill()
       #expect(await two.hold() == .follower)
@@ -81,9 +82,9 @@ import Testing
       try await server.restart()
       #expect(try await eventually { await two.hold() != .follower })
       #expect(await one.hold() == .follower)
-      #expect(await two.hold() == .leader(isAlone: false))
+      #expect(await two.hold() == .leader(workers: [first, second]))
       try await other.close()
-      #expect(try await eventually { await one.hold() == .leader(isAlone: true) })
+      #expect(try await eventually { await one.hold() == .leader(workers: [first]) })
     }
     await server.stop()
   }

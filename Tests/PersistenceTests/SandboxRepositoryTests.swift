@@ -26,6 +26,7 @@ import Testing
       record.facts = SandboxFacts(
         hostID: HostID(), guestIP: "169.254.0.21", hostIP: "10.11.0.2", vmm: "qemu", accelerator: "tcg", startedAt: Date())
       try await repository.insert(record, audit: audit(team))
+      record.worker = database.worker
       #expect(try await repository.sandbox(record.id, team: team) == record)
     }
   }

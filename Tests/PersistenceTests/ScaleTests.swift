@@ -10,7 +10,7 @@ import Testing
   /// Of medians of alternating rounds; the best of some attempts, because others use the machine too.
   private static let bound = 1.5
   private static let rounds = 41
-  private static let attempts = 5
+  private static let attempts = 15
 
   @Test("lists, counts, look-ups and creates take as long with 100,000 finished sandboxes as without", arguments: SQLDialect.allCases)
   func reads(dialect: SQLDialect) async throws {

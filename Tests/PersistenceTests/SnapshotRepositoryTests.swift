@@ -15,8 +15,9 @@ import Testing
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
       let (one, two) = (try await makeTeam(database), try await makeTeam(database))
-      let record = try record(one)
+      var record = try record(one)
       #expect(try await repository.insert(record, audit: audit(one)))
+      record.worker = database.worker
       #expect(try await repository.snapshot(record.name, team: one) == record)
       #expect(try await repository.snapshot(record.name, team: two) == nil)
       #expect(try await repository.visible(record.name, to: two) == nil)

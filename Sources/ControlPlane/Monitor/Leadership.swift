@@ -7,17 +7,22 @@ package import Persistence
 /// On SQLite it always does. On PostgreSQL the one that holds an advisory lock does: losing the connection is losing the lock, and
 /// whoever asks first afterwards gets it. Ask before each round of work; changes themselves are guarded by compare-and-set.
 package actor Leadership {
-  /// How long no other control plane must have been seen before its work counts as abandoned.
-  package static let solitude: TimeInterval = 10
+  /// How long a control plane must not have been seen before its work counts as abandoned. After an absence of the database all are back
+  /// within that time.
+  package static let absence: TimeInterval = 5
 
   private let lock: any LeaderLock
+  private let ownWorker: WorkerID
   private let isContested: Bool
   private let surroundings: Surroundings
   private var standing = LeaderStanding.follower
-  private var aloneSince: Date?
+  /// When a round of ours was the first to find us the leader.
+  private var leadsSince: Date?
+  private var lastSeen: [WorkerID: Date] = [:]
 
   package init(database: any Database, surroundings: Surroundings) {
     lock = database.makeLeaderLock()
+    ownWorker = database.worker
     isContested = database.dialect.isShared
     self.surroundings = surroundings
   }
@@ -33,11 +38,12 @@ package actor Leadership {
   /// is told of once, and that is for who asks in `isLeader`.
   var leads: Bool { !isContested || standing != .follower }
 
-  /// Whether a sandbox on which nobody works here is worked on nowhere; as of the last answer of the database.
-  var isAlone: Bool {
-    guard isContested else { return true }
-    guard let aloneSince else { return false }
-    return surroundings.now().timeIntervalSince(aloneSince) >= Self.solitude
+  /// Whether another program may still be at work on what it has begun; as of the last answer of the database. Who is not the leader
+  /// knows nobody and takes all to be there.
+  func isElsewhere(_ worker: WorkerID?) -> Bool {
+    guard isContested, worker != ownWorker else { return false }
+    guard let worker, let seen = lastSeen[worker] ?? leadsSince else { return true }
+    return surroundings.now().timeIntervalSince(seen) < Self.absence
   }
 
   /// Lets another control plane take over at once.
@@ -51,6 +57,10 @@ package actor Leadership {
       surroundings.logger.info(found == .follower ? "leadership ended" : "leadership began")
     }
     standing = found
-    aloneSince = found == .leader(isAlone: true) ? aloneSince ?? surroundings.now() : nil
+    guard case .leader(let workers) = found else { return (leadsSince, lastSeen) = (nil, [:]) }
+    let now = surroundings.now()
+    leadsSince = leadsSince ?? now
+    for worker in workers { lastSeen[worker] = now }
+    lastSeen = lastSeen.filter { now.timeIntervalSince($0.value) < Self.absence }
   }
 }

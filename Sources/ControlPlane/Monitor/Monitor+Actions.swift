@@ -24,15 +24,28 @@ extension Monitor {
   /// Another control plane may be in the middle of this. Destroying is left out: doing it twice does no harm.
   private func mayBeBusyElsewhere(_ row: SandboxRecord) async -> Bool {
     switch row.status {
-    case .pending, .starting, .pausing, .resuming: await mayBeBusyElsewhere(since: row.lastUpdated)
+    case .pending, .starting, .pausing, .resuming: await mayBeBusyElsewhere(row.worker, since: row.lastUpdated)
     default: false
     }
   }
 
-  /// Whether work that began then, and not here, may still go on.
-  func mayBeBusyElsewhere(since time: Date) async -> Bool {
+  /// Whether what `worker` began then, on which nobody works here, may still go on.
+  func mayBeBusyElsewhere(_ worker: WorkerID?, since time: Date) async -> Bool {
     guard now.timeIntervalSince(time) < Self.elsewhereGrace else { return false }
-    return await !leadership.isAlone
+    return await leadership.isElsewhere(worker)
+  }
+
+  /// What was begun here and is not worked on here any more, as its end could not be written. The leader leaves it alone as long as we are
+  /// there, so whoever does not lead does this much for itself.
+  func repairOwn() async {
+    do {
+      for row in try await repository.begunHere() where !service.work.isBusy(row.id) {
+        guard let id = row.facts.hostID else { await settle(row.id, on: nil); continue }
+        if let host = await service.directory.host(id) { await settle(row.id, on: host) }
+      }
+    } catch {
+      logger.error("monitor could not read sandboxes", metadata: [LogKey.error: "\(error)"])
+    }
   }
 
   /// Takes everything that belongs to a sandbox off a host, without holding up the round.

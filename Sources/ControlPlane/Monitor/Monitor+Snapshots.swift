@@ -30,11 +30,10 @@ extension Monitor {
 
   private func settle(_ key: Key, _ row: SnapshotRecord?, _ template: HostTemplate?, on host: any HostClient) async {
     guard !service.work.isBusy(.snapshot(key.team, key.name)) else { return }
-    if let row, row.status != .ready, await mayBeBusyElsewhere(since: row.lastUpdated) { return }
+    if let row, row.status != .ready, await mayBeBusyElsewhere(row.worker, since: row.lastUpdated) { return }
     let age = row.map { now.timeIntervalSince($0.lastUpdated) } ?? 0
-    // Who had begun it before we were there is no more: another control plane was ruled out above. Should its host still make the files,
-    // they are adopted.
-    let isOfPredecessor = row.map { $0.lastUpdated < startedAt } ?? false
+    // Who else had begun it is no more: that it is at work was ruled out above. Should its host still make the files, they are adopted.
+    let isOfPredecessor = row.map { $0.worker != snapshots.repository.worker || $0.lastUpdated < startedAt } ?? false
     let isOverdue = isOfPredecessor || age > Double(SnapshotService.createDeadline.components.seconds)
     let action = SnapshotReconciler.action(row: row, host: template, on: host.hostID, isOverdue: isOverdue)
     do {

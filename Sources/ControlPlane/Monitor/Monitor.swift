@@ -13,8 +13,8 @@ package actor Monitor: Service {
   package static let unknownGrace: TimeInterval = 10
   /// After this much silence a host's sandboxes are `missing` (MO-1).
   package static let silenceLimit: TimeInterval = 90
-  /// How long a sandbox that is being changed is left to another control plane, which alone knows whether it still works on it; longer
-  /// than any such work may take.
+  /// How long a sandbox that is being changed is left to a control plane that is connected to the database, which alone knows whether it
+  /// still works on it; longer than any such work may take.
   package static let elsewhereGrace: TimeInterval = 630
   static let listDeadline: Duration = .seconds(10)
 
@@ -55,6 +55,8 @@ package actor Monitor: Service {
             group.addTask { await self.sampleLoad() }
             await self.repairUnplaced()
             await self.sampleUsage()
+          } else {
+            await self.repairOwn()
           }
           try? await Task.sleep(for: Self.interval)
         }
@@ -65,7 +67,7 @@ package actor Monitor: Service {
 
   /// One round over all hosts and all sandboxes that are not over.
   package func tick() async {
-    guard await leads() else { return }
+    guard await leads() else { return await repairOwn() }
     await withDiscardingTaskGroup { group in
       for host in await idleHosts() { group.addTask { await self.round(host) } }
     }

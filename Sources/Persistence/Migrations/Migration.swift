@@ -41,6 +41,9 @@ extension Migration {
         Migration(
           number: 8, name: "hosts",
           up: text(PackageResources._008_hosts_sqlite_up_sql), down: text(PackageResources._008_hosts_sqlite_down_sql)),
+        Migration(
+          number: 9, name: "workers",
+          up: text(PackageResources._009_workers_sqlite_up_sql), down: text(PackageResources._009_workers_sqlite_down_sql)),
       ]
     case .postgresql:
       [
@@ -73,6 +76,9 @@ extension Migration {
         Migration(
           number: 8, name: "hosts",
           up: text(PackageResources._008_hosts_postgresql_up_sql), down: text(PackageResources._008_hosts_postgresql_down_sql)),
+        Migration(
+          number: 9, name: "workers",
+          up: text(PackageResources._009_workers_postgresql_up_sql), down: text(PackageResources._009_workers_postgresql_down_sql)),
       ]
     }
   }

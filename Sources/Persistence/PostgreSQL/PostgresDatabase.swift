@@ -15,6 +15,7 @@ package import Logging
 /// Source: https://www.postgresql.org/docs/current/libpq.html
 package final class PostgresDatabase: Database {
   package let dialect = SQLDialect.postgresql
+  package let worker = WorkerID.random()
   private let pool: PostgresPool
   private let lookUps: PostgresLookUps
   /// The connection that holds the leadership serves nothing else: its end is the lock's end.
@@ -56,7 +57,7 @@ package final class PostgresDatabase: Database {
     try await run(.migrate, body)
   }
 
-  package func makeLeaderLock() -> any LeaderLock { PostgresLeaderLock(pool: lockPool) }
+  package func makeLeaderLock() -> any LeaderLock { PostgresLeaderLock(pool: lockPool, worker: worker) }
 
   /// Asks the server for its version.
   package func serverVersion() async throws -> String {

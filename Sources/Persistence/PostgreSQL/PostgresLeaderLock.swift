@@ -4,11 +4,11 @@
 enum PostgresLock: Int32, Sendable {
   case migrations = 1
   case leadership = 2
-  /// Shared by all programs that are connected.
-  case presence = 3
 
   /// The first of the two keys, so that other programs on the same database have theirs.
   static let space: Int32 = 0x6D72_746C
+  /// The same for locks whose second key is a worker: as long as one is connected it holds its own.
+  static let workers: Int32 = 0x6D72_7477
 
   var keys: [SQLValue] { [.integer(Int64(Self.space)), .integer(Int64(rawValue))] }
 }
@@ -21,16 +21,17 @@ struct PostgresLeaderLock: LeaderLock {
   }
 
   let pool: PostgresPool
+  let worker: WorkerID
 
   func hold() async -> LeaderStanding {
-    (try? await pool.run { session, _ in try Self.hold(session) }) ?? .follower
+    (try? await pool.run { session, _ in try hold(session) }) ?? .follower
   }
 
   func release() async {
     _ = try? await pool.run { session, _ in session.disconnect() }
   }
 
-  private static func hold(_ session: PostgresSession) throws -> LeaderStanding {
+  private func hold(_ session: PostgresSession) throws -> LeaderStanding {
     do {
       return try session.onConnection(stand)
     } catch let lost as LostLeadership {
@@ -44,10 +45,12 @@ struct PostgresLeaderLock: LeaderLock {
   /// Leadership that ended is told of once before it is taken again: whoever had it must forget what it learned as leader.
   private struct LostLeadership: Error {}
 
-  private static func stand(_ connection: PostgresConnection) throws -> LeaderStanding {
+  private func stand(_ connection: PostgresConnection) throws -> LeaderStanding {
     do {
       if connection.standing == nil {
-        _ = try connection.row("SELECT pg_advisory_lock_shared(?, ?)", PostgresLock.presence.keys)
+        // Shared: a connection of ours that was lost may be a while about its end.
+        _ = try connection.row(
+          "SELECT pg_advisory_lock_shared(?, ?)", [.integer(Int64(PostgresLock.workers)), .integer(Int64(worker.number))])
         connection.standing = Holdings(leads: false)
       }
       if connection.standing?.leads == false {
@@ -56,16 +59,18 @@ struct PostgresLeaderLock: LeaderLock {
         }
         connection.standing?.leads = true
       }
-      return .leader(isAlone: try isAlone(connection))
+      return .leader(workers: try connected(connection))
     } catch {
       throw connection.standing?.leads == true ? LostLeadership() : error
     }
   }
 
-  /// The exclusive lock is to be had beside our own shared one when nobody else shares it.
-  private static func isAlone(_ connection: PostgresConnection) throws -> Bool {
-    let keys = PostgresLock.presence.keys
-    let sql = "SELECT CASE WHEN pg_try_advisory_lock(?, ?) THEN pg_advisory_unlock(?, ?) ELSE false END"
-    return try connection.row(sql, keys + keys)?.bool(0) == true
+  /// Source: https://www.postgresql.org/docs/current/view-pg-locks.html
+  private func connected(_ connection: PostgresConnection) throws -> Set<WorkerID> {
+    let sql = """
+      SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = \(PostgresLock.workers) AND objsubid = 2 AND granted \
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      """
+    return Set(try connection.rows(sql).compactMap { Int32(exactly: try $0.integer(0)).map { WorkerID(number: $0) } })
   }
 }

@@ -18,6 +18,8 @@ package struct SandboxRecord: Sendable, Equatable {
   package var lastUpdated: Date
   /// Number of transitions so far.
   package var revision: Int
+  /// Who made the last of them. Set by the repository; nil when nobody noted it.
+  package var worker: WorkerID?
 
   package var id: SandboxID { spec.id }
   package var teamID: TeamID { spec.teamID }
@@ -25,7 +27,7 @@ package struct SandboxRecord: Sendable, Equatable {
   package init(
     spec: SandboxSpec, status: SandboxStatus = .pending, facts: SandboxFacts = SandboxFacts(), autoResumes: Bool = false,
     isAutoPaused: Bool = false, error: String? = nil, createdAt: Date, lastActiveAt: Date? = nil, lastUpdated: Date? = nil,
-    revision: Int = 0
+    revision: Int = 0, worker: WorkerID? = nil
   ) {
     self.spec = spec
     self.status = status
@@ -37,6 +39,7 @@ package struct SandboxRecord: Sendable, Equatable {
     self.lastActiveAt = lastActiveAt.map(StoredTime.rounded)
     self.lastUpdated = StoredTime.rounded(lastUpdated ?? createdAt)
     self.revision = revision
+    self.worker = worker
   }
 }
 

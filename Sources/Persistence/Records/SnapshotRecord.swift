@@ -35,10 +35,12 @@ package struct SnapshotRecord: Sendable, Equatable {
   package var createdAt: Date
   package var lastUpdated: Date
   package var revision: Int
+  /// Who changed it last. Set by the repository; nil when nobody noted it.
+  package var worker: WorkerID?
 
   package init(
     teamID: TeamID, name: SafeName, status: Status = .creating, vcpus: Int, memoryMiB: Int, diskSizeMiB: Int, sizeBytes: Int64 = 0,
-    hostID: HostID, sourceID: SandboxID? = nil, createdAt: Date, lastUpdated: Date? = nil, revision: Int = 0
+    hostID: HostID, sourceID: SandboxID? = nil, createdAt: Date, lastUpdated: Date? = nil, revision: Int = 0, worker: WorkerID? = nil
   ) {
     self.teamID = teamID
     self.name = name
@@ -52,5 +54,6 @@ package struct SnapshotRecord: Sendable, Equatable {
     self.createdAt = StoredTime.rounded(createdAt)
     self.lastUpdated = StoredTime.rounded(lastUpdated ?? createdAt)
     self.revision = revision
+    self.worker = worker
   }
 }

@@ -15,7 +15,7 @@ extension SandboxRepository {
     validity: TimeInterval = .infinity
   ) async throws {
     guard let team = entries.first?.record.teamID else { return }
-    let statements = try entries.map { (parameters: try Self.parameters($0.record), audit: $0.audit) }
+    let statements = try entries.map { (parameters: try Self.parameters($0.record, by: database.worker), audit: $0.audit) }
     let requested = entries.reduce(into: TeamUsage()) { $0.add($1.record.spec, disk: $1.record.spec.diskSizeMiB) }
     try await database.write { connection in
       guard try TeamRepository.lock(team, connection) else { throw AdmissionRefusal.teamIsGone }

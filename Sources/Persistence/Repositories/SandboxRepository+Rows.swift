@@ -5,15 +5,15 @@ extension SandboxRepository {
   static let columns = """
     id, team_id, status, template, vcpus, memory_mb, disk_size_mb, timeout_sec, metadata, envs, network, is_secured, \
     host_id, guest_ip, host_ip, isolation_vmm, isolation_accelerator, started_at, error, created_at, last_active_at, last_updated, \
-    auto_resume, is_auto_paused, revision
+    auto_resume, is_auto_paused, revision, worker
     """
 
   static let lookUp = "SELECT \(columns) FROM sandboxes WHERE id = ?"
   static let lookUpInTeam = "\(lookUp) AND team_id = ?"
 
-  static let placeholders = Array(repeating: "?", count: 25).joined(separator: ", ")
+  static let placeholders = Array(repeating: "?", count: 26).joined(separator: ", ")
 
-  static func parameters(_ record: SandboxRecord) throws -> [SQLValue] {
+  static func parameters(_ record: SandboxRecord, by worker: WorkerID) throws -> [SQLValue] {
     let spec = record.spec
     let head: [SQLValue] = [
       .uuid(spec.id.uuid), .uuid(spec.teamID.uuid), .text(record.status.rawValue), .text(spec.template.value), .integer(spec.vcpus),
@@ -24,7 +24,7 @@ extension SandboxRepository {
       .optional(record.error), .timestamp(record.createdAt), .optional(record.lastActiveAt), .timestamp(record.lastUpdated),
       .bool(record.autoResumes), .bool(record.isAutoPaused), .integer(record.revision),
     ]
-    return head + parameters(record.facts) + tail
+    return head + parameters(record.facts) + tail + [worker.value]
   }
 
   static func parameters(_ facts: SandboxFacts) -> [SQLValue] {
@@ -46,7 +46,7 @@ extension SandboxRepository {
     return SandboxRecord(
       spec: spec, status: status, facts: facts, autoResumes: try row.bool(22), isAutoPaused: try row.bool(23),
       error: try row.optionalText(18), createdAt: try row.date(19), lastActiveAt: try row.optionalDate(20),
-      lastUpdated: try row.date(21), revision: try row.integer(24))
+      lastUpdated: try row.date(21), revision: try row.integer(24), worker: try WorkerID(row, 25))
   }
 
   /// - Parameter team: nil is all of them.

@@ -51,7 +51,7 @@ extension SandboxRepository {
     precondition(status.canBecome(transition.next), "a sandbox cannot go from \(status) to \(transition.next)")
     return try await database.write { connection in
       if let quota = transition.quota { try Self.checkResume(of: id, defaults: quota, connection) }
-      let (assignments, values) = Self.assignments(transition)
+      let (assignments, values) = Self.assignments(transition, by: database.worker)
       var condition = "id = ? AND status = ?"
       var parameters = values + [.uuid(id.uuid), .text(status.rawValue)]
       if let revision {
@@ -87,9 +87,11 @@ extension SandboxRepository {
     }
   }
 
-  private static func assignments(_ transition: SandboxTransition) -> (String, [SQLValue]) {
-    var assignments = "status = ?, error = ?, last_updated = ?, revision = revision + 1"
-    var values: [SQLValue] = [.text(transition.next.rawValue), .optional(transition.error), .timestamp(transition.time)]
+  private static func assignments(_ transition: SandboxTransition, by worker: WorkerID) -> (String, [SQLValue]) {
+    var assignments = "status = ?, error = ?, last_updated = ?, worker = ?, revision = revision + 1"
+    var values: [SQLValue] = [
+      .text(transition.next.rawValue), .optional(transition.error), .timestamp(transition.time), worker.value,
+    ]
     if let facts = transition.facts {
       assignments += ", host_id = ?, guest_ip = ?, host_ip = ?, isolation_vmm = ?, isolation_accelerator = ?, started_at = ?"
       values += parameters(facts)

@@ -19,7 +19,7 @@ package struct SandboxRepository: Sendable {
     try await database.write { connection in
       for (record, audit) in entries {
         try connection.execute(
-          "INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))", try Self.parameters(record))
+          "INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))", try Self.parameters(record, by: database.worker))
         try AuditRepository.insert(audit, connection)
       }
     }
@@ -56,6 +56,19 @@ package struct SandboxRepository: Sendable {
   package func alive() async throws -> [SandboxRecord] {
     try await database.query { connection in
       try connection.rows("SELECT \(Self.columns) FROM sandboxes WHERE status NOT IN ('stopped', 'error')").map(Self.record)
+    }
+  }
+
+  /// Sandboxes that this program has begun to create, pause or resume, as far as the database knows.
+  package func begunHere() async throws -> [SandboxRecord] {
+    let worker = database.worker
+    return try await database.query { connection in
+      try connection.rows(
+        """
+        SELECT \(Self.columns) FROM sandboxes WHERE status NOT IN ('stopped', 'error') \
+        AND status IN ('pending', 'starting', 'pausing', 'resuming') AND worker = ?
+        """, [worker.value]
+      ).map(Self.record)
     }
   }
 

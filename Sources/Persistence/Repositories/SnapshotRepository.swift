@@ -9,6 +9,9 @@ package struct SnapshotRepository: Sendable {
     self.database = database
   }
 
+  /// Who changes rows here.
+  package var worker: WorkerID { database.worker }
+
   // MARK: Reading
 
   /// The team's own snapshot of this name, whatever its status.
@@ -73,7 +76,7 @@ package struct SnapshotRepository: Sendable {
       }
       let changed = try connection.execute(
         "INSERT INTO snapshots (\(Self.columns)) VALUES (\(Self.placeholders)) ON CONFLICT (team_id, name) DO NOTHING",
-        Self.parameters(record))
+        Self.parameters(record, by: database.worker))
       guard changed == 1 else { return false }
       if let audit { try AuditRepository.insert(audit, connection) }
       return true
@@ -90,12 +93,12 @@ package struct SnapshotRepository: Sendable {
       let changed = try connection.execute(
         """
         UPDATE snapshots SET status = ?, vcpus = ?, memory_mb = ?, disk_size_mb = ?, size_bytes = ?, host_id = ?, source_id = ?, \
-        created_at = ?, last_updated = ?, revision = revision + 1 WHERE \(Self.isUnchanged)
+        created_at = ?, last_updated = ?, worker = ?, revision = revision + 1 WHERE \(Self.isUnchanged)
         """,
         [
           .text(next.status.rawValue), .integer(next.vcpus), .integer(next.memoryMiB), .integer(next.diskSizeMiB),
           .integer(next.sizeBytes), .uuid(next.hostID.uuid), .optional(next.sourceID?.uuid), .timestamp(next.createdAt),
-          .timestamp(next.lastUpdated),
+          .timestamp(next.lastUpdated), database.worker.value,
         ] + Self.identity(record))
       guard changed == 1 else { return false }
       if let audit { try AuditRepository.insert(audit, connection) }
@@ -118,9 +121,9 @@ package struct SnapshotRepository: Sendable {
   // MARK: Rows
 
   private static let columns = """
-    team_id, name, status, vcpus, memory_mb, disk_size_mb, size_bytes, host_id, source_id, created_at, last_updated, revision
+    team_id, name, status, vcpus, memory_mb, disk_size_mb, size_bytes, host_id, source_id, created_at, last_updated, revision, worker
     """
-  private static let placeholders = Array(repeating: "?", count: 12).joined(separator: ", ")
+  private static let placeholders = Array(repeating: "?", count: 13).joined(separator: ", ")
 
   /// The row as it was read, and not another that took its name.
   private static let isUnchanged = "team_id = ? AND name = ? AND created_at = ? AND revision = ?"
@@ -129,11 +132,12 @@ package struct SnapshotRepository: Sendable {
     [.uuid(record.teamID.uuid), .text(record.name.value), .timestamp(record.createdAt), .integer(record.revision)]
   }
 
-  private static func parameters(_ record: SnapshotRecord) -> [SQLValue] {
+  private static func parameters(_ record: SnapshotRecord, by worker: WorkerID) -> [SQLValue] {
     [
       .uuid(record.teamID.uuid), .text(record.name.value), .text(record.status.rawValue), .integer(record.vcpus),
       .integer(record.memoryMiB), .integer(record.diskSizeMiB), .integer(record.sizeBytes), .uuid(record.hostID.uuid),
       .optional(record.sourceID?.uuid), .timestamp(record.createdAt), .timestamp(record.lastUpdated), .integer(record.revision),
+      worker.value,
     ]
   }
 
@@ -143,6 +147,6 @@ package struct SnapshotRepository: Sendable {
       teamID: TeamID(try row.uuid(0)), name: try SafeName(row.text(1)), status: status, vcpus: try row.integer(3),
       memoryMiB: try row.integer(4), diskSizeMiB: try row.integer(5), sizeBytes: Int64(try row.integer(6)),
       hostID: HostID(try row.uuid(7)), sourceID: try row.optionalUUID(8).map { SandboxID($0) }, createdAt: try row.date(9),
-      lastUpdated: try row.date(10), revision: try row.integer(11))
+      lastUpdated: try row.date(10), revision: try row.integer(11), worker: try WorkerID(row, 12))
   }
 }

@@ -34,6 +34,8 @@ extension SQLConnection {
 /// The small SQL interface that repositories are written against; one implementation per database.
 package protocol Database: Sendable {
   var dialect: SQLDialect { get }
+  /// This program, as its rows name it.
+  var worker: WorkerID { get }
   /// One that the database has after the call began. Nil where that cannot be told.
   /// - Throws: `PersistenceError`.
   func version() async throws -> DatabaseVersion?

@@ -9,13 +9,18 @@ package protocol LeaderLock: Sendable {
 package enum LeaderStanding: Sendable, Equatable {
   /// Another program holds the lock, or the database does not answer, or did not for a while; the lock is not held here.
   case follower
-  /// - isAlone: no other program is known on this database at this moment.
-  case leader(isAlone: Bool)
+  /// - workers: the programs that are connected to the database at this moment, this one among them.
+  case leader(workers: Set<WorkerID>)
 }
 
 /// Of a database that one program has for itself.
 package struct UncontestedLock: LeaderLock {
-  package init() {}
-  package func hold() async -> LeaderStanding { .leader(isAlone: true) }
+  private let worker: WorkerID
+
+  package init(worker: WorkerID) {
+    self.worker = worker
+  }
+
+  package func hold() async -> LeaderStanding { .leader(workers: [worker]) }
   package func release() async {}
 }

@@ -16,6 +16,7 @@ package final class SQLiteDatabase: Database {
   package static let busyTimeoutSeconds = 5.0
 
   package let dialect = SQLDialect.sqlite
+  package let worker = WorkerID.random()
   private let pool: DatabasePool
   private let lookUps: SQLiteLookUps
   private let foreign: ForeignCommits
@@ -40,6 +41,8 @@ package final class SQLiteDatabase: Database {
     } catch {
       throw Self.translate(error)
     }
+    // Look-ups go to any row: with room for the index of 100,000 of them one costs hardly more than among ten.
+    configuration.prepareDatabase { try $0.execute(sql: "PRAGMA cache_size = -8192") }
     lookUps = SQLiteLookUps(path: path, configuration: configuration)
     cache = SQLiteRowCache(watch: foreign)
     // Rows hold password hashes and environment values.
@@ -96,7 +99,7 @@ package final class SQLiteDatabase: Database {
     try await write(body)
   }
 
-  package func makeLeaderLock() -> any LeaderLock { UncontestedLock() }
+  package func makeLeaderLock() -> any LeaderLock { UncontestedLock(worker: worker) }
 
   package func close() async throws {
     do {

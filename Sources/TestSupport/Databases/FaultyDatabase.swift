@@ -20,6 +20,7 @@ package final class FaultyDatabase: Database {
   }
 
   package var dialect: SQLDialect { database.dialect }
+  package var worker: WorkerID { database.worker }
   package var writes: Int { counts.withLock { $0.writing } }
 
   /// - Parameter fault: asked before each call; nil lets all through.

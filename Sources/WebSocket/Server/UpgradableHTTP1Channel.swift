@@ -58,7 +58,9 @@ package struct UpgradableHTTP1Channel: ServerChildChannel, HTTPChannelHandler {
   }
 
   package func handle(value: Value, logger: Logger) async {
-    await handleHTTP(asyncChannel: value, logger: logger)
+    await withTaskExecutorPreference(EventLoopExecutor(value.channel.eventLoop)) {
+      await handleHTTP(asyncChannel: value, logger: logger)
+    }
   }
 }
 

@@ -20,7 +20,8 @@ sys.path.insert(0, os.path.join(HERE, "..", "support"))
 from server import Server  # noqa: E402
 
 REQUEST_SECONDS = 60
-RUN_SECONDS = 240
+# For thousands of requests on a machine that does other things too; a hang is what it ends.
+RUN_SECONDS = 600
 CHECKS = ",".join([
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance", "unsupported_method", "allow_header_conformance", "negative_data_rejection", "ignored_auth",
