@@ -203,7 +203,8 @@ import Testing
     }
   }
 
-  @Test("one that dies between two steps of a pause or resume: within ten seconds of its next start the rows are true, led by another or not")
+  @Test(
+    "one that dies between two steps of a pause or resume: within ten seconds of its next start the rows are true, led by another or not")
   func crashes() async throws {
     try await Pair.with(executable: CrashSteps.executable) { pair async throws -> Void in
       let (first, second) = (pair.first, pair.second)
