@@ -58,9 +58,7 @@ package struct UpgradableHTTP1Channel: ServerChildChannel, HTTPChannelHandler {
   }
 
   package func handle(value: Value, logger: Logger) async {
-    await withTaskExecutorPreference(EventLoopExecutor(value.channel.eventLoop)) {
-      await handleHTTP(asyncChannel: value, logger: logger)
-    }
+    await handleHTTP(asyncChannel: value, logger: logger)
   }
 }
 
