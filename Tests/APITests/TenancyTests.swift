@@ -12,7 +12,7 @@ import Testing
 /// Another team's ids do not exist, on every route there is (AUTH-5). The routes come from the table, so that a new one cannot be
 /// forgotten: it is tried like the rest, and one whose body is not known here fails the test.
 @Suite(.serialized) struct TenancyTests {
-  /// Bodies that the route's own team would get through with.
+  /// Bodies that are well-formed: what is refused is not the body.
   private static let bodies: [String: String] = [
     "POST /v1/sandboxes/:id/exec": #"{"cmd":"true"}"#, "POST /v1/sandboxes/:id/files/read": #"{"path":"/x"}"#,
     "POST /v1/sandboxes/:id/files/stream/read": #"{"path":"/x"}"#, "POST /v1/sandboxes/:id/files/list": #"{"path":"/"}"#,
@@ -25,21 +25,34 @@ import Testing
 
   /// What the victim has, by the beginning of the path.
   private struct Victim {
-    let sandbox: String
-    let person: Person
-    let key: String
+    var sandbox: String
+    var team: String
+    var user: String
+    var key: String
+    var snapshot: String
+
+    /// Somebody who does not exist, and has nothing.
+    static func nobody() -> Victim {
+      func id(_ prefix: String) -> String { "\(prefix)-\(UUID().uuidString.lowercased())" }
+      return Victim(sandbox: id("sb"), team: id("team"), user: id("usr"), key: id("key"), snapshot: "nobodys")
+    }
+
+    /// An answer without the names in it.
+    func anonymous(_ text: String) -> String {
+      [sandbox, team, user, key, snapshot].reduce(text) { $0.replacing($1, with: "*") }
+    }
 
     func path(_ pattern: String) -> String? {
       let id: String? =
         switch true {
         case pattern.hasPrefix("/v1/sandboxes/:id"): sandbox
-        case pattern.hasPrefix("/v1/teams/:id"): person.team
+        case pattern.hasPrefix("/v1/teams/:id"): team
         case pattern.hasPrefix("/v1/api-keys/:id"): key
-        case pattern.hasPrefix("/v1/snapshots/:name"): "theirs"
+        case pattern.hasPrefix("/v1/snapshots/:name"): snapshot
         default: nil
         }
       guard let id else { return nil }
-      let path = pattern.replacing(":id", with: id).replacing(":name", with: id).replacing(":uid", with: person.user)
+      let path = pattern.replacing(":id", with: id).replacing(":name", with: id).replacing(":uid", with: user)
         .replacing(":selector", with: "100").replacing(":pid", with: "100")
       return path.contains(":") ? nil : path
     }
@@ -54,11 +67,12 @@ import Testing
       let created = try await server.send(.POST, "/v1/sandboxes", json: "{}", key: adasKey.secret)
       let sandbox = try #require(created.json["id"] as? String)
       _ = try await server.send(.POST, "/v1/snapshots", json: #"{"sandbox_id":"\#(sandbox)","name":"theirs"}"#, key: adasKey.secret)
-      let victim = Victim(sandbox: sandbox, person: ada, key: adasKey.id)
+      let victim = Victim(sandbox: sandbox, team: ada.team, user: ada.user, key: adasKey.id, snapshot: "theirs")
+      let nobody = Victim.nobody()
       let before = await server.host.sandboxes
       var tried = 0
       for entry in server.routes.entries where entry.path.contains(":") && entry.access != .open && entry.access != .admin {
-        guard let path = victim.path(entry.path) else {
+        guard let path = victim.path(entry.path), let nowhere = nobody.path(entry.path) else {
           Issue.record("no id for \(entry.method) \(entry.path); say here what another team has there")
           continue
         }
@@ -66,7 +80,9 @@ import Testing
         for key in entry.access == .team ? [nil, evesKey.secret] : [nil] {
           let answer = try await attempt(entry, path, server, eve, key)
           #expect(answer.status == 404 && answer.errorCode == "not_found", "\(entry.method) \(entry.path): \(answer.status) \(answer.text)")
-          #expect(!answer.text.contains("correct horse"))
+          // Word for word what is said of nothing at all: a file that is not in a sandbox of theirs would be told of in other words.
+          let reference = try await attempt(entry, nowhere, server, eve, key)
+          #expect(victim.anonymous(answer.text) == nobody.anonymous(reference.text), "\(entry.method) \(entry.path)")
           tried += 1
         }
       }
@@ -75,6 +91,7 @@ import Testing
       #expect(try await server.send(.GET, "/v1/sandboxes/\(sandbox)", key: adasKey.secret).json["status"] as? String == "running")
       #expect(try await server.send(.GET, "/v1/teams/\(ada.team)/members", as: ada).list.count == 1)
       #expect(try await server.send(.GET, "/v1/api-keys", as: ada).list.count == 1)
+      #expect(try await server.send(.GET, "/v1/snapshots?type=snapshot", as: ada).list.count == 1)
     }
   }
 

@@ -41,8 +41,6 @@ package final class SQLiteDatabase: Database {
     } catch {
       throw Self.translate(error)
     }
-    // Look-ups go to any row: with room for the index of 100,000 of them one costs hardly more than among ten.
-    configuration.prepareDatabase { try $0.execute(sql: "PRAGMA cache_size = -8192") }
     lookUps = SQLiteLookUps(path: path, configuration: configuration)
     cache = SQLiteRowCache(watch: foreign)
     // Rows hold password hashes and environment values.

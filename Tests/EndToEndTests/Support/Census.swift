@@ -11,6 +11,10 @@ struct Census: Equatable, CustomStringConvertible {
   var firewallLines: Int
   var controlGroups: Int
   var descriptors: Int
+  /// Those of them that are neither sockets nor databases: of each sandbox the server holds some, of itself always the same.
+  var ownDescriptors: Int
+  /// Children of the server that have ended and that nobody has waited for.
+  var zombies: Int
   var sandboxDirectories: Int
   var mounts: Int
 
@@ -31,30 +35,55 @@ struct Census: Equatable, CustomStringConvertible {
       firewallLines: rules.split(separator: "\n").count,
       controlGroups: groups?.count ?? 0,
       descriptors: try Directories.names(in: FilePath("/proc/\(server.pid)/fd")).count,
+      ownDescriptors: ownDescriptors(of: server.pid),
+      zombies: zombies(of: server.pid),
       sandboxDirectories: try Directories.names(in: FilePath(data).appending("instances")).count,
       mounts: try SmallFile.readText("/proc/self/mounts").split(separator: "\n").count)
   }
 
+  private static func ownDescriptors(of pid: Int32) -> Int {
+    let directory = "/proc/\(pid)/fd"
+    return ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).count { name in
+      let target = (try? FileManager.default.destinationOfSymbolicLink(atPath: "\(directory)/\(name)")) ?? "socket:"
+      return !target.hasPrefix("socket:") && !target.contains(".db")
+    }
+  }
+
+  private static func zombies(of parent: Int32) -> Int {
+    ProcessTable.pids().count { pid in
+      // proc_pid_stat(5): state and parent follow the name, which may hold anything but ends with the last parenthesis.
+      let text = (try? SmallFile.readText("/proc/\(pid)/stat")) ?? ""
+      let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
+      return fields.count > 2 && fields[1] == "Z" && fields[2] == "\(parent)"
+    }
+  }
+
   /// Waits until the host looks as it did; the kernel takes namespaces apart a little later.
-  /// - Parameter descriptorSlack: connections that the server keeps for the next request.
-  func awaitSame(_ server: MartletServer, descriptorSlack: Int = 8) async throws {
+  /// - Parameters:
+  ///   - descriptorSlack: connections that the server keeps for the next request.
+  ///   - ownSlack: other descriptors that it may have opened for itself; of another life of the server there may be any number.
+  func awaitSame(_ server: MartletServer, descriptorSlack: Int = 8, ownSlack: Int = .max) async throws {
     let end = ContinuousClock.now + .seconds(20)
     var now = try await Census.take(server)
-    while !isSame(now, descriptorSlack) {
+    while !isSame(now, descriptorSlack, ownSlack) {
       guard ContinuousClock.now < end else { throw TestFailure("leaked: before \(self), after \(now)") }
       try await Task.sleep(for: .milliseconds(200))
       now = try await Census.take(server)
     }
   }
 
-  private func isSame(_ other: Census, _ descriptorSlack: Int) -> Bool {
+  private func isSame(_ other: Census, _ descriptorSlack: Int, _ ownSlack: Int) -> Bool {
     var other = other
+    if other.ownDescriptors < ownDescriptors || other.ownDescriptors - ownDescriptors <= ownSlack {
+      other.ownDescriptors = ownDescriptors
+    }
     if other.descriptors <= descriptors + descriptorSlack { other.descriptors = descriptors }
+    other.zombies = max(other.zombies, zombies)
     return other == self
   }
 
   var description: String {
     "VMs \(virtualMachines), pagers \(pagers), namespaces \(namespaces), links \(links), firewall lines \(firewallLines), cgroups \(controlGroups), "
-      + "descriptors \(descriptors), directories \(sandboxDirectories), mounts \(mounts)"
+      + "descriptors \(descriptors) (\(ownDescriptors) own), zombies \(zombies), directories \(sandboxDirectories), mounts \(mounts)"
   }
 }
