@@ -201,8 +201,10 @@ let package = Package(
     .executableTarget(
       name: "martlet", dependencies: ["CommandLine", "Composition"], path: "Sources/martlet", swiftSettings: swiftSettings,
       // With the Swift runtime inside, so that bin/martlet is one file.
-      linkerSettings: [.unsafeFlags(["-static-stdlib"])]
-        + ["CoreFoundation", "_FoundationICU", "_FoundationCShims", "_FoundationCollections"].map { .linkedLibrary($0) }),
+      linkerSettings: [.unsafeFlags(["-static-stdlib"], .when(configuration: .release))]
+        + ["CoreFoundation", "_FoundationICU", "_FoundationCShims", "_FoundationCollections"].map {
+          .linkedLibrary($0, .when(configuration: .release))
+        }),
     .executableTarget(
       name: "envd", dependencies: ["Envd", "CLinux", "LinuxSystem", logging, nioCore, nioPosix],
       path: "Sources/envd", swiftSettings: swiftSettings,

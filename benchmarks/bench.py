@@ -1,6 +1,6 @@
 """Martlet's measurements: every figure is a ratio against a floor or a peer that was measured in the same run.
 
-usage: bench.py [NAME...]     names: create exec transfer agent reads reads_postgresql database start_up
+usage: bench.py [NAME...]     names: create exec transfer agent reads reads_postgresql database start_up full_reads
 """
 
 import base64
@@ -395,9 +395,9 @@ def bench_agent(server):
     server.destroy(sandbox)
 
 
-def load(url, *headers):
+def load(url, *headers, script=None):
     """Requests per second under load, and how many times the median the slowest hundredth takes."""
-    options = [word for header in headers for word in ("-H", header)]
+    options = [word for header in headers for word in ("-H", header)] + (["-s", script] if script else [])
     output = subprocess.check_output(["wrk", "-t1", "-c16", "-d4s", "--latency", *options, url], text=True)
     assert "Non-2xx" not in output and "Socket errors" not in output, output
     median, slow = (microseconds(re.search(rf"{share}%\s+([\d.]+\w+)", output).group(1)) for share in (50, 99))
@@ -555,6 +555,56 @@ def bench_start_up(_, runs=5):
     median = statistics.median(times)
     report("start-up to /health with 100,000 sandboxes and 1,000,000 audit rows", ms(median), "< 1 s", median < 1,
            f"{ms(min(times))} to {ms(max(times))}")
+
+
+def bench_full_reads(_, runs=5):
+    """GET of any of 100,000 sandboxes over REST, beside a server that has a few, and the same for lists."""
+    directory, _ = filled_sqlite()
+    servers = []
+    try:
+        for name in ("full", "empty"):
+            server = Server()
+            servers.append(server)
+            server.halt()
+            replace_database(server, os.path.join(directory.name, f"{name}.db"))
+            server.start()
+            server.halt()
+            server.paths = adopt_sandboxes(server)
+            server.start()
+        compared = {"GET /v1/sandboxes/{id}": [], "list of 100": []}
+        for _ in range(runs):
+            for what, script in (("GET /v1/sandboxes/{id}", True), ("list of 100", False)):
+                compared[what].append([
+                    load(f"http://127.0.0.1:{server.port}/v1/sandboxes?status=stopped&limit=100", f"X-API-Key: {server.key}",
+                         script=server.paths if script else None)[0] for server in servers])
+    finally:
+        for server in servers:
+            server.stop()
+    for what, pairs in compared.items():
+        ratio = statistics.median(empty / full for full, empty in pairs)
+        report(f"{what} with 100,000 sandboxes / with a few", f"{ratio:.2f}", "≤ 1.5", ratio <= 1.5,
+               f"{statistics.median(full for full, _ in pairs):.0f} against {statistics.median(empty for _, empty in pairs):.0f} requests per second")
+
+
+def adopt_sandboxes(server):
+    """Gives all sandboxes to the team of the server's key.
+    Returns: a script for wrk that asks for one after the other, in an order of its own."""
+    with contextlib.closing(sqlite3.connect(server.database)) as database, database:
+        database.execute("UPDATE sandboxes SET team_id = (SELECT team_id FROM api_keys LIMIT 1)")
+        ids = [row[0] for row in database.execute("SELECT id FROM sandboxes ORDER BY random()")]
+    names, script = (os.path.join(server.directory, name) for name in ("ids", "ids.lua"))
+    with open(names, "w") as file:
+        file.writelines(f"{id}\n" for id in ids)
+    with open(script, "w") as file:
+        file.write(f"""
+            local ids, next = {{}}, 0
+            for id in io.lines("{names}") do ids[#ids + 1] = id end
+            request = function()
+              next = next % #ids + 1
+              return wrk.format("GET", "/v1/sandboxes/sb-" .. ids[next])
+            end
+            """)
+    return script
 
 
 def replace_database(server, source):

@@ -30,9 +30,11 @@ import Testing
 
   private static let hostStates: [SandboxStatus?] = [nil, .running, .pausing, .paused, .resuming, .error, .stopped]
 
-  @Test("every state of the row meets every state on the host, and the host's word decides", arguments: SandboxStatus.allCases)
-  func matrix(row: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test(
+    "every state of the row meets every state on the host, and the host's word decides", arguments: SandboxStatus.allCases,
+    SQLDialect.allCases)
+  func matrix(row: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       var expected: [(id: SandboxID, host: SandboxStatus?, status: SandboxStatus)] = []
       for host in Self.hostStates {
         let record = try await plane.leaveRow(row)
@@ -57,9 +59,9 @@ import Testing
     }
   }
 
-  @Test("what is settled stays settled", arguments: SandboxStatus.allCases)
-  func stable(row: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("what is settled stays settled", arguments: SandboxStatus.allCases, SQLDialect.allCases)
+  func stable(row: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       for host in Self.hostStates {
         let record = try await plane.leaveRow(row)
         await plane.host.set(record.id, status: host)
@@ -77,9 +79,9 @@ import Testing
     }
   }
 
-  @Test("destroy wins from every state of the row and the host", arguments: SandboxStatus.allCases)
-  func destroy(row: SandboxStatus) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("destroy wins from every state of the row and the host", arguments: SandboxStatus.allCases, SQLDialect.allCases)
+  func destroy(row: SandboxStatus, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       for host in Self.hostStates where row != .stopped {
         let record = try await plane.leaveRow(row)
         await plane.host.set(record.id, status: host)
@@ -92,9 +94,11 @@ import Testing
     }
   }
 
-  @Test("a host that comes back after an outage with everything paused: all is paused, nothing is stopped (L-3)")
-  func outage() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test(
+    "a host that comes back after an outage with everything paused: all is paused, nothing is stopped (L-3)", arguments: SQLDialect.allCases
+  )
+  func outage(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       var ids: [SandboxID] = []
       for _ in 0..<5 { ids.append(try await plane.create().id) }
       await plane.control.monitor.tick()
@@ -120,9 +124,9 @@ import Testing
 
   @Test(
     "a snapshot that was made before the crash is published, with what the host says about it",
-    arguments: [SnapshotRecord.Status.creating, .replacing])
-  func published(status: SnapshotRecord.Status) async throws {
-    try await withPlane { plane async throws -> Void in
+    arguments: [SnapshotRecord.Status.creating, .replacing], SQLDialect.allCases)
+  func published(status: SnapshotRecord.Status, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await row(plane, "golden", status)
       await plane.host.setSnapshot(record.name, team: record.teamID, files: [:])
       #expect(
@@ -133,9 +137,9 @@ import Testing
     }
   }
 
-  @Test("a snapshot that was not made gives its name back when nobody can be at work on it any more")
-  func abandoned() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a snapshot that was not made gives its name back when nobody can be at work on it any more", arguments: SQLDialect.allCases)
+  func abandoned(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let record = try await row(plane, "golden", .creating)
       for _ in 0..<3 { await plane.control.monitor.tick() }
       #expect(try await plane.snapshotRepository.snapshot(record.name, team: record.teamID)?.revision == record.revision)
@@ -144,18 +148,19 @@ import Testing
     }
   }
 
-  @Test("a snapshot that a server before this one was making gives its name back at once")
-  func abandonedByPredecessor() async throws {
-    try await withPlane { plane async throws -> Void in
-      _ = try await row(plane, "golden", .creating, age: 1)
+  @Test("a snapshot that a server before this one was making gives its name back at once", arguments: SQLDialect.allCases)
+  func abandonedByPredecessor(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
+      // The control plane has been there for as long as it took to settle.
+      _ = try await row(plane, "golden", .creating, age: Leadership.absence + 2)
       #expect(try await plane.reconcile { try await plane.snapshotRepository.all().isEmpty })
     }
   }
 
-  @Test("a deletion that was begun is finished, also of a copy that the row does not know")
-  func deletion() async throws {
+  @Test("a deletion that was begun is finished, also of a copy that the row does not know", arguments: SQLDialect.allCases)
+  func deletion(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
-    try await withPlane(otherHosts: [other]) { plane async throws -> Void in
+    try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
       let record = try await row(plane, "golden", .deleting)
       await plane.host.setSnapshot(record.name, team: record.teamID, files: [:])
       await other.setSnapshot(record.name, team: record.teamID, files: [:])
@@ -165,9 +170,11 @@ import Testing
     }
   }
 
-  @Test("files that no row knows are taken up; those of a team that is gone are deleted; a row without files goes")
-  func strangers() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test(
+    "files that no row knows are taken up; those of a team that is gone are deleted; a row without files goes",
+    arguments: SQLDialect.allCases)
+  func strangers(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let found = try SafeName("found")
       await plane.host.setSnapshot(found, team: plane.caller.teamID, files: ["/f": ByteBuffer(string: "x")])
       await plane.host.setSnapshot(try SafeName("orphan"), team: TeamID(), files: [:])
@@ -179,10 +186,10 @@ import Testing
     }
   }
 
-  @Test("an older copy on another host is removed, and the one that the row means stays")
-  func staleCopy() async throws {
+  @Test("an older copy on another host is removed, and the one that the row means stays", arguments: SQLDialect.allCases)
+  func staleCopy(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
-    try await withPlane(otherHosts: [other]) { plane async throws -> Void in
+    try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
       let record = try await row(plane, "golden", .ready)
       await plane.host.setSnapshot(record.name, team: record.teamID, files: [:])
       await other.setSnapshot(record.name, team: record.teamID, files: [:])
@@ -192,9 +199,9 @@ import Testing
     }
   }
 
-  @Test("a snapshot whose answer was lost is published by the monitor")
-  func lostAnswer() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a snapshot whose answer was lost is published by the monitor", arguments: SQLDialect.allCases)
+  func lostAnswer(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let name = try SafeName("golden")
       await plane.host.loseAnswer(of: .snapshot, with: MartletError(.hostUnavailable, "the connection broke"))
@@ -206,9 +213,9 @@ import Testing
     }
   }
 
-  @Test("copies of a fork that a crash interrupted are adopted when the host made them, else error")
-  func interruptedFork() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("copies of a fork that a crash interrupted are adopted when the host made them, else error", arguments: SQLDialect.allCases)
+  func interruptedFork(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let (made, notMade) = (try await plane.leaveRow(.starting), try await plane.leaveRow(.starting))
       await plane.host.set(made.id, status: .running)
       #expect(try await plane.reconcile { try await plane.status(made.id) == .running })

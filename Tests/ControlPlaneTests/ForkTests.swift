@@ -88,9 +88,9 @@ import Testing
     }
   }
 
-  @Test("a hundred copies at once")
-  func hundred() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a hundred copies at once", arguments: SQLDialect.allCases)
+  func hundred(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       #expect(try await plane.service.fork(id, count: 100, for: plane.caller).count == 100)
       #expect(await plane.host.slots.taken.count == 101)

@@ -27,9 +27,11 @@ import Testing
     func note(_ change: @Sendable (inout Outcome) -> Void) { state.withLock { change(&$0) } }
   }
 
-  @Test("of thousands of interleavings none loses a snapshot, releases twice, or leaves row and host apart", arguments: 0..<8)
-  func interleavings(block: Int) async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test(
+    "of thousands of interleavings none loses a snapshot, releases twice, or leaves row and host apart", arguments: 0..<8,
+    SQLDialect.allCases)
+  func interleavings(block: Int, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       for round in 0..<250 {
         try await interleave([plane], seed: UInt64(block * 250 + round))
       }

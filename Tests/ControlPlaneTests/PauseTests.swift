@@ -101,9 +101,9 @@ import Testing
 
   @Test(
     "a pause that fails leaves the sandbox running, a resume that fails leaves it paused",
-    arguments: [ErrorCode.agentError, .insufficientStorage])
-  func failures(_ failure: ErrorCode) async throws {
-    try await withPlane { plane async throws -> Void in
+    arguments: [ErrorCode.agentError, .insufficientStorage], SQLDialect.allCases)
+  func failures(_ failure: ErrorCode, dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       await plane.host.fail(.pause, with: MartletError(failure, "no"))
       #expect(await code { _ = try await plane.service.pause(id, for: plane.caller) } == failure)
@@ -297,9 +297,9 @@ import Testing
     }
   }
 
-  @Test("a thousand pauses of one sandbox: every one is loadable, no slot is lost")
-  func manyCycles() async throws {
-    try await withPlane { plane async throws -> Void in
+  @Test("a thousand pauses of one sandbox: every one is loadable, no slot is lost", arguments: SQLDialect.allCases)
+  func manyCycles(dialect: SQLDialect) async throws {
+    try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       for number in 0..<1_000 {
         await plane.host.put("/n", ByteBuffer(string: "\(number)"), in: id)

@@ -283,10 +283,10 @@ import Testing
     }
   }
 
-  @Test("sandboxes are created where the snapshot's files are, also when other hosts could take them")
-  func placement() async throws {
+  @Test("sandboxes are created where the snapshot's files are, also when other hosts could take them", arguments: SQLDialect.allCases)
+  func placement(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
-    try await withPlane(otherHosts: [other]) { plane async throws -> Void in
+    try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
       let id = try await plane.create().id
       let record = try #require(try await plane.repository.sandbox(id))
       let golden = try await plane.snapshots.create(from: id, name: try name("golden"), for: plane.caller).name
@@ -296,10 +296,10 @@ import Testing
     }
   }
 
-  @Test("a replacement on another host moves the name there, and the old copy goes")
-  func movesHost() async throws {
+  @Test("a replacement on another host moves the name there, and the old copy goes", arguments: SQLDialect.allCases)
+  func movesHost(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
-    try await withPlane(otherHosts: [other]) { plane async throws -> Void in
+    try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
       let golden = try name("golden")
       var byHost: [HostID: SandboxID] = [:]
       for _ in 0..<4 {
