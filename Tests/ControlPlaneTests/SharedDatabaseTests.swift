@@ -71,7 +71,7 @@ import Testing
     try await withPlanes { leader, other in
       let row = try await leader.leaveRow(.starting)
       try await leader.database.close()
-      while await !other.control.leadership.isLeader() { try await Task.sleep(for: .milliseconds(5)) }
+      #expect(try await eventually { await other.control.leadership.isLeader() })
       await other.control.monitor.tick()
       #expect(try await other.status(row.id) == .starting)
       other.clock.advance(by: Leadership.absence)
