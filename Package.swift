@@ -1,7 +1,7 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// Rooms are listed from the ground up; a target may only depend on targets above it (docs/architecture.md).
+// Modules are listed bottom-up; a target may only depend on targets above it (docs/architecture.md).
 
 let swiftSettings: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
@@ -10,7 +10,8 @@ let swiftSettings: [SwiftSetting] = [
   .enableUpcomingFeature("MemberImportVisibility"),
   .treatAllWarnings(as: .error),
 ]
-// Tests are built with the release binaries, from the same objects: what is tested is what is shipped, and nothing is compiled twice.
+// Tests are built with the release binaries, from the same objects: what is tested is what is shipped, and nothing is
+// compiled twice.
 let testableInRelease: SwiftSetting = .unsafeFlags(["-enable-testing"], .when(configuration: .release))
 // Of the tests themselves nobody needs a fast version, and making one takes longer than it saves.
 let unoptimized: SwiftSetting = .unsafeFlags(["-Onone"], .when(configuration: .release))
@@ -37,17 +38,19 @@ let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "sw
 let jwt: Target.Dependency = .product(name: "JWTKit", package: "jwt-kit")
 let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
-func room(
-  _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource]? = nil, linkerSettings: [LinkerSetting] = []
+func module(
+  _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource]? = nil,
+  linkerSettings: [LinkerSetting] = []
 ) -> Target {
   .target(
-    name: name, dependencies: dependencies + (name == "Locks" ? [] : ["Locks"]), path: "Sources/\(name)", resources: resources,
+    name: name, dependencies: dependencies + (name == "Concurrency" ? [] : ["Concurrency"]), path: "Sources/\(name)",
+    resources: resources,
     swiftSettings: swiftSettings + [testableInRelease], linkerSettings: linkerSettings)
 }
 
 func tests(_ name: String, _ path: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
   .testTarget(
-    name: name, dependencies: dependencies + ["Locks"], path: "Tests/\(path)", exclude: exclude,
+    name: name, dependencies: dependencies + ["Concurrency"], path: "Tests/\(path)", exclude: exclude,
     swiftSettings: swiftSettings + [unoptimized])
 }
 
@@ -56,12 +59,14 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 }
 
 let hostAgentTestDependencies: [Target.Dependency] = [
-  "HostAgent", "HostInterface", "Hypervisor", "Disks", "Images", "SandboxNetwork", "Snapshots", "Pager", "LinuxSystem", "Model", nioCore,
+  "HostAgent", "HostAPI", "Hypervisor", "Disks", "Images", "SandboxNetwork", "Snapshots", "Pager", "LinuxSystem",
+  "Model", nioCore,
   logging, systemPackage,
 ]
 
 let connectStack: [Target.Dependency] = [
-  "ConnectRPC", "ConnectClient", "Wire", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, httpTypes, hummingbird, hummingbirdCore, lifecycle,
+  "Connect", "ConnectServer", "ConnectClient", "Protos", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, httpTypes,
+  hummingbird, hummingbirdCore, lifecycle,
   logging, protobuf,
 ]
 
@@ -88,118 +93,125 @@ let package = Package(
     .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.0"),
   ],
   targets: [
-    // C: numbers, structs and system calls that Swift cannot import; no logic.
-    // _GNU_SOURCE is for our own C only: in a header it would give glibc's structs a second shape beside that of Swift's Glibc module.
+    // C: numbers, structs and system calls that Swift cannot import; no logic. _GNU_SOURCE is for our own C only: in a
+    // header it would give glibc's structs a second shape beside that of Swift's Glibc module.
     .target(name: "CLinux", path: "Sources/CLinux", cSettings: [.define("_GNU_SOURCE")]),
     .systemLibrary(name: "CArgon2", path: "Sources/CArgon2", providers: [.apt(["libargon2-dev"])]),
-    // Preloaded into QEMU. Compiled here to be checked; the library itself is linked by scripts/build-shim, without the Swift runtime.
+    // Preloaded into QEMU. Compiled here to be checked; the library itself is linked by scripts/build-shim, without the
+    // Swift runtime.
     .target(name: "QEMUPagerShim", path: "Sources/QEMUPagerShim", cSettings: [.define("_GNU_SOURCE")]),
     .systemLibrary(name: "CPostgres", path: "Sources/CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     .systemLibrary(name: "CZlib", path: "Sources/CZlib", providers: [.apt(["zlib1g-dev"])]),
 
     // Base
-    // Below all other rooms, which need not name it.
-    room("Locks"),
-    room("Model"),
-    room("HostInterface", ["Model", nioCore]),
-    room("Telemetry", [logging]),
-    room("Wire", [protobuf]),
-    room("ConnectRPC", [nioCore, httpTypes, hummingbird, hummingbirdCore, protobuf, logging]),
-    room("ConnectClient", ["ConnectRPC", nioCore, nioHTTP1, asyncHTTPClient, protobuf, logging]),
-    room("HostProtocol", ["Model", "HostInterface", "Wire", "ConnectRPC", nioCore, crypto, protobuf]),
-    room(
+    // Every other module depends on it implicitly.
+    module("Concurrency"),
+    module("Model"),
+    module("HostAPI", ["Model", nioCore]),
+    module("Telemetry", [logging]),
+    module("Protos", [protobuf]),
+    module("Connect", [nioCore, httpTypes, protobuf]),
+    module("ConnectServer", ["Connect", nioCore, httpTypes, hummingbird, hummingbirdCore, protobuf, logging]),
+    module("ConnectClient", ["Connect", nioCore, nioHTTP1, asyncHTTPClient, protobuf, logging]),
+    module(
       "WebSocket",
       [
-        nioCore, nioPosix, nioHTTP1, nioWebSocket, nioHTTPTypes, nioHTTPTypesHTTP1, httpTypes, hummingbird, hummingbirdCore, crypto,
+        nioCore, nioPosix, nioHTTP1, nioWebSocket, nioHTTPTypes, nioHTTPTypesHTTP1, httpTypes, hummingbird,
+        hummingbirdCore, crypto,
         lifecycle, logging,
       ]),
 
     // Kernel
-    room("LinuxSystem", ["CLinux", systemPackage]),
+    module("LinuxSystem", ["CLinux", systemPackage]),
 
     // Data
-    room("Disks", ["Model", "LinuxSystem", systemPackage]),
-    room("SandboxNetwork", ["Model", "LinuxSystem", logging, systemPackage]),
-    room("Hypervisor", ["Model", "LinuxSystem", systemPackage]),
-    room("QEMU", ["Hypervisor", "Model", "LinuxSystem", nioCore, nioPosix, crypto, logging, systemPackage]),
-    room("Images", ["Model", "LinuxSystem", crypto, logging, systemPackage]),
-    room("Snapshots", ["Model", "CLinux", "LinuxSystem", crypto, logging, systemPackage]),
-    room("Pager", ["Snapshots", "Model", "CLinux", "LinuxSystem", logging, systemPackage]),
+    module("Disks", ["Model", "LinuxSystem", systemPackage]),
+    module("SandboxNetwork", ["Model", "LinuxSystem", logging, systemPackage]),
+    module("Hypervisor", ["Model", "LinuxSystem", systemPackage]),
+    module("QEMU", ["Hypervisor", "Model", "LinuxSystem", nioCore, nioPosix, crypto, logging, systemPackage]),
+    module("Images", ["Model", "LinuxSystem", crypto, logging, systemPackage]),
+    module("Snapshots", ["Model", "CLinux", "LinuxSystem", crypto, logging, systemPackage]),
+    module("Pager", ["Snapshots", "Model", "CLinux", "LinuxSystem", logging, systemPackage]),
 
     // Agent
-    room(
+    module(
       "Envd",
       [
-        "CLinux", "CZlib", "LinuxSystem", "Wire", "ConnectRPC", hummingbird, hummingbirdCore, nioCore, nioPosix, httpTypes, nioHTTPTypes,
+        "CLinux", "CZlib", "LinuxSystem", "Protos", "Connect", "ConnectServer", hummingbird, hummingbirdCore, nioCore,
+        nioPosix, httpTypes, nioHTTPTypes,
         crypto, logging,
         protobuf, systemPackage, lifecycle,
       ]),
-    room(
+    module(
       "GuestClient",
-      ["Model", "HostInterface", "Wire", "ConnectClient", "ConnectRPC", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging, protobuf]),
-    // A host and control planes of other processes; neither end knows what is behind the other.
-    room(
-      "HostService",
       [
-        "Model", "HostInterface", "HostProtocol", "Wire", "ConnectRPC", "WebSocket", hummingbird, hummingbirdCore, nioCore, httpTypes,
-        lifecycle, logging, protobuf,
-      ]),
-    room(
-      "HostRPC",
-      [
-        "Model", "HostInterface", "HostProtocol", "Wire", "ConnectClient", "ConnectRPC", asyncHTTPClient, nioCore, nioHTTP1, logging,
+        "Model", "HostAPI", "Protos", "ConnectClient", "Connect", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging,
         protobuf,
       ]),
-    room(
+    // Calls between a host and the control planes of other processes: messages, server, client.
+    module(
+      "HostRPC",
+      [
+        "Model", "HostAPI", "Protos", "Connect", "ConnectServer", "ConnectClient", "WebSocket", hummingbird,
+        hummingbirdCore,
+        asyncHTTPClient, nioCore, nioHTTP1, httpTypes, crypto, lifecycle, logging, protobuf,
+      ]),
+    module(
       "HostAgent",
       [
-        "Model", "HostInterface", "LinuxSystem", "Hypervisor", "Disks", "SandboxNetwork", "Images", "Snapshots", "Pager",
+        "Model", "HostAPI", "LinuxSystem", "Hypervisor", "Disks", "SandboxNetwork", "Images", "Snapshots", "Pager",
         "GuestClient", nioCore, grdb, asyncHTTPClient, lifecycle, logging, systemPackage,
       ]),
 
     // Control plane
     // The migrations become part of the program; nothing lies beside it.
-    room(
+    module(
       "Persistence", ["Model", "CPostgres", "LinuxSystem", grdb, grdbSQLite, logging],
       resources: [.embedInCode("Migrations/SQLite"), .embedInCode("Migrations/PostgreSQL")]),
-    room("ControlPlane", ["Model", "HostInterface", "Telemetry", "Persistence", "CArgon2", crypto, jwt, lifecycle, logging, nioCore]),
-    room(
+    module(
+      "ControlPlane",
+      ["Model", "HostAPI", "Telemetry", "Persistence", "CArgon2", crypto, jwt, lifecycle, logging, nioCore]),
+    module(
       "API",
       [
-        "Model", "HostInterface", "ControlPlane", "Persistence", "WebSocket", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1,
+        "Model", "HostAPI", "ControlPlane", "Persistence", "WebSocket", hummingbird, hummingbirdCore, httpTypes,
+        nioCore, nioHTTP1,
         crypto, lifecycle, logging,
       ], resources: [.embedInCode("OpenAPI"), .embedInCode("Console"), .embedInCode("Documentation")]),
 
     // Edge
-    room("APIClient", ["Model", "WebSocket", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging]),
-    room("CommandLine", ["Model", "APIClient", "LinuxSystem", arguments, nioCore, nioPosix, systemPackage]),
+    module("APIClient", ["Model", "WebSocket", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, logging]),
+    module("CommandLine", ["Model", "APIClient", "LinuxSystem", arguments, nioCore, nioPosix, systemPackage]),
 
     // Tests: a host without machines, databases of one's own.
-    room(
+    module(
       "TestSupport",
       [
-        "Model", "HostInterface", "HostProtocol", "HostService", "HostRPC", "LinuxSystem", "Persistence", asyncHTTPClient, nioCore,
+        "Model", "HostAPI", "HostRPC", "LinuxSystem", "Persistence", asyncHTTPClient, nioCore,
         lifecycle, logging, systemPackage,
       ]),
 
     // The composition root: the only room that names concrete drivers and stores.
-    room(
+    module(
       "Composition",
       [
-        "APIClient", "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostInterface", "HostProtocol", "HostRPC",
-        "HostService", "GuestClient", "QEMU", "Disks",
+        "APIClient", "CommandLine", "API", "ControlPlane", "Persistence", "HostAgent", "HostAPI", "HostRPC",
+        "GuestClient", "QEMU", "Disks",
         "SandboxNetwork",
-        "Snapshots", "Pager", "Images", "LinuxSystem", "Model", "Telemetry", asyncHTTPClient, lifecycle, unixSignals, nioCore, logging,
+        "Snapshots", "Pager", "Images", "LinuxSystem", "Model", "Telemetry", asyncHTTPClient, lifecycle, unixSignals,
+        nioCore, logging,
         systemPackage,
       ]),
 
     // Executables
     // Measures repositories on a full database (benchmarks/run).
     .executableTarget(
-      name: "martlet-database-bench", dependencies: ["ControlPlane", "Persistence", "Model", logging], path: "benchmarks/Database",
+      name: "martlet-database-bench", dependencies: ["ControlPlane", "Persistence", "Model", logging],
+      path: "benchmarks/Database",
       swiftSettings: swiftSettings),
     .executableTarget(
-      name: "martlet", dependencies: ["CommandLine", "Composition"], path: "Sources/martlet", swiftSettings: swiftSettings,
+      name: "martlet", dependencies: ["CommandLine", "Composition"], path: "Sources/martlet",
+      swiftSettings: swiftSettings,
       // With the Swift runtime inside, so that bin/martlet is one file.
       linkerSettings: [.unsafeFlags(["-static-stdlib"], .when(configuration: .release))]
         + ["CoreFoundation", "_FoundationICU", "_FoundationCShims", "_FoundationCollections"].map {
@@ -209,22 +221,25 @@ let package = Package(
       name: "envd", dependencies: ["Envd", "CLinux", "LinuxSystem", logging, nioCore, nioPosix],
       path: "Sources/envd", swiftSettings: swiftSettings,
       linkerSettings: [
-        .unsafeFlags(["-static-executable"]), .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationCollections"),
+        .unsafeFlags(["-static-executable"]), .linkedLibrary("_FoundationCShims"),
+        .linkedLibrary("_FoundationCollections"),
       ]),
 
     // What `make bench` measures reads against.
     .executableTarget(
-      name: "empty-server", dependencies: [hummingbird, logging, nioCore], path: "benchmarks/EmptyServer", swiftSettings: swiftSettings),
+      name: "empty-server", dependencies: [hummingbird, logging, nioCore], path: "benchmarks/EmptyServer",
+      swiftSettings: swiftSettings),
 
     // Tests, by tier (scripts/run-tests). Unit: no root, no network, seconds.
     .target(
-      name: "FakeServer", dependencies: ["Locks", nioCore, nioPosix, nioHTTP1, nioWebSocket], path: "Tests/FakeServer",
+      name: "FakeServer", dependencies: ["Concurrency", nioCore, nioPosix, nioHTTP1, nioWebSocket],
+      path: "Tests/FakeServer",
       swiftSettings: swiftSettings),
-    tests("LocksTests", []),
+    tests("ConcurrencyTests", []),
     tests("ModelTests", ["Model"]),
     tests("TelemetryTests", ["Telemetry", logging]),
-    tests("ConnectRPCTests", connectStack, exclude: ["Interop"]),
-    tests("GuestClientTests", connectStack + ["GuestClient", "Model", "HostInterface"]),
+    tests("ConnectTests", connectStack, exclude: ["Interop"]),
+    tests("GuestClientTests", connectStack + ["GuestClient", "Model", "HostAPI"]),
     tests("SandboxNetworkTests", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
     tests("DisksTests", ["Disks", "Model", "LinuxSystem", systemPackage]),
     tests("QEMUTests", ["QEMU", "Hypervisor", "Model", "LinuxSystem", systemPackage]),
@@ -238,24 +253,32 @@ let package = Package(
     tests(
       "HostRPCTests",
       [
-        "HostRPC", "HostService", "HostProtocol", "HostInterface", "ConnectClient", "ConnectRPC", "Wire", "TestSupport", "Model",
+        "HostRPC", "HostAPI", "ConnectClient", "Connect", "Protos", "TestSupport", "Model",
         asyncHTTPClient, nioCore, nioPosix, nioHTTP1, protobuf,
       ]),
     tests("APIClientTests", ["APIClient", "WebSocket", "Model", "FakeServer", nioCore, nioHTTP1, nioWebSocket]),
-    tests("CommandLineTests", ["CommandLine", "APIClient", "LinuxSystem", "Model", "FakeServer", arguments, nioCore, nioHTTP1]),
+    tests(
+      "CommandLineTests",
+      ["CommandLine", "APIClient", "LinuxSystem", "Model", "FakeServer", arguments, nioCore, nioHTTP1]),
 
     // Kernel: root; namespaces, control groups, real processes, real file systems.
     tests("KernelSystemTests", "KernelTests/System", ["LinuxSystem", systemPackage]),
-    tests("KernelNetworkTests", "KernelTests/Network", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
+    tests(
+      "KernelNetworkTests", "KernelTests/Network", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
     tests("KernelDisksTests", "KernelTests/Disks", ["Disks", "Model", "LinuxSystem", systemPackage]),
     tests("KernelImagesTests", "KernelTests/Images", ["Images", "Model", "LinuxSystem", systemPackage]),
-    tests("KernelSnapshotsTests", "KernelTests/Snapshots", ["Snapshots", "Disks", "Model", "LinuxSystem", logging, systemPackage]),
+    tests(
+      "KernelSnapshotsTests", "KernelTests/Snapshots",
+      ["Snapshots", "Disks", "Model", "LinuxSystem", logging, systemPackage]),
     .executableTarget(name: "pager-machine", path: "Tests/PagerMachine", cSettings: [.define("_GNU_SOURCE")]),
-    tests("KernelPagerTests", "KernelTests/Pager", ["Pager", "Snapshots", "CLinux", "Model", "LinuxSystem", logging, systemPackage]),
+    tests(
+      "KernelPagerTests", "KernelTests/Pager",
+      ["Pager", "Snapshots", "CLinux", "Model", "LinuxSystem", logging, systemPackage]),
     tests(
       "KernelQEMUTests", "KernelTests/QEMU",
       [
-        "QEMU", "Hypervisor", "Pager", "Snapshots", "Images", "Disks", "SandboxNetwork", "GuestClient", "HostInterface", "Model",
+        "QEMU", "Hypervisor", "Pager", "Snapshots", "Images", "Disks", "SandboxNetwork", "GuestClient", "HostAPI",
+        "Model",
         "LinuxSystem", asyncHTTPClient, nioCore, logging, systemPackage,
       ]),
     tests("KernelEnvdTests", "KernelTests/Envd", connectStack + ["Envd", "LinuxSystem", systemPackage]),
@@ -264,25 +287,30 @@ let package = Package(
     tests("PersistenceTests", ["Persistence", "Model", "TestSupport", logging]),
     tests(
       "ControlPlaneTests",
-      ["ControlPlane", "Persistence", "Model", "HostInterface", "TestSupport", crypto, nioCore, logging, lifecycle]),
+      ["ControlPlane", "Persistence", "Model", "HostAPI", "TestSupport", crypto, nioCore, logging, lifecycle]),
     tests(
       "APITests",
       [
-        "API", "WebSocket", "ControlPlane", "Persistence", "Model", "HostInterface", "TestSupport", hummingbird, hummingbirdCore, httpTypes,
+        "API", "WebSocket", "ControlPlane", "Persistence", "Model", "HostAPI", "TestSupport", hummingbird,
+        hummingbirdCore, httpTypes,
         crypto,
         nioCore, nioPosix, nioHTTP1, nioWebSocket, asyncHTTPClient, lifecycle, logging,
       ]),
 
     // End to end: the release binaries and real microVMs.
     .executableTarget(
-      name: "martlet-crash-test", dependencies: ["CommandLine", "Composition", "HostAgent", "Model", "Persistence", "Snapshots"],
+      name: "martlet-crash-test",
+      dependencies: ["CommandLine", "Composition", "HostAgent", "Model", "Persistence", "Snapshots"],
       path: "Tests/CrashServer",
       swiftSettings: swiftSettings),
-    tests("EndToEndTests", ["LinuxSystem", "TestSupport", asyncHTTPClient, nioCore, nioFoundationCompat, nioHTTP1, systemPackage]),
+    tests(
+      "EndToEndTests",
+      ["LinuxSystem", "TestSupport", asyncHTTPClient, nioCore, nioFoundationCompat, nioHTTP1, systemPackage]),
 
     // Benchmarks without VMs.
     .executableTarget(
-      name: "snapshot-bench", dependencies: ["Snapshots", "Model", "LinuxSystem", logging, systemPackage], path: "benchmarks/SnapshotBench",
+      name: "snapshot-bench", dependencies: ["Snapshots", "Model", "LinuxSystem", logging, systemPackage],
+      path: "benchmarks/SnapshotBench",
       swiftSettings: swiftSettings),
   ]
 )

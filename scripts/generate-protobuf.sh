@@ -1,5 +1,5 @@
 #!/bin/bash
-# Generates Sources/Wire/Generated from protos/. The result is committed: run this only after changing a .proto file.
+# Generates Sources/Protos/Generated from protos/. The result is committed: run this only after changing a .proto file.
 # Needs protoc (package protobuf-compiler) and protoc-gen-swift of the swift-protobuf release in Package.resolved; give its
 # path in PROTOC_GEN_SWIFT, or let this script build it in a scratch directory (takes a minute).
 set -euo pipefail
@@ -17,4 +17,4 @@ fi
 
 protoc --proto_path=protos --proto_path="$source/Protos/Sources/SwiftProtobuf" \
   --plugin=protoc-gen-swift="$plugin" \
-  --swift_opt=Visibility=Package --swift_opt=UseAccessLevelOnImports=true --swift_out=Sources/Wire/Generated protos/*.proto
+  --swift_opt=Visibility=Package --swift_opt=UseAccessLevelOnImports=true --swift_out=Sources/Protos/Generated protos/*.proto

@@ -12,7 +12,9 @@ extension APIClient {
   /// As `fileStatus`, but a link to a directory is that directory.
   package func resolvedStatus(_ path: String, in id: SandboxID) async throws -> FileResource {
     let status = try await fileStatus(path, in: id)
-    guard status.type == "symlink", let target = try? await fileStatus(status.path + "/.", in: id), target.type == "directory" else {
+    guard status.type == "symlink", let target = try? await fileStatus(status.path + "/.", in: id),
+      target.type == "directory"
+    else {
       return status
     }
     return target
@@ -38,7 +40,8 @@ extension APIClient {
 
   /// Streams `source` into a guest file with constant memory.
   ///
-  /// - Parameter sizeBytes: announced to the server when known; a source that yields another number of bytes is `truncated`.
+  /// - Parameter sizeBytes: announced to the server when known; a source that yields another number of bytes is
+  ///   `truncated`.
   /// - Throws: `timed_out` when the server takes no bytes for `Bounds.stallTimeout`; errors of the source unchanged.
   package func upload<Source: AsyncSequence & Sendable>(
     _ source: Source, sizeBytes: Int64?, to path: String, user: String? = nil, in id: SandboxID
@@ -54,7 +57,9 @@ extension APIClient {
         watch.begin()
         let response = try await http.execute(request, deadline: .distantFuture)
         let answer = try await collect(response, watch: watch)
-        guard (200..<300).contains(response.status.code) else { throw APIError(status: Int(response.status.code), body: answer) }
+        guard (200..<300).contains(response.status.code) else {
+          throw APIError(status: Int(response.status.code), body: answer)
+        }
       }
     } catch {
       throw APIError.wrapping(error, at: endpoint)
@@ -64,7 +69,8 @@ extension APIClient {
   /// Streams a guest file to `consume` with constant memory; the next bytes are asked for when `consume` has returned.
   ///
   /// - Returns: the number of bytes, all of the file.
-  /// - Throws: `truncated` or `connection_lost` when the stream ends early: never a silent short file. Errors of `consume` unchanged.
+  /// - Throws: `truncated` or `connection_lost` when the stream ends early: never a silent short file. Errors of
+  ///   `consume` unchanged.
   @discardableResult
   package func download(
     _ path: String, in id: SandboxID, consume: @escaping @Sendable (ByteBuffer) async throws -> Void

@@ -67,7 +67,8 @@ private struct BackgroundRequest: Encodable {
 }
 
 extension APIClient {
-  /// Resolves what a person typed to one sandbox: the full id, the id without `sb-`, or the beginning of one (4 hex digits or more).
+  /// Resolves what a person typed to one sandbox: the full id, the id without `sb-`, or the beginning of one (4 hex
+  /// digits or more).
   ///
   /// A full id costs no request.
   /// - Throws: `invalid_input` when it is none of these or fits several sandboxes, `not_found` when it fits none.
@@ -75,14 +76,19 @@ extension APIClient {
     if let id = SandboxID(wire: text) ?? SandboxID(wire: "sb-\(text)") { return id }
     let prefix = text.hasPrefix("sb-") ? String(text.dropFirst(3)) : text
     guard (4..<36).contains(prefix.utf8.count), prefix.utf8.allSatisfy(Self.isIDByte) else {
-      throw APIError(.invalidInput, "'\(text)' is not a sandbox id; give sb-… or at least the first 4 digits of one (see `martlet ls`)")
+      throw APIError(
+        .invalidInput,
+        "'\(text)' is not a sandbox id; give sb-… or at least the first 4 digits of one (see `martlet ls`)")
     }
     let matches = try await listSandboxes().map(\.id).filter { $0.uuidString.hasPrefix(prefix) }
     guard let match = matches.first else {
-      throw APIError(code: ErrorCode.notFound.rawValue, message: "no sandbox has an id that begins with '\(prefix)'; see `martlet ls`")
+      throw APIError(
+        code: ErrorCode.notFound.rawValue,
+        message: "no sandbox has an id that begins with '\(prefix)'; see `martlet ls`")
     }
     guard matches.count == 1 else {
-      throw APIError(.invalidInput, "\(matches.count) sandboxes have an id that begins with '\(prefix)'; give more of it")
+      throw APIError(
+        .invalidInput, "\(matches.count) sandboxes have an id that begins with '\(prefix)'; give more of it")
     }
     return match
   }

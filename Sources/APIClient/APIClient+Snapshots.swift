@@ -33,10 +33,13 @@ extension APIClient {
   // MARK: Named snapshots
 
   /// - Parameter name: nil lets the server choose.
-  package func createSnapshot(of id: SandboxID, name: String?, overwrites: Bool = false) async throws -> TemplateResource {
+  package func createSnapshot(
+    of id: SandboxID, name: String?, overwrites: Bool = false
+  ) async throws -> TemplateResource {
     let body = SnapshotBody(sandboxID: id, name: name)
     return try await call(
-      .POST, "/v1/snapshots", query: overwrites ? [("overwrite", "true")] : [], body: encode(body), timeout: Bounds.memoryTimeout)
+      .POST, "/v1/snapshots", query: overwrites ? [("overwrite", "true")] : [], body: encode(body),
+      timeout: Bounds.memoryTimeout)
   }
 
   package func deleteSnapshot(_ name: String) async throws {

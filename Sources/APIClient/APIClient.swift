@@ -74,7 +74,8 @@ package struct APIClient: Sendable {
 
   /// One call with a JSON answer.
   func call<Answer: Decodable>(
-    _ method: HTTPMethod, _ path: String, query: [(String, String)] = [], body: Data? = nil, timeout: Duration = Bounds.callTimeout,
+    _ method: HTTPMethod, _ path: String, query: [(String, String)] = [], body: Data? = nil,
+    timeout: Duration = Bounds.callTimeout,
     as type: Answer.Type = Answer.self
   ) async throws -> Answer {
     let (_, bytes) = try await exchange(method, path, query: query, body: body, timeout: timeout)
@@ -83,7 +84,8 @@ package struct APIClient: Sendable {
 
   /// One call whose answer, if any, does not matter.
   func perform(
-    _ method: HTTPMethod, _ path: String, query: [(String, String)] = [], body: Data? = nil, timeout: Duration = Bounds.callTimeout
+    _ method: HTTPMethod, _ path: String, query: [(String, String)] = [], body: Data? = nil,
+    timeout: Duration = Bounds.callTimeout
   )
     async throws
   {
@@ -91,7 +93,9 @@ package struct APIClient: Sendable {
   }
 
   /// All pages of a list, in order.
-  func list<Element: Decodable>(_ path: String, query: [(String, String)] = [], of type: Element.Type) async throws -> [Element] {
+  func list<Element: Decodable>(
+    _ path: String, query: [(String, String)] = [], of type: Element.Type
+  ) async throws -> [Element] {
     var elements: [Element] = []
     var cursor: String?
     for _ in 0..<Bounds.pages {
@@ -117,7 +121,9 @@ package struct APIClient: Sendable {
       let bytes = try await StallWatch.run(limit: timeout) { watch in
         try await collect(response, watch: watch)
       }
-      guard (200..<300).contains(response.status.code) else { throw APIError(status: Int(response.status.code), body: bytes) }
+      guard (200..<300).contains(response.status.code) else {
+        throw APIError(status: Int(response.status.code), body: bytes)
+      }
       return (response.headers, bytes)
     } catch {
       throw APIError.wrapping(error, at: endpoint)
@@ -125,7 +131,8 @@ package struct APIClient: Sendable {
   }
 
   func request(_ method: HTTPMethod, _ path: String, query: [(String, String)] = []) -> HTTPClientRequest {
-    let suffix = query.isEmpty ? "" : "?" + query.map { "\(percentEncoded($0))=\(percentEncoded($1))" }.joined(separator: "&")
+    let suffix =
+      query.isEmpty ? "" : "?" + query.map { "\(percentEncoded($0))=\(percentEncoded($1))" }.joined(separator: "&")
     var request = HTTPClientRequest(url: "\(endpoint)\(path)\(suffix)")
     request.method = method
     request.headers = headers
@@ -155,7 +162,8 @@ package struct APIClient: Sendable {
     do {
       return try JSONDecoder().decode(Answer.self, from: Data(bytes.readableBytesView))
     } catch {
-      throw APIError(.badAnswer, "the server's answer is not what the API promises; client and server may be of different versions")
+      throw APIError(
+        .badAnswer, "the server's answer is not what the API promises; client and server may be of different versions")
     }
   }
 

@@ -24,11 +24,14 @@ extension APIError {
   }
 
   static func unreachable(_ endpoint: Endpoint) -> APIError {
-    APIError(.unreachable, "no server answers at \(endpoint); start one with `martlet up`, or name another one with --url")
+    APIError(
+      .unreachable, "no server answers at \(endpoint); start one with `martlet up`, or name another one with --url")
   }
 
   static var connectionLost: APIError {
-    APIError(.connectionLost, "the connection to the server broke before the answer was complete; whether the work was done is unknown")
+    APIError(
+      .connectionLost,
+      "the connection to the server broke before the answer was complete; whether the work was done is unknown")
   }
 
   private static func wrapping(_ error: HTTPClientError, at endpoint: Endpoint) -> any Error {
@@ -49,7 +52,8 @@ extension APIError {
     case .timedOut(let what): return APIError(.timedOut, what)
     case .connectionLost: return connectionLost
     case .protocolViolation(let what): return APIError(.badAnswer, what)
-    case .messageTooLarge(let limit): return APIError(.badAnswer, "the server sent a message of more than \(limit) bytes")
+    case .messageTooLarge(let limit):
+      return APIError(.badAnswer, "the server sent a message of more than \(limit) bytes")
     }
   }
 

@@ -72,7 +72,8 @@ extension APIError {
     var error: Content
   }
 
-  /// From a response that is not a success; a body that is not our error format is named by its status only, never quoted.
+  /// From a response that is not a success; a body that is not our error format is named by its status only, never
+  /// quoted.
   init(status: Int, body: ByteBuffer) {
     if let content = try? JSONDecoder().decode(Body.self, from: Data(body.readableBytesView)).error {
       self.init(code: content.code, message: content.message, status: status)
@@ -91,7 +92,8 @@ extension APIError {
     default: code = .internalError
     }
     self.init(
-      code: code.rawValue, message: "the server answered with HTTP status \(status) and no explanation; is it a Martlet server?",
+      code: code.rawValue,
+      message: "the server answered with HTTP status \(status) and no explanation; is it a Martlet server?",
       status: status)
   }
 }

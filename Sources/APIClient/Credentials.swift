@@ -30,11 +30,12 @@ package struct Credentials: Sendable, Equatable {
   }
 }
 
-/// Finds credentials: options, then MARTLET_URL and MARTLET_API_KEY, then `credentials.json` of the data directory, then that of
-/// the user's configuration directory.
+/// Finds credentials: options, then MARTLET_URL and MARTLET_API_KEY, then `credentials.json` of the data directory,
+/// then that of the user's configuration directory.
 ///
-/// A key from a file is shown only to the server that the file names, so that `--url` never sends a local key to a stranger. In the same
-/// way a server that only the `.env` of the current directory names gets no key but one from there: the directory may be somebody else's.
+/// A key from a file is shown only to the server that the file names, so that `--url` never sends a local key to a
+/// stranger. In the same way a server that only the `.env` of the current directory names gets no key but one from
+/// there: the directory may be somebody else's.
 package struct CredentialsDiscovery: Sendable {
   package enum FileContent: Sendable {
     case missing
@@ -126,7 +127,9 @@ package struct CredentialsDiscovery: Sendable {
       obstacles.append("\(path) cannot be read: \(reason)")
       return nil
     case .data(let data):
-      guard data.count <= CredentialsFile.maximumBytes, let file = try? JSONDecoder().decode(CredentialsFile.self, from: data) else {
+      guard data.count <= CredentialsFile.maximumBytes,
+        let file = try? JSONDecoder().decode(CredentialsFile.self, from: data)
+      else {
         throw APIError(.noCredentials, "\(path) is not a credentials file; remove it and run `martlet up` again")
       }
       return file
@@ -138,7 +141,8 @@ package struct CredentialsDiscovery: Sendable {
     let notes = obstacles.isEmpty ? "" : " (\(obstacles.joined(separator: "; ")))"
     return APIError(
       .noCredentials,
-      "\(subject)\(notes); run `martlet up` on this machine, or set MARTLET_API_KEY (and MARTLET_URL), or give --api-key")
+      "\(subject)\(notes); run `martlet up` on this machine, or set MARTLET_API_KEY (and MARTLET_URL), or give --api-key"
+    )
   }
 
   /// A key goes into a header: only visible ASCII may.

@@ -20,7 +20,8 @@ package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
   /// - Throws: `invalid_input` for anything else, https included: the sentence says what to do instead.
   package init(_ text: String) throws(APIError) {
     let url = text.contains("://") ? text : "http://\(text)"
-    guard let parts = URLComponents(string: url), let host = parts.host, !host.isEmpty, parts.user == nil, parts.password == nil,
+    guard let parts = URLComponents(string: url), let host = parts.host, !host.isEmpty, parts.user == nil,
+      parts.password == nil,
       parts.query == nil, parts.fragment == nil, (1...65_535).contains(parts.port ?? 80)
     else {
       throw APIError(.invalidInput, "'\(text)' is not a server address; it looks like http://127.0.0.1:8080")
@@ -28,7 +29,8 @@ package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
     guard parts.scheme?.lowercased() != "https" else {
       throw APIError(
         .invalidInput,
-        "this client speaks http only; reach a server behind TLS through a tunnel, such as `ssh -L 8080:127.0.0.1:8080 HOST`")
+        "this client speaks http only; reach a server behind TLS through a tunnel, such as `ssh -L 8080:127.0.0.1:8080 HOST`"
+      )
     }
     guard parts.scheme?.lowercased() == "http" else {
       throw APIError(.invalidInput, "'\(text)' is not an http:// address")
@@ -58,7 +60,8 @@ func percentEncoded(_ text: String) -> String {
   var encoded = ""
   for byte in text.utf8 {
     switch byte {
-    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"),
       UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"):
       encoded.unicodeScalars.append(Unicode.Scalar(byte))
     default:

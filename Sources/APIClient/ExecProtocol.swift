@@ -128,7 +128,8 @@ enum ExecCodec {
   static func encode(_ start: ExecStart) throws -> String {
     try text(
       StartFrame(
-        cmd: start.command, args: start.arguments, envs: start.environment, cwd: start.workingDirectory, user: start.user,
+        cmd: start.command, args: start.arguments, envs: start.environment, cwd: start.workingDirectory,
+        user: start.user,
         stdin: start.hasInput, pty: start.terminal, tag: start.tag, timeoutSeconds: start.timeoutSeconds))
   }
 
@@ -155,8 +156,10 @@ enum ExecCodec {
     case ("exit", _, let code?): return .exited(exit(code, frame.signal))
     case ("error", _, _):
       throw APIError(
-        code: frame.code ?? ErrorCode.internalError.rawValue, message: frame.message ?? "the server reported an error without a message")
-    case ("start", _, _), ("exit", _, _): throw APIError(.badAnswer, "the server sent an incomplete \(frame.type) frame")
+        code: frame.code ?? ErrorCode.internalError.rawValue,
+        message: frame.message ?? "the server reported an error without a message")
+    case ("start", _, _), ("exit", _, _):
+      throw APIError(.badAnswer, "the server sent an incomplete \(frame.type) frame")
     default: return nil
     }
   }

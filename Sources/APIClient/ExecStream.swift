@@ -8,8 +8,8 @@ import WebSocket
 ///
 /// The command ends when the connection does.
 package struct ExecStream: Sendable {
-  /// `started`, output, `exited`; throws when the connection breaks before `exited`, so that a break never looks like success.
-  /// To be iterated once; a slow consumer slows the command down.
+  /// `started`, output, `exited`; throws when the connection breaks before `exited`, so that a break never looks like
+  /// success. To be iterated once; a slow consumer slows the command down.
   package struct Events: AsyncSequence, Sendable {
     let socket: ClientWebSocket
     let endpoint: Endpoint
@@ -63,7 +63,9 @@ package struct ExecStream: Sendable {
   /// Bytes for standard input or the terminal; returns when the connection has room for more.
   package func write(_ bytes: ByteBuffer) async throws {
     var bytes = bytes
-    while let chunk = bytes.readSlice(length: min(bytes.readableBytes, APIClient.Bounds.chunkBytes)), chunk.readableBytes > 0 {
+    while let chunk = bytes.readSlice(length: min(bytes.readableBytes, APIClient.Bounds.chunkBytes)),
+      chunk.readableBytes > 0
+    {
       try await send(.binary(chunk))
     }
   }
@@ -105,7 +107,8 @@ extension APIClient {
     _ start: ExecStart, in id: SandboxID, _ body: (ExecStream) async throws -> Result
   ) async throws -> Result {
     let target = ClientWebSocket.Target(
-      host: endpoint.host, port: endpoint.port, uri: "\(endpoint.basePath)\(Self.path(id))/exec/stream", headers: headers)
+      host: endpoint.host, port: endpoint.port, uri: "\(endpoint.basePath)\(Self.path(id))/exec/stream",
+      headers: headers)
     var configuration = ClientWebSocket.Configuration()
     configuration.connectTimeout = Bounds.connectTimeout
     // One leading byte beside the largest payload.

@@ -31,11 +31,13 @@ struct MultipartUpload: Sendable {
 
   /// 128 random bits: no file contains it by accident, and none can be made to.
   private static func randomBoundary() -> String {
-    "martlet-" + String(UInt64.random(in: .min ... .max), radix: 16) + String(UInt64.random(in: .min ... .max), radix: 16)
+    "martlet-" + String(UInt64.random(in: .min ... .max), radix: 16)
+      + String(UInt64.random(in: .min ... .max), radix: 16)
   }
 }
 
-/// The bytes of an upload: head, file, tail; checks the announced length and tells the watch when the network is to move.
+/// The bytes of an upload: head, file, tail; checks the announced length and tells the watch when the network is to
+/// move.
 struct UploadSequence<Source: AsyncSequence & Sendable>: AsyncSequence, Sendable where Source.Element == ByteBuffer {
   typealias Element = ByteBuffer
 

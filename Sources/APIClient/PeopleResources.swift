@@ -75,7 +75,9 @@ package struct UserResource: Codable, Sendable, Equatable {
   package var createdAt: String?
   package var teamID: String?
 
-  package init(userID: String, email: String, name: String, isAdmin: Bool, createdAt: String? = nil, teamID: String? = nil) {
+  package init(
+    userID: String, email: String, name: String, isAdmin: Bool, createdAt: String? = nil, teamID: String? = nil
+  ) {
     self.userID = userID
     self.email = email
     self.name = name

@@ -64,7 +64,8 @@ package struct SandboxRequest: Encodable, Sendable, Equatable {
   package var autoResume: Bool?
 
   package init(
-    template: String? = nil, vcpus: Int? = nil, memoryMiB: Int? = nil, diskSizeMiB: Int? = nil, timeoutSeconds: Int? = nil,
+    template: String? = nil, vcpus: Int? = nil, memoryMiB: Int? = nil, diskSizeMiB: Int? = nil,
+    timeoutSeconds: Int? = nil,
     metadata: [String: String]? = nil, envs: [String: String]? = nil, autoResume: Bool? = nil
   ) {
     self.template = template

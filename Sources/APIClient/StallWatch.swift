@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 
 /// Ends a transfer whose network side makes no progress, however long the transfer as a whole may take (L-24).
 ///
@@ -16,7 +16,9 @@ final class StallWatch: Sendable {
     waitingSince.withLock { $0 = nil }
   }
 
-  func waiting<Result>(_ operation: () async throws -> Result, isolation: isolated (any Actor)? = #isolation) async rethrows -> Result {
+  func waiting<Result>(
+    _ operation: () async throws -> Result, isolation: isolated (any Actor)? = #isolation
+  ) async rethrows -> Result {
     begin()
     defer { end() }
     return try await operation()

@@ -30,7 +30,9 @@ package struct StoredSession: Codable, Sendable, Equatable {
 
   /// Whether it can be used for a while still.
   package func isValid(at now: Date) -> Bool {
-    guard let end = try? Date(expiresAt, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)) else { return false }
+    guard let end = try? Date(expiresAt, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)) else {
+      return false
+    }
     return now.addingTimeInterval(30) < end
   }
 }
@@ -59,7 +61,9 @@ package struct SessionDiscovery: Sendable {
   /// Where `martlet login` keeps the session; nil for somebody without a home.
   package var sessionPath: String? {
     let value = { (name: String) in environment[name].flatMap { $0.isEmpty ? nil : $0 } }
-    return (value("XDG_CONFIG_HOME") ?? value("HOME").map { "\($0)/.config" }).map { "\($0)/martlet/\(StoredSession.fileName)" }
+    return (value("XDG_CONFIG_HOME") ?? value("HOME").map { "\($0)/.config" }).map {
+      "\($0)/martlet/\(StoredSession.fileName)"
+    }
   }
 
   /// The server that is meant: as given, or of the stored session, or of the first run.

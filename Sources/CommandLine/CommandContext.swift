@@ -15,7 +15,8 @@ package struct CommandContext: Sendable {
 
   package init(
     environment: [String: String] = ProcessInfo.processInfo.environment,
-    workingDirectory: String = FileManager.default.currentDirectoryPath, input: Int32 = 0, output: Int32 = 1, error: Int32 = 2
+    workingDirectory: String = FileManager.default.currentDirectoryPath, input: Int32 = 0, output: Int32 = 1,
+    error: Int32 = 2
   ) {
     self.environment = environment
     self.workingDirectory = workingDirectory
@@ -29,7 +30,8 @@ package struct CommandContext: Sendable {
   }
 
   func absolutePath(_ path: String) -> String {
-    URL(filePath: path, relativeTo: URL(filePath: workingDirectory, directoryHint: .isDirectory)).standardizedFileURL.path
+    URL(filePath: path, relativeTo: URL(filePath: workingDirectory, directoryHint: .isDirectory)).standardizedFileURL
+      .path
   }
 
   private func environmentFile() throws -> [String: String] {

@@ -1,7 +1,8 @@
 package import APIClient
 package import Model
 
-/// The commands that need this machine and not a server. The executable provides them, so that this room names no driver.
+/// The commands that need this machine and not a server. The executable provides them, so that this room names no
+/// driver.
 package struct LocalServices: Sendable {
   @TaskLocal package static var current: LocalServices?
 
@@ -38,8 +39,8 @@ package struct LocalServices: Sendable {
 }
 
 package struct UpOptions: Sendable, Equatable {
-  package static let defaultSpares = 2
-  package static let spareBounds = 0...64
+  package static let defaultWarmPoolSize = 2
+  package static let warmPoolBounds = 0...64
 
   package var listen: ListenAddress
   /// Absolute paths.
@@ -51,14 +52,15 @@ package struct UpOptions: Sendable, Equatable {
   /// Whether a sandbox runs a command once the server is up, so that a new user sees that all of it works.
   package var showsDemo: Bool
   /// MicroVMs kept running for sandboxes to come.
-  package var spares: Int
+  package var warmPool: Int
   package var access: AccessOptions
   /// Of importance only where the database is shared.
   package var host: HostOptions
 
   package init(
     listen: ListenAddress, dataDirectory: String, imageDirectory: String, database: DatabaseChoice = .embedded,
-    accelerator: AcceleratorChoice = .automatic, logLevel: String = "info", showsDemo: Bool = true, spares: Int = defaultSpares,
+    accelerator: AcceleratorChoice = .automatic, logLevel: String = "info", showsDemo: Bool = true,
+    warmPool: Int = defaultWarmPoolSize,
     access: AccessOptions = AccessOptions(), host: HostOptions = HostOptions()
   ) {
     self.listen = listen
@@ -68,7 +70,7 @@ package struct UpOptions: Sendable, Equatable {
     self.accelerator = accelerator
     self.logLevel = logLevel
     self.showsDemo = showsDemo
-    self.spares = spares
+    self.warmPool = warmPool
     self.access = access
     self.host = host
   }

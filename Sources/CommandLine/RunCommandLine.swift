@@ -9,7 +9,8 @@ import Model
 ///   - arguments: without the program's name.
 ///   - local: what needs this machine and not a server; provided by the executable.
 ///   - context: files, environment and terminal; tests give their own.
-/// - Returns: the exit code of the process: that of the command that ran in a sandbox, or of what went wrong (sysexits(3)).
+/// - Returns: the exit code of the process: that of the command that ran in a sandbox, or of what went wrong
+///   (sysexits(3)).
 package func runCommandLine(
   _ arguments: [String], local: LocalServices, context: CommandContext = CommandContext()
 ) async -> Int32 {
@@ -59,7 +60,8 @@ private func report(_ error: any Error, context: CommandContext) async -> Int32 
   }
 }
 
-/// Help and version texts, and errors in the arguments; also the last resort for errors that no room has given a meaning.
+/// Help and version texts, and errors in the arguments; also the last resort for errors that no room has given a
+/// meaning.
 private func reportParsing(_ error: any Error, context: CommandContext) async -> Int32 {
   let code = Martlet.exitCode(for: error)
   let message = Martlet.fullMessage(for: error)
@@ -80,13 +82,15 @@ struct Martlet: AsyncParsableCommand {
         CommandGroup(
           name: "Sandboxes:",
           subcommands: [
-            RunCommand.self, CreateCommand.self, ListCommand.self, InfoCommand.self, ExecCommand.self, ShellCommand.self,
+            RunCommand.self, CreateCommand.self, ListCommand.self, InfoCommand.self, ExecCommand.self,
+            ShellCommand.self,
             CopyCommand.self, ProcessesCommand.self, KillCommand.self,
           ]),
         CommandGroup(
           name: "Pause and snapshots:",
           subcommands: [
-            PauseCommand.self, ResumeCommand.self, PingCommand.self, TimeoutCommand.self, ForkCommand.self, SnapshotCommand.self,
+            PauseCommand.self, ResumeCommand.self, PingCommand.self, TimeoutCommand.self, ForkCommand.self,
+            SnapshotCommand.self,
             TemplateCommand.self,
           ]),
         CommandGroup(

@@ -15,7 +15,8 @@ enum AcceleratorCheck {
       let kernel = try ImageStore(directory: FilePath(options.imageDirectory)).guestKernel().vmlinux
       let cache = FilePath(options.dataDirectory).appending("accelerator.json")
       let logger = Logger(label: "doctor") { _ in SwiftLogNoOpLogHandler() }
-      switch await AcceleratorProbe(installation: installation, kernel: kernel, cacheFile: cache, logger: logger).run() {
+      switch await AcceleratorProbe(installation: installation, kernel: kernel, cacheFile: cache, logger: logger).run()
+      {
       case .kvm: return DoctorCheck(name, .ok, "QEMU \(installation.version) runs the guest kernel on KVM")
       case .tcg:
         return DoctorCheck(

@@ -6,8 +6,8 @@ import Disks
 import Foundation
 import Glibc
 import GuestClient
+import HostAPI
 package import HostAgent
-import HostInterface
 import Images
 import LinuxSystem
 import Logging
@@ -22,9 +22,11 @@ import SystemPackage
 import Telemetry
 import UnixSignals
 
-/// The whole of Martlet in one process: control plane, host agent and API, on SQLite unless told otherwise. `martlet up`.
+/// The whole of Martlet in one process: control plane, host agent and API, on SQLite unless told otherwise. `martlet
+/// up`.
 ///
-/// Sandboxes are processes of their own: they run on when this ends, and the next start on the same data directory adopts them.
+/// Sandboxes are processes of their own: they run on when this ends, and the next start on the same data directory
+/// adopts them.
 package struct AllInOneServer: Sendable {
   package static let version = "0.1.0"
 
@@ -93,7 +95,8 @@ package struct AllInOneServer: Sendable {
       rates.calls = limit == 0 ? nil : Rate(burst: Double(limit) * 4, perSecond: Double(limit))
     }
     return IdentityConfiguration(
-      secret: try TokenSecretFile(directory: data).load(given: access.tokenSecret, isShared: options.database.isShared), rates: rates,
+      secret: try TokenSecretFile(directory: data).load(given: access.tokenSecret, isShared: options.database.isShared),
+      rates: rates,
       allowsSignUp: access.allowsSignUp)
   }
 
@@ -104,13 +107,19 @@ package struct AllInOneServer: Sendable {
       imageDirectory: options.imageDirectory, triesKVM: false)
     let missing = checks.filter { $0.status == .missing }
     guard !missing.isEmpty else { return }
-    for check in missing { report.line("  ✗ \(check.name): \(check.finding)\(check.remedy.map { "; to do: \($0)" } ?? "")") }
+    for check in missing {
+      report.line("  ✗ \(check.name): \(check.finding)\(check.remedy.map { "; to do: \($0)" } ?? "")")
+    }
     throw MartletError(
-      .hostUnavailable, "sandboxes cannot run on this machine: \(missing.map(\.name).joined(separator: ", ")) missing; see martlet doctor")
+      .hostUnavailable,
+      "sandboxes cannot run on this machine: \(missing.map(\.name).joined(separator: ", ")) missing; see martlet doctor"
+    )
   }
 
   /// However the serving ends, the host is left as it was found, unless sandboxes run on and need it.
-  private func serve(claim: InstanceClaim, identity: HostIdentity, access: IdentityConfiguration, httpClient: HTTPClient) async throws {
+  private func serve(
+    claim: InstanceClaim, identity: HostIdentity, access: IdentityConfiguration, httpClient: HTTPClient
+  ) async throws {
     let agent = try await report.step("host agent") { _ in
       let agent = try await HostFactory(options: options, claim: claim, identity: identity, logger: logger)
         .make(httpClient: httpClient, observer: observer, storeObserver: storeObserver)
@@ -140,21 +149,24 @@ package struct AllInOneServer: Sendable {
 
   private func serve(_ agent: HostAgent, _ access: IdentityConfiguration) async throws {
     let data = FilePath(options.dataDirectory)
-    let surroundings = Surroundings(logger: logger)
+    let dependencies = Dependencies(logger: logger)
     let database = try await report.step("database") { _ in
-      let database = watching(try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open())
+      let database = watching(
+        try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open())
       let url = options.listen.clientURL
       let file = CredentialsFile(directory: data)
-      let made = try await Bootstrap(database: database, hasher: access.hasher, surroundings: surroundings).run(url: url, keep: file.keep)
+      let made = try await Bootstrap(database: database, hasher: access.hasher, dependencies: dependencies).run(
+        url: url, keep: file.keep)
       if made == nil { try file.update(url: url) }
       return database
     }
     let hosting =
-      options.database.isShared ? SharedHosting(agent, options: options.host, database: database, surroundings: surroundings) : nil
+      options.database.isShared
+      ? SharedHosting(agent, options: options.host, database: database, dependencies: dependencies) : nil
     let hosts: any HostDirectory = hosting?.directory ?? FixedHosts([agent])
     let controlPlane = ControlPlane(
       database: database, hosts: hosts, identity: access,
-      retention: options.access.retentionDays.map { Retention(days: $0) } ?? .standard, surroundings: surroundings)
+      retention: options.access.retentionDays.map { Retention(days: $0) } ?? .standard, dependencies: dependencies)
     let welcome = Welcome(options: options, report: report)
     let api = APIServer(
       controlPlane,
@@ -167,7 +179,8 @@ package struct AllInOneServer: Sendable {
           Task { await welcome.show(port: port) }
         }),
       logger: logger)
-    let services: [any Service] = [HostMaintenance(agent: agent)] + (hosting?.services ?? []) + controlPlane.services + [api]
+    let services: [any Service] =
+      [HostMaintenance(agent: agent)] + (hosting?.services ?? []) + controlPlane.services + [api]
     var configuration = ServiceGroupConfiguration(
       services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
     configuration.maximumGracefulShutdownDuration = Self.shutdownLimit
@@ -186,7 +199,8 @@ package struct AllInOneServer: Sendable {
       try await group.run()
     } catch let error as IOError where error.errnoCode == EADDRINUSE {
       throw MartletError(
-        .hostUnavailable, "\(options.listen.clientURL) is in use by another program; choose another address with --listen", cause: error)
+        .hostUnavailable,
+        "\(options.listen.clientURL) is in use by another program; choose another address with --listen", cause: error)
     }
   }
 }

@@ -41,7 +41,8 @@ struct DatabaseFactory {
     switch error {
     case .unavailable(let text):
       return MartletError(
-        .databaseUnavailable, "PostgreSQL does not answer (\(text)); check DATABASE_URL, and that the server runs", cause: error)
+        .databaseUnavailable, "PostgreSQL does not answer (\(text)); check DATABASE_URL, and that the server runs",
+        cause: error)
     case .failed(let text), .incompatibleSchema(let text):
       return MartletError(.databaseUnavailable, "the database cannot be used: \(text)", cause: error)
     case .duplicate, .constraint, .corruptRow, .outcomeUnknown:

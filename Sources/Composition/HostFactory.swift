@@ -2,8 +2,8 @@ import AsyncHTTPClient
 import CommandLine
 import Disks
 import Foundation
+import HostAPI
 import HostAgent
-import HostInterface
 import Images
 import LinuxSystem
 import Logging
@@ -36,15 +36,17 @@ struct HostFactory {
       hostID: identity.id, dataDirectory: data, slots: 0..<Self.slots,
       firstUserID: Self.firstUserID + UInt32(claim.number * Self.slots), cgroupParent: "martlet-\(claim.number)",
       concurrentBoots: max(2, ProcessInfo.processInfo.activeProcessorCount))
-    configuration.spareInstances = options.spares
+    configuration.warmPoolSize = options.warmPool
     let snapshots = SnapshotStore(directory: data.appending("snapshots"), logger: logger, observer: storeObserver)
     let parts = HostParts(
       driver: driver, disks: QcowOverlays(), network: network, templates: images,
       guests: GuestClientConnector(httpClient: httpClient, logger: logger),
-      memory: ProcessMemoryBackend(executable: "/proc/self/exe", store: snapshots, logger: logger), snapshots: snapshots,
+      memory: ProcessMemoryBackend(executable: "/proc/self/exe", store: snapshots, logger: logger),
+      snapshots: snapshots,
       cgroups: cgroups)
     return HostAgent(
-      configuration: configuration, parts: parts, journal: try Journal(path: data.appending("journal.db")), observer: observer,
+      configuration: configuration, parts: parts, journal: try Journal(path: data.appending("journal.db")),
+      observer: observer,
       logger: logger)
   }
 
@@ -60,10 +62,12 @@ struct HostFactory {
     case .tcg: accelerator = .tcg
     case .automatic:
       let cache = FilePath(options.dataDirectory).appending("accelerator.json")
-      accelerator = await AcceleratorProbe(installation: installation, kernel: kernel, cacheFile: cache, logger: logger).run()
+      accelerator = await AcceleratorProbe(installation: installation, kernel: kernel, cacheFile: cache, logger: logger)
+        .run()
     }
     return QEMUDriver(
-      installation: installation, accelerator: accelerator, tscKilohertz: await frequency, shim: try InstalledFile.pagerShim.path(),
+      installation: installation, accelerator: accelerator, tscKilohertz: await frequency,
+      shim: try InstalledFile.pagerShim.path(),
       logger: logger)
   }
 

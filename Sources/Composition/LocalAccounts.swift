@@ -17,7 +17,8 @@ struct LocalAccounts {
   func create(_ new: NewUser) async throws -> UserResource {
     let path = dataDirectory.appending("martlet.db").string
     guard try choice.isShared || FileStatus.of(path, followingLinks: true) != nil else {
-      throw MartletError(.notFound, "\(dataDirectory) has no database; run `martlet up` once, or name the directory with --data-dir")
+      throw MartletError(
+        .notFound, "\(dataDirectory) has no database; run `martlet up` once, or name the directory with --data-dir")
     }
     let logger = Logger(label: "martlet") { LineLogHandler.standardError(label: $0) }
     let database = try await DatabaseFactory(choice: choice, dataDirectory: dataDirectory, logger: logger).open()
@@ -32,10 +33,11 @@ struct LocalAccounts {
   }
 
   private func create(_ new: NewUser, in database: any Database, _ logger: Logger) async throws -> UserResource {
-    let control = ControlPlane(database: database, hosts: FixedHosts([]), surroundings: Surroundings(logger: logger))
+    let control = ControlPlane(database: database, hosts: FixedHosts([]), dependencies: Dependencies(logger: logger))
     let (profile, team) = try await control.admin.createLocalUser(
       email: new.email, password: new.password, name: new.name, isAdmin: new.isAdmin)
     return UserResource(
-      userID: profile.userID.wire, email: profile.email, name: profile.name, isAdmin: profile.isAdmin, teamID: team.wire)
+      userID: profile.userID.wire, email: profile.email, name: profile.name, isAdmin: profile.isAdmin, teamID: team.wire
+    )
   }
 }

@@ -20,6 +20,8 @@ extension LocalServices {
           _ = write(STDERR_FILENO, bytes, bytes.count)
         }
       },
-      createUser: { try await LocalAccounts(dataDirectory: FilePath($0.dataDirectory), choice: $0.database).create($0.user) })
+      createUser: {
+        try await LocalAccounts(dataDirectory: FilePath($0.dataDirectory), choice: $0.database).create($0.user)
+      })
   }
 }

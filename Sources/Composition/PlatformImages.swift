@@ -25,7 +25,8 @@ package struct PlatformImages: Sendable {
     try await builder.ensure()
     // Whoever is root here decides for the whole platform, so every team may use what it builds.
     let template = try await builder.buildTemplate(name: options.name, team: .platform, from: FilePath(options.source))
-    return TemplateBuildResult(name: template.name.value, digest: template.digest.description, sizeBytes: template.allocatedBytes)
+    return TemplateBuildResult(
+      name: template.name.value, digest: template.digest.description, sizeBytes: template.allocatedBytes)
   }
 
   private func builder(_ progress: @escaping @Sendable (String) -> Void) throws -> ImageBuilder {

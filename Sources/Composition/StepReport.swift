@@ -1,5 +1,5 @@
+import Concurrency
 import Glibc
-import Locks
 
 /// Tells a person what is being done: one line per step with its time, and progress of long ones on a terminal.
 final class StepReport: Sendable {

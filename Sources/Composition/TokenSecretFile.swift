@@ -5,8 +5,8 @@ import SystemPackage
 
 /// Where the secret of all tokens comes from (AUTH-2).
 ///
-/// With several control planes it must be given, because all need the same one. A single server makes one up on its first start and keeps it
-/// in its data directory (0600).
+/// With several control planes it must be given, because all need the same one. A single server makes one up on its
+/// first start and keeps it in its data directory (0600).
 struct TokenSecretFile {
   static let settingName = "MARTLET_JWT_SECRET"
   private static let fileName = "jwt-secret"
@@ -26,7 +26,9 @@ struct TokenSecretFile {
       )
     }
     let path = directory.appending(Self.fileName)
-    if try FileStatus.of(path.string, followingLinks: true) != nil { return try TokenSecret(try text(path), name: path.string) }
+    if try FileStatus.of(path.string, followingLinks: true) != nil {
+      return try TokenSecret(try text(path), name: path.string)
+    }
     let text = TokenSecret.randomText()
     try SmallFile.replace(path, with: Array("\(text)\n".utf8), mode: 0o600)
     return try TokenSecret(text, name: path.string)

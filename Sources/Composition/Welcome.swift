@@ -33,7 +33,8 @@ struct Welcome: Sendable {
   private func credentials(_ program: String) -> String {
     let file = CredentialsFile(directory: FilePath(options.dataDirectory))
     guard !file.exists else { return file.path.string }
-    return "not here: the database has its users from elsewhere; \(program) user create --admin --local EMAIL makes another administrator"
+    return
+      "not here: the database has its users from elsewhere; \(program) user create --admin --local EMAIL makes another administrator"
   }
 
   private func demonstrate(url: String) async {
@@ -49,7 +50,8 @@ struct Welcome: Sendable {
       report.line("    \(output.outputText.trimmingCharacters(in: .whitespacesAndNewlines))")
     } catch {
       report.line(
-        "    the sandbox did not run: \(error)\n    \(CommandLine.arguments.first ?? "martlet") doctor says what this machine lacks")
+        "    the sandbox did not run: \(error)\n    \(CommandLine.arguments.first ?? "martlet") doctor says what this machine lacks"
+      )
     }
   }
 }

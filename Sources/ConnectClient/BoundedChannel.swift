@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 
 /// Hands elements from one producer to one consumer; the producer waits while `capacity` elements are not taken.
 package final class BoundedChannel<Element: Sendable>: Sendable {
@@ -88,7 +88,8 @@ package final class BoundedChannel<Element: Sendable>: Sendable {
   }
 
   private func take(into continuation: CheckedContinuation<Element?, any Error>) {
-    let (result, producer) = state.withLock { state -> (Result<Element?, any Error>?, CheckedContinuation<Void, any Error>?) in
+    let (result, producer) = state.withLock {
+      state -> (Result<Element?, any Error>?, CheckedContinuation<Void, any Error>?) in
       precondition(state.consumer == nil, "a channel has one consumer")
       if !state.waiting.isEmpty {
         let element = state.waiting.removeFirst()

@@ -1,13 +1,14 @@
-import ConnectRPC
-import Locks
+import Concurrency
+import Connect
 
-/// Elements that a task of this stream's own reads from a peer and hands to one consumer, with bounded room between the two.
+/// Elements that a task of this stream's own reads from a peer and hands to one consumer, with bounded room between the
+/// two.
 ///
-/// The task lives as long as the stream or an iterator of it, until `cancel()`, or until the source ends. A consumer that is slow
-/// stops the source, nothing is dropped. To be iterated once.
+/// The task lives as long as the stream or an iterator of it, until `cancel()`, or until the source ends. A consumer
+/// that is slow stops the source, nothing is dropped. To be iterated once.
 ///
-/// When the reader itself has finished the channel, what it still reads is its own affair: it is not cancelled any more, only
-/// the idle limit ends it.
+/// When the reader itself has finished the channel, what it still reads is its own affair: it is not cancelled any
+/// more, only the idle limit ends it.
 package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   private let channel: BoundedChannel<Element>
   private let task: Task<Void, Never>

@@ -1,5 +1,5 @@
 package import AsyncHTTPClient
-import ConnectRPC
+import Connect
 package import NIOHTTP1
 
 /// Proves to a server who calls, and that whoever answers is that server.

@@ -3,14 +3,15 @@ package import NIOHTTP1
 /// What one call adds to its messages.
 package struct ConnectCallOptions: Sendable {
   package var headers: HTTPHeaders
-  /// Sent as `Connect-Timeout-Ms`. A unary or client-streaming call also gives up by itself when it has passed; the server ends
-  /// a server stream.
+  /// Sent as `Connect-Timeout-Ms`. A unary or client-streaming call also gives up by itself when it has passed; the
+  /// server ends a server stream.
   package var timeout: Duration?
   /// Longest message accepted from the server, in bytes.
   package var maximumMessageBytes: Int
 
   package init(
-    headers: HTTPHeaders = [:], timeout: Duration? = nil, maximumMessageBytes: Int = ConnectClient.defaultMaximumMessageBytes
+    headers: HTTPHeaders = [:], timeout: Duration? = nil,
+    maximumMessageBytes: Int = ConnectClient.defaultMaximumMessageBytes
   ) {
     self.headers = headers
     self.timeout = timeout

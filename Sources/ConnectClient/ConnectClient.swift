@@ -1,13 +1,13 @@
 package import AsyncHTTPClient
-package import ConnectRPC
+package import Connect
 import NIOCore
 import NIOHTTP1
 package import SwiftProtobuf
 
 /// Calls the methods of one Connect server.
 ///
-/// Every method throws `ConnectError`, or `CancellationError` when the calling task was cancelled. A server that cannot be
-/// reached, and an answer that is cut short, is `unavailable`.
+/// Every method throws `ConnectError`, or `CancellationError` when the calling task was cancelled. A server that cannot
+/// be reached, and an answer that is cut short, is `unavailable`.
 ///
 /// Source: https://connectrpc.com/docs/protocol
 package struct ConnectClient: Sendable {
@@ -66,7 +66,8 @@ package struct ConnectClient: Sendable {
     }
   }
 
-  /// Many messages out, one in. `messages` is pulled as fast as the server takes them; its error ends the call and is thrown.
+  /// Many messages out, one in. `messages` is pulled as fast as the server takes them; its error ends the call and is
+  /// thrown.
   package func clientStream<Messages: AsyncSequence & Sendable, R: Message>(
     _ service: String, _ method: String, _ messages: Messages, options: ConnectCallOptions = ConnectCallOptions(),
     returning: R.Type = R.self
@@ -122,7 +123,8 @@ package struct ConnectClient: Sendable {
     }
     let received = response.headers.first(name: "content-type") ?? ""
     guard received.prefix(while: { $0 != ";" }).lowercased() == contentType else {
-      throw ConnectError(.internalError, "the server answered with content type '\(received.prefix(64))', not \(contentType)")
+      throw ConnectError(
+        .internalError, "the server answered with content type '\(received.prefix(64))', not \(contentType)")
     }
   }
 

@@ -1,12 +1,13 @@
 import AsyncHTTPClient
-import ConnectRPC
+import Connect
 import NIOCore
 package import SwiftProtobuf
 
 /// The messages a server streams; pulled, so back-pressure reaches the server. To be iterated once.
 ///
-/// Ends after the server's end-of-stream frame. Throws `ConnectError`: the server's own, or `unavailable` when the connection
-/// ended before that frame. Iterating to the end gives the connection back for the next call; giving up earlier closes it.
+/// Ends after the server's end-of-stream frame. Throws `ConnectError`: the server's own, or `unavailable` when the
+/// connection ended before that frame. Iterating to the end gives the connection back for the next call; giving up
+/// earlier closes it.
 package struct ConnectResponses<R: Message>: AsyncSequence, Sendable {
   package typealias Element = R
 
@@ -52,13 +53,16 @@ package struct ConnectResponses<R: Message>: AsyncSequence, Sendable {
       }
     }
 
-    /// Reads the HTTP body to its end, so that the connection can be used again, and only then reports how the call ended.
+    /// Reads the HTTP body to its end, so that the connection can be used again, and only then reports how the call
+    /// ended.
     private mutating func finish(_ envelope: Envelope) async throws -> R? {
       isFinished = true
       let error = try ConnectError.decodeEndOfStream(envelope.payload)
       try decoder.finish()
       while let chunk = try await nextChunk() {
-        guard chunk.readableBytes == 0 else { throw ConnectError(.internalError, "the stream goes on after its last frame") }
+        guard chunk.readableBytes == 0 else {
+          throw ConnectError(.internalError, "the stream goes on after its last frame")
+        }
       }
       if let error { throw error }
       return nil

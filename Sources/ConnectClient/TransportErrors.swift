@@ -1,5 +1,5 @@
 import AsyncHTTPClient
-import ConnectRPC
+import Connect
 import NIOCore
 
 /// Runs one call and gives what the HTTP client throws its meaning in the Connect protocol.

@@ -1,7 +1,7 @@
-import Locks
+import Concurrency
 
-/// A request body that remembers why its source failed, so that the caller learns the source's own error and not what the HTTP
-/// client makes of it. To be iterated once.
+/// A request body that remembers why its source failed, so that the caller learns the source's own error and not what
+/// the HTTP client makes of it. To be iterated once.
 package struct UploadSource<Base: AsyncSequence & Sendable>: AsyncSequence, Sendable {
   package typealias Element = Base.Element
 

@@ -19,40 +19,46 @@ package struct ControlPlane: Sendable {
   /// - Parameter database: migrated.
   package init(
     database: any Database, hosts: any HostDirectory, scheduler: any Scheduler = RoundRobinScheduler(),
-    identity: IdentityConfiguration = IdentityConfiguration(), retention: Retention = .standard, surroundings: Surroundings
+    identity: IdentityConfiguration = IdentityConfiguration(), retention: Retention = .standard,
+    dependencies: Dependencies
   ) {
     let repository = SandboxRepository(database: database)
     let work = OwnedWork()
-    let audit = AuditLog(repository: AuditRepository(database: database), surroundings: surroundings)
+    let audit = AuditLog(repository: AuditRepository(database: database), dependencies: dependencies)
     let activity = ActivityTracker(repository: repository)
     let keys = APIKeyRepository(database: database)
     let people = PeopleRepository(database: database)
     let teamRepository = TeamRepository(database: database)
     let tokens = TokenAuthority(secret: identity.secret)
-    let limits = RateLimits(identity.rates, now: surroundings.now)
-    let quotas = Quotas(repository: repository, defaults: identity.quota, surroundings: surroundings)
-    authenticator = Authenticator(keys: keys, people: people, tokens: tokens, limits: limits, surroundings: surroundings)
+    let limits = RateLimits(identity.rates, now: dependencies.now)
+    let quotas = Quotas(repository: repository, defaults: identity.quota, dependencies: dependencies)
+    authenticator = Authenticator(
+      keys: keys, people: people, tokens: tokens, limits: limits, dependencies: dependencies)
     metrics = PlaneMetrics(repository: repository)
     sandboxes = SandboxService(
       repository: repository, snapshots: SnapshotRepository(database: database), directory: hosts,
-      placement: Placement(directory: hosts, scheduler: scheduler), quotas: quotas, work: work, audit: audit, activity: activity,
-      wakings: Wakings(), metrics: metrics, surroundings: surroundings)
+      placement: Placement(directory: hosts, scheduler: scheduler), quotas: quotas, work: work, audit: audit,
+      activity: activity,
+      singleFlightResumes: SingleFlightResumes(), metrics: metrics, dependencies: dependencies)
     snapshots = SnapshotService(sandboxes: sandboxes)
-    leadership = Leadership(database: database, surroundings: surroundings)
+    leadership = Leadership(database: database, dependencies: dependencies)
     monitor = Monitor(snapshots: snapshots, leadership: leadership)
     accounts = AccountService(
       people: people, teams: teamRepository, hasher: identity.hasher, tokens: tokens, limits: limits, audit: audit,
-      allowsSignUp: identity.allowsSignUp, surroundings: surroundings)
-    teams = TeamService(teams: teamRepository, people: people, sandboxes: sandboxes, audit: audit, surroundings: surroundings)
-    apiKeys = APIKeyService(keys: keys, audit: audit, surroundings: surroundings)
+      allowsSignUp: identity.allowsSignUp, dependencies: dependencies)
+    teams = TeamService(
+      teams: teamRepository, people: people, sandboxes: sandboxes, audit: audit, dependencies: dependencies)
+    apiKeys = APIKeyService(keys: keys, audit: audit, dependencies: dependencies)
     auditLogs = AuditService(repository: AuditRepository(database: database))
     admin = AdminService(
-      people: people, teamRepository: teamRepository, sandboxRepository: repository, accounts: accounts, directory: hosts,
-      audit: audit, quotaDefaults: identity.quota, surroundings: surroundings)
+      people: people, teamRepository: teamRepository, sandboxRepository: repository, accounts: accounts,
+      directory: hosts,
+      audit: audit, quotaDefaults: identity.quota, dependencies: dependencies)
     housekeeping = Housekeeping(
       work: work, activity: activity, authenticator: authenticator, audit: audit, quotas: quotas,
-      auditRepository: AuditRepository(database: database), sandboxRepository: repository, leadership: leadership, retention: retention,
-      surroundings: surroundings)
+      auditRepository: AuditRepository(database: database), sandboxRepository: repository, leadership: leadership,
+      retention: retention,
+      dependencies: dependencies)
   }
 
   /// Run these in the server's service group, before the API, so that they stop after it.

@@ -3,11 +3,11 @@ package import SystemPackage
 
 /// Makes writable disks of sandboxes over shared, immutable bases (DM-1, DM-6).
 ///
-/// A backend never writes to a base (L-8). Its disks are described by plain values, which the agent's journal keeps; any later
-/// process can remove or freeze what an earlier one made.
+/// A backend never writes to a base (L-8). Its disks are described by plain values, which the agent's journal keeps;
+/// any later process can remove or freeze what an earlier one made.
 ///
-/// Durability: a disk is as lasting as the VM that writes it. Its blocks survive the agent and the VMM (page cache), not a power
-/// failure. `freeze` and `flatten` return only when their result is on stable storage, name included.
+/// Durability: a disk is as lasting as the VM that writes it. Its blocks survive the agent and the VMM (page cache),
+/// not a power failure. `freeze` and `flatten` return only when their result is on stable storage, name included.
 package protocol DiskBackend: Sendable {
   /// Makes an empty copy-on-write disk over `base`, of `sizeBytes` as the guest sees it.
   ///
@@ -15,8 +15,10 @@ package protocol DiskBackend: Sendable {
   ///   - name: what distinguishes the disk from others of its directory.
   ///   - sizeBytes: a multiple of 512, at least the base's size. Beyond the base's end the disk reads as zeros.
   ///   - directory: belongs to the sandbox alone and exists.
-  ///   - ownerUID: the user the VMM runs as; it must be able to read the base and to pass through the directories above.
-  /// - Throws: `invalid_request` when the size does not fit the base, `insufficient_storage`, else `internal`. Nothing is left behind.
+  ///   - ownerUID: the user the VMM runs as; it must be able to read the base and to pass through the directories
+  ///     above.
+  /// - Throws: `invalid_request` when the size does not fit the base, `insufficient_storage`, else `internal`. Nothing
+  ///   is left behind.
   func create(
     name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
   ) async throws(MartletError) -> Disk
@@ -24,15 +26,17 @@ package protocol DiskBackend: Sendable {
   /// Removes the disk; one that is gone already is fine. The base stays.
   func remove(_ disk: Disk) async throws(MartletError)
 
-  /// Turns the disk's content into an immutable layer at `layer`, which disks can then be made over. The disk itself is gone.
+  /// Turns the disk's content into an immutable layer at `layer`, which disks can then be made over. The disk itself is
+  /// gone.
   ///
   /// No VMM may have the disk open for writing. `layer` must not exist and be on the same file system.
   func freeze(_ disk: Disk, as layer: FilePath) async throws(MartletError) -> DiskBase
 
-  /// Gives the disk's content another name, over which disks can be made at once; `layer` then reads what the disk holds now.
+  /// Gives the disk's content another name, over which disks can be made at once; `layer` then reads what the disk
+  /// holds now.
   ///
-  /// For a guest that stands still and, when it runs on, writes elsewhere: nothing may ever write to the disk again. Its own name stays
-  /// until `remove`. Not synchronized; idempotent. `layer` must be on the same file system.
+  /// For a guest that stands still and, when it runs on, writes elsewhere: nothing may ever write to the disk again.
+  /// Its own name stays until `remove`. Not synchronized; idempotent. `layer` must be on the same file system.
   func capture(_ disk: Disk, as layer: FilePath) async throws(MartletError)
 
   /// Gives a layer another name on the same file system. Idempotent.
@@ -41,7 +45,8 @@ package protocol DiskBackend: Sendable {
   /// Takes a captured layer's owner and write permission away, once no VMM uses it as its disk any more. Idempotent.
   func seal(_ layer: FilePath) async throws(MartletError)
 
-  /// Writes what `disk` and the layers below it hold above `base` as one layer. Slow: reads and writes that much data. Not synchronized.
+  /// Writes what `disk` and the layers below it hold above `base` as one layer. Slow: reads and writes that much data.
+  /// Not synchronized.
   func merge(_ disk: Disk, onto base: DiskBase, to layer: FilePath) async throws(MartletError)
 
   /// Writes the disk's whole content as a sparse raw image that needs no base. Returns its allocated bytes.

@@ -30,13 +30,15 @@ enum OverlayFile {
   }
 
   static func remove(_ path: FilePath) throws(SystemError) {
-    guard unlink(path.string) == 0 || Glibc.errno == ENOENT else { throw SystemError.current("unlink", subject: path.string) }
+    guard unlink(path.string) == 0 || Glibc.errno == ENOENT else {
+      throw SystemError.current("unlink", subject: path.string)
+    }
   }
 
   /// Makes the overlay read-only and durable under its new name.
   ///
-  /// The content is synchronized before the name exists, the name before the old one goes: after a crash there is the disk, or both
-  /// names of one file (calling it again completes it), or the layer.
+  /// The content is synchronized before the name exists, the name before the old one goes: after a crash there is the
+  /// disk, or both names of one file (calling it again completes it), or the layer.
   static func freeze(_ path: FilePath, as layer: FilePath) throws(SystemError) {
     if try isPresent(path) {
       let descriptor = try OwnedDescriptor.open(path.string, O_RDWR | O_NOFOLLOW)
@@ -94,7 +96,9 @@ enum OverlayFile {
   /// The size of a base as a guest would see it.
   static func sizeBytes(of base: DiskBase) throws(SystemError) -> Int64 {
     let status = try status(of: base.path)
-    guard status.st_mode & S_IFMT == S_IFREG else { throw SystemError("stat", .invalidArgument, subject: base.path.string) }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw SystemError("stat", .invalidArgument, subject: base.path.string)
+    }
     switch base.format {
     case .raw: return Int64(status.st_size)
     case .qcow2: return try qcowSizeBytes(base.path)

@@ -1,7 +1,7 @@
 /// The metadata of a new, empty qcow2 overlay.
 ///
-/// Written by ourselves, because starting `qemu-img create` takes hundreds of times longer. Four clusters, of which only the
-/// first bytes are not zero:
+/// Written by ourselves, because starting `qemu-img create` takes hundreds of times longer. Four clusters, of which
+/// only the first bytes are not zero:
 ///
 /// | cluster | content |
 /// |---|---|
@@ -10,8 +10,8 @@
 /// | 2 | refcount block: clusters 0 to 3 are used once, all others free |
 /// | 3 | L1 table: empty, everything is read from the backing file |
 ///
-/// Clusters of 128 KiB with 32 subclusters each (`extended_l2`): the guest's scattered 4 KiB writes take 4 KiB, not a cluster.
-/// All numbers are big-endian. Source: QEMU docs/interop/qcow2.txt.
+/// Clusters of 128 KiB with 32 subclusters each (`extended_l2`): the guest's scattered 4 KiB writes take 4 KiB, not a
+/// cluster. All numbers are big-endian. Source: QEMU docs/interop/qcow2.txt.
 struct QcowHeader {
   static let clusterBits: UInt32 = 17
   static let clusterBytes: Int64 = 1 << Int64(clusterBits)
@@ -44,8 +44,10 @@ struct QcowHeader {
   /// What is to be written where in a file of zeros, `fileBytes` long.
   /// - Precondition: the size is a positive multiple of 512 up to the maximum, the name not longer than its maximum.
   func pieces() -> [Piece] {
-    precondition(sizeBytes > 0 && sizeBytes % 512 == 0 && sizeBytes <= Self.maximumSizeBytes, "a qcow2 size out of range")
-    precondition((1...Self.maximumBackingNameBytes).contains(backingName.utf8.count), "a backing file name out of range")
+    precondition(
+      sizeBytes > 0 && sizeBytes % 512 == 0 && sizeBytes <= Self.maximumSizeBytes, "a qcow2 size out of range")
+    precondition(
+      (1...Self.maximumBackingNameBytes).contains(backingName.utf8.count), "a backing file name out of range")
     return [
       Piece(offset: 0, bytes: header()),
       Piece(offset: Self.clusterBytes, bytes: bigEndian(UInt64(2 * Self.clusterBytes))),
@@ -74,7 +76,8 @@ struct QcowHeader {
   private func formatExtension() -> [UInt8] {
     let format = Array(backingFormat.rawValue.utf8)
     let padding = [UInt8](repeating: 0, count: (8 - format.count % 8) % 8)
-    return bigEndian(Self.backingFormatExtension) + bigEndian(UInt32(format.count)) + format + padding + bigEndian(UInt64(0))
+    return bigEndian(Self.backingFormatExtension) + bigEndian(UInt32(format.count)) + format + padding
+      + bigEndian(UInt64(0))
   }
 
   private var l1Entries: UInt32 {

@@ -63,8 +63,9 @@ package struct QcowOverlays: DiskBackend {
     }
   }
 
-  /// `qemu-img convert` with a backing file would take the disk's own clusters only and lose those of the layers between. `rebase`
-  /// compares what lies under the copy with what will, and writes the difference into the copy. Source: qemu-img(1).
+  /// `qemu-img convert` with a backing file would take the disk's own clusters only and lose those of the layers
+  /// between. `rebase` compares what lies under the copy with what will, and writes the difference into the copy.
+  /// Source: qemu-img(1).
   package func merge(_ disk: Disk, onto base: DiskBase, to layer: FilePath) async throws(MartletError) {
     let failure = "the sandbox's disk layers could not be merged"
     do {
@@ -76,18 +77,22 @@ package struct QcowOverlays: DiskBackend {
     }
   }
 
-  /// Without a cache to flush at its end qemu-img is several times faster; layers below may be in use by VMs, which only read them.
+  /// Without a cache to flush at its end qemu-img is several times faster; layers below may be in use by VMs, which
+  /// only read them.
   private func rebase(_ layer: FilePath, onto base: DiskBase, _ failure: String) async throws(MartletError) {
     do {
       try await Tool.run(
         "qemu-img",
-        ["rebase", "-U", "-f", "qcow2", "-t", "unsafe", "-b", base.path.string, "-F", base.format.rawValue, layer.string],
+        [
+          "rebase", "-U", "-f", "qcow2", "-t", "unsafe", "-b", base.path.string, "-F", base.format.rawValue,
+          layer.string,
+        ],
         deadline: flattenDeadline
       ).checked()
     } catch {
       // qemu-img tells a full disk in its text only, if at all. Source: strerror(3).
       guard case .failed(_, let text) = error.reason,
-        text.contains("No space left on device") || FileSystemRoom.isExhausted(at: layer.removingLastComponent())
+        text.contains("No space left on device") || FileSystemSpace.isExhausted(at: layer.removingLastComponent())
       else {
         throw MartletError(.internalError, failure, cause: error)
       }
@@ -110,7 +115,8 @@ package struct QcowOverlays: DiskBackend {
       try await Tool.run(
         "qemu-img",
         [
-          "convert", "-f", disk.format.rawValue, "-O", "raw", "-S", "4k", "-W", "-m", "8", "-t", "unsafe", disk.path.string, partial.string,
+          "convert", "-f", disk.format.rawValue, "-O", "raw", "-S", "4k", "-W", "-m", "8", "-t", "unsafe",
+          disk.path.string, partial.string,
         ],
         deadline: flattenDeadline
       ).checked()
@@ -138,10 +144,12 @@ package struct QcowOverlays: DiskBackend {
   private static func check(_ sizeBytes: Int64, atLeast minimum: Int64) throws(MartletError) {
     guard sizeBytes >= minimum else {
       let needed = (minimum + 1_048_575) / 1_048_576
-      throw MartletError(.invalidRequest, "disk_size_mb must be at least \(needed), the size of the template's file system")
+      throw MartletError(
+        .invalidRequest, "disk_size_mb must be at least \(needed), the size of the template's file system")
     }
     guard sizeBytes > 0, sizeBytes % 512 == 0, sizeBytes <= QcowHeader.maximumSizeBytes else {
-      throw MartletError(.invalidRequest, "the disk's size must be a multiple of 512 bytes up to \(QcowHeader.maximumSizeBytes)")
+      throw MartletError(
+        .invalidRequest, "the disk's size must be a multiple of 512 bytes up to \(QcowHeader.maximumSizeBytes)")
     }
   }
 
@@ -149,7 +157,8 @@ package struct QcowOverlays: DiskBackend {
     switch error.errno {
     case .noSpace, .diskQuotaExceeded:
       MartletError(
-        .insufficientStorage, "\(failure): the host's storage is full; delete sandboxes or snapshots, or try again later", cause: error)
+        .insufficientStorage,
+        "\(failure): the host's storage is full; delete sandboxes or snapshots, or try again later", cause: error)
     default:
       MartletError(.internalError, failure, cause: error)
     }

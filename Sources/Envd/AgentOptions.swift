@@ -27,12 +27,15 @@ package struct AgentOptions: Sendable, Equatable {
         }
         self.port = Int(port)
       case "--host":
-        guard let value = rest.popFirst(), !value.isEmpty else { throw ParseError(description: "--host needs an address") }
+        guard let value = rest.popFirst(), !value.isEmpty else {
+          throw ParseError(description: "--host needs an address")
+        }
         host = value
       case "--no-cgroup":
         usesCgroup = false
       default:
-        throw ParseError(description: "unknown argument '\(argument)'; known are --port N, --host ADDRESS and --no-cgroup")
+        throw ParseError(
+          description: "unknown argument '\(argument)'; known are --port N, --host ADDRESS and --no-cgroup")
       }
     }
   }

@@ -1,9 +1,10 @@
-import ConnectRPC
+import Connect
+import ConnectServer
 package import Hummingbird
 package import NIOCore
 
-/// What every request to the guest agent carries: its connection, for noticing clients that go away and for the peer's address,
-/// which decides who may use the control routes.
+/// What every request to the guest agent carries: its connection, for noticing clients that go away and for the peer's
+/// address, which decides who may use the control routes.
 package struct AgentRequestContext: ConnectRequestContext, RemoteAddressRequestContext {
   package var coreContext: CoreRequestContextStorage
   package let channel: any Channel

@@ -1,4 +1,5 @@
-import ConnectRPC
+import Connect
+import ConnectServer
 import Glibc
 package import Hummingbird
 import HummingbirdCore
@@ -9,8 +10,8 @@ import ServiceLifecycle
 
 /// The guest agent, composed: one HTTP/1.1 server with the plain routes, the process service and the file routes.
 ///
-/// It builds on Hummingbird's server without `Application`, whose services keep a clock ticking once a second: an idle guest
-/// should not touch its memory, which is shared with others and saved in snapshots.
+/// It builds on Hummingbird's server without `Application`, whose services keep a clock ticking once a second: an idle
+/// guest should not touch its memory, which is shared with others and saved in snapshots.
 package final class GuestAgent: Sendable {
   /// What differs between PID 1 of a guest and a program on a developer's machine.
   package struct Setting: Sendable {
@@ -23,7 +24,8 @@ package final class GuestAgent: Sendable {
 
     package init(
       host: String = "127.0.0.1", port: Int = AgentOptions.standardPort, policy: PeerPolicy = PeerPolicy(hostLink: nil),
-      machine: any GuestMachine = UntouchedMachine(), confinement: ProcessLauncher.Confinement = .init(), adoptsOrphans: Bool = false
+      machine: any GuestMachine = UntouchedMachine(), confinement: ProcessLauncher.Confinement = .init(),
+      adoptsOrphans: Bool = false
     ) {
       self.host = host
       self.port = port
@@ -48,7 +50,8 @@ package final class GuestAgent: Sendable {
   package let connections: ClientConnections
 
   package init(
-    _ setting: Setting, state: GuestState = GuestState(), connections: ClientConnections = ClientConnections(), group: any EventLoopGroup,
+    _ setting: Setting, state: GuestState = GuestState(), connections: ClientConnections = ClientConnections(),
+    group: any EventLoopGroup,
     logger: Logger
   ) throws(SystemError) {
     // A process that closes its standard input must not end the agent (pipe(7)).
@@ -69,7 +72,9 @@ package final class GuestAgent: Sendable {
     let responder = makeRouter().buildResponder()
     let logger = logger
     let connections = connections
-    let handlers = HTTP1Channel.Configuration(additionalChannelHandlers: [LargeReads(), ConnectionReporter(connections)])
+    let handlers = HTTP1Channel.Configuration(additionalChannelHandlers: [
+      LargeReads(), ConnectionReporter(connections),
+    ])
     let server = try HTTPServerBuilder.http1(configuration: handlers).buildServer(
       configuration: ServerConfiguration(address: .hostname(setting.host, port: setting.port), backlog: Self.backlog),
       eventLoopGroup: group, logger: logger
@@ -101,8 +106,10 @@ package final class GuestAgent: Sendable {
   }
 
   private func makeProcessService() -> ProcessService {
-    let launcher = ProcessLauncher(poller: poller, reaper: reaper, eventLoop: group.next(), confinement: setting.confinement)
+    let launcher = ProcessLauncher(
+      poller: poller, reaper: reaper, eventLoop: group.next(), confinement: setting.confinement)
     return ProcessService(
-      launcher: launcher, registry: registry, state: state, users: users, agentPath: getenv("PATH").map { String(cString: $0) })
+      launcher: launcher, registry: registry, state: state, users: users,
+      agentPath: getenv("PATH").map { String(cString: $0) })
   }
 }

@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 
 /// The identity that the host gave this guest through `POST /init`: token, default user and directory, environment.
 ///

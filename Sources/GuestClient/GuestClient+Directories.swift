@@ -1,9 +1,9 @@
 import ConnectClient
 import Foundation
-package import HostInterface
+package import HostAPI
 import Model
+import Protos
 import SwiftProtobuf
-import Wire
 
 /// Everything about files but their contents.
 extension GuestClient {
@@ -20,7 +20,8 @@ extension GuestClient {
   }
 
   package func fileStatus(_ path: String, user: String?) async throws -> FileEntry {
-    let answer: Filesystem_StatResponse = try await filesystem("Stat", .with { $0.path = path } as Filesystem_StatRequest, user)
+    let answer: Filesystem_StatResponse = try await filesystem(
+      "Stat", .with { $0.path = path } as Filesystem_StatRequest, user)
     return FileEntry(answer.entry)
   }
 
@@ -59,7 +60,8 @@ extension FileEntry {
   init(_ entry: Filesystem_EntryInfo) {
     self.init(
       name: entry.name, path: entry.path, kind: Self.kind(entry), sizeBytes: entry.size, mode: entry.mode & 0o7777,
-      permissions: entry.permissions, owner: entry.owner, group: entry.group, modifiedAt: entry.modifiedTime.clampedDate,
+      permissions: entry.permissions, owner: entry.owner, group: entry.group,
+      modifiedAt: entry.modifiedTime.clampedDate,
       symlinkTarget: entry.hasSymlinkTarget ? entry.symlinkTarget : nil)
   }
 

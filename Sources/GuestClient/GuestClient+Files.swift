@@ -1,14 +1,15 @@
 import AsyncHTTPClient
+import Connect
 import ConnectClient
-import ConnectRPC
-package import HostInterface
+package import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1
 
 /// File contents, streamed both ways in constant memory.
 extension GuestClient {
-  /// Writes a file, with its parent directories; an existing one is replaced. `body` is pulled as fast as the guest takes it.
+  /// Writes a file, with its parent directories; an existing one is replaced. `body` is pulled as fast as the guest
+  /// takes it.
   /// - Throws: besides the guest's refusals, the error of `body` as `MartletError` (as it is when it is one).
   package func writeFile(_ path: String, user: String?, body: ByteStream) async throws {
     try await upload(path, user: user, body)

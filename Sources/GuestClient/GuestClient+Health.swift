@@ -6,9 +6,9 @@ import NIOPosix
 
 /// How often and how patiently a guest is asked whether it is up.
 ///
-/// A SYN that is sent before the guest's network interface is up is lost, and the kernel repeats it only after a second; so
-/// attempts are short and many. Each time-out makes the next attempt more patient, for a host so busy that a healthy guest needs
-/// longer than the first one allows. Measured on QEMU.
+/// A SYN that is sent before the guest's network interface is up is lost, and the kernel repeats it only after a
+/// second; so attempts are short and many. Each time-out makes the next attempt more patient, for a host so busy that a
+/// healthy guest needs longer than the first one allows. Measured on QEMU.
 struct HealthPolicy {
   static let pause: Duration = .milliseconds(3)
   static let longestConnect: TimeAmount = .milliseconds(320)

@@ -1,6 +1,6 @@
 import AsyncHTTPClient
 import Foundation
-package import HostInterface
+package import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1

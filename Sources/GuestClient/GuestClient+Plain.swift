@@ -1,6 +1,6 @@
 import AsyncHTTPClient
+import Connect
 import ConnectClient
-import ConnectRPC
 import Foundation
 import Model
 import NIOCore

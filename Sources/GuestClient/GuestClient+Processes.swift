@@ -1,16 +1,17 @@
+import Connect
 import ConnectClient
-import ConnectRPC
-package import HostInterface
+package import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1
+import Protos
 import SwiftProtobuf
-import Wire
 
 extension GuestClient {
   static let processService = "process.Process"
 
-  /// Starts a process. The session's first event is `started`; a call that is cancelled meanwhile kills what it has started.
+  /// Starts a process. The session's first event is `started`; a call that is cancelled meanwhile kills what it has
+  /// started.
   package func start(_ request: ProcessRequest) async throws -> any ProcessSession {
     let message = Process_StartRequest(request)
     var options = streamOptions(user: request.user)
@@ -20,7 +21,8 @@ extension GuestClient {
         Self.processService, "Start", message, options: options)
       return processEvents(responses, endsByTimeout: options.timeout != nil) { $0.event }
     } session: { pid, events in
-      GuestProcessSession(pid: pid, input: request.terminal == nil ? .standardInput : .terminal, events: events, guest: self)
+      GuestProcessSession(
+        pid: pid, input: request.terminal == nil ? .standardInput : .terminal, events: events, guest: self)
     }
     guard !Task.isCancelled else {
       await session.detach(killing: true)
@@ -81,8 +83,8 @@ extension GuestClient {
 
   /// Opens a stream and waits for its first event.
   ///
-  /// In a task of its own, which the caller's cancellation does not reach: a process whose start was given up half-way would
-  /// live on unknown (L-41). Bounded by the limits for a stream's head and first event.
+  /// In a task of its own, which the caller's cancellation does not reach: a process whose start was given up half-way
+  /// would live on unknown (L-41). Bounded by the limits for a stream's head and first event.
   private func opening(
     _ open: @escaping @Sendable () async throws -> BoundedStream<ProcessEvent>,
     session: @escaping @Sendable (UInt32, BoundedStream<ProcessEvent>) -> GuestProcessSession

@@ -1,6 +1,6 @@
 package import AsyncHTTPClient
+import Connect
 import ConnectClient
-import ConnectRPC
 package import Logging
 import Model
 import NIOCore
@@ -8,9 +8,10 @@ import NIOHTTP1
 
 /// The host's side of one guest agent.
 ///
-/// Every method throws `MartletError`: `not_found`, `invalid_request` and the like for what the guest refuses, `agent_error` when
-/// it does not answer, `deadline_exceeded` when it does not answer in time, `insufficient_storage` when its disk is full.
-/// `user` nil means the template's default user. Cancelling the calling task ends the call with `canceled`.
+/// Every method throws `MartletError`: `not_found`, `invalid_request` and the like for what the guest refuses,
+/// `agent_error` when it does not answer, `deadline_exceeded` when it does not answer in time, `insufficient_storage`
+/// when its disk is full. `user` nil means the template's default user. Cancelling the calling task ends the call with
+/// `canceled`.
 package struct GuestClient: Sendable {
   let baseURL: String
   let address: String
@@ -26,7 +27,8 @@ package struct GuestClient: Sendable {
   ///   - accessToken: the sandbox's secret; sent with every call.
   ///   - httpClient: one for all sandboxes, made by `makeHTTPClient()`.
   package init(
-    address: String, port: Int, accessToken: String?, httpClient: HTTPClient, limits: GuestLimits = GuestLimits(), logger: Logger
+    address: String, port: Int, accessToken: String?, httpClient: HTTPClient, limits: GuestLimits = GuestLimits(),
+    logger: Logger
   ) {
     self.address = address
     self.port = port
@@ -40,9 +42,9 @@ package struct GuestClient: Sendable {
 
   /// The HTTP client that all guest clients of a host share. The caller shuts it down.
   ///
-  /// Bodies have no time limit (streams last as long as their process), answers are taken as they are, and every guest may have
-  /// as many connections as it has streams. Idle connections are dropped early, because a sandbox's address is given to another
-  /// one later.
+  /// Bodies have no time limit (streams last as long as their process), answers are taken as they are, and every guest
+  /// may have as many connections as it has streams. Idle connections are dropped early, because a sandbox's address is
+  /// given to another one later.
   package static func makeHTTPClient() -> HTTPClient {
     var configuration = HTTPClient.Configuration(
       redirectConfiguration: .disallow, timeout: HTTPClient.Configuration.Timeout(connect: connectLimit),

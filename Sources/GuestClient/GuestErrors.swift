@@ -1,5 +1,5 @@
+import Connect
 import ConnectClient
-import ConnectRPC
 import Model
 
 /// What a call was about; decides what the guest's more general codes mean.
@@ -69,7 +69,9 @@ enum GuestErrors {
   }
 
   static func unreachable(cause: (any Error)?) -> MartletError {
-    MartletError(.agentError, "the sandbox's guest agent did not answer as it should; try again, or destroy the sandbox", cause: cause)
+    MartletError(
+      .agentError, "the sandbox's guest agent did not answer as it should; try again, or destroy the sandbox",
+      cause: cause)
   }
 }
 

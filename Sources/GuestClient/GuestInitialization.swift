@@ -21,7 +21,8 @@ package struct GuestInitialization: Sendable, Equatable {
 
   package init(
     environment: [String: String] = [:], accessToken: String? = nil, defaultUser: String? = nil,
-    defaultWorkingDirectory: String? = nil, hostname: String? = nil, sandboxID: String? = nil, templateID: String? = nil,
+    defaultWorkingDirectory: String? = nil, hostname: String? = nil, sandboxID: String? = nil,
+    templateID: String? = nil,
     entropy: [UInt8] = []
   ) {
     self.environment = environment

@@ -4,8 +4,8 @@ package struct GuestLimits: Sendable {
   package var answer: Duration = .seconds(30)
   /// For the first event of a process stream.
   package var firstEvent: Duration = .seconds(30)
-  /// A stream in which the guest gives no sign of life for this long is broken. Time in which our own consumer or source is
-  /// slow does not count.
+  /// A stream in which the guest gives no sign of life for this long is broken. Time in which our own consumer or
+  /// source is slow does not count.
   package var streamIdle: Duration = .seconds(60)
   /// How often the guest is asked to give one while a process is silent, in seconds.
   package var keepAliveSeconds = 20

@@ -1,12 +1,12 @@
+import Concurrency
+import Connect
 import ConnectClient
-import ConnectRPC
-import HostInterface
-import Locks
+import HostAPI
 import Logging
 import Model
 import NIOCore
+import Protos
 import SwiftProtobuf
-import Wire
 
 /// One process of a guest and one stream of its events.
 final class GuestProcessSession: ProcessSession {
@@ -43,7 +43,9 @@ final class GuestProcessSession: ProcessSession {
 
   func write(_ bytes: ByteBuffer) async throws {
     var rest = bytes
-    while rest.readableBytes > 0, let piece = rest.readSlice(length: min(rest.readableBytes, guest.limits.inputPieceBytes)) {
+    while rest.readableBytes > 0,
+      let piece = rest.readSlice(length: min(rest.readableBytes, guest.limits.inputPieceBytes))
+    {
       try await send(piece)
     }
   }
@@ -78,7 +80,8 @@ final class GuestProcessSession: ProcessSession {
     stream.cancel()
   }
 
-  /// In a task of its own: a session is mostly given up because its caller was cancelled, and the process must die nevertheless.
+  /// In a task of its own: a session is mostly given up because its caller was cancelled, and the process must die
+  /// nevertheless.
   private func kill() async {
     let (guest, pid) = (guest, pid)
     await Task {
@@ -115,8 +118,8 @@ final class GuestProcessSession: ProcessSession {
     }
   }
 
-  /// Without a limit in time: the agent answers when the process has taken the bytes, and it may be long at something else. Whoever
-  /// writes is cancelled when the session ends.
+  /// Without a limit in time: the agent answers when the process has taken the bytes, and it may be long at something
+  /// else. Whoever writes is cancelled when the session ends.
   private func send(_ piece: ByteBuffer, toTerminal: Bool) async throws {
     let request = Process_SendInputRequest.with {
       $0.process.pid = pid

@@ -1,16 +1,17 @@
+import Connect
 import ConnectClient
-import ConnectRPC
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
+import Protos
 import SwiftProtobuf
-import Wire
 
 extension GuestClient {
-  /// Reads a process stream. `exited` is the last event; what follows it on the wire, the end of the answer, is read for the sake of the
-  /// connection alone, which the next call then finds open. Nobody waits for that.
-  /// - Parameter endsByTimeout: whether the guest kills the process at a deadline and may end the stream with that alone.
+  /// Reads a process stream. `exited` is the last event; what follows it on the wire, the end of the answer, is read
+  /// for the sake of the connection alone, which the next call then finds open. Nobody waits for that.
+  /// - Parameter endsByTimeout: whether the guest kills the process at a deadline and may end the stream with that
+  ///   alone.
   func processEvents<R: Message>(
     _ responses: ConnectResponses<R>, endsByTimeout: Bool, _ event: @escaping @Sendable (R) -> Process_ProcessEvent
   ) -> BoundedStream<ProcessEvent> {
@@ -69,7 +70,7 @@ extension ProcessEvent {
 }
 
 extension Process_ProcessSelector {
-  init(_ selector: HostInterface.ProcessSelector) {
+  init(_ selector: HostAPI.ProcessSelector) {
     self.init()
     switch selector {
     case .pid(let pid): self.pid = pid

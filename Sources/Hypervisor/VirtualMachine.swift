@@ -20,18 +20,19 @@ package protocol VirtualMachine: Sendable {
 
   // Snapshots. All are bounded by deadlines; a failure leaves the VM as it was unless said otherwise.
 
-  /// For a VMM launched with `.restore`: loads the device state, then returns with the guest stopped and its disk not yet open.
-  /// After a failure the VMM is of no use and has to be killed.
+  /// For a VMM launched with `.restore`: loads the device state, then returns with the guest stopped and its disk not
+  /// yet open. After a failure the VMM is of no use and has to be killed.
   func loadState(from file: FilePath) async throws
   /// Lets the guest run. Idempotent.
   func resume() async throws
-  /// Stops the guest: vCPUs stand still, no disk or network request is under way, the disk is flushed to its file. Idempotent.
+  /// Stops the guest: vCPUs stand still, no disk or network request is under way, the disk is flushed to its file.
+  /// Idempotent.
   func stop() async throws
-  /// Writes the state of CPU and devices, without memory, to a new file. The guest must be stopped, and stays so. Once per stop: the
-  /// guest has to run before its state can be saved again. After a failure nothing is left of the file.
+  /// Writes the state of CPU and devices, without memory, to a new file. The guest must be stopped, and stays so. Once
+  /// per stop: the guest has to run before its state can be saved again. After a failure nothing is left of the file.
   func saveState(to file: FilePath) async throws
-  /// Makes a stopped guest write to `disk` from now on, an empty overlay over the disk it has, which is never written again.
-  /// The disk that it had must keep its name and be readable for the VMM's user until this returns.
+  /// Makes a stopped guest write to `disk` from now on, an empty overlay over the disk it has, which is never written
+  /// again. The disk that it had must keep its name and be readable for the VMM's user until this returns.
   func switchDisk(to disk: DiskAttachment) async throws
   /// Path of the disk that the guest writes to.
   func diskPath() async throws -> String
@@ -39,8 +40,8 @@ package protocol VirtualMachine: Sendable {
 
 /// Where a part of a guest's physical memory is in the address space of its VMM.
 ///
-/// The VMM (or its shim) leaves a list of these as JSON in `fileName` in its run directory, with the keys of Firecracker's
-/// userfaultfd hand-shake.
+/// The VMM (or its shim) leaves a list of these as JSON in `fileName` in its run directory, with the keys of
+/// Firecracker's userfaultfd hand-shake.
 package struct GuestMemoryRegion: Sendable, Codable, Equatable {
   package static let fileName = "memory-regions.json"
 
@@ -127,7 +128,8 @@ package struct VMConfiguration: Sendable {
   package init(
     id: InstanceID, start: VMStart = .boot, vcpus: Int, memoryMiB: Int, kernel: FilePath, initramfs: FilePath,
     kernelArguments: [String] = [],
-    disk: DiskAttachment, runDirectory: FilePath, networkNamespace: FilePath, tapName: String, macAddress: String, userID: UInt32,
+    disk: DiskAttachment, runDirectory: FilePath, networkNamespace: FilePath, tapName: String, macAddress: String,
+    userID: UInt32,
     cgroup: Cgroup? = nil
   ) {
     self.id = id

@@ -33,7 +33,8 @@ enum AptSources {
       guard let text = try? SmallFile.readText(path) else { continue }
       lines +=
         path.hasSuffix(".sources")
-        ? entries(deb822: text, release: release) : path.hasSuffix(".list") ? entries(oneLine: text, release: release) : []
+        ? entries(deb822: text, release: release)
+        : path.hasSuffix(".list") ? entries(oneLine: text, release: release) : []
     }
     return lines
   }
@@ -54,9 +55,14 @@ enum AptSources {
 
   static func entries(deb822 text: String, release: String) -> [String] {
     stanzas(text).flatMap { fields -> [String] in
-      func words(_ key: String) -> [String] { (fields[key] ?? "").split(whereSeparator: \.isWhitespace).map(String.init) }
-      guard words("types").contains("deb"), words("components").contains("main"), fields["enabled"]?.lowercased() != "no" else { return [] }
-      return words("uris").flatMap { uri in words("suites").compactMap { entry(uri: uri, suite: $0, release: release) } }
+      func words(_ key: String) -> [String] {
+        (fields[key] ?? "").split(whereSeparator: \.isWhitespace).map(String.init)
+      }
+      guard words("types").contains("deb"), words("components").contains("main"),
+        fields["enabled"]?.lowercased() != "no"
+      else { return [] }
+      return words("uris").flatMap { uri in words("suites").compactMap { entry(uri: uri, suite: $0, release: release) }
+      }
     }
   }
 
@@ -76,7 +82,8 @@ enum AptSources {
         stanzas[stanzas.count - 1][key, default: ""] += " \(line)"
       } else if let colon = line.firstIndex(of: ":") {
         key = line[..<colon].lowercased()
-        stanzas[stanzas.count - 1][key ?? ""] = line[line.index(after: colon)...].trimmingPrefix { $0.isWhitespace }.description
+        stanzas[stanzas.count - 1][key ?? ""] =
+          line[line.index(after: colon)...].trimmingPrefix { $0.isWhitespace }.description
       }
     }
     return stanzas

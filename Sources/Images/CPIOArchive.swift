@@ -39,11 +39,13 @@ struct CPIOArchive {
   }
 
   private mutating func append(
-    _ name: String, mode: UInt32, links: UInt32 = 1, content: [UInt8] = [], device: (major: UInt32, minor: UInt32) = (0, 0)
+    _ name: String, mode: UInt32, links: UInt32 = 1, content: [UInt8] = [],
+    device: (major: UInt32, minor: UInt32) = (0, 0)
   ) {
     precondition(content.count <= Int(UInt32.max), "newc holds files below 4 GiB")
     let fields: [UInt32] = [
-      nextInode, mode, 0, 0, links, 0, UInt32(content.count), 0, 0, device.major, device.minor, UInt32(name.utf8.count + 1), 0,
+      nextInode, mode, 0, 0, links, 0, UInt32(content.count), 0, 0, device.major, device.minor,
+      UInt32(name.utf8.count + 1), 0,
     ]
     nextInode += 1
     bytes.append(contentsOf: "070701".utf8)

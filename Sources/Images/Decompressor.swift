@@ -12,8 +12,10 @@ struct Decompressor {
 
   func run(from source: FilePath, to target: FilePath, deadline: Duration) async throws {
     switch compression {
-    case .lz4: try await Tool.run("lz4", ["-d", "-f", "-q", source.string, target.string], deadline: deadline).checked()
-    case .zstd: try await Tool.run("zstd", ["-d", "-f", "-q", "-o", target.string, source.string], deadline: deadline).checked()
+    case .lz4:
+      try await Tool.run("lz4", ["-d", "-f", "-q", source.string, target.string], deadline: deadline).checked()
+    case .zstd:
+      try await Tool.run("zstd", ["-d", "-f", "-q", "-o", target.string, source.string], deadline: deadline).checked()
     case .gzip, .xz: try await unpackBeside(source, target, deadline)
     }
   }

@@ -4,10 +4,10 @@ import SystemPackage
 
 /// Makes an ext4 image of a tree, without mounting anything.
 ///
-/// The options were chosen by measuring online growth in a guest under emulation (qcow2 overlay, kernel 6.1): 0.5 GiB to
-/// 5 GiB takes 0.04 s, to 1 TiB 7 s. Inode tables are zeroed here, where they cost nothing (the file is sparse), so that no kernel
-/// thread writes them in every new sandbox; beyond the reserved descriptor blocks the kernel changes to meta_bg by itself.
-/// Source: mke2fs(8), ext4(5).
+/// The options were chosen by measuring online growth in a guest under emulation (qcow2 overlay, kernel 6.1): 0.5 GiB
+/// to 5 GiB takes 0.04 s, to 1 TiB 7 s. Inode tables are zeroed here, where they cost nothing (the file is sparse), so
+/// that no kernel thread writes them in every new sandbox; beyond the reserved descriptor blocks the kernel changes to
+/// meta_bg by itself. Source: mke2fs(8), ext4(5).
 enum FileSystemImage {
   static let blockBytes: Int64 = 4_096
   static let bytesPerInode: Int64 = 16_384
@@ -21,7 +21,8 @@ enum FileSystemImage {
 
   /// All of them, so that the host's /etc/mke2fs.conf does not matter.
   private static let features = [
-    "has_journal", "ext_attr", "resize_inode", "dir_index", "filetype", "extent", "64bit", "flex_bg", "sparse_super", "large_file",
+    "has_journal", "ext_attr", "resize_inode", "dir_index", "filetype", "extent", "64bit", "flex_bg", "sparse_super",
+    "large_file",
     "huge_file", "dir_nlink", "extra_isize", "metadata_csum",
   ]
 
@@ -40,20 +41,25 @@ enum FileSystemImage {
   }
 
   static func measure(_ tree: RootTree, deadline: Duration) async throws -> Content {
-    let blocks = try await Tool.run("du", ["-s", "-x", "-B", "\(blockBytes)", tree.root.string], deadline: deadline).checked()
+    let blocks = try await Tool.run("du", ["-s", "-x", "-B", "\(blockBytes)", tree.root.string], deadline: deadline)
+      .checked()
     let inodes = try await Tool.run("du", ["-s", "-x", "--inodes", tree.root.string], deadline: deadline).checked()
     return Content(blocks: try number(blocks), inodes: try number(inodes))
   }
 
   /// - Parameters:
   ///   - identity: what the file system's UUID and hash seed are derived from.
-  static func make(_ tree: RootTree, at image: FilePath, sizeBytes: Int64, identity: String, deadline: Duration) async throws {
+  static func make(
+    _ tree: RootTree, at image: FilePath, sizeBytes: Int64, identity: String, deadline: Duration
+  ) async throws {
     let digest = FileDigest.sha256(of: identity).hexadecimal
     try create(image, sizeBytes: sizeBytes)
     let arguments = [
-      "-q", "-F", "-t", "ext4", "-b", "\(blockBytes)", "-i", "\(bytesPerInode)", "-I", "256", "-m", "1", "-J", "size=\(journalMiB)",
+      "-q", "-F", "-t", "ext4", "-b", "\(blockBytes)", "-i", "\(bytesPerInode)", "-I", "256", "-m", "1", "-J",
+      "size=\(journalMiB)",
       "-G", "16", "-O", (["none"] + features).joined(separator: ","), "-U", uuid(digest),
-      "-E", "lazy_itable_init=0,lazy_journal_init=1,nodiscard,root_owner=0:0,hash_seed=\(uuid(String(digest.dropFirst(32))))",
+      "-E",
+      "lazy_itable_init=0,lazy_journal_init=1,nodiscard,root_owner=0:0,hash_seed=\(uuid(String(digest.dropFirst(32))))",
       "-L", "martlet", "-d", tree.root.string, image.string,
     ]
     let environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "E2FSPROGS_FAKE_TIME": fixedTime]
@@ -79,7 +85,9 @@ enum FileSystemImage {
   }
 
   private static func number(_ output: ToolOutput) throws -> Int64 {
-    guard let word = output.outputText.split(whereSeparator: \.isWhitespace).first, let number = Int64(word), number >= 0 else {
+    guard let word = output.outputText.split(whereSeparator: \.isWhitespace).first, let number = Int64(word),
+      number >= 0
+    else {
       throw ManifestError("du printed something that is not a number")
     }
     return number

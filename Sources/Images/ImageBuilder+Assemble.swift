@@ -51,8 +51,10 @@ extension ImageBuilder {
     report(name.value, "publishing", 0.95)
     let manifest = TemplateManifest(
       name: name, team: team, digest: try await FileDigest.sha256(of: image), imageSizeBytes: size,
-      allocatedBytes: try FileSystemImage.allocatedBytes(of: image), defaultUser: defaults.user, defaultWorkdir: defaults.workdir,
-      envs: defaults.envs, createdAt: Date(timeIntervalSince1970: Date().timeIntervalSince1970.rounded(.down)), agentDigest: agent,
+      allocatedBytes: try FileSystemImage.allocatedBytes(of: image), defaultUser: defaults.user,
+      defaultWorkdir: defaults.workdir,
+      envs: defaults.envs, createdAt: Date(timeIntervalSince1970: Date().timeIntervalSince1970.rounded(.down)),
+      agentDigest: agent,
       kernelVersion: kernelVersion, recipe: recipe)
     try await BlockingPool.shared.run { () throws(any Error) in try store.publish(image, as: manifest) }
     report(name.value, "ready", 1)
@@ -62,7 +64,8 @@ extension ImageBuilder {
   /// Copies an executable of this host into the tree.
   func install(_ executable: FilePath, in tree: RootTree, at path: String) async throws {
     let place = try tree.makePlace(path)
-    try await Tool.run("cp", ["--sparse=never", "--", executable.string, place.string], deadline: Self.localDeadline).checked()
+    try await Tool.run("cp", ["--sparse=never", "--", executable.string, place.string], deadline: Self.localDeadline)
+      .checked()
     try SystemError.check("chown", place.string) { chown(place.string, 0, 0) }
     try SystemError.check("chmod", place.string) { chmod(place.string, 0o755) }
   }
@@ -71,8 +74,8 @@ extension ImageBuilder {
     try await BlockingPool.shared.run { () throws(SystemError) in try Directories.removeTree(path) }
   }
 
-  /// Unpacks the guest kernel's modules where the tree has its libraries. Returns the kernel's version; without a kernel
-  /// in the store there are no modules and the image still boots.
+  /// Unpacks the guest kernel's modules where the tree has its libraries. Returns the kernel's version; without a
+  /// kernel in the store there are no modules and the image still boots.
   private func installModules(in tree: RootTree) async throws -> String? {
     guard let (directory, manifest) = try store.currentKernel() else { return nil }
     let archive = directory.appending("modules.tar")
@@ -80,8 +83,10 @@ extension ImageBuilder {
     let path = "/lib/modules/\(manifest.version)"
     try tree.remove(path)
     let place = try tree.makeDirectory(path)
-    try await Tool.run("tar", ["-x", "-f", archive.string, "-C", place.string, "--strip-components=1"], deadline: Self.localDeadline)
-      .checked()
+    try await Tool.run(
+      "tar", ["-x", "-f", archive.string, "-C", place.string, "--strip-components=1"], deadline: Self.localDeadline
+    )
+    .checked()
     return manifest.version
   }
 }

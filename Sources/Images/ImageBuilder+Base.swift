@@ -9,12 +9,16 @@ extension ImageBuilder {
   private static let baseTreeRevision = 1
   /// On top of Debian's minbase: what E2B's base template has and a person at a shell.
   static let basePackages = [
-    "bash", "ca-certificates", "curl", "git", "iproute2", "jq", "kmod", "less", "nano", "ncurses-term", "netcat-openbsd",
-    "openssh-client", "openssh-server", "procps", "python-is-python3", "python3", "python3-pip", "python3-venv", "sudo", "unzip",
+    "bash", "ca-certificates", "curl", "git", "iproute2", "jq", "kmod", "less", "nano", "ncurses-term",
+    "netcat-openbsd",
+    "openssh-client", "openssh-server", "procps", "python-is-python3", "python3", "python3-pip", "python3-venv", "sudo",
+    "unzip",
     "xz-utils", "zip", "zstd",
   ]
   /// Left out of the packages: what nobody reads in a sandbox. Copyright files stay, as the licences ask.
-  private static let excludedPaths = ["/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*"]
+  private static let excludedPaths = [
+    "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*",
+  ]
   private static let keptPaths = ["/usr/share/doc/*/copyright"]
 
   func makeBase(isFresh: Bool = false) async throws -> TemplateImage {
@@ -26,7 +30,8 @@ extension ImageBuilder {
       try Directories.create(tree.root)
       try await unpack(archive, into: tree)
       try configureBase(tree)
-      let defaults = TemplateDefaults(user: RootTree.userName, workdir: "/home/\(RootTree.userName)", envs: ["LANG": "C.UTF-8"])
+      let defaults = TemplateDefaults(
+        user: RootTree.userName, workdir: "/home/\(RootTree.userName)", envs: ["LANG": "C.UTF-8"])
       return try await assemble(tree, name: .base, team: .platform, defaults: defaults, recipe: Self.baseRecipe)
     }
   }
@@ -36,13 +41,19 @@ extension ImageBuilder {
     report("base", "downloading packages", 0.02)
     try Directories.create(store.cache)
     let partial = archive.removingLastComponent().appending("new-\(Self.baseTreeRevision).tar.zst")
-    var arguments = ["--mode=root", "--variant=minbase", "--format=tar", "--include=\(Self.basePackages.joined(separator: ","))"]
+    var arguments = [
+      "--mode=root", "--variant=minbase", "--format=tar", "--include=\(Self.basePackages.joined(separator: ","))",
+    ]
     arguments += ["--aptopt=APT::Install-Recommends \"false\""]
-    arguments += Self.excludedPaths.map { "--dpkgopt=path-exclude=\($0)" } + Self.keptPaths.map { "--dpkgopt=path-include=\($0)" }
+    arguments +=
+      Self.excludedPaths.map { "--dpkgopt=path-exclude=\($0)" } + Self.keptPaths.map { "--dpkgopt=path-include=\($0)" }
     arguments += [Self.baseRelease, partial.string, "-"]
     let ofHost = AptSources.ofHost(release: Self.baseRelease)
-    let sources = ofHost.isEmpty ? AptSources.debianDefaults(release: Self.baseRelease) : ofHost.joined(separator: "\n") + "\n"
-    let environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TMPDIR": "/var/tmp", "HOME": "/root"]
+    let sources =
+      ofHost.isEmpty ? AptSources.debianDefaults(release: Self.baseRelease) : ofHost.joined(separator: "\n") + "\n"
+    let environment = [
+      "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TMPDIR": "/var/tmp", "HOME": "/root",
+    ]
     let progress = progress
     try await Tool.run(
       "mmdebstrap", arguments, environment: environment, input: sources, deadline: Self.downloadDeadline,
@@ -56,18 +67,26 @@ extension ImageBuilder {
   private static func downloadProgress(_ line: String) -> BuildProgress {
     let stages: [(marker: String, step: String, fraction: Double)] = [
       ("I: downloading packages", "downloading packages", 0.05), ("I: extracting", "unpacking packages", 0.15),
-      ("I: installing essential", "configuring essential packages", 0.2), ("I: installing remaining", "configuring packages", 0.3),
+      ("I: installing essential", "configuring essential packages", 0.2),
+      ("I: installing remaining", "configuring packages", 0.3),
       ("I: cleaning", "cleaning up", 0.5), ("I: creating tarball", "keeping the prepared tree", 0.53),
     ]
     let stage = stages.first { line.hasPrefix($0.marker) }
-    return BuildProgress(subject: "base", step: stage?.step ?? "installing packages", fraction: stage?.fraction ?? 0.1, detail: line)
+    return BuildProgress(
+      subject: "base", step: stage?.step ?? "installing packages", fraction: stage?.fraction ?? 0.1, detail: line)
   }
 
   /// Everything of this host and of the build goes; what a tenant expects comes.
   private func configureBase(_ tree: RootTree) throws(SystemError) {
-    for directory in ["/var/lib/apt/lists", "/var/cache/apt", "/var/log", "/etc/apt/sources.list.d"] { try tree.empty(directory) }
-    for directory in ["/var/lib/apt/lists/partial", "/var/cache/apt/archives/partial"] { try tree.makeDirectory(directory) }
-    for file in ["/etc/apt/apt.conf.d/99mmdebstrap", "/etc/apt/sources.list", "/var/cache/ldconfig/aux-cache"] { try tree.remove(file) }
+    for directory in ["/var/lib/apt/lists", "/var/cache/apt", "/var/log", "/etc/apt/sources.list.d"] {
+      try tree.empty(directory)
+    }
+    for directory in ["/var/lib/apt/lists/partial", "/var/cache/apt/archives/partial"] {
+      try tree.makeDirectory(directory)
+    }
+    for file in ["/etc/apt/apt.conf.d/99mmdebstrap", "/etc/apt/sources.list", "/var/cache/ldconfig/aux-cache"] {
+      try tree.remove(file)
+    }
     // Every sandbox that wants an SSH server makes keys of its own (L-52).
     let keys = try Directories.names(in: try tree.resolve("/etc/ssh")).filter { $0.hasPrefix("ssh_host_") }
     for key in keys { try tree.remove("/etc/ssh/\(key)") }
@@ -75,7 +94,8 @@ extension ImageBuilder {
     try tree.write("APT::Install-Recommends \"false\";\n", to: "/etc/apt/apt.conf.d/90martlet")
     try tree.write("LANG=C.UTF-8\n", to: "/etc/default/locale")
     try tree.ensureAccounts(addingUser: true, shell: "/bin/bash")
-    try tree.write("\(RootTree.userName) ALL=(ALL:ALL) NOPASSWD: ALL\n", to: "/etc/sudoers.d/90-user", permissions: 0o440)
+    try tree.write(
+      "\(RootTree.userName) ALL=(ALL:ALL) NOPASSWD: ALL\n", to: "/etc/sudoers.d/90-user", permissions: 0o440)
     for file in [".bashrc", ".profile", ".bash_logout"] {
       guard let content = try tree.readText("/etc/skel/\(file)") else { continue }
       try tree.write(content, to: "/home/\(RootTree.userName)/\(file)", owner: RootTree.userID)

@@ -5,16 +5,18 @@ import Model
 import SystemPackage
 
 extension ImageBuilder {
-  /// Always depends on the release's current cloud kernel. Measured under emulation, it boots to the agent 0.4 s faster than the
-  /// newer series that the archive also carries.
+  /// Always depends on the release's current cloud kernel. Measured under emulation, it boots to the agent 0.4 s faster
+  /// than the newer series that the archive also carries.
   private static let kernelMetaPackage = "linux-image-cloud-amd64"
   /// Parts of the module tree that go into every image's /lib/modules: what containers and tunnels inside a guest need.
   private static let guestModuleDirectories = [
-    "kernel/net/netfilter", "kernel/net/ipv4/netfilter", "kernel/net/ipv6/netfilter", "kernel/net/bridge", "kernel/fs/overlayfs",
+    "kernel/net/netfilter", "kernel/net/ipv4/netfilter", "kernel/net/ipv6/netfilter", "kernel/net/bridge",
+    "kernel/fs/overlayfs",
     "kernel/fs/fuse", "kernel/fs/squashfs", "kernel/drivers/net/wireguard",
   ]
   private static let guestModules = [
-    "loop", "tun", "veth", "dummy", "macvlan", "ipvlan", "vxlan", "dm-mod", "isofs", "nls_utf8", "tcp_bbr", "sch_fq", "binfmt_misc",
+    "loop", "tun", "veth", "dummy", "macvlan", "ipvlan", "vxlan", "dm-mod", "isofs", "nls_utf8", "tcp_bbr", "sch_fq",
+    "binfmt_misc",
     "virtio_console",
   ]
 
@@ -25,14 +27,17 @@ extension ImageBuilder {
       report("kernel", "downloading \(name)", 0.1)
       let unpacked = try await fetch(name, into: workspace)
       let version = String(name.dropFirst("linux-image-".count))
-      guard KernelManifest.isSafeVersion(version) else { throw ManifestError("the kernel package has the odd name \(name)") }
+      guard KernelManifest.isSafeVersion(version) else {
+        throw ManifestError("the kernel package has the odd name \(name)")
+      }
       try Directories.create(store.building, mode: 0o700)
       let staged = store.building.appending("kernel-\(UUID().uuidString.lowercased())")
       try Directories.create(staged, mode: 0o700)
       // Published, it lies elsewhere.
       defer { try? Directories.removeTree(staged) }
       report("kernel", "extracting the kernel", 0.5)
-      try await extractKernel(unpacked.appending("boot/vmlinuz-\(version)"), to: staged.appending("vmlinux"), scratch: workspace)
+      try await extractKernel(
+        unpacked.appending("boot/vmlinuz-\(version)"), to: staged.appending("vmlinux"), scratch: workspace)
       report("kernel", "collecting modules", 0.6)
       try await collectModules(unpacked, version: version, staged: staged, scratch: workspace)
       let manifest = KernelManifest(
@@ -50,14 +55,17 @@ extension ImageBuilder {
     report("kernel", "refreshing package lists", 0.05)
     try await Tool.run("apt-get", ["-q", "update"], deadline: Self.downloadDeadline).checked()
     if let found = try await dependency() { return found }
-    throw MartletError(.internalError, "the host's package sources have no \(Self.kernelMetaPackage); add Debian's main archive to them")
+    throw MartletError(
+      .internalError, "the host's package sources have no \(Self.kernelMetaPackage); add Debian's main archive to them")
   }
 
   private func dependency() async throws -> (name: String, version: String)? {
     let text = try await Tool.run("apt-cache", ["depends", "--important", Self.kernelMetaPackage]).outputText
     for line in text.split(separator: "\n") {
       let words = line.split(separator: " ")
-      guard words.count == 2, words[0] == "Depends:", words[1].hasPrefix("linux-image-"), words[1].hasSuffix("-cloud-amd64") else {
+      guard words.count == 2, words[0] == "Depends:", words[1].hasPrefix("linux-image-"),
+        words[1].hasSuffix("-cloud-amd64")
+      else {
         continue
       }
       let show = try await Tool.run("apt-cache", ["show", "--no-all-versions", String(words[1])]).outputText
@@ -71,7 +79,8 @@ extension ImageBuilder {
   private func fetch(_ package: String, into workspace: FilePath) async throws -> FilePath {
     let directory = workspace.appending("download-\(package)")
     try Directories.create(directory)
-    // The package is checked against apt's signed lists; only the download itself runs as root, into a private directory.
+    // The package is checked against apt's signed lists; only the download itself runs as root, into a private
+    // directory.
     try await Tool.run(
       "apt-get", ["-q", "-o", "APT::Sandbox::User=root", "download", package], directory: directory.string,
       deadline: Self.downloadDeadline
@@ -80,12 +89,14 @@ extension ImageBuilder {
       throw ManifestError("apt-get downloaded no package")
     }
     let unpacked = workspace.appending("package-\(package)")
-    try await Tool.run("dpkg-deb", ["-x", directory.appending(file).string, unpacked.string], deadline: Self.localDeadline).checked()
+    try await Tool.run(
+      "dpkg-deb", ["-x", directory.appending(file).string, unpacked.string], deadline: Self.localDeadline
+    ).checked()
     return unpacked
   }
 
-  /// The host's depmod, or kmod's own when the host has none. Busybox has one too, but kmod's modprobe, which most guests
-  /// use, cannot read what it writes.
+  /// The host's depmod, or kmod's own when the host has none. Busybox has one too, but kmod's modprobe, which most
+  /// guests use, cannot read what it writes.
   private func findDepmod(_ workspace: FilePath) async throws -> String {
     if let installed = Tool.find("depmod") { return installed }
     let unpacked = try await fetch("kmod", into: workspace)
@@ -97,7 +108,8 @@ extension ImageBuilder {
     return link
   }
 
-  /// Writes the ELF kernel out of a bzImage. Booted directly, through its PVH entry, it spares the guest the decompression.
+  /// Writes the ELF kernel out of a bzImage. Booted directly, through its PVH entry, it spares the guest the
+  /// decompression.
   private func extractKernel(_ bzImage: FilePath, to vmlinux: FilePath, scratch: FilePath) async throws {
     let compressed = scratch.appending("payload")
     let image = try await BlockingPool.shared.run { () throws(any Error) -> KernelImage in
@@ -111,7 +123,9 @@ extension ImageBuilder {
     try await Decompressor(image.compression).run(from: compressed, to: vmlinux, deadline: Self.localDeadline)
     var status = stat()
     try SystemError.check("stat", vmlinux.string) { stat(vmlinux.string, &status) }
-    guard Int(status.st_size) == image.uncompressedBytes else { throw ManifestError("the kernel has not the length its header says") }
+    guard Int(status.st_size) == image.uncompressedBytes else {
+      throw ManifestError("the kernel has not the length its header says")
+    }
     try SystemError.check("chmod", vmlinux.string) { chmod(vmlinux.string, 0o644) }
   }
 
@@ -123,7 +137,8 @@ extension ImageBuilder {
     let boot = try index.loadOrder(Initramfs.modules)
     guard let busybox = Tool.find("busybox") else { throw ToolError("busybox", .notInstalled) }
     let modules = try boot.map { (ModuleIndex.name(of: $0), try SmallFile.read(source.appending($0).string)) }
-    let archive = Initramfs.archive(busybox: try SmallFile.read(busybox), modules: modules, agentPath: GuestContract.agentPath)
+    let archive = Initramfs.archive(
+      busybox: try SmallFile.read(busybox), modules: modules, agentPath: GuestContract.agentPath)
     let initramfs = staged.appending("initramfs")
     try Data(archive).write(to: URL(fileURLWithPath: initramfs.string))
     try await Tool.run("gzip", ["-9", "-n", initramfs.string], deadline: Self.localDeadline).checked()
@@ -142,12 +157,14 @@ extension ImageBuilder {
       try Directories.create(place.removingLastComponent())
       try SystemError.check("rename", place.string) { rename(source.appending(path).string, place.string) }
     }
-    for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] where Tool.isReadable(source.appending(list).string) {
+    for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"]
+    where Tool.isReadable(source.appending(list).string) {
       try SystemError.check("rename", list) { rename(source.appending(list).string, target.appending(list).string) }
     }
     _ = try await indexModules(subset, version: version, depmod: depmod)
     let arguments = [
-      "--create", "--file", staged.appending("modules.tar").string, "--sort=name", "--owner=0", "--group=0", "--numeric-owner",
+      "--create", "--file", staged.appending("modules.tar").string, "--sort=name", "--owner=0", "--group=0",
+      "--numeric-owner",
       "--directory", subset.appending("lib/modules").string, version,
     ]
     try await Tool.run("tar", arguments, deadline: Self.localDeadline).checked()

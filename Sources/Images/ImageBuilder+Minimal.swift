@@ -24,7 +24,9 @@ extension ImageBuilder {
 
   private func installBusybox(in tree: RootTree) async throws {
     guard let busybox = Tool.find("busybox") else { throw ToolError("busybox", .notInstalled) }
-    for directory in ["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/var/log", "/var/tmp", "/mnt", "/opt", "/lib"] {
+    for directory in [
+      "/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/var/log", "/var/tmp", "/mnt", "/opt", "/lib",
+    ] {
       try tree.makeDirectory(directory)
     }
     try await install(FilePath(busybox), in: tree, at: "/bin/busybox")
@@ -41,15 +43,17 @@ extension ImageBuilder {
     try tree.write("passwd: files\ngroup: files\nhosts: files dns\n", to: "/etc/nsswitch.conf")
     try tree.write("/bin/sh\n", to: "/etc/shells")
     try tree.write(
-      "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport LANG=C.UTF-8\n", to: "/etc/profile")
+      "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport LANG=C.UTF-8\n",
+      to: "/etc/profile")
     try tree.write(
-      "ID=martlet-minimal\nNAME=\"Martlet minimal\"\nPRETTY_NAME=\"Martlet minimal (busybox)\"\n", to: "/etc/os-release")
+      "ID=martlet-minimal\nNAME=\"Martlet minimal\"\nPRETTY_NAME=\"Martlet minimal (busybox)\"\n", to: "/etc/os-release"
+    )
     let bundle = Self.publicCertificates()
     if !bundle.isEmpty { try tree.write(bundle, to: "/etc/ssl/certs/ca-certificates.crt") }
   }
 
-  /// The public authorities of Debian's ca-certificates package, one PEM bundle. Authorities that somebody added to this
-  /// host alone are not ours to hand to tenants, so the host's own bundle is not used.
+  /// The public authorities of Debian's ca-certificates package, one PEM bundle. Authorities that somebody added to
+  /// this host alone are not ours to hand to tenants, so the host's own bundle is not used.
   private static func publicCertificates() -> [UInt8] {
     let folders = ((try? Directories.names(in: FilePath(certificateFolder))) ?? []).sorted()
     var bundle: [UInt8] = []

@@ -7,7 +7,9 @@ extension ImageBuilder {
   /// Trees beyond this are refused before an image is made of them.
   static let maximumTreeBytes: Int64 = 256 << 30
 
-  func makeTemplate(name: SafeName, team: TeamID, source: FilePath, envs: [String: String]) async throws -> TemplateImage {
+  func makeTemplate(
+    name: SafeName, team: TeamID, source: FilePath, envs: [String: String]
+  ) async throws -> TemplateImage {
     try await withWorkspace { workspace in
       let tree = RootTree(root: workspace.appending("root"))
       try Directories.create(tree.root)
@@ -48,7 +50,8 @@ extension ImageBuilder {
   /// A private copy, so that the caller's directory is only read. Other file systems mounted below are left out.
   private func copy(_ source: FilePath, into tree: RootTree) async throws {
     try await Tool.run(
-      "cp", ["-a", "--one-file-system", "--reflink=auto", "--", "\(source.string)/.", tree.root.string], deadline: Self.localDeadline
+      "cp", ["-a", "--one-file-system", "--reflink=auto", "--", "\(source.string)/.", tree.root.string],
+      deadline: Self.localDeadline
     ).checked()
     try SystemError.check("chmod", tree.root.string) { chmod(tree.root.string, 0o755) }
   }
@@ -67,14 +70,16 @@ extension ImageBuilder {
 
   /// Unpacks an archive a stranger may have made, into an empty tree.
   ///
-  /// GNU tar without `-P` makes members with a leading slash relative, refuses those with `..`, and puts links that lead out of the
-  /// tree in place only after everything else, so nothing is written through them.
-  /// Source: GNU tar manual, "Security rules of thumb" and "Absolute File Names".
+  /// GNU tar without `-P` makes members with a leading slash relative, refuses those with `..`, and puts links that
+  /// lead out of the tree in place only after everything else, so nothing is written through them. Source: GNU tar
+  /// manual, "Security rules of thumb" and "Absolute File Names".
   func unpack(_ archive: FilePath, into tree: RootTree) async throws {
     let arguments = [
-      "--extract", "--file", archive.string, "--force-local", "--directory", tree.root.string, "--numeric-owner", "--same-owner",
+      "--extract", "--file", archive.string, "--force-local", "--directory", tree.root.string, "--numeric-owner",
+      "--same-owner",
       "--preserve-permissions",
-      "--xattrs", "--xattrs-include=*", "--delay-directory-restore", "--exclude=./dev/*", "--exclude=dev/*", "--anchored",
+      "--xattrs", "--xattrs-include=*", "--delay-directory-restore", "--exclude=./dev/*", "--exclude=dev/*",
+      "--anchored",
       "--warning=no-timestamp",
       "--auto-compress",
     ]
@@ -85,7 +90,9 @@ extension ImageBuilder {
 
   /// Devices come from devtmpfs in the guest, sockets from whoever listens: in a tree both are of no use.
   private func dropSpecialFiles(_ tree: RootTree) async throws {
-    let arguments = [tree.root.string, "-xdev", "(", "-type", "b", "-o", "-type", "c", "-o", "-type", "s", ")", "-delete"]
+    let arguments = [
+      tree.root.string, "-xdev", "(", "-type", "b", "-o", "-type", "c", "-o", "-type", "s", ")", "-delete",
+    ]
     try await Tool.run("find", arguments, deadline: Self.localDeadline).checked()
   }
 }

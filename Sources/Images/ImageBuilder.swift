@@ -5,9 +5,10 @@ package import SystemPackage
 
 /// Makes the guest kernel and templates and publishes them in a store.
 ///
-/// Needs root and these programs of the distribution: mkfs.ext4, tar, gzip, find, du, busybox (static), dpkg-deb, apt-get,
-/// apt-cache, the decompressors lz4, xz and zstd, and for `base` mmdebstrap. One builder works on a store at a time; others
-/// wait. Whatever fails or is cancelled leaves the store as it was; leftovers are removed by the next build.
+/// Needs root and these programs of the distribution: mkfs.ext4, tar, gzip, find, du, busybox (static), dpkg-deb,
+/// apt-get, apt-cache, the decompressors lz4, xz and zstd, and for `base` mmdebstrap. One builder works on a store at a
+/// time; others wait. Whatever fails or is cancelled leaves the store as it was; leftovers are removed by the next
+/// build.
 package struct ImageBuilder: Sendable {
   /// How long to wait for another builder.
   static let lockDeadline: Duration = .seconds(1_800)
@@ -108,13 +109,16 @@ package struct ImageBuilder: Sendable {
   }
 
   private func isKernelOutdated() async throws -> Bool {
-    guard let (directory, manifest) = try? store.currentKernel(), manifest.recipe == Self.kernelRecipe else { return true }
+    guard let (directory, manifest) = try? store.currentKernel(), manifest.recipe == Self.kernelRecipe else {
+      return true
+    }
     let needed = ["vmlinux", "initramfs", "modules.tar"]
     return !needed.allSatisfy { Tool.isReadable(directory.appending($0).string) }
   }
 
   private func isOutdated(_ name: SafeName, recipe: Int, agent: ImageDigest) throws -> Bool {
-    guard let manifest = try? store.manifest(name, team: .platform), (try? store.template(name, team: .platform)) != nil else {
+    guard let manifest = try? store.manifest(name, team: .platform), (try? store.template(name, team: .platform)) != nil
+    else {
       return true
     }
     let kernel = try store.currentKernel()?.1.version
@@ -143,9 +147,11 @@ package struct ImageBuilder: Sendable {
     if let error = error as? ToolError {
       switch error.reason {
       case .notInstalled:
-        return MartletError(.internalError, "\(sentence): the program \(error.executable) is not installed on this host", cause: error)
+        return MartletError(
+          .internalError, "\(sentence): the program \(error.executable) is not installed on this host", cause: error)
       case .canceled: return MartletError(.canceled, "the build was canceled", cause: error)
-      case .deadlineExceeded: return MartletError(.deadlineExceeded, "\(sentence): \(error.executable) did not end in time", cause: error)
+      case .deadlineExceeded:
+        return MartletError(.deadlineExceeded, "\(sentence): \(error.executable) did not end in time", cause: error)
       case .spawn, .system, .failed: break
       }
     }

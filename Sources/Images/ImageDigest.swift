@@ -4,7 +4,9 @@ package struct ImageDigest: Hashable, Sendable, Comparable, CustomStringConverti
 
   /// Returns nil for anything but 64 lower-case hexadecimal digits, so that a digest is safe in a path (L-65).
   package init?(_ text: String) {
-    guard text.utf8.count == 64, text.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) }) else { return nil }
+    guard text.utf8.count == 64, text.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) }) else {
+      return nil
+    }
     hexadecimal = text
   }
 

@@ -15,7 +15,9 @@ extension ImageStore {
     let path = manifestPath(name, team: team)
     guard unlink(path.string) == 0 else {
       let error = SystemError.current("unlink", subject: path.string)
-      guard error.errno == .noSuchFileOrDirectory else { throw Self.failure("template \(name) could not be removed", error) }
+      guard error.errno == .noSuchFileOrDirectory else {
+        throw Self.failure("template \(name) could not be removed", error)
+      }
       throw MartletError(.notFound, "the team has no template \(name) of its own")
     }
     do {
@@ -67,11 +69,13 @@ extension ImageStore {
     try SmallFile.replace(manifestPath(manifest.name, team: manifest.team), with: try manifest.encoded(), mode: 0o644)
   }
 
-  /// Makes a finished directory the current kernel. The caller holds the store's lock; `staged` is moved into the store.
+  /// Makes a finished directory the current kernel. The caller holds the store's lock; `staged` is moved into the
+  /// store.
   func publishKernel(_ staged: FilePath, manifest: KernelManifest) throws {
     try SmallFile.replace(staged.appending("manifest.json"), with: try manifest.encoded(), mode: 0o644)
     for name in try Directories.names(in: staged) { try Self.synchronize(staged.appending(name)) }
-    let identity = "\(manifest.version)-\(manifest.initramfsDigest.hexadecimal.prefix(16))-\(UUID().uuidString.lowercased().prefix(8))"
+    let identity =
+      "\(manifest.version)-\(manifest.initramfsDigest.hexadecimal.prefix(16))-\(UUID().uuidString.lowercased().prefix(8))"
     let place = kernels.appending(identity)
     try Directories.create(kernels)
     try SystemError.check("chmod", staged.string) { chmod(staged.string, 0o755) }
@@ -101,7 +105,8 @@ extension ImageStore {
 
   private func collectKernels(now: Date) throws(SystemError) {
     guard let current = Self.readLink(kernelLink) else { return }
-    for name in try Directories.names(in: kernels) where "kernels/\(name)" != current && Self.isOld(kernels.appending(name), now: now) {
+    for name in try Directories.names(in: kernels)
+    where "kernels/\(name)" != current && Self.isOld(kernels.appending(name), now: now) {
       try Directories.removeTree(kernels.appending(name))
     }
   }

@@ -26,7 +26,8 @@ package struct ImageStore: Sendable {
     self.directory = Self.absolute(directory)
   }
 
-  /// A relative path made absolute by the current directory: the paths handed out are used by programs that run elsewhere.
+  /// A relative path made absolute by the current directory: the paths handed out are used by programs that run
+  /// elsewhere.
   static func absolute(_ path: FilePath) -> FilePath {
     guard path.isRelative else { return path }
     return FilePath(FileManager.default.currentDirectoryPath).pushing(path).lexicallyNormalized()
@@ -87,7 +88,8 @@ package struct ImageStore: Sendable {
   /// The manifest of exactly this team's template, or nil when there is none.
   func manifest(_ name: SafeName, team: TeamID) throws(MartletError) -> TemplateManifest? {
     do {
-      return try TemplateManifest.parse(try SmallFile.read(manifestPath(name, team: team).string), name: name, team: team)
+      return try TemplateManifest.parse(
+        try SmallFile.read(manifestPath(name, team: team).string), name: name, team: team)
     } catch let error as SystemError where error.errno == .noSuchFileOrDirectory {
       return nil
     } catch {
@@ -101,14 +103,16 @@ package struct ImageStore: Sendable {
       let directory = self.directory.appending(target)
       return (directory, try KernelManifest.parse(try SmallFile.read(directory.appending("manifest.json").string)))
     } catch {
-      throw MartletError(.internalError, "the guest kernel on this host is damaged; `make images` builds it again", cause: error)
+      throw MartletError(
+        .internalError, "the guest kernel on this host is damaged; `make images` builds it again", cause: error)
     }
   }
 
   func templateNames(of team: TeamID) throws(MartletError) -> [SafeName] {
     let files = try names(in: templates.appending(team.uuidString))
     guard files.count <= Self.maximumTemplatesPerTeam else {
-      throw MartletError(.internalError, "the team has more than \(Self.maximumTemplatesPerTeam) templates; remove some")
+      throw MartletError(
+        .internalError, "the team has more than \(Self.maximumTemplatesPerTeam) templates; remove some")
     }
     return files.filter { $0.hasSuffix(".json") }.compactMap { try? SafeName(String($0.dropLast(5))) }.sorted()
   }
@@ -134,8 +138,11 @@ package struct ImageStore: Sendable {
     guard let manifest = try manifest(name, team: team) else { return nil }
     let path = blobPath(manifest.digest)
     var status = stat()
-    guard lstat(path.string, &status) == 0, status.st_mode & S_IFMT == S_IFREG, Int64(status.st_size) == manifest.imageSizeBytes else {
-      throw MartletError(.internalError, "the image of template \(name) is missing or damaged on this host; build it again")
+    guard lstat(path.string, &status) == 0, status.st_mode & S_IFMT == S_IFREG,
+      Int64(status.st_size) == manifest.imageSizeBytes
+    else {
+      throw MartletError(
+        .internalError, "the image of template \(name) is missing or damaged on this host; build it again")
     }
     return TemplateImage(manifest: manifest, path: path)
   }

@@ -16,7 +16,8 @@ enum Initramfs {
     archive.addCharacterDevice("dev/console", major: 5, minor: 1, permissions: 0o600)
     archive.addFile("bin/busybox", content: busybox, permissions: 0o755)
     for module in modules { archive.addFile("lib/\(module.name).ko", content: module.content, permissions: 0o644) }
-    archive.addFile("init", content: Array(script(modules: modules.map(\.name), agentPath: agentPath).utf8), permissions: 0o755)
+    archive.addFile(
+      "init", content: Array(script(modules: modules.map(\.name), agentPath: agentPath).utf8), permissions: 0o755)
     return archive.finish()
   }
 

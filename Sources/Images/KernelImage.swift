@@ -1,9 +1,8 @@
 /// The compressed kernel inside a bzImage.
 ///
 /// The boot protocol's setup header says where it lies: `payload_offset` (0x248) and `payload_length` (0x24c), counted
-/// from the protected-mode code, which starts after `setup_sects` (0x1f1) + 1 sectors. The last four bytes of the payload are
-/// the uncompressed length, little endian.
-/// Source: kernel Documentation/arch/x86/boot.rst.
+/// from the protected-mode code, which starts after `setup_sects` (0x1f1) + 1 sectors. The last four bytes of the
+/// payload are the uncompressed length, little endian. Source: kernel Documentation/arch/x86/boot.rst.
 struct KernelImage: Equatable, Sendable {
   /// How a payload was compressed, told by its magic, and the program that undoes it.
   enum Compression: String, Sendable, CaseIterable {
@@ -34,12 +33,16 @@ struct KernelImage: Equatable, Sendable {
 
   /// - Throws: `ManifestError` when this is not a bzImage of boot protocol 2.08 or later with a known compression.
   init(parsing file: [UInt8]) throws(ManifestError) {
-    guard file.count > 0x260, Array(file[0x202..<0x206]) == Array("HdrS".utf8) else { throw ManifestError("not a bzImage") }
+    guard file.count > 0x260, Array(file[0x202..<0x206]) == Array("HdrS".utf8) else {
+      throw ManifestError("not a bzImage")
+    }
     guard Self.number(file, 0x206, 2) >= 0x0208 else { throw ManifestError("the boot protocol is older than 2.08") }
     let setupSectors = file[0x1F1] == 0 ? 4 : Int(file[0x1F1])
     let start = (setupSectors + 1) * 512 + Self.number(file, 0x248, 4)
     let length = Self.number(file, 0x24C, 4)
-    guard length > 8, start <= file.count, length <= file.count - start else { throw ManifestError("the payload is not inside the file") }
+    guard length > 8, start <= file.count, length <= file.count - start else {
+      throw ManifestError("the payload is not inside the file")
+    }
     payload = start..<start + length - 4
     uncompressedBytes = Self.number(file, start + length - 4, 4)
     guard (1...Self.maximumUncompressedBytes).contains(uncompressedBytes) else {

@@ -33,7 +33,9 @@ struct KernelManifest: Codable, Equatable, Sendable {
     } catch {
       throw ManifestError("\(error)")
     }
-    guard manifest.format == currentFormat else { throw ManifestError("format \(manifest.format) is not \(currentFormat)") }
+    guard manifest.format == currentFormat else {
+      throw ManifestError("format \(manifest.format) is not \(currentFormat)")
+    }
     guard isSafeVersion(manifest.version) else { throw ManifestError("version is not a kernel release") }
     return manifest
   }
@@ -46,10 +48,13 @@ struct KernelManifest: Codable, Equatable, Sendable {
 
   /// Whether a kernel release is safe as one path component.
   static func isSafeVersion(_ version: String) -> Bool {
-    guard (1...maximumVersionBytes).contains(version.utf8.count), version.utf8.first != UInt8(ascii: ".") else { return false }
+    guard (1...maximumVersionBytes).contains(version.utf8.count), version.utf8.first != UInt8(ascii: ".") else {
+      return false
+    }
     return version.utf8.allSatisfy { byte in
       switch byte {
-      case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+      case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "a")...UInt8(ascii: "z"),
         UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "+"), UInt8(ascii: "_"), UInt8(ascii: "~"):
         true
       default: false

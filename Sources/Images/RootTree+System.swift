@@ -33,7 +33,8 @@ extension RootTree {
     try makeDirectory("/etc")
     try write("nameserver \(GuestContract.gatewayAddress)\n", to: "/etc/resolv.conf")
     try write("\(hostname)\n", to: "/etc/hostname")
-    try write("127.0.0.1 localhost\n127.0.1.1 \(hostname)\n::1 localhost ip6-localhost ip6-loopback\n", to: "/etc/hosts")
+    try write(
+      "127.0.0.1 localhost\n127.0.1.1 \(hostname)\n::1 localhost ip6-localhost ip6-loopback\n", to: "/etc/hosts")
     // Present and empty: whoever wants one makes it at first start, so that clones differ (L-52).
     try write("", to: "/etc/machine-id", permissions: 0o444)
   }
@@ -42,7 +43,9 @@ extension RootTree {
   func ensureAccounts(addingUser: Bool, shell: String) throws(SystemError) {
     var accounts = Accounts(passwd: try readText("/etc/passwd") ?? "", group: try readText("/etc/group") ?? "")
     accounts.ensure(name: "root", id: 0, home: "/root", shell: shell)
-    if addingUser { accounts.ensure(name: Self.userName, id: Self.userID, home: "/home/\(Self.userName)", shell: shell) }
+    if addingUser {
+      accounts.ensure(name: Self.userName, id: Self.userID, home: "/home/\(Self.userName)", shell: shell)
+    }
     try write(accounts.passwd, to: "/etc/passwd")
     try write(accounts.group, to: "/etc/group")
     try ensureShadow(of: addingUser ? ["root", Self.userName] : ["root"])
@@ -51,8 +54,8 @@ extension RootTree {
     try makeDirectory("/home/\(Self.userName)", owner: Self.userID)
   }
 
-  /// With shadow passwords, PAM (and so sudo) refuses an account that has no entry there. The entries have no password but, unlike
-  /// locked ones, allow keys. Owner and permissions of the file stay as they are. Source: shadow(5).
+  /// With shadow passwords, PAM (and so sudo) refuses an account that has no entry there. The entries have no password
+  /// but, unlike locked ones, allow keys. Owner and permissions of the file stay as they are. Source: shadow(5).
   private func ensureShadow(of names: [String]) throws(SystemError) {
     guard let shadow = try readText("/etc/shadow") else { return }
     let missing = names.filter { !Accounts.has($0, in: shadow) }.map { "\($0):*:19700:0:99999:7:::\n" }.joined()
@@ -88,7 +91,9 @@ struct Accounts: Equatable {
 
   /// An absolute home directory, or nil.
   func home(of name: String) -> String? {
-    guard let fields = Self.fields(of: name, in: passwd), fields.count >= 7, fields[5].hasPrefix("/") else { return nil }
+    guard let fields = Self.fields(of: name, in: passwd), fields.count >= 7, fields[5].hasPrefix("/") else {
+      return nil
+    }
     let home = String(fields[5])
     return home.utf8.contains { $0 < 32 } ? nil : home
   }

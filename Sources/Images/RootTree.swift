@@ -4,9 +4,9 @@ import SystemPackage
 
 /// A root file system's tree on the host, possibly made by a stranger.
 ///
-/// Paths given to it are those of the guest. Symbolic links in the tree are followed as the guest would follow them, with
-/// the tree as root: an absolute link or one with too many `..` never leads out of it. The tree must be ours alone while
-/// we work on it (a private copy in a directory only root can enter).
+/// Paths given to it are those of the guest. Symbolic links in the tree are followed as the guest would follow them,
+/// with the tree as root: an absolute link or one with too many `..` never leads out of it. The tree must be ours alone
+/// while we work on it (a private copy in a directory only root can enter).
 struct RootTree: Sendable {
   /// The kernel's own bound. Source: path_resolution(7).
   static let maximumLinks = 40
@@ -120,7 +120,9 @@ struct RootTree: Sendable {
     var offset = 0
     while offset < content.count {
       offset += try SystemError.check("write", path) {
-        content.withUnsafeBytes { Glibc.write(descriptor.rawValue, $0.baseAddress.map { $0 + offset }, content.count - offset) }
+        content.withUnsafeBytes {
+          Glibc.write(descriptor.rawValue, $0.baseAddress.map { $0 + offset }, content.count - offset)
+        }
       }
     }
   }

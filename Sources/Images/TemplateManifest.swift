@@ -74,7 +74,9 @@ struct TemplateManifest: Codable, Equatable, Sendable {
     guard (1...Self.maximumImageBytes).contains(imageSizeBytes), imageSizeBytes % 4_096 == 0 else {
       throw ManifestError("image_size_bytes is out of bounds")
     }
-    guard (0...Self.maximumImageBytes).contains(allocatedBytes) else { throw ManifestError("allocated_bytes is out of bounds") }
+    guard (0...Self.maximumImageBytes).contains(allocatedBytes) else {
+      throw ManifestError("allocated_bytes is out of bounds")
+    }
     try Self.checkUser(defaultUser)
     try Self.checkWorkdir(defaultWorkdir)
     do {
@@ -82,12 +84,16 @@ struct TemplateManifest: Codable, Equatable, Sendable {
     } catch {
       throw ManifestError(error.message)
     }
-    guard (kernelVersion?.utf8.count ?? 0) <= KernelManifest.maximumVersionBytes else { throw ManifestError("kernel_version is too long") }
+    guard (kernelVersion?.utf8.count ?? 0) <= KernelManifest.maximumVersionBytes else {
+      throw ManifestError("kernel_version is too long")
+    }
   }
 
   static func checkUser(_ user: String) throws(ManifestError) {
     let isSafe = user.utf8.allSatisfy { $0 > 32 && $0 < 127 && $0 != UInt8(ascii: ":") && $0 != UInt8(ascii: "/") }
-    guard (1...Limits.userNameBytes).contains(user.utf8.count), isSafe else { throw ManifestError("default_user is not a user name") }
+    guard (1...Limits.userNameBytes).contains(user.utf8.count), isSafe else {
+      throw ManifestError("default_user is not a user name")
+    }
   }
 
   static func checkWorkdir(_ path: String) throws(ManifestError) {

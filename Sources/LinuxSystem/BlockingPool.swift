@@ -1,6 +1,6 @@
 import CLinux
+import Concurrency
 import Glibc
-import Locks
 
 /// Threads for calls that block in the kernel, so that they never occupy Swift's cooperative pool.
 ///

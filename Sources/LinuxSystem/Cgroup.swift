@@ -88,7 +88,9 @@ package struct Cgroup: Sendable, Equatable {
 
   package func processes() throws(SystemError) -> [Int32] {
     guard let directory = directories().first, access(directory.string, F_OK) == 0 else { return [] }
-    return try SmallFile.readText(directory.appending("cgroup.procs").string).split(separator: "\n").compactMap { Int32($0) }
+    return try SmallFile.readText(directory.appending("cgroup.procs").string).split(separator: "\n").compactMap {
+      Int32($0)
+    }
   }
 
   /// Bytes charged to the group, page cache included; nil without a memory controller.
@@ -103,7 +105,9 @@ package struct Cgroup: Sendable, Equatable {
   package func wasOutOfMemory() -> Bool {
     guard let root = hierarchy.roots["memory"] else { return false }
     let file = hierarchy.version == .unified ? "memory.events" : "memory.oom_control"
-    guard let text = try? SmallFile.readText(root.appending(parent).appending(name).appending(file).string) else { return false }
+    guard let text = try? SmallFile.readText(root.appending(parent).appending(name).appending(file).string) else {
+      return false
+    }
     return text.split(separator: "\n").contains { line in
       let words = line.split(separator: " ")
       return words.count == 2 && words[0] == "oom_kill" && words[1] != "0"
@@ -116,7 +120,9 @@ package struct Cgroup: Sendable, Equatable {
       for attempt in 1... {
         if rmdir(directory.string) == 0 || errno == ENOENT { break }
         // The kernel lets go of a group a moment after its last process was reaped.
-        guard errno == EBUSY, attempt < Self.removalAttempts else { throw SystemError.current("rmdir", subject: directory.string) }
+        guard errno == EBUSY, attempt < Self.removalAttempts else {
+          throw SystemError.current("rmdir", subject: directory.string)
+        }
         try? await Task.sleep(for: .milliseconds(10))
       }
     }
@@ -129,13 +135,16 @@ package struct Cgroup: Sendable, Equatable {
       let directory = root.appending(parent)
       for name in (try? Directories.names(in: directory)) ?? [] {
         var status = stat()
-        if lstat(directory.appending(name).string, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { names.insert(name) }
+        if lstat(directory.appending(name).string, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+          names.insert(name)
+        }
       }
     }
     return names.sorted()
   }
 
-  /// Removes the directory that the groups below `parent` lived in; a group that is left keeps it. Already gone is success.
+  /// Removes the directory that the groups below `parent` lived in; a group that is left keeps it. Already gone is
+  /// success.
   package static func removeParent(_ parent: String, in hierarchy: CgroupHierarchy) throws(SystemError) {
     for root in Set(hierarchy.roots.values) {
       let directory = root.appending(parent).string

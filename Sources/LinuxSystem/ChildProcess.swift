@@ -184,7 +184,8 @@ extension ChildProcess {
     withExtendedLifetime((argv, envp, request)) {}
     guard pid > 0 else {
       throw SpawnError(
-        step: SpawnError.Step(rawValue: failure.step) ?? .fork, errno: Errno(rawValue: failure.error), executable: request.executable)
+        step: SpawnError.Step(rawValue: failure.step) ?? .fork, errno: Errno(rawValue: failure.error),
+        executable: request.executable)
     }
     return pid
   }

@@ -1,6 +1,6 @@
 import CLinux
+import Concurrency
 import Glibc
-import Locks
 
 /// Lets any number of tasks wait until a descriptor is readable (pidfds above all) with one thread in epoll_wait(2).
 package final class DescriptorWatcher: Sendable {

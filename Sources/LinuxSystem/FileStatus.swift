@@ -13,7 +13,8 @@ package struct FileStatus: Sendable, Equatable {
   package let sizeBytes: Int64
   /// Permission bits.
   package let mode: UInt32
-  /// Allocated blocks, whatever the apparent size. The unit of st_blocks is 512 on every file system. Source: stat(3type).
+  /// Allocated blocks, whatever the apparent size. The unit of st_blocks is 512 on every file system. Source:
+  /// stat(3type).
   package let allocatedBytes: Int64
   package let identity: Identity
 

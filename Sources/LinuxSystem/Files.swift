@@ -53,7 +53,9 @@ package enum SmallFile {
     var offset = 0
     while offset < content.count {
       offset += try SystemError.check("write", path) {
-        content.withUnsafeBytes { Glibc.write(descriptor.rawValue, $0.baseAddress.map { $0 + offset }, content.count - offset) }
+        content.withUnsafeBytes {
+          Glibc.write(descriptor.rawValue, $0.baseAddress.map { $0 + offset }, content.count - offset)
+        }
       }
     }
   }

@@ -62,7 +62,8 @@ package final class Inotify: Sendable {
 
   /// Cuts a read buffer into events; a truncated last one is dropped (the kernel never returns one).
   ///
-  /// Layout: int32 wd, uint32 mask, uint32 cookie, uint32 len, then len bytes of name padded with zeros; native byte order.
+  /// Layout: int32 wd, uint32 mask, uint32 cookie, uint32 len, then len bytes of name padded with zeros; native byte
+  /// order.
   package static func parse(_ bytes: ArraySlice<UInt8>) -> [InotifyEvent] {
     var events: [InotifyEvent] = []
     bytes.withUnsafeBytes { raw in

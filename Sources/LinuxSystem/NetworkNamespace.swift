@@ -1,6 +1,6 @@
 import CLinux
+import Concurrency
 import Glibc
-import Locks
 
 /// A named network namespace under /run/netns, as ip-netns(8) makes them.
 package enum NetworkNamespace {
@@ -10,7 +10,8 @@ package enum NetworkNamespace {
     try OwnedDescriptor.open(path, O_RDONLY)
   }
 
-  /// Runs `body` on a thread of its own inside the namespace; the thread ends afterwards, so nothing leaks into other work.
+  /// Runs `body` on a thread of its own inside the namespace; the thread ends afterwards, so nothing leaks into other
+  /// work.
   package static func run<Result: Sendable>(
     in path: String, _ body: @escaping @Sendable () throws(SystemError) -> Result
   ) async throws(SystemError) -> Result {

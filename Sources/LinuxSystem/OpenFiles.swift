@@ -4,7 +4,8 @@ import Glibc
 ///
 /// Source: getrlimit(2), RLIMIT_NOFILE
 package enum OpenFiles {
-  /// More than any server needs; hard limits of a thousand million make tools slow that close all descriptors one by one.
+  /// More than any server needs; hard limits of a thousand million make tools slow that close all descriptors one by
+  /// one.
   private static let enough: rlim_t = 524_288
 
   /// The soft limit, which is what counts.

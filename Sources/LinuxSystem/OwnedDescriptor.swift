@@ -1,6 +1,6 @@
 import CLinux
+import Concurrency
 import Glibc
-import Locks
 import SystemPackage
 
 /// A file descriptor that is closed exactly once: by `close()`, or when the last reference goes.
@@ -41,14 +41,16 @@ package final class OwnedDescriptor: Sendable {
   }
 
   /// A pipe; both ends are close-on-exec.
-  package static func pipe(extraFlags: Int32 = 0) throws(SystemError) -> (read: OwnedDescriptor, write: OwnedDescriptor) {
+  package static func pipe(extraFlags: Int32 = 0) throws(SystemError) -> (read: OwnedDescriptor, write: OwnedDescriptor)
+  {
     var ends: [Int32] = [-1, -1]
     let failure = clinux_pipe(&ends, O_CLOEXEC | extraFlags)
     guard failure == 0 else { throw SystemError.current("pipe2") }
     return (OwnedDescriptor(ends[0]), OwnedDescriptor(ends[1]))
   }
 
-  /// A file of `sizeBytes` zeros in memory that can be neither written, nor mapped for writing, nor resized (memfd_create(2)).
+  /// A file of `sizeBytes` zeros in memory that can be neither written, nor mapped for writing, nor resized
+  /// (memfd_create(2)).
   package static func sealedMemory(name: String, sizeBytes: Int64) throws(SystemError) -> OwnedDescriptor {
     OwnedDescriptor(try SystemError.check("memfd_create", name) { clinux_sealed_memory(name, UInt64(sizeBytes)) })
   }

@@ -43,7 +43,8 @@ package final class PageScan: Sendable {
     var walked: UInt64 = 0
     var region = clinux_page_region()
     let result = clinux_pagemap_scan(
-      descriptor.rawValue, address, address + UInt64(Self.pageSizeBytes), 0, 0, UInt64(CLINUX_PAGE_PRESENT), 0, &region, 1,
+      descriptor.rawValue, address, address + UInt64(Self.pageSizeBytes), 0, 0, UInt64(CLINUX_PAGE_PRESENT), 0, &region,
+      1,
       &walked)
     return result >= 0 ? .scan : .table
   }
@@ -53,7 +54,8 @@ package final class PageScan: Sendable {
     var walked: UInt64 = 0
     var region = clinux_page_region()
     let result = clinux_pagemap_scan(
-      descriptor.rawValue, range.lowerBound, range.upperBound, 0, 0, UInt64(CLINUX_PAGE_PRESENT), 1, &region, 1, &walked)
+      descriptor.rawValue, range.lowerBound, range.upperBound, 0, 0, UInt64(CLINUX_PAGE_PRESENT), 1, &region, 1, &walked
+    )
     return result >= 0
   }
 
@@ -77,7 +79,8 @@ package final class PageScan: Sendable {
     while start < range.upperBound {
       var walked: UInt64 = 0
       let count = clinux_pagemap_scan(
-        descriptor.rawValue, start, range.upperBound, written, UInt64(CLINUX_PAGE_PFNZERO), exists, 0, &regions, regions.count,
+        descriptor.rawValue, start, range.upperBound, written, UInt64(CLINUX_PAGE_PFNZERO), exists, 0, &regions,
+        regions.count,
         &walked)
       guard count >= 0 else { throw SystemError("PAGEMAP_SCAN", Errno(rawValue: -Int32(count)), subject: path) }
       // With huge pages a call may stop inside a region that it has told whole, and the next tells its rest again.
@@ -90,7 +93,8 @@ package final class PageScan: Sendable {
     }
   }
 
-  private func readTable(_ range: Range<UInt64>, _ selection: Selection, _ body: (Range<UInt64>) throws -> Void) throws {
+  private func readTable(_ range: Range<UInt64>, _ selection: Selection, _ body: (Range<UInt64>) throws -> Void) throws
+  {
     let page = UInt64(Self.pageSizeBytes)
     var entries = [UInt64](repeating: 0, count: Self.entriesPerRead)
     var runStart: UInt64?

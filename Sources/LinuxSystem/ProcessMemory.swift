@@ -20,7 +20,8 @@ package enum ProcessMemory {
       var local = iovec(iov_base: buffer.baseAddress.map { $0 + offset }, iov_len: total - offset)
       let count = clinux_process_read(pid, &local, 1, remote, remote.count)
       guard count > 0 else {
-        throw SystemError("process_vm_readv", count < 0 ? Errno(rawValue: Int32(-count)) : .badAddress, subject: "process \(pid)")
+        throw SystemError(
+          "process_vm_readv", count < 0 ? Errno(rawValue: Int32(-count)) : .badAddress, subject: "process \(pid)")
       }
       offset += count
     }
@@ -36,7 +37,10 @@ package enum ProcessMemory {
         skipped -= length
         continue
       }
-      vectors.append(iovec(iov_base: UnsafeMutableRawPointer(bitPattern: UInt(range.lowerBound + skipped)), iov_len: Int(length - skipped)))
+      vectors.append(
+        iovec(
+          iov_base: UnsafeMutableRawPointer(bitPattern: UInt(range.lowerBound + skipped)),
+          iov_len: Int(length - skipped)))
       skipped = 0
     }
     return vectors

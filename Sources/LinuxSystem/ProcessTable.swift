@@ -7,7 +7,9 @@ package enum ProcessTable {
   /// When a process started, in clock ticks after boot: with the pid it identifies the process for ever.
   /// Nil when there is no such process, or it is a zombie.
   package static func startTimeTicks(of pid: Int32) -> UInt64? {
-    guard let text = try? SmallFile.readText("/proc/\(pid)/stat"), let nameEnd = text.lastIndex(of: ")") else { return nil }
+    guard let text = try? SmallFile.readText("/proc/\(pid)/stat"), let nameEnd = text.lastIndex(of: ")") else {
+      return nil
+    }
     // Field 3 (state) is the first after the name; the start time is field 22.
     let fields = text[text.index(after: nameEnd)...].split(separator: " ")
     guard fields.count > 19, fields[0] != "Z", fields[0] != "X" else { return nil }
@@ -16,7 +18,9 @@ package enum ProcessTable {
 
   package static func arguments(of pid: Int32) -> [String] {
     guard let bytes = try? SmallFile.read("/proc/\(pid)/cmdline") else { return [] }
-    return bytes.split(separator: 0, omittingEmptySubsequences: false).dropLast().map { String(decoding: $0, as: UTF8.self) }
+    return bytes.split(separator: 0, omittingEmptySubsequences: false).dropLast().map {
+      String(decoding: $0, as: UTF8.self)
+    }
   }
 
   package static func pids() -> [Int32] {

@@ -52,7 +52,8 @@ package final class SharedFile {
   }
 
   private func word(at offset: Int) -> UnsafeMutablePointer<UInt64> {
-    UnsafeMutableRawBufferPointer(rebasing: bytes[offset..<(offset + 8)]).bindMemory(to: UInt64.self).baseAddress.unsafelyUnwrapped
+    UnsafeMutableRawBufferPointer(rebasing: bytes[offset..<(offset + 8)]).bindMemory(to: UInt64.self).baseAddress
+      .unsafelyUnwrapped
   }
 
   /// Keeps the first bytes from being paged out; where the system does not allow it, they may be.

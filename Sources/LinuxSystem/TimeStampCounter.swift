@@ -8,8 +8,8 @@ package enum TimeStampCounter {
 
   /// Measures the frequency in kHz over a tenth of a second; blocks the calling thread for as long.
   ///
-  /// Under QEMU's TCG a guest reads the host's counter, but has no clock to calibrate it against (microvm has neither HPET nor PM
-  /// timer), so the host has to tell it (`tsc_early_khz`).
+  /// Under QEMU's TCG a guest reads the host's counter, but has no clock to calibrate it against (microvm has neither
+  /// HPET nor PM timer), so the host has to tell it (`tsc_early_khz`).
   package static func measureKilohertz() -> Int {
     let begin = reading()
     usleep(UInt32(sampleNanoseconds / 1_000))

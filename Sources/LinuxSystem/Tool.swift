@@ -1,5 +1,5 @@
+import Concurrency
 import Glibc
-import Locks
 
 /// A program of the distribution that we run to its end: `ip`, `nft`, `mkfs.ext4`, `qemu-img` …
 package enum Tool {
@@ -12,7 +12,8 @@ package enum Tool {
     return searchPath.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
   }
 
-  /// Runs a program and collects what it prints. A non-zero exit status is not an error here; see `ToolOutput.checked()`.
+  /// Runs a program and collects what it prints. A non-zero exit status is not an error here; see
+  /// `ToolOutput.checked()`.
   ///
   /// - Parameters:
   ///   - executable: a name looked up in the usual directories, or an absolute path.
@@ -20,7 +21,8 @@ package enum Tool {
   ///   - deadline: after it the program is killed.
   ///   - outputLimit: bytes kept of each stream; more is read and dropped.
   ///   - onLine: called from a background thread with each line of standard output and error as it arrives.
-  /// - Throws: `ToolError` when it cannot be started, the deadline passes or the task is cancelled (the program is killed and reaped first).
+  /// - Throws: `ToolError` when it cannot be started, the deadline passes or the task is cancelled (the program is
+  ///   killed and reaped first).
   package static func run(
     _ executable: String, _ arguments: [String] = [], environment: [String: String]? = nil, input: String? = nil,
     directory: String? = nil, deadline: Duration = .seconds(30), outputLimit: Int = defaultOutputLimit,
@@ -42,26 +44,31 @@ package enum Tool {
     _ executable: String, _ arguments: [String] = [], deadline: Duration = .seconds(30)
   ) throws(ToolError) -> ToolOutput {
     let run = try prepare(
-      executable, arguments, environment: nil, input: nil, directory: nil, deadline: deadline, outputLimit: defaultOutputLimit, onLine: nil)
+      executable, arguments, environment: nil, input: nil, directory: nil, deadline: deadline,
+      outputLimit: defaultOutputLimit, onLine: nil)
     return try result(run.execute(), of: executable)
   }
 
   private static func prepare(
-    _ executable: String, _ arguments: [String], environment: [String: String]?, input: String?, directory: String?, deadline: Duration,
+    _ executable: String, _ arguments: [String], environment: [String: String]?, input: String?, directory: String?,
+    deadline: Duration,
     outputLimit: Int, onLine: (@Sendable (String) -> Void)?
   ) throws(ToolError) -> ToolRun {
     guard let path = find(executable) else { throw ToolError(executable, .notInstalled) }
     let environment = environment ?? ["PATH": searchPath.joined(separator: ":"), "LC_ALL": "C.UTF-8", "HOME": "/root"]
     do {
       return try ToolRun(
-        path: path, arguments: arguments, environment: environment, input: input, directory: directory, deadline: deadline,
+        path: path, arguments: arguments, environment: environment, input: input, directory: directory,
+        deadline: deadline,
         outputLimit: outputLimit, onLine: onLine)
     } catch {
       throw ToolError(executable, .system(error))
     }
   }
 
-  private static func result(_ outcome: Result<ToolOutput, ToolError.Reason>, of executable: String) throws(ToolError) -> ToolOutput {
+  private static func result(
+    _ outcome: Result<ToolOutput, ToolError.Reason>, of executable: String
+  ) throws(ToolError) -> ToolOutput {
     switch outcome {
     case .success(let output): return output
     case .failure(let reason): throw ToolError(executable, reason)

@@ -10,10 +10,12 @@ final class ToolRun: Sendable {
   private let cancellation: OwnedDescriptor
 
   init(
-    path: String, arguments: [String], environment: [String: String], input: String?, directory: String?, deadline: Duration,
+    path: String, arguments: [String], environment: [String: String], input: String?, directory: String?,
+    deadline: Duration,
     outputLimit: Int, onLine: (@Sendable (String) -> Void)?
   ) throws(SystemError) {
-    request = SpawnRequest(executable: path, arguments: arguments, environment: environment, workingDirectory: directory)
+    request = SpawnRequest(
+      executable: path, arguments: arguments, environment: environment, workingDirectory: directory)
     self.input = input
     self.deadline = deadline
     self.outputLimit = outputLimit
@@ -33,7 +35,9 @@ final class ToolRun: Sendable {
       let output = try OwnedDescriptor.pipe()
       let error = try OwnedDescriptor.pipe()
       var request = request
-      request.descriptors = [0: (standardInput?.read ?? null).rawValue, 1: output.write.rawValue, 2: error.write.rawValue]
+      request.descriptors = [
+        0: (standardInput?.read ?? null).rawValue, 1: output.write.rawValue, 2: error.write.rawValue,
+      ]
       let child: ChildProcess
       do {
         child = try ChildProcess.spawn(request)
@@ -56,7 +60,9 @@ final class ToolRun: Sendable {
     var pending = Array((self.input ?? "").utf8)[...]
     if let input { _ = fcntl(input.rawValue, F_SETFL, O_NONBLOCK) }
     if pending.isEmpty { input?.close() }
-    var collectors = [Collector(output, limit: outputLimit, onLine: onLine), Collector(error, limit: outputLimit, onLine: onLine)]
+    var collectors = [
+      Collector(output, limit: outputLimit, onLine: onLine), Collector(error, limit: outputLimit, onLine: onLine),
+    ]
     while collectors.contains(where: { !$0.isFinished }) {
       var polled = [
         pollfd(fd: cancellation.rawValue, events: Int16(POLLIN), revents: 0),
@@ -81,7 +87,8 @@ final class ToolRun: Sendable {
       if let status = child.reapIfEnded() {
         return .success(
           ToolOutput(
-            executable: request.executable, status: status, standardOutput: collectors[0].bytes, standardError: collectors[1].bytes))
+            executable: request.executable, status: status, standardOutput: collectors[0].bytes,
+            standardError: collectors[1].bytes))
       }
       var polled = [
         pollfd(fd: cancellation.rawValue, events: Int16(POLLIN), revents: 0),
@@ -143,7 +150,11 @@ private struct Collector {
     bytes.append(contentsOf: buffer[0..<min(count, max(0, limit - bytes.count))])
     guard onLine != nil else { return }
     for byte in buffer[0..<count] {
-      if byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") || line.count >= 4_096 { emit() } else { line.append(byte) }
+      if byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") || line.count >= 4_096 {
+        emit()
+      } else {
+        line.append(byte)
+      }
     }
   }
 

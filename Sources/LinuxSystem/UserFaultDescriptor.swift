@@ -27,7 +27,8 @@ package struct UserFaultMessages {
   /// `other` where there is none.
   package subscript(index: Int) -> UserFaultEvent {
     var raw = clinux_userfault_event()
-    let bytes = UnsafeRawBufferPointer(rebasing: memory[(index * Self.bytesPerMessage)..<((index + 1) * Self.bytesPerMessage)])
+    let bytes = UnsafeRawBufferPointer(
+      rebasing: memory[(index * Self.bytesPerMessage)..<((index + 1) * Self.bytesPerMessage)])
     clinux_userfault_decode(bytes.baseAddress, &raw)
     return UserFaultEvent(raw)
   }
@@ -83,9 +84,11 @@ package final class UserFaultDescriptor: Sendable {
     return names.compactMap { Int32($0) }.sorted().first { link(of: "/proc/\(pid)/fd/\($0)") == linkName }
   }
 
-  /// Takes waiting messages, as many as `messages` has room for. The kernel writes them there before this process can end.
+  /// Takes waiting messages, as many as `messages` has room for. The kernel writes them there before this process can
+  /// end.
   ///
-  /// Who caused a message of removal goes on as soon as the kernel takes it from its queue, which is before this returns.
+  /// Who caused a message of removal goes on as soon as the kernel takes it from its queue, which is before this
+  /// returns.
   /// - Returns: how many; 0 when none waits.
   package func read(into messages: UserFaultMessages) throws(SystemError) -> Int {
     let count = clinux_userfault_read(rawValue, messages.memory.baseAddress, Int32(messages.capacity))

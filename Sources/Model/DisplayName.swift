@@ -9,14 +9,17 @@ package struct DisplayName: Hashable, Sendable, CustomStringConvertible {
     var scalars = Substring(text).unicodeScalars
     while let first = scalars.first, first.properties.isWhitespace { scalars.removeFirst() }
     while let last = scalars.last, last.properties.isWhitespace { scalars.removeLast() }
-    guard Limits.displayNameCharacters.contains(scalars.count), scalars.allSatisfy(Self.isVisible) else { throw Self.refusal(field) }
+    guard Limits.displayNameCharacters.contains(scalars.count), scalars.allSatisfy(Self.isVisible) else {
+      throw Self.refusal(field)
+    }
     value = String(scalars)
   }
 
   package var description: String { value }
 
   private static func refusal(_ field: String) -> MartletError {
-    MartletError(.invalidRequest, "\(field) must have 1 to \(Limits.displayNameCharacters.upperBound) visible characters")
+    MartletError(
+      .invalidRequest, "\(field) must have 1 to \(Limits.displayNameCharacters.upperBound) visible characters")
   }
 
   /// Refuses control characters and those that turn the direction of text or break lines.

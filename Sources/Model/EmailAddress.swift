@@ -1,7 +1,8 @@
 /// An e-mail address, trimmed and lower-cased, so that one mailbox is one user (AUTH-1).
 ///
-/// Accepted is the plain form that mail providers give out: `local@domain` in ASCII, the local part of letters, digits and
-/// ``!#$%&'*+/=?^_`{|}~.-``, the domain of two or more host name labels. Quoted local parts and address literals are not.
+/// Accepted is the plain form that mail providers give out: `local@domain` in ASCII, the local part of letters, digits
+/// and ``!#$%&'*+/=?^_`{|}~.-``, the domain of two or more host name labels. Quoted local parts and address literals
+/// are not.
 ///
 /// Source: RFC 5321 sections 4.1.2 and 4.5.3.1
 package struct EmailAddress: Hashable, Sendable, CustomStringConvertible {
@@ -23,7 +24,9 @@ package struct EmailAddress: Hashable, Sendable, CustomStringConvertible {
   private static func normalized(_ text: String) -> String? {
     guard text.utf8.count <= Limits.emailBytes * 2 else { return nil }
     let trimmed = text.utf8.drop(while: isSpace).reversed().drop(while: isSpace).reversed()
-    guard (3...Limits.emailBytes).contains(trimmed.count), trimmed.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }
+    guard (3...Limits.emailBytes).contains(trimmed.count), trimmed.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+      return nil
+    }
     let value = String(decoding: trimmed, as: UTF8.self).lowercased()
     let sides = value.split(separator: "@", omittingEmptySubsequences: false)
     guard sides.count == 2, isLocalPart(sides[0]), isDomain(sides[1]) else { return nil }

@@ -27,7 +27,8 @@ package struct IPv4Address: Hashable, Sendable, CustomStringConvertible, Codable
   package init(from decoder: any Decoder) throws {
     let text = try decoder.singleValueContainer().decode(String.self)
     guard let address = Self(text) else {
-      throw DecodingError.dataCorrupted(.init(codingPath: decoder.codingPath, debugDescription: "expected an IPv4 address"))
+      throw DecodingError.dataCorrupted(
+        .init(codingPath: decoder.codingPath, debugDescription: "expected an IPv4 address"))
     }
     self = address
   }

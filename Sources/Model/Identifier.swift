@@ -2,8 +2,8 @@ package import Foundation
 
 /// A UUID that belongs to one kind of thing, so that ids of different kinds cannot be mixed up.
 ///
-/// On the wire an id is `prefix-uuid` in lower case (`sb-5f0c…`); inside Martlet and in the database it is the bare UUID.
-/// Conversion happens only at the API and RPC border.
+/// On the wire an id is `prefix-uuid` in lower case (`sb-5f0c…`); inside Martlet and in the database it is the bare
+/// UUID. Conversion happens only at the API and RPC border.
 package struct Identifier<Kind: IdentifierKind>: Hashable, Sendable, Comparable {
   package let uuid: UUID
 

@@ -23,7 +23,8 @@ package struct MartletError: Error, Sendable, CustomStringConvertible {
     return "\(code.rawValue): \(message) (cause: \(cause))"
   }
 
-  /// The error itself when it already is one, what it says it means when it can, else `internal` with the original as cause.
+  /// The error itself when it already is one, what it says it means when it can, else `internal` with the original as
+  /// cause.
   package static func wrapping(_ error: any Error) -> MartletError {
     if let error = error as? MartletError { return error }
     if let meaning = (error as? any MartletErrorConvertible)?.martletError { return meaning }
@@ -109,7 +110,8 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
     case .invalidState: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 75, isRetryable: false)
     case .alreadyExists: Meaning(httpStatus: 409, connectCode: "already_exists", exitCode: 73, isRetryable: false)
     case .emailTaken: Meaning(httpStatus: 409, connectCode: "already_exists", exitCode: 73, isRetryable: false)
-    case .idempotencyConflict: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 65, isRetryable: false)
+    case .idempotencyConflict:
+      Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 65, isRetryable: false)
     case .tooLarge: Meaning(httpStatus: 413, connectCode: "resource_exhausted", exitCode: 64, isRetryable: false)
     case .rateLimited: Meaning(httpStatus: 429, connectCode: "resource_exhausted", exitCode: 75, isRetryable: true)
     case .canceled: Meaning(httpStatus: 499, connectCode: "canceled", exitCode: 75, isRetryable: false)
@@ -120,9 +122,11 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
     case .databaseUnavailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
     case .outcomeUnknown: Meaning(httpStatus: 500, connectCode: "unknown", exitCode: 70, isRetryable: false)
     case .snapshotDamaged: Meaning(httpStatus: 409, connectCode: "data_loss", exitCode: 65, isRetryable: false)
-    case .snapshotIncompatible: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 65, isRetryable: false)
+    case .snapshotIncompatible:
+      Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 65, isRetryable: false)
     case .inUse: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 75, isRetryable: false)
-    case .insufficientStorage: Meaning(httpStatus: 507, connectCode: "resource_exhausted", exitCode: 73, isRetryable: true)
+    case .insufficientStorage:
+      Meaning(httpStatus: 507, connectCode: "resource_exhausted", exitCode: 73, isRetryable: true)
     case .unimplemented: Meaning(httpStatus: 501, connectCode: "unimplemented", exitCode: 69, isRetryable: false)
     case .internalError: Meaning(httpStatus: 500, connectCode: "internal", exitCode: 70, isRetryable: false)
     }

@@ -30,13 +30,19 @@ package struct SafeName: Hashable, Sendable, Comparable, CustomStringConvertible
 
   private static func isSafe(_ value: String) -> Bool {
     let bytes = value.utf8
-    guard (1...maximumLength).contains(bytes.count), let first = bytes.first, isAlphanumeric(first) else { return false }
-    return bytes.allSatisfy { isAlphanumeric($0) || $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: "-") }
+    guard (1...maximumLength).contains(bytes.count), let first = bytes.first, isAlphanumeric(first) else {
+      return false
+    }
+    return bytes.allSatisfy {
+      isAlphanumeric($0) || $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: "-")
+    }
   }
 
   private static func isAlphanumeric(_ byte: UInt8) -> Bool {
     switch byte {
-    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"):
+      true
     default: false
     }
   }

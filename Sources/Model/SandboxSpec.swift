@@ -36,7 +36,8 @@ package struct SandboxSpec: Sendable, Codable, Equatable {
   }
 }
 
-/// What a sandbox may reach. Everything towards the host, other sandboxes, metadata and private ranges is always denied (NET-3).
+/// What a sandbox may reach. Everything towards the host, other sandboxes, metadata and private ranges is always denied
+/// (NET-3).
 package struct NetworkPolicy: Sendable, Codable, Equatable {
   /// Whether the sandbox reaches the internet at all (DNS included).
   package var allowsEgress: Bool
@@ -135,7 +136,8 @@ extension NetworkPolicy {
   /// - Throws: `invalid_request` for a malformed network or too many of them.
   package func validate() throws(MartletError) {
     guard allow.count <= Limits.networkEntries, deny.count <= Limits.networkEntries else {
-      throw MartletError(.invalidRequest, "network allow and deny may have at most \(Limits.networkEntries) entries each")
+      throw MartletError(
+        .invalidRequest, "network allow and deny may have at most \(Limits.networkEntries) entries each")
     }
     for text in allow + deny where IPv4Network(text) == nil {
       throw MartletError(.invalidRequest, "network entries must be IPv4 addresses or networks such as 10.1.0.0/16")

@@ -1,4 +1,5 @@
-/// Where a sandbox is in its life (SB-7). Every transition is checked against this table, on the host and in the database.
+/// Where a sandbox is in its life (SB-7). Every transition is checked against this table, on the host and in the
+/// database.
 ///
 /// ```
 /// pending → starting → running ⇄ (pausing → paused → resuming)

@@ -1,7 +1,7 @@
 package import Foundation
 
-/// The lower-case text form of a UUID. By hand, because every request reads and writes several, and Foundation goes through scanf and
-/// printf for each.
+/// The lower-case text form of a UUID. By hand, because every request reads and writes several, and Foundation goes
+/// through scanf and printf for each.
 ///
 /// Source: RFC 9562, section 4
 package enum UUIDText {

@@ -2,7 +2,8 @@ package import Model
 package import Snapshots
 package import SystemPackage
 
-/// Serves the memory of restored guests, and saves the memory of stopped ones. The real one starts `martlet pager` processes.
+/// Serves the memory of restored guests, and saves the memory of stopped ones. The real one starts `martlet pager`
+/// processes.
 package protocol MemoryBackend: Sendable {
   /// Starts a pager that waits for a VMM and serves `generation` to it. Returns once the pager listens.
   func launch(_ configuration: PagerConfiguration) async throws -> any PagerProcess
@@ -12,11 +13,12 @@ package protocol MemoryBackend: Sendable {
   func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess
   /// Pagers of this instance that run although no journal names them.
   func findOrphans(of id: InstanceID) throws -> [PagerIdentity]
-  /// Does what can be done while the guest still runs, towards writing `memory.layer` and `memory.header` of `draft`: the pages that
-  /// differ from `parent`. Files are written, not yet durable (`SnapshotStore.publish` sees to that).
+  /// Does what can be done while the guest still runs, towards writing `memory.layer` and `memory.header` of `draft`:
+  /// the pages that differ from `parent`. Files are written, not yet durable (`SnapshotStore.publish` sees to that).
   /// - Parameters:
   ///   - vmm: process id of the VMM.
-  ///   - parent: whose pages the VM was restored from, directly or over generations made meanwhile; nil when it was booted.
+  ///   - parent: whose pages the VM was restored from, directly or over generations made meanwhile; nil when it was
+  ///     booted.
   /// - Returns: what is either run once or abandoned.
   func prepareSaving(
     vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
@@ -28,7 +30,8 @@ extension MemoryBackend {
   package func save(
     vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
   ) async throws -> SavedMemory {
-    try await prepareSaving(vmm: vmm, runDirectory: runDirectory, memoryBytes: memoryBytes, parent: parent, into: draft).run()
+    try await prepareSaving(vmm: vmm, runDirectory: runDirectory, memoryBytes: memoryBytes, parent: parent, into: draft)
+      .run()
   }
 }
 
@@ -55,7 +58,8 @@ package struct PagerConfiguration: Sendable, Codable, Equatable {
   package var recordsWorkingSet: Bool
 
   package init(
-    id: InstanceID, store: FilePath, generation: GenerationID, runDirectory: FilePath, ownerUID: UInt32, recordsWorkingSet: Bool
+    id: InstanceID, store: FilePath, generation: GenerationID, runDirectory: FilePath, ownerUID: UInt32,
+    recordsWorkingSet: Bool
   ) {
     self.id = id
     self.store = store

@@ -4,7 +4,8 @@ import LinuxSystem
 package import Logging
 package import SystemPackage
 
-/// Finds out whether KVM really runs guests here. A /dev/kvm that opens proves nothing: nested and emulated ones can be uselessly slow.
+/// Finds out whether KVM really runs guests here. A /dev/kvm that opens proves nothing: nested and emulated ones can be
+/// uselessly slow.
 package struct AcceleratorProbe: Sendable {
   /// A kernel without a root file system panics and reboots in well under a second on working KVM.
   private static let deadline: Duration = .seconds(3)
@@ -42,17 +43,22 @@ package struct AcceleratorProbe: Sendable {
     let accelerator: Accelerator = await guestRunsOnKVM() ? .kvm : .tcg
     logger.info("probed the accelerator", metadata: ["accelerator": "\(accelerator.rawValue)"])
     verdict.accelerator = accelerator
-    if let data = try? JSONEncoder().encode(verdict) { try? SmallFile.replace(cacheFile, with: [UInt8](data), mode: 0o600) }
+    if let data = try? JSONEncoder().encode(verdict) {
+      try? SmallFile.replace(cacheFile, with: [UInt8](data), mode: 0o600)
+    }
     return accelerator
   }
 
   private func guestRunsOnKVM() async -> Bool {
     let arguments = [
-      "-nodefaults", "-no-user-config", "-display", "none", "-M", "microvm", "-accel", "kvm", "-cpu", "host", "-m", "128M",
+      "-nodefaults", "-no-user-config", "-display", "none", "-M", "microvm", "-accel", "kvm", "-cpu", "host", "-m",
+      "128M",
       "-bios", installation.firmware.string, "-no-reboot", "-kernel", kernel.string, "-append", Self.kernelArguments,
       "-serial", "stdio",
     ]
-    guard let output = try? await Tool.run(installation.executable, arguments, deadline: Self.deadline) else { return false }
+    guard let output = try? await Tool.run(installation.executable, arguments, deadline: Self.deadline) else {
+      return false
+    }
     return output.outputText.contains(Self.proof)
   }
 

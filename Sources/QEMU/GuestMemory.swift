@@ -5,11 +5,13 @@ import SystemPackage
 
 /// The memory of a guest, as QEMU is told about it.
 ///
-/// QEMU maps a file as memory and takes it for shared, so that it leaves memory out of the state it saves and loads. A library that
-/// is preloaded into it puts anonymous memory in the file's place, or memory that a pager fills. The file itself is sealed: a
-/// QEMU without the library cannot map it and ends at once, rather than let guests share their memory.
+/// QEMU maps a file as memory and takes it for shared, so that it leaves memory out of the state it saves and loads. A
+/// library that is preloaded into it puts anonymous memory in the file's place, or memory that a pager fills. The file
+/// itself is sealed: a QEMU without the library cannot map it and ends at once, rather than let guests share their
+/// memory.
 struct GuestMemory {
-  /// Numbers in the VMM. Both are named by them, as a path with a colon or a space in it could not be preloaded (ld.so(8)).
+  /// Numbers in the VMM. Both are named by them, as a path with a colon or a space in it could not be preloaded
+  /// (ld.so(8)).
   private static let fileDescriptor: Int32 = 3
   private static let shimDescriptor: Int32 = 4
   static let path = "/proc/self/fd/\(fileDescriptor)"
@@ -42,7 +44,9 @@ struct GuestMemory {
 
   /// A socket's path may have 107 bytes at most (unix(7)); the run directory is the VMM's working directory.
   private func relativeToRunDirectory(_ socket: FilePath) -> String {
-    guard socket.removingLastComponent() == configuration.runDirectory, let name = socket.lastComponent else { return socket.string }
+    guard socket.removingLastComponent() == configuration.runDirectory, let name = socket.lastComponent else {
+      return socket.string
+    }
     return name.string
   }
 }

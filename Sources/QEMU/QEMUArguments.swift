@@ -9,15 +9,17 @@ package enum Accelerator: String, Sendable, Codable {
 
 /// The command line of one microVM. Pure, so that tests can read it.
 ///
-/// The order of the `-device` options is part of the machine: virtio-mmio slots are assigned in order, and a snapshot only loads into
-/// the same order. Source of the flags and their pitfalls: QEMU 7.2 documentation, system/i386/microvm.rst, and measurements.
+/// The order of the `-device` options is part of the machine: virtio-mmio slots are assigned in order, and a snapshot
+/// only loads into the same order. Source of the flags and their pitfalls: QEMU 7.2 documentation,
+/// system/i386/microvm.rst, and measurements.
 struct QEMUArguments {
   /// Machine type, firmware set-up and devices with their order; to be changed with whatever changes what a guest sees.
   static let machineLayout = "microvm-1"
   static let monitorSocket = "qmp.sock"
   static let diskID = "root"
   static let consoleRingBytes = 65_536
-  /// TCG keeps translated code in a buffer that defaults to a gigabyte; this bounds what a guest can make the host spend.
+  /// TCG keeps translated code in a buffer that defaults to a gigabyte; this bounds what a guest can make the host
+  /// spend.
   static let translationBufferMiB = 128
 
   let configuration: VMConfiguration
@@ -44,7 +46,8 @@ struct QEMUArguments {
       "-cpu", accelerator == .kvm ? "host" : "max",
       "-smp", "\(configuration.vcpus)",
       "-m", "\(configuration.memoryMiB)M",
-      "-object", "memory-backend-file,id=ram,size=\(configuration.memoryMiB)M,mem-path=\(GuestMemory.path),share=on,merge=off",
+      "-object",
+      "memory-backend-file,id=ram,size=\(configuration.memoryMiB)M,mem-path=\(GuestMemory.path),share=on,merge=off",
       "-bios", firmware.string,
       "-global", "virtio-mmio.force-legacy=false",
       // A guest that reboots or powers off leaves a paused VMM, so that the agent can still read the console.
@@ -56,7 +59,8 @@ struct QEMUArguments {
   private var security: [String] {
     [
       "-runas", "\(configuration.userID):\(configuration.userID)",
-      // `elevateprivileges` would kill QEMU at its own change of user; PR_SET_NO_NEW_PRIVS, set at the spawn, does its job.
+      // `elevateprivileges` would kill QEMU at its own change of user; PR_SET_NO_NEW_PRIVS, set at the spawn, does its
+      // job.
       "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny",
     ]
   }
@@ -66,7 +70,10 @@ struct QEMUArguments {
   }
 
   var kernelCommandLine: String {
-    var words = ["console=ttyS0", "quiet", "panic=-1", "reboot=t", "net.ifnames=0", "no_timer_check", "random.trust_cpu=on", "nokaslr"]
+    var words = [
+      "console=ttyS0", "quiet", "panic=-1", "reboot=t", "net.ifnames=0", "no_timer_check", "random.trust_cpu=on",
+      "nokaslr",
+    ]
     if accelerator == .tcg {
       // Without its own clock to calibrate against, the guest must be told the frequency (else boots hang at random).
       words += ["tsc_early_khz=\(tscKilohertz)", "lpj=\(tscKilohertz * 4)", "tsc=reliable", "mitigations=off"]

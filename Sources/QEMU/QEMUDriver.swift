@@ -19,7 +19,9 @@ package struct QEMUDriver: HypervisorDriver {
   private let shim: FilePath
   private let logger: Logger
 
-  package init(installation: QEMUInstallation, accelerator: Accelerator, tscKilohertz: Int, shim: FilePath, logger: Logger) {
+  package init(
+    installation: QEMUInstallation, accelerator: Accelerator, tscKilohertz: Int, shim: FilePath, logger: Logger
+  ) {
     self.installation = installation
     self.accelerator = accelerator
     self.tscKilohertz = tscKilohertz
@@ -30,7 +32,8 @@ package struct QEMUDriver: HypervisorDriver {
   package var isolation: (vmm: String, accelerator: String) { ("qemu", accelerator.rawValue) }
   package var machine: MachineDescription {
     MachineDescription(
-      vmm: "qemu", vmmVersion: installation.version, machine: QEMUArguments.machineLayout, firmwareDigest: installation.firmwareDigest,
+      vmm: "qemu", vmmVersion: installation.version, machine: QEMUArguments.machineLayout,
+      firmwareDigest: installation.firmwareDigest,
       cpuModel: GuestProcessor.describe(accelerator, tscKilohertz: tscKilohertz), accelerator: accelerator.rawValue)
   }
 
@@ -44,8 +47,12 @@ package struct QEMUDriver: HypervisorDriver {
     return machine(process, configuration.runDirectory, configuration.cgroup, configuration.id)
   }
 
-  package func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)? {
-    guard let process = ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else { return nil }
+  package func adopt(
+    _ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?
+  ) async throws -> (any VirtualMachine)? {
+    guard let process = ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else {
+      return nil
+    }
     return machine(process, runDirectory, cgroup, nil)
   }
 
@@ -60,7 +67,9 @@ package struct QEMUDriver: HypervisorDriver {
     }
   }
 
-  private func machine(_ process: ProcessHandle, _ directory: FilePath, _ cgroup: Cgroup?, _ id: InstanceID?) -> QEMUMachine {
+  private func machine(
+    _ process: ProcessHandle, _ directory: FilePath, _ cgroup: Cgroup?, _ id: InstanceID?
+  ) -> QEMUMachine {
     var logger = logger
     logger[metadataKey: "vmm.pid"] = "\(process.pid)"
     if let id { logger[metadataKey: "instance.id"] = "\(id)" }
@@ -71,7 +80,8 @@ package struct QEMUDriver: HypervisorDriver {
 
   private func spawn(_ configuration: VMConfiguration) throws -> ChildProcess {
     let arguments = QEMUArguments(
-      configuration: configuration, firmware: installation.firmware, accelerator: accelerator, tscKilohertz: tscKilohertz)
+      configuration: configuration, firmware: installation.firmware, accelerator: accelerator,
+      tscKilohertz: tscKilohertz)
     let memory = try GuestMemory(configuration, shim: shim)
     // What an earlier VMM of this directory wrote tells nothing about this one.
     unlink(configuration.runDirectory.appending(GuestMemoryRegion.fileName).string)
@@ -80,12 +90,15 @@ package struct QEMUDriver: HypervisorDriver {
       configuration.runDirectory.appending(ConsoleLog.vmmLogName).string, O_WRONLY | O_APPEND | O_CREAT, mode: 0o600)
     var request = SpawnRequest(
       executable: installation.executable, arguments: arguments.list,
-      environment: Self.processEnvironment.merging(memory.environment) { $1 }, workingDirectory: configuration.runDirectory.string,
+      environment: Self.processEnvironment.merging(memory.environment) { $1 },
+      workingDirectory: configuration.runDirectory.string,
       descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue].merging(memory.descriptors) { $1 })
     request.createsSession = true
     request.networkNamespace = try NetworkNamespace.open(path: configuration.networkNamespace.string)
     request.cgroups = try configuration.cgroup?.joinDescriptors() ?? []
-    request.limits = [(Int32(RLIMIT_NOFILE.rawValue), Self.openFiles, Self.openFiles), (Int32(RLIMIT_CORE.rawValue), 0, 0)]
+    request.limits = [
+      (Int32(RLIMIT_NOFILE.rawValue), Self.openFiles, Self.openFiles), (Int32(RLIMIT_CORE.rawValue), 0, 0),
+    ]
     request.oomScoreAdjustment = Self.oomScoreAdjustment
     request.forbidsNewPrivileges = true
     request.fileModeMask = 0o077

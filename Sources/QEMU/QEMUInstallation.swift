@@ -13,7 +13,9 @@ package struct QEMUInstallation: Sendable, Equatable {
   /// SHA-256 of the firmware, in hexadecimal.
   package let firmwareDigest: String
 
-  private static let firmwarePlaces = ["/usr/share/qemu/qboot.rom", "/usr/share/seabios/qboot.rom", "/usr/local/share/qemu/qboot.rom"]
+  private static let firmwarePlaces = [
+    "/usr/share/qemu/qboot.rom", "/usr/share/seabios/qboot.rom", "/usr/local/share/qemu/qboot.rom",
+  ]
 
   /// Finds QEMU.
   /// - Throws: `host_unavailable` that names the missing package.
@@ -22,7 +24,8 @@ package struct QEMUInstallation: Sendable, Equatable {
       throw MartletError(.hostUnavailable, "QEMU is not installed on this host: apt-get install qemu-system-x86")
     }
     guard let firmware = firmwarePlaces.first(where: { Tool.isReadable($0) }) else {
-      throw MartletError(.hostUnavailable, "the qboot firmware is not installed on this host: apt-get install qemu-system-data")
+      throw MartletError(
+        .hostUnavailable, "the qboot firmware is not installed on this host: apt-get install qemu-system-data")
     }
     let output: ToolOutput
     let image: [UInt8]
@@ -33,7 +36,8 @@ package struct QEMUInstallation: Sendable, Equatable {
       throw MartletError(.hostUnavailable, "QEMU does not start on this host; run martlet doctor", cause: error)
     }
     return QEMUInstallation(
-      executable: executable, version: parseVersion(output.outputText), firmware: FilePath(firmware), firmwareDigest: digest(image))
+      executable: executable, version: parseVersion(output.outputText), firmware: FilePath(firmware),
+      firmwareDigest: digest(image))
   }
 
   static func digest(_ bytes: [UInt8]) -> String {

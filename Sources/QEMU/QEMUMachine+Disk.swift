@@ -13,7 +13,8 @@ extension QEMUMachine {
     try await monitor.execute("blockdev-add", new.opening(disk))
     do {
       // Flushes the old file and opens it read-only from now on.
-      try await monitor.execute("blockdev-snapshot", ["node": current.nodeName ?? QEMUArguments.diskID, "overlay": new.name])
+      try await monitor.execute(
+        "blockdev-snapshot", ["node": current.nodeName ?? QEMUArguments.diskID, "overlay": new.name])
     } catch {
       await Task { _ = try? await monitor.execute("blockdev-del", ["node-name": new.name]) }.value
       throw error

@@ -9,8 +9,8 @@ import SystemPackage
 extension QEMUMachine {
   /// Stopping waits for the disk requests that are under way, on a disk that may be slow.
   private static let stopDeadline: Duration = .seconds(60)
-  /// The state of devices is some hundred kilobytes whatever the size of the guest, but QEMU reads rings in the guest's memory to
-  /// load it, which a pager may have to bring from afar.
+  /// The state of devices is some hundred kilobytes whatever the size of the guest, but QEMU reads rings in the guest's
+  /// memory to load it, which a pager may have to bring from afar.
   private static let stateDeadline: Duration = .seconds(120)
   private static let statePollInterval: Duration = .milliseconds(1)
   /// About what the state takes.
@@ -25,7 +25,8 @@ extension QEMUMachine {
     try await monitor().execute("stop", deadline: Self.stopDeadline)
   }
 
-  /// Also takes the disk back, which the VMM gave away when its state was saved, or has not opened yet when it was loaded.
+  /// Also takes the disk back, which the VMM gave away when its state was saved, or has not opened yet when it was
+  /// loaded.
   func resume() async throws {
     try await monitor().execute("cont", deadline: Self.stopDeadline)
   }

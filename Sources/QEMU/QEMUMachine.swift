@@ -1,8 +1,8 @@
+import Concurrency
 import Foundation
 import Glibc
 import Hypervisor
 import LinuxSystem
-import Locks
 import Logging
 import SystemPackage
 
@@ -21,7 +21,8 @@ final class QEMUMachine: VirtualMachine {
     var exit: VMMExit?
     var guestEnded = false
     var isKilledByUs = false
-    /// The newest of what was drained. Whoever drains may not have written it down yet when the reason of the end is wanted.
+    /// The newest of what was drained. Whoever drains may not have written it down yet when the reason of the end is
+    /// wanted.
     var recentConsole: [UInt8] = []
     var waiting: [CheckedContinuation<VMMExit, Never>] = []
   }
@@ -102,8 +103,11 @@ final class QEMUMachine: VirtualMachine {
     let deadline = ContinuousClock.now + Self.monitorDeadline
     while true {
       do {
-        guard !process.hasEnded else { throw QMPError(command: "monitor", text: "the VMM has ended", isConnectionLost: true) }
-        let monitor = try await QMPClient.connect(directory: directory, socket: QEMUArguments.monitorSocket) { [weak self] event in
+        guard !process.hasEnded else {
+          throw QMPError(command: "monitor", text: "the VMM has ended", isConnectionLost: true)
+        }
+        let monitor = try await QMPClient.connect(directory: directory, socket: QEMUArguments.monitorSocket) {
+          [weak self] event in
           self?.handle(event: event)
         }
         state.withLock { state in

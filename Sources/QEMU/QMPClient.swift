@@ -1,7 +1,7 @@
+import Concurrency
 import Foundation
 import Glibc
 import LinuxSystem
-import Locks
 import NIOCore
 import NIOPosix
 import SystemPackage
@@ -24,8 +24,8 @@ package struct QMPError: Error, Sendable, CustomStringConvertible {
 
 /// One connection to a QEMU monitor.
 ///
-/// Source: QEMU documentation, interop/qmp-spec.rst: one JSON object per line; a greeting, then `qmp_capabilities`, then answers that
-/// carry the command's id, and events in between.
+/// Source: QEMU documentation, interop/qmp-spec.rst: one JSON object per line; a greeting, then `qmp_capabilities`,
+/// then answers that carry the command's id, and events in between.
 final class QMPClient: Sendable {
   typealias EventHandler = @Sendable (_ name: String) -> Void
 
@@ -48,14 +48,17 @@ final class QMPClient: Sendable {
 
   /// Connects and negotiates.
   /// - Parameters:
-  ///   - directory: where the monitor's socket is; opened first, since a socket path may have 107 bytes at most (unix(7)).
+  ///   - directory: where the monitor's socket is; opened first, since a socket path may have 107 bytes at most
+  ///     (unix(7)).
   ///   - onEvent: called on an event loop; must not block.
   static func connect(directory: FilePath, socket: String, onEvent: @escaping EventHandler) async throws -> QMPClient {
     let place = try OwnedDescriptor.open(directory.string, O_RDONLY | O_DIRECTORY)
     let lines = LineHandler(maximumBytes: maximumLineBytes)
     let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
       .connectTimeout(.seconds(2))
-      .channelInitializer { channel in channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(lines) } }
+      .channelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(lines) }
+      }
       .connect(unixDomainSocketPath: "/proc/self/fd/\(place.rawValue)/\(socket)").get()
     let client = QMPClient(channel: channel)
     lines.start { [weak client] line in
@@ -132,12 +135,13 @@ final class QMPClient: Sendable {
     }
   }
 
-  /// NIO does not pass descriptors, so the line goes straight to its socket. The socket takes it whole: there is one short command
-  /// at a time on the way.
+  /// NIO does not pass descriptors, so the line goes straight to its socket. The socket takes it whole: there is one
+  /// short command at a time on the way.
   private func sendOnEventLoop(_ line: [UInt8], passing descriptor: OwnedDescriptor) throws {
     let pending = try channel.syncOptions?.getOption(.bufferedWritableBytes) ?? 0
     guard pending == 0 else { throw SystemError("sendmsg", .resourceTemporarilyUnavailable) }
-    let sent: Void? = try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { socket in
+    let sent: Void? = try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) {
+      socket in
       try descriptor.send(with: line, over: socket)
     }
     guard sent != nil else { throw SystemError("sendmsg", .notSupported) }

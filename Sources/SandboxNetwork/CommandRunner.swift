@@ -85,10 +85,12 @@ package struct SystemCommandRunner: CommandRunner {
 
   package func run(_ command: NetworkCommand) async throws(ToolError) -> CommandOutput {
     guard let path = command.namespacePath ?? hostNamespacePath else {
-      return CommandOutput(try await Tool.run(command.tool, command.arguments, input: command.input, deadline: command.deadline))
+      return CommandOutput(
+        try await Tool.run(command.tool, command.arguments, input: command.input, deadline: command.deadline))
     }
     guard let tool = Tool.find(command.tool) else { throw ToolError(command.tool, .notInstalled) }
-    // nsenter only calls setns(2); `ip -n` and `ip netns exec` also make a mount namespace and mount sysfs, which takes longer.
+    // nsenter only calls setns(2); `ip -n` and `ip netns exec` also make a mount namespace and mount sysfs, which takes
+    // longer.
     return CommandOutput(
       try await Tool.run(
         "nsenter", ["--net=\(path)", "--", tool] + command.arguments, input: command.input, deadline: command.deadline))

@@ -2,10 +2,11 @@ import Model
 
 /// What a guest may reach, derived from its policy (NET-3).
 ///
-/// Order of decision: `never` is refused, `allow` is let through, `deny` and the private ranges are refused, the rest is
-/// let through. `allow` beats `deny`, so that "only these networks" is `deny: ["0.0.0.0/0"]` with an `allow` list.
+/// Order of decision: `never` is refused, `allow` is let through, `deny` and the private ranges are refused, the rest
+/// is let through. `allow` beats `deny`, so that "only these networks" is `deny: ["0.0.0.0/0"]` with an `allow` list.
 struct Egress: Equatable {
-  /// No policy opens these: other sandboxes, the loopback, link-local addresses (cloud metadata) and what cannot be routed.
+  /// No policy opens these: other sandboxes, the loopback, link-local addresses (cloud metadata) and what cannot be
+  /// routed.
   static let unreachable = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"]
 
   /// Networks that are not part of the public internet.

@@ -3,8 +3,9 @@ import Model
 /// The nftables table in the host's namespace: the same few rules for any number of sandboxes, because they match the
 /// interface group of our links.
 ///
-/// They decide nothing about packets that neither come from nor go to a sandbox. A packet lives only when every table of the host
-/// lets it through, so these rules can forbid but not override another firewall; `SandboxNetworks.diagnose()` finds such ones.
+/// They decide nothing about packets that neither come from nor go to a sandbox. A packet lives only when every table
+/// of the host lets it through, so these rules can forbid but not override another firewall;
+/// `SandboxNetworks.diagnose()` finds such ones.
 struct HostRules {
   let configuration: NetworkConfiguration
   let resolver: IPv4Address?

@@ -25,8 +25,8 @@ struct NamespaceBatch {
 
   /// For the sandbox's namespace.
   ///
-  /// The TAP has the same address in every namespace and knows the guest's, so that neither side of a restored guest waits
-  /// for its neighbour cache.
+  /// The TAP has the same address in every namespace and knows the guest's, so that neither side of a restored guest
+  /// waits for its neighbour cache.
   var inside: String {
     let tap = GuestContract.tapName
     let inner = SlotAddressing.innerLinkName

@@ -7,7 +7,8 @@ import Model
 /// guest ── tap0 ──▶ antispoof ▶ inbound: DNS to the upstream ▶ forward ▶ egress ▶ outbound ── veth0 ──▶ host's rules
 /// the VMM itself (same namespace) ──▶ output: refused
 /// ```
-/// What is refused is answered (TCP reset, ICMP "administratively prohibited"), so that callers do not wait for a time-out.
+/// What is refused is answered (TCP reset, ICMP "administratively prohibited"), so that callers do not wait for a
+/// time-out.
 struct NamespaceRules {
   let address: SlotAddress
   let egress: Egress

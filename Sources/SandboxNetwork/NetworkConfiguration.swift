@@ -1,11 +1,12 @@
 package import Model
 package import SystemPackage
 
-/// How a host's sandbox networks are laid out. Two agents on one machine must differ in network, prefixes, group and table.
+/// How a host's sandbox networks are laid out. Two agents on one machine must differ in network, prefixes, group and
+/// table.
 package struct NetworkConfiguration: Sendable {
   package var addressing: SlotAddressing
-  /// Interface group of all host-side links; the host's rules match it instead of naming links, so their number does not
-  /// grow with the number of sandboxes. Source: ip-link(8), `group`.
+  /// Interface group of all host-side links; the host's rules match it instead of naming links, so their number does
+  /// not grow with the number of sandboxes. Source: ip-link(8), `group`.
   package var linkGroup: UInt32 = 27_990
   /// Name of the nftables table, in the host's namespace and in every sandbox's.
   package var tableName = "martlet"
@@ -13,7 +14,8 @@ package struct NetworkConfiguration: Sendable {
   package var upstreamResolver: IPv4Address?
   /// resolv.conf(5) files in order of preference.
   package var resolverFiles = UpstreamResolver.standardFiles
-  /// Connections one sandbox may have open; more are refused. It bounds what a guest takes of the host's connection table.
+  /// Connections one sandbox may have open; more are refused. It bounds what a guest takes of the host's connection
+  /// table.
   package var connectionLimit = 4_096
   /// Bound on each command; commands take milliseconds, so only a stuck kernel or an overloaded machine comes near.
   package var commandDeadline: Duration = .seconds(20)

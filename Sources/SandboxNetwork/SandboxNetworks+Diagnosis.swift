@@ -23,11 +23,14 @@ package struct NetworkHint: Sendable, Equatable {
 }
 
 extension SandboxNetworks {
-  /// Looks for what commonly breaks sandbox networks. Changes nothing; works before `prepareHost()`. Empty: nothing found.
+  /// Looks for what commonly breaks sandbox networks. Changes nothing; works before `prepareHost()`. Empty: nothing
+  /// found.
   package func diagnose() async -> [NetworkHint] {
     var hints = await missingTools()
     if access("/dev/net/tun", R_OK | W_OK) != 0 {
-      hints.append(.init(.error, "/dev/net/tun cannot be opened", remedy: "run as root; load the kernel module with: modprobe tun"))
+      hints.append(
+        .init(.error, "/dev/net/tun cannot be opened", remedy: "run as root; load the kernel module with: modprobe tun")
+      )
     }
     // Without the tools there is nothing more to ask.
     guard hints.isEmpty else { return hints }
@@ -36,14 +39,17 @@ extension SandboxNetworks {
     if resolver == nil {
       hints.append(
         .init(
-          .warning, "no DNS server that sandboxes can use was found in \(configuration.resolverFiles.joined(separator: " or "))",
+          .warning,
+          "no DNS server that sandboxes can use was found in \(configuration.resolverFiles.joined(separator: " or "))",
           remedy: "name one that does not listen on a loopback address, in /etc/resolv.conf or in the configuration"))
     }
     return hints
   }
 
   private func missingTools() async -> [NetworkHint] {
-    let packages = [("ip", ["-V"], "iproute2"), ("nft", ["--version"], "nftables"), ("nsenter", ["--version"], "util-linux")]
+    let packages = [
+      ("ip", ["-V"], "iproute2"), ("nft", ["--version"], "nftables"), ("nsenter", ["--version"], "util-linux"),
+    ]
     var hints: [NetworkHint] = []
     for (tool, arguments, package) in packages {
       guard (try? await perform(command(.inspect, tool, arguments))) == nil else { continue }
@@ -70,12 +76,15 @@ extension SandboxNetworks {
 
   private func routeHints() async -> [NetworkHint] {
     let network = configuration.addressing.network
-    guard let output = try? await perform(command(.inspect, "ip", ["-json", "route", "show", "table", "main"])) else { return [] }
+    guard let output = try? await perform(command(.inspect, "ip", ["-json", "route", "show", "table", "main"])) else {
+      return []
+    }
     return RouteListing.routes(json: output.outputText)
       .filter { configuration.addressing.slot(ofLink: $0.device) == nil && $0.network.overlaps(network) }
       .map { route in
         .init(
-          .error, "the host's route to \(route.network) through \(route.device) overlaps the sandbox network \(network)",
+          .error,
+          "the host's route to \(route.network) through \(route.device) overlaps the sandbox network \(network)",
           remedy: "choose another network for sandboxes")
       }
   }

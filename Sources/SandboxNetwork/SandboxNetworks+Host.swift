@@ -3,10 +3,11 @@ import Logging
 import Model
 
 extension SandboxNetworks {
-  /// Makes the host's namespace ready: one nftables table, then forwarding. Idempotent; running sandboxes keep their connections.
+  /// Makes the host's namespace ready: one nftables table, then forwarding. Idempotent; running sandboxes keep their
+  /// connections.
   ///
-  /// The rules come first, so that forwarding is never on without them. Forwarding stays on after `teardownHost()`, because other
-  /// software may have come to rely on it.
+  /// The rules come first, so that forwarding is never on without them. Forwarding stays on after `teardownHost()`,
+  /// because other software may have come to rely on it.
   package func prepareHost() async throws(NetworkError) {
     let rules = HostRules(configuration: configuration, resolver: resolver)
     try await perform(command(.loadHostRules, "nft", ["-f", "-"], input: rules.text))

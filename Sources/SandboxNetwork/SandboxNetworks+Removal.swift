@@ -3,7 +3,8 @@ import LinuxSystem
 extension SandboxNetworks {
   /// The common case in one process: both commands succeed.
   ///
-  /// The link goes first and by name: deleting a namespace only detaches it, and a socket left inside would keep the pair alive.
+  /// The link goes first and by name: deleting a namespace only detaches it, and a socket left inside would keep the
+  /// pair alive.
   /// - Returns: false when anything did not go through; nothing is known then.
   func removeAtOnce(_ address: SlotAddress) async -> Bool {
     await shielded {

@@ -1,5 +1,5 @@
+import Concurrency
 import LinuxSystem
-import Locks
 package import Logging
 package import Model
 import SystemPackage
@@ -10,8 +10,8 @@ import SystemPackage
 /// host namespace                       namespace mrt-<slot>
 /// uplink ◀─ masquerade ─ mv<slot> ════ veth0 ─ NAT, rules ─ tap0 ═══ guest 169.254.0.21
 /// ```
-/// Two operations on one slot never run at the same time: the second fails with `slotBusy` (L-6). Different slots are independent.
-/// `prepareHost()` must have succeeded once before the first guest runs.
+/// Two operations on one slot never run at the same time: the second fails with `slotBusy` (L-6). Different slots are
+/// independent. `prepareHost()` must have succeeded once before the first guest runs.
 package final class SandboxNetworks: Sendable {
   package let configuration: NetworkConfiguration
   let runner: any CommandRunner
@@ -26,8 +26,8 @@ package final class SandboxNetworks: Sendable {
 
   /// Makes namespace, veth pair, TAP and rules for a slot.
   ///
-  /// On an error or cancellation everything made so far is removed before this throws; what could not be removed is in the error's
-  /// `undoFailures`.
+  /// On an error or cancellation everything made so far is removed before this throws; what could not be removed is in
+  /// the error's `undoFailures`.
   /// - Parameter ownerUID: the user the VMM runs as, who may open the TAP.
   /// - Throws: `slotExists` when the slot's namespace is there already; nothing is touched then.
   package func create(slot: Int, policy: NetworkPolicy, ownerUID: UInt32) async throws(NetworkError) -> NetworkHandle {
@@ -44,7 +44,8 @@ package final class SandboxNetworks: Sendable {
       throw error.with(undoFailures: await rollBack(address, undo))
     }
     return NetworkHandle(
-      slot: slot, namespacePath: FilePath(address.namespacePath), hostAddress: address.namespaceSide, tapName: GuestContract.tapName)
+      slot: slot, namespacePath: FilePath(address.namespacePath), hostAddress: address.namespaceSide,
+      tapName: GuestContract.tapName)
   }
 
   /// Removes a slot's network: every step is tried, what is gone already counts as removed.
@@ -81,15 +82,19 @@ extension SandboxNetworks {
       address: address, egress: egress, resolver: resolver, tableName: configuration.tableName,
       connectionLimit: configuration.connectionLimit)
     try await perform(command(.loadRules, "nft", ["-f", "-"], input: rules.text, inside: address), slot: address.slot)
-    try await perform(command(.configureInside, "ip", ["-batch", "-"], input: batch.inside, inside: address), slot: address.slot)
+    try await perform(
+      command(.configureInside, "ip", ["-batch", "-"], input: batch.inside, inside: address), slot: address.slot)
   }
 
   /// A batch that fails half-way has made what its earlier lines say; only that is ours to undo.
-  private func createLinks(_ address: SlotAddress, _ batch: NamespaceBatch, undo: inout [NetworkStep]) async throws(NetworkError) {
+  private func createLinks(
+    _ address: SlotAddress, _ batch: NamespaceBatch, undo: inout [NetworkStep]
+  ) async throws(NetworkError) {
     let creation = command(.createLinks, "ip", ["-batch", "-"], input: batch.outside)
     do throws(ToolError) {
       let output = try await runner.run(creation)
-      let completed = output.isSuccess ? NamespaceBatch.creations.count : NamespaceBatch.completedLines(errorText: output.errorText)
+      let completed =
+        output.isSuccess ? NamespaceBatch.creations.count : NamespaceBatch.completedLines(errorText: output.errorText)
       undo += NamespaceBatch.creations.prefix(completed ?? NamespaceBatch.creations.count)
       _ = try output.checked(creation)
     } catch {
@@ -127,7 +132,8 @@ extension SandboxNetworks {
     _ step: NetworkStep, _ tool: String, _ arguments: [String], input: String? = nil, inside address: SlotAddress? = nil
   ) -> NetworkCommand {
     NetworkCommand(
-      step, tool, arguments, input: input, namespacePath: address?.namespacePath, deadline: configuration.commandDeadline)
+      step, tool, arguments, input: input, namespacePath: address?.namespacePath,
+      deadline: configuration.commandDeadline)
   }
 
   @discardableResult

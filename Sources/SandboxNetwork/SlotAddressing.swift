@@ -20,10 +20,12 @@ package struct SlotAddressing: Sendable, Equatable {
   /// - Throws: `invalidConfiguration` when the network holds no slot or a prefix would give names the kernel refuses.
   package init(network: IPv4Network, namespacePrefix: String = "mrt-", linkPrefix: String = "mv") throws(NetworkError) {
     guard (8...Self.slotPrefixLength).contains(network.prefixLength) else {
-      throw NetworkError(.invalidConfiguration("the sandbox network must be between a /8 and a /\(Self.slotPrefixLength)"))
+      throw NetworkError(
+        .invalidConfiguration("the sandbox network must be between a /8 and a /\(Self.slotPrefixLength)"))
     }
     guard Self.isPlain(namespacePrefix, limit: 32), Self.isPlain(linkPrefix, limit: 8) else {
-      throw NetworkError(.invalidConfiguration("name prefixes must be 1 to 8 (links) or 32 (namespaces) letters, digits or '-'"))
+      throw NetworkError(
+        .invalidConfiguration("name prefixes must be 1 to 8 (links) or 32 (namespaces) letters, digits or '-'"))
     }
     self.network = network
     self.namespacePrefix = namespacePrefix
@@ -64,7 +66,8 @@ package struct SlotAddressing: Sendable, Equatable {
     (1...limit).contains(text.utf8.count)
       && text.utf8.allSatisfy { byte in
         switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+          UInt8(ascii: "0")...UInt8(ascii: "9"),
           UInt8(ascii: "-"):
           true
         default: false

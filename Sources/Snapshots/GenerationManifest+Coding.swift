@@ -35,7 +35,9 @@ extension GenerationManifest {
     } catch {
       throw .invalid("field")
     }
-    guard diskParents.count <= Self.maximumDiskParents, !diskParents.contains(id) else { throw .invalid("list of disk layers") }
+    guard diskParents.count <= Self.maximumDiskParents, !diskParents.contains(id) else {
+      throw .invalid("list of disk layers")
+    }
     guard memoryParents.count < MemoryGeometry.maximumGenerations else { throw .invalid("list of memory layers") }
   }
 

@@ -38,8 +38,8 @@ package struct GenerationManifest: Sendable, Codable, Equatable {
   package var disk: DiskLayer
   /// Name of the template the sandbox was once made from.
   package var template: SafeName
-  /// File name → SHA-256 in hexadecimal, of `memory.header`, `device.state` and `disk.layer`; filled in by `publish`. The pages of
-  /// `memory.layer` have checksums of their own.
+  /// File name → SHA-256 in hexadecimal, of `memory.header`, `device.state` and `disk.layer`; filled in by `publish`.
+  /// The pages of `memory.layer` have checksums of their own.
   package var digests: [String: String] = [:]
   /// The other generations whose layers hold pages of this one's memory, as in `memory.header`; filled in by `publish`.
   package var memoryParents: [GenerationID] = []
@@ -50,7 +50,8 @@ package struct GenerationManifest: Sendable, Codable, Equatable {
   package var needs: Set<GenerationID> { Set(memoryParents).union(diskParents).union([id]) }
 
   package init(
-    id: GenerationID, parent: GenerationID?, diskParents: [GenerationID], createdAt: Date, machine: MachineDescription, vcpus: Int,
+    id: GenerationID, parent: GenerationID?, diskParents: [GenerationID], createdAt: Date, machine: MachineDescription,
+    vcpus: Int,
     memoryBytes: Int64, disk: DiskLayer, template: SafeName
   ) {
     self.id = id

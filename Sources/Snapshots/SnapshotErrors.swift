@@ -34,7 +34,8 @@ extension MartletError {
     _ id: GenerationID, _ file: SnapshotFile, _ complaint: String, cause: (any Error)? = nil
   ) -> MartletError {
     MartletError(
-      .snapshotDamaged, "snapshot \(id) cannot be used: its \(file.rawValue) \(complaint); use another snapshot", cause: cause)
+      .snapshotDamaged, "snapshot \(id) cannot be used: its \(file.rawValue) \(complaint); use another snapshot",
+      cause: cause)
   }
 
   /// What a format error means for the tenant: damage, or files of a newer Martlet.
@@ -44,8 +45,8 @@ extension MartletError {
       .snapshotIncompatible, "snapshot \(id) cannot be used: its \(file.rawValue) \(error.complaint)", cause: error)
   }
 
-  /// What it means for the tenant that a file of a snapshot cannot be read: whoever has no descriptors or memory left says nothing of
-  /// the snapshot.
+  /// What it means for the tenant that a file of a snapshot cannot be read: whoever has no descriptors or memory left
+  /// says nothing of the snapshot.
   static func unreadable(_ id: GenerationID, _ file: SnapshotFile, _ error: SystemError) -> MartletError {
     switch error.errno {
     case .noSuchFileOrDirectory, .notDirectory: damaged(id, file, "is missing", cause: error)
@@ -61,7 +62,8 @@ extension MartletError {
     switch error.errno {
     case .noSpace, .diskQuotaExceeded:
       MartletError(
-        .insufficientStorage, "\(action): the host's storage is full; delete sandboxes or snapshots, or try again later", cause: error)
+        .insufficientStorage,
+        "\(action): the host's storage is full; delete sandboxes or snapshots, or try again later", cause: error)
     default:
       MartletError(.internalError, action, cause: error)
     }

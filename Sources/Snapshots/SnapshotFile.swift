@@ -10,6 +10,7 @@ package enum SnapshotFile: String, Sendable, CaseIterable {
 
   /// What every generation has beside its manifest.
   static let content: [SnapshotFile] = [.memoryHeader, .memoryLayer, .deviceState, .diskLayer]
-  /// What the manifest holds a SHA-256 of. Pages of a memory layer have checksums of their own, whose sum is in `memory.header`.
+  /// What the manifest holds a SHA-256 of. Pages of a memory layer have checksums of their own, whose sum is in
+  /// `memory.header`.
   static let digested: [SnapshotFile] = [.memoryHeader, .deviceState, .diskLayer]
 }

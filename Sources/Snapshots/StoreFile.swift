@@ -64,6 +64,8 @@ enum StoreFile {
   }
 
   static func remove(_ path: FilePath) throws(SystemError) {
-    guard unlink(path.string) == 0 || Glibc.errno == ENOENT else { throw SystemError.current("unlink", subject: path.string) }
+    guard unlink(path.string) == 0 || Glibc.errno == ENOENT else {
+      throw SystemError.current("unlink", subject: path.string)
+    }
   }
 }

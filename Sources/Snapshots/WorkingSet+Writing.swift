@@ -4,14 +4,16 @@ package import Model
 package import SystemPackage
 
 extension WorkingSet {
-  /// Writes the working set of `image` to `path`, replacing an older one as a whole. Blocks. Not synchronized: after a power failure
-  /// there may be none.
+  /// Writes the working set of `image` to `path`, replacing an older one as a whole. Blocks. Not synchronized: after a
+  /// power failure there may be none.
   ///
-  /// - Parameter pages: in any order; those that are zero, twice there, or more than `maximumPages` (the last ones) are left out.
+  /// - Parameter pages: in any order; those that are zero, twice there, or more than `maximumPages` (the last ones) are
+  ///   left out.
   /// - Returns: the number of pages written.
   /// - Throws: `snapshot_damaged` when one of the pages is; `insufficient_storage`, `internal`.
   @discardableResult
-  package static func write(_ pages: [PageIndex], of image: MemoryImage, to path: FilePath) throws(MartletError) -> Int {
+  package static func write(_ pages: [PageIndex], of image: MemoryImage, to path: FilePath) throws(MartletError) -> Int
+  {
     let stored = pages.lazy.filter { page in
       guard (0..<image.pageCount).contains(page), case .stored = image.source(of: page) else { return false }
       return true
@@ -29,7 +31,9 @@ extension WorkingSet {
 
   /// The same of pages that were noted in runs.
   @discardableResult
-  package static func write(_ runs: [Range<PageIndex>], of image: MemoryImage, to path: FilePath) throws(MartletError) -> Int {
+  package static func write(
+    _ runs: [Range<PageIndex>], of image: MemoryImage, to path: FilePath
+  ) throws(MartletError) -> Int {
     try write(runs.flatMap { Array($0.prefix(maximumPages)) }, of: image, to: path)
   }
 

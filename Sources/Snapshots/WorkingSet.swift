@@ -6,8 +6,9 @@ package import SystemPackage
 
 /// Pages that a guest needs first after a restore, packed so that one sequential read brings all of them.
 ///
-/// Only a cache: a file that is damaged in any way, or does not fit the memory, is as good as none. What is read is compared with the
-/// checksums that the memory's own layers have, so that no file can bring in other bytes than the layers would.
+/// Only a cache: a file that is damaged in any way, or does not fit the memory, is as good as none. What is read is
+/// compared with the checksums that the memory's own layers have, so that no file can bring in other bytes than the
+/// layers would.
 package final class WorkingSet: @unchecked Sendable {
   // Unchecked for the buffer: nobody writes to it after `init`.
   /// It saves round trips; it is not the whole memory (L-23). 32 MiB.

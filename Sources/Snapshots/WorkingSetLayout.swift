@@ -15,7 +15,8 @@ struct WorkingSetLayout: Equatable {
   static let version: UInt32 = 1
   private static let fixedBytes = 24
   private static let runBytes = 8
-  static let maximumFileBytes = headBytes(runs: WorkingSet.maximumPages) + WorkingSet.maximumPages * MemoryGeometry.pageBytes
+  static let maximumFileBytes =
+    headBytes(runs: WorkingSet.maximumPages) + WorkingSet.maximumPages * MemoryGeometry.pageBytes
 
   let runs: [WorkingSet.Run]
   let pageCount: Int

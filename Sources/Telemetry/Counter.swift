@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 
 /// Numbers that only grow, one per combination of label values.
 package final class Counter: MetricFamily {

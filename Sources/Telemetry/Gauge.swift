@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 
 /// Numbers that go up and down, as they were last set.
 package final class Gauge: MetricFamily {

@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 
 /// How observed values are distributed, one distribution per combination of label values.
 package final class Histogram: MetricFamily {
@@ -31,7 +31,8 @@ package final class Histogram: MetricFamily {
     let key = LabelSet(labels, values)
     distributions.withLock { distributions in
       let key = bounded(key, among: distributions.count, isKnown: distributions[key] != nil)
-      distributions[key, default: Distribution(counts: Array(repeating: 0, count: bounds.count + 1))].counts[bucket] += 1
+      distributions[key, default: Distribution(counts: Array(repeating: 0, count: bounds.count + 1))].counts[bucket] +=
+        1
       distributions[key]?.sum += value
     }
   }

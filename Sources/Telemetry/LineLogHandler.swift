@@ -1,12 +1,12 @@
+import Concurrency
 import Foundation
-import Locks
 package import Logging
 
 /// Writes each event as one line: time, level, label, `key=value` pairs by key, source, message.
 ///
-/// What tenants and guests say gets into values and messages, so values that are not plain are quoted and control characters are
-/// escaped: nobody can write a second line into the log. Nothing is formatted before a line is written, since every request puts its
-/// id into a logger and hardly any of them logs.
+/// What tenants and guests say gets into values and messages, so values that are not plain are quoted and control
+/// characters are escaped: nobody can write a second line into the log. Nothing is formatted before a line is written,
+/// since every request puts its id into a logger and hardly any of them logs.
 package struct LineLogHandler: LogHandler {
   package var logLevel = Logger.Level.info
   package var metadata: Logger.Metadata = [:]
@@ -39,7 +39,8 @@ package struct LineLogHandler: LogHandler {
     all.merge(event.metadata ?? [:]) { $1 }
     if let error = event.error { all["error"] = "\(error)" }
     let pairs = all.sorted { $0.key < $1.key }.map { " \($0.key)=\(Self.shown($0.value.description))" }.joined()
-    write("\(Self.time()) \(event.level) \(label):\(pairs) [\(event.source)] \(Self.escaped(event.message.description))\n")
+    write(
+      "\(Self.time()) \(event.level) \(label):\(pairs) [\(event.source)] \(Self.escaped(event.message.description))\n")
   }
 
   private static func time() -> String {
@@ -48,7 +49,8 @@ package struct LineLogHandler: LogHandler {
 
   /// In quotes unless it is one plain word.
   private static func shown(_ value: String) -> String {
-    let isPlain = !value.isEmpty && value.unicodeScalars.allSatisfy { $0.value > 0x20 && $0 != "\"" && $0 != "=" && !isControl($0) }
+    let isPlain =
+      !value.isEmpty && value.unicodeScalars.allSatisfy { $0.value > 0x20 && $0 != "\"" && $0 != "=" && !isControl($0) }
     guard !isPlain else { return value }
     return "\"" + escaped(value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")) + "\""
   }

@@ -1,9 +1,9 @@
-import Locks
+import Concurrency
 
 /// The metrics of one process and their text in the format that Prometheus reads.
 ///
-/// Label values must come from closed sets: a family keeps `LabelSet.maximumPerFamily` combinations and counts everything beyond
-/// that under one combination of its own, so that nobody can fill the memory with names.
+/// Label values must come from closed sets: a family keeps `LabelSet.maximumPerFamily` combinations and counts
+/// everything beyond that under one combination of its own, so that nobody can fill the memory with names.
 ///
 /// Source: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format (version 0.0.4)
 package final class MetricRegistry: Sendable {
@@ -24,7 +24,8 @@ package final class MetricRegistry: Sendable {
       let lines = family.samples().map { sample in
         "\(sample.name)\(sample.labels.text) \(Self.text(sample.value))\n"
       }
-      return "# HELP \(family.name) \(Self.escaped(family.help))\n# TYPE \(family.name) \(family.kind.rawValue)\n" + lines.joined()
+      return "# HELP \(family.name) \(Self.escaped(family.help))\n# TYPE \(family.name) \(family.kind.rawValue)\n"
+        + lines.joined()
     }.joined()
   }
 

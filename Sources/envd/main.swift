@@ -15,7 +15,8 @@ func tuneMemory() {
   mallopt(M_MMAP_THRESHOLD, 128 * 1024)
 }
 
-/// Ends the program. As PID 1 of a machine that is a kernel panic, which the host notices and reports with the console's text.
+/// Ends the program. As PID 1 of a machine that is a kernel panic, which the host notices and reports with the
+/// console's text.
 func fail(_ message: String) -> Never {
   let line = Array("envd: \(message)\n".utf8)
   _ = write(STDERR_FILENO, line, line.count)
@@ -29,7 +30,8 @@ func start() throws -> GuestAgent {
   let options = try AgentOptions(arguments: Array(CommandLine.arguments.dropFirst()))
   // As PID 1 the signal mask must be set before the first thread exists, so this comes before the event loops.
   let initProcess = getpid() == 1 ? try InitProcess(usesCgroup: options.usesCgroup, logger: logger) : nil
-  let setting = try initProcess?.setting(options) ?? GuestAgent.Setting(host: options.host ?? "127.0.0.1", port: options.port)
+  let setting =
+    try initProcess?.setting(options) ?? GuestAgent.Setting(host: options.host ?? "127.0.0.1", port: options.port)
   let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
   let agent = try GuestAgent(setting, group: group, logger: logger)
   try initProcess?.watchSignals(of: agent)
@@ -41,8 +43,8 @@ NIOSingletons.groupLoopCountSuggestion = 1
 NIOSingletons.blockingPoolThreadCountSuggestion = 2
 do {
   let agent = try start()
-  // Detached, because the main actor never runs: the main thread stays below, where an asynchronous main would end it, which
-  // PID 1 must not.
+  // Detached, because the main actor never runs: the main thread stays below, where an asynchronous main would end it,
+  // which PID 1 must not.
   Task.detached {
     do {
       try await agent.run()

@@ -9,9 +9,12 @@ import Testing
 struct ClientWebSocketTests {
   /// Collects events of a connection whose server does what `script` says.
   private func events(
-    configuration: ClientWebSocket.Configuration = .init(), script: @escaping @Sendable (FakeSocket) async throws -> Void
+    configuration: ClientWebSocket.Configuration = .init(),
+    script: @escaping @Sendable (FakeSocket) async throws -> Void
   ) async throws -> [ClientWebSocket.Event] {
-    try await FakeServer.serving(requests: { _ in }, upgrades: { _ in true }, sockets: { _, socket in try await script(socket) }) {
+    try await FakeServer.serving(
+      requests: { _ in }, upgrades: { _ in true }, sockets: { _, socket in try await script(socket) }
+    ) {
       server in
       let target = ClientWebSocket.Target(host: "127.0.0.1", port: server.port, uri: "/")
       return try await ClientWebSocket.withConnection(to: target, configuration: configuration) { socket in
@@ -142,7 +145,8 @@ struct ClientWebSocketStateMachineTests {
   @Test("a close frame is answered once, and a malformed one is a violation")
   func close() {
     var machine = ClientWebSocketStateMachine(maximumMessageBytes: 10)
-    #expect(machine.receive(frame(.connectionClose, [3, 232, 104, 105])) == .closed(code: 1000, reason: "hi", reply: true))
+    #expect(
+      machine.receive(frame(.connectionClose, [3, 232, 104, 105])) == .closed(code: 1000, reason: "hi", reply: true))
     #expect(machine.receive(frame(.text, [65])) == .none)
     machine = ClientWebSocketStateMachine(maximumMessageBytes: 10)
     let (first, second) = (machine.beginClose(), machine.beginClose())

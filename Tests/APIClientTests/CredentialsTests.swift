@@ -6,7 +6,8 @@ import Testing
 
 @Suite("Credentials")
 struct CredentialsTests {
-  private static let local = #"{"url":"http://127.0.0.1:8080","api_key":"mrt_local","admin_email":"a@b","admin_password":"x"}"#
+  private static let local =
+    #"{"url":"http://127.0.0.1:8080","api_key":"mrt_local","admin_email":"a@b","admin_password":"x"}"#
 
   private func discovery(_ environment: [String: String] = [:], files: [String: String] = [:]) -> CredentialsDiscovery {
     CredentialsDiscovery(environment: environment) { path in files[path].map { .data(Data($0.utf8)) } ?? .missing }
@@ -30,7 +31,8 @@ struct CredentialsTests {
     let other = #"{"api_key":"mrt_home"}"#
     let environment = ["HOME": "/home/me"]
     #expect(
-      try discovery(environment, files: ["/home/me/.config/martlet/credentials.json": other]).find(url: nil, apiKey: nil)
+      try discovery(environment, files: ["/home/me/.config/martlet/credentials.json": other]).find(
+        url: nil, apiKey: nil)
         == Credentials(endpoint: .local, apiKey: "mrt_home"))
   }
 
@@ -53,9 +55,14 @@ struct CredentialsTests {
     }
     let error = #expect(throws: APIError.self) { try find("http://evil.example", ["MARTLET_URL"]) }
     #expect(error?.localCode == .noCredentials && error?.message.contains(".env") == true)
-    #expect(try find("http://evil.example", ["MARTLET_URL", "MARTLET_API_KEY"]).apiKey == "mrt_mine", "both are the directory's")
-    #expect(try find("http://127.0.0.1:8080", ["MARTLET_URL"]).apiKey == "mrt_mine", "the server of the credentials file")
-    #expect(try find("http://evil.example", ["MARTLET_URL"], url: "http://known.example").endpoint.description == "http://known.example:80")
+    #expect(
+      try find("http://evil.example", ["MARTLET_URL", "MARTLET_API_KEY"]).apiKey == "mrt_mine",
+      "both are the directory's")
+    #expect(
+      try find("http://127.0.0.1:8080", ["MARTLET_URL"]).apiKey == "mrt_mine", "the server of the credentials file")
+    #expect(
+      try find("http://evil.example", ["MARTLET_URL"], url: "http://known.example").endpoint.description
+        == "http://known.example:80")
     #expect(try find("http://named.example", []).apiKey == "mrt_mine")
   }
 
@@ -102,7 +109,8 @@ struct EndpointTests {
   @Test(
     "what is no address is refused",
     arguments: [
-      "", "http://", "ftp://host", "http://user:pass@host", "http://host?q", "http://host#f", "http://host:0", "http://host:99999",
+      "", "http://", "ftp://host", "http://user:pass@host", "http://host?q", "http://host#f", "http://host:0",
+      "http://host:99999",
     ])
   func refused(_ text: String) {
     #expect(throws: APIError.self) { try Endpoint(text) }

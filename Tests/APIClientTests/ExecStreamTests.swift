@@ -1,5 +1,5 @@
+import Concurrency
 import FakeServer
-import Locks
 import Model
 import NIOCore
 import NIOHTTP1

@@ -1,5 +1,5 @@
+import Concurrency
 import FakeServer
-import Locks
 import Model
 import NIOCore
 import Testing
@@ -36,7 +36,8 @@ struct FileTransferTests {
     let server = FakeMartlet()
     try await withClient(server) { client, id in
       let source = Self.pieces(Self.content)
-      try await client.upload(source, sizeBytes: isSizeKnown ? Int64(Self.content.count) : nil, to: "/tmp/a b\"c", in: id)
+      try await client.upload(
+        source, sizeBytes: isSizeKnown ? Int64(Self.content.count) : nil, to: "/tmp/a b\"c", in: id)
     }
     #expect(server.state.withLock { $0.files["/tmp/a b\"c"]?.bytes } == Self.content)
   }
@@ -44,7 +45,9 @@ struct FileTransferTests {
   @Test("an empty file is a file")
   func empty() async throws {
     let server = FakeMartlet()
-    try await withClient(server) { client, id in try await client.upload(Self.pieces([]), sizeBytes: 0, to: "/empty", in: id) }
+    try await withClient(server) { client, id in
+      try await client.upload(Self.pieces([]), sizeBytes: 0, to: "/empty", in: id)
+    }
     #expect(server.state.withLock { $0.files["/empty"]?.bytes } == [])
   }
 
@@ -53,7 +56,8 @@ struct FileTransferTests {
     let server = FakeMartlet()
     let error = await #expect(throws: APIError.self) {
       try await withClient(server) { client, id in
-        try await client.upload(Self.pieces(Self.content), sizeBytes: Int64(Self.content.count + difference), to: "/f", in: id)
+        try await client.upload(
+          Self.pieces(Self.content), sizeBytes: Int64(Self.content.count + difference), to: "/f", in: id)
       }
     }
     #expect(error?.localCode == .truncated)
@@ -66,7 +70,8 @@ struct FileTransferTests {
     server.state.withLock { $0.files["/f"] = .init(bytes: Self.content) }
     let received = Mutex<[UInt8]>([])
     let collected = try await withClient(server) { client, id in
-      let count = try await client.download("/f", in: id) { chunk in received.withLock { $0 += chunk.readableBytesView } }
+      let count = try await client.download("/f", in: id) { chunk in received.withLock { $0 += chunk.readableBytesView }
+      }
       return count
     }
     #expect(collected == Int64(Self.content.count))
@@ -101,7 +106,8 @@ struct FileTransferTests {
     let server = FakeMartlet()
     server.state.withLock { $0.files["/f"] = .init(bytes: Self.content) }
     await #expect(throws: DiskFull.self) {
-      try await withClient(server) { client, id in _ = try await client.download("/f", in: id) { _ in throw DiskFull() } }
+      try await withClient(server) { client, id in _ = try await client.download("/f", in: id) { _ in throw DiskFull() }
+      }
     }
   }
 

@@ -1,5 +1,5 @@
+import Concurrency
 import FakeServer
-import Locks
 import Model
 import NIOCore
 import NIOHTTP1
@@ -10,7 +10,8 @@ import Testing
 @Suite("Calls", .timeLimit(.minutes(1)))
 struct SandboxCallTests {
   private func withClient<Result: Sendable>(
-    _ server: FakeMartlet, key: String = FakeMartlet.apiKey, _ body: @escaping @Sendable (APIClient) async throws -> Result
+    _ server: FakeMartlet, key: String = FakeMartlet.apiKey,
+    _ body: @escaping @Sendable (APIClient) async throws -> Result
   ) async throws -> Result {
     try await server.serving { url in
       try await APIClient.withClient(Credentials(endpoint: try Endpoint(url), apiKey: key), body)
@@ -76,7 +77,9 @@ struct SandboxCallTests {
 
   @Test("a wrong key is unauthorized")
   func wrongKey() async throws {
-    let error = await #expect(throws: APIError.self) { try await withClient(FakeMartlet(), key: "wrong") { try await $0.listSandboxes() } }
+    let error = await #expect(throws: APIError.self) {
+      try await withClient(FakeMartlet(), key: "wrong") { try await $0.listSandboxes() }
+    }
     #expect(error == APIError(code: "unauthorized", message: "the API key is not valid", status: 401))
     #expect(error?.exitCode == 77)
   }
@@ -87,7 +90,8 @@ struct SandboxCallTests {
     let start = ContinuousClock.now
     let endpoint = try Endpoint("127.0.0.1:\(port)")
     let calls: [@Sendable (APIClient) async throws -> Void] = [
-      { _ = try await $0.listSandboxes() }, { try await $0.withExec(ExecStart(command: "ls"), in: SandboxID()) { _ in } },
+      { _ = try await $0.listSandboxes() },
+      { try await $0.withExec(ExecStart(command: "ls"), in: SandboxID()) { _ in } },
     ]
     for call in calls {
       let error = await #expect(throws: APIError.self) {
@@ -103,7 +107,9 @@ struct SandboxCallTests {
     "answers that are no answers of ours are named by their status",
     arguments: [(502, "<html>Bad Gateway</html>"), (404, ""), (500, "{}"), (302, "moved")])
   func foreignAnswers(_ status: Int, _ text: String) async throws {
-    let error = await #expect(throws: APIError.self) { try await answered(HTTPResponseStatus(statusCode: status), text) }
+    let error = await #expect(throws: APIError.self) {
+      try await answered(HTTPResponseStatus(statusCode: status), text)
+    }
     #expect(error?.status == status)
     #expect(error?.message.contains("html") == false)
   }

@@ -6,7 +6,9 @@ import Testing
 struct SessionTests {
   private static let now = Date(timeIntervalSince1970: 1_767_323_045)
 
-  private func discovery(_ files: [String: String], _ environment: [String: String] = ["HOME": "/h"]) -> SessionDiscovery {
+  private func discovery(
+    _ files: [String: String], _ environment: [String: String] = ["HOME": "/h"]
+  ) -> SessionDiscovery {
     SessionDiscovery(environment: environment) { path in files[path].map { .data(Data($0.utf8)) } ?? .missing }
   }
 

@@ -20,7 +20,8 @@ import Testing
       let renamed = try await server.send(.PATCH, "/v1/me", as: ada, json: #"{"name":"Countess"}"#)
       #expect(renamed.json["name"] as? String == "Countess")
       let changed = try await server.send(
-        .POST, "/v1/me/password", as: ada, json: #"{"current_password":"correct horse","new_password":"battery staple"}"#)
+        .POST, "/v1/me/password", as: ada,
+        json: #"{"current_password":"correct horse","new_password":"battery staple"}"#)
       #expect(changed.status == 200 && changed.json["token"] as? String != nil)
       #expect(try await server.send(.GET, "/v1/me", as: ada).status == 401)
       #expect(try await server.logIn("ada@example.com", "battery staple").user == ada.user)
@@ -61,7 +62,8 @@ import Testing
       #expect(created.status == 201 && created.json["team_id"] as? String == ada.team)
       #expect(try await server.send(.GET, "/v1/sandboxes", key: key.secret).list.count == 1)
       #expect(try await server.send(.GET, "/v1/sandboxes", key: "e2b_" + key.secret.dropFirst(4)).list.count == 1)
-      for entry in server.routes.entries where ![.open, .operators].contains(entry.access) && !entry.path.contains(":") {
+      for entry in server.routes.entries where ![.open, .operators].contains(entry.access) && !entry.path.contains(":")
+      {
         let method = HTTPMethod(rawValue: entry.method)
         let anonymous = try await server.send(method, entry.path, isAuthenticated: false)
         #expect(anonymous.status == 401 && anonymous.errorCode == "unauthorized", "\(entry)")
@@ -120,17 +122,24 @@ import Testing
       }
       #expect(try await server.send(.GET, "/v1/sandboxes", key: key.secret).status == 401)
       #expect(try await server.send(.GET, "/v1/teams", as: guest).list.compactMap { $0["id"] as? String } == [bob.team])
-      #expect(try await server.send(.POST, "/v1/auth/switch-team", as: guest, json: #"{"team_id":"\#(ada.team)"}"#).status == 404)
-      #expect(try await server.send(.POST, "/v1/auth/switch-team", as: guest, json: #"{"team_id":"\#(bob.team)"}"#).status == 200)
+      #expect(
+        try await server.send(.POST, "/v1/auth/switch-team", as: guest, json: #"{"team_id":"\#(ada.team)"}"#).status
+          == 404)
+      #expect(
+        try await server.send(.POST, "/v1/auth/switch-team", as: guest, json: #"{"team_id":"\#(bob.team)"}"#).status
+          == 200)
     }
   }
 
-  @Test("the audit log tells a team what happened to it, newest first, filtered and in pages", arguments: SQLDialect.allCases)
+  @Test(
+    "the audit log tells a team what happened to it, newest first, filtered and in pages",
+    arguments: SQLDialect.allCases)
   func auditLog(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
       let key = try await server.makeKey(for: ada)
-      let id = try #require(try await server.send(.POST, "/v1/sandboxes", json: "{}", key: key.secret).json["id"] as? String)
+      let id = try #require(
+        try await server.send(.POST, "/v1/sandboxes", json: "{}", key: key.secret).json["id"] as? String)
       _ = try await server.send(.POST, "/v1/teams/\(ada.team)/leave", as: ada)
       await server.control.housekeeping.flush()
       let all = try await server.send(.GET, "/v1/audit-logs", as: ada).list
@@ -144,7 +153,8 @@ import Testing
       let next = try await server.send(.GET, "/v1/audit-logs?limit=2&cursor=\(cursor)", as: ada).list
       #expect(next.first?["id"] as? Int == all[2]["id"] as? Int)
       for bad in [
-        "since=yesterday", "since=300000-01-01T00:00:00Z", "until=9999999999-01-01T00:00:00Z", "limit=0", "cursor=x", "team_id=x",
+        "since=yesterday", "since=300000-01-01T00:00:00Z", "until=9999999999-01-01T00:00:00Z", "limit=0", "cursor=x",
+        "team_id=x",
         "action=", "action=%00", "target_id=a%00",
       ] {
         #expect(try await server.send(.GET, "/v1/audit-logs?\(bad)", as: ada).status == 400, "\(bad)")
@@ -162,7 +172,10 @@ import Testing
       let ada = try await server.signUp("ada@b.c")
       _ = try await server.send(.POST, "/v1/sandboxes", as: ada, json: "{}")
       #expect(try await server.send(.GET, "/v1/admin/users", as: admin).list.count == 2)
-      #expect(try await server.send(.GET, "/v1/admin/sandboxes", as: admin).list.compactMap { $0["team_id"] as? String } == [ada.team])
+      #expect(
+        try await server.send(.GET, "/v1/admin/sandboxes", as: admin).list.compactMap { $0["team_id"] as? String } == [
+          ada.team
+        ])
       #expect(try await server.send(.GET, "/v1/admin/hosts", as: admin).list.first?["running"] as? Int == 1)
       #expect(try await server.send(.GET, "/v1/admin/templates", as: admin).list.count == 2)
       let teams = try await server.send(.GET, "/v1/admin/teams", as: admin).list
@@ -176,7 +189,9 @@ import Testing
       for bad in [#"{"quota":{"max_sandboxes":-1}}"#, "{}", #"{"quota":{"sandboxes":1}}"#] {
         #expect(try await server.send(.PATCH, "/v1/admin/teams/\(ada.team)", as: admin, json: bad).status == 400)
       }
-      #expect(try await server.send(.PATCH, "/v1/admin/users/\(ada.user)", as: admin, json: #"{"is_admin":true}"#).status == 200)
+      #expect(
+        try await server.send(.PATCH, "/v1/admin/users/\(ada.user)", as: admin, json: #"{"is_admin":true}"#).status
+          == 200)
       #expect(try await server.send(.GET, "/v1/admin/users", as: ada).status == 200)
       let body = #"{"email":"eve@b.c","password":"correct horse","name":"Eve"}"#
       #expect(try await server.send(.POST, "/v1/admin/users", as: ada, json: body).status == 201)
@@ -185,7 +200,8 @@ import Testing
   }
 
   @Test(
-    "metrics are for this machine, and from elsewhere for administrators, with a session or a key of theirs", arguments: SQLDialect.allCases
+    "metrics are for this machine, and from elsewhere for administrators, with a session or a key of theirs",
+    arguments: SQLDialect.allCases
   )
   func metrics(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
@@ -234,7 +250,8 @@ import Testing
     try await withServer(dialect) { server async throws -> Void in
       let headers = ["Idempotency-Key": "order-7"]
       let first = try await server.send(.POST, "/v1/sandboxes", json: #"{"vcpus":2,"memory_mb":512}"#, headers: headers)
-      let again = try await server.send(.POST, "/v1/sandboxes", json: #"{"memory_mb":512, "vcpus":2}"#, headers: headers)
+      let again = try await server.send(
+        .POST, "/v1/sandboxes", json: #"{"memory_mb":512, "vcpus":2}"#, headers: headers)
       #expect(first.status == 201 && again.status == 201 && first.json["id"] as? String == again.json["id"] as? String)
       let other = try await server.send(.POST, "/v1/sandboxes", json: #"{"vcpus":1}"#, headers: headers)
       #expect(other.status == 409 && other.errorCode == "idempotency_conflict")

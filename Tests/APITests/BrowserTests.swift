@@ -11,7 +11,8 @@ import Testing
 
   private func cookie(_ server: LiveServer, origin: String, headers: [String: String] = [:]) async throws -> String? {
     let answer = try await server.send(
-      .POST, "/v1/auth/login", json: Self.login, headers: headers.merging(["Origin": origin]) { $1 }, isAuthenticated: false)
+      .POST, "/v1/auth/login", json: Self.login, headers: headers.merging(["Origin": origin]) { $1 },
+      isAuthenticated: false)
     return answer.headers.first(name: "Set-Cookie")
   }
 
@@ -21,18 +22,21 @@ import Testing
       _ = try await server.signUp("ada@b.c")
       let header = try #require(try await cookie(server, origin: server.origin))
       let parts = Set(header.split(separator: "; ").dropFirst().map(String.init))
-      #expect(header.hasPrefix("martlet_session=") && parts == ["Path=/", "Max-Age=21600", "HttpOnly", "SameSite=Strict"])
+      #expect(
+        header.hasPrefix("martlet_session=") && parts == ["Path=/", "Max-Age=21600", "HttpOnly", "SameSite=Strict"])
       let plain = try await server.send(.POST, "/v1/auth/login", json: Self.login, isAuthenticated: false)
       #expect(plain.status == 200 && plain.headers.first(name: "Set-Cookie") == nil)
       let strange = try await server.send(
         .POST, "/v1/auth/login", json: Self.login, headers: ["Origin": "https://evil.example"], isAuthenticated: false)
       #expect(strange.status == 403 && strange.headers.first(name: "Set-Cookie") == nil)
-      let out = try await server.send(.POST, "/v1/auth/logout", headers: ["Origin": server.origin], isAuthenticated: false)
+      let out = try await server.send(
+        .POST, "/v1/auth/logout", headers: ["Origin": server.origin], isAuthenticated: false)
       #expect(out.status == 204 && out.headers.first(name: "Set-Cookie")?.contains("Max-Age=0") == true)
     }
   }
 
-  @Test("behind a proxy with TLS the cookie is for TLS and for this host alone; only proxies that are named are believed")
+  @Test(
+    "behind a proxy with TLS the cookie is for TLS and for this host alone; only proxies that are named are believed")
   func secure() async throws {
     let forwarded = ["X-Forwarded-Proto": "https", "X-Forwarded-For": "10.9.9.9, 203.0.113.7"]
     try await withServer(trustedProxies: ["127.0.0.1"]) { server async throws -> Void in
@@ -42,13 +46,16 @@ import Testing
       #expect(header.hasPrefix("__Host-martlet_session=") && header.hasSuffix("; Secure"))
       #expect(try await cookie(server, origin: server.origin, headers: forwarded) == nil)
       await server.control.housekeeping.flush()
-      let log = try await server.send(.GET, "/v1/audit-logs?action=auth.login", as: try await server.logIn("ada@b.c")).list
+      let log = try await server.send(.GET, "/v1/audit-logs?action=auth.login", as: try await server.logIn("ada@b.c"))
+        .list
       #expect(log.contains { $0["source"] as? String == "203.0.113.7" })
     }
     try await withServer { server async throws -> Void in
       _ = try await server.signUp("ada@b.c")
-      #expect(try await cookie(server, origin: server.origin.replacing("http:", with: "https:"), headers: forwarded) == nil)
-      #expect(try await cookie(server, origin: server.origin, headers: forwarded)?.hasPrefix("martlet_session=") == true)
+      #expect(
+        try await cookie(server, origin: server.origin.replacing("http:", with: "https:"), headers: forwarded) == nil)
+      #expect(
+        try await cookie(server, origin: server.origin, headers: forwarded)?.hasPrefix("martlet_session=") == true)
     }
   }
 
@@ -58,7 +65,9 @@ import Testing
     try await withServer(trustedProxies: ["::ffff:127.0.0.1"]) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
       func status(_ cookies: String) async throws -> Int {
-        try await server.send(.GET, "/v1/me", headers: forwarded.merging(["Cookie": cookies]) { $1 }, isAuthenticated: false).status
+        try await server.send(
+          .GET, "/v1/me", headers: forwarded.merging(["Cookie": cookies]) { $1 }, isAuthenticated: false
+        ).status
       }
       #expect(try await status("__Host-martlet_session=\(ada.token)") == 200)
       #expect(try await status("martlet_session=\(ada.token)") == 401)
@@ -69,7 +78,8 @@ import Testing
   @Test(
     "addresses are compared as addresses",
     arguments: [
-      ("::ffff:10.0.0.5", "10.0.0.5"), ("2001:DB8::1", "2001:db8::1"), ("2001:0db8:0:0:0:0:0:1", "2001:db8::1"), ("10.0.0.5", "10.0.0.5"),
+      ("::ffff:10.0.0.5", "10.0.0.5"), ("2001:DB8::1", "2001:db8::1"), ("2001:0db8:0:0:0:0:0:1", "2001:db8::1"),
+      ("10.0.0.5", "10.0.0.5"),
       ("::1", "::1"),
     ])
   func addresses(_ text: String, _ normal: String) {
@@ -84,8 +94,13 @@ import Testing
       let header = try #require(try await cookie(server, origin: server.origin))
       let value = String(header.prefix { $0 != ";" })
       let id = try await server.create()
-      let strange = ["https://evil.example", "null", server.origin + ".evil.example", server.origin.replacing("http:", with: "https:")]
-      func status(_ method: HTTPMethod, _ path: String, _ origin: String?, _ more: [String: String] = [:]) async throws -> Int {
+      let strange = [
+        "https://evil.example", "null", server.origin + ".evil.example",
+        server.origin.replacing("http:", with: "https:"),
+      ]
+      func status(
+        _ method: HTTPMethod, _ path: String, _ origin: String?, _ more: [String: String] = [:]
+      ) async throws -> Int {
         var headers = more.merging(["Cookie": "other=1; \(value)"]) { $1 }
         headers["Origin"] = origin
         return try await server.send(
@@ -102,7 +117,8 @@ import Testing
         #expect(try await status(.POST, "/v1/sandboxes", origin) == 403, "\(origin)")
       }
       let upgrade = [
-        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
       ]
       let socket = "/v1/sandboxes/\(id)/exec/stream"
       // 404: let in, but the sandbox is another team's.
@@ -110,10 +126,12 @@ import Testing
       for origin in strange + [nil] as [String?] { #expect(try await status(.GET, socket, origin, upgrade) == 403) }
       // A key needs no cookie and so no origin; a strange page's is refused all the same on a WebSocket.
       #expect(try await server.send(.POST, "/v1/sandboxes", json: "{}", headers: ["Cookie": value]).status == 201)
-      let withKey = try await server.send(.GET, socket, headers: upgrade.merging(["Origin": "https://evil.example"]) { $1 })
+      let withKey = try await server.send(
+        .GET, socket, headers: upgrade.merging(["Origin": "https://evil.example"]) { $1 })
       #expect(withKey.status == 403)
       // Two cookies: one was planted.
-      let planted = try await server.send(.GET, "/v1/me", headers: ["Cookie": "\(value); martlet_session=x"], isAuthenticated: false)
+      let planted = try await server.send(
+        .GET, "/v1/me", headers: ["Cookie": "\(value); martlet_session=x"], isAuthenticated: false)
       #expect(planted.status == 401)
     }
   }
@@ -122,7 +140,8 @@ import Testing
   func headers() async throws {
     try await withServer { server async throws -> Void in
       for (method, path) in [
-        (HTTPMethod.GET, "/health"), (.GET, "/v1/sandboxes"), (.GET, "/nowhere"), (.OPTIONS, "/v1/sandboxes"), (.PUT, "/health"),
+        (HTTPMethod.GET, "/health"), (.GET, "/v1/sandboxes"), (.GET, "/nowhere"), (.OPTIONS, "/v1/sandboxes"),
+        (.PUT, "/health"),
       ] {
         let answer = try await server.send(method, path, headers: ["Origin": "https://evil.example"])
         #expect(answer.headers.first(name: "X-Content-Type-Options") == "nosniff", "\(path)")
@@ -139,7 +158,8 @@ import Testing
   func limits() async throws {
     var identity = IdentityConfiguration.forTests
     identity.rates = RateLimits.Rates(
-      login: Rate(burst: 3, perSecond: 0.01), signUp: Rate(burst: 3, perSecond: 0.01), calls: Rate(burst: 5, perSecond: 0.01))
+      login: Rate(burst: 3, perSecond: 0.01), signUp: Rate(burst: 3, perSecond: 0.01),
+      calls: Rate(burst: 5, perSecond: 0.01))
     try await withServer(identity: identity) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
       var statuses: [Int] = []
@@ -151,7 +171,9 @@ import Testing
       #expect(try await server.send(.GET, "/v1/sandboxes", as: ada).status == 200)
       for _ in 0..<3 {
         #expect(
-          try await server.send(.POST, "/v1/auth/login", json: #"{"email":"x@y.z","password":"wrong"}"#, isAuthenticated: false).status
+          try await server.send(
+            .POST, "/v1/auth/login", json: #"{"email":"x@y.z","password":"wrong"}"#, isAuthenticated: false
+          ).status
             == 401)
       }
       let late = try await server.send(.POST, "/v1/auth/login", json: Self.login, isAuthenticated: false)

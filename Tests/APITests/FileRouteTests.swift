@@ -98,14 +98,18 @@ import Testing
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       let files = "/v1/sandboxes/\(id)/files"
-      _ = try await server.upload("\(files)/write", [("path", ByteBuffer(string: "/d/a")), ("file", ByteBuffer(string: "abc"))])
+      _ = try await server.upload(
+        "\(files)/write", [("path", ByteBuffer(string: "/d/a")), ("file", ByteBuffer(string: "abc"))])
       let list = try await server.send(.POST, "\(files)/list", json: #"{"path":"/d","depth":1}"#).list
       #expect(list.compactMap { $0["name"] as? String } == ["a"])
       let stat = try await server.send(.POST, "\(files)/stat", json: #"{"path":"/d/a"}"#).json
       #expect(stat["size"] as? Int == 3)
       #expect(stat["modified_at"] as? String == "2023-11-14T22:13:20.000000Z")
-      #expect(try await server.send(.POST, "\(files)/mkdir", json: #"{"path":"/e"}"#).json["type"] as? String == "directory")
-      #expect(try await server.send(.POST, "\(files)/rename", json: #"{"from":"/d/a","to":"/d/b"}"#).json["path"] as? String == "/d/b")
+      #expect(
+        try await server.send(.POST, "\(files)/mkdir", json: #"{"path":"/e"}"#).json["type"] as? String == "directory")
+      #expect(
+        try await server.send(.POST, "\(files)/rename", json: #"{"from":"/d/a","to":"/d/b"}"#).json["path"] as? String
+          == "/d/b")
       #expect(try await server.send(.POST, "\(files)/remove", json: #"{"path":"/d/b"}"#).status == 204)
     }
   }

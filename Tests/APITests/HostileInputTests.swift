@@ -9,7 +9,8 @@ import Persistence
 import TestSupport
 import Testing
 
-/// Ten thousand requests that nobody honest sends, over all routes of the table: no crash, no hang, no 5xx, nothing from inside.
+/// Ten thousand requests that nobody honest sends, over all routes of the table: no crash, no hang, no 5xx, nothing
+/// from inside.
 @Suite(.serialized) struct HostileInputTests {
   private static let requests = 10_000
   private static let workers = 16
@@ -17,7 +18,8 @@ import Testing
 
   /// What would tell of our insides.
   private static let internals = [
-    "sqlite", "SQLSTATE", "SELECT ", "INSERT ", "UPDATE ", "constraint:", "corrupt row", "psql", ".swift", "Sources/", "NIO", "Fatal",
+    "sqlite", "SQLSTATE", "SELECT ", "INSERT ", "UPDATE ", "constraint:", "corrupt row", "psql", ".swift", "Sources/",
+    "NIO", "Fatal",
     "argon2",
     "DecodingError", "Swift.", "/var/", "errno",
   ]
@@ -32,17 +34,23 @@ import Testing
     }
   }
 
-  @Test("hostile requests over every route are answered with 4xx, and the server is as it was", arguments: SQLDialect.allCases)
+  @Test(
+    "hostile requests over every route are answered with 4xx, and the server is as it was",
+    arguments: SQLDialect.allCases)
   func everyRoute(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
-      let surroundings = try await surroundings(server)
+      let dependencies = try await dependencies(server)
       let routes = server.routes.entries
       var report = Report()
       await withTaskGroup(of: Report.self) { group in
-        for worker in 0..<Self.workers { group.addTask { await Self.attack(server, routes, surroundings, worker: worker) } }
+        for worker in 0..<Self.workers {
+          group.addTask { await Self.attack(server, routes, dependencies, worker: worker) }
+        }
         for await part in group { report.add(part) }
       }
-      #expect(report.problems.isEmpty, "\(report.problems.count), such as \(report.problems.prefix(10).joined(separator: "\n"))")
+      #expect(
+        report.problems.isEmpty,
+        "\(report.problems.count), such as \(report.problems.prefix(10).joined(separator: "\n"))")
       // A few are so bad that the client refuses to send them.
       #expect(report.answered > Self.requests * 9 / 10)
       let person = try await server.signUp("still@b.c")
@@ -52,9 +60,10 @@ import Testing
   }
 
   /// Somebody whose things may break, and nobody.
-  private func surroundings(_ server: LiveServer) async throws -> HostileRequest.Surroundings {
+  private func dependencies(_ server: LiveServer) async throws -> HostileRequest.Dependencies {
     let victim = try await server.signUp("victim@b.c")
-    let spare = try await server.send(.POST, "/v1/teams", as: victim, json: #"{"name":"spare"}"#).json["id"] as? String ?? ""
+    let spare =
+      try await server.send(.POST, "/v1/teams", as: victim, json: #"{"name":"spare"}"#).json["id"] as? String ?? ""
     let (key, other) = (try await server.makeKey(for: victim), try await server.makeKey(for: victim))
     var ids = [victim.user, spare, other.id, "init", "1"]
     for _ in 0..<3 {
@@ -62,21 +71,22 @@ import Testing
       ids.append(try #require(answer.json["id"] as? String))
     }
     let admin = try await server.logInAsAdmin()
-    return HostileRequest.Surroundings(
+    return HostileRequest.Dependencies(
       ids: ids,
       credentials: [
-        [("X-API-Key", key.secret)], [("Authorization", "Bearer \(victim.token)")], [("Authorization", "Bearer \(victim.token)")],
+        [("X-API-Key", key.secret)], [("Authorization", "Bearer \(victim.token)")],
+        [("Authorization", "Bearer \(victim.token)")],
         [("Authorization", "Bearer \(admin.token)")], [],
       ])
   }
 
   private static func attack(
-    _ server: LiveServer, _ routes: [RouteTable.Entry], _ surroundings: HostileRequest.Surroundings, worker: Int
+    _ server: LiveServer, _ routes: [RouteTable.Entry], _ dependencies: HostileRequest.Dependencies, worker: Int
   ) async -> Report {
     var generator = SeededGenerator(seed: seed &+ UInt64(worker))
     var report = Report()
     for number in stride(from: worker, to: requests, by: workers) {
-      let request = HostileRequest.random(routes[number % routes.count], surroundings, using: &generator)
+      let request = HostileRequest.random(routes[number % routes.count], dependencies, using: &generator)
       do {
         let problem = try await problem(request, server)
         report.answered += 1
@@ -101,7 +111,8 @@ import Testing
     if answer.status.code >= 500 { return "\(answer.status.code) \(text.prefix(300))" }
     if let word = internals.first(where: text.contains) { return "says \(word): \(text.prefix(300))" }
     guard answer.status.code >= 400, request.method != .HEAD else { return nil }
-    return text.hasPrefix(#"{"error":{"code":""#) ? nil : "no error in our form: \(answer.status.code) \(text.prefix(300))"
+    return text.hasPrefix(#"{"error":{"code":""#)
+      ? nil : "no error in our form: \(answer.status.code) \(text.prefix(300))"
   }
 
   @Test("bytes that are no HTTP, and frames that are no WebSocket, end their connection and no other")
@@ -124,7 +135,8 @@ import Testing
   }
 
   private static func noise(_ id: String, _ key: String, _ generator: inout SeededGenerator) -> [UInt8] {
-    let junk = (0..<Int.random(in: 1...400, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    let junk = (0..<Int.random(in: 1...400, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator)
+    }
     let heads = [
       "", "GET / HTTP/1.1\r\n", "GET /health HTTP/9.9\r\n\r\n", "GET  /health HTTP/1.1\r\nHost: x\r\n\r\n",
       "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
@@ -143,7 +155,9 @@ import Testing
 }
 
 /// - Throws: when `work` takes longer.
-private func within<Value: Sendable>(_ limit: Duration, _ work: @escaping @Sendable () async throws -> Value) async throws -> Value {
+private func within<Value: Sendable>(
+  _ limit: Duration, _ work: @escaping @Sendable () async throws -> Value
+) async throws -> Value {
   try await withThrowingTaskGroup(of: Value.self) { group in
     group.addTask(operation: work)
     group.addTask {

@@ -9,7 +9,8 @@ import Testing
   @Test(
     "documents come back as they were written",
     arguments: [
-      #"{"a":1,"b":[true,false,null],"c":{"d":"ü\n\"\\"}}"#, #"[]"#, #"{}"#, #""\u0001""#, "-9223372036854775808", "[[[]]]",
+      #"{"a":1,"b":[true,false,null],"c":{"d":"ü\n\"\\"}}"#, #"[]"#, #"{}"#, #""\u0001""#, "-9223372036854775808",
+      "[[[]]]",
     ])
   func roundTrip(text: String) throws {
     #expect(JSONWriter.text(try JSONParser.parse(text.utf8)) == text)
@@ -23,8 +24,10 @@ import Testing
   @Test(
     "what is not JSON is refused",
     arguments: [
-      "", "{", "}", "{]", "[1,]", "{\"a\":1,}", "{\"a\"}", "{'a':1}", "01", "1.", ".5", "1e", "+1", "nul", "tru e", "\"", "\"\\x\"",
-      "\"\\ud800\"", "\"\\udc00\"", "\"\\u12g4\"", "\"\n\"", "{} {}", "{\"a\":1,\"a\":2}", "1e999", "[1 2]", "\u{feff}{}", "NaN",
+      "", "{", "}", "{]", "[1,]", "{\"a\":1,}", "{\"a\"}", "{'a':1}", "01", "1.", ".5", "1e", "+1", "nul", "tru e",
+      "\"", "\"\\x\"",
+      "\"\\ud800\"", "\"\\udc00\"", "\"\\u12g4\"", "\"\n\"", "{} {}", "{\"a\":1,\"a\":2}", "1e999", "[1 2]",
+      "\u{feff}{}", "NaN",
     ])
   func refused(text: String) {
     #expect(throws: MartletError.self) { try JSONParser.parse(text.utf8) }
@@ -46,7 +49,9 @@ import Testing
     var generator = SystemRandomNumberGenerator()
     let alphabet = Array("{}[]\",:\\u0123456789truefalsn-+.eE \n\u{7f}".utf8)
     for _ in 0..<5_000 {
-      let bytes = (0..<Int.random(in: 0..<40, using: &generator)).compactMap { _ in alphabet.randomElement(using: &generator) }
+      let bytes = (0..<Int.random(in: 0..<40, using: &generator)).compactMap { _ in
+        alphabet.randomElement(using: &generator)
+      }
       _ = try? JSONParser.parse(bytes)
     }
   }
@@ -61,7 +66,9 @@ import Testing
   @Test("a field of the wrong type is named")
   func wrongType() throws {
     let fields = try JSONFields(["vcpus": "two", "args": .array([1])], allowed: ["vcpus", "args"])
-    #expect { try fields.integer("vcpus") } throws: { ($0 as? MartletError)?.message.contains("vcpus must be a whole number") == true }
+    #expect { try fields.integer("vcpus") } throws: {
+      ($0 as? MartletError)?.message.contains("vcpus must be a whole number") == true
+    }
     #expect { try fields.strings("args") } throws: { ($0 as? MartletError)?.message.contains("args") == true }
   }
 
@@ -72,7 +79,8 @@ import Testing
       (1_700_000_000.123456, "2023-11-14T22:13:20.123456Z"), (-1, "1969-12-31T23:59:59.000000Z"),
       (-62_135_596_800, "0001-01-01T00:00:00.000000Z"), (4_107_542_399.75, "2100-02-28T23:59:59.750000Z"),
       // What a hostile guest may say.
-      (-1e300, "0001-01-01T00:00:00.000000Z"), (.nan, "0001-01-01T00:00:00.000000Z"), (.infinity, "9999-12-31T23:59:59.000000Z"),
+      (-1e300, "0001-01-01T00:00:00.000000Z"), (.nan, "0001-01-01T00:00:00.000000Z"),
+      (.infinity, "9999-12-31T23:59:59.000000Z"),
       (9.2e18, "9999-12-31T23:59:59.000000Z"),
     ])
   func times(seconds: Double, text: String) {

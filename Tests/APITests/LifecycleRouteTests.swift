@@ -1,6 +1,6 @@
 import API
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1
@@ -88,7 +88,10 @@ import Testing
       #expect(one.status == 201 && one.list.count == 1)
       let three = try await server.send(.POST, "/v1/sandboxes/\(id)/fork", json: #"{"count":3}"#)
       #expect(three.list.count == 3)
-      #expect(three.list.allSatisfy { ($0["metadata"] as? [String: String]) == ["a": "b"] && $0["status"] as? String == "running" })
+      #expect(
+        three.list.allSatisfy {
+          ($0["metadata"] as? [String: String]) == ["a": "b"] && $0["status"] as? String == "running"
+        })
       await server.host.failFork(at: 0, with: MartletError(.insufficientStorage, "the disk is full"))
       #expect(try await server.send(.POST, "/v1/sandboxes/\(id)/fork", json: #"{"count":2}"#).list.count == 1)
       let none = try await server.send(.POST, "/v1/sandboxes/\(id)/fork")
@@ -116,7 +119,10 @@ import Testing
         { try await server.send(.POST, path + "/exec", json: #"{"cmd":"echo","args":["hi"]}"#) },
         { try await server.send(.GET, path + "/processes") },
         { try await server.send(.POST, path + "/files/list", json: #"{"path":"/"}"#) },
-        { try await server.upload(path + "/files/write", [("path", ByteBuffer(string: "/f")), ("file", ByteBuffer(string: "x"))]) },
+        {
+          try await server.upload(
+            path + "/files/write", [("path", ByteBuffer(string: "/f")), ("file", ByteBuffer(string: "x"))])
+        },
       ]
       for call in calls {
         #expect(try await server.send(.POST, path + "/pause").status == 200)
@@ -130,7 +136,8 @@ import Testing
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       _ = try await server.send(.POST, "/v1/sandboxes/\(id)/pause")
-      await server.host.fail(.resume, with: MartletError(.snapshotDamaged, "resume the previous generation", cause: SimulatedFault()))
+      await server.host.fail(
+        .resume, with: MartletError(.snapshotDamaged, "resume the previous generation", cause: SimulatedFault()))
       let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/resume")
       #expect(answer.status == 409 && answer.errorCode == "snapshot_damaged")
       #expect(!answer.text.contains("SimulatedFault"))
@@ -149,7 +156,8 @@ import Testing
       #expect(answer.status == 200)
       #expect(answer.headers.first(name: "Content-Type") == "text/plain; version=0.0.4; charset=utf-8")
       for line in [
-        "# TYPE martlet_phase_duration_seconds histogram", "martlet_operations_total{operation=\"create\",outcome=\"ok\"} 1",
+        "# TYPE martlet_phase_duration_seconds histogram",
+        "martlet_operations_total{operation=\"create\",outcome=\"ok\"} 1",
         "martlet_operations_total{operation=\"pause\",outcome=\"invalid_state\"} 1",
         "martlet_phase_duration_seconds_bucket{operation=\"pause\",phase=\"freeze\",le=\"0.001\"} 1",
         "martlet_phase_duration_seconds_bucket{operation=\"pause\",phase=\"freeze\",le=\"+Inf\"} 1",

@@ -29,14 +29,19 @@ struct LiveServer: Sendable {
     var body: ByteBuffer
 
     var text: String { String(buffer: body) }
-    var json: [String: Any] { ((try? JSONSerialization.jsonObject(with: Data(body.readableBytesView))) as? [String: Any]) ?? [:] }
-    var list: [[String: Any]] { ((try? JSONSerialization.jsonObject(with: Data(body.readableBytesView))) as? [[String: Any]]) ?? [] }
+    var json: [String: Any] {
+      ((try? JSONSerialization.jsonObject(with: Data(body.readableBytesView))) as? [String: Any]) ?? [:]
+    }
+    var list: [[String: Any]] {
+      ((try? JSONSerialization.jsonObject(with: Data(body.readableBytesView))) as? [[String: Any]]) ?? []
+    }
     var errorCode: String? { (json["error"] as? [String: Any])?["code"] as? String }
     var errorMessage: String? { (json["error"] as? [String: Any])?["message"] as? String }
   }
 
   func send(
-    _ method: HTTPMethod, _ path: String, json: String? = nil, body: HTTPClientRequest.Body? = nil, headers: [String: String] = [:],
+    _ method: HTTPMethod, _ path: String, json: String? = nil, body: HTTPClientRequest.Body? = nil,
+    headers: [String: String] = [:],
     key: String? = nil, isAuthenticated: Bool = true
   ) async throws -> Answer {
     var request = HTTPClientRequest(url: base + path)
@@ -50,7 +55,8 @@ struct LiveServer: Sendable {
     if let body { request.body = body }
     let response = try await HTTPClient.shared.execute(request, timeout: .seconds(20))
     return Answer(
-      status: Int(response.status.code), headers: response.headers, body: try await response.body.collect(upTo: 64 << 20))
+      status: Int(response.status.code), headers: response.headers,
+      body: try await response.body.collect(upTo: 64 << 20))
   }
 
   func create(_ json: String = "{}") async throws -> String {
@@ -75,30 +81,36 @@ struct LiveServer: Sendable {
 
 func withServer(
   _ dialect: SQLDialect = .sqlite, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
-  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil, streamTouchInterval: Duration = .seconds(10),
+  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
+  streamTouchInterval: Duration = .seconds(10),
   _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
   try await withTestDatabase(dialect) { database, _ in
     try await withServer(
-      on: database, closesClients: closesClients, identity: identity, trustedProxies: trustedProxies, documentation: documentation,
+      on: database, closesClients: closesClients, identity: identity, trustedProxies: trustedProxies,
+      documentation: documentation,
       streamTouchInterval: streamTouchInterval, body)
   }
 }
 
 func withServer(
   on database: any Database, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
-  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil, streamTouchInterval: Duration = .seconds(10),
+  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
+  streamTouchInterval: Duration = .seconds(10),
   _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
   var logger = Logger(label: "test")
   logger.logLevel = .critical
-  let surroundings = Surroundings(logger: logger)
-  let credentials = try await Bootstrap(database: database, hasher: identity.hasher, surroundings: surroundings).run(url: "")
+  let dependencies = Dependencies(logger: logger)
+  let credentials = try await Bootstrap(database: database, hasher: identity.hasher, dependencies: dependencies).run(
+    url: "")
   let host = SimulatedHost()
-  let control = ControlPlane(database: database, hosts: FixedHosts([host]), identity: identity, surroundings: surroundings)
+  let control = ControlPlane(
+    database: database, hosts: FixedHosts([host]), identity: identity, dependencies: dependencies)
   let (ports, announce) = AsyncStream<Int>.makeStream()
   var configuration = APIConfiguration(
-    port: 0, version: "test", trustedProxies: trustedProxies, documentation: documentation, onRunning: { announce.yield($0) })
+    port: 0, version: "test", trustedProxies: trustedProxies, documentation: documentation,
+    onRunning: { announce.yield($0) })
   configuration.streamTouchInterval = streamTouchInterval
   let api = APIServer(control, configuration: configuration, logger: logger)
   let group = ServiceGroup(configuration: .init(services: [api], logger: logger))

@@ -70,7 +70,10 @@ import Testing
 
   @Test(
     "a Content-Type without a usable boundary is refused",
-    arguments: [nil, "", "application/json", "multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=x"])
+    arguments: [
+      nil, "", "application/json", "multipart/form-data", "multipart/form-data; boundary=",
+      "multipart/mixed; boundary=x",
+    ])
   func noBoundary(type: String?) {
     #expect(throws: MartletError.self) { try MultipartParser.boundary(contentType: type) }
   }

@@ -19,8 +19,12 @@ import Testing
     try await withServer { server async throws -> Void in
       let answer = try await server.send(.GET, "/openapi.yaml", isAuthenticated: false)
       #expect(answer.status == 200 && answer.headers.first(name: "Content-Type") == "application/yaml")
-      let documented = try Self.operations(answer.text).map { Operation(method: $0.method, path: $0.path, access: $0.access) }
-      let registered = server.routes.entries.map { Operation(method: $0.method, path: Self.template($0.path), access: $0.access.rawValue) }
+      let documented = try Self.operations(answer.text).map {
+        Operation(method: $0.method, path: $0.path, access: $0.access)
+      }
+      let registered = server.routes.entries.map {
+        Operation(method: $0.method, path: Self.template($0.path), access: $0.access.rawValue)
+      }
       #expect(Set(registered).count == registered.count && Set(documented).count == documented.count)
       #expect(Set(registered).subtracting(documented).isEmpty, "missing in the document")
       #expect(Set(documented).subtracting(registered).isEmpty, "not registered")
@@ -38,7 +42,9 @@ import Testing
       for operation in try Self.operations(text) {
         let needed = try #require(everybody[operation.access]).union(operation.path.contains("{") ? ["404"] : [])
         #expect(needed.isSubset(of: operation.statuses), "\(operation) lacks \(needed.subtracting(operation.statuses))")
-        #expect(operation.statuses.contains { $0.hasPrefix("2") || $0 == "101" } && !operation.statuses.contains("default"), "\(operation)")
+        #expect(
+          operation.statuses.contains { $0.hasPrefix("2") || $0 == "101" } && !operation.statuses.contains("default"),
+          "\(operation)")
       }
     }
   }
@@ -73,7 +79,8 @@ import Testing
         ("AdminTemplate", try await server.send(.GET, "/v1/admin/templates", as: admin).list.first),
         ("Host", try await server.send(.GET, "/v1/admin/hosts", as: admin).list.first),
         ("Statistics", try await server.send(.GET, "/v1/sandboxes/stats").json),
-        ("Health", try await server.send(.GET, "/health").json), ("Error", try await server.send(.GET, "/v1/nothing").json),
+        ("Health", try await server.send(.GET, "/health").json),
+        ("Error", try await server.send(.GET, "/v1/nothing").json),
       ]
       for (name, answer) in answers {
         let schema = try Self.schema(name, in: text)
@@ -95,7 +102,9 @@ import Testing
       if let match = line.wholeMatch(of: #/    (get|put|post|delete|options|head|patch|trace):/#) {
         operations.append(Operation(method: match.1.uppercased(), path: path, access: ""))
       }
-      if let match = line.wholeMatch(of: #/      x-access: (\w+)/#) { operations[operations.count - 1].access = String(match.1) }
+      if let match = line.wholeMatch(of: #/      x-access: (\w+)/#) {
+        operations[operations.count - 1].access = String(match.1)
+      }
       if let match = line.prefixMatch(of: #/        "?(\d{3}|default)"?:/#) {
         operations[operations.count - 1].statuses.insert(String(match.1))
       }
@@ -103,7 +112,8 @@ import Testing
     return operations
   }
 
-  private static func schema(_ name: String, in text: String) throws -> (required: Set<String>, properties: Set<String>) {
+  private static func schema(_ name: String, in text: String) throws -> (required: Set<String>, properties: Set<String>)
+  {
     let lines = try block(name, in: text)
     let required = lines.compactMap { $0.wholeMatch(of: #/      required: \[(.*)\]/#)?.1 }.first ?? ""
     let properties = lines.compactMap { $0.prefixMatch(of: #/        (\w+): /#)?.1 }.map(String.init)
@@ -128,13 +138,16 @@ import Testing
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     let start = try #require(lines.firstIndex { $0 == title })
     let depth = title.prefix { $0 == " " }.count
-    let end = lines[(start + 1)...].firstIndex { !$0.isEmpty && $0.prefix { $0 == " " }.count <= depth } ?? lines.endIndex
+    let end =
+      lines[(start + 1)...].firstIndex { !$0.isEmpty && $0.prefix { $0 == " " }.count <= depth } ?? lines.endIndex
     return Array(lines[(start + 1)..<end])
   }
 
   /// `/a/:id` as `/a/{id}`.
   private static func template(_ path: String) -> String {
-    path.split(separator: "/", omittingEmptySubsequences: false).map { $0.hasPrefix(":") ? "{\($0.dropFirst())}" : String($0) }
-      .joined(separator: "/")
+    path.split(separator: "/", omittingEmptySubsequences: false).map {
+      $0.hasPrefix(":") ? "{\($0.dropFirst())}" : String($0)
+    }
+    .joined(separator: "/")
   }
 }

@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 import Model
 import NIOCore
 import Persistence
@@ -47,7 +47,7 @@ struct PageCacheTests {
   }
 
   @Test("a page of an old version that comes late is not kept for a new one")
-  func overtaken() async throws {
+  func superseded() async throws {
     let key = PageCache.Key(team: team, query: "a")
     let late = try await cache.page(key, version: DatabaseVersion(1)) {
       _ = try await page("b", 2)

@@ -8,7 +8,9 @@ import Testing
 /// The pages that a browser is shown: `/test` and `/docs`.
 @Suite struct PageTests {
   private static var files: DocumentationFiles? {
-    DocumentationFiles(["swagger-ui-bundle.js": ByteBuffer(string: "script"), "swagger-ui.css": ByteBuffer(string: "style")])
+    DocumentationFiles([
+      "swagger-ui-bundle.js": ByteBuffer(string: "script"), "swagger-ui.css": ByteBuffer(string: "style"),
+    ])
   }
 
   private func part(_ element: String, of html: String) throws -> String {
@@ -32,7 +34,9 @@ import Testing
       #expect(directives.contains("script-src \(digest(try part("script", of: answer.text)))"))
       #expect(directives.contains("style-src \(digest(try part("style", of: answer.text)))"))
       #expect(directives.contains("connect-src 'self'") && directives.contains("frame-ancestors 'none'"))
-      for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", " style=\"", " onclick=\""] {
+      for word in [
+        "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", " style=\"", " onclick=\"",
+      ] {
         #expect(!answer.text.contains(word), "\(word) would let data become markup, or is refused by the policy")
       }
       for match in answer.text.matches(of: /(?:src|href)="([^"]*)"/) {
@@ -63,11 +67,14 @@ import Testing
       #expect(links.count == 3)
       for link in links {
         let answer = try await server.send(.GET, link, isAuthenticated: false)
-        #expect(answer.status == 200 && answer.headers.first(name: "Cache-Control") == "public, max-age=31536000, immutable", "\(link)")
+        #expect(
+          answer.status == 200 && answer.headers.first(name: "Cache-Control") == "public, max-age=31536000, immutable",
+          "\(link)")
         let type = link.contains(".css") ? "text/css; charset=utf-8" : "text/javascript; charset=utf-8"
         #expect(answer.headers.first(name: "Content-Type") == type)
         let plain = try await server.send(.GET, String(link.prefix { $0 != "?" }), isAuthenticated: false)
-        #expect(plain.status == 200 && plain.headers.first(name: "Cache-Control") == "no-cache" && plain.body == answer.body)
+        #expect(
+          plain.status == 200 && plain.headers.first(name: "Cache-Control") == "no-cache" && plain.body == answer.body)
       }
       for name in ["index.html", "..%2fopenapi.yaml", "%00", "docs.js%00"] {
         let answer = try await server.send(.GET, "/docs/\(name)", isAuthenticated: false)

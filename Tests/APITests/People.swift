@@ -17,12 +17,14 @@ extension LiveServer {
 
   /// A request with a session's token instead of a key.
   func send(_ method: HTTPMethod, _ path: String, as person: Person, json: String? = nil) async throws -> Answer {
-    try await send(method, path, json: json, headers: ["Authorization": "Bearer \(person.token)"], isAuthenticated: false)
+    try await send(
+      method, path, json: json, headers: ["Authorization": "Bearer \(person.token)"], isAuthenticated: false)
   }
 
   func signUp(_ email: String) async throws -> Person {
     let answer = try await send(
-      .POST, "/v1/auth/signup", json: #"{"email":"\#(email)","password":"correct horse","name":"Somebody"}"#, isAuthenticated: false)
+      .POST, "/v1/auth/signup", json: #"{"email":"\#(email)","password":"correct horse","name":"Somebody"}"#,
+      isAuthenticated: false)
     guard answer.status == 201 else { throw SimulatedFault() }
     return try person(answer)
   }

@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1
@@ -20,7 +20,8 @@ import Testing
       #expect(answer.json["duration_ms"] is Int)
       #expect(answer.json["encoding"] == nil)
       #expect(
-        try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"exit","args":["7"]}"#).json["exit_code"] as? Int == 7)
+        try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"exit","args":["7"]}"#).json[
+          "exit_code"] as? Int == 7)
     }
   }
 
@@ -39,7 +40,8 @@ import Testing
     "bad exec requests are 400",
     arguments: [
       "{}", #"{"cmd":""}"#, #"{"cmd":5}"#, #"{"cmd":"a","args":"b"}"#, #"{"cmd":"a","timeout_sec":-1}"#,
-      #"{"cmd":"a","timeout_sec":100000}"#, #"{"cmd":"a\u0000"}"#, #"{"cmd":"a","cwd":""}"#, #"{"cmd":"a","arg":["b"]}"#,
+      #"{"cmd":"a","timeout_sec":100000}"#, #"{"cmd":"a\u0000"}"#, #"{"cmd":"a","cwd":""}"#,
+      #"{"cmd":"a","arg":["b"]}"#,
       #"{"cmd":"a","background":"yes"}"#, #"{"cmd":"a","background":true,"tag":""}"#,
     ])
   func badRequests(body: String) async throws {

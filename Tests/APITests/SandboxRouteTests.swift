@@ -1,7 +1,7 @@
 import API
 import AsyncHTTPClient
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1
@@ -20,7 +20,8 @@ import Testing
     }
   }
 
-  @Test("a sandbox is created, shown, listed and destroyed, and then answers with stopped", arguments: SQLDialect.allCases)
+  @Test(
+    "a sandbox is created, shown, listed and destroyed, and then answers with stopped", arguments: SQLDialect.allCases)
   func lifecycle(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let created = try await server.send(
@@ -46,7 +47,9 @@ import Testing
     }
   }
 
-  @Test("a list that is asked for again and again shows every change at once, and to each team its own", arguments: SQLDialect.allCases)
+  @Test(
+    "a list that is asked for again and again shows every change at once, and to each team its own",
+    arguments: SQLDialect.allCases)
   func repeatedList(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let stranger = try await server.signUp("other@b.c")
@@ -77,7 +80,10 @@ import Testing
           for _ in 0..<30 {
             let id = try await one.create()
             for _ in 0..<2 {
-              #expect(try await other.send(.GET, "/v1/sandboxes", key: one.key).list.compactMap { $0["id"] as? String } == [id])
+              #expect(
+                try await other.send(.GET, "/v1/sandboxes", key: one.key).list.compactMap { $0["id"] as? String } == [
+                  id
+                ])
               let shown = try await other.send(.GET, "/v1/sandboxes/\(id)", key: one.key)
               #expect(shown.json["status"] as? String == "running")
             }
@@ -112,11 +118,15 @@ import Testing
   @Test(
     "bad bodies are refused with 400 and a sentence that names the field",
     arguments: [
-      (#"{"vcpus":0}"#, "vcpus"), (#"{"vcpus":10000}"#, "vcpus"), (#"{"memory_mb":-5}"#, "memory_mb"), (#"{"vcpus":"2"}"#, "vcpus"),
-      (#"{"vcpus":1.5}"#, "vcpus"), (#"{"vcpus":99999999999999999999}"#, "vcpus"), (#"{"disk_size_mb":1}"#, "disk_size_mb"),
-      (#"{"timeout_sec":-1}"#, "timeout_sec"), (#"{"template":"../etc"}"#, "template"), (#"{"template":5}"#, "template"),
+      (#"{"vcpus":0}"#, "vcpus"), (#"{"vcpus":10000}"#, "vcpus"), (#"{"memory_mb":-5}"#, "memory_mb"),
+      (#"{"vcpus":"2"}"#, "vcpus"),
+      (#"{"vcpus":1.5}"#, "vcpus"), (#"{"vcpus":99999999999999999999}"#, "vcpus"),
+      (#"{"disk_size_mb":1}"#, "disk_size_mb"),
+      (#"{"timeout_sec":-1}"#, "timeout_sec"), (#"{"template":"../etc"}"#, "template"),
+      (#"{"template":5}"#, "template"),
       (#"{"template":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#, "template"),
-      (#"{"template":"base\n"}"#, "template"), (#"{"metadata":{"a":1}}"#, "metadata"), (#"{"envs":{"A=B":"c"}}"#, "envs"),
+      (#"{"template":"base\n"}"#, "template"), (#"{"metadata":{"a":1}}"#, "metadata"),
+      (#"{"envs":{"A=B":"c"}}"#, "envs"),
       (#"{"envs":{"":"c"}}"#, "envs"), (#"{"network":{"allow":["10.0.0.1/8"]}}"#, "network"),
       (#"{"network":{"egres":true}}"#, "network.egress"),
       (#"{"memory_mib":512}"#, "memory_mb"), (#"[]"#, "object"), (#"{"#, "JSON"), ("not json", "JSON"),
@@ -140,13 +150,17 @@ import Testing
     }
   }
 
-  @Test("malformed ids are 400, unknown ones 404", arguments: ["", "/exec", "/processes", "/files/read", "/metrics"], SQLDialect.allCases)
+  @Test(
+    "malformed ids are 400, unknown ones 404", arguments: ["", "/exec", "/processes", "/files/read", "/metrics"],
+    SQLDialect.allCases)
   func ids(suffix: String, dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let isPost = suffix == "/exec" || suffix == "/files/read"
       let body = suffix == "/exec" ? #"{"cmd":"x"}"# : #"{"path":"/x"}"#
-      for bad in ["x", "sb-1", "usr-\(UUID().uuidString.lowercased())", "sb-\(UUID().uuidString)", "..%2F..", "sb-%00"] {
-        let answer = try await server.send(isPost ? .POST : .GET, "/v1/sandboxes/\(bad)\(suffix)", json: isPost ? body : nil)
+      for bad in ["x", "sb-1", "usr-\(UUID().uuidString.lowercased())", "sb-\(UUID().uuidString)", "..%2F..", "sb-%00"]
+      {
+        let answer = try await server.send(
+          isPost ? .POST : .GET, "/v1/sandboxes/\(bad)\(suffix)", json: isPost ? body : nil)
         #expect(answer.status == 400, "\(bad)")
         #expect(answer.errorCode == "invalid_request")
       }
@@ -159,7 +173,8 @@ import Testing
   @Test(
     "bad queries are 400",
     arguments: [
-      "limit=0", "limit=101", "limit=x", "limit=-1", "status=walking", "status=", "cursor=x", "cursor=1_2", "metadata=x", "metadata=%3Dy",
+      "limit=0", "limit=101", "limit=x", "limit=-1", "status=walking", "status=", "cursor=x", "cursor=1_2",
+      "metadata=x", "metadata=%3Dy",
       "metadata=a%3D%2500", "metadata=a%00%3Db", "cursor=-99999999999999999999_x",
     ], SQLDialect.allCases)
   func badQueries(query: String, dialect: SQLDialect) async throws {
@@ -168,14 +183,17 @@ import Testing
     }
   }
 
-  @Test("a wrong or missing key is 401 on every route, before anything else is looked at", arguments: SQLDialect.allCases)
+  @Test(
+    "a wrong or missing key is 401 on every route, before anything else is looked at", arguments: SQLDialect.allCases)
   func unauthorized(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let entries = server.routes.entries.filter { $0.path.hasPrefix("/v1/") && $0.access != .open }
       #expect(entries.count > 50)
       for entry in entries {
-        let path = entry.path.replacing(":id", with: "nonsense").replacing(":selector", with: "1").replacing(":name", with: "x")
-          .replacing(":uid", with: "y")
+        let path = entry.path.replacing(":id", with: "nonsense").replacing(":selector", with: "1").replacing(
+          ":name", with: "x"
+        )
+        .replacing(":uid", with: "y")
         let method = entry.method == "POST" ? "{" : nil
         for key in [nil, "mrt_0000000000000000000000000000000000000000", "nonsense"] {
           let answer = try await server.send(
@@ -236,7 +254,8 @@ import Testing
   }
 
   @Test(
-    "while the database is away the answer is 503 with a code of its own, and everything works when it is back", .timeLimit(.minutes(2)))
+    "while the database is away the answer is 503 with a code of its own, and everything works when it is back",
+    .timeLimit(.minutes(2)))
   func databaseAway() async throws {
     let postgres = try await PrivatePostgres.start()
     try await withTestDatabase(.postgresql, on: postgres) { _, store async throws -> Void in

@@ -1,6 +1,6 @@
 import API
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1
@@ -8,7 +8,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct SnapshotRouteTests {
-  private func snapshot(_ server: LiveServer, of id: String, _ name: String?, query: String = "") async throws -> LiveServer.Answer {
+  private func snapshot(
+    _ server: LiveServer, of id: String, _ name: String?, query: String = ""
+  ) async throws -> LiveServer.Answer {
     let field = name.map { #","name":"\#($0)""# } ?? ""
     return try await server.send(.POST, "/v1/snapshots\(query)", json: #"{"sandbox_id":"\#(id)"\#(field)}"#)
   }
@@ -20,7 +22,9 @@ import Testing
       let made = try await snapshot(server, of: id, "golden")
       #expect(made.status == 201)
       #expect(made.json["name"] as? String == "golden" && made.json["type"] as? String == "snapshot")
-      #expect(made.json["vcpus"] as? Int == 2 && made.json["memory_mb"] as? Int == 256 && made.json["disk_size_mb"] as? Int == 1024)
+      #expect(
+        made.json["vcpus"] as? Int == 2 && made.json["memory_mb"] as? Int == 256
+          && made.json["disk_size_mb"] as? Int == 1024)
       #expect(made.json["size_bytes"] as? Int == 1 << 22 && made.json["platform"] as? Bool == false)
       let both = try await server.send(.GET, "/v1/snapshots").list
       #expect(both.compactMap { $0["name"] as? String } == ["base", "golden", "minimal"])
@@ -72,7 +76,9 @@ import Testing
 
   @Test(
     "names that are not safe are 400 everywhere (VAL-1)",
-    arguments: ["..", "../etc", "a/b", "a b", "-a", ".a", "a\\n", "", "ä", String(repeating: "a", count: 65), "a\\u0000"])
+    arguments: [
+      "..", "../etc", "a/b", "a b", "-a", ".a", "a\\n", "", "ä", String(repeating: "a", count: 65), "a\\u0000",
+    ])
   func names(name: String) async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()

@@ -14,17 +14,21 @@ import Testing
       _ = try await server.create(#"{"vcpus":2,"memory_mb":256}"#)
       await server.control.monitor.tick()
       let answer = try await server.send(.GET, "/v1/sandboxes/stats?range=24h")
-      #expect(answer.status == 200 && answer.json["range"] as? String == "24h" && answer.json["step_sec"] as? Int == 900)
+      #expect(
+        answer.status == 200 && answer.json["range"] as? String == "24h" && answer.json["step_sec"] as? Int == 900)
       for part in ["now", "peak"] {
         #expect(answer.json[part] as? [String: Int] == ["running": 1, "vcpus": 2, "memory_mb": 256], "\(part)")
       }
       let stranger = try await server.signUp("other@b.c")
       let other = try await server.send(.GET, "/v1/sandboxes/stats", as: stranger).json
-      #expect(other["now"] as? [String: Int] == ["running": 0, "vcpus": 0, "memory_mb": 0] && (other["series"] as? [Any])?.isEmpty == true)
+      #expect(
+        other["now"] as? [String: Int] == ["running": 0, "vcpus": 0, "memory_mb": 0]
+          && (other["series"] as? [Any])?.isEmpty == true)
     }
   }
 
-  @Test("a sandbox's load is told for a range, also when it is gone, and to its team only", arguments: SQLDialect.allCases)
+  @Test(
+    "a sandbox's load is told for a range, also when it is gone, and to its team only", arguments: SQLDialect.allCases)
   func load(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let path = "/v1/sandboxes/\(try await server.create())/metrics"
@@ -33,7 +37,9 @@ import Testing
       let points = try await server.send(.GET, "\(path)?range=1h").list
       #expect(points.count == 2)
       for point in points {
-        #expect(point["cpu_pct"] as? Double == 12.5 && point["mem_bytes"] as? Int == 1 << 26 && point["disk_bytes"] as? Int == 1 << 20)
+        #expect(
+          point["cpu_pct"] as? Double == 12.5 && point["mem_bytes"] as? Int == 1 << 26
+            && point["disk_bytes"] as? Int == 1 << 20)
       }
       #expect(try await server.send(.GET, "\(path)?range=1d").status == 400)
       let stranger = try await server.signUp("other@b.c")
@@ -57,12 +63,15 @@ import Testing
     }
   }
 
-  @Test("administrators delete a snapshot of any team, nobody else does, and base templates stay", arguments: SQLDialect.allCases)
+  @Test(
+    "administrators delete a snapshot of any team, nobody else does, and base templates stay",
+    arguments: SQLDialect.allCases)
   func templates(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let owner = try await server.signUp("owner@b.c")
       let box = try await server.send(.POST, "/v1/sandboxes", as: owner, json: "{}").json["id"] as? String ?? ""
-      let made = try await server.send(.POST, "/v1/snapshots", as: owner, json: #"{"sandbox_id":"\#(box)","name":"golden"}"#)
+      let made = try await server.send(
+        .POST, "/v1/snapshots", as: owner, json: #"{"sandbox_id":"\#(box)","name":"golden"}"#)
       #expect(made.status == 201)
       let path = "/v1/admin/templates/golden?team_id=\(owner.team)"
       #expect(try await server.send(.DELETE, path, as: owner).status == 403)

@@ -32,7 +32,8 @@ import Testing
   /// - Returns: the sandbox.
   private func open(_ server: LiveServer, _ raw: RawClient, _ credentials: String) async throws -> String {
     let parts = credentials.split(separator: ": ", maxSplits: 1).map(String.init)
-    let answer = try await server.send(.POST, "/v1/sandboxes", json: "{}", headers: [parts[0]: parts[1]], isAuthenticated: false)
+    let answer = try await server.send(
+      .POST, "/v1/sandboxes", json: "{}", headers: [parts[0]: parts[1]], isAuthenticated: false)
     let id = try #require(answer.json["id"] as? String)
     try await raw.send(
       "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\n\(credentials)\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -65,8 +66,10 @@ import Testing
       let owner = try await server.signUp("owner@b.c")
       let member = try await server.signUp("member@b.c")
       let path = "/v1/teams/\(owner.team)/members"
-      #expect(try await server.send(.POST, path, as: owner, json: #"{"email":"member@b.c","role":"member"}"#).status == 201)
-      let switched = try await server.send(.POST, "/v1/auth/switch-team", as: member, json: #"{"team_id":"\#(owner.team)"}"#)
+      #expect(
+        try await server.send(.POST, path, as: owner, json: #"{"email":"member@b.c","role":"member"}"#).status == 201)
+      let switched = try await server.send(
+        .POST, "/v1/auth/switch-team", as: member, json: #"{"team_id":"\#(owner.team)"}"#)
       await made.set(owner, member.user)
       let token = try #require(switched.json["token"] as? String)
       return "Authorization: Bearer \(token)"

@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1

@@ -1,7 +1,7 @@
 import API
 import AsyncHTTPClient
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1
@@ -9,15 +9,17 @@ import Persistence
 import TestSupport
 import Testing
 
-/// Another team's ids do not exist, on every route there is (AUTH-5). The routes come from the table, so that a new one cannot be
-/// forgotten: it is tried like the rest, and one whose body is not known here fails the test.
+/// Another team's ids do not exist, on every route there is (AUTH-5). The routes come from the table, so that a new one
+/// cannot be forgotten: it is tried like the rest, and one whose body is not known here fails the test.
 @Suite(.serialized) struct TenancyTests {
   /// Bodies that are well-formed: what is refused is not the body.
   private static let bodies: [String: String] = [
     "POST /v1/sandboxes/:id/exec": #"{"cmd":"true"}"#, "POST /v1/sandboxes/:id/files/read": #"{"path":"/x"}"#,
-    "POST /v1/sandboxes/:id/files/stream/read": #"{"path":"/x"}"#, "POST /v1/sandboxes/:id/files/list": #"{"path":"/"}"#,
+    "POST /v1/sandboxes/:id/files/stream/read": #"{"path":"/x"}"#,
+    "POST /v1/sandboxes/:id/files/list": #"{"path":"/"}"#,
     "POST /v1/sandboxes/:id/files/mkdir": #"{"path":"/x"}"#, "POST /v1/sandboxes/:id/files/remove": #"{"path":"/x"}"#,
-    "POST /v1/sandboxes/:id/files/rename": #"{"from":"/x","to":"/y"}"#, "POST /v1/sandboxes/:id/files/stat": #"{"path":"/x"}"#,
+    "POST /v1/sandboxes/:id/files/rename": #"{"from":"/x","to":"/y"}"#,
+    "POST /v1/sandboxes/:id/files/stat": #"{"path":"/x"}"#,
     "POST /v1/sandboxes/:id/timeout": #"{"timeout_sec":60}"#, "PATCH /v1/teams/:id": #"{"name":"theirs"}"#,
     "POST /v1/teams/:id/members": #"{"email":"eve@b.c"}"#,
     "PATCH /v1/teams/:id/members/:uid": #"{"role":"admin"}"#,
@@ -66,12 +68,14 @@ import Testing
       let (adasKey, evesKey) = (try await server.makeKey(for: ada), try await server.makeKey(for: eve))
       let created = try await server.send(.POST, "/v1/sandboxes", json: "{}", key: adasKey.secret)
       let sandbox = try #require(created.json["id"] as? String)
-      _ = try await server.send(.POST, "/v1/snapshots", json: #"{"sandbox_id":"\#(sandbox)","name":"theirs"}"#, key: adasKey.secret)
+      _ = try await server.send(
+        .POST, "/v1/snapshots", json: #"{"sandbox_id":"\#(sandbox)","name":"theirs"}"#, key: adasKey.secret)
       let victim = Victim(sandbox: sandbox, team: ada.team, user: ada.user, key: adasKey.id, snapshot: "theirs")
       let nobody = Victim.nobody()
       let before = await server.host.sandboxes
       var tried = 0
-      for entry in server.routes.entries where entry.path.contains(":") && entry.access != .open && entry.access != .admin {
+      for entry in server.routes.entries
+      where entry.path.contains(":") && entry.access != .open && entry.access != .admin {
         guard let path = victim.path(entry.path), let nowhere = nobody.path(entry.path) else {
           Issue.record("no id for \(entry.method) \(entry.path); say here what another team has there")
           continue
@@ -79,8 +83,11 @@ import Testing
         // With a session everywhere, with a key where a key is enough.
         for key in entry.access == .team ? [nil, evesKey.secret] : [nil] {
           let answer = try await attempt(entry, path, server, eve, key)
-          #expect(answer.status == 404 && answer.errorCode == "not_found", "\(entry.method) \(entry.path): \(answer.status) \(answer.text)")
-          // Word for word what is said of nothing at all: a file that is not in a sandbox of theirs would be told of in other words.
+          #expect(
+            answer.status == 404 && answer.errorCode == "not_found",
+            "\(entry.method) \(entry.path): \(answer.status) \(answer.text)")
+          // Word for word what is said of nothing at all: a file that is not in a sandbox of theirs would be told of in
+          // other words.
           let reference = try await attempt(entry, nowhere, server, eve, key)
           #expect(victim.anonymous(answer.text) == nobody.anonymous(reference.text), "\(entry.method) \(entry.path)")
           tried += 1
@@ -88,7 +95,9 @@ import Testing
       }
       #expect(tried >= 40)
       #expect(await server.host.sandboxes == before)
-      #expect(try await server.send(.GET, "/v1/sandboxes/\(sandbox)", key: adasKey.secret).json["status"] as? String == "running")
+      #expect(
+        try await server.send(.GET, "/v1/sandboxes/\(sandbox)", key: adasKey.secret).json["status"] as? String
+          == "running")
       #expect(try await server.send(.GET, "/v1/teams/\(ada.team)/members", as: ada).list.count == 1)
       #expect(try await server.send(.GET, "/v1/api-keys", as: ada).list.count == 1)
       #expect(try await server.send(.GET, "/v1/snapshots?type=snapshot", as: ada).list.count == 1)
@@ -99,8 +108,10 @@ import Testing
   func bodies(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let (ada, eve) = (try await server.signUp("ada@b.c"), try await server.signUp("eve@b.c"))
-      let sandbox = try #require(try await server.send(.POST, "/v1/sandboxes", as: ada, json: "{}").json["id"] as? String)
-      let frozen = try await server.send(.POST, "/v1/snapshots", as: ada, json: #"{"sandbox_id":"\#(sandbox)","name":"theirs"}"#)
+      let sandbox = try #require(
+        try await server.send(.POST, "/v1/sandboxes", as: ada, json: "{}").json["id"] as? String)
+      let frozen = try await server.send(
+        .POST, "/v1/snapshots", as: ada, json: #"{"sandbox_id":"\#(sandbox)","name":"theirs"}"#)
       #expect(frozen.status == 201)
       let attempts = [
         ("/v1/snapshots", #"{"sandbox_id":"\#(sandbox)"}"#), ("/v1/sandboxes", #"{"template":"theirs"}"#),
@@ -135,7 +146,8 @@ import Testing
     var headers = key == nil ? ["Authorization": "Bearer \(person.token)"] : [:]
     if entry.path.hasSuffix("/stream") || entry.path.hasSuffix("/pty") {
       let handshake = [
-        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
       ]
       headers.merge(handshake) { $1 }
     }
@@ -144,7 +156,8 @@ import Testing
       let form =
         "--B\r\nContent-Disposition: form-data; name=\"path\"\r\n\r\n/x\r\n"
         + "--B\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nx\r\n--B--\r\n"
-      return try await server.send(method, path, body: .bytes(.init(string: form)), headers: headers, key: key, isAuthenticated: key != nil)
+      return try await server.send(
+        method, path, body: .bytes(.init(string: form)), headers: headers, key: key, isAuthenticated: key != nil)
     }
     let body = method == .GET || method == .DELETE ? nil : Self.bodies["\(entry.method) \(entry.path)"] ?? "{}"
     return try await server.send(method, path, json: body, headers: headers, key: key, isAuthenticated: key != nil)

@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import NIOHTTP1
@@ -18,8 +18,10 @@ import Testing
   @Test(
     "broken frames close the connection with their code, and end the process",
     arguments: [
-      (FrameBytes.bytes(1, [65], mask: nil), 1002), (FrameBytes.bytes(1, [65], reserved: 0x40), 1002), (FrameBytes.bytes(3, []), 1002),
-      (FrameBytes.bytes(0, []), 1002), (FrameBytes.bytes(9, [], isFinal: false), 1002), (FrameBytes.bytes(8, [3]), 1002),
+      (FrameBytes.bytes(1, [65], mask: nil), 1002), (FrameBytes.bytes(1, [65], reserved: 0x40), 1002),
+      (FrameBytes.bytes(3, []), 1002),
+      (FrameBytes.bytes(0, []), 1002), (FrameBytes.bytes(9, [], isFinal: false), 1002),
+      (FrameBytes.bytes(8, [3]), 1002),
       (FrameBytes.bytes(1, [0xff]), 1007), ([0x82, 0xff, 0, 0, 0, 0, 0x7f, 0, 0, 0], 1009),
     ] as [([UInt8], Int)])
   func broken(frame: [UInt8], code: Int) async throws {
@@ -79,12 +81,15 @@ import Testing
     try await withServer { server async throws -> Void in
       let raw = try await server.clients.connect(server.port)
       try await raw.send(
-        "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n{}")
+        "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n{}"
+      )
       #expect(try await raw.readHead().hasPrefix("HTTP/1.1 400"))
     }
   }
 
-  @Test("a client that reads nothing cannot keep its process when it says stop, nor hold the server", arguments: [true, false])
+  @Test(
+    "a client that reads nothing cannot keep its process when it says stop, nor hold the server",
+    arguments: [true, false])
   func deaf(saysStop: Bool) async throws {
     // Ends the server with the connection still open.
     try await withServer { server async throws -> Void in

@@ -52,7 +52,8 @@ enum FrameBytes {
   @Test(
     "broken frames are refused with 1002",
     arguments: [
-      FrameBytes.bytes(1, [65], mask: nil), FrameBytes.bytes(1, [65], reserved: 0x40), FrameBytes.bytes(2, [], reserved: 0x10),
+      FrameBytes.bytes(1, [65], mask: nil), FrameBytes.bytes(1, [65], reserved: 0x40),
+      FrameBytes.bytes(2, [], reserved: 0x10),
       FrameBytes.bytes(3, []), FrameBytes.bytes(7, []), FrameBytes.bytes(11, []), FrameBytes.bytes(15, []),
       FrameBytes.bytes(9, [], isFinal: false), FrameBytes.bytes(8, Array(repeating: 0, count: 126)),
       [0x82, 0xfe, 0, 5, 0, 0, 0, 0, 1, 2, 3, 4, 5], [0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 1, 2, 3, 4, 5],
@@ -72,8 +73,10 @@ enum FrameBytes {
   func fragments() throws {
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
     let bytes = Array("é".utf8)
-    #expect(try assembler.add(ClientFrame(isFinal: false, opcode: .text, payload: ByteBuffer(bytes: [bytes[0]]))) == nil)
-    let message = try assembler.add(ClientFrame(isFinal: true, opcode: .continuation, payload: ByteBuffer(bytes: [bytes[1]])))
+    #expect(
+      try assembler.add(ClientFrame(isFinal: false, opcode: .text, payload: ByteBuffer(bytes: [bytes[0]]))) == nil)
+    let message = try assembler.add(
+      ClientFrame(isFinal: true, opcode: .continuation, payload: ByteBuffer(bytes: [bytes[1]])))
     #expect(message == .text("é"))
   }
 
@@ -98,10 +101,14 @@ enum FrameBytes {
     }
   }
 
-  @Test("text that is not UTF-8 is refused with 1007", arguments: [[0xff], [0xc3], [0xed, 0xa0, 0x80], [0xc0, 0x80]] as [[UInt8]])
+  @Test(
+    "text that is not UTF-8 is refused with 1007",
+    arguments: [[0xff], [0xc3], [0xed, 0xa0, 0x80], [0xc0, 0x80]] as [[UInt8]])
   func badText(bytes: [UInt8]) {
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
-    #expect { try assembler.add(ClientFrame(isFinal: true, opcode: .text, payload: ByteBuffer(bytes: bytes))) } throws: {
+    #expect {
+      try assembler.add(ClientFrame(isFinal: true, opcode: .text, payload: ByteBuffer(bytes: bytes)))
+    } throws: {
       ($0 as? WebSocketProtocolError)?.code == .dataInconsistentWithMessage
     }
   }
@@ -131,7 +138,9 @@ enum FrameBytes {
   func fuzz() {
     var generator = SystemRandomNumberGenerator()
     for _ in 0..<20_000 {
-      let bytes = (0..<Int.random(in: 0..<24, using: &generator)).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+      let bytes = (0..<Int.random(in: 0..<24, using: &generator)).map { _ in
+        UInt8.random(in: .min ... .max, using: &generator)
+      }
       _ = try? parse(bytes)
     }
   }

@@ -1,8 +1,8 @@
 import APIClient
+import Concurrency
 import FakeServer
 import Foundation
 import LinuxSystem
-import Locks
 import Testing
 
 @testable import CommandLine
@@ -24,7 +24,9 @@ struct CopyPathTests {
     #expect(throws: APIError.self) { try CopyPath(text) }
   }
 
-  @Test("names that a guest could use to leave the destination are no plain names", arguments: ["", ".", "..", "a/b", "/", "a\0b"])
+  @Test(
+    "names that a guest could use to leave the destination are no plain names",
+    arguments: ["", ".", "..", "a/b", "/", "a\0b"])
   func hostileNames(_ name: String) {
     #expect(!CopyPath.isPlainName(name))
     #expect(CopyPath.isPlainName("..a") && CopyPath.isPlainName("a b"))

@@ -35,7 +35,8 @@ struct DoctorTests {
   @Test(
     "kernels are compared by number",
     arguments: [
-      ("6.1.0-56-cloud", DoctorCheck.Status.ok), ("5.10.0", .ok), ("5.9.16", .degraded), ("4.19", .degraded), ("weird", .degraded),
+      ("6.1.0-56-cloud", DoctorCheck.Status.ok), ("5.10.0", .ok), ("5.9.16", .degraded), ("4.19", .degraded),
+      ("weird", .degraded),
     ])
   func kernels(_ release: String, _ status: DoctorCheck.Status) {
     #expect(KernelProbes.release(release).status == status)
@@ -43,10 +44,13 @@ struct DoctorTests {
 
   @Test("capabilities decide about network namespaces")
   func namespaces() {
-    #expect(KernelProbes.networkNamespace(status: "Name:\tx\nCapEff:\t000001ffffffffff\n", hasNamespaces: true).status == .ok)
-    #expect(KernelProbes.networkNamespace(status: "CapEff:\t0000000000000000\n", hasNamespaces: true).status == .missing)
+    #expect(
+      KernelProbes.networkNamespace(status: "Name:\tx\nCapEff:\t000001ffffffffff\n", hasNamespaces: true).status == .ok)
+    #expect(
+      KernelProbes.networkNamespace(status: "CapEff:\t0000000000000000\n", hasNamespaces: true).status == .missing)
     #expect(KernelProbes.networkNamespace(status: nil, hasNamespaces: true).status == .missing)
-    #expect(KernelProbes.networkNamespace(status: "CapEff:\t000001ffffffffff\n", hasNamespaces: false).status == .missing)
+    #expect(
+      KernelProbes.networkNamespace(status: "CapEff:\t000001ffffffffff\n", hasNamespaces: false).status == .missing)
   }
 
   @Test("control groups are told apart by version and controllers")
@@ -82,7 +86,9 @@ struct DoctorTests {
     let check = ResourceProbes.directory("d", "\(closed)/data/new")
     #expect(!open.finding.contains("closed to"))
     #expect(check.status == .missing)
-    #expect(check.remedy?.contains("chmod o+x") == true && check.remedy?.contains(closed.split(separator: "/").last ?? "") == true)
+    #expect(
+      check.remedy?.contains("chmod o+x") == true
+        && check.remedy?.contains(closed.split(separator: "/").last ?? "") == true)
   }
 
   @Test("a probe that wedges is left behind")
@@ -103,7 +109,8 @@ struct DoctorTests {
     #expect(checks.allSatisfy { $0["name"] is String && $0["status"] is String && $0["finding"] is String })
     #expect(checks.contains { $0["name"] as? String == "images" })
     let text = DoctorCommand.text([DoctorCheck("x", .missing, "gone", remedy: "get it")], usesColor: false)
-    #expect(text == "x  missing   gone\n             to do: get it\n\nSandboxes cannot run here: 1 missing, 0 degraded.")
+    #expect(
+      text == "x  missing   gone\n             to do: get it\n\nSandboxes cannot run here: 1 missing, 0 degraded.")
     #expect(!text.contains("\u{1B}"))
   }
 }

@@ -1,7 +1,7 @@
 import APIClient
+import Concurrency
 import FakeServer
 import Foundation
-import Locks
 import Testing
 
 @testable import CommandLine
@@ -62,8 +62,10 @@ struct ListingTests {
   @Test(
     "wrong usage is 64 and says so on standard error",
     arguments: [
-      ["run"], ["run", "echo"], ["frobnicate"], ["exec", "x"], ["kill"], ["kill", "--all", "x"], ["run", "-e", "=x", "--", "ls"],
-      ["exec", "x", "-d", "-t", "--", "ls"], ["run", "--vcpus", "many", "--", "ls"], ["shell", "x", "--template", "base"],
+      ["run"], ["run", "echo"], ["frobnicate"], ["exec", "x"], ["kill"], ["kill", "--all", "x"],
+      ["run", "-e", "=x", "--", "ls"],
+      ["exec", "x", "-d", "-t", "--", "ls"], ["run", "--vcpus", "many", "--", "ls"],
+      ["shell", "x", "--template", "base"],
       ["cp", "a", "b"], ["cp", "x:/a", "x:/b"], ["up", "--listen", "nowhere"], ["up", "--accelerator", "gpu"],
       ["template", "build", "../evil", "--from", "/"], ["template", "build", "ok", "--from", "/does/not/exist"],
     ])
@@ -76,7 +78,8 @@ struct ListingTests {
 
   @Test("without a server the sentence says what to do")
   func noServer() async throws {
-    let outcome = try await Invocation.run(["ls"], environment: ["MARTLET_URL": "http://127.0.0.1:1", "MARTLET_API_KEY": "k"])
+    let outcome = try await Invocation.run(
+      ["ls"], environment: ["MARTLET_URL": "http://127.0.0.1:1", "MARTLET_API_KEY": "k"])
     #expect(outcome.code == 69)
     #expect(outcome.errors.contains("start one with `martlet up`"))
   }
@@ -97,7 +100,9 @@ struct RenderingTests {
     #expect(table.rendered == "A     B\nlong  x\ns     \u{FFFD}[2J")
   }
 
-  @Test("byte counts are short", arguments: [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (10 << 20, "10 MiB"), (5 << 30, "5.0 GiB")])
+  @Test(
+    "byte counts are short",
+    arguments: [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (10 << 20, "10 MiB"), (5 << 30, "5.0 GiB")])
   func bytes(_ count: Int64, _ text: String) {
     #expect(Formatting.bytes(count) == text)
   }
@@ -112,7 +117,8 @@ struct RenderingTests {
   @Test("progress shows share, size and rate")
   func progress() {
     #expect(
-      CopyProgress.line("f", done: 1 << 20, expected: 4 << 20, elapsed: .seconds(1)) == "f  25 %  1.0 MiB of 4.0 MiB  1.0 MiB/s")
+      CopyProgress.line("f", done: 1 << 20, expected: 4 << 20, elapsed: .seconds(1))
+        == "f  25 %  1.0 MiB of 4.0 MiB  1.0 MiB/s")
     #expect(CopyProgress.line("f", done: 10, expected: nil, elapsed: .zero) == "f  10 B")
   }
 }

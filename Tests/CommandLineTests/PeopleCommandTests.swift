@@ -1,7 +1,7 @@
 import APIClient
+import Concurrency
 import FakeServer
 import Foundation
-import Locks
 import NIOCore
 import NIOHTTP1
 import Testing
@@ -14,7 +14,8 @@ private final class FakePeople: Sendable {
 
   func run(_ arguments: [String], input: String = "", home: String) async throws -> Invocation.Outcome {
     try await FakeServer.serving(requests: { try await self.answer($0) }) { server in
-      try await Invocation.run(arguments, input: Array(input.utf8), environment: ["HOME": home, "MARTLET_URL": server.url])
+      try await Invocation.run(
+        arguments, input: Array(input.utf8), environment: ["HOME": home, "MARTLET_URL": server.url])
     }
   }
 
@@ -62,14 +63,16 @@ struct PeopleCommandTests {
       let people = FakePeople()
       try await FakeServer.serving(requests: { try await people.answer($0) }) { server async throws -> Void in
         func run(_ arguments: [String], input: String = "") async throws -> Invocation.Outcome {
-          try await Invocation.run(arguments, input: Array(input.utf8), environment: ["HOME": home, "MARTLET_URL": server.url])
+          try await Invocation.run(
+            arguments, input: Array(input.utf8), environment: ["HOME": home, "MARTLET_URL": server.url])
         }
         #expect(try await run(["login", "--email", "a@b.c"], input: "correct horse").code == 0)
         #expect(try await run(["key", "create", "ci"]).text == "mrt_new\n")
         #expect(try await run(["key", "rm", "key-1"]).code == 0)
         #expect(try await run(["team", "use", "team-2"]).text == "team-2\n")
         #expect(try await run(["team", "rm", "team-2"]).code == 0)
-        #expect(try await run(["user", "create", "--email", "n@b.c", "--admin"], input: "battery staple\n").text == "usr-9\n")
+        #expect(
+          try await run(["user", "create", "--email", "n@b.c", "--admin"], input: "battery staple\n").text == "usr-9\n")
         #expect(try await run(["user", "create", "--email", "n@b.c"]).code == 64)
         let seen = people.requests.withLock { $0 }
         #expect(seen.dropFirst().allSatisfy { $0.contains("Bearer tok") })
@@ -84,20 +87,26 @@ struct PeopleCommandTests {
     var services = Invocation.services
     services.createUser = { options in
       UserResource(
-        userID: "usr-\(options.dataDirectory)", email: options.user.email, name: options.user.name, isAdmin: options.user.isAdmin)
+        userID: "usr-\(options.dataDirectory)", email: options.user.email, name: options.user.name,
+        isAdmin: options.user.isAdmin)
     }
     let outcome = try await Invocation.run(
-      ["user", "create", "--email", "root@b.c", "--admin", "--local", "--data-dir", "/d", "--json"], input: Array("password".utf8),
+      ["user", "create", "--email", "root@b.c", "--admin", "--local", "--data-dir", "/d", "--json"],
+      input: Array("password".utf8),
       local: services)
     #expect(outcome.code == 0)
-    #expect(outcome.text.contains(#""is_admin" : true"#) && outcome.text.contains("usr-/d") && outcome.text.contains(#""name" : "root""#))
+    #expect(
+      outcome.text.contains(#""is_admin" : true"#) && outcome.text.contains("usr-/d")
+        && outcome.text.contains(#""name" : "root""#))
   }
 
   @Test(
     "settings about access are checked",
     arguments: [
-      (["MARTLET_SIGN_UP": "maybe"], false), (["MARTLET_RATE_LIMIT": "-1"], false), (["MARTLET_RATE_LIMIT": "many"], false),
-      (["MARTLET_TRUSTED_PROXIES": "proxy.example"], false), (["MARTLET_SIGN_UP": "closed"], true), (["MARTLET_RATE_LIMIT": "0"], true),
+      (["MARTLET_SIGN_UP": "maybe"], false), (["MARTLET_RATE_LIMIT": "-1"], false),
+      (["MARTLET_RATE_LIMIT": "many"], false),
+      (["MARTLET_TRUSTED_PROXIES": "proxy.example"], false), (["MARTLET_SIGN_UP": "closed"], true),
+      (["MARTLET_RATE_LIMIT": "0"], true),
       (["MARTLET_RETENTION_DAYS": "-1"], false), (["MARTLET_RETENTION_DAYS": "0"], true),
       (["MARTLET_TRUSTED_PROXIES": "127.0.0.1, ::1"], true),
     ])

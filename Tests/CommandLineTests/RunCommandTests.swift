@@ -1,8 +1,8 @@
 import APIClient
 import ArgumentParser
+import Concurrency
 import FakeServer
 import Glibc
-import Locks
 import Model
 import Testing
 
@@ -22,7 +22,8 @@ struct RunCommandTests {
 
   @Test("all 256 byte values reach standard output unchanged")
   func allBytes() async throws {
-    #expect(try await Invocation.run(["run", "--", "all-bytes"], on: FakeMartlet()).output == (0...255).map { UInt8($0) })
+    #expect(
+      try await Invocation.run(["run", "--", "all-bytes"], on: FakeMartlet()).output == (0...255).map { UInt8($0) })
   }
 
   @Test("the exit code of the command is ours, and the sandbox is destroyed all the same", arguments: [1, 7, 255])
@@ -58,7 +59,8 @@ struct RunCommandTests {
   func environment() async throws {
     let server = FakeMartlet()
     let given = try await Invocation.run(["run", "-e", "A=1=2", "--", "environment", "A"], on: server)
-    let taken = try await Invocation.run(["run", "-e", "B", "--", "environment", "B"], on: server, environment: ["B": "ours"])
+    let taken = try await Invocation.run(
+      ["run", "-e", "B", "--", "environment", "B"], on: server, environment: ["B": "ours"])
     #expect(given.text == "1=2")
     #expect(taken.text == "ours")
   }
@@ -99,7 +101,8 @@ struct ExecutionSignalTests {
       try await server.serving { url in
         let signals = try SignalWatcher([])
         let context = CommandContext(
-          environment: ["MARTLET_URL": url, "MARTLET_API_KEY": FakeMartlet.apiKey], workingDirectory: directory, input: 0, output: 1,
+          environment: ["MARTLET_URL": url, "MARTLET_API_KEY": FakeMartlet.apiKey], workingDirectory: directory,
+          input: 0, output: 1,
           error: 2)
         return try await CommandContext.$current.withValue(context) {
           try await ConnectionOptions.parse([]).withClient { client in
@@ -112,9 +115,12 @@ struct ExecutionSignalTests {
             if !bytes.isEmpty { _ = write(ends[1], bytes, bytes.count) }
             let console = Console(output: quiet, error: quiet, allowsColor: false)
             let execution = Execution(
-              client: client, sandbox: try #require(SandboxID(wire: id)), console: console, input: input, signals: signals)
+              client: client, sandbox: try #require(SandboxID(wire: id)), console: console, input: input,
+              signals: signals)
             let injection = Task {
-              while !bytes.isEmpty, !server.state.withLock({ $0.isDeaf }) { try await Task.sleep(for: .milliseconds(2)) }
+              while !bytes.isEmpty, !server.state.withLock({ $0.isDeaf }) {
+                try await Task.sleep(for: .milliseconds(2))
+              }
               for signal in sent { signals.inject(signal) }
             }
             let code = try await execution.run(.init(command: command))
@@ -128,7 +134,9 @@ struct ExecutionSignalTests {
     return (code, server.state.withLock { $0.controls })
   }
 
-  @Test("a signal is forwarded and 128 + n is the exit code", arguments: [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")])
+  @Test(
+    "a signal is forwarded and 128 + n is the exit code",
+    arguments: [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")])
   func forwarded(_ signal: Int32, _ name: String) async throws {
     let result = try await run("wait", signals: [signal])
     #expect(result.code == 128 + signal)
@@ -253,7 +261,9 @@ struct InterruptionTests {
     signals.inject(SIGINT)
     signals.inject(SIGINT)
     await #expect(throws: (any Error).self) {
-      try await Interruption.finishing("waiting", signals: signals, console: console) { try await Task.sleep(for: .seconds(30)) }
+      try await Interruption.finishing("waiting", signals: signals, console: console) {
+        try await Task.sleep(for: .seconds(30))
+      }
     }
   }
 
@@ -265,12 +275,14 @@ struct InterruptionTests {
     await #expect(throws: (any Error).self) {
       try await server.serving { url in
         let context = CommandContext(
-          environment: ["MARTLET_URL": url, "MARTLET_API_KEY": FakeMartlet.apiKey], workingDirectory: "/", input: 0, output: -1, error: -1)
+          environment: ["MARTLET_URL": url, "MARTLET_API_KEY": FakeMartlet.apiKey], workingDirectory: "/", input: 0,
+          output: -1, error: -1)
         try await CommandContext.$current.withValue(context) {
           try await ConnectionOptions.parse([]).withClient { client in
             let signals = try SignalWatcher([])
             signals.inject(SIGINT)
-            _ = try await TemporarySandbox(client: client, console: context.console, signals: signals).run(.init()) { _ in
+            _ = try await TemporarySandbox(client: client, console: context.console, signals: signals).run(.init()) {
+              _ in
               hasRun.withLock { $0 = true }
               return 0
             }

@@ -1,6 +1,6 @@
 import APIClient
+import Concurrency
 import Foundation
-import Locks
 import Testing
 
 @testable import CommandLine
@@ -9,7 +9,8 @@ import Testing
 struct SettingsTests {
   @Test("an option wins over the environment, the environment over .env, .env over the default")
   func precedence() throws {
-    let settings = Settings(environment: ["MARTLET_LISTEN": "e:1"], file: ["MARTLET_LISTEN": "f:1", "MARTLET_DATA_DIR": "/f"])
+    let settings = Settings(
+      environment: ["MARTLET_LISTEN": "e:1"], file: ["MARTLET_LISTEN": "f:1", "MARTLET_DATA_DIR": "/f"])
     #expect(settings.value(.listen, option: "o:1") == "o:1")
     #expect(settings.value(.listen) == "e:1")
     #expect(settings.value(.dataDirectory) == "/f")
@@ -23,10 +24,14 @@ struct SettingsTests {
       try Settings(environment: ["MARTLET_LISTN": "x"], file: [:]).refuseUnknownNames()
     }
     #expect(inEnvironment?.message.contains("did you mean MARTLET_LISTEN?") == true)
-    let inFile = #expect(throws: APIError.self) { try Settings(environment: [:], file: ["DATABASE_URI": "x"]).refuseUnknownNames() }
+    let inFile = #expect(throws: APIError.self) {
+      try Settings(environment: [:], file: ["DATABASE_URI": "x"]).refuseUnknownNames()
+    }
     #expect(inFile?.message.contains("in .env") == true)
     #expect(inFile?.message.contains("did you mean DATABASE_URL?") == true)
-    #expect(throws: Never.self) { try Settings(environment: ["PATH": "x"], file: ["MARTLET_URL": "x"]).refuseUnknownNames() }
+    #expect(throws: Never.self) {
+      try Settings(environment: ["PATH": "x"], file: ["MARTLET_URL": "x"]).refuseUnknownNames()
+    }
   }
 
   @Test("up hands over what options, environment and .env say")
@@ -35,13 +40,15 @@ struct SettingsTests {
       try Data("MARTLET_LOG_LEVEL=debug\nMARTLET_DATA_DIR=data\n".utf8).write(to: URL(filePath: "\(directory)/.env"))
       let seen = Mutex<UpOptions?>(nil)
       let local = LocalServices(
-        version: "1", up: { options in seen.withLock { $0 = options } }, buildTemplate: { _ in throw CancellationError() })
+        version: "1", up: { options in seen.withLock { $0 = options } },
+        buildTemplate: { _ in throw CancellationError() })
       let context = CommandContext(
         environment: ["MARTLET_ACCELERATOR": "tcg"], workingDirectory: directory, input: 0, output: -1, error: -1)
       let code = await runCommandLine(["up", "--listen", "[::1]:0", "--no-demo"], local: local, context: context)
       #expect(code == 0)
       let expected = UpOptions(
-        listen: ListenAddress(host: "::1", port: 0), dataDirectory: "\(directory)/data", imageDirectory: "/var/lib/martlet/images",
+        listen: ListenAddress(host: "::1", port: 0), dataDirectory: "\(directory)/data",
+        imageDirectory: "/var/lib/martlet/images",
         accelerator: .tcg, logLevel: "debug", showsDemo: false)
       #expect(seen.withLock { $0 } == expected)
     }
@@ -51,24 +58,32 @@ struct SettingsTests {
   func database() throws {
     let empty = Settings(environment: [:], file: [:])
     #expect(try DatabaseChoice(settings: empty) == .embedded)
-    let settings = Settings(environment: ["DATABASE_URL": "postgres://e"], file: ["DATABASE_URL": "postgres://f", "PGPASSWORD": "p"])
+    let settings = Settings(
+      environment: ["DATABASE_URL": "postgres://e"], file: ["DATABASE_URL": "postgres://f", "PGPASSWORD": "p"])
     #expect(try DatabaseChoice(settings: settings) == .postgres(url: "postgres://e", password: "p"))
-    #expect(try DatabaseChoice(settings: settings, option: "postgresql://o") == .postgres(url: "postgresql://o", password: "p"))
-    let refused = #expect(throws: APIError.self) { try DatabaseChoice(settings: empty, option: "mysql://user:secret@host/db") }
+    #expect(
+      try DatabaseChoice(settings: settings, option: "postgresql://o")
+        == .postgres(url: "postgresql://o", password: "p"))
+    let refused = #expect(throws: APIError.self) {
+      try DatabaseChoice(settings: empty, option: "mysql://user:secret@host/db")
+    }
     #expect(refused?.message.contains("secret") == false)
   }
 
   @Test("up refuses a .env with a typing error, other commands do not mind")
   func typingError() async throws {
     try await Invocation.inDirectory { directory in
-      try Data("MARTLET_LISTTEN=x\nMARTLET_URL=http://127.0.0.1:1\nMARTLET_API_KEY=k\n".utf8).write(to: URL(filePath: "\(directory)/.env"))
+      try Data("MARTLET_LISTTEN=x\nMARTLET_URL=http://127.0.0.1:1\nMARTLET_API_KEY=k\n".utf8).write(
+        to: URL(filePath: "\(directory)/.env"))
       let context = CommandContext(environment: [:], workingDirectory: directory, input: 0, output: -1, error: -1)
       #expect(await runCommandLine(["up"], local: Invocation.services, context: context) == 64)
       #expect(await runCommandLine(["ls"], local: Invocation.services, context: context) == 69)
     }
   }
 
-  @Test("listen addresses", arguments: [("127.0.0.1:8080", "127.0.0.1", 8080), ("[::1]:0", "::1", 0), ("host:65535", "host", 65_535)])
+  @Test(
+    "listen addresses",
+    arguments: [("127.0.0.1:8080", "127.0.0.1", 8080), ("[::1]:0", "::1", 0), ("host:65535", "host", 65_535)])
   func listen(_ text: String, _ host: String, _ port: Int) throws {
     #expect(try ListenAddress(text) == ListenAddress(host: host, port: port))
   }
@@ -116,7 +131,9 @@ struct EnvironmentFileTests {
     #expect(try EnvironmentFile.parse("A=1\r\nB=2\r\n") == ["A": "1", "B": "2"])
   }
 
-  @Test("a malformed line is refused by its number", arguments: ["novalue", "1A=x", "A-B=x", "A=\"open", "A=\"x\" y", "A=\"\\q\"", "=x"])
+  @Test(
+    "a malformed line is refused by its number",
+    arguments: ["novalue", "1A=x", "A-B=x", "A=\"open", "A=\"x\" y", "A=\"\\q\"", "=x"])
   func malformed(_ line: String) {
     let error = #expect(throws: APIError.self) { try EnvironmentFile.parse("OK=1\n\(line)") }
     #expect(error?.message.contains("line 2") == true)
@@ -127,8 +144,11 @@ struct EnvironmentFileTests {
 struct HostOptionsTests {
   private let shared = DatabaseChoice.postgres(url: "postgres://x", password: nil)
 
-  private func options(_ environment: [String: String], listen: String? = nil, address: String? = nil) throws -> HostOptions {
-    try HostOptions(settings: Settings(environment: environment, file: [:]), listen: listen, address: address, database: shared)
+  private func options(
+    _ environment: [String: String], listen: String? = nil, address: String? = nil
+  ) throws -> HostOptions {
+    try HostOptions(
+      settings: Settings(environment: environment, file: [:]), listen: listen, address: address, database: shared)
   }
 
   @Test("any free port of loopback, unless an option or a variable says otherwise")
@@ -143,7 +163,8 @@ struct HostOptionsTests {
   @Test("what is advertised is where it listens, or what was said, with the port that is really bound")
   func advertised() throws {
     #expect(try options([:]).advertised(port: 7).description == "127.0.0.1:7")
-    #expect(try options([:], listen: "0.0.0.0:0", address: "10.0.0.5:0").advertised(port: 7).description == "10.0.0.5:7")
+    #expect(
+      try options([:], listen: "0.0.0.0:0", address: "10.0.0.5:0").advertised(port: 7).description == "10.0.0.5:7")
     #expect(try options([:], address: "[fd00::1]:9").advertised(port: 7).description == "[fd00::1]:9")
   }
 

@@ -1,6 +1,6 @@
+import Concurrency
 import FakeServer
 import Foundation
-import Locks
 import Testing
 
 @testable import CommandLine
@@ -76,7 +76,8 @@ struct SnapshotCommandTests {
     #expect(try await Invocation.run(["snapshot", "create", id, "--name", "golden"], on: server).text == "golden\n")
     let again = try await Invocation.run(["snapshot", "create", id, "--name", "golden"], on: server)
     #expect(again.code == 73 && again.errors.contains("exists"))
-    #expect(try await Invocation.run(["snapshot", "create", id, "--name", "golden", "--overwrite"], on: server).code == 0)
+    #expect(
+      try await Invocation.run(["snapshot", "create", id, "--name", "golden", "--overwrite"], on: server).code == 0)
     let list = try await Invocation.run(["snapshot", "ls"], on: server).text
     #expect(list.contains("golden") && list.contains("512 MiB") && !list.contains("minimal"))
     #expect(try await Invocation.run(["snapshot", "ls", "-q"], on: server).text == "snap-00000001\ngolden\n")
@@ -92,14 +93,18 @@ struct SnapshotCommandTests {
     let server = FakeMartlet()
     _ = try await Invocation.run(["create", "--template", "golden", "--timeout", "60", "--auto-resume"], on: server)
     let body = try object(server.state.withLock { $0.bodies.last } ?? "")
-    #expect(body["template"] as? String == "golden" && body["timeout_sec"] as? Int == 60 && body["auto_resume"] as? Bool == true)
+    #expect(
+      body["template"] as? String == "golden" && body["timeout_sec"] as? Int == 60
+        && body["auto_resume"] as? Bool == true)
   }
 
   @Test(
     "wrong usage is 64 before anything is sent",
     arguments: [
-      ["pause"], ["resume"], ["fork", "x", "--count", "0"], ["fork", "x", "--count", "101"], ["timeout", "x"], ["timeout", "x", "-5"],
-      ["timeout", "x", "2592001"], ["snapshot", "create", "x", "--overwrite"], ["snapshot", "create", "x", "--name", "../evil"],
+      ["pause"], ["resume"], ["fork", "x", "--count", "0"], ["fork", "x", "--count", "101"], ["timeout", "x"],
+      ["timeout", "x", "-5"],
+      ["timeout", "x", "2592001"], ["snapshot", "create", "x", "--overwrite"],
+      ["snapshot", "create", "x", "--name", "../evil"],
       ["snapshot", "rm"], ["snapshot", "rm", "../../v1/sandboxes"], ["snapshot", "frobnicate"],
     ])
   func usage(_ arguments: [String]) async throws {

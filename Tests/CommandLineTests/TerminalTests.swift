@@ -101,6 +101,8 @@ struct InputReaderTests {
     let console = Console(output: ends[1], error: ends[1], allowsColor: false)
     await #expect(throws: OutputClosed.self) { try await console.print("x") }
     close(ends[1])
-    await #expect(throws: OperatingSystemError.self) { try await Console(output: -1, error: -1, allowsColor: false).print("x") }
+    await #expect(throws: OperatingSystemError.self) {
+      try await Console(output: -1, error: -1, allowsColor: false).print("x")
+    }
   }
 }

@@ -7,7 +7,8 @@ import Testing
 
 extension Plane {
   func signUp(_ email: String, password: String = "correct horse") async throws -> (session: Session, caller: Caller) {
-    let session = try await control.accounts.signUp(email: email, password: password, name: "Somebody", source: "192.0.2.1")
+    let session = try await control.accounts.signUp(
+      email: email, password: password, name: "Somebody", source: "192.0.2.1")
     return (session, try await caller(session))
   }
 
@@ -23,12 +24,16 @@ extension Plane {
   /// Actions and outcomes, newest first.
   func log(_ team: TeamID) async throws -> [String] {
     await control.housekeeping.flush()
-    return try await AuditRepository(database: database).list(team: team, limit: 100).map { "\($0.record.action) \($0.record.outcome)" }
+    return try await AuditRepository(database: database).list(team: team, limit: 100).map {
+      "\($0.record.action) \($0.record.outcome)"
+    }
   }
 }
 
 @Suite(.serialized) struct AccountTests {
-  @Test("sign-up makes a user who owns a team and is logged in; the e-mail is one however it is written", arguments: SQLDialect.allCases)
+  @Test(
+    "sign-up makes a user who owns a team and is logged in; the e-mail is one however it is written",
+    arguments: SQLDialect.allCases)
   func signUp(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let (session, caller) = try await plane.signUp("  Ada@Example.com ")
@@ -57,24 +62,30 @@ extension Plane {
 
   @Test(
     "bad particulars are refused",
-    arguments: [("a@b", "correct horse", "N"), ("a@b.c", "short", "N"), ("a@b.c", "correct horse", " "), ("", "", "")], SQLDialect.allCases)
+    arguments: [("a@b", "correct horse", "N"), ("a@b.c", "short", "N"), ("a@b.c", "correct horse", " "), ("", "", "")],
+    SQLDialect.allCases)
   func invalid(_ particulars: (email: String, password: String, name: String), _ dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let accounts = plane.control.accounts
       let refusal = await code {
-        _ = try await accounts.signUp(email: particulars.email, password: particulars.password, name: particulars.name, source: nil)
+        _ = try await accounts.signUp(
+          email: particulars.email, password: particulars.password, name: particulars.name, source: nil)
       }
       #expect(refusal == .invalidRequest)
     }
   }
 
-  @Test("an unknown e-mail and a wrong password get the same answer for one evaluation of Argon2 each", arguments: SQLDialect.allCases)
+  @Test(
+    "an unknown e-mail and a wrong password get the same answer for one evaluation of Argon2 each",
+    arguments: SQLDialect.allCases)
   func sameAnswer(dialect: SQLDialect) async throws {
     let identity = IdentityConfiguration.forTests
     try await withPlane(dialect, identity: identity) { plane async throws -> Void in
       _ = try await plane.signUp("a@b.c")
       var answers: [String] = []
-      for (email, password) in [("a@b.c", "wrong password"), ("x@b.c", "correct horse"), ("not an address", "correct horse")] {
+      for (email, password) in [
+        ("a@b.c", "wrong password"), ("x@b.c", "correct horse"), ("not an address", "correct horse"),
+      ] {
         let before = identity.hasher.evaluations
         do {
           _ = try await plane.logIn(email, password)
@@ -110,7 +121,9 @@ extension Plane {
     }
   }
 
-  @Test("a password that was hashed with less is hashed anew at the next login, and goes on working", arguments: SQLDialect.allCases)
+  @Test(
+    "a password that was hashed with less is hashed anew at the next login, and goes on working",
+    arguments: SQLDialect.allCases)
   func rehash(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let session = try await plane.signUp("a@b.c").session
@@ -119,7 +132,7 @@ extension Plane {
       let stronger = PasswordHasher(parameters: .init(passes: 2, memoryKiB: 128, lanes: 1))
       let control = ControlPlane(
         database: plane.database, hosts: FixedHosts([]), identity: IdentityConfiguration(hasher: stronger),
-        surroundings: plane.control.sandboxes.surroundings)
+        dependencies: plane.control.sandboxes.dependencies)
       for _ in 0..<2 { _ = try await control.accounts.logIn(email: "a@b.c", password: "correct horse", source: nil) }
       let strong = try #require(try await people.user(session.userID)).passwordHash
       #expect(strong != weak && !stronger.isOutdated(strong))
@@ -134,8 +147,12 @@ extension Plane {
     try await withPlane(dialect) { plane async throws -> Void in
       let (old, caller) = try await plane.signUp("a@b.c")
       let accounts = plane.control.accounts
-      #expect(await code { _ = try await accounts.changePassword(of: caller, from: "wrong one", to: "battery staple") } == .forbidden)
-      #expect(await code { _ = try await accounts.changePassword(of: caller, from: "correct horse", to: "short") } == .invalidRequest)
+      #expect(
+        await code { _ = try await accounts.changePassword(of: caller, from: "wrong one", to: "battery staple") }
+          == .forbidden)
+      #expect(
+        await code { _ = try await accounts.changePassword(of: caller, from: "correct horse", to: "short") }
+          == .invalidRequest)
       let new = try await accounts.changePassword(of: caller, from: "correct horse", to: "battery staple")
       #expect(await code { _ = try await plane.caller(old) } == .unauthorized)
       #expect(try await plane.caller(new).principal.role == .owner)
@@ -173,7 +190,8 @@ extension Plane {
       let switched = try await plane.control.accounts.switchTeam(to: second.team.id, for: caller)
       #expect(try await plane.caller(switched).teamID == second.team.id)
       let (stranger, _) = try await plane.signUp("x@b.c")
-      #expect(await code { _ = try await plane.control.accounts.switchTeam(to: stranger.teamID, for: caller) } == .notFound)
+      #expect(
+        await code { _ = try await plane.control.accounts.switchTeam(to: stranger.teamID, for: caller) } == .notFound)
       try await plane.control.teams.delete(session.teamID, for: caller)
       #expect(try await plane.logIn("a@b.c").teamID == second.team.id)
       try await plane.control.teams.delete(second.team.id, for: caller)
@@ -191,13 +209,17 @@ extension Plane {
       #expect(await code { _ = try await plane.signUp("b@b.c") } == .rateLimited)
       for _ in 0..<2 { #expect(await code { _ = try await plane.logIn("a@b.c", "wrong password") } == .unauthorized) }
       #expect(await code { _ = try await plane.logIn("a@b.c") } == .rateLimited)
-      #expect(try await plane.control.accounts.logIn(email: "a@b.c", password: "correct horse", source: "192.0.2.9").email == "a@b.c")
+      #expect(
+        try await plane.control.accounts.logIn(email: "a@b.c", password: "correct horse", source: "192.0.2.9").email
+          == "a@b.c")
       plane.clock.advance(by: 10)
       #expect(try await plane.logIn("a@b.c").email == "a@b.c")
     }
   }
 
-  @Test("a thousand logins at once are answered, a few at a time, and nobody waits for ever", arguments: SQLDialect.allCases)
+  @Test(
+    "a thousand logins at once are answered, a few at a time, and nobody waits for ever", arguments: SQLDialect.allCases
+  )
   func flood(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
     let gate = Gate(concurrent: 2, maximumWaiting: 16)
@@ -222,7 +244,8 @@ extension Plane {
     try await withPlane(dialect, identity: identity) { plane async throws -> Void in
       #expect(await code { _ = try await plane.signUp("a@b.c") } == .forbidden)
       let service = plane.control.admin
-      let (profile, team) = try await service.createLocalUser(email: "a@b.c", password: "correct horse", name: "A", isAdmin: true)
+      let (profile, team) = try await service.createLocalUser(
+        email: "a@b.c", password: "correct horse", name: "A", isAdmin: true)
       let session = try await plane.logIn("a@b.c")
       #expect(session.teamID == team)
       let admin = try await plane.caller(session)
@@ -232,7 +255,8 @@ extension Plane {
       #expect(await code { _ = try await service.setAdmin(profile.userID, false, for: admin) } == .invalidState)
       #expect(
         await code {
-          _ = try await service.createUser(email: "b@b.c", password: "correct horse", name: "B", isAdmin: true, for: plane.caller)
+          _ = try await service.createUser(
+            email: "b@b.c", password: "correct horse", name: "B", isAdmin: true, for: plane.caller)
         } == .forbidden)
     }
   }

@@ -13,7 +13,9 @@ import Testing
     return try await plane.service.create(new, for: plane.caller, idempotencyKey: key).record
   }
 
-  @Test("beyond the quota a create is refused with a sentence, and nothing is left; destroying makes room", arguments: SQLDialect.allCases)
+  @Test(
+    "beyond the quota a create is refused with a sentence, and nothing is left; destroying makes room",
+    arguments: SQLDialect.allCases)
   func quota(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
     identity.quota = QuotaRecord(sandboxes: 2)
@@ -51,7 +53,8 @@ import Testing
   }
 
   @Test(
-    "the same key and request is the same sandbox, another request a conflict, another team another sandbox", arguments: SQLDialect.allCases
+    "the same key and request is the same sandbox, another request a conflict, another team another sandbox",
+    arguments: SQLDialect.allCases
   )
   func repetition(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -92,7 +95,9 @@ import Testing
     }
   }
 
-  @Test("also when what could not be made was cleaned up; what ran and was destroyed counts", arguments: SQLDialect.allCases)
+  @Test(
+    "also when what could not be made was cleaned up; what ran and was destroyed counts", arguments: SQLDialect.allCases
+  )
   func failureCleanedUp(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.fail(.create, with: MartletError(.insufficientStorage, "full"))
@@ -109,7 +114,8 @@ import Testing
   }
 
   @Test(
-    "a key that no header could hold is refused", arguments: ["", "a b", "ü", "a\n", String(repeating: "x", count: 256)],
+    "a key that no header could hold is refused",
+    arguments: ["", "a b", "ü", "a\n", String(repeating: "x", count: 256)],
     SQLDialect.allCases)
   func badKeys(_ key: String, _ dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

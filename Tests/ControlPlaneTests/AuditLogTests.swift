@@ -1,5 +1,5 @@
+import Concurrency
 import Foundation
-import Locks
 import Logging
 import Model
 import Persistence
@@ -11,18 +11,20 @@ import Testing
 @Suite struct AuditLogTests {
   private func row(_ team: TeamID, _ number: Int, target: String = "x") -> AuditRecord {
     AuditRecord(
-      teamID: team, actorType: "user", actorID: "u", action: "\(number)", targetType: "sandbox", targetID: target, outcome: "ok",
+      teamID: team, actorType: "user", actorID: "u", action: "\(number)", targetType: "sandbox", targetID: target,
+      outcome: "ok",
       source: nil, createdAt: Date())
   }
 
   private func withLog(
-    _ dialect: SQLDialect, _ body: (_ log: AuditLog, _ database: FaultyDatabase, _ written: AuditRepository) async throws -> Void
+    _ dialect: SQLDialect,
+    _ body: (_ log: AuditLog, _ database: FaultyDatabase, _ written: AuditRepository) async throws -> Void
   ) async throws {
     try await withTestDatabase(dialect) { database, _ async throws -> Void in
       let faulty = FaultyDatabase(database)
       var logger = Logger(label: "test")
       logger.logLevel = .critical
-      let log = AuditLog(repository: AuditRepository(database: faulty), surroundings: Surroundings(logger: logger))
+      let log = AuditLog(repository: AuditRepository(database: faulty), dependencies: Dependencies(logger: logger))
       try await body(log, faulty, AuditRepository(database: database))
     }
   }
@@ -79,7 +81,9 @@ import Testing
       #expect(try await plane.repository.sandbox(id)?.lastActiveAt == plane.clock.now.addingTimeInterval(5))
       try await plane.database.write { try $0.executeScript("ALTER TABLE hidden RENAME TO audit_logs") }
       await plane.control.housekeeping.flush()
-      #expect(try await AuditRepository(database: plane.database).list(team: plane.caller.teamID, limit: 1).first?.record.action == "0")
+      #expect(
+        try await AuditRepository(database: plane.database).list(team: plane.caller.teamID, limit: 1).first?.record
+          .action == "0")
     }
   }
 }
@@ -87,7 +91,8 @@ import Testing
 @Suite struct AuditBufferTests {
   private func row(_ team: TeamID) -> AuditRecord {
     AuditRecord(
-      teamID: team, actorType: "user", actorID: "u", action: "a", targetType: "sandbox", targetID: "x", outcome: "ok", source: nil,
+      teamID: team, actorType: "user", actorID: "u", action: "a", targetType: "sandbox", targetID: "x", outcome: "ok",
+      source: nil,
       createdAt: Date())
   }
 

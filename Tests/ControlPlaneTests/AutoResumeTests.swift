@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import Persistence
@@ -67,7 +67,9 @@ import Testing
       await plane.host.delay(.resume, by: .milliseconds(100))
       try await withThrowingTaskGroup(of: Int32.self) { group in
         for _ in 0..<30 {
-          group.addTask { try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller).exitCode }
+          group.addTask {
+            try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller).exitCode
+          }
         }
         for try await code in group { #expect(code == 0) }
       }
@@ -75,14 +77,17 @@ import Testing
     }
   }
 
-  @Test("a request that comes while the sandbox is pausing or resuming waits for it", arguments: [true, false], SQLDialect.allCases)
+  @Test(
+    "a request that comes while the sandbox is pausing or resuming waits for it", arguments: [true, false],
+    SQLDialect.allCases)
   func waits(isPausing: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
       if !isPausing { _ = try await plane.service.pause(id, for: plane.caller) }
       await plane.host.delay(isPausing ? .pause : .resume, by: .milliseconds(150))
       let change = Task {
-        isPausing ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
+        isPausing
+          ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
       }
       #expect(try await eventually { try await plane.status(id) == (isPausing ? .pausing : .resuming) })
       #expect(try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller).exitCode == 0)
@@ -108,7 +113,8 @@ import Testing
   }
 
   @Test(
-    "the idle pause is still under way: the request waits for its end, or is refused, as the sandbox asked", arguments: [true, false],
+    "the idle pause is still under way: the request waits for its end, or is refused, as the sandbox asked",
+    arguments: [true, false],
     SQLDialect.allCases)
   func autoPauseUnderWay(autoResumes: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -119,7 +125,9 @@ import Testing
       await plane.host.delay(.pause, by: .milliseconds(150))
       let pause = Task { await plane.host.expire(id) }
       #expect(try await eventually { await plane.host.sandboxes[id]?.status == .pausing })
-      let outcome = await code { _ = try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller) }
+      let outcome = await code {
+        _ = try await plane.service.exec(ProcessRequest(command: "echo"), in: id, for: plane.caller)
+      }
       #expect(outcome == (autoResumes ? nil : .invalidState))
       await pause.value
     }
@@ -138,7 +146,8 @@ import Testing
   }
 
   @Test(
-    "what the host says about a resume that fails is what the request hears, and the next one tries again", arguments: SQLDialect.allCases)
+    "what the host says about a resume that fails is what the request hears, and the next one tries again",
+    arguments: SQLDialect.allCases)
   func fails(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
@@ -153,7 +162,8 @@ import Testing
   }
 
   @Test(
-    "a sandbox that is over is not woken", arguments: [SandboxStatus.stopped, .error, .destroying, .missing, .starting], SQLDialect.allCases
+    "a sandbox that is over is not woken",
+    arguments: [SandboxStatus.stopped, .error, .destroying, .missing, .starting], SQLDialect.allCases
   )
   func over(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import Persistence
@@ -31,7 +31,8 @@ import Testing
   private static let hostStates: [SandboxStatus?] = [nil, .running, .pausing, .paused, .resuming, .error, .stopped]
 
   @Test(
-    "every state of the row meets every state on the host, and the host's word decides", arguments: SandboxStatus.allCases,
+    "every state of the row meets every state on the host, and the host's word decides",
+    arguments: SandboxStatus.allCases,
     SQLDialect.allCases)
   func matrix(row: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -51,9 +52,13 @@ import Testing
         })
       for (id, host, status) in expected {
         #expect(try await plane.status(id) == status, "row \(row), host \(String(describing: host))")
-        if host == .paused, status == .paused { #expect(await plane.host.savedFile("/f", in: id) == ByteBuffer(string: "data")) }
+        if host == .paused, status == .paused {
+          #expect(await plane.host.savedFile("/f", in: id) == ByteBuffer(string: "data"))
+        }
         if status == .stopped || status == .error {
-          #expect(try await plane.reconcile { await plane.host.sandboxes[id] == nil }, "row \(row), host \(String(describing: host))")
+          #expect(
+            try await plane.reconcile { await plane.host.sandboxes[id] == nil },
+            "row \(row), host \(String(describing: host))")
         }
       }
     }
@@ -95,7 +100,8 @@ import Testing
   }
 
   @Test(
-    "a host that comes back after an outage with everything paused: all is paused, nothing is stopped (L-3)", arguments: SQLDialect.allCases
+    "a host that comes back after an outage with everything paused: all is paused, nothing is stopped (L-3)",
+    arguments: SQLDialect.allCases
   )
   func outage(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -116,7 +122,8 @@ import Testing
     _ plane: Plane, _ name: String, _ status: SnapshotRecord.Status, onHost: Bool = true, age: TimeInterval = 0
   ) async throws -> SnapshotRecord {
     let record = SnapshotRecord(
-      teamID: plane.caller.teamID, name: try SafeName(name), status: status, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5120,
+      teamID: plane.caller.teamID, name: try SafeName(name), status: status, vcpus: 1, memoryMiB: 512,
+      diskSizeMiB: 5120,
       hostID: onHost ? plane.host.hostID : HostID(), createdAt: plane.clock.now.addingTimeInterval(-age))
     #expect(try await plane.snapshotRepository.insert(record))
     return record
@@ -137,7 +144,9 @@ import Testing
     }
   }
 
-  @Test("a snapshot that was not made gives its name back when nobody can be at work on it any more", arguments: SQLDialect.allCases)
+  @Test(
+    "a snapshot that was not made gives its name back when nobody can be at work on it any more",
+    arguments: SQLDialect.allCases)
   func abandoned(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       var record = try await row(plane, "golden", .creating)
@@ -149,7 +158,8 @@ import Testing
     }
   }
 
-  @Test("a snapshot that a server before this one was making gives its name back at once", arguments: SQLDialect.allCases)
+  @Test(
+    "a snapshot that a server before this one was making gives its name back at once", arguments: SQLDialect.allCases)
   func abandonedByPredecessor(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       // The control plane has been there for as long as it took to settle.
@@ -158,7 +168,8 @@ import Testing
     }
   }
 
-  @Test("a deletion that was begun is finished, also of a copy that the row does not know", arguments: SQLDialect.allCases)
+  @Test(
+    "a deletion that was begun is finished, also of a copy that the row does not know", arguments: SQLDialect.allCases)
   func deletion(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
     try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
@@ -180,14 +191,16 @@ import Testing
       await plane.host.setSnapshot(found, team: plane.caller.teamID, files: ["/f": ByteBuffer(string: "x")])
       await plane.host.setSnapshot(try SafeName("orphan"), team: TeamID(), files: [:])
       let lost = try await row(plane, "lost", .ready)
-      #expect(try await plane.reconcile { try await plane.snapshotRepository.snapshot(lost.name, team: lost.teamID) == nil })
+      #expect(
+        try await plane.reconcile { try await plane.snapshotRepository.snapshot(lost.name, team: lost.teamID) == nil })
       #expect(try await plane.reconcile { await plane.host.snapshotNames == ["found"] })
       let made = try await plane.create { $0.template = found }
       #expect(await plane.host.file("/f", in: made.id) == ByteBuffer(string: "x"))
     }
   }
 
-  @Test("an older copy on another host is removed, and the one that the row means stays", arguments: SQLDialect.allCases)
+  @Test(
+    "an older copy on another host is removed, and the one that the row means stays", arguments: SQLDialect.allCases)
   func staleCopy(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
     try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
@@ -195,7 +208,10 @@ import Testing
       await plane.host.setSnapshot(record.name, team: record.teamID, files: [:])
       await other.setSnapshot(record.name, team: record.teamID, files: [:])
       #expect(try await plane.reconcile { await other.snapshotNames.isEmpty })
-      #expect(try await plane.reconcile { try await plane.snapshotRepository.snapshot(record.name, team: record.teamID)?.status == .ready })
+      #expect(
+        try await plane.reconcile {
+          try await plane.snapshotRepository.snapshot(record.name, team: record.teamID)?.status == .ready
+        })
       #expect(await plane.host.snapshotNames == ["golden"])
     }
   }
@@ -206,7 +222,9 @@ import Testing
       let id = try await plane.create().id
       let name = try SafeName("golden")
       await plane.host.loseAnswer(of: .snapshot, with: MartletError(.hostUnavailable, "the connection broke"))
-      #expect(await code { _ = try await plane.snapshots.create(from: id, name: name, for: plane.caller) } == .hostUnavailable)
+      #expect(
+        await code { _ = try await plane.snapshots.create(from: id, name: name, for: plane.caller) } == .hostUnavailable
+      )
       #expect(
         try await plane.reconcile {
           try await plane.snapshotRepository.snapshot(name, team: plane.caller.teamID)?.status == .ready
@@ -214,7 +232,9 @@ import Testing
     }
   }
 
-  @Test("copies of a fork that a crash interrupted are adopted when the host made them, else error", arguments: SQLDialect.allCases)
+  @Test(
+    "copies of a fork that a crash interrupted are adopted when the host made them, else error",
+    arguments: SQLDialect.allCases)
   func interruptedFork(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let (made, notMade) = (try await plane.leaveRow(.starting), try await plane.leaveRow(.starting))

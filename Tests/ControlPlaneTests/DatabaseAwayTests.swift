@@ -24,7 +24,8 @@ import Testing
   }
 
   @Test(
-    "after the row was written a create that cannot be recorded is outcome_unknown and names the sandbox", arguments: SQLDialect.allCases)
+    "after the row was written a create that cannot be recorded is outcome_unknown and names the sandbox",
+    arguments: SQLDialect.allCases)
   func createNotRecorded(dialect: SQLDialect) async throws {
     try await withFaults(dialect) { plane, database async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(200))

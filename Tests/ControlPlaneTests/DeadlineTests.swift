@@ -9,7 +9,9 @@ import Testing
   @Test("work that is in time gives its result or its error")
   func inTime() async throws {
     #expect(try await withDeadline(.seconds(5), or: late) { 7 } == 7)
-    #expect(await code { _ = try await withDeadline(.seconds(5), or: late) { throw MartletError(.notFound, "x") } } == .notFound)
+    #expect(
+      await code { _ = try await withDeadline(.seconds(5), or: late) { throw MartletError(.notFound, "x") } }
+        == .notFound)
   }
 
   @Test("work that ignores cancellation does not hold its caller")

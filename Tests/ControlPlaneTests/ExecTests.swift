@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import Persistence
@@ -30,7 +30,8 @@ import Testing
     }
   }
 
-  @Test("output beyond the cap is an error that names the way out, and ends the process", arguments: SQLDialect.allCases)
+  @Test(
+    "output beyond the cap is an error that names the way out, and ends the process", arguments: SQLDialect.allCases)
   func tooLarge(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
@@ -63,7 +64,9 @@ import Testing
   func cancelled(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
-      let task = Task { try await plane.service.exec(ProcessRequest(command: "sleep"), in: record.id, for: plane.caller) }
+      let task = Task {
+        try await plane.service.exec(ProcessRequest(command: "sleep"), in: record.id, for: plane.caller)
+      }
       while await plane.host.processes[record.id] == nil { try await Task.sleep(for: .milliseconds(2)) }
       task.cancel()
       await #expect(throws: (any Error).self) { try await task.value }
@@ -77,7 +80,8 @@ import Testing
     arguments: [
       ProcessRequest(command: ""), ProcessRequest(command: "a\0b"), ProcessRequest(command: "a", arguments: ["\0"]),
       ProcessRequest(command: "a", environment: ["A=B": "x"]), ProcessRequest(command: "a", workingDirectory: ""),
-      ProcessRequest(command: "a", workingDirectory: String(repeating: "x", count: 5_000)), ProcessRequest(command: "a", user: ""),
+      ProcessRequest(command: "a", workingDirectory: String(repeating: "x", count: 5_000)),
+      ProcessRequest(command: "a", user: ""),
       ProcessRequest(command: "a", terminal: TerminalSize(columns: 0, rows: 24)), ProcessRequest(command: "a", tag: ""),
       ProcessRequest(command: "a", arguments: Array(repeating: "x", count: 5_000)),
       ProcessRequest(command: "a", arguments: [String(repeating: "x", count: 1_048_576)]),
@@ -85,18 +89,22 @@ import Testing
   func hostile(request: ProcessRequest) async throws {
     try await withPlane { plane async throws -> Void in
       let record = try await plane.create()
-      #expect(await code { _ = try await plane.service.exec(request, in: record.id, for: plane.caller) } == .invalidRequest)
+      #expect(
+        await code { _ = try await plane.service.exec(request, in: record.id, for: plane.caller) } == .invalidRequest)
     }
   }
 
   @Test(
-    "a sandbox that does not run refuses with invalid_state", arguments: [SandboxStatus.pending, .paused, .stopped, .error],
+    "a sandbox that does not run refuses with invalid_state",
+    arguments: [SandboxStatus.pending, .paused, .stopped, .error],
     SQLDialect.allCases)
   func wrongState(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(status)
       #expect(
-        await code { _ = try await plane.service.exec(ProcessRequest(command: "echo"), in: record.id, for: plane.caller) } == .invalidState)
+        await code {
+          _ = try await plane.service.exec(ProcessRequest(command: "echo"), in: record.id, for: plane.caller)
+        } == .invalidState)
     }
   }
 }

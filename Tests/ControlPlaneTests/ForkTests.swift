@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import Persistence
@@ -8,7 +8,8 @@ import TestSupport
 import Testing
 
 @Suite(.serialized, .bothLinks) struct ForkTests {
-  @Test("copies have what the original has, and are sandboxes of their own", arguments: [true, false], SQLDialect.allCases)
+  @Test(
+    "copies have what the original has, and are sandboxes of their own", arguments: [true, false], SQLDialect.allCases)
   func copies(isPaused: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let source = try await plane.create {
@@ -46,7 +47,8 @@ import Testing
       await plane.host.failFork(at: 1, with: MartletError(.insufficientStorage, "the disk is full"))
       let copies = try await plane.service.fork(id, count: 3, for: plane.caller)
       #expect(copies.count == 2)
-      let failed = try await plane.repository.list(SandboxFilter(statuses: [.error], limit: 10), team: plane.caller.teamID)
+      let failed = try await plane.repository.list(
+        SandboxFilter(statuses: [.error], limit: 10), team: plane.caller.teamID)
       #expect(failed.map(\.error) == ["the disk is full"])
       #expect(await plane.host.sandboxes.count == 3)
     }
@@ -67,7 +69,9 @@ import Testing
     }
   }
 
-  @Test("counts out of bounds are refused before anything is written", arguments: [0, -1, 101, .max, .min], SQLDialect.allCases)
+  @Test(
+    "counts out of bounds are refused before anything is written", arguments: [0, -1, 101, .max, .min],
+    SQLDialect.allCases)
   func bounds(count: Int, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id

@@ -12,7 +12,7 @@ import Testing
     try await withPlane(dialect) { plane async throws -> Void in
       let hasher = PasswordHasher()
       let bootstrap = Bootstrap(
-        database: plane.database, hasher: hasher, surroundings: Surroundings(logger: Logger(label: "test")))
+        database: plane.database, hasher: hasher, dependencies: Dependencies(logger: Logger(label: "test")))
       let credentials = try #require(try await bootstrap.run(url: "http://127.0.0.1:8080"))
       #expect(credentials.apiKey.wholeMatch(of: /mrt_[0-9a-f]{40}/) != nil)
       let user = try #require(try await PeopleRepository(database: plane.database).user(email: credentials.adminEmail))
@@ -30,7 +30,7 @@ import Testing
   func keyAtRest(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let bootstrap = Bootstrap(
-        database: plane.database, hasher: PasswordHasher(), surroundings: Surroundings(logger: Logger(label: "test")))
+        database: plane.database, hasher: PasswordHasher(), dependencies: Dependencies(logger: Logger(label: "test")))
       let credentials = try #require(try await bootstrap.run(url: ""))
       let keys = try await plane.database.query {
         try $0.rows("SELECT key_hash, key_prefix FROM api_keys").map { row in
@@ -53,7 +53,8 @@ import Testing
   @Test(
     "malformed keys are unauthorized",
     arguments: [
-      "", "mrt_", "mrt_xyz", "MRT_0000000000000000000000000000000000000000", "mrt_00000000000000000000000000000000000000zz",
+      "", "mrt_", "mrt_xyz", "MRT_0000000000000000000000000000000000000000",
+      "mrt_00000000000000000000000000000000000000zz",
       "mrt_0000000000000000000000000000000000000000\n", "Bearer x", String(repeating: "a", count: 10_000),
     ])
   func malformed(key: String) async throws {
@@ -71,7 +72,8 @@ import Testing
       let secret = APIKeySecret.random()
       let keys = APIKeyRepository(database: plane.database)
       let key = APIKeyRecord(
-        teamID: plane.caller.teamID, name: "k", keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: nil, createdAt: Date())
+        teamID: plane.caller.teamID, name: "k", keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: nil,
+        createdAt: Date())
       let audit = plane.caller.audit("api_key.create", of: "api_key", key.id.wire, outcome: "ok", at: Date())
       try await keys.insert(key, audit: audit)
       #expect(try await authenticator.principal(apiKey: secret.text).teamID == plane.caller.teamID)
@@ -86,7 +88,8 @@ import Testing
       let secret = APIKeySecret.random()
       let keys = APIKeyRepository(database: plane.database)
       let key = APIKeyRecord(
-        teamID: plane.caller.teamID, name: "k", keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: nil, createdAt: Date())
+        teamID: plane.caller.teamID, name: "k", keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: nil,
+        createdAt: Date())
       try await keys.insert(key, audit: plane.caller.audit("x", of: "y", "z", outcome: "ok", at: Date()))
       for _ in 0..<10 { _ = try await plane.control.authenticator.principal(apiKey: secret.text) }
       #expect(try await keys.list(team: plane.caller.teamID).first?.lastUsed == nil)

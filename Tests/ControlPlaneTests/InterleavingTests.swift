@@ -1,7 +1,7 @@
+import Concurrency
 import ControlPlane
 import Foundation
-import HostInterface
-import Locks
+import HostAPI
 import Model
 import NIOCore
 import Persistence
@@ -28,7 +28,8 @@ import Testing
   }
 
   @Test(
-    "of thousands of interleavings none loses a snapshot, releases twice, or leaves row and host apart", arguments: 0..<8,
+    "of thousands of interleavings none loses a snapshot, releases twice, or leaves row and host apart",
+    arguments: 0..<8,
     SQLDialect.allCases)
   func interleavings(block: Int, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -122,13 +123,15 @@ import Testing
     } else {
       #expect(status == word, "seed \(seed): row \(status), host \(String(describing: word))")
       #expect(status == .running || status == .paused, "seed \(seed)")
-      let kept = status == .running ? await plane.host.file("/marker", in: id) : await plane.host.savedFile("/marker", in: id)
+      let kept =
+        status == .running ? await plane.host.file("/marker", in: id) : await plane.host.savedFile("/marker", in: id)
       #expect(kept == content, "seed \(seed)")
     }
     // One that was made and deleted by nobody is there, with what was in the sandbox.
     for name in Set(ledger.snapshots).subtracting(ledger.deleted) {
       #expect(await plane.host.frozenFile("/marker", in: name, of: plane.caller.teamID) == content, "seed \(seed)")
-      #expect(try await plane.snapshotRepository.snapshot(name, team: plane.caller.teamID)?.status == .ready, "seed \(seed)")
+      #expect(
+        try await plane.snapshotRepository.snapshot(name, team: plane.caller.teamID)?.status == .ready, "seed \(seed)")
     }
     for copy in ledger.copies {
       #expect(await plane.host.file("/marker", in: copy) == content, "seed \(seed)")

@@ -34,16 +34,24 @@ import Testing
     }
   }
 
-  @Test("with the session of before a new password one makes no key, no member and no role", arguments: SQLDialect.allCases)
+  @Test(
+    "with the session of before a new password one makes no key, no member and no role", arguments: SQLDialect.allCases)
   func oldSession(dialect: SQLDialect) async throws {
     try await withMember(dialect) { plane, owner, member async throws -> Void in
-      let fresh = try await plane.control.accounts.changePassword(of: owner, from: "correct horse", to: "battery staple")
+      let fresh = try await plane.control.accounts.changePassword(
+        of: owner, from: "correct horse", to: "battery staple")
       _ = try await plane.signUp("friend@b.c")
       let (team, user) = (owner.teamID, try member.user())
       #expect(await code { _ = try await plane.control.apiKeys.create(name: "k", for: owner) } == .unauthorized)
-      #expect(await code { _ = try await plane.control.teams.addMember("friend@b.c", role: .admin, to: team, for: owner) } == .unauthorized)
-      #expect(await code { _ = try await plane.control.teams.setRole(.member, of: user, in: team, for: owner) } == .unauthorized)
-      #expect(await code { _ = try await plane.control.teams.setRole(.owner, of: user, in: team, for: owner) } == .unauthorized)
+      #expect(
+        await code { _ = try await plane.control.teams.addMember("friend@b.c", role: .admin, to: team, for: owner) }
+          == .unauthorized)
+      #expect(
+        await code { _ = try await plane.control.teams.setRole(.member, of: user, in: team, for: owner) }
+          == .unauthorized)
+      #expect(
+        await code { _ = try await plane.control.teams.setRole(.owner, of: user, in: team, for: owner) }
+          == .unauthorized)
       #expect(try await keys(plane, team) == 0)
       let now = try await plane.caller(fresh)
       _ = try await plane.control.apiKeys.create(name: "k", for: now)
@@ -51,7 +59,9 @@ import Testing
     }
   }
 
-  @Test("an administrator who was dismissed since the call began makes nobody one, and no users and quotas", arguments: SQLDialect.allCases)
+  @Test(
+    "an administrator who was dismissed since the call began makes nobody one, and no users and quotas",
+    arguments: SQLDialect.allCases)
   func dismissed(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let admin = plane.control.admin
@@ -66,23 +76,30 @@ import Testing
       #expect(await code { _ = try await admin.setAdmin(id, true, for: other) } == .forbidden)
       #expect(
         await code {
-          _ = try await admin.createUser(email: "c@b.c", password: "correct horse", name: "C", isAdmin: true, for: other)
+          _ = try await admin.createUser(
+            email: "c@b.c", password: "correct horse", name: "C", isAdmin: true, for: other)
         } == .forbidden)
-      #expect(await code { _ = try await admin.setQuota(QuotaRecord(sandboxes: 9), of: one.teamID, for: other) } == .forbidden)
+      #expect(
+        await code { _ = try await admin.setQuota(QuotaRecord(sandboxes: 9), of: one.teamID, for: other) } == .forbidden
+      )
       #expect(try await PeopleRepository(database: plane.database).user(id)?.isAdmin == false)
       #expect(try await PeopleRepository(database: plane.database).user(email: "c@b.c") == nil)
       #expect(try await admin.setAdmin(id, true, for: one).isAdmin)
     }
   }
 
-  @Test("a removal and a key at the same moment end without a key of somebody who is no member", arguments: SQLDialect.allCases)
+  @Test(
+    "a removal and a key at the same moment end without a key of somebody who is no member",
+    arguments: SQLDialect.allCases)
   func racing(dialect: SQLDialect) async throws {
     try await withMember(dialect) { plane, owner, member async throws -> Void in
       let user = try member.user()
       async let removal: Void = plane.control.teams.removeMember(user, from: owner.teamID, for: owner)
       await withTaskGroup { group in
         for number in 0..<8 {
-          group.addTask { _ = await code { _ = try await plane.control.apiKeys.create(name: "\(number)", for: member) } }
+          group.addTask {
+            _ = await code { _ = try await plane.control.apiKeys.create(name: "\(number)", for: member) }
+          }
         }
       }
       try await removal

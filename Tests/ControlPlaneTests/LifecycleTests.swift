@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import Persistence
 import TestSupport
@@ -37,7 +37,8 @@ import Testing
     }
   }
 
-  @Test("a create that fails leaves status error with the reason, and nothing on the host", arguments: SQLDialect.allCases)
+  @Test(
+    "a create that fails leaves status error with the reason, and nothing on the host", arguments: SQLDialect.allCases)
   func createFails(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.fail(.create, with: MartletError(.insufficientStorage, "the disk is full"))
@@ -138,7 +139,8 @@ import Testing
       let service = plane.service
       #expect(await code { _ = try await service.sandbox(id, for: stranger) } == .notFound)
       #expect(await code { try await service.destroy(id, for: stranger) } == .notFound)
-      #expect(await code { _ = try await service.exec(ProcessRequest(command: "echo"), in: id, for: stranger) } == .notFound)
+      #expect(
+        await code { _ = try await service.exec(ProcessRequest(command: "echo"), in: id, for: stranger) } == .notFound)
       #expect(await code { _ = try await service.listProcesses(in: id, for: stranger) } == .notFound)
       #expect(await code { _ = try await service.read(file, in: id, for: stranger) } == .notFound)
       #expect(await code { _ = try await service.fileTarget(in: id, for: stranger) } == .notFound)
@@ -155,7 +157,10 @@ import Testing
       await plane.control.housekeeping.flush()
       let log = try await AuditRepository(database: plane.database).list(team: plane.caller.teamID, limit: 100)
       let lines = log.map { "\($0.record.action) \($0.record.outcome)" }
-      for line in ["sandbox.create accepted", "sandbox.create ok", "process.exec ok", "sandbox.destroy accepted", "sandbox.destroy ok"] {
+      for line in [
+        "sandbox.create accepted", "sandbox.create ok", "process.exec ok", "sandbox.destroy accepted",
+        "sandbox.destroy ok",
+      ] {
         #expect(lines.contains(line))
       }
     }

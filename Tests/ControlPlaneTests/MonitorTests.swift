@@ -6,7 +6,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized, .bothLinks) struct MonitorTests {
-  @Test("a row left in pending or starting by a crash becomes error", arguments: [SandboxStatus.pending, .starting], SQLDialect.allCases)
+  @Test(
+    "a row left in pending or starting by a crash becomes error", arguments: [SandboxStatus.pending, .starting],
+    SQLDialect.allCases)
   func interruptedCreate(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       for onHost in [true, false] {
@@ -18,7 +20,8 @@ import Testing
   }
 
   @Test(
-    "a creation that the host finished after a crash is taken over", arguments: [SandboxStatus.pending, .starting], SQLDialect.allCases)
+    "a creation that the host finished after a crash is taken over", arguments: [SandboxStatus.pending, .starting],
+    SQLDialect.allCases)
   func adopted(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(status)
@@ -37,7 +40,9 @@ import Testing
     }
   }
 
-  @Test("a row left in pausing or resuming follows the host", arguments: [SandboxStatus.pausing, .resuming], SQLDialect.allCases)
+  @Test(
+    "a row left in pausing or resuming follows the host", arguments: [SandboxStatus.pausing, .resuming],
+    SQLDialect.allCases)
   func interruptedPause(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let (running, paused, lost) = (
@@ -51,7 +56,8 @@ import Testing
     }
   }
 
-  @Test("a machine that died becomes error with the reason, and is released on the host", arguments: SQLDialect.allCases)
+  @Test(
+    "a machine that died becomes error with the reason, and is released on the host", arguments: SQLDialect.allCases)
   func machineDied(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
@@ -71,7 +77,9 @@ import Testing
     }
   }
 
-  @Test("a paused sandbox that the list leaves out is lost only when its host, asked for it, denies it", arguments: SQLDialect.allCases)
+  @Test(
+    "a paused sandbox that the list leaves out is lost only when its host, asked for it, denies it",
+    arguments: SQLDialect.allCases)
   func pausedAbsent(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()

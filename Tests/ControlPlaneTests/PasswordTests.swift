@@ -15,7 +15,10 @@ import Testing
     #expect(try await hasher.verify("correct horse", against: hash))
     #expect(try await hasher.verify("correct horsf", against: hash) == false)
     #expect(try await hasher.hash("correct horse") != hash)
-    for damaged in ["", "x", "$argon2id$v=19$m=4294967295,t=1,p=1$AAAA$AAAA", "$argon2i$v=19$m=64,t=1,p=1$AAAAAAAAAAA$AAAA", hash + "x"] {
+    for damaged in [
+      "", "x", "$argon2id$v=19$m=4294967295,t=1,p=1$AAAA$AAAA", "$argon2i$v=19$m=64,t=1,p=1$AAAAAAAAAAA$AAAA",
+      hash + "x",
+    ] {
       #expect(try await hasher.verify("correct horse", against: damaged) == false)
     }
   }
@@ -130,7 +133,8 @@ import Testing
     "a client is its IPv4 address, or the network of its IPv6 address",
     arguments: [
       ("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2"),
-      ("2001:DB8:1:2::9", "2001:db8:1:2"), ("2001:db8::9", "2001:db8:0:0"), ("fe80::1%eth0", "fe80:0:0:0"), ("::1", "0:0:0:0"),
+      ("2001:DB8:1:2::9", "2001:db8:1:2"), ("2001:db8::9", "2001:db8:0:0"), ("fe80::1%eth0", "fe80:0:0:0"),
+      ("::1", "0:0:0:0"),
     ])
   func addresses(_ address: String, _ key: String) {
     #expect(RateLimits.key(forAddress: address) == key)

@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import Persistence
@@ -8,7 +8,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized, .bothLinks) struct PauseTests {
-  @Test("pause frees the machine, resume brings back what was in it, and both tell their phases", arguments: SQLDialect.allCases)
+  @Test(
+    "pause frees the machine, resume brings back what was in it, and both tell their phases",
+    arguments: SQLDialect.allCases)
   func cycle(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.timeoutSeconds = 77 }.id
@@ -27,7 +29,8 @@ import Testing
   }
 
   @Test(
-    "the row says pausing and resuming before the host is asked, and the monitor leaves it alone (TTL-11)", arguments: SQLDialect.allCases)
+    "the row says pausing and resuming before the host is asked, and the monitor leaves it alone (TTL-11)",
+    arguments: SQLDialect.allCases)
   func windows(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -37,7 +40,8 @@ import Testing
         await plane.host.delay(operation, by: .milliseconds(150))
         let task = Task {
           operation == .pause
-            ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
+            ? try await plane.service.pause(id, for: plane.caller)
+            : try await plane.service.resume(id, for: plane.caller)
         }
         #expect(try await eventually { try await plane.status(id) == window })
         for _ in 0..<5 { await plane.control.monitor.tick() }
@@ -66,13 +70,18 @@ import Testing
       let id = try await plane.leaveRow(status).id
       await plane.host.set(id, status: .running)
       let service = plane.service
-      if status != .running { #expect(await code { _ = try await service.pause(id, for: plane.caller) } == .invalidState) }
-      if status != .paused { #expect(await code { _ = try await service.resume(id, for: plane.caller) } == .invalidState) }
+      if status != .running {
+        #expect(await code { _ = try await service.pause(id, for: plane.caller) } == .invalidState)
+      }
+      if status != .paused {
+        #expect(await code { _ = try await service.resume(id, for: plane.caller) } == .invalidState)
+      }
       if status != .running { #expect(await code { try await service.ping(id, for: plane.caller) } == .invalidState) }
       if status != .running, status != .paused {
         #expect(await code { _ = try await service.setTimeout(5, of: id, for: plane.caller) } == .invalidState)
         #expect(await code { _ = try await service.fork(id, count: 1, for: plane.caller) } == .invalidState)
-        #expect(await code { _ = try await plane.snapshots.create(from: id, name: nil, for: plane.caller) } == .invalidState)
+        #expect(
+          await code { _ = try await plane.snapshots.create(from: id, name: nil, for: plane.caller) } == .invalidState)
       }
       #expect(try await plane.status(id) == status)
     }
@@ -87,7 +96,10 @@ import Testing
           for _ in 0..<12 {
             group.addTask {
               await code {
-                _ = isPause ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
+                _ =
+                  isPause
+                  ? try await plane.service.pause(id, for: plane.caller)
+                  : try await plane.service.resume(id, for: plane.caller)
               }
             }
           }
@@ -110,7 +122,8 @@ import Testing
       #expect(try await plane.status(id) == .running)
       await plane.host.fail(.pause, with: nil)
       _ = try await plane.service.pause(id, for: plane.caller)
-      await plane.host.fail(.resume, with: MartletError(.snapshotDamaged, "the snapshot is damaged; resume the previous generation"))
+      await plane.host.fail(
+        .resume, with: MartletError(.snapshotDamaged, "the snapshot is damaged; resume the previous generation"))
       #expect(await code { _ = try await plane.service.resume(id, for: plane.caller) } == .snapshotDamaged)
       #expect(try await plane.status(id) == .paused)
       await plane.host.fail(.resume, with: nil)
@@ -155,7 +168,9 @@ import Testing
     }
   }
 
-  @Test("while the host is away the row keeps its window, and is repaired when the host is back", arguments: SQLDialect.allCases)
+  @Test(
+    "while the host is away the row keeps its window, and is repaired when the host is back",
+    arguments: SQLDialect.allCases)
   func hostAway(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -209,7 +224,9 @@ import Testing
     }
   }
 
-  @Test("ping starts the idle time anew on the host and in the database; its errors are distinct (TTL-5)", arguments: SQLDialect.allCases)
+  @Test(
+    "ping starts the idle time anew on the host and in the database; its errors are distinct (TTL-5)",
+    arguments: SQLDialect.allCases)
   func ping(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -240,12 +257,15 @@ import Testing
       #expect(await code { _ = try await plane.service.setTimeout(5, of: id, for: plane.caller) } == .agentError)
       #expect(try await plane.repository.sandbox(id)?.spec.timeoutSeconds == 11)
       for bad in [-1, 2_592_001, .max, .min] {
-        #expect(await code { _ = try await plane.service.setTimeout(bad, of: id, for: plane.caller) } == .invalidRequest)
+        #expect(
+          await code { _ = try await plane.service.setTimeout(bad, of: id, for: plane.caller) } == .invalidRequest)
       }
     }
   }
 
-  @Test("a time-out that was acknowledged before a resume began is that of the resumed sandbox", arguments: SQLDialect.allCases)
+  @Test(
+    "a time-out that was acknowledged before a resume began is that of the resumed sandbox",
+    arguments: SQLDialect.allCases)
   func timeoutMeetsResume(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.timeoutSeconds = 3_600 }.id
@@ -261,14 +281,17 @@ import Testing
     }
   }
 
-  @Test("destroy wins over a pause and a resume in progress, and nothing is left", arguments: [true, false], SQLDialect.allCases)
+  @Test(
+    "destroy wins over a pause and a resume in progress, and nothing is left", arguments: [true, false],
+    SQLDialect.allCases)
   func destroyDuring(isPause: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       if !isPause { _ = try await plane.service.pause(id, for: plane.caller) }
       await plane.host.delay(isPause ? .pause : .resume, by: .milliseconds(150))
       let change = Task {
-        isPause ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
+        isPause
+          ? try await plane.service.pause(id, for: plane.caller) : try await plane.service.resume(id, for: plane.caller)
       }
       let window: SandboxStatus = isPause ? .pausing : .resuming
       #expect(try await eventually { await plane.host.sandboxes[id]?.status == window })

@@ -1,6 +1,6 @@
+import Concurrency
 import ControlPlane
 import Foundation
-import Locks
 import Logging
 import Model
 import Persistence
@@ -24,7 +24,8 @@ struct Plane {
   /// Another one on the same database and host is a control plane of its own.
   /// - Parameter directory: how the control plane finds its hosts; nil: it has them in its process.
   init(
-    database: any Database, host: SimulatedHost, otherHosts: [SimulatedHost] = [], directory: (any HostDirectory)? = nil, clock: TestClock,
+    database: any Database, host: SimulatedHost, otherHosts: [SimulatedHost] = [],
+    directory: (any HostDirectory)? = nil, clock: TestClock,
     team: TeamID, identity: IdentityConfiguration = .forTests
   ) {
     var logger = Logger(label: "test")
@@ -34,7 +35,7 @@ struct Plane {
     self.clock = clock
     control = ControlPlane(
       database: database, hosts: directory ?? FixedHosts([host] + otherHosts), identity: identity,
-      surroundings: Surroundings(now: { clock.now }, logger: logger))
+      dependencies: Dependencies(now: { clock.now }, logger: logger))
     caller = Caller(principal: Principal(kind: .user(UserID()), teamID: team))
   }
 
@@ -64,10 +65,12 @@ struct Plane {
     _ status: SandboxStatus, onHost: Bool = true, _ change: (inout SandboxRecord) -> Void = { _ in }
   ) async throws -> SandboxRecord {
     let facts = SandboxFacts(hostID: onHost ? host.hostID : nil)
-    var record = SandboxRecord(spec: SandboxSpec(teamID: caller.teamID), status: status, facts: facts, createdAt: clock.now)
+    var record = SandboxRecord(
+      spec: SandboxSpec(teamID: caller.teamID), status: status, facts: facts, createdAt: clock.now)
     change(&record)
     let audit = AuditRecord(
-      teamID: caller.teamID, actorType: "system", actorID: "test", action: "test", targetType: "sandbox", targetID: "x", outcome: "ok",
+      teamID: caller.teamID, actorType: "system", actorID: "test", action: "test", targetType: "sandbox", targetID: "x",
+      outcome: "ok",
       source: nil, createdAt: clock.now)
     try await repository.insert(record, audit: audit)
     return record
@@ -105,7 +108,8 @@ func withPlane<Value>(
     let host = SimulatedHost()
     return try await HostLink.connect([host] + otherHosts) { clients in
       let plane = Plane(
-        database: database, host: host, otherHosts: otherHosts, directory: FixedHosts(clients), clock: clock, team: team.id,
+        database: database, host: host, otherHosts: otherHosts, directory: FixedHosts(clients), clock: clock,
+        team: team.id,
         identity: identity)
       await plane.settle()
       return try await body(plane)

@@ -1,7 +1,7 @@
+import Concurrency
 import ControlPlane
 import Foundation
-import HostInterface
-import Locks
+import HostAPI
 import Logging
 import Model
 import Persistence
@@ -33,16 +33,16 @@ import Testing
     let clock = TestClock()
     let repository: HostRepository
     let directory: RegisteredHosts
-    let surroundings: Surroundings
+    let dependencies: Dependencies
 
     init(_ database: any Database) {
       let clock = clock
       var logger = Logger(label: "test")
       logger.logLevel = .critical
-      surroundings = Surroundings(now: { clock.now }, logger: logger)
+      dependencies = Dependencies(now: { clock.now }, logger: logger)
       repository = HostRepository(database: database)
       let network = network
-      directory = RegisteredHosts(own: own, repository: repository, surroundings: surroundings) { network.connect($0) }
+      directory = RegisteredHosts(own: own, repository: repository, dependencies: dependencies) { network.connect($0) }
     }
 
     func record(_ address: String, secret: UInt8 = 1) -> HostRecord {
@@ -51,12 +51,13 @@ import Testing
     }
 
     func heartbeat(_ record: HostRecord) -> HostHeartbeat {
-      HostHeartbeat(of: other, repository: repository, surroundings: surroundings) { record }
+      HostHeartbeat(of: other, repository: repository, dependencies: dependencies) { record }
     }
   }
 
   @Test(
-    "the own host is there without the database; others as soon as they are registered, where they are now", arguments: SQLDialect.allCases)
+    "the own host is there without the database; others as soon as they are registered, where they are now",
+    arguments: SQLDialect.allCases)
   func moves(dialect: SQLDialect) async throws {
     try await withTestDatabase(dialect) { database, _ async throws -> Void in
       let stage = Stage(database)

@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import Persistence
@@ -79,7 +79,9 @@ import Testing
     }
   }
 
-  @Test("each repairs what it began itself and works on no longer, whoever leads", arguments: [SandboxStatus.pausing, .resuming])
+  @Test(
+    "each repairs what it began itself and works on no longer, whoever leads",
+    arguments: [SandboxStatus.pausing, .resuming])
   func own(status: SandboxStatus) async throws {
     try await withPlanes { leader, other in
       for plane in [leader, other] {
@@ -102,17 +104,19 @@ import Testing
       for round in 0..<200 {
         let secret = APIKeySecret.random()
         let key = APIKeyRecord(
-          teamID: leader.caller.teamID, name: "k", keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: nil, createdAt: Date())
+          teamID: leader.caller.teamID, name: "k", keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: nil,
+          createdAt: Date())
         let audit = leader.caller.audit("x", of: "api_key", key.id.wire, outcome: "ok", at: Date())
         try await keys.insert(key, audit: audit)
         for _ in 0..<3 {
-          let recognised = try await authenticator.recognise(PresentedCredentials(apiKey: secret.text))
-          #expect(recognised.value.teamID == leader.caller.teamID)
-          let seen = try await other.service.sandbox(sandbox.id, for: other.caller, notBefore: recognised.version)
+          let authenticated = try await authenticator.authenticate(PresentedCredentials(apiKey: secret.text))
+          #expect(authenticated.value.teamID == leader.caller.teamID)
+          let seen = try await other.service.sandbox(sandbox.id, for: other.caller, notBefore: authenticated.version)
           #expect(seen.spec.timeoutSeconds == round)
         }
         #expect(
-          try await leader.repository.setTimeout(round + 1, of: sandbox.id, team: leader.caller.teamID, in: .running, at: Date())
+          try await leader.repository.setTimeout(
+            round + 1, of: sandbox.id, team: leader.caller.teamID, in: .running, at: Date())
             != nil)
         _ = try await keys.delete(key.id, team: leader.caller.teamID, audit: audit)
         #expect(await code { _ = try await authenticator.principal(apiKey: secret.text) } == .unauthorized)
@@ -148,7 +152,10 @@ import Testing
         let ids = try await withThrowingTaskGroup(of: SandboxID.self) { group in
           for index in 0..<8 {
             let plane = index.isMultiple(of: 2) ? leader : other
-            group.addTask { try await plane.service.create(NewSandbox(), for: leader.caller, idempotencyKey: "round-\(round)").record.id }
+            group.addTask {
+              try await plane.service.create(NewSandbox(), for: leader.caller, idempotencyKey: "round-\(round)").record
+                .id
+            }
           }
           return try await group.reduce(into: Set<SandboxID>()) { $0.insert($1) }
         }
@@ -206,7 +213,8 @@ import Testing
       let hosts = [SimulatedHost(), SimulatedHost()]
       try await ServedHost.runAll(hosts) { clients in
         let leader = Plane(
-          database: database, host: hosts[0], directory: FixedHosts([hosts[0], clients[1]]), clock: clock, team: team.id)
+          database: database, host: hosts[0], directory: FixedHosts([hosts[0], clients[1]]), clock: clock, team: team.id
+        )
         let other = Plane(
           database: second, host: hosts[1], directory: FixedHosts([clients[0], hosts[1]]), clock: clock, team: team.id)
         for plane in [leader, other, leader] { await plane.settle() }

@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import Persistence
@@ -15,7 +15,8 @@ import Testing
   }
 
   @Test(
-    "a snapshot of a running or paused sandbox leaves it as it is, and others are created from it", arguments: [true, false],
+    "a snapshot of a running or paused sandbox leaves it as it is, and others are created from it",
+    arguments: [true, false],
     SQLDialect.allCases)
   func create(isPaused: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -39,12 +40,16 @@ import Testing
     }
   }
 
-  @Test("a shape other than the snapshot's is refused with the values baked in; the same is accepted", arguments: SQLDialect.allCases)
+  @Test(
+    "a shape other than the snapshot's is refused with the values baked in; the same is accepted",
+    arguments: SQLDialect.allCases)
   func shape(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let golden = try await plane.snapshots.create(from: id, name: try name("golden"), for: plane.caller).name
-      let changes: [(inout NewSandbox) -> Void] = [{ $0.vcpus = 2 }, { $0.memoryMiB = 1024 }, { $0.diskSizeMiB = 10_240 }]
+      let changes: [(inout NewSandbox) -> Void] = [
+        { $0.vcpus = 2 }, { $0.memoryMiB = 1024 }, { $0.diskSizeMiB = 10_240 },
+      ]
       for change in changes {
         do {
           _ = try await plane.create {
@@ -67,16 +72,22 @@ import Testing
     }
   }
 
-  @Test("a name that is taken is already_exists, by a template too, and overwriting replaces it", arguments: SQLDialect.allCases)
+  @Test(
+    "a name that is taken is already_exists, by a template too, and overwriting replaces it",
+    arguments: SQLDialect.allCases)
   func duplicates(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let golden = try name("golden")
       _ = try await plane.snapshots.create(from: id, name: golden, for: plane.caller)
-      #expect(await code { _ = try await plane.snapshots.create(from: id, name: golden, for: plane.caller) } == .alreadyExists)
+      #expect(
+        await code { _ = try await plane.snapshots.create(from: id, name: golden, for: plane.caller) } == .alreadyExists
+      )
       for overwrites in [true, false] {
         #expect(
-          await code { _ = try await plane.snapshots.create(from: id, name: .base, overwrites: overwrites, for: plane.caller) }
+          await code {
+            _ = try await plane.snapshots.create(from: id, name: .base, overwrites: overwrites, for: plane.caller)
+          }
             == .alreadyExists)
       }
       await plane.host.put("/f", ByteBuffer(string: "new"), in: id)
@@ -101,7 +112,9 @@ import Testing
     }
   }
 
-  @Test("a snapshot that fails gives the name back; a replacement that fails leaves the old one", arguments: SQLDialect.allCases)
+  @Test(
+    "a snapshot that fails gives the name back; a replacement that fails leaves the old one",
+    arguments: SQLDialect.allCases)
   func failure(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -109,7 +122,9 @@ import Testing
       await plane.host.put("/f", ByteBuffer(string: "old"), in: id)
       for code in [ErrorCode.insufficientStorage, .agentError] {
         await plane.host.fail(.snapshot, with: MartletError(code, "no"))
-        let failure = await ControlPlaneTests.code { _ = try await plane.snapshots.create(from: id, name: golden, for: plane.caller) }
+        let failure = await ControlPlaneTests.code {
+          _ = try await plane.snapshots.create(from: id, name: golden, for: plane.caller)
+        }
         #expect(failure == code)
         #expect(try await plane.snapshotRepository.all().isEmpty)
       }
@@ -127,7 +142,9 @@ import Testing
     }
   }
 
-  @Test("beyond the team's bound a snapshot is refused with a sentence, and deleting one makes room", arguments: SQLDialect.allCases)
+  @Test(
+    "beyond the team's bound a snapshot is refused with a sentence, and deleting one makes room",
+    arguments: SQLDialect.allCases)
   func quota(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
     identity.quota = QuotaRecord(snapshots: 1)
@@ -154,7 +171,9 @@ import Testing
       for _ in 0..<8 { sources.append(try await plane.create().id) }
       let outcomes = await withTaskGroup(of: ErrorCode?.self) { group in
         for id in sources {
-          group.addTask { await code { _ = try await plane.snapshots.create(from: id, name: golden, for: plane.caller) } }
+          group.addTask {
+            await code { _ = try await plane.snapshots.create(from: id, name: golden, for: plane.caller) }
+          }
         }
         return await group.reduce(into: []) { $0.append($1) }
       }
@@ -180,7 +199,8 @@ import Testing
   }
 
   @Test(
-    "of a team that is deleted while a snapshot is being made neither row nor files are left", arguments: [true, false],
+    "of a team that is deleted while a snapshot is being made neither row nor files are left",
+    arguments: [true, false],
     SQLDialect.allCases)
   func teamDeletedMeanwhile(rowIsGone: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -225,7 +245,8 @@ import Testing
     try await withPlane(dialect) { plane async throws -> Void in
       let golden = try name("golden")
       let row = SnapshotRecord(
-        teamID: plane.caller.teamID, name: golden, status: .ready, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5_120, hostID: HostID(),
+        teamID: plane.caller.teamID, name: golden, status: .ready, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5_120,
+        hostID: HostID(),
         createdAt: plane.clock.now)
       #expect(try await plane.snapshotRepository.insert(row))
       try await plane.snapshots.delete(golden, for: plane.caller)
@@ -245,7 +266,8 @@ import Testing
   }
 
   @Test(
-    "a deletion while the host is away is done when it is back, and the name is taken until then (SN-3)", arguments: SQLDialect.allCases)
+    "a deletion while the host is away is done when it is back, and the name is taken until then (SN-3)",
+    arguments: SQLDialect.allCases)
   func deleteWithoutHost(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -266,7 +288,9 @@ import Testing
   func list(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
-      for text in ["a1", "b2", "z3"] { _ = try await plane.snapshots.create(from: id, name: try name(text), for: plane.caller) }
+      for text in ["a1", "b2", "z3"] {
+        _ = try await plane.snapshots.create(from: id, name: try name(text), for: plane.caller)
+      }
       #expect(try await names(plane) == ["a1", "b2", "z3"])
       #expect(try await names(plane, .base) == ["base", "minimal"])
       var seen: [String] = []
@@ -283,7 +307,9 @@ import Testing
     }
   }
 
-  @Test("sandboxes are created where the snapshot's files are, also when other hosts could take them", arguments: SQLDialect.allCases)
+  @Test(
+    "sandboxes are created where the snapshot's files are, also when other hosts could take them",
+    arguments: SQLDialect.allCases)
   func placement(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
     try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in

@@ -7,7 +7,9 @@ import Testing
 @testable import ControlPlane
 
 @Suite struct StatisticsTests {
-  @Test("the monitor samples once a minute, and statistics tell what runs, the most that did, and when", arguments: SQLDialect.allCases)
+  @Test(
+    "the monitor samples once a minute, and statistics tell what runs, the most that did, and when",
+    arguments: SQLDialect.allCases)
   func series(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let first = try await plane.create { $0.vcpus = 2 }
@@ -27,7 +29,8 @@ import Testing
   }
 
   @Test(
-    "every running sandbox is asked once a minute how busy it is, and one that does not answer is left out", arguments: SQLDialect.allCases)
+    "every running sandbox is asked once a minute how busy it is, and one that does not answer is left out",
+    arguments: SQLDialect.allCases)
   func load(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       var ids: [SandboxID] = []

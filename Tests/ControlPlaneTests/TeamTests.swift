@@ -38,7 +38,8 @@ import Testing
       let (_, stranger) = try await plane.signUp("stranger@b.c")
       try await body(
         Company(
-          plane: plane, team: team, owner: owner, admin: try #require(callers[.admin]), member: try #require(callers[.member]),
+          plane: plane, team: team, owner: owner, admin: try #require(callers[.admin]),
+          member: try #require(callers[.member]),
           stranger: stranger, sessions: sessions))
     }
   }
@@ -55,19 +56,26 @@ import Testing
         #expect(await code { _ = try await teams.team(team, for: caller) } == (role == nil ? .notFound : nil))
         #expect(await code { _ = try await teams.rename(team, to: "x", for: caller) } == manages)
         #expect(
-          await code { _ = try await teams.addMember("nobody@b.c", role: .member, to: team, for: caller) } == (manages ?? .notFound))
-        #expect(await code { _ = try await teams.setRole(.admin, of: unknown, in: team, for: caller) } == (manages ?? .notFound))
-        #expect(await code { _ = try await teams.setRole(.owner, of: unknown, in: team, for: caller) } == (owns ?? .notFound))
+          await code { _ = try await teams.addMember("nobody@b.c", role: .member, to: team, for: caller) }
+            == (manages ?? .notFound))
+        #expect(
+          await code { _ = try await teams.setRole(.admin, of: unknown, in: team, for: caller) }
+            == (manages ?? .notFound))
+        #expect(
+          await code { _ = try await teams.setRole(.owner, of: unknown, in: team, for: caller) } == (owns ?? .notFound))
         #expect(await code { try await teams.removeMember(unknown, from: team, for: caller) } == (manages ?? .notFound))
         if role != .owner { #expect(await code { try await teams.delete(team, for: caller) } == owns) }
       }
       let log = try await company.plane.log(team)
-      #expect(log.contains("team.rename ok") && log.contains("team.rename forbidden") && log.contains("team.delete forbidden"))
+      #expect(
+        log.contains("team.rename ok") && log.contains("team.rename forbidden") && log.contains("team.delete forbidden")
+      )
       #expect(!log.contains { $0.hasSuffix("sandbox.create ok") })
     }
   }
 
-  @Test("nobody removes or demotes the owner, who cannot leave but can give the team away", arguments: SQLDialect.allCases)
+  @Test(
+    "nobody removes or demotes the owner, who cannot leave but can give the team away", arguments: SQLDialect.allCases)
   func owner(dialect: SQLDialect) async throws {
     try await withCompany(dialect) { company async throws -> Void in
       let (teams, team) = (company.teams, company.team)
@@ -77,7 +85,9 @@ import Testing
         #expect(await code { _ = try await teams.setRole(.member, of: owner, in: team, for: caller) } == .invalidState)
       }
       #expect(await code { try await teams.leave(team, for: company.owner) } == .invalidState)
-      #expect(await code { _ = try await teams.addMember("stranger@b.c", role: .owner, to: team, for: company.owner) } == .invalidRequest)
+      #expect(
+        await code { _ = try await teams.addMember("stranger@b.c", role: .owner, to: team, for: company.owner) }
+          == .invalidRequest)
       #expect(try await teams.setRole(.owner, of: admin, in: team, for: company.owner).role == .owner)
       #expect(try await teams.team(team, for: company.owner).role == .admin)
       try await teams.leave(team, for: company.owner)
@@ -104,13 +114,18 @@ import Testing
     }
   }
 
-  @Test("members delete their own keys, owners and admins all; a deleted key is refused at once", arguments: SQLDialect.allCases)
+  @Test(
+    "members delete their own keys, owners and admins all; a deleted key is refused at once",
+    arguments: SQLDialect.allCases)
   func keys(dialect: SQLDialect) async throws {
     try await withCompany(dialect) { company async throws -> Void in
       let (keys, authenticator) = (company.plane.control.apiKeys, company.plane.control.authenticator)
       let ofOwner = try await keys.create(name: "a", for: company.owner)
       let ofMember = try await keys.create(name: "b", for: company.member)
-      #expect(Set(try await keys.list(ListPage(limit: 10), for: company.member).map(\.id)) == [ofOwner.record.id, ofMember.record.id])
+      #expect(
+        Set(try await keys.list(ListPage(limit: 10), for: company.member).map(\.id)) == [
+          ofOwner.record.id, ofMember.record.id,
+        ])
       #expect(await code { try await keys.delete(ofOwner.record.id, for: company.member) } == .forbidden)
       #expect(await code { try await keys.delete(ofOwner.record.id, for: company.stranger) } == .notFound)
       #expect(try await authenticator.principal(apiKey: ofOwner.secret).teamID == company.team)
@@ -158,8 +173,9 @@ import Testing
   func retention(days: Int, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let control = ControlPlane(
-        database: plane.database, hosts: FixedHosts([plane.host]), identity: .forTests, retention: Retention(days: days),
-        surroundings: plane.control.sandboxes.surroundings)
+        database: plane.database, hosts: FixedHosts([plane.host]), identity: .forTests,
+        retention: Retention(days: days),
+        dependencies: plane.control.sandboxes.dependencies)
       #expect(try await eventually { await control.leadership.isLeader() })
       let over = try await plane.create().id
       let running = try await plane.create().id

@@ -79,13 +79,17 @@ import Testing
   @Test(
     "a header that is not ours is refused, however well the token is signed",
     arguments: [
-      #"{"alg":"none","typ":"martlet-user+jwt"}"#, #"{"alg":"None","typ":"martlet-user+jwt"}"#, #"{"alg":"","typ":"martlet-user+jwt"}"#,
-      #"{"typ":"martlet-user+jwt"}"#, #"{"alg":"HS512","typ":"martlet-user+jwt"}"#, #"{"alg":"RS256","typ":"martlet-user+jwt"}"#,
+      #"{"alg":"none","typ":"martlet-user+jwt"}"#, #"{"alg":"None","typ":"martlet-user+jwt"}"#,
+      #"{"alg":"","typ":"martlet-user+jwt"}"#,
+      #"{"typ":"martlet-user+jwt"}"#, #"{"alg":"HS512","typ":"martlet-user+jwt"}"#,
+      #"{"alg":"RS256","typ":"martlet-user+jwt"}"#,
       #"{"alg":"ES256","typ":"martlet-user+jwt"}"#, #"{"alg":"hs256","typ":"martlet-user+jwt"}"#, #"{"alg":"HS256"}"#,
       #"{"alg":"HS256","typ":"JWT"}"#, #"{"alg":"HS256","typ":"martlet-host+jwt"}"#,
       #"{"alg":"HS256","typ":"martlet-user+jwt","kid":"../x"}"#,
-      #"{"alg":"HS256","typ":"martlet-user+jwt","crit":["exp"]}"#, #"{"alg":"HS256","typ":"martlet-user+jwt","jku":"http://evil"}"#,
-      #"{"alg":"HS256","typ":"martlet-user+jwt","jwk":{"kty":"oct","k":"AA"}}"#, #"{"alg":"HS256","typ":"martlet-user+jwt","x5c":["AA"]}"#,
+      #"{"alg":"HS256","typ":"martlet-user+jwt","crit":["exp"]}"#,
+      #"{"alg":"HS256","typ":"martlet-user+jwt","jku":"http://evil"}"#,
+      #"{"alg":"HS256","typ":"martlet-user+jwt","jwk":{"kty":"oct","k":"AA"}}"#,
+      #"{"alg":"HS256","typ":"martlet-user+jwt","x5c":["AA"]}"#,
       "[]", "{}", "null", "",
     ])
   func headers(_ header: String) async throws {
@@ -96,9 +100,11 @@ import Testing
   @Test("claims of another issuer, audience or time are refused")
   func badClaims() async throws {
     let bad: [[String: any Sendable]] = [
-      ["iss": "evil"], ["iss": Absent()], ["aud": "martlet-host"], ["aud": ["martlet-user"] as [String]], ["aud": Absent()],
+      ["iss": "evil"], ["iss": Absent()], ["aud": "martlet-host"], ["aud": ["martlet-user"] as [String]],
+      ["aud": Absent()],
       ["exp": Absent()],
-      ["exp": 1_699_999_999], ["exp": "never"], ["iat": 1_700_003_600], ["iat": Absent()], ["sub": Absent()], ["team": "team-x"],
+      ["exp": 1_699_999_999], ["exp": "never"], ["iat": 1_700_003_600], ["iat": Absent()], ["sub": Absent()],
+      ["team": "team-x"],
       ["epoch": Absent()], ["exp": 1e300],
     ]
     for changes in bad {
@@ -134,6 +140,7 @@ import Testing
     #expect(throws: MartletError.self) { try TokenSecret(String(repeating: "x", count: 31), name: "S") }
     let text = TokenSecret.randomText()
     let token = try await TokenAuthority(secret: TokenSecret(text, name: "S")).issue(.user, claims(), at: Self.now)
-    #expect(try await TokenAuthority(secret: TokenSecret(text, name: "S")).verify(token, as: .user, at: Self.now) == claims())
+    #expect(
+      try await TokenAuthority(secret: TokenSecret(text, name: "S")).verify(token, as: .user, at: Self.now) == claims())
   }
 }

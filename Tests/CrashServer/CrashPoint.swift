@@ -1,7 +1,8 @@
+import Concurrency
 import Glibc
-import Locks
 
-/// Where the process kills itself, as `kill -9` would: at the last of the named moments, once the others have passed in their order.
+/// Where the process kills itself, as `kill -9` would: at the last of the named moments, once the others have passed in
+/// their order.
 final class CrashPoint: Sendable {
   private let ahead: Mutex<[Substring]>
 

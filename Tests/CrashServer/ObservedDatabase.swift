@@ -11,7 +11,9 @@ struct ObservedDatabase: Database {
 
   func version() async throws -> DatabaseVersion? { try await real.version() }
 
-  func find(_ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?> {
+  func find(
+    _ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?
+  ) async throws -> Finding<SQLRow?> {
     try await real.find(sql, parameters, notBefore: version)
   }
 

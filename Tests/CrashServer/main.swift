@@ -6,8 +6,9 @@ import HostAgent
 import Model
 import Snapshots
 
-// A server that kills itself when its host agent, its snapshot store or its control plane reaches the moment named by CRASH_AT:
-// `making-network-before`, `store-generationRenamed`, `row-paused-before` … It is the real server otherwise. Its guest agent and images are those of the release build.
+// A server that kills itself when its host agent, its snapshot store or its control plane reaches the moment named by
+// CRASH_AT: `making-network-before`, `store-generationRenamed`, `row-paused-before` … It is the real server otherwise.
+// Its guest agent and images are those of the release build.
 
 // Its pagers are this program, too.
 if let code = HiddenCommands.run(Array(CommandLine.arguments.dropFirst())) { exit(code) }

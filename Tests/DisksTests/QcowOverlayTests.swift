@@ -32,13 +32,15 @@ struct QcowOverlayTests {
     try await QemuTools.io(
       disk,
       [
-        "read -P 1 0 4k", "read -P 4 12k 4k", "read -P 0 16k 64k", "read -P 0 1M 1M", "read -P 0 1048575M 1M", "write -P 0xab 4k 4k",
+        "read -P 1 0 4k", "read -P 4 12k 4k", "read -P 0 16k 64k", "read -P 0 1M 1M", "read -P 0 1048575M 1M",
+        "write -P 0xab 4k 4k",
         "write -P 0xcd 1048575M 64k", "write -P 0xef 500G 4k", "flush",
       ])
     try await QemuTools.io(
       disk,
       [
-        "read -P 1 0 4k", "read -P 0xab 4k 4k", "read -P 3 8k 4k", "read -P 0xcd 1048575M 64k", "read -P 0xef 500G 4k", "read -P 0 400G 1M",
+        "read -P 1 0 4k", "read -P 0xab 4k 4k", "read -P 3 8k 4k", "read -P 0xcd 1048575M 64k", "read -P 0xef 500G 4k",
+        "read -P 0 400G 1M",
       ])
     #expect(try await QemuTools.check(disk).contains("No errors were found"))
     #expect(try Data(contentsOf: URL(fileURLWithPath: base.string)) == before)
@@ -54,25 +56,29 @@ struct QcowOverlayTests {
     #expect((Self.mebibyte...(2 * Self.mebibyte)).contains(allocated), "\(allocated)")
   }
 
-  @Test("A merge holds what all layers above the base hold, and the layers stay as they were", arguments: [false, true])
+  @Test(
+    "A merge holds what all layers above the base hold, and the layers stay as they were", arguments: [false, true])
   func merge(keepsLowest: Bool) async throws {
     let scratch = try Scratch()
     let base = DiskBase(path: try scratch.image(sizeBytes: Self.mebibyte), format: .raw, digest: "00")
     let writes = [
-      ["write -P 0x11 0 64k", "write -P 0x11 512k 4k"], ["write -P 0x22 32k 64k", "write -z 512k 4k", "write -P 0x22 1500k 4k"],
+      ["write -P 0x11 0 64k", "write -P 0x11 512k 4k"],
+      ["write -P 0x22 32k 64k", "write -z 512k 4k", "write -P 0x22 1500k 4k"],
       ["write -P 0x33 40k 4k", "write -z 1500k 512", "write -P 0x33 3M 4k"],
     ]
     var disks: [Disk] = []
     for (index, commands) in writes.enumerated() {
       let below = disks.last.map { DiskBase(path: $0.path, format: .qcow2, digest: "00") } ?? base
       let disk = try await QcowOverlays().create(
-        name: "layer\(index)", base: below, sizeBytes: Int64(index + 2) * Self.mebibyte, directory: scratch.path, ownerUID: geteuid())
+        name: "layer\(index)", base: below, sizeBytes: Int64(index + 2) * Self.mebibyte, directory: scratch.path,
+        ownerUID: geteuid())
       try await QemuTools.io(disk, commands)
       disks.append(disk)
     }
     let before = try disks.map { try Data(contentsOf: URL(fileURLWithPath: $0.path.string)) }
     let bottom = keepsLowest ? DiskBase(path: disks[0].path, format: .qcow2, digest: "00") : base
-    let merged = Disk(path: scratch.path.appending("merged"), format: .qcow2, sizeBytes: disks[2].sizeBytes, base: bottom)
+    let merged = Disk(
+      path: scratch.path.appending("merged"), format: .qcow2, sizeBytes: disks[2].sizeBytes, base: bottom)
     try await QcowOverlays().merge(disks[2], onto: bottom, to: merged.path)
     try await QemuTools.io(
       merged,
@@ -89,7 +95,9 @@ struct QcowOverlayTests {
   func tooSmall() async throws {
     let scratch = try Scratch()
     let base = try scratch.image(sizeBytes: 300 * Self.mebibyte + 512)
-    let error = await #expect(throws: MartletError.self) { try await scratch.create(over: base, sizeBytes: 256 * Self.mebibyte) }
+    let error = await #expect(throws: MartletError.self) {
+      try await scratch.create(over: base, sizeBytes: 256 * Self.mebibyte)
+    }
     #expect(error?.code == .invalidRequest)
     #expect(error?.message.contains("at least 301") == true)
     #expect(try scratch.names == ["base.ext4"])
@@ -107,7 +115,9 @@ struct QcowOverlayTests {
   func badBase() async throws {
     let scratch = try Scratch()
     for base in [scratch.path.appending("none"), scratch.path, FilePath("/" + String(repeating: "x/", count: 600))] {
-      let error = await #expect(throws: MartletError.self) { try await scratch.create(over: base, sizeBytes: Self.mebibyte) }
+      let error = await #expect(throws: MartletError.self) {
+        try await scratch.create(over: base, sizeBytes: Self.mebibyte)
+      }
       #expect(error?.code == .internalError)
       #expect(error?.message.contains("/") == false)
     }
@@ -137,10 +147,12 @@ struct QcowOverlayTests {
     #expect(try await QcowOverlays().freeze(disk, as: layer.path) == layer)
     let child = try await QcowOverlays().create(
       name: "disk", base: layer, sizeBytes: 16 * Self.mebibyte, directory: scratch.path, ownerUID: geteuid())
-    try await QemuTools.io(child, ["read -P 9 4M 4k", "read -P 2 4k 4k", "read -P 0 8M 8M", "write -P 5 4M 4k", "read -P 5 4M 4k"])
+    try await QemuTools.io(
+      child, ["read -P 9 4M 4k", "read -P 2 4k 4k", "read -P 0 8M 8M", "write -P 5 4M 4k", "read -P 5 4M 4k"])
     #expect(child.baseDigest == "base")
     let error = await #expect(throws: MartletError.self) {
-      try await QcowOverlays().create(name: "disk", base: layer, sizeBytes: Self.mebibyte, directory: scratch.path, ownerUID: 0)
+      try await QcowOverlays().create(
+        name: "disk", base: layer, sizeBytes: Self.mebibyte, directory: scratch.path, ownerUID: 0)
     }
     #expect(error?.code == .invalidRequest)
   }
@@ -175,8 +187,11 @@ struct QcowOverlayTests {
   func flattenFails() async throws {
     let scratch = try Scratch()
     let missing = scratch.path.appending("none")
-    let disk = Disk(path: missing, format: .qcow2, sizeBytes: 512, base: DiskBase(path: missing, format: .raw, digest: "x"))
-    await #expect(throws: MartletError.self) { try await QcowOverlays().flatten(disk, to: scratch.path.appending("flat")) }
+    let disk = Disk(
+      path: missing, format: .qcow2, sizeBytes: 512, base: DiskBase(path: missing, format: .raw, digest: "x"))
+    await #expect(throws: MartletError.self) {
+      try await QcowOverlays().flatten(disk, to: scratch.path.appending("flat"))
+    }
     #expect(try scratch.names.isEmpty)
     #expect(throws: MartletError.self) { try QcowOverlays().allocatedBytes(of: disk) }
   }

@@ -30,7 +30,8 @@ final class Scratch: Sendable {
   }
 
   func create(over base: FilePath, sizeBytes: Int64, id: SandboxID = SandboxID()) async throws -> Disk {
-    try await QcowOverlays().create(name: id.uuidString, base: base, sizeBytes: sizeBytes, directory: path, ownerUID: geteuid())
+    try await QcowOverlays().create(
+      name: id.uuidString, base: base, sizeBytes: sizeBytes, directory: path, ownerUID: geteuid())
   }
 
   var names: [String] { get throws { try Directories.names(in: path).sorted() } }
@@ -43,7 +44,9 @@ enum QemuTools {
     let output = try await Tool.run(
       "qemu-io", ["-f", disk.format.rawValue] + commands.flatMap { ["-c", $0] } + [disk.path.string]
     ).checked().outputText
-    guard !output.contains("fail"), !output.contains("error") else { throw ToolError("qemu-io", .failed(.exited(1), output)) }
+    guard !output.contains("fail"), !output.contains("error") else {
+      throw ToolError("qemu-io", .failed(.exited(1), output))
+    }
     return output
   }
 

@@ -35,20 +35,31 @@ extension EndToEnd {
         testDescription: "a wrong key", method: .GET, path: "/v1/sandboxes",
         headers: ["X-API-Key": "mrt_" + String(repeating: "0", count: 40)],
         status: 401, code: "unauthorized"),
-      Case(testDescription: "an unknown id", method: .GET, path: "/v1/sandboxes/\(unknown)", status: 404, code: "not_found"),
-      Case(testDescription: "a malformed id", method: .GET, path: "/v1/sandboxes/sb-1", status: 400, code: "invalid_request"),
       Case(
-        testDescription: "an id of another kind", method: .GET, path: "/v1/sandboxes/team-5f0c1d9e-0000-4000-8000-000000000000",
+        testDescription: "an unknown id", method: .GET, path: "/v1/sandboxes/\(unknown)", status: 404, code: "not_found"
+      ),
+      Case(
+        testDescription: "a malformed id", method: .GET, path: "/v1/sandboxes/sb-1", status: 400,
+        code: "invalid_request"),
+      Case(
+        testDescription: "an id of another kind", method: .GET,
+        path: "/v1/sandboxes/team-5f0c1d9e-0000-4000-8000-000000000000",
         status: 400,
         code: "invalid_request"),
       Case(
-        testDescription: "an id that is a path", method: .DELETE, path: "/v1/sandboxes/..%2F..%2Fetc", status: 400, code: "invalid_request"),
+        testDescription: "an id that is a path", method: .DELETE, path: "/v1/sandboxes/..%2F..%2Fetc", status: 400,
+        code: "invalid_request"),
       Case(testDescription: "an unknown route", method: .GET, path: "/v1/nothing", status: 404, code: "not_found"),
-      Case(testDescription: "a wrong method", method: .PUT, path: "/v1/sandboxes", status: 405, code: "method_not_allowed"),
-      Case(testDescription: "a page of a million", method: .GET, path: "/v1/sandboxes?limit=1000000", status: 400, code: "invalid_request"),
+      Case(
+        testDescription: "a wrong method", method: .PUT, path: "/v1/sandboxes", status: 405, code: "method_not_allowed"),
+      Case(
+        testDescription: "a page of a million", method: .GET, path: "/v1/sandboxes?limit=1000000", status: 400,
+        code: "invalid_request"),
     ]
 
-    private static func create(_ what: String, _ body: String, _ status: Int, _ code: String = "invalid_request") -> Case {
+    private static func create(
+      _ what: String, _ body: String, _ status: Int, _ code: String = "invalid_request"
+    ) -> Case {
       Case(testDescription: what, method: .POST, path: "/v1/sandboxes", body: body, status: status, code: code)
     }
 
@@ -84,7 +95,8 @@ extension EndToEnd {
         let long = String(repeating: "a/", count: 4_096)
         #expect(try await server.request(.POST, route, body: #"{"path":"\#(long)"}"#).status == 400)
         for operation in ["list", "stat", "mkdir", "remove"] {
-          let answer = try await server.request(.POST, "/v1/sandboxes/\(id)/files/\(operation)", body: #"{"path":"\u0000"}"#)
+          let answer = try await server.request(
+            .POST, "/v1/sandboxes/\(id)/files/\(operation)", body: #"{"path":"\u0000"}"#)
           #expect(answer.status == 400, "\(operation): \(answer.text)")
         }
       }

@@ -47,7 +47,9 @@ import Testing
     try await server.stop()
   }
 
-  @Test("a sandbox that stays running has the right time after every snapshot, and none of its processes keeps the old one (L-51)")
+  @Test(
+    "a sandbox that stays running has the right time after every snapshot, and none of its processes keeps the old one (L-51)"
+  )
   func clockOfSource() async throws {
     let server = try await MartletServer.start()
     let source = try await Workload.begin(server)
@@ -77,7 +79,9 @@ import Testing
     #expect(now.wall > begin - 0.05 && now.wall < end + 0.05, "the clock is wrong: \(begin) \(now.wall) \(end)")
     // One jump since the snapshot, from there to where it is now: no process ever ran with another time.
     let jumps = now.offsets.dropFirst(before.offsets.count)
-    #expect(jumps.count == 1 && jumps.allSatisfy { abs($0 - now.offset) < 0.05 }, "\(before.offsets) \(now.offsets) \(now.offset)")
+    #expect(
+      jumps.count == 1 && jumps.allSatisfy { abs($0 - now.offset) < 0.05 },
+      "\(before.offsets) \(now.offsets) \(now.offset)")
   }
 
   /// The agent answers to its own token, and to nobody else's.
@@ -112,7 +116,9 @@ extension MartletServer {
     // The API's ids and the journal's are the same in another dress.
     let ids = try await sandboxes("running")
     return Dictionary(
-      uniqueKeysWithValues: ids.compactMap { id in entries.first { $0.key.hasSuffix(id) || id.hasSuffix($0.key) }.map { (id, $0.value) } })
+      uniqueKeysWithValues: ids.compactMap { id in
+        entries.first { $0.key.hasSuffix(id) || id.hasSuffix($0.key) }.map { (id, $0.value) }
+      })
   }
 }
 
@@ -125,9 +131,13 @@ private struct Authority {
     try Directories.create(directory)
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     let path = { (name: String) in directory.appending(name).string }
-    try SmallFile.replace(directory.appending("names"), with: Array("subjectAltName=DNS:service.test\n".utf8), mode: 0o600)
+    try SmallFile.replace(
+      directory.appending("names"), with: Array("subjectAltName=DNS:service.test\n".utf8), mode: 0o600)
     try await Tool.run(
-      "openssl", ["req", "-x509"] + key + ["-keyout", path("ca.key"), "-out", path("ca.pem"), "-subj", "/CN=Authority", "-days", "2"]
+      "openssl",
+      ["req", "-x509"] + key + [
+        "-keyout", path("ca.key"), "-out", path("ca.pem"), "-subj", "/CN=Authority", "-days", "2",
+      ]
     ).checked()
     try await Tool.run(
       "openssl", ["req"] + key + ["-keyout", path("leaf.key"), "-out", path("leaf.csr"), "-subj", "/CN=service.test"]
@@ -135,7 +145,8 @@ private struct Authority {
     try await Tool.run(
       "openssl",
       [
-        "x509", "-req", "-in", path("leaf.csr"), "-CA", path("ca.pem"), "-CAkey", path("ca.key"), "-CAcreateserial", "-days", "2",
+        "x509", "-req", "-in", path("leaf.csr"), "-CA", path("ca.pem"), "-CAkey", path("ca.key"), "-CAcreateserial",
+        "-days", "2",
         "-extfile", path("names"), "-out", path("leaf.pem"),
       ]
     ).checked()

@@ -3,8 +3,8 @@ import LinuxSystem
 import NIOCore
 import Testing
 
-/// The server dies, as by `kill -9`, around every state that its control plane writes down. Within ten seconds of the next start the rows
-/// say what is true.
+/// The server dies, as by `kill -9`, around every state that its control plane writes down. Within ten seconds of the
+/// next start the rows say what is true.
 @Suite(.serialized) struct ControlPlaneCrashTests {
   private static let repair: Duration = .seconds(10)
   /// What a row may say that nobody works on.
@@ -76,7 +76,9 @@ import Testing
       _ = try await $0.request(.DELETE, "/v1/snapshots/cut", deadline: .seconds(60))
     } check: { point in
       try await expectTruth(stage, point, running: 1...1)
-      try await eventually("\(point): the snapshot is gone", within: Self.repair) { try await server.snapshots().isEmpty }
+      try await eventually("\(point): the snapshot is gone", within: Self.repair) {
+        try await server.snapshots().isEmpty
+      }
     }
     try await stage.finish()
   }
@@ -87,9 +89,13 @@ import Testing
     let server = stage.server
     for point in Self.points(through: ["row-destroying"], to: "row-stopped") {
       let copy = try await server.createSandbox("--memory", "256")
-      try await stage.die(at: point) { _ = try await $0.request(.DELETE, "/v1/sandboxes/\(copy)", deadline: .seconds(60)) }
+      try await stage.die(at: point) {
+        _ = try await $0.request(.DELETE, "/v1/sandboxes/\(copy)", deadline: .seconds(60))
+      }
       try await server.launch()
-      try await eventually("\(point): the sandbox is stopped", within: Self.repair) { try await server.status(copy) == "stopped" }
+      try await eventually("\(point): the sandbox is stopped", within: Self.repair) {
+        try await server.status(copy) == "stopped"
+      }
       try await expectTruth(stage, point, running: 1...1)
       try await stage.running.awaitSame(server, descriptorSlack: 64)
     }
@@ -115,6 +121,7 @@ import Testing
 extension MartletServer {
   fileprivate func statuses() async throws -> [String] {
     struct Sandbox: Decodable { let status: String }
-    return try JSONDecoder().decode([Sandbox].self, from: try await request(.GET, "/v1/sandboxes?limit=100").body).map(\.status)
+    return try JSONDecoder().decode([Sandbox].self, from: try await request(.GET, "/v1/sandboxes?limit=100").body).map(
+      \.status)
   }
 }

@@ -3,8 +3,9 @@ import LinuxSystem
 import NIOCore
 import Testing
 
-/// The server dies, as by `kill -9`, at every step of what it does with memory. Afterwards a sandbox that ran runs, with the VMM and the
-/// pager that it had; one that was paused is paused; what was committed is there, and nothing else.
+/// The server dies, as by `kill -9`, at every step of what it does with memory. Afterwards a sandbox that ran runs,
+/// with the VMM and the pager that it had; one that was paused is paused; what was committed is there, and nothing
+/// else.
 @Suite(.serialized) struct CrashPointTests {
   @Test("at any step of a pause: the sandbox runs or is paused, and is what it was")
   func pausing() async throws {
@@ -89,7 +90,9 @@ import Testing
   private func expectSnapshot(_ stage: CrashStage, exists: Bool) async throws {
     let server = stage.server
     try await stage.expectTidy()
-    try await eventually("the list of snapshots tells the truth") { try await server.snapshots() == (exists ? ["cut"] : []) }
+    try await eventually("the list of snapshots tells the truth") {
+      try await server.snapshots() == (exists ? ["cut"] : [])
+    }
     guard exists else { return }
     let copy = try await server.createSandbox("--template", "cut")
     try await stage.expectContent(of: copy)
@@ -145,7 +148,9 @@ import Testing
     try await stage.finish()
   }
 
-  @Test("at any step of a compaction that a running sandbox's long chain forces: it runs on over the layers it has, and can be saved")
+  @Test(
+    "at any step of a compaction that a running sandbox's long chain forces: it runs on over the layers it has, and can be saved"
+  )
   func compactingWhileRunning() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -179,7 +184,9 @@ import Testing
       try await server.pause(copy)
       let generations = server.stored("generations")
       // The copy's memory is garbage now. The collection of the start passes first.
-      try await stage.die(at: "store-garbageRemoved,store-\(moment)") { _ = try await $0.request(.DELETE, "/v1/sandboxes/\(copy)") }
+      try await stage.die(at: "store-garbageRemoved,store-\(moment)") {
+        _ = try await $0.request(.DELETE, "/v1/sandboxes/\(copy)")
+      }
       #expect(server.stored("generations").count < generations.count)
       #expect(server.stored("trash").isEmpty == (moment == "garbageRemoved"))
       try await server.launch()
@@ -202,7 +209,8 @@ import Testing
 extension MartletServer {
   fileprivate func snapshot(_ id: String, overwriting: Bool = false) async throws {
     let body = #"{"sandbox_id":"\#(id)","name":"cut"}"#
-    let answer = try await request(.POST, "/v1/snapshots\(overwriting ? "?overwrite=true" : "")", body: body, deadline: .seconds(60))
+    let answer = try await request(
+      .POST, "/v1/snapshots\(overwriting ? "?overwrite=true" : "")", body: body, deadline: .seconds(60))
     guard answer.status == 201 else { throw TestFailure("snapshot: \(answer.status) \(answer.text)") }
   }
 

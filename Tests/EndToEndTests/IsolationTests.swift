@@ -38,7 +38,9 @@ extension EndToEnd {
       }
     }
 
-    @Test("the guest agent answers nobody inside the guest without the host's token, and its control routes nobody at all there")
+    @Test(
+      "the guest agent answers nobody inside the guest without the host's token, and its control routes nobody at all there"
+    )
     func agentToken() async throws {
       try await withSandbox("--template", "base") { server, id in
         let list =
@@ -62,7 +64,8 @@ extension EndToEnd {
           })
         let status = try SmallFile.readText("/proc/\(pid)/status")
         func field(_ name: String) -> [Substring] {
-          status.split(separator: "\n").first { $0.hasPrefix("\(name):") }?.split(whereSeparator: \.isWhitespace).dropFirst().map { $0 }
+          status.split(separator: "\n").first { $0.hasPrefix("\(name):") }?.split(whereSeparator: \.isWhitespace)
+            .dropFirst().map { $0 }
             ?? []
         }
         #expect(field("Uid").allSatisfy { (Int($0) ?? 0) >= 2_000_000 })
@@ -77,7 +80,8 @@ extension EndToEnd {
     @Test("a guest that eats all its memory loses the eater, not its agent")
     func memoryHunger() async throws {
       try await withSandbox("--template", "base", "--memory", "256") { server, id in
-        let eater = try await server.cli("exec", id, "--", "python3", "-c", "x = []\nwhile True: x.append(bytearray(1 << 20))")
+        let eater = try await server.cli(
+          "exec", id, "--", "python3", "-c", "x = []\nwhile True: x.append(bytearray(1 << 20))")
         #expect(eater.status != .exited(0))
         #expect(try await server.shell(id, "echo alive") == "alive\n")
       }

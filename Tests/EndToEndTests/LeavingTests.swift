@@ -5,9 +5,11 @@ import Testing
 /// What a server leaves on the host when it stops.
 @Suite(.serialized) struct LeavingTests {
   /// A spare comes and goes when it likes.
-  private static let environment = ["MARTLET_SPARES": "0"]
+  private static let environment = ["MARTLET_WARM_POOL": "0"]
 
-  @Test("a server that stopped without sandboxes has left nothing: no table, claim, namespace, link, control group, process")
+  @Test(
+    "a server that stopped without sandboxes has left nothing: no table, claim, namespace, link, control group, process"
+  )
   func nothing() async throws {
     let before = try await HostCensus.take()
     let server = try await MartletServer.start(environment: Self.environment)
@@ -19,7 +21,9 @@ import Testing
     try server.removeDirectory()
   }
 
-  @Test("a server that stops while a sandbox runs leaves what the sandbox needs, and the next one takes it all away with it")
+  @Test(
+    "a server that stops while a sandbox runs leaves what the sandbox needs, and the next one takes it all away with it"
+  )
   func sandboxRunsOn() async throws {
     let before = try await HostCensus.take()
     let server = try await MartletServer.start(environment: Self.environment)

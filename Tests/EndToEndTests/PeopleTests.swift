@@ -6,13 +6,18 @@ import Testing
 
 /// Accounts, keys and secrets of a real server, through its own program.
 @Suite(.serialized) struct PeopleTests {
-  @Test("the first run's account logs in, makes keys that work until they are deleted, and others; sessions outlive a restart")
+  @Test(
+    "the first run's account logs in, makes keys that work until they are deleted, and others; sessions outlive a restart"
+  )
   func accounts() async throws {
     let server = try await MartletServer.start()
     let credentials = try server.credentials()
     #expect(Set(credentials.keys).isSuperset(of: ["api_key", "admin_email", "admin_password", "url"]))
-    #expect(try FileStatus.of(server.directory.appending("data/credentials.json").string, followingLinks: false)?.mode == 0o600)
-    #expect(try FileStatus.of(server.directory.appending("data/jwt-secret").string, followingLinks: false)?.mode == 0o600)
+    #expect(
+      try FileStatus.of(server.directory.appending("data/credentials.json").string, followingLinks: false)?.mode
+        == 0o600)
+    #expect(
+      try FileStatus.of(server.directory.appending("data/jwt-secret").string, followingLinks: false)?.mode == 0o600)
     let (email, password) = (try #require(credentials["admin_email"]), try #require(credentials["admin_password"]))
     #expect(try await server.people("login", "--email", email, input: "wrong password\n").isSuccess == false)
     try await server.people("login", "--email", email, input: "\(password)\n").expectSuccess()
@@ -25,8 +30,10 @@ import Testing
     try await server.people("key", "rm", id).expectSuccess()
     #expect(try await server.status(key: secret) == 401)
     #expect(try await server.status(key: try server.apiKey) == 200)
-    try await server.people("user", "create", "--email", "second@example.com", "--admin", "--local", input: "correct horse\n")
-      .expectSuccess()
+    try await server.people(
+      "user", "create", "--email", "second@example.com", "--admin", "--local", input: "correct horse\n"
+    )
+    .expectSuccess()
     try await server.people("login", "--email", "second@example.com", input: "correct horse\n").expectSuccess()
     let users = try await server.people("user", "ls").outputText
     #expect(users.contains("second@example.com") && users.contains(email))
@@ -41,7 +48,9 @@ import Testing
       let environment = secret.map { database.merging(["MARTLET_JWT_SECRET": $0]) { $1 } } ?? database
       let server = try await MartletServer.start(environment: environment, awaitingHealth: false)
       #expect(await server.awaitEnd() != .exited(0))
-      #expect(server.logTail.contains("MARTLET_JWT_SECRET") && server.logTail.contains("openssl rand -hex 32"), "\(server.logTail)")
+      #expect(
+        server.logTail.contains("MARTLET_JWT_SECRET") && server.logTail.contains("openssl rand -hex 32"),
+        "\(server.logTail)")
       try server.removeDirectory()
     }
     await postgres.stop()

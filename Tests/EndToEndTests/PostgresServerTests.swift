@@ -3,7 +3,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct PostgresServerTests {
-  @Test("on PostgreSQL sandboxes survive kill -9 of database and server, and doctor says whether the database answers (DB-1)")
+  @Test(
+    "on PostgreSQL sandboxes survive kill -9 of database and server, and doctor says whether the database answers (DB-1)"
+  )
   func survives() async throws {
     let postgres = try await PrivatePostgres.start()
     let database = [
@@ -19,7 +21,9 @@ import Testing
     let answer = try await server.request(.GET, "/v1/sandboxes/\(id)")
     #expect(answer.status == 503)
     try await postgres.restart()
-    try await eventually("the server uses the database again") { try await server.info(id)["status"] as? String == "running" }
+    try await eventually("the server uses the database again") {
+      try await server.info(id)["status"] as? String == "running"
+    }
     await server.killHard()
     try await server.launch()
     #expect(try await server.shell(id, "echo here") == "here\n")

@@ -3,10 +3,11 @@ import LinuxSystem
 import NIOCore
 import Testing
 
-/// Pause, idle pause, resume, snapshot, fork, work and destroy at the same time on real sandboxes, in orders that a seed decides.
+/// Pause, idle pause, resume, snapshot, fork, work and destroy at the same time on real sandboxes, in orders that a
+/// seed decides.
 ///
-/// One interleaving is one such order on one sandbox and its microVM, judged before the next begins. Several sandboxes race at once, each
-/// against itself.
+/// One interleaving is one such order on one sandbox and its microVM, judged before the next begins. Several sandboxes
+/// race at once, each against itself.
 @Suite(.serialized) struct RaceTests {
   private static let environment = ProcessInfo.processInfo.environment
   /// `MARTLET_RACE_ROUNDS=1000` for a long run.
@@ -91,8 +92,11 @@ import Testing
 
   private func write(_ server: MartletServer, _ subject: inout Subject) async throws {
     subject.content += 1
-    let answer = try await exec(server, subject.id, "echo \(subject.content) > /dev/shm/kept; echo \(subject.content) > /var/tmp/kept")
-    guard answer.status == 200, answer.json["exit_code"] as? Int == 0 else { throw TestFailure("not written: \(answer.text)") }
+    let answer = try await exec(
+      server, subject.id, "echo \(subject.content) > /dev/shm/kept; echo \(subject.content) > /var/tmp/kept")
+    guard answer.status == 200, answer.json["exit_code"] as? Int == 0 else {
+      throw TestFailure("not written: \(answer.text)")
+    }
   }
 
   /// Without the program's command line, which would be most of the work.
@@ -143,12 +147,15 @@ import Testing
     }
   }
 
-  private func perform(_ action: Action, _ server: MartletServer, _ id: String, _ name: String) async throws -> MartletServer.Answer {
+  private func perform(
+    _ action: Action, _ server: MartletServer, _ id: String, _ name: String
+  ) async throws -> MartletServer.Answer {
     let sandbox = "/v1/sandboxes/\(id)"
     return switch action {
     case .pause: try await server.request(.POST, "\(sandbox)/pause")
     case .resume: try await server.request(.POST, "\(sandbox)/resume")
-    case .snapshot: try await server.request(.POST, "/v1/snapshots", body: #"{"sandbox_id":"\#(id)","name":"\#(name)"}"#)
+    case .snapshot:
+      try await server.request(.POST, "/v1/snapshots", body: #"{"sandbox_id":"\#(id)","name":"\#(name)"}"#)
     case .fork: try await server.request(.POST, "\(sandbox)/fork", body: #"{"count":1}"#)
     case .exec: try await exec(server, id, "cat /dev/shm/kept")
     case .destroy: try await server.request(.DELETE, sandbox)
@@ -176,7 +183,9 @@ import Testing
       guard ["stopped", "none"].contains(status) else { throw TestFailure("destroyed, and yet \(status)") }
       return try await begin(server, subject.lane)
     }
-    guard ["running", "paused"].contains(status) else { throw TestFailure("it is \(status): \(try await server.info(subject.id))") }
+    guard ["running", "paused"].contains(status) else {
+      throw TestFailure("it is \(status): \(try await server.info(subject.id))")
+    }
     try await wake(server, subject.id)
     var subject = subject
     try await expectContent(server, subject.id, subject.content)
@@ -196,7 +205,9 @@ import Testing
       case .snapshot:
         guard let name = answer.json["name"] as? String else { throw TestFailure("no name: \(answer.text)") }
         let copy = try await server.request(.POST, "/v1/sandboxes", body: #"{"template":"\#(name)"}"#)
-        guard copy.status == 201, let id = copy.json["id"] as? String else { throw TestFailure("no copy: \(copy.status) \(copy.text)") }
+        guard copy.status == 201, let id = copy.json["id"] as? String else {
+          throw TestFailure("no copy: \(copy.status) \(copy.text)")
+        }
         copies.append(id)
         guard let path = name.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed),
           try await server.request(.DELETE, "/v1/snapshots/\(path)").status == 204

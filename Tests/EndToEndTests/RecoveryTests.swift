@@ -12,7 +12,9 @@ import Testing
     Int(try await server.shell(id, "cat /tmp/count").trimmingCharacters(in: .whitespacesAndNewlines)) ?? 0
   }
 
-  @Test("five sandboxes survive kill -9 of the server with their processes counting on; destroying them leaves nothing (OPS-1)")
+  @Test(
+    "five sandboxes survive kill -9 of the server with their processes counting on; destroying them leaves nothing (OPS-1)"
+  )
   func serverKilled() async throws {
     let server = try await MartletServer.start()
     let before = try await Census.take(server)
@@ -50,7 +52,9 @@ import Testing
           && ProcessTable.arguments(of: $0).contains { $0.contains(server.directory.string) }
       })
     kill(machine, SIGKILL)
-    try await eventually("the status is error", within: .seconds(5)) { try await server.info(id)["status"] as? String == "error" }
+    try await eventually("the status is error", within: .seconds(5)) {
+      try await server.info(id)["status"] as? String == "error"
+    }
     let reason = "\(try await server.info(id))"
     #expect(reason.contains("signal 9"))
     let answer = try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: #"{"cmd":"true"}"#)
@@ -65,7 +69,9 @@ import Testing
     let server = try await MartletServer.start()
     let id = try await server.createSandbox("--memory", "256")
     _ = try await server.cli("exec", "--detach", id, "--", "sh", "-c", "sleep 0.2; echo c > /proc/sysrq-trigger")
-    try await eventually("the status is error", within: .seconds(15)) { try await server.info(id)["status"] as? String == "error" }
+    try await eventually("the status is error", within: .seconds(15)) {
+      try await server.info(id)["status"] as? String == "error"
+    }
     #expect("\(try await server.info(id))".contains("panicked"))
     try await server.stop()
   }
@@ -100,7 +106,9 @@ import Testing
       _ = try? await server.request(.DELETE, "/v1/sandboxes/\(id)", deadline: .seconds(60))
       #expect(await server.awaitEnd() == .signaled(SIGKILL), "\(step)")
       try await server.launch()
-      try await eventually("the sandbox is stopped after \(step)") { try await server.info(id)["status"] as? String == "stopped" }
+      try await eventually("the sandbox is stopped after \(step)") {
+        try await server.info(id)["status"] as? String == "stopped"
+      }
       try await before.awaitSame(server, descriptorSlack: 32)
     }
     try await server.stop()

@@ -33,7 +33,8 @@ extension EndToEnd {
         let stream = try await server.cli("exec", id, "--", "cat", "/tmp/bytes")
         #expect(stream.standardOutput == bytes)
 
-        let exec = try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: #"{"cmd":"cat","args":["/tmp/bytes"]}"#)
+        let exec = try await server.request(
+          .POST, "/v1/sandboxes/\(id)/exec", body: #"{"cmd":"cat","args":["/tmp/bytes"]}"#)
         #expect(exec.json["encoding"] as? String == "base64")
         #expect((exec.json["stdout"] as? String).flatMap { Data(base64Encoded: $0) } == Data(bytes))
 
@@ -89,7 +90,9 @@ extension EndToEnd {
       try await Tool.run("ln", ["-s", "busybox", tree.appending("bin/sh").string]).checked()
       try SmallFile.replace(tree.appending("marker"), with: Array("mine".utf8), mode: 0o644)
       let name = "e2e-\(server.port)"
-      try await server.cli("template", "build", name, "--from", tree.string, "--image-dir", MartletServer.imageDirectory).expectSuccess()
+      try await server.cli(
+        "template", "build", name, "--from", tree.string, "--image-dir", MartletServer.imageDirectory
+      ).expectSuccess()
       let output = try await server.cli("run", "--template", name, "--", "sh", "-c", "busybox cat /marker")
       #expect(output.outputText == "mine")
     }

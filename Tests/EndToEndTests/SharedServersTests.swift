@@ -85,13 +85,16 @@ import Testing
 
     /// The same request to both, `count` times each, at the same time; the HTTP status of each answer.
     func race(
-      _ method: MartletServer.Method, _ path: String, body: String? = nil, headers: [String: String] = [:], count: Int = 3
+      _ method: MartletServer.Method, _ path: String, body: String? = nil, headers: [String: String] = [:],
+      count: Int = 3
     )
       async throws -> [MartletServer.Answer]
     {
       try await withThrowingTaskGroup(of: MartletServer.Answer.self) { group in
         for _ in 0..<count {
-          for server in servers { group.addTask { try await server.request(method, path, body: body, headers: headers) } }
+          for server in servers {
+            group.addTask { try await server.request(method, path, body: body, headers: headers) }
+          }
         }
         return try await group.reduce(into: []) { $0.append($1) }
       }
@@ -121,12 +124,15 @@ import Testing
     }
   }
 
-  @Test("of creates with one key, pauses, resumes and destroys that race on both, one wins; rows and hosts agree, and nothing leaks")
+  @Test(
+    "of creates with one key, pauses, resumes and destroys that race on both, one wins; rows and hosts agree, and nothing leaks"
+  )
   func races() async throws {
     try await Pair.with { pair async throws -> Void in
       for round in 0..<Self.rounds {
         let answers = try await pair.race(
-          .POST, "/v1/sandboxes", body: #"{"template":"minimal","memory_mb":256}"#, headers: ["Idempotency-Key": "round-\(round)"])
+          .POST, "/v1/sandboxes", body: #"{"template":"minimal","memory_mb":256}"#,
+          headers: ["Idempotency-Key": "round-\(round)"])
         let ids = Set(answers.compactMap { $0.json["id"] as? String })
         #expect(ids.count == 1 && answers.allSatisfy { (200...201).contains($0.status) }, "round \(round)")
         let id = try #require(ids.first)
@@ -153,7 +159,9 @@ import Testing
     }
   }
 
-  @Test("background work is done once, by another one when the leader is killed; what the dead one ran is missing and comes back")
+  @Test(
+    "background work is done once, by another one when the leader is killed; what the dead one ran is missing and comes back"
+  )
   func leaders() async throws {
     try await Pair.with { pair async throws -> Void in
       try await eventually("one leads") { pair.servers.count { $0.leads } == 1 }
@@ -176,7 +184,9 @@ import Testing
       await leader.killHard()
       try await eventually("another one leads") { other.leads }
       let answers = try await ids.asyncMap { try await other.cli("exec", $0, "--", "cat", "/tmp/count") }
-      let (reachable, lost) = (zip(ids, answers).filter { $0.1.isSuccess }.map(\.0), zip(ids, answers).filter { !$0.1.isSuccess }.map(\.0))
+      let (reachable, lost) = (
+        zip(ids, answers).filter { $0.1.isSuccess }.map(\.0), zip(ids, answers).filter { !$0.1.isSuccess }.map(\.0)
+      )
       #expect(!reachable.isEmpty && !lost.isEmpty)
       // A create does not wait for the dead.
       let meanwhile = try await other.createSandbox("--memory", "256")
@@ -204,7 +214,8 @@ import Testing
   }
 
   @Test(
-    "one that dies between two steps of a pause or resume: within ten seconds of its next start the rows are true, led by another or not")
+    "one that dies between two steps of a pause or resume: within ten seconds of its next start the rows are true, led by another or not"
+  )
   func crashes() async throws {
     try await Pair.with(executable: CrashSteps.executable) { pair async throws -> Void in
       let (first, second) = (pair.first, pair.second)
@@ -257,7 +268,8 @@ import Testing
 extension MartletServer {
   /// Whether it does the background work.
   fileprivate var leads: Bool {
-    !hasEnded && lifeLog.split(separator: "\n").last { $0.contains("leadership ") }?.contains("leadership began") == true
+    !hasEnded
+      && lifeLog.split(separator: "\n").last { $0.contains("leadership ") }?.contains("leadership began") == true
   }
 
   /// Whether others can find its host.
@@ -272,7 +284,9 @@ extension MartletServer {
   /// How often it was the one to note that the idle time-out paused a sandbox.
   fileprivate func autoPauses() async throws -> Int {
     let text = try await request(.GET, "/metrics").text
-    let line = text.split(separator: "\n").first { $0.hasPrefix("martlet_operations_total{operation=\"auto_pause\",outcome=\"ok\"}") }
+    let line = text.split(separator: "\n").first {
+      $0.hasPrefix("martlet_operations_total{operation=\"auto_pause\",outcome=\"ok\"}")
+    }
     return line.flatMap { $0.split(separator: " ").last }.flatMap { Int($0) } ?? 0
   }
 }

@@ -7,7 +7,9 @@ import Testing
 
 /// Pause, resume, clone: with real microVMs, real memory and real disks.
 @Suite(.serialized) struct SnapshotTests {
-  @Test("memory, files, processes and connections live through 100 pauses; nothing is left on the host while paused (TTL-8)")
+  @Test(
+    "memory, files, processes and connections live through 100 pauses; nothing is left on the host while paused (TTL-8)"
+  )
   func manyCycles() async throws {
     let server = try await MartletServer.start()
     let empty = try await Census.take(server)
@@ -24,7 +26,9 @@ import Testing
     try await server.stop()
   }
 
-  @Test("a sandbox that is never paused can be snapshotted more often than a chain may be long, and paused after that (UF-5)")
+  @Test(
+    "a sandbox that is never paused can be snapshotted more often than a chain may be long, and paused after that (UF-5)"
+  )
   func manySnapshots() async throws {
     let server = try await MartletServer.start()
     let id = try await server.createSandbox("--memory", "256")
@@ -37,7 +41,9 @@ import Testing
     let copy = try await server.createSandbox("--template", "again")
     try await server.pause(id)
     try await server.resume(id)
-    for sandbox in [copy, id] { #expect(try await server.shell(sandbox, "cat /dev/shm/round /var/tmp/round") == "70\n70\n") }
+    for sandbox in [copy, id] {
+      #expect(try await server.shell(sandbox, "cat /dev/shm/round /var/tmp/round") == "70\n70\n")
+    }
     #expect(server.stored("generations").count < 64)
     try await server.stop()
   }
@@ -87,7 +93,9 @@ import Testing
     _ = try await server.shell(id, "echo parent > /tmp/who; echo parent > /var/tmp/who")
     let answer = try await server.request(.POST, "/v1/sandboxes/\(id)/fork", body: #"{"count":4}"#)
     #expect(answer.status == 201)
-    let copies = try #require(JSONSerialization.jsonObject(with: answer.body) as? [[String: Any]]).compactMap { $0["id"] as? String }
+    let copies = try #require(JSONSerialization.jsonObject(with: answer.body) as? [[String: Any]]).compactMap {
+      $0["id"] as? String
+    }
     #expect(copies.count == 4)
     for copy in copies {
       #expect(try await server.shell(copy, "cat /tmp/who /var/tmp/who") == "parent\nparent\n")
@@ -98,7 +106,9 @@ import Testing
     try await server.stop()
   }
 
-  @Test("an idle sandbox is paused within its time-out and 3 s, pings and work keep it awake, the time-out survives (TTL-1..7)")
+  @Test(
+    "an idle sandbox is paused within its time-out and 3 s, pings and work keep it awake, the time-out survives (TTL-1..7)"
+  )
   func timeToLive() async throws {
     let server = try await MartletServer.start()
     let id = try await server.createSandbox("--timeout", "3")
@@ -111,7 +121,9 @@ import Testing
     }
     #expect(try await server.info(id)["status"] as? String == "running")
     for _ in 0..<2 {
-      try await eventually("it is paused", within: .seconds(20)) { try await server.info(id)["status"] as? String == "paused" }
+      try await eventually("it is paused", within: .seconds(20)) {
+        try await server.info(id)["status"] as? String == "paused"
+      }
       try await server.resume(id)
     }
     try await server.stop()
@@ -122,7 +134,9 @@ import Testing
     let server = try await MartletServer.start()
     let id = try await server.createSandbox("--timeout", "1")
     _ = try await server.shell(id, "echo kept > /dev/shm/kept")
-    try await eventually("it is being paused", within: .seconds(20)) { try await server.info(id)["status"] as? String != "running" }
+    try await eventually("it is being paused", within: .seconds(20)) {
+      try await server.info(id)["status"] as? String != "running"
+    }
     #expect(await server.terminate() == .exited(0))
     try await server.launch()
     _ = try? await server.request(.POST, "/v1/sandboxes/\(id)/resume")
@@ -199,7 +213,9 @@ import Testing
     let layer = try newest("memory.layer", server)
     var status = stat()
     stat(layer.string, &status)
-    for offset in stride(from: 4_096 + 100, to: Int(status.st_size) - 8_192, by: 40_960) { try flipByte(offset, of: layer) }
+    for offset in stride(from: 4_096 + 100, to: Int(status.st_size) - 8_192, by: 40_960) {
+      try flipByte(offset, of: layer)
+    }
   }
 
   private func flipByte(_ offset: Int, of path: FilePath) throws {

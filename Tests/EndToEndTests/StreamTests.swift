@@ -9,7 +9,8 @@ extension EndToEnd {
     private static let sleeper = "12345"
 
     private func sleeps(_ server: MartletServer, _ id: String) async throws -> Bool {
-      try await server.shell(id, "ps | grep 'sleep \(Self.sleeper)' | grep -v grep | wc -l").trimmingCharacters(in: .newlines) != "0"
+      try await server.shell(id, "ps | grep 'sleep \(Self.sleeper)' | grep -v grep | wc -l").trimmingCharacters(
+        in: .newlines) != "0"
     }
 
     /// Starts `martlet exec … sleep` as a process of its own, so that it can be killed.
@@ -17,7 +18,8 @@ extension EndToEnd {
       let null = try OwnedDescriptor.open("/dev/null", O_RDWR)
       let client = try ChildProcess.spawn(
         SpawnRequest(
-          executable: MartletServer.binary, arguments: ["exec", id, "--", "sleep", Self.sleeper], environment: server.clientEnvironment,
+          executable: MartletServer.binary, arguments: ["exec", id, "--", "sleep", Self.sleeper],
+          environment: server.clientEnvironment,
           descriptors: [0: null.rawValue, 1: null.rawValue, 2: null.rawValue]))
       try await eventually("the command runs") { try await sleeps(server, id) }
       return client

@@ -1,5 +1,5 @@
+import Concurrency
 import Foundation
-import Locks
 import NIOCore
 import NIOHTTP1
 
@@ -26,7 +26,9 @@ struct FakeFiles {
     case "files/list":
       let prefix = clean == "/" ? "/" : clean + "/"
       let children = server.state.withLock { state in
-        state.files.filter { $0.key != clean && $0.key.hasPrefix(prefix) && !$0.key.dropFirst(prefix.count).contains("/") }
+        state.files.filter {
+          $0.key != clean && $0.key.hasPrefix(prefix) && !$0.key.dropFirst(prefix.count).contains("/")
+        }
       }
       try await exchange.respond(
         .ok, "[\(children.sorted { $0.key < $1.key }.map { entry($0.key, $0.value) }.joined(separator: ","))]")
@@ -47,7 +49,10 @@ struct FakeFiles {
   }
 
   private func write(_ exchange: FakeExchange, _ body: ByteBuffer) async throws {
-    guard let (path, bytes) = Self.parse(Array(body.readableBytesView), exchange.head.headers.first(name: "Content-Type") ?? "") else {
+    guard
+      let (path, bytes) = Self.parse(
+        Array(body.readableBytesView), exchange.head.headers.first(name: "Content-Type") ?? "")
+    else {
       return try await server.refuse(exchange, .badRequest, "invalid_request", "the form is malformed")
     }
     server.state.withLock { $0.files[path] = FakeMartlet.File(bytes: bytes) }
@@ -76,7 +81,8 @@ struct FakeFiles {
   private func entry(_ path: String, _ file: FakeMartlet.File) -> String {
     let name = path == "/" ? "/" : String(path.split(separator: "/").last ?? "")
     let type = file.bytes == nil ? "directory" : "file"
-    return #"{"name":"\#(name)","path":"\#(path)","type":"\#(type)","size":\#(file.bytes?.count ?? 0),"mode":\#(file.mode),"#
+    return
+      #"{"name":"\#(name)","path":"\#(path)","type":"\#(type)","size":\#(file.bytes?.count ?? 0),"mode":\#(file.mode),"#
       + #""permissions":"-rw-r--r--","owner":"root","group":"root","modified_at":"2026-01-02T03:04:05Z"}"#
   }
 }

@@ -1,5 +1,5 @@
+import Concurrency
 import Foundation
-import Locks
 import NIOCore
 import NIOWebSocket
 
@@ -44,7 +44,8 @@ struct FakeGuest {
     case "stubborn": try await wait(dyingOf: ["SIGKILL"])
     case "deaf": try await deaf()
     case "break": try await socket.abort()
-    case "fail": try await socket.send(#"{"type":"error","code":"agent_error","message":"the guest agent does not answer"}"#)
+    case "fail":
+      try await socket.send(#"{"type":"error","code":"agent_error","message":"the guest agent does not answer"}"#)
     default: try await exit(127)
     }
     try? await socket.close(code: 1000)
@@ -74,7 +75,9 @@ struct FakeGuest {
     try await socket.send([1] + Array("ready\n".utf8))
     while let frame = try await socket.nextData() {
       guard frame.opcode == .text else { continue }
-      guard let signal = try control(frame).signal, signals.contains(signal), let number = numbers[signal] else { continue }
+      guard let signal = try control(frame).signal, signals.contains(signal), let number = numbers[signal] else {
+        continue
+      }
       return try await socket.send(#"{"type":"exit","exit_code":\#(128 + number),"signal":\#(number)}"#)
     }
   }

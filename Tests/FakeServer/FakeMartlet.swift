@@ -1,13 +1,15 @@
+package import Concurrency
 import Foundation
-package import Locks
 import NIOCore
 import NIOHTTP1
 import NIOWebSocket
 
-/// A server with sandboxes that exist only in memory: enough of the REST API to drive the client and the command line against it.
+/// A server with sandboxes that exist only in memory: enough of the REST API to drive the client and the command line
+/// against it.
 ///
-/// Commands of its guests: `cat`, `all-bytes`, `exit N`, `echo WORDS`, `stderr TEXT`, `wait` (for a signal), `stubborn` (ignores
-/// all but SIGKILL), `break` (the connection), `fail` (an error frame), `size` (of its terminal), `environment NAME`.
+/// Commands of its guests: `cat`, `all-bytes`, `exit N`, `echo WORDS`, `stderr TEXT`, `wait` (for a signal), `stubborn`
+/// (ignores all but SIGKILL), `break` (the connection), `fail` (an error frame), `size` (of its terminal), `environment
+/// NAME`.
 package final class FakeMartlet: Sendable {
   package struct File: Sendable, Equatable {
     package var bytes: [UInt8]?
@@ -49,11 +51,14 @@ package final class FakeMartlet: Sendable {
   package init() {}
 
   /// Serves while `body` runs with the URL of the server.
-  package func serving<Result: Sendable>(_ body: @escaping @Sendable (String) async throws -> Result) async throws -> Result {
+  package func serving<Result: Sendable>(
+    _ body: @escaping @Sendable (String) async throws -> Result
+  ) async throws -> Result {
     try await FakeServer.serving(
       requests: { try await self.answer($0) },
       upgrades: { head in
-        head.headers.first(name: "X-API-Key") == Self.apiKey && self.state.withLock { $0.sandboxes.contains { head.uri.contains($0) } }
+        head.headers.first(name: "X-API-Key") == Self.apiKey
+          && self.state.withLock { $0.sandboxes.contains { head.uri.contains($0) } }
       },
       sockets: { _, socket in try await FakeGuest(server: self, socket: socket).run() }
     ) { try await body($0.url) }
@@ -101,7 +106,8 @@ package final class FakeMartlet: Sendable {
     let page = ids.dropFirst(start).prefix(2)
     let next = start + page.count
     try await exchange.respond(
-      .ok, "[\(page.map { json($0) }.joined(separator: ","))]", headers: next < ids.count ? ["X-Next-Cursor": "\(next)"] : [:])
+      .ok, "[\(page.map { json($0) }.joined(separator: ","))]",
+      headers: next < ids.count ? ["X-Next-Cursor": "\(next)"] : [:])
   }
 
   private func answer(_ exchange: FakeExchange, sandbox: String, verb: String, body: ByteBuffer) async throws {
@@ -134,10 +140,12 @@ package final class FakeMartlet: Sendable {
     let request = try JSONDecoder().decode(Request.self, from: Data(body.readableBytesView))
     state.withLock { $0.commands.append([request.cmd] + request.args) }
     guard request.background != true else {
-      return try await exchange.respond(.accepted, #"{"sandbox_id":"\#(sandbox)","cmd":"\#(request.cmd)","pid":41,"tag":"t"}"#)
+      return try await exchange.respond(
+        .accepted, #"{"sandbox_id":"\#(sandbox)","cmd":"\#(request.cmd)","pid":41,"tag":"t"}"#)
     }
     try await exchange.respond(
-      .ok, #"{"sandbox_id":"\#(sandbox)","cmd":"\#(request.cmd)","stdout":"","stderr":"","exit_code":0,"duration_ms":1}"#)
+      .ok,
+      #"{"sandbox_id":"\#(sandbox)","cmd":"\#(request.cmd)","stdout":"","stderr":"","exit_code":0,"duration_ms":1}"#)
   }
 
   func refuse(_ exchange: FakeExchange, _ status: HTTPResponseStatus, _ code: String, _ message: String) async throws {
@@ -150,7 +158,8 @@ package final class FakeMartlet: Sendable {
 
   func json(_ id: String, timings: String? = nil) -> String {
     let isPaused = state.withLock { $0.paused.contains(id) }
-    return #"{"id":"\#(id)","status":"\#(isPaused ? "paused" : "running")","template":"minimal","vcpus":1,"memory_mb":512,"#
+    return
+      #"{"id":"\#(id)","status":"\#(isPaused ? "paused" : "running")","template":"minimal","vcpus":1,"memory_mb":512,"#
       + #""disk_size_mb":5120,"timeout_sec":0,"auto_resume":true,"auto_paused":\#(isPaused),"metadata":{},"#
       + #""isolation":{"vmm":"qemu","accelerator":"tcg"},"created_at":"2026-01-02T03:04:05.678Z","unknown_field":[1]"#
       + (timings.map { #","timings_ms":\#($0)"# } ?? "") + "}"

@@ -3,7 +3,8 @@ package import NIOHTTP1
 import NIOPosix
 package import NIOWebSocket
 
-/// A small HTTP and WebSocket server on a port of the loopback, whose answers a test writes itself, down to broken ones.
+/// A small HTTP and WebSocket server on a port of the loopback, whose answers a test writes itself, down to broken
+/// ones.
 package struct FakeServer: Sendable {
   package typealias RequestHandler = @Sendable (FakeExchange) async throws -> Void
   package typealias SocketHandler = @Sendable (HTTPRequestHead, FakeSocket) async throws -> Void
@@ -19,7 +20,8 @@ package struct FakeServer: Sendable {
   package let port: Int
   package var url: String { "http://127.0.0.1:\(port)" }
 
-  /// Serves while `body` runs. Only requests for which `upgrades` holds become sockets; without it the server knows no sockets.
+  /// Serves while `body` runs. Only requests for which `upgrades` holds become sockets; without it the server knows no
+  /// sockets.
   package static func serving<Result: Sendable>(
     requests: @escaping RequestHandler, upgrades: (@Sendable (HTTPRequestHead) -> Bool)? = nil,
     sockets: @escaping SocketHandler = { _, _ in }, _ body: @escaping @Sendable (FakeServer) async throws -> Result
@@ -62,7 +64,9 @@ package struct FakeServer: Sendable {
       maxFrameSize: 1 << 20,
       shouldUpgrade: { channel, head in channel.eventLoop.makeSucceededFuture(upgrades(head) ? [:] : nil) },
       upgradePipelineHandler: { channel, head in
-        channel.eventLoop.makeCompletedFuture { .socket(try SocketChannel(wrappingChannelSynchronously: channel), head) }
+        channel.eventLoop.makeCompletedFuture {
+          .socket(try SocketChannel(wrappingChannelSynchronously: channel), head)
+        }
       })
     let configuration = NIOUpgradableHTTPServerPipelineConfiguration<Connection>(
       upgradeConfiguration: .init(upgraders: [upgrader]) { channel in
@@ -78,7 +82,8 @@ package struct FakeServer: Sendable {
     switch connection {
     case .socket(let channel, let head):
       try await channel.executeThenClose { inbound, outbound in
-        try await sockets(head, FakeSocket(channel: channel.channel, inbound: inbound.makeAsyncIterator(), outbound: outbound))
+        try await sockets(
+          head, FakeSocket(channel: channel.channel, inbound: inbound.makeAsyncIterator(), outbound: outbound))
       }
     case .http(let channel):
       try await channel.executeThenClose { inbound, outbound in
@@ -102,7 +107,8 @@ package final class FakeExchange {
   private let outbound: NIOAsyncChannelOutboundWriter<HTTPPart<HTTPResponseHead, ByteBuffer>>
 
   init(
-    head: HTTPRequestHead, channel: any Channel, inbound: NIOAsyncChannelInboundStream<HTTPServerRequestPart>.AsyncIterator,
+    head: HTTPRequestHead, channel: any Channel,
+    inbound: NIOAsyncChannelInboundStream<HTTPServerRequestPart>.AsyncIterator,
     outbound: NIOAsyncChannelOutboundWriter<HTTPPart<HTTPResponseHead, ByteBuffer>>
   ) {
     self.head = head

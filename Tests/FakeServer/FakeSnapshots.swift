@@ -1,5 +1,5 @@
+import Concurrency
 import Foundation
-import Locks
 import NIOCore
 import NIOHTTP1
 
@@ -17,12 +17,14 @@ struct FakeSnapshots {
     let isPaused = server.state.withLock { $0.paused.contains(sandbox) }
     switch verb {
     case "pause" where isPaused, "ping" where isPaused:
-      try await server.refuse(exchange, .conflict, "invalid_state", "sandbox \(sandbox) is paused; this needs it to be running")
+      try await server.refuse(
+        exchange, .conflict, "invalid_state", "sandbox \(sandbox) is paused; this needs it to be running")
     case "pause":
       server.state.withLock { _ = $0.paused.insert(sandbox) }
       try await exchange.respond(.ok, server.json(sandbox, timings: #"{"freeze":1.5,"save_memory":10}"#))
     case "resume" where !isPaused:
-      try await server.refuse(exchange, .conflict, "invalid_state", "sandbox \(sandbox) is running; this needs it to be paused")
+      try await server.refuse(
+        exchange, .conflict, "invalid_state", "sandbox \(sandbox) is running; this needs it to be paused")
     case "resume":
       server.state.withLock { _ = $0.paused.remove(sandbox) }
       try await exchange.respond(.ok, server.json(sandbox, timings: #"{"restore":30}"#))
@@ -47,13 +49,16 @@ struct FakeSnapshots {
       let base = #"{"name":"minimal","type":"base","size_bytes":4194304,"platform":true}"#
       try await exchange.respond(.ok, "[\((isSnapshots ? names.map(Self.json) : [base]).joined(separator: ","))]")
     case (.POST, nil): try await create(exchange, body)
-    case (.DELETE, "minimal"): try await server.refuse(exchange, .forbidden, "forbidden", "template minimal belongs to the platform")
+    case (.DELETE, "minimal"):
+      try await server.refuse(exchange, .forbidden, "forbidden", "template minimal belongs to the platform")
     case (.DELETE, let name?):
       let isKnown = server.state.withLock { state in
         defer { state.snapshots.removeAll { $0 == name } }
         return state.snapshots.contains(name)
       }
-      guard isKnown else { return try await server.refuse(exchange, .notFound, "not_found", "snapshot \(name) does not exist") }
+      guard isKnown else {
+        return try await server.refuse(exchange, .notFound, "not_found", "snapshot \(name) does not exist")
+      }
       try await exchange.respond(.noContent)
     default: try await server.refuse(exchange, .notFound, "not_found", "no such route")
     }
@@ -63,7 +68,9 @@ struct FakeSnapshots {
     server.note(body)
     let name = try decoded(body).name ?? "snap-00000001"
     let isTaken = server.state.withLock { $0.snapshots.contains(name) } && !exchange.head.uri.contains("overwrite=true")
-    guard !isTaken else { return try await server.refuse(exchange, .conflict, "already_exists", "a snapshot named \(name) exists") }
+    guard !isTaken else {
+      return try await server.refuse(exchange, .conflict, "already_exists", "a snapshot named \(name) exists")
+    }
     server.state.withLock { state in
       state.snapshots.removeAll { $0 == name }
       state.snapshots.append(name)

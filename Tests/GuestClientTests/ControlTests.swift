@@ -1,9 +1,9 @@
 import AsyncHTTPClient
+import Concurrency
 import Foundation
 import GuestClient
-import HostInterface
+import HostAPI
 import Hummingbird
-import Locks
 import Logging
 import Model
 import NIOCore
@@ -37,7 +37,8 @@ struct ControlTests {
     try await FakeGuest.run { guest in
       try await guest.client.initialize(
         GuestInitialization(
-          environment: ["A": "b"], accessToken: "new", defaultUser: "user", defaultWorkingDirectory: "/work", hostname: "h",
+          environment: ["A": "b"], accessToken: "new", defaultUser: "user", defaultWorkingDirectory: "/work",
+          hostname: "h",
           sandboxID: "sb-1", templateID: "base", entropy: [1, 2, 3]))
       let (request, json) = try #require(guest.record.requests.withLock { $0.first })
       #expect(request.uri.path == "/init")
@@ -97,7 +98,9 @@ struct ControlTests {
 
   @Test("A guest that never comes up is an agent error at the deadline, refusing or silent", arguments: [true, false])
   func never(refuses: Bool) async throws {
-    let silent = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(host: "127.0.0.1", port: 0).get()
+    let silent = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(
+      host: "127.0.0.1", port: 0
+    ).get()
     let port = refuses ? try await Self.freePort() : (silent.localAddress?.port ?? 0)
     try await Self.withClient(port: port) { client in
       let start = ContinuousClock.now
@@ -154,7 +157,9 @@ struct ControlTests {
   }
 
   private static func freePort() async throws -> Int {
-    let channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(host: "127.0.0.1", port: 0).get()
+    let channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(
+      host: "127.0.0.1", port: 0
+    ).get()
     let port = channel.localAddress?.port ?? 0
     try await channel.close()
     return port

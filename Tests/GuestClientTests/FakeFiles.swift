@@ -1,11 +1,12 @@
-import ConnectRPC
+import Concurrency
+import Connect
+import ConnectServer
 import Foundation
 import HTTPTypes
 import Hummingbird
-import Locks
 import NIOCore
+import Protos
 import SwiftProtobuf
-import Wire
 
 /// The plain HTTP routes and the file service of the fake guest; the path says what happens.
 struct FakeFiles: Sendable {
@@ -24,7 +25,9 @@ struct FakeFiles: Sendable {
       }
     }
     router.get("/metrics") { _, _ in
-      json(#"{"ts":1700000000,"cpu_count":1,"cpu_used_pct":12.5,"mem_total":100,"mem_used":50,"disk_used":7,"disk_total":9,"new":1}"#)
+      json(
+        #"{"ts":1700000000,"cpu_count":1,"cpu_used_pct":12.5,"mem_total":100,"mem_used":50,"disk_used":7,"disk_total":9,"new":1}"#
+      )
     }
     router.get("/files") { request, context in download(request, context.channel.eventLoop) }
     router.post("/files") { request, _ in try await upload(request) }
@@ -45,7 +48,9 @@ struct FakeFiles: Sendable {
     }
   }
 
-  private func body(_ eventLoop: any EventLoop, announced: Int?, chunks: Int, fails: Bool = false, stalls: Bool = false) -> Response {
+  private func body(
+    _ eventLoop: any EventLoop, announced: Int?, chunks: Int, fails: Bool = false, stalls: Bool = false
+  ) -> Response {
     let body = ResponseBody(contentLength: announced) { writer in
       for _ in 0..<chunks {
         try await writer.write(Self.chunk)
@@ -77,7 +82,9 @@ struct FakeFiles: Sendable {
   }
 
   private func json(_ text: String) -> Response {
-    Response(status: .ok, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: ByteBuffer(string: text)))
+    Response(
+      status: .ok, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: ByteBuffer(string: text))
+    )
   }
 
   private func refusal(_ status: HTTPResponse.Status, _ message: String) -> Response {

@@ -1,15 +1,16 @@
 import AsyncHTTPClient
-import ConnectRPC
+import Concurrency
+import Connect
+import ConnectServer
 import GuestClient
 import HTTPTypes
-import HostInterface
+import HostAPI
 import Hummingbird
-import Locks
 import Logging
 import Model
 import NIOCore
+import Protos
 import SwiftProtobuf
-import Wire
 
 /// A guest agent on loopback that does what a test's command asks for, without any process.
 struct FakeGuest {
@@ -101,7 +102,9 @@ struct FakeProcesses: Sendable {
       return Process_SendSignalResponse()
     }
     router.unary(Self.service, "SendInput") { (request: Process_SendInputRequest, _) -> Process_SendInputResponse in
-      if record.closesInput.withLock({ $0 }) { throw ConnectError(.internalError, "the process's standard input is closed") }
+      if record.closesInput.withLock({ $0 }) {
+        throw ConnectError(.internalError, "the process's standard input is closed")
+      }
       try await Task.sleep(for: record.inputDelay.withLock { $0 })
       record.inputs.withLock { $0.append(request.input) }
       return Process_SendInputResponse()

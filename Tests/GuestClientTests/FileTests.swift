@@ -1,9 +1,9 @@
+import Concurrency
 import Foundation
 import GuestClient
 import HTTPTypes
-import HostInterface
+import HostAPI
 import Hummingbird
-import Locks
 import Model
 import NIOCore
 import Testing
@@ -63,7 +63,9 @@ struct FileTests {
         continuation.yield(FakeFiles.chunk)
         continuation.finish(throwing: MartletError(.tooLarge, "too much"))
       }
-      let error = await #expect(throws: MartletError.self) { try await guest.client.writeFile("/a", user: nil, body: body) }
+      let error = await #expect(throws: MartletError.self) {
+        try await guest.client.writeFile("/a", user: nil, body: body)
+      }
       #expect(error?.code == .tooLarge)
     }
   }
@@ -145,7 +147,9 @@ struct FileTests {
     }
   }
 
-  @Test("Refusals of the plain routes have their codes", arguments: [("missing", ErrorCode.notFound), ("user", .invalidRequest)])
+  @Test(
+    "Refusals of the plain routes have their codes",
+    arguments: [("missing", ErrorCode.notFound), ("user", .invalidRequest)])
   func refusals(path: String, code: ErrorCode) async throws {
     try await FakeGuest.run { guest in
       let error = await #expect(throws: MartletError.self) { try await guest.client.readFile(path, user: "x") }

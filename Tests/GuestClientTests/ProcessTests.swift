@@ -1,11 +1,11 @@
+import Concurrency
 import GuestClient
 import HTTPTypes
-import HostInterface
-import Locks
+import HostAPI
 import Model
 import NIOCore
+import Protos
 import Testing
-import Wire
 
 @Suite("Processes of a guest", .serialized, .timeLimit(.minutes(1)))
 struct ProcessTests {
@@ -26,13 +26,16 @@ struct ProcessTests {
       #expect(session.pid == FakeProcesses.pid)
       #expect(
         try await collect(session) == [
-          .started(pid: 42), .output(.standardOutput, ByteBuffer(bytes: 0...255)), .output(.standardError, ByteBuffer(bytes: [1])),
+          .started(pid: 42), .output(.standardOutput, ByteBuffer(bytes: 0...255)),
+          .output(.standardError, ByteBuffer(bytes: [1])),
           .exited(ProcessExit(exitCode: 3)),
         ])
     }
   }
 
-  @Test("A process that has ended gives its connection back for the next one, also when nobody waits for the end of the stream")
+  @Test(
+    "A process that has ended gives its connection back for the next one, also when nobody waits for the end of the stream"
+  )
   func connectionReuse() async throws {
     try await FakeGuest.run { guest in
       let runs = 30
@@ -45,7 +48,9 @@ struct ProcessTests {
       }
       let connections = Set(guest.record.sourcePorts.withLock { $0 })
       #expect(guest.record.sourcePorts.withLock { $0.count } == runs)
-      #expect(connections.count <= runs / 3, "a start that comes before the last answer was read to its end takes another connection")
+      #expect(
+        connections.count <= runs / 3,
+        "a start that comes before the last answer was read to its end takes another connection")
     }
   }
 
@@ -90,7 +95,8 @@ struct ProcessTests {
   @Test(
     "What the guest refuses is the tenant's to know, what is wrong inside it is not",
     arguments: [
-      ("refuse", ErrorCode.invalidRequest, "command 'refuse' not found"), ("nobody", .invalidRequest, "invalid username: 'nobody'"),
+      ("refuse", ErrorCode.invalidRequest, "command 'refuse' not found"),
+      ("nobody", .invalidRequest, "invalid username: 'nobody'"),
       ("broken", .agentError, "the sandbox's guest agent did not answer"),
     ])
   func refusals(command: String, code: ErrorCode, message: String) async throws {

@@ -3,7 +3,8 @@ import Logging
 import NIOCore
 import ServiceLifecycle
 
-/// Serves on loopback while `body` runs; `body` gets the port. Shuts down gracefully, and by force when a handler does not end.
+/// Serves on loopback while `body` runs; `body` gets the port. Shuts down gracefully, and by force when a handler does
+/// not end.
 func serving<Context: RequestContext, Value: Sendable>(
   _ router: Router<Context>, port: Int = 0, _ body: @escaping @Sendable (Int) async throws -> Value
 ) async throws -> Value where Context.Source == ApplicationRequestContextSource {

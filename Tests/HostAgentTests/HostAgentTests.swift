@@ -1,5 +1,5 @@
-import HostInterface
-import Locks
+import Concurrency
+import HostAPI
 import Model
 import Testing
 
@@ -208,7 +208,8 @@ private func spec() -> SandboxSpec { SandboxSpec(teamID: TeamID()) }
     #expect(world.now.networks.isEmpty)
   }
 
-  @Test("an agent that dies at any step of a creation leaves nothing after recovery and destroy", arguments: makingSteps)
+  @Test(
+    "an agent that dies at any step of a creation leaves nothing after recovery and destroy", arguments: makingSteps)
   func diesCreating(step: HostStep) async throws {
     for moment in [StepObserver.Moment.beforeMaking(step), .afterMaking(step)] {
       let world = try SimulatedWorld()

@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import LinuxSystem
 import Model
 import SystemPackage

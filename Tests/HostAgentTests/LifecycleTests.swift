@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import Model
 import Snapshots
 import Testing
@@ -23,7 +23,8 @@ private struct Seeded: RandomNumberGenerator {
   private enum Operation: CaseIterable { case pause, autoPause, resume, snapshot, work, destroy }
 
   @Test(
-    "pause, auto-pause, resume, snapshot, work and destroy in any order: no count is lost, nothing is released twice", arguments: 0..<40)
+    "pause, auto-pause, resume, snapshot, work and destroy in any order: no count is lost, nothing is released twice",
+    arguments: 0..<40)
   func anyOrder(seed: Int) async throws {
     var random = Seeded(state: UInt64(seed))
     let world = try SimulatedWorld()
@@ -51,7 +52,8 @@ private struct Seeded: RandomNumberGenerator {
   }
 
   /// - Returns: how often the guest was told to count, and did.
-  private func race(_ operations: [Operation], on spec: SandboxSpec, _ name: SafeName, _ agent: HostAgent) async -> Int {
+  private func race(_ operations: [Operation], on spec: SandboxSpec, _ name: SafeName, _ agent: HostAgent) async -> Int
+  {
     let id = spec.id
     return await withTaskGroup(of: Int.self) { group in
       for operation in operations {
@@ -62,7 +64,8 @@ private struct Seeded: RandomNumberGenerator {
             case .autoPause: await agent.existingController(id)?.pauseIfIdle()
             case .resume: _ = try await agent.resumeSandbox(id, ResumeOptions(timeoutSeconds: 1))
             case .snapshot:
-              _ = try await agent.createSnapshot(SnapshotRequest(sandboxID: spec.id, name: name, teamID: spec.teamID, overwrites: true))
+              _ = try await agent.createSnapshot(
+                SnapshotRequest(sandboxID: spec.id, name: name, teamID: spec.teamID, overwrites: true))
             case .destroy: try await agent.destroySandbox(id)
             case .work:
               _ = try await agent.listProcesses(in: id)
@@ -105,7 +108,8 @@ private struct Seeded: RandomNumberGenerator {
     #expect(!meter.isExpired)
   }
 
-  @Test("who waits for a guest hears at once that it has gone, also who was only about to ask; a new guest is asked again")
+  @Test(
+    "who waits for a guest hears at once that it has gone, also who was only about to ask; a new guest is asked again")
   func interrupted() async throws {
     let meter = ActivityMeter(timeoutSeconds: 0)
     let (asked, about) = (meter.begin(), meter.begin())

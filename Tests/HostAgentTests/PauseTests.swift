@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import LinuxSystem
 import Model
 import NIOCore
@@ -8,9 +8,15 @@ import Testing
 @testable import HostAgent
 
 /// All that a pause goes through before the sandbox is its generation.
-private let savingSteps: [CheckpointStep] = [.journal, .draft, .freeze, .stop, .devices, .memory, .disk, .publish, .commit]
-private let checkpointSteps: [CheckpointStep] = [.draft, .freeze, .stop, .devices, .memory, .disk, .overlay, .run, .publish]
-private let restoringSteps: [HostStep] = [.journal, .directory, .disk, .network, .cgroup, .pager, .vmm, .state, .guest, .commit]
+private let savingSteps: [CheckpointStep] = [
+  .journal, .draft, .freeze, .stop, .devices, .memory, .disk, .publish, .commit,
+]
+private let checkpointSteps: [CheckpointStep] = [
+  .draft, .freeze, .stop, .devices, .memory, .disk, .overlay, .run, .publish,
+]
+private let restoringSteps: [HostStep] = [
+  .journal, .directory, .disk, .network, .cgroup, .pager, .vmm, .state, .guest, .commit,
+]
 
 /// A sandbox on a simulated host, and the agent of the moment.
 private struct Bench {
@@ -111,7 +117,9 @@ private struct Bench {
     }
   }
 
-  @Test("an agent that dies at any step of a pause: the sandbox runs on, or is paused; nothing is lost", arguments: savingSteps)
+  @Test(
+    "an agent that dies at any step of a pause: the sandbox runs on, or is paused; nothing is lost",
+    arguments: savingSteps)
   func diesPausing(step: CheckpointStep) async throws {
     for moment in [StepObserver.Moment.beforeSaving(step), .afterSaving(step)] {
       let (stream, reached) = AsyncStream.makeStream(of: Void.self)
@@ -253,7 +261,9 @@ private struct Bench {
     let last = try #require(await bench.agent.controller(bench.id).pausedGeneration)
     try flipBit(in: bench.world.store.generation(last).headerPath)
     try await bench.restart()
-    let error = await #expect(throws: MartletError.self) { try await bench.agent.resumeSandbox(bench.id, ResumeOptions()) }
+    let error = await #expect(throws: MartletError.self) {
+      try await bench.agent.resumeSandbox(bench.id, ResumeOptions())
+    }
     #expect(error?.code == .snapshotDamaged)
     #expect(error?.message.contains("previous") == true)
     #expect(try await bench.status == .paused)
@@ -262,13 +272,17 @@ private struct Bench {
     try await bench.expectGone()
   }
 
-  @Test("a guest whose very first page is damaged ends before it has answered: the resume says why, and what can be done (L-22)")
+  @Test(
+    "a guest whose very first page is damaged ends before it has answered: the resume says why, and what can be done (L-22)"
+  )
   func firstPageDamaged() async throws {
     let bench = try await Bench.make()
     try await bench.work(2)
     _ = try await bench.agent.pauseSandbox(bench.id)
     bench.world.firstPageIsDamaged.set(true)
-    let error = await #expect(throws: MartletError.self) { try await bench.agent.resumeSandbox(bench.id, ResumeOptions()) }
+    let error = await #expect(throws: MartletError.self) {
+      try await bench.agent.resumeSandbox(bench.id, ResumeOptions())
+    }
     #expect(error?.code == .snapshotDamaged && error?.message.contains("page 7") == true)
     #expect(try await bench.status == .paused)
     bench.world.firstPageIsDamaged.set(false)
@@ -338,23 +352,23 @@ private struct Bench {
     #expect(world.allMachines.count { !$0.isRestored } == 1, "also after a restart")
   }
 
-  @Test("a spare becomes the next sandbox; spares are bounded, replaced, and end with the agent")
-  func spares() async throws {
+  @Test("a pool member becomes the next sandbox; the pool is bounded, refilled, and ends with the agent")
+  func warmPool() async throws {
     let world = try SimulatedWorld()
-    let agent = try await world.agent(spares: 2)
+    let agent = try await world.agent(warmPool: 2)
     // The first boots, the second says what is wanted.
     for _ in 0..<2 { _ = try await agent.createSandbox(spec()) }
-    try await eventually { await agent.spares.instances.count == 2 }
-    let ready = Set(await agent.spares.instances.map(\.id))
+    try await eventually { await agent.warmPool.instances.count == 2 }
+    let ready = Set(await agent.warmPool.instances.map(\.id))
     let spec = spec()
     _ = try await agent.createSandbox(spec)
     #expect(ready.contains(try #require(await agent.controller(spec.id).instance?.id)))
     #expect(world.now.networks.count <= 5)
-    try await eventually { await agent.spares.instances.count == 2 }
+    try await eventually { await agent.warmPool.instances.count == 2 }
     var other = self.spec()
     other.network = NetworkPolicy(allowsEgress: false)
     _ = try await agent.createSandbox(other)
-    #expect(await agent.spares.instances.count == 2, "another network needs a microVM of its own")
+    #expect(await agent.warmPool.instances.count == 2, "another network needs a microVM of its own")
     for machine in world.allMachines { machine.end("power") }
     _ = try await agent.createSandbox(self.spec())
     await agent.drain()
@@ -362,13 +376,13 @@ private struct Bench {
     #expect(world.isEmpty, "\(world.now)")
   }
 
-  @Test("an agent that dies leaves its spares to be removed by the next")
-  func sparesOfTheDead() async throws {
+  @Test("the next agent removes the pool of one that died")
+  func poolOfDeadAgent() async throws {
     let world = try SimulatedWorld()
-    let dead = try await world.agent(spares: 1)
+    let dead = try await world.agent(warmPool: 1)
     let specs = [spec(), spec()]
     for spec in specs { _ = try await dead.createSandbox(spec) }
-    try await eventually { await dead.spares.instances.count == 1 }
+    try await eventually { await dead.warmPool.instances.count == 1 }
     let agent = try await world.agent()
     #expect(world.now.machines.count == 2)
     for spec in specs { try await agent.destroySandbox(spec.id) }
@@ -458,7 +472,9 @@ private struct Bench {
     }
   }
 
-  @Test("an agent that dies at any step of a checkpoint: the sandbox runs on, and can be paused", arguments: checkpointSteps)
+  @Test(
+    "an agent that dies at any step of a checkpoint: the sandbox runs on, and can be paused", arguments: checkpointSteps
+  )
   func diesInCheckpoint(step: CheckpointStep) async throws {
     for moment in [StepObserver.Moment.beforeSaving(step), .afterSaving(step)] {
       let (stream, reached) = AsyncStream.makeStream(of: Void.self)

@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 import Model
 import Pager
 import Snapshots
@@ -19,7 +19,9 @@ struct SimulatedMemory: MemoryBackend {
     return pager
   }
 
-  func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? { world.pager(identity.pid) }
+  func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? {
+    world.pager(identity.pid)
+  }
 
   func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess {
     guard world.machine(vmm) != nil else { throw SimulatedWorld.Failure() }
@@ -36,7 +38,9 @@ struct SimulatedMemory: MemoryBackend {
     SimulatedSaving { try save(vmm: vmm, memoryBytes: memoryBytes, parent: parent, into: draft) }
   }
 
-  private func save(vmm: Int32, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft) throws -> SavedMemory {
+  private func save(
+    vmm: Int32, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
+  ) throws -> SavedMemory {
     guard let machine = world.machine(vmm), machine.isStopped else { throw SimulatedWorld.Failure() }
     let image = try parent.map { try MemoryImage.open($0, in: store) }
     let writer = try MemoryLayerWriter(draft, memoryBytes: memoryBytes, parent: image)

@@ -1,9 +1,9 @@
+import Concurrency
 import Disks
 import Foundation
-import HostInterface
+import HostAPI
 import Hypervisor
 import LinuxSystem
-import Locks
 import Model
 import NIOCore
 import SandboxNetwork
@@ -94,7 +94,8 @@ final class SimulatedMachine: VirtualMachine {
     try state.withLock { state in
       let onDisk = try SimulatedDiskFile.last(of: state.disk)
       guard inMemory == saved, onDisk == saved else {
-        throw MartletError(.internalError, "memory \(inMemory), devices \(saved) and disk \(onDisk) are of different moments")
+        throw MartletError(
+          .internalError, "memory \(inMemory), devices \(saved) and disk \(onDisk) are of different moments")
       }
       state.counter = saved
       state.isLoaded = true
@@ -139,7 +140,8 @@ struct SimulatedDriver: HypervisorDriver {
   let agent: Int
   var isolation: (vmm: String, accelerator: String) { ("simulated", "none") }
   var machine: MachineDescription {
-    MachineDescription(vmm: "simulated", vmmVersion: "1", machine: "1", firmwareDigest: "", cpuModel: "any", accelerator: "none")
+    MachineDescription(
+      vmm: "simulated", vmmVersion: "1", machine: "1", firmwareDigest: "", cpuModel: "any", accelerator: "none")
   }
 
   func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine {
@@ -183,7 +185,9 @@ enum SimulatedDiskFile {
 struct SimulatedDisks: DiskBackend {
   private let files = QcowOverlays()
 
-  func create(name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32) async throws(MartletError) -> Disk {
+  func create(
+    name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
+  ) async throws(MartletError) -> Disk {
     let path = directory.appending(name)
     try await perform { try SimulatedDiskFile.create(path, over: base.path) }
     return Disk(path: path, format: .raw, sizeBytes: sizeBytes, base: base)
@@ -193,7 +197,9 @@ struct SimulatedDisks: DiskBackend {
   func freeze(_ disk: Disk, as layer: FilePath) async throws(MartletError) -> DiskBase { disk.base }
   func flatten(_ disk: Disk, to image: FilePath) async throws(MartletError) -> Int64 { 0 }
   func allocatedBytes(of disk: Disk) throws(MartletError) -> Int64 { 0 }
-  func capture(_ disk: Disk, as layer: FilePath) async throws(MartletError) { try await files.link(disk.path, as: layer) }
+  func capture(_ disk: Disk, as layer: FilePath) async throws(MartletError) {
+    try await files.link(disk.path, as: layer)
+  }
   func link(_ layer: FilePath, as name: FilePath) async throws(MartletError) { try await files.link(layer, as: name) }
   func seal(_ layer: FilePath) async throws(MartletError) {}
 
@@ -222,7 +228,8 @@ struct SimulatedNetwork: NetworkBackend {
     guard !world.now.networks.contains(slot) else { throw SimulatedWorld.Failure() }
     try world.act(agent) { world.change { $0.networks.insert(slot) } }
     return NetworkHandle(
-      slot: slot, namespacePath: FilePath("/run/netns/\(slot)"), hostAddress: IPv4Address(UInt32(slot)), tapName: "tap0")
+      slot: slot, namespacePath: FilePath("/run/netns/\(slot)"), hostAddress: IPv4Address(UInt32(slot)), tapName: "tap0"
+    )
   }
 
   func remove(slot: Int) async throws {
@@ -243,7 +250,8 @@ struct SimulatedTemplates: TemplateSource {
     let digest = ImageDigest(bytes: [UInt8](repeating: 7, count: 32))
     return TemplateImage(
       manifest: TemplateManifest(
-        name: name, team: .platform, digest: digest, imageSizeBytes: 1, allocatedBytes: 1, defaultUser: "root", defaultWorkdir: "/root",
+        name: name, team: .platform, digest: digest, imageSizeBytes: 1, allocatedBytes: 1, defaultUser: "root",
+        defaultWorkdir: "/root",
         envs: ["FROM_TEMPLATE": "1"], createdAt: Date(), agentDigest: digest),
       path: "/images/none.ext4")
   }
@@ -274,10 +282,12 @@ struct SimulatedGuest: Guest {
   }
 
   func waitUntilHealthy() async throws {
-    while !world.guestsAnswer.withLock({ $0 }) || (try? machine()) == nil { try await Task.sleep(for: .milliseconds(5)) }
+    while !world.guestsAnswer.withLock({ $0 }) || (try? machine()) == nil {
+      try await Task.sleep(for: .milliseconds(5))
+    }
   }
 
-  func greet(_ identity: GuestIdentity) async throws {
+  func initialize(_ identity: GuestIdentity) async throws {
     try await waitUntilHealthy()
     try machine().freeze(false)
   }
@@ -302,7 +312,9 @@ struct SimulatedGuest: Guest {
   func listDirectory(_ path: String, depth: Int, user: String?) async throws -> [FileEntry] { [] }
   func fileStatus(_ path: String, user: String?) async throws -> FileEntry { throw Unused() }
   func makeDirectory(_ path: String, user: String?) async throws -> FileEntry { throw Unused() }
-  func renameFile(from source: String, to destination: String, user: String?) async throws -> FileEntry { throw Unused() }
+  func renameFile(from source: String, to destination: String, user: String?) async throws -> FileEntry {
+    throw Unused()
+  }
   func removeFile(_ path: String, user: String?) async throws {}
   func metrics() async throws -> GuestMetrics { throw Unused() }
 }

@@ -1,9 +1,9 @@
+import Concurrency
 import Disks
 import Foundation
 import Glibc
 import Hypervisor
 import LinuxSystem
-import Locks
 import Logging
 import Model
 import Pager
@@ -14,8 +14,8 @@ import SystemPackage
 
 /// What exists outside the agent: it outlives any number of agents, as the real host does.
 ///
-/// A guest is a number that counts up. It is in its memory, in its devices and on its disk, so that a snapshot whose parts are of different
-/// moments, or of another sandbox, is noticed at the restore.
+/// A guest is a number that counts up. It is in its memory, in its devices and on its disk, so that a snapshot whose
+/// parts are of different moments, or of another sandbox, is noticed at the restore.
 final class SimulatedWorld: Sendable {
   struct Contents: Equatable {
     var networks: Set<Int> = []
@@ -49,7 +49,8 @@ final class SimulatedWorld: Sendable {
     try Directories.create(directory)
   }
 
-  /// Of all worlds of this process. Worlds whose agents hang for ever outlive their tests, and go with it at the process's end.
+  /// Of all worlds of this process. Worlds whose agents hang for ever outlive their tests, and go with it at the
+  /// process's end.
   private static let parent: FilePath = {
     // In memory where possible: thousands of generations are synchronized.
     let place = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
@@ -135,22 +136,27 @@ final class SimulatedWorld: Sendable {
   }
 
   /// A new agent on this world, as after a restart.
-  func agent(observer: StepObserver = StepObserver(), slots: Int = 8, longestChain: Int = 8, spares: Int = 0) async throws -> HostAgent {
+  func agent(
+    observer: StepObserver = StepObserver(), slots: Int = 8, longestChain: Int = 8, warmPool: Int = 0
+  ) async throws -> HostAgent {
     var configuration = HostConfiguration(
-      hostID: HostID(), dataDirectory: directory, slots: 0..<slots, firstUserID: 1_000_000, cgroupParent: "none", concurrentBoots: 4)
+      hostID: HostID(), dataDirectory: directory, slots: 0..<slots, firstUserID: 1_000_000, cgroupParent: "none",
+      concurrentBoots: 4)
     configuration.longestChain = longestChain
-    configuration.spareInstances = spares
+    configuration.warmPoolSize = warmPool
     let number = agents.withLock { latest in
       latest += 1
       return latest
     }
     let parts = HostParts(
-      driver: SimulatedDriver(world: self, agent: number), disks: SimulatedDisks(), network: SimulatedNetwork(world: self, agent: number),
+      driver: SimulatedDriver(world: self, agent: number), disks: SimulatedDisks(),
+      network: SimulatedNetwork(world: self, agent: number),
       templates: SimulatedTemplates(), guests: SimulatedGuests(world: self),
       memory: SimulatedMemory(world: self, agent: number, store: store),
       snapshots: store, cgroups: nil)
     let agent = HostAgent(
-      configuration: configuration, parts: parts, journal: try Journal(path: directory.appending("journal.db")), observer: observer,
+      configuration: configuration, parts: parts, journal: try Journal(path: directory.appending("journal.db")),
+      observer: observer,
       logger: Self.logger)
     try await agent.recover()
     return agent

@@ -1,22 +1,26 @@
-import ConnectRPC
+import Connect
+import ConnectServer
 import Foundation
-import HostInterface
-import HostProtocol
+import HostAPI
+import HostRPC
 import Model
 import NIOCore
+import Protos
 import SwiftProtobuf
 import Testing
-import Wire
 
 @Suite struct CodecTests {
   private static let moment = Date(timeIntervalSince1970: 1_700_000_000.123456)
   private static let spec = SandboxSpec(
     teamID: TeamID(), template: .base, vcpus: 3, memoryMiB: 777, diskSizeMiB: 9_999, timeoutSeconds: 61,
     metadata: ["a": "b", "": "ü\u{0}"],
-    envs: ["E": "v"], network: NetworkPolicy(allowsEgress: false, allow: ["10.0.0.0/8"], deny: ["1.2.3.4"]), isSecured: false)
+    envs: ["E": "v"], network: NetworkPolicy(allowsEgress: false, allow: ["10.0.0.0/8"], deny: ["1.2.3.4"]),
+    isSecured: false)
   private static let full = HostSandbox(
-    id: SandboxID(), status: .error, vcpus: 2, memoryMiB: 256, diskSizeMiB: 1_024, guestIP: "169.254.0.21", hostIP: "10.200.0.2",
-    isolation: Isolation(vmm: "qemu", accelerator: "tcg"), startedAt: moment, lastActiveAt: moment.addingTimeInterval(1), reason: "it died",
+    id: SandboxID(), status: .error, vcpus: 2, memoryMiB: 256, diskSizeMiB: 1_024, guestIP: "169.254.0.21",
+    hostIP: "10.200.0.2",
+    isolation: Isolation(vmm: "qemu", accelerator: "tcg"), startedAt: moment,
+    lastActiveAt: moment.addingTimeInterval(1), reason: "it died",
     isAutoPaused: true, timings: [PhaseTiming(phase: "freeze", milliseconds: 1.25)])
 
   /// Through bytes, as it travels.
@@ -31,7 +35,9 @@ import Wire
 
   @Test(
     "sandboxes in every state come out as they went in, with and without what is optional",
-    arguments: SandboxStatus.allCases.map { HostSandbox(id: SandboxID(), status: $0, vcpus: 1, memoryMiB: 1, diskSizeMiB: 1) } + [full])
+    arguments: SandboxStatus.allCases.map {
+      HostSandbox(id: SandboxID(), status: $0, vcpus: 1, memoryMiB: 1, diskSizeMiB: 1)
+    } + [full])
   func sandboxes(sandbox: HostSandbox) throws {
     #expect(try HostSandbox(travelled(Host_Sandbox(sandbox))) == sandbox)
   }
@@ -60,12 +66,15 @@ import Wire
     #expect(try request.specs() == specs + [other])
     #expect(request.sandboxID == id.wire)
     let results: [Result<HostSandbox, MartletError>] = [
-      .success(Self.full), .failure(MartletError(.insufficientStorage, "full", retryAfterSeconds: 7, cause: CancellationError())),
+      .success(Self.full),
+      .failure(MartletError(.insufficientStorage, "full", retryAfterSeconds: 7, cause: CancellationError())),
     ]
     let back = try travelled(Host_ForkResults(results)).results()
     #expect(try back[0].get() == Self.full)
     guard case .failure(let error) = back[1] else { throw Missing() }
-    #expect(error.code == .insufficientStorage && error.message == "full" && error.retryAfterSeconds == 7 && error.cause == nil)
+    #expect(
+      error.code == .insufficientStorage && error.message == "full" && error.retryAfterSeconds == 7
+        && error.cause == nil)
   }
 
   @Test(
@@ -73,14 +82,16 @@ import Wire
     arguments: [
       ProcessRequest(command: "x"),
       ProcessRequest(
-        command: "sh", arguments: ["-c", "", "ü"], environment: ["A": "b=c"], workingDirectory: "/", user: "root", hasStandardInput: true,
+        command: "sh", arguments: ["-c", "", "ü"], environment: ["A": "b=c"], workingDirectory: "/", user: "root",
+        hasStandardInput: true,
         terminal: TerminalSize(columns: 80, rows: 24), tag: "t", timeout: .milliseconds(1_500)),
       ProcessRequest(command: "x", timeout: .zero),
     ])
   func processes(request: ProcessRequest) throws {
     #expect(try ProcessRequest(travelled(Host_StartProcessRequest(request, in: SandboxID()))) == request)
     let process = GuestProcess(
-      pid: .max, tag: request.tag, command: request.command, arguments: request.arguments, workingDirectory: request.workingDirectory,
+      pid: .max, tag: request.tag, command: request.command, arguments: request.arguments,
+      workingDirectory: request.workingDirectory,
       environment: request.environment)
     #expect(try GuestProcess(travelled(Host_GuestProcess(process))) == process)
   }
@@ -95,8 +106,8 @@ import Wire
 
   @Test("selectors and events come out as they went in")
   func events() throws {
-    for selector in [HostInterface.ProcessSelector.pid(7), .tag("t"), .pid(0), .tag("")] {
-      #expect(try HostInterface.ProcessSelector(travelled(Host_ProcessSelector(selector))) == selector)
+    for selector in [HostAPI.ProcessSelector.pid(7), .tag("t"), .pid(0), .tag("")] {
+      #expect(try HostAPI.ProcessSelector(travelled(Host_ProcessSelector(selector))) == selector)
     }
     let bytes = ByteBuffer(bytes: Array(UInt8.min...UInt8.max))
     for stream in [ProcessEvent.OutputStream.standardOutput, .standardError, .terminal] {
@@ -109,10 +120,13 @@ import Wire
     #expect(ProcessEvent(.keepAlive) == nil && ProcessEvent(Host_ProcessEvent()) == nil)
   }
 
-  @Test("files and metrics come out as they went in", arguments: [nil, "target"], [FileEntry.Kind.file, .directory, .symlink, .other])
+  @Test(
+    "files and metrics come out as they went in", arguments: [nil, "target"],
+    [FileEntry.Kind.file, .directory, .symlink, .other])
   func files(target: String?, kind: FileEntry.Kind) throws {
     let entry = FileEntry(
-      name: "n", path: "/n", kind: kind, sizeBytes: .max, mode: 0o7777, permissions: "-rw-r--r--", owner: "o", group: "g",
+      name: "n", path: "/n", kind: kind, sizeBytes: .max, mode: 0o7777, permissions: "-rw-r--r--", owner: "o",
+      group: "g",
       modifiedAt: Self.moment, symlinkTarget: target)
     #expect(try FileEntry(travelled(Host_FileEntry(entry))) == entry)
     let metrics = GuestMetrics(
@@ -147,7 +161,10 @@ import Wire
     sandbox.status = "flying"
     #expect(throws: MalformedHostMessage.self) { try HostSandbox(sandbox) }
     sandbox.status = "running"
-    for id in ["", "sb-", "team-\(UUID().uuidString.lowercased())", "sb-../../etc", "sb-" + String(repeating: "f", count: 1 << 20)] {
+    for id in [
+      "", "sb-", "team-\(UUID().uuidString.lowercased())", "sb-../../etc",
+      "sb-" + String(repeating: "f", count: 1 << 20),
+    ] {
       sandbox.id = id
       #expect(throws: MalformedHostMessage.self) { try HostSandbox(sandbox) }
     }
@@ -159,8 +176,10 @@ import Wire
     #expect(throws: MalformedHostMessage.self) { try fork.specs() }
     fork.copies = Array(repeating: .with { $0.spec = Host_SandboxSpec(Self.spec) }, count: 101)
     #expect(throws: MalformedHostMessage.self) { try fork.specs() }
-    #expect(throws: MalformedHostMessage.self) { try HostInterface.ProcessSelector(Host_ProcessSelector()) }
-    for text in ["%", "ü", "AAA=A", "____"] { #expect(throws: MalformedHostMessage.self) { try Host_FileRequest(queryValue: text) } }
+    #expect(throws: MalformedHostMessage.self) { try HostAPI.ProcessSelector(Host_ProcessSelector()) }
+    for text in ["%", "ü", "AAA=A", "____"] {
+      #expect(throws: MalformedHostMessage.self) { try Host_FileRequest(queryValue: text) }
+    }
   }
 
   @Test("no time is so wrong that it hurts", arguments: [Int64.min, .max, 0, -62_135_596_801, 253_402_300_800])
@@ -174,7 +193,9 @@ import Wire
       #expect((-62_135_596_800...253_402_300_800).contains(date.timeIntervalSince1970))
       #expect(Google_Protobuf_Timestamp(clamping: date).nanos >= 0)
     }
-    for date in [Date.distantPast, .distantFuture, Date(timeIntervalSince1970: .infinity), Date(timeIntervalSince1970: .nan)] {
+    for date in [
+      Date.distantPast, .distantFuture, Date(timeIntervalSince1970: .infinity), Date(timeIntervalSince1970: .nan),
+    ] {
       #expect(Google_Protobuf_Timestamp(clamping: date).nanos >= 0)
     }
   }

@@ -1,9 +1,8 @@
 import AsyncHTTPClient
+import Concurrency
 import Foundation
-import HostInterface
-import HostProtocol
+import HostAPI
 import HostRPC
-import Locks
 import Model
 import NIOCore
 import NIOHTTP1
@@ -18,11 +17,13 @@ import Testing
     _ served: ServedHost, _ method: HTTPMethod = .POST, _ target: String = "/martlet.host.v1.HostService/ListSandboxes",
     signedFor signedTarget: String? = nil, signature: CallSignature? = nil, _ secret: HostSecret? = nil
   ) async throws -> HTTPClientResponse {
-    let signature = signature ?? CallSignature(method.rawValue, signedTarget ?? target, at: Date(), with: secret ?? served.secret)
+    let signature =
+      signature ?? CallSignature(method.rawValue, signedTarget ?? target, at: Date(), with: secret ?? served.secret)
     var request = HTTPClientRequest(url: "http://\(served.address)\(target)")
     request.method = method
     request.headers = [
-      "content-type": "application/proto", CallSignature.timeHeader: signature.time, CallSignature.nonceHeader: signature.nonce,
+      "content-type": "application/proto", CallSignature.timeHeader: signature.time,
+      CallSignature.nonceHeader: signature.nonce,
       CallSignature.macHeader: signature.mac,
     ]
     return try await ServedHost.httpClient.execute(request, timeout: .seconds(20))
@@ -42,12 +43,17 @@ import Testing
     }
   }
 
-  @Test("a call that is not signed, or for something else, or by somebody else, or at another time, is refused on every path")
+  @Test(
+    "a call that is not signed, or for something else, or by somebody else, or at another time, is refused on every path"
+  )
   func refusals() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
-      for target in ["/martlet.host.v1.HostService/ListSandboxes", "/files?request=", "/", "/martlet.host.v1.HostService/Nonsense"] {
+      for target in [
+        "/martlet.host.v1.HostService/ListSandboxes", "/files?request=", "/", "/martlet.host.v1.HostService/Nonsense",
+      ] {
         let responses = [
-          try await request(served, .POST, target, signedFor: "/elsewhere"), try await request(served, .POST, target, .random()),
+          try await request(served, .POST, target, signedFor: "/elsewhere"),
+          try await request(served, .POST, target, .random()),
           try await request(
             served, .POST, target, signature: CallSignature("POST", target, at: Date() - 31, with: served.secret)),
           try await request(served, .POST, target, signature: CallSignature(time: "", nonce: "", mac: "")),
@@ -88,24 +94,31 @@ import Testing
       #expect(await code { _ = try await impostor.createSandbox(SandboxSpec(teamID: TeamID())) } == .hostUnavailable)
       #expect(await code { _ = try await impostor.readFile("/x", user: nil, in: SandboxID()) } == .hostUnavailable)
       let body = AsyncThrowingStream<ByteBuffer, any Error> { nil }
-      #expect(await code { try await impostor.writeFile("/x", user: nil, body: body, in: SandboxID()) } == .hostUnavailable)
+      #expect(
+        await code { try await impostor.writeFile("/x", user: nil, body: body, in: SandboxID()) } == .hostUnavailable)
     }
     // One that accepts everything.
     try await FixedAnswer.run("HTTP/1.1 200 OK\r\ncontent-type: application/proto\r\ncontent-length: 0\r\n\r\n") {
       port async throws -> Void in
-      let client = HostRPC(hostID: HostID(), address: "127.0.0.1:\(port)", secret: .random(), httpClient: ServedHost.httpClient)
+      let client = HostRPC(
+        hostID: HostID(), address: "127.0.0.1:\(port)", secret: .random(), httpClient: ServedHost.httpClient)
       #expect(await code { _ = try await client.listSandboxes() } == .hostUnavailable)
       #expect(await code { try await client.pingSandbox(SandboxID()) } == .hostUnavailable)
     }
   }
 
-  @Test("a host that is not there, hangs up or speaks nonsense is host_unavailable at once", arguments: ["", "nonsense\r\n\r\n"])
+  @Test(
+    "a host that is not there, hangs up or speaks nonsense is host_unavailable at once",
+    arguments: ["", "nonsense\r\n\r\n"])
   func dead(answer: String) async throws {
     try await FixedAnswer.run(answer) { port async throws -> Void in
-      let client = HostRPC(hostID: HostID(), address: "127.0.0.1:\(port)", secret: .random(), httpClient: ServedHost.httpClient)
+      let client = HostRPC(
+        hostID: HostID(), address: "127.0.0.1:\(port)", secret: .random(), httpClient: ServedHost.httpClient)
       #expect(await code { _ = try await client.listSandboxes() } == .hostUnavailable)
       #expect(await code { try await client.destroySandbox(SandboxID()) } == .hostUnavailable)
-      #expect(await code { _ = try await client.startProcess(ProcessRequest(command: "x"), in: SandboxID()) } == .hostUnavailable)
+      #expect(
+        await code { _ = try await client.startProcess(ProcessRequest(command: "x"), in: SandboxID()) }
+          == .hostUnavailable)
     }
     let nobody = try await ServedHost.run(host) { $0.client }
     #expect(await code { _ = try await nobody.listSandboxes() } == .hostUnavailable)
@@ -123,7 +136,8 @@ import Testing
     // Takes connections, and says nothing.
     try await FixedAnswer.run(nil) { port async throws -> Void in
       let client = HostRPC(
-        hostID: HostID(), address: "127.0.0.1:\(port)", secret: .random(), httpClient: ServedHost.httpClient, limits: limits)
+        hostID: HostID(), address: "127.0.0.1:\(port)", secret: .random(), httpClient: ServedHost.httpClient,
+        limits: limits)
       #expect(await code { _ = try await client.pauseSandbox(SandboxID()) } == .hostUnavailable)
       #expect(await code { _ = try await client.listTemplates(nil) } == .hostUnavailable)
     }

@@ -1,8 +1,7 @@
+import Concurrency
 import Foundation
-import HostInterface
-import HostProtocol
+import HostAPI
 import HostRPC
-import Locks
 import Model
 import NIOCore
 import TestSupport
@@ -65,12 +64,15 @@ import Testing
     try await serving { served async throws -> Void in
       let session = try await served.client.startProcess(ProcessRequest(command: "break"), in: id)
       await #expect(throws: MartletError.self) { try await collect(session) }
-      #expect(await code { _ = try await served.client.startProcess(ProcessRequest(command: "x"), in: SandboxID()) } == .notFound)
+      #expect(
+        await code { _ = try await served.client.startProcess(ProcessRequest(command: "x"), in: SandboxID()) }
+          == .notFound)
       #expect(await code { _ = try await served.client.attachProcess(.tag("none"), in: id) } == .notFound)
     }
   }
 
-  @Test("a session given up with the wish to kill kills, one without leaves the process alone", arguments: [true, false])
+  @Test(
+    "a session given up with the wish to kill kills, one without leaves the process alone", arguments: [true, false])
   func detached(kills: Bool) async throws {
     try await serving { served async throws -> Void in
       for command in ["sleep", "flood"] {
@@ -92,7 +94,8 @@ import Testing
   func lost() async throws {
     try await serving { served async throws -> Void in
       for command in ["sleep", "flood"] {
-        var session: (any ProcessSession)? = try await served.client.startProcess(ProcessRequest(command: command, tag: command), in: id)
+        var session: (any ProcessSession)? = try await served.client.startProcess(
+          ProcessRequest(command: command, tag: command), in: id)
         #expect(await process(command)?.isAlive == true)
         #expect(session != nil)
         session = nil
@@ -140,7 +143,9 @@ import Testing
     try await serving { served async throws -> Void in
       let client = served.client
       await host.put("/a/b", ByteBuffer(string: "x"), in: id)
-      #expect(try await client.listDirectory("/a", depth: 1, user: "u", in: id) == host.listDirectory("/a", depth: 1, user: nil, in: id))
+      #expect(
+        try await client.listDirectory("/a", depth: 1, user: "u", in: id)
+          == host.listDirectory("/a", depth: 1, user: nil, in: id))
       #expect(try await client.fileStatus("/a/b", user: nil, in: id).sizeBytes == 1)
       #expect(try await client.makeDirectory("/d", user: nil, in: id).kind == .directory)
       #expect(try await client.renameFile(from: "/a/b", to: "/a/c", user: nil, in: id).path == "/a/c")

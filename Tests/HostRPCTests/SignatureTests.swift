@@ -1,8 +1,8 @@
+import Concurrency
 import Foundation
-import Locks
 import Testing
 
-@testable import HostProtocol
+@testable import HostRPC
 
 @Suite struct SignatureTests {
   private static let moment = Date(timeIntervalSince1970: 1_700_000_000)
@@ -12,7 +12,9 @@ import Testing
     CallVerifier(secret: secret, capacity: capacity, now: { date })
   }
 
-  private func refusal(_ signature: CallSignature, _ verifier: CallVerifier, target: String = "/a") -> CallVerifier.Refusal? {
+  private func refusal(
+    _ signature: CallSignature, _ verifier: CallVerifier, target: String = "/a"
+  ) -> CallVerifier.Refusal? {
     do {
       try verifier.verify(signature, "POST", target)
       return nil
@@ -35,13 +37,18 @@ import Testing
     #expect(refusal(signature, verifier(), target: "/b") == .wrongSignature)
     #expect(refusal(CallSignature("PUT", "/a", at: Self.moment, with: secret), verifier()) == .wrongSignature)
     #expect(refusal(CallSignature("POST", "/a", at: Self.moment, with: .random()), verifier()) == .wrongSignature)
-    let later = CallSignature(time: String((Int64(signature.time) ?? 0) + 1), nonce: signature.nonce, mac: signature.mac)
+    let later = CallSignature(
+      time: String((Int64(signature.time) ?? 0) + 1), nonce: signature.nonce, mac: signature.mac)
     #expect(refusal(later, verifier()) == .wrongSignature)
     let other = CallSignature(time: signature.time, nonce: String(signature.nonce.reversed()), mac: signature.mac)
     #expect(refusal(other, verifier()) == .wrongSignature)
-    for mac in ["", "0", "zz", String(signature.mac.dropLast(2)), signature.mac.uppercased(), String(repeating: "0", count: 1 << 16)]
+    for mac in [
+      "", "0", "zz", String(signature.mac.dropLast(2)), signature.mac.uppercased(),
+      String(repeating: "0", count: 1 << 16),
+    ]
     where mac != signature.mac {
-      #expect(refusal(CallSignature(time: signature.time, nonce: signature.nonce, mac: mac), verifier()) == .wrongSignature)
+      #expect(
+        refusal(CallSignature(time: signature.time, nonce: signature.nonce, mac: mac), verifier()) == .wrongSignature)
     }
     for (time, nonce) in [
       ("", signature.nonce), ("1e3", signature.nonce), ("99999999999999999999", signature.nonce), (signature.time, ""),
@@ -51,7 +58,8 @@ import Testing
     }
   }
 
-  @Test("a call from half a minute ago, or ahead, is the last that is let in", arguments: [30.0, -30, 30.01, -30.01, 3_600])
+  @Test(
+    "a call from half a minute ago, or ahead, is the last that is let in", arguments: [30.0, -30, 30.01, -30.01, 3_600])
   func stale(age: TimeInterval) {
     let signature = CallSignature("POST", "/a", at: Self.moment, with: secret)
     let verdict = refusal(signature, verifier(at: Self.moment.addingTimeInterval(age)))
@@ -61,7 +69,8 @@ import Testing
   @Test("nonces are remembered for as long as their call is on time, in bounded memory")
   func memory() {
     let time = Mutex((wall: Self.moment, instant: ContinuousClock.now))
-    let verifier = CallVerifier(secret: secret, capacity: 4, now: { time.withLock { $0.wall } }, instant: { time.withLock { $0.instant } })
+    let verifier = CallVerifier(
+      secret: secret, capacity: 4, now: { time.withLock { $0.wall } }, instant: { time.withLock { $0.instant } })
     func advance(_ seconds: Double) {
       time.withLock {
         $0.wall += seconds
@@ -91,7 +100,8 @@ import Testing
     #expect(!signature.isAnswered(status: 200, by: answer, with: .random()))
     #expect(!signature.isAnswered(status: 200, by: nil, with: secret))
     #expect(!signature.isAnswered(status: 200, by: signature.mac, with: secret))
-    #expect(!CallSignature("POST", "/a", at: Self.moment, with: secret).isAnswered(status: 200, by: answer, with: secret))
+    #expect(
+      !CallSignature("POST", "/a", at: Self.moment, with: secret).isAnswered(status: 200, by: answer, with: secret))
   }
 
   @Test("secrets are 32 bytes, differ, and are never shown")

@@ -1,5 +1,5 @@
-import HostInterface
-import Locks
+import Concurrency
+import HostAPI
 import Model
 import NIOCore
 import TestSupport
@@ -37,7 +37,9 @@ final class TransferHost: ForwardingHost {
 
   /// Takes the rest of an upload, of which it takes one piece by itself.
   func letGo() { opening.finish() }
-  func offer(_ sizeBytes: Int, _ content: @escaping Content) { state.withLock { ($0.content, $0.sizeBytes) = (content, sizeBytes) } }
+  func offer(_ sizeBytes: Int, _ content: @escaping Content) {
+    state.withLock { ($0.content, $0.sizeBytes) = (content, sizeBytes) }
+  }
   func refuse(with error: MartletError) { state.withLock { $0.refusal = error } }
 
   func writeFile(_ path: String, user: String?, body: ByteStream, in id: SandboxID) async throws {
@@ -66,7 +68,9 @@ final class TransferHost: ForwardingHost {
   private func check(_ piece: ByteBuffer) {
     let position = taken.value % Self.pattern.readableBytes
     var expected = Self.pattern
-    guard expected.readableBytes - position >= piece.readableBytes else { return state.withLock { $0.isIntact = false } }
+    guard expected.readableBytes - position >= piece.readableBytes else {
+      return state.withLock { $0.isIntact = false }
+    }
     expected.moveReaderIndex(forwardBy: position)
     if expected.readSlice(length: piece.readableBytes) != piece { state.withLock { $0.isIntact = false } }
   }
@@ -85,12 +89,16 @@ extension ForwardingHost {
   func sandbox(_ id: SandboxID) async throws -> HostSandbox { try await base.sandbox(id) }
   func pingSandbox(_ id: SandboxID) async throws { try await base.pingSandbox(id) }
   func pauseSandbox(_ id: SandboxID) async throws -> HostSandbox { try await base.pauseSandbox(id) }
-  func resumeSandbox(_ id: SandboxID, _ options: ResumeOptions) async throws -> HostSandbox { try await base.resumeSandbox(id, options) }
+  func resumeSandbox(_ id: SandboxID, _ options: ResumeOptions) async throws -> HostSandbox {
+    try await base.resumeSandbox(id, options)
+  }
   func setTimeout(_ seconds: Int, of id: SandboxID) async throws { try await base.setTimeout(seconds, of: id) }
   func forkSandbox(_ id: SandboxID, into specs: [SandboxSpec]) async throws -> [Result<HostSandbox, MartletError>] {
     try await base.forkSandbox(id, into: specs)
   }
-  func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate { try await base.createSnapshot(request) }
+  func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate {
+    try await base.createSnapshot(request)
+  }
   func deleteSnapshot(_ name: SafeName, team: TeamID) async throws { try await base.deleteSnapshot(name, team: team) }
   func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate] { try await base.listTemplates(kind) }
   func startProcess(_ request: ProcessRequest, in id: SandboxID) async throws -> any ProcessSession {
@@ -112,9 +120,13 @@ extension ForwardingHost {
   func makeDirectory(_ path: String, user: String?, in id: SandboxID) async throws -> FileEntry {
     try await base.makeDirectory(path, user: user, in: id)
   }
-  func renameFile(from source: String, to destination: String, user: String?, in id: SandboxID) async throws -> FileEntry {
+  func renameFile(
+    from source: String, to destination: String, user: String?, in id: SandboxID
+  ) async throws -> FileEntry {
     try await base.renameFile(from: source, to: destination, user: user, in: id)
   }
-  func removeFile(_ path: String, user: String?, in id: SandboxID) async throws { try await base.removeFile(path, user: user, in: id) }
+  func removeFile(_ path: String, user: String?, in id: SandboxID) async throws {
+    try await base.removeFile(path, user: user, in: id)
+  }
   func metrics(of id: SandboxID) async throws -> GuestMetrics { try await base.metrics(of: id) }
 }

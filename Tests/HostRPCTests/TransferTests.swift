@@ -1,8 +1,7 @@
+import Concurrency
 import Foundation
-import HostInterface
-import HostProtocol
+import HostAPI
 import HostRPC
-import Locks
 import Model
 import NIOCore
 import TestSupport
@@ -10,8 +9,8 @@ import Testing
 
 /// Contents of files on their way to and from another host: whole, or an error, and never much of them at once.
 @Suite struct TransferTests {
-  /// Of what is on the way at most so much may be anywhere between source and sink: the buffers of two sockets, as large as this kernel
-  /// lets them grow when the reader is fast at first, and those of the programs.
+  /// Of what is on the way at most so much may be anywhere between source and sink: the buffers of two sockets, as
+  /// large as this kernel lets them grow when the reader is fast at first, and those of the programs.
   private static let mostUnderWay = largestBuffer("tcp_rmem") + largestBuffer("tcp_wmem") + (24 << 20)
   private static let size = 2 * mostUnderWay / piece.readableBytes * piece.readableBytes
   private static let piece = TransferHost.pattern
@@ -81,7 +80,9 @@ import Testing
         asked.add(Self.piece.readableBytes)
         return Self.piece
       }
-      #expect(await code { try await served.client.writeFile("/x", user: nil, body: endless, in: id) } == .insufficientStorage)
+      #expect(
+        await code { try await served.client.writeFile("/x", user: nil, body: endless, in: id) } == .insufficientStorage
+      )
       #expect(
         try await eventually {
           let before = asked.value

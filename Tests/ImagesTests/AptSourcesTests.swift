@@ -19,7 +19,8 @@ struct AptSourcesTests {
       """
     #expect(
       AptSources.entries(oneLine: text, release: "bookworm") == [
-        "deb \(Self.key) http://b.example/debian bookworm main", "deb \(Self.key) http://b.example/security bookworm-security main",
+        "deb \(Self.key) http://b.example/debian bookworm main",
+        "deb \(Self.key) http://b.example/security bookworm-security main",
       ])
   }
 
@@ -42,7 +43,8 @@ struct AptSourcesTests {
       """
     #expect(
       AptSources.entries(deb822: text, release: "bookworm") == [
-        "deb \(Self.key) http://a.example/debian bookworm main", "deb \(Self.key) http://a.example/debian bookworm-updates main",
+        "deb \(Self.key) http://a.example/debian bookworm main",
+        "deb \(Self.key) http://a.example/debian bookworm-updates main",
       ])
   }
 

@@ -25,8 +25,10 @@ final class TemporaryStore {
   func add(_ name: SafeName, team: TeamID, digit: Character = "a") throws -> TemplateManifest {
     let digest = try #require(ImageDigest(String(repeating: digit, count: 64)))
     let manifest = TemplateManifest(
-      name: name, team: team, digest: digest, imageSizeBytes: 8_192, allocatedBytes: 0, defaultUser: "root", defaultWorkdir: "/root",
-      envs: ["A": "b"], createdAt: Date(timeIntervalSince1970: 1_700_000_000), agentDigest: digest, kernelVersion: nil, recipe: nil)
+      name: name, team: team, digest: digest, imageSizeBytes: 8_192, allocatedBytes: 0, defaultUser: "root",
+      defaultWorkdir: "/root",
+      envs: ["A": "b"], createdAt: Date(timeIntervalSince1970: 1_700_000_000), agentDigest: digest, kernelVersion: nil,
+      recipe: nil)
     let image = store.directory.appending("new.ext4")
     try Data(count: 8_192).write(to: URL(fileURLWithPath: image.string))
     try store.publish(image, as: manifest)
@@ -140,9 +142,12 @@ struct ImageStoreTests {
   private func publishKernel(_ version: String, in place: TemporaryStore) throws {
     let staged = place.store.directory.appending("staged")
     try Directories.create(staged)
-    for name in ["vmlinux", "initramfs", "modules.tar"] { try Data([1]).write(to: URL(fileURLWithPath: staged.appending(name).string)) }
+    for name in ["vmlinux", "initramfs", "modules.tar"] {
+      try Data([1]).write(to: URL(fileURLWithPath: staged.appending(name).string))
+    }
     let digest = FileDigest.sha256(of: version)
-    let manifest = KernelManifest(version: version, package: "1", recipe: 1, vmlinuxDigest: digest, initramfsDigest: digest)
+    let manifest = KernelManifest(
+      version: version, package: "1", recipe: 1, vmlinuxDigest: digest, initramfsDigest: digest)
     try place.store.publishKernel(staged, manifest: manifest)
   }
 }

@@ -15,7 +15,8 @@ import Testing
     "what is not exactly an id is refused",
     arguments: [
       "", "sb-", "sb-1", "5f0c1d9e-0000-4000-8000-000000000000", "team-5f0c1d9e-0000-4000-8000-000000000000",
-      "sb-5F0C1D9E-0000-4000-8000-000000000000", "sb-5f0c1d9e-0000-4000-8000-000000000000\n", "sb-5f0c1d9e-0000-4000-8000-00000000000g",
+      "sb-5F0C1D9E-0000-4000-8000-000000000000", "sb-5f0c1d9e-0000-4000-8000-000000000000\n",
+      "sb-5f0c1d9e-0000-4000-8000-00000000000g",
       "sb-../../../../../../../../../../etc/passwd",
     ])
   func malformed(text: String) {
@@ -36,8 +37,10 @@ import Testing
   @Test(
     "any other text is refused",
     arguments: [
-      "", "5f0c1d9e00004000800000000000000000000", "5F0c1d9e-0000-4000-8000-000000000000", "5f0c1d9e-0000-4000-8000-00000000000g",
-      "5f0c1d9e-0000-4000-80000-00000000000", "5f0c1d9e-0000-4000-8000-0000000000000", "5f0c1d9e-0000-4000-8000-00000000000-",
+      "", "5f0c1d9e00004000800000000000000000000", "5F0c1d9e-0000-4000-8000-000000000000",
+      "5f0c1d9e-0000-4000-8000-00000000000g",
+      "5f0c1d9e-0000-4000-80000-00000000000", "5f0c1d9e-0000-4000-8000-0000000000000",
+      "5f0c1d9e-0000-4000-8000-00000000000-",
       "5f0c1d9é-0000-4000-8000-00000000000",
     ])
   func refused(text: String) {
@@ -101,8 +104,10 @@ import Testing
   @Test("numbers out of bounds are refused with the field's name (L-67)")
   func numbers() {
     let cases: [(String, (inout SandboxSpec) -> Void)] = [
-      ("vcpus", { $0.vcpus = 0 }), ("vcpus", { $0.vcpus = 10_000 }), ("vcpus", { $0.vcpus = -1 }), ("memory_mb", { $0.memoryMiB = -512 }),
-      ("memory_mb", { $0.memoryMiB = .max }), ("disk_size_mb", { $0.diskSizeMiB = 0 }), ("timeout_sec", { $0.timeoutSeconds = -1 }),
+      ("vcpus", { $0.vcpus = 0 }), ("vcpus", { $0.vcpus = 10_000 }), ("vcpus", { $0.vcpus = -1 }),
+      ("memory_mb", { $0.memoryMiB = -512 }),
+      ("memory_mb", { $0.memoryMiB = .max }), ("disk_size_mb", { $0.diskSizeMiB = 0 }),
+      ("timeout_sec", { $0.timeoutSeconds = -1 }),
     ]
     for (field, change) in cases {
       let error = #expect(throws: MartletError.self) { try specification(change).validate() }
@@ -123,14 +128,19 @@ import Testing
 }
 
 @Suite struct IPv4Tests {
-  @Test("addresses and networks read back as they were written", arguments: ["0.0.0.0/0", "10.0.0.0/8", "192.168.1.4/32", "1.2.3.4/32"])
+  @Test(
+    "addresses and networks read back as they were written",
+    arguments: ["0.0.0.0/0", "10.0.0.0/8", "192.168.1.4/32", "1.2.3.4/32"])
   func roundTrip(text: String) {
     #expect(IPv4Network(text)?.description == text)
   }
 
   @Test(
     "ambiguous addresses are refused (L-61)",
-    arguments: ["1.2.3", "01.2.3.4", "1.2.3.256", "1.2.3.4/33", "1.2.3.4/", "10.1.0.0/8", "1.2.3.4/8/8", "a.b.c.d", "1.2.3.+4", "::1", ""])
+    arguments: [
+      "1.2.3", "01.2.3.4", "1.2.3.256", "1.2.3.4/33", "1.2.3.4/", "10.1.0.0/8", "1.2.3.4/8/8", "a.b.c.d", "1.2.3.+4",
+      "::1", "",
+    ])
   func refused(text: String) {
     #expect(IPv4Network(text) == nil)
   }

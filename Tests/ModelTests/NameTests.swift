@@ -15,7 +15,8 @@ import Testing
   @Test(
     "what is no e-mail address is refused",
     arguments: [
-      "", "@", "a@", "@b.c", "a@b", "a@@b.c", "a b@c.d", "a@b..c", ".a@b.c", "a.@b.c", "a..b@c.d", "a@-b.c", "a@b-.c", "a@b.c.",
+      "", "@", "a@", "@b.c", "a@b", "a@@b.c", "a b@c.d", "a@b..c", ".a@b.c", "a.@b.c", "a..b@c.d", "a@-b.c", "a@b-.c",
+      "a@b.c.",
       "ä@b.c", "a@bü.c", "a@[127.0.0.1]", "\"a\"@b.c", "a@b.c\nBcc: x@y.z", "a\u{0}@b.c", "a@b_c.d",
       String(repeating: "a", count: 65) + "@b.c",
       "a@" + String(repeating: "b", count: 64) + ".c", "a@" + String(repeating: "b.", count: 130) + "c",
@@ -26,14 +27,17 @@ import Testing
   }
 
   @Test(
-    "names are what people write, trimmed", arguments: [(" Ada ", "Ada"), ("Zoë 🦆", "Zoë 🦆"), ("李", "李"), ("a\u{200D}b", "a\u{200D}b")])
+    "names are what people write, trimmed",
+    arguments: [(" Ada ", "Ada"), ("Zoë 🦆", "Zoë 🦆"), ("李", "李"), ("a\u{200D}b", "a\u{200D}b")])
   func names(_ text: String, _ value: String) throws {
     #expect(try DisplayName(text).value == value)
   }
 
   @Test(
     "names without visible characters, with control characters or too long are refused",
-    arguments: ["", " ", "\n", "a\u{0}b", "a\nb", "\u{1B}[2J", "a\u{202E}b", "a\u{2066}b", String(repeating: "x", count: 101)])
+    arguments: [
+      "", " ", "\n", "a\u{0}b", "a\nb", "\u{1B}[2J", "a\u{202E}b", "a\u{2066}b", String(repeating: "x", count: 101),
+    ])
   func badNames(_ text: String) {
     #expect(throws: MartletError.self) { try DisplayName(text) }
   }

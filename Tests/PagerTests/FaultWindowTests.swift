@@ -20,16 +20,22 @@ import Testing
     }
   }
 
-  @Test("a guest that only waits for pages gets larger aligned windows, up to a bound, and smaller ones when it works again")
+  @Test(
+    "a guest that only waits for pages gets larger aligned windows, up to a bound, and smaller ones when it works again"
+  )
   func hurried() {
     var window = FaultWindow()
     let places = [9_001, 5_555, 77, 40_003, 1_234, 60_000]
-    #expect(places.map { window.pages(around: $0, within: 0..<100_000, isHurried: true).count } == [8, 16, 32, 32, 32, 32])
+    #expect(
+      places.map { window.pages(around: $0, within: 0..<100_000, isHurried: true).count } == [8, 16, 32, 32, 32, 32])
     #expect(window.pages(around: 1_000, within: 0..<100_000, isHurried: true) == 992..<1_024)
-    #expect(places.map { window.pages(around: $0, within: 0..<100_000, isHurried: false).count } == [16, 8, 4, 4, 4, 4])
+    #expect(
+      places.map { window.pages(around: $0, within: 0..<100_000, isHurried: false).count } == [16, 8, 4, 4, 4, 4])
   }
 
-  @Test("reading on and on makes windows larger, up to a bound; a jump makes them small again, and one crossed border is no such reading")
+  @Test(
+    "reading on and on makes windows larger, up to a bound; a jump makes them small again, and one crossed border is no such reading"
+  )
   func sequential() {
     var window = FaultWindow()
     var page = 0

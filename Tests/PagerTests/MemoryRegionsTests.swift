@@ -22,7 +22,8 @@ import Testing
 
   @Test("several regions in any order make up one memory, and are found again by address")
   func several() throws {
-    let regions = try parse("[\(region(0x7000_0000, 0x2000, 0x3000)),\(region(0x6000_0000, 0x3000, 0))]", memoryBytes: 0x5000)
+    let regions = try parse(
+      "[\(region(0x7000_0000, 0x2000, 0x3000)),\(region(0x6000_0000, 0x3000, 0))]", memoryBytes: 0x5000)
     #expect(regions.regions.map(\.pages) == [0..<3, 3..<5])
     #expect(regions.region(at: 0x7000_1FFF)?.pages == 3..<5)
     #expect(regions.region(at: 0x7000_2000) == nil)
@@ -32,7 +33,8 @@ import Testing
 
   @Test("what is written is what is read")
   func roundTrip() throws {
-    let regions = try parse("[\(region(0x7000_0000, 0x2000, 0x3000)),\(region(0x6000_0000, 0x3000, 0))]", memoryBytes: 0x5000)
+    let regions = try parse(
+      "[\(region(0x7000_0000, 0x2000, 0x3000)),\(region(0x6000_0000, 0x3000, 0))]", memoryBytes: 0x5000)
     #expect(try parse(regions.encoded, memoryBytes: 0x5000) == regions)
   }
 
@@ -59,9 +61,18 @@ import Testing
       (#"[{"base_host_virt_addr":4096,"size":16384,"offset":0}]"#, .wrongExtent),
       (#"[{"base_host_virt_addr":4096,"size":24576,"offset":0}]"#, .wrongExtent),
       (#"[{"base_host_virt_addr":4096,"size":20480,"offset":4096}]"#, .wrongExtent),
-      (#"[{"base_host_virt_addr":4096,"size":8192,"offset":0},{"base_host_virt_addr":8192,"size":12288,"offset":8192}]"#, .overlapping),
-      (#"[{"base_host_virt_addr":4096,"size":8192,"offset":0},{"base_host_virt_addr":40960,"size":12288,"offset":4096}]"#, .wrongExtent),
-      (#"[{"base_host_virt_addr":4096,"size":8192,"offset":0},{"base_host_virt_addr":40960,"size":12288,"offset":0}]"#, .wrongExtent),
+      (
+        #"[{"base_host_virt_addr":4096,"size":8192,"offset":0},{"base_host_virt_addr":8192,"size":12288,"offset":8192}]"#,
+        .overlapping
+      ),
+      (
+        #"[{"base_host_virt_addr":4096,"size":8192,"offset":0},{"base_host_virt_addr":40960,"size":12288,"offset":4096}]"#,
+        .wrongExtent
+      ),
+      (
+        #"[{"base_host_virt_addr":4096,"size":8192,"offset":0},{"base_host_virt_addr":40960,"size":12288,"offset":0}]"#,
+        .wrongExtent
+      ),
     ])
   func hostile(_ text: String, _ refusal: MemoryRegions.Refusal) {
     #expect(throws: refusal) { () throws(MemoryRegions.Refusal) in try parse(text, memoryBytes: 20_480) }

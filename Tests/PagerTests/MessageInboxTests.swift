@@ -7,7 +7,8 @@ import Testing
 
 /// What a pager has taken and not noted, as others see it.
 @Suite struct MessageInboxTests {
-  private let path = FilePath(FileManager.default.temporaryDirectory.path).appending("martlet-inbox-\(UUID().uuidString)")
+  private let path = FilePath(FileManager.default.temporaryDirectory.path).appending(
+    "martlet-inbox-\(UUID().uuidString)")
 
   /// An inbox of its own descriptor, as another process has it.
   private func open() throws -> MessageInbox {

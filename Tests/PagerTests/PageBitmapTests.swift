@@ -37,7 +37,8 @@ import Testing
 
   @Test("removed pages outlive who noted them; a file of another size is refused")
   func removedPages() throws {
-    let directory = FilePath(FileManager.default.temporaryDirectory.path).appending("martlet-removed-\(UUID().uuidString)")
+    let directory = FilePath(FileManager.default.temporaryDirectory.path).appending(
+      "martlet-removed-\(UUID().uuidString)")
     try Directories.create(directory)
     defer { try? Directories.removeTree(directory) }
     try RemovedPages(in: directory, pageCount: 100).bitmap.insert(5..<70)

@@ -7,7 +7,8 @@ import Testing
 @Suite struct PagerArgumentsTests {
   private func configuration(records: Bool = true) -> PagerConfiguration {
     PagerConfiguration(
-      id: InstanceID(), store: "/a b/store", generation: GenerationID(), runDirectory: "/run/--owner", ownerUID: 2_000_001,
+      id: InstanceID(), store: "/a b/store", generation: GenerationID(), runDirectory: "/run/--owner",
+      ownerUID: 2_000_001,
       recordsWorkingSet: records)
   }
 
@@ -78,7 +79,9 @@ import Testing
     #expect(SavingAnswer(line: String(answer.line.dropLast())) == nil)
   }
 
-  @Test("half an answer is none", arguments: ["", "\n", "saved\n", "saved 1 2\n", "saved 1 2 x\n", "failed nonsense x\n", "x 1 2\n"])
+  @Test(
+    "half an answer is none",
+    arguments: ["", "\n", "saved\n", "saved 1 2\n", "saved 1 2 x\n", "failed nonsense x\n", "x 1 2\n"])
   func nonsense(_ line: String) {
     #expect(SavingAnswer(line: line) == nil)
   }

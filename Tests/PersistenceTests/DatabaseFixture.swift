@@ -4,13 +4,16 @@ import Persistence
 import TestSupport
 
 /// A migrated database of its own, removed afterwards.
-func withDatabase<Value>(_ dialect: SQLDialect = .sqlite, _ body: (any Database) async throws -> Value) async throws -> Value {
+func withDatabase<Value>(
+  _ dialect: SQLDialect = .sqlite, _ body: (any Database) async throws -> Value
+) async throws -> Value {
   try await withTestDatabase(dialect) { database, _ in try await body(database) }
 }
 
 func audit(_ team: TeamID, _ action: String = "test") -> AuditRecord {
   AuditRecord(
-    teamID: team, actorType: "system", actorID: "test", action: action, targetType: "sandbox", targetID: "x", outcome: "ok",
+    teamID: team, actorType: "system", actorID: "test", action: action, targetType: "sandbox", targetID: "x",
+    outcome: "ok",
     source: nil, createdAt: Date())
 }
 

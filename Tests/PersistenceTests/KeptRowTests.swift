@@ -1,5 +1,5 @@
+import Concurrency
 import Foundation
-import Locks
 import Model
 import TestSupport
 import Testing
@@ -14,7 +14,9 @@ struct KeptRowTests {
   private static let rename = "UPDATE teams SET name = ? WHERE id = ?"
 
   /// When the server read the row.
-  private func moment(_ database: any Database, _ id: TeamID, notBefore version: DatabaseVersion? = nil) async throws -> Finding<Date?> {
+  private func moment(
+    _ database: any Database, _ id: TeamID, notBefore version: DatabaseVersion? = nil
+  ) async throws -> Finding<Date?> {
     try await database.find(Self.name, [.uuid(id.uuid)], notBefore: version).map { try $0?.date(1) }
   }
 
@@ -49,7 +51,8 @@ struct KeptRowTests {
   private func abort(_ database: any Database) async {
     await #expect(throws: CancellationError.self) {
       try await database.write { connection in
-        try connection.execute("INSERT INTO teams (id, name, created_at) VALUES (?, 'x', now())", [.uuid(TeamID().uuid)])
+        try connection.execute(
+          "INSERT INTO teams (id, name, created_at) VALUES (?, 'x', now())", [.uuid(TeamID().uuid)])
         throw CancellationError()
       }
     }
@@ -175,9 +178,13 @@ struct KeptRowTests {
     #expect(moves == [1, 1, 2, 3, 3])
   }
 
-  @Test("two answers are the same state when snapshot, connection and server are; long ones and those of a stand-by say nothing")
+  @Test(
+    "two answers are the same state when snapshot, connection and server are; long ones and those of a stand-by say nothing"
+  )
   func marks() throws {
-    func mark(_ snapshot: [UInt8] = [1, 2], backend: Int = 7, recovers: Bool = false, moves: Int = 1) throws -> PostgresMark? {
+    func mark(
+      _ snapshot: [UInt8] = [1, 2], backend: Int = 7, recovers: Bool = false, moves: Int = 1
+    ) throws -> PostgresMark? {
       try PostgresMark(SQLRow([.blob(snapshot), .integer(backend), .bool(recovers)]), moves: moves)
     }
     let one = try #require(try mark())

@@ -9,7 +9,8 @@ import Testing
 
   private func sample(_ minute: Int, cpu: Double = 1.25, memory: Int64 = 1 << 40) -> LoadSample {
     LoadSample(
-      takenAt: Self.moment.addingTimeInterval(Double(minute) * 60), cpuPercent: cpu, memoryBytes: memory, memoryTotalBytes: 2, diskBytes: 3,
+      takenAt: Self.moment.addingTimeInterval(Double(minute) * 60), cpuPercent: cpu, memoryBytes: memory,
+      memoryTotalBytes: 2, diskBytes: 3,
       diskTotalBytes: 4)
   }
 
@@ -18,7 +19,9 @@ import Testing
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SandboxRepository(database: database)
       let team = try await makeTeam(database)
-      let records = (0..<2).map { _ in SandboxRecord(spec: SandboxSpec(teamID: team), status: .running, createdAt: Self.moment) }
+      let records = (0..<2).map { _ in
+        SandboxRecord(spec: SandboxSpec(teamID: team), status: .running, createdAt: Self.moment)
+      }
       for record in records { try await repository.insert(record, audit: audit(team)) }
       let (one, other) = (records[0].id, records[1].id)
       try await repository.keepLoad([:])
@@ -43,6 +46,7 @@ import Testing
     let mean = LoadSample.mean(of: [sample(0, memory: .max), sample(1, memory: .max)], at: Self.moment)
     #expect(mean.memoryBytes == .max)
     #expect(
-      LoadSample.mean(of: [sample(0, cpu: 1, memory: 2), sample(1, cpu: 2, memory: 4)], at: Self.moment) == sample(0, cpu: 1.5, memory: 3))
+      LoadSample.mean(of: [sample(0, cpu: 1, memory: 2), sample(1, cpu: 2, memory: 4)], at: Self.moment)
+        == sample(0, cpu: 1.5, memory: 3))
   }
 }

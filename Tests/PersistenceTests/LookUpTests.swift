@@ -1,6 +1,6 @@
+import Concurrency
 import Dispatch
 import Foundation
-import Locks
 import Model
 import TestSupport
 import Testing
@@ -82,7 +82,9 @@ struct LookUpTests {
     }
   }
 
-  @Test("No look-up that begins after a write was acknowledged returns what was there before it", arguments: SQLDialect.allCases)
+  @Test(
+    "No look-up that begins after a write was acknowledged returns what was there before it",
+    arguments: SQLDialect.allCases)
   func neverOlderThanAcknowledged(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database in
       let id = try await insert(database, "0")
@@ -110,7 +112,9 @@ struct LookUpTests {
     }
   }
 
-  @Test("Of look-ups that go together one that fails has its error, and the others their rows", arguments: SQLDialect.allCases)
+  @Test(
+    "Of look-ups that go together one that fails has its error, and the others their rows",
+    arguments: SQLDialect.allCases)
   func failingNeighbour(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database in
       let id = try await insert(database, "steady")
@@ -195,7 +199,9 @@ struct LookUpTests {
         let id = try await insert(database, text)
         #expect(try await name(database, id) == text)
         let found = try await database.query { connection in
-          try connection.rows("SELECT name FROM teams WHERE name = ? AND id = ?", [.text(text), .uuid(id.uuid)]).map { try $0.text(0) }
+          try connection.rows("SELECT name FROM teams WHERE name = ? AND id = ?", [.text(text), .uuid(id.uuid)]).map {
+            try $0.text(0)
+          }
         }
         #expect(found == [text])
       }
@@ -229,7 +235,7 @@ struct RowCacheTests {
   }
 
   @Test("A row that was read before a commit is not kept after it")
-  func overtaken() async throws {
+  func superseded() async throws {
     try await withCache { cache in
       let (found, version) = try cache.row(Self.key(1))
       #expect(found == nil)
@@ -245,7 +251,8 @@ struct RowCacheTests {
   func bounded() async throws {
     try await withCache { cache in
       let version = try cache.row(Self.key(0)).version
-      cache.keep(SQLRow([.text(String(repeating: "x", count: RowCache.maximumRowBytes + 1))]), Self.key(0), version: version)
+      cache.keep(
+        SQLRow([.text(String(repeating: "x", count: RowCache.maximumRowBytes + 1))]), Self.key(0), version: version)
       #expect(try cache.row(Self.key(0)).row == nil)
       for number in 0...RowCache.maximumRows {
         cache.keep(SQLRow([.text("row")]), Self.key(number), version: try cache.row(Self.key(number)).version)

@@ -75,14 +75,17 @@ import Testing
       #expect(column.table == "audit_logs")
       #expect(["id", "actor_id", "target_id"].contains(column.column))
     }
-    for column in columns where column.column.hasSuffix("_at") { #expect(column.type == "timestamp with time zone", "\(column)") }
+    for column in columns where column.column.hasSuffix("_at") {
+      #expect(column.type == "timestamp with time zone", "\(column)")
+    }
   }
 
   @Test("a database of a newer program is refused", arguments: SQLDialect.allCases)
   func newer(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       try await database.write { connection in
-        _ = try connection.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", [.integer(99), .text("future"), .timestamp(Date())])
+        _ = try connection.execute(
+          "INSERT INTO schema_migrations VALUES (?, ?, ?)", [.integer(99), .text("future"), .timestamp(Date())])
       }
       await #expect(throws: PersistenceError.self) { try await Migrator(database: database).migrateUp() }
     }
@@ -130,7 +133,8 @@ struct SchemaColumn: Equatable {
         // SQLite's row id is mandatory without saying so.
         let isRowID = try row.text(2) == "INTEGER" && row.text(1) == "id"
         return SchemaColumn(
-          table: try row.text(0), column: try row.text(1), type: try row.text(2), isMandatory: try row.bool(3) || isRowID)
+          table: try row.text(0), column: try row.text(1), type: try row.text(2),
+          isMandatory: try row.bool(3) || isRowID)
       }
     }
   }

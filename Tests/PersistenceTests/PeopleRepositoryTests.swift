@@ -12,7 +12,8 @@ import Testing
     let team = TeamRecord(name: "t", createdAt: Date())
     return try await PeopleRepository(database: database).insert(
       user: user, team: team,
-      membership: MembershipRecord(teamID: team.id, userID: user.id, role: .owner, isDefault: true, joinedAt: Date()), key: nil,
+      membership: MembershipRecord(teamID: team.id, userID: user.id, role: .owner, isDefault: true, joinedAt: Date()),
+      key: nil,
       audit: [], onlyIfNoUsers: onlyIfNoUsers)
   }
 

@@ -1,12 +1,14 @@
+import Concurrency
 import Foundation
-import Locks
 import Model
 import Persistence
 import TestSupport
 import Testing
 
 @Suite struct PostgresOutageTests {
-  @Test("a server that is killed and started again is used again by itself, and no acknowledged change is lost", .timeLimit(.minutes(2)))
+  @Test(
+    "a server that is killed and started again is used again by itself, and no acknowledged change is lost",
+    .timeLimit(.minutes(2)))
   func killed() async throws {
     let server = try await PrivatePostgres.start()
     try await withTestDatabase(.postgresql, on: server) { database, _ async throws -> Void in

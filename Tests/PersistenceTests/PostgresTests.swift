@@ -1,6 +1,6 @@
+import Concurrency
 import Dispatch
 import Foundation
-import Locks
 import Logging
 import Model
 import TestSupport
@@ -70,7 +70,9 @@ import Testing
         $0.statementTimeout = .milliseconds(100)
         $0.maximumConnections = 1
       }
-      let error = await #expect(throws: PersistenceError.self) { try await database.query { try $0.rows("SELECT pg_sleep(60)").count } }
+      let error = await #expect(throws: PersistenceError.self) {
+        try await database.query { try $0.rows("SELECT pg_sleep(60)").count }
+      }
       #expect(MartletError.wrapping(try #require(error)).code == .databaseUnavailable)
       #expect(try await Self.count(database) == 0)
       try await database.close()
@@ -98,11 +100,16 @@ import Testing
       let statements: [(String, [SQLValue])] = [
         (Self.insertTeam, [.text(secret), .text("x"), .timestamp(Date())]),
         (Self.insertTeam, [.uuid(team.uuid), .text(secret), .timestamp(Date())]),
-        ("INSERT INTO teams (id, name, created_at) VALUES (?, ?, ?)", [.uuid(UUID()), .text(secret + "\0"), .timestamp(Date())]),
+        (
+          "INSERT INTO teams (id, name, created_at) VALUES (?, ?, ?)",
+          [.uuid(UUID()), .text(secret + "\0"), .timestamp(Date())]
+        ),
         ("SELECT id FROM sandboxes WHERE metadata = ?", [.text("{\(secret)")]),
       ]
       for (sql, parameters) in statements {
-        let error = await #expect(throws: PersistenceError.self) { _ = try await database.write { try $0.rows(sql, parameters) } }
+        let error = await #expect(throws: PersistenceError.self) {
+          _ = try await database.write { try $0.rows(sql, parameters) }
+        }
         #expect(error?.description.contains(secret) == false)
         #expect(MartletError.wrapping(try #require(error)).message.contains("INSERT") == false)
       }
@@ -114,7 +121,8 @@ import Testing
     try await withTestDatabase(.postgresql) { _, store async throws -> Void in
       let database = try store.connect { $0.maximumConnections = 1 }
       for number in 0..<(PostgresStatements.maximumCount + 20) {
-        #expect(try await database.query { try $0.row("SELECT \(number) + ?", [.integer(1)])?.integer(0) } == number + 1)
+        #expect(
+          try await database.query { try $0.row("SELECT \(number) + ?", [.integer(1)])?.integer(0) } == number + 1)
       }
       let everything: @Sendable (any SQLConnection) throws -> Int = { try $0.rows("SELECT * FROM teams").count }
       #expect(try await database.query(everything) == 0)
@@ -136,7 +144,9 @@ import Testing
         $0.maximumWaiting = 8
       }
       let outcomes = await withTaskGroup(of: Bool.self) { group in
-        for _ in 0..<40 { group.addTask { (try? await database.query { try $0.rows("SELECT pg_sleep(0.05)").count }) == 1 } }
+        for _ in 0..<40 {
+          group.addTask { (try? await database.query { try $0.rows("SELECT pg_sleep(0.05)").count }) == 1 }
+        }
         return await group.reduce(into: (done: 0, refused: 0)) { counts, isDone in
           if isDone { counts.done += 1 } else { counts.refused += 1 }
         }
@@ -151,9 +161,12 @@ import Testing
   @Test("the server is told to notice that a client has vanished")
   func keepAlives() async throws {
     try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
-      // The values are those of TCP, and read as zero on the tests' Unix socket; that the session has set them shows there too.
+      // The values are those of TCP, and read as zero on the tests' Unix socket; that the session has set them shows
+      // there too.
       let sources = try await database.query { connection in
-        try connection.rows("SELECT source FROM pg_settings WHERE name LIKE 'tcp_keepalives%' OR name = 'tcp_user_timeout'").map {
+        try connection.rows(
+          "SELECT source FROM pg_settings WHERE name LIKE 'tcp_keepalives%' OR name = 'tcp_user_timeout'"
+        ).map {
           try $0.text(0)
         }
       }
@@ -207,13 +220,16 @@ import Testing
       #expect(try (7...9).map { try values.text($0) } == ["a", "{\"b\": 1}", "{\"b\": 1}"])
       #expect(try values.integer(10) == 20_000)
       for strange in ["point(1, 2)", "'infinity'::timestamptz", "9223372036854775808", "0.5", "'NaN'::numeric"] {
-        await #expect(throws: PersistenceError.self) { try await database.query { try $0.rows("SELECT \(strange)").count } }
+        await #expect(throws: PersistenceError.self) {
+          try await database.query { try $0.rows("SELECT \(strange)").count }
+        }
       }
     }
   }
 
   @Test(
-    "what is no PostgreSQL URL is refused without repeating it", arguments: ["mysql://u:pw@h/d", "postgres://u:pw@h:x y/d?nope=1", "pw"])
+    "what is no PostgreSQL URL is refused without repeating it",
+    arguments: ["mysql://u:pw@h/d", "postgres://u:pw@h:x y/d?nope=1", "pw"])
   func url(_ text: String) {
     let error = #expect(throws: PersistenceError.self) { try PostgresConfiguration(url: text) }
     #expect(error?.description.contains("pw") == false)
@@ -232,7 +248,8 @@ import Testing
   private let now = ContinuousClock.now
 
   private func decisions(
-    _ kinds: [PostgresFailure.Kind], _ call: PostgresCall = .write, isCommitting: Bool = false, patience: Duration = .seconds(1)
+    _ kinds: [PostgresFailure.Kind], _ call: PostgresCall = .write, isCommitting: Bool = false,
+    patience: Duration = .seconds(1)
   ) -> [PostgresRetryPolicy.Decision] {
     var policy = PostgresRetryPolicy(call, giveUpAt: now + patience)
     return kinds.map { policy.decide(PostgresFailure(kind: $0, text: ""), isCommitting: isCommitting, now: now) }
@@ -257,7 +274,8 @@ import Testing
     #expect(found.last == .report)
   }
 
-  @Test("what would fail again is reported", arguments: [PostgresFailure.Kind.duplicate, .constraint, .unavailable, .other])
+  @Test(
+    "what would fail again is reported", arguments: [PostgresFailure.Kind.duplicate, .constraint, .unavailable, .other])
   func final(kind: PostgresFailure.Kind) {
     #expect(decisions([kind]) == [.report])
   }

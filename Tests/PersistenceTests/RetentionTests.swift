@@ -35,7 +35,8 @@ import Testing
       var kept: Set<SandboxID> = []
       for status in SandboxStatus.allCases {
         for age in [10.0, 100] {
-          let record = SandboxRecord(spec: SandboxSpec(teamID: team), status: status, createdAt: now.addingTimeInterval(-age))
+          let record = SandboxRecord(
+            spec: SandboxSpec(teamID: team), status: status, createdAt: now.addingTimeInterval(-age))
           try await repository.insert(record, audit: audit(team))
           if age < 50 || ![.stopped, .error].contains(status) { kept.insert(record.id) }
         }

@@ -24,7 +24,8 @@ import Testing
           network: NetworkPolicy(allowsEgress: false, allow: ["10.0.0.0/8"], deny: ["1.1.1.1/32"]), isSecured: false),
         autoResumes: true, isAutoPaused: true, createdAt: Date(), lastActiveAt: Date(), revision: 7)
       record.facts = SandboxFacts(
-        hostID: HostID(), guestIP: "169.254.0.21", hostIP: "10.11.0.2", vmm: "qemu", accelerator: "tcg", startedAt: Date())
+        hostID: HostID(), guestIP: "169.254.0.21", hostIP: "10.11.0.2", vmm: "qemu", accelerator: "tcg",
+        startedAt: Date())
       try await repository.insert(record, audit: audit(team))
       record.worker = database.worker
       #expect(try await repository.sandbox(record.id, team: team) == record)
@@ -65,7 +66,9 @@ import Testing
       let repository = SandboxRepository(database: database)
       let record = try await insert(repository, team)
       #expect(try await repository.transition(record.id, from: .pending, to: .destroying, at: Date()))
-      #expect(try await repository.transition(record.id, from: .pending, to: .starting, at: Date(), audit: audit(team, "lost")) == false)
+      #expect(
+        try await repository.transition(
+          record.id, from: .pending, to: .starting, at: Date(), audit: audit(team, "lost")) == false)
       #expect(try await repository.sandbox(record.id)?.status == .destroying)
       let actions = try await AuditRepository(database: database).list(team: team, limit: 10).map(\.record.action)
       #expect(actions == ["sandbox.create"])
@@ -132,7 +135,9 @@ import Testing
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
       // Pairs share their time, so that the id must break the tie.
-      for index in 0..<10 { _ = try await insert(repository, team, at: Date(timeIntervalSince1970: Double(1_000 + index / 2))) }
+      for index in 0..<10 {
+        _ = try await insert(repository, team, at: Date(timeIntervalSince1970: Double(1_000 + index / 2)))
+      }
       var seen: [SandboxID] = []
       var cursor: SandboxCursor?
       while true {

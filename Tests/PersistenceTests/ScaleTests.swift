@@ -4,7 +4,8 @@ import Persistence
 import TestSupport
 import Testing
 
-/// What is over costs what is alive nothing: reads of a team with 100,000 finished sandboxes beside those of one without.
+/// What is over costs what is alive nothing: reads of a team with 100,000 finished sandboxes beside those of one
+/// without.
 @Suite(.serialized) struct ScaleTests {
   private static let finished = 100_000
   /// Of medians of alternating rounds; the best of some attempts, because others use the machine too.
@@ -12,7 +13,9 @@ import Testing
   private static let rounds = 41
   private static let attempts = 15
 
-  @Test("lists, counts, look-ups and creates take as long with 100,000 finished sandboxes as without", arguments: SQLDialect.allCases)
+  @Test(
+    "lists, counts, look-ups and creates take as long with 100,000 finished sandboxes as without",
+    arguments: SQLDialect.allCases)
   func reads(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { large in
       try await withDatabase(dialect) { small in
@@ -29,7 +32,9 @@ import Testing
         ]
         for (name, body) in work {
           var ratio = Double.infinity
-          for _ in 0..<Self.attempts where ratio > Self.bound { ratio = min(ratio, try await Self.ratio(crowded, empty, body)) }
+          for _ in 0..<Self.attempts where ratio > Self.bound {
+            ratio = min(ratio, try await Self.ratio(crowded, empty, body))
+          }
           #expect(ratio <= Self.bound, "\(name): \(ratio)")
         }
         var ratio = Double.infinity
@@ -99,7 +104,10 @@ private struct Scene: Sendable {
     let (fresh, time) =
       switch dialect {
       case .sqlite:
-        ("substr(h,1,8)||'-'||substr(h,9,4)||'-4'||substr(h,14,3)||'-8'||substr(h,18,3)||'-'||substr(h,21,12)", "created_at - n")
+        (
+          "substr(h,1,8)||'-'||substr(h,9,4)||'-4'||substr(h,14,3)||'-8'||substr(h,18,3)||'-'||substr(h,21,12)",
+          "created_at - n"
+        )
       case .postgresql: ("gen_random_uuid()", "created_at - n * interval '1 microsecond'")
       }
     let random = dialect == .sqlite ? "lower(hex(randomblob(16)))" : "''"

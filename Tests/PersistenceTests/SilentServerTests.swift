@@ -1,21 +1,26 @@
+import Concurrency
 import Foundation
 import Glibc
-import Locks
 import Logging
 import Model
 import Persistence
 import Testing
 
 @Suite struct SilentServerTests {
-  @Test("look-ups that wait for a server that never answers fail together, not one after the other", .timeLimit(.minutes(2)))
+  @Test(
+    "look-ups that wait for a server that never answers fail together, not one after the other", .timeLimit(.minutes(2))
+  )
   func lookUps() async throws {
     let server = try SilentServer()
-    var configuration = try PostgresConfiguration(url: "postgres://martlet@127.0.0.1:\(server.port)/martlet?sslmode=disable")
+    var configuration = try PostgresConfiguration(
+      url: "postgres://martlet@127.0.0.1:\(server.port)/martlet?sslmode=disable")
     configuration.patience = .seconds(3)
     configuration.connectTimeoutSeconds = 2
     let database = PostgresDatabase(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     let lookUp = { @Sendable in
-      await #expect(throws: PersistenceError.self) { try await database.lookUp("SELECT name FROM teams WHERE id = ?", [.uuid(UUID())]) }
+      await #expect(throws: PersistenceError.self) {
+        try await database.lookUp("SELECT name FROM teams WHERE id = ?", [.uuid(UUID())])
+      }
     }
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { _ = await lookUp() }
@@ -46,7 +51,8 @@ private final class SilentServer: Sendable {
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let isBound = withUnsafeMutablePointer(to: &address) { pointer in
       pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
-        bind(listener, generic, length) == 0 && listen(listener, 64) == 0 && getsockname(listener, generic, &length) == 0
+        bind(listener, generic, length) == 0 && listen(listener, 64) == 0
+          && getsockname(listener, generic, &length) == 0
       }
     }
     try #require(isBound)

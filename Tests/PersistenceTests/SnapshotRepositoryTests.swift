@@ -4,9 +4,12 @@ import Persistence
 import Testing
 
 @Suite struct SnapshotRepositoryTests {
-  private func record(_ team: TeamID, _ name: String = "golden", _ status: SnapshotRecord.Status = .ready) throws -> SnapshotRecord {
+  private func record(
+    _ team: TeamID, _ name: String = "golden", _ status: SnapshotRecord.Status = .ready
+  ) throws -> SnapshotRecord {
     SnapshotRecord(
-      teamID: team, name: try SafeName(name), status: status, vcpus: 2, memoryMiB: 256, diskSizeMiB: 1024, sizeBytes: 1 << 40,
+      teamID: team, name: try SafeName(name), status: status, vcpus: 2, memoryMiB: 256, diskSizeMiB: 1024,
+      sizeBytes: 1 << 40,
       hostID: HostID(), sourceID: SandboxID(), createdAt: Date())
   }
 
@@ -25,7 +28,8 @@ import Testing
     }
   }
 
-  @Test("of many racing inserts of one name one wins; other teams have names of their own", arguments: SQLDialect.allCases)
+  @Test(
+    "of many racing inserts of one name one wins; other teams have names of their own", arguments: SQLDialect.allCases)
   func racing(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
@@ -49,14 +53,17 @@ import Testing
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
       let team = try await makeTeam(database)
-      for name in ["a", "b"] { #expect(try await repository.insert(try record(team, name), quota: QuotaRecord(snapshots: 2))) }
+      for name in ["a", "b"] {
+        #expect(try await repository.insert(try record(team, name), quota: QuotaRecord(snapshots: 2)))
+      }
       let usage = try await SandboxRepository(database: database).usage(of: team)
       #expect(usage == TeamUsage(diskMiB: 2 << 20, snapshots: 2))
       let third = try record(team, "c")
       await #expect(throws: AdmissionRefusal.quota(what: "max_snapshots", limit: 2, used: 2, requested: 1)) {
         try await repository.insert(third, quota: QuotaRecord(snapshots: 2))
       }
-      await #expect(throws: AdmissionRefusal.quota(what: "max_disk_mb", limit: 2 << 20, used: 2 << 20, requested: 256)) {
+      await #expect(throws: AdmissionRefusal.quota(what: "max_disk_mb", limit: 2 << 20, used: 2 << 20, requested: 256))
+      {
         try await repository.insert(third, quota: QuotaRecord(diskMiB: 2 << 20))
       }
       #expect(try await repository.insert(third))
@@ -129,8 +136,10 @@ import Testing
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
       let team = try await makeTeam(database)
-      try await PeopleRepository(database: database).ensureTeam(TeamRecord(id: .platform, name: "platform", createdAt: Date()))
-      for (text, status) in [("a", SnapshotRecord.Status.ready), ("b", .replacing), ("c", .creating), ("d", .deleting)] {
+      try await PeopleRepository(database: database).ensureTeam(
+        TeamRecord(id: .platform, name: "platform", createdAt: Date()))
+      for (text, status) in [("a", SnapshotRecord.Status.ready), ("b", .replacing), ("c", .creating), ("d", .deleting)]
+      {
         _ = try await repository.insert(try record(team, text, status))
       }
       _ = try await repository.insert(try record(.platform, "a"))

@@ -6,7 +6,8 @@ import Testing
 @Suite struct StoredTimeTests {
   private static let extremes = [
     Date(timeIntervalSince1970: 9.4e12), Date(timeIntervalSince1970: -9.4e12), Date(timeIntervalSince1970: .infinity),
-    Date(timeIntervalSince1970: -.infinity), Date(timeIntervalSince1970: .greatestFiniteMagnitude), Date(timeIntervalSince1970: .nan),
+    Date(timeIntervalSince1970: -.infinity), Date(timeIntervalSince1970: .greatestFiniteMagnitude),
+    Date(timeIntervalSince1970: .nan),
     .distantFuture, .distantPast, StoredTime.date(microseconds: .max), StoredTime.date(microseconds: .min),
   ]
 

@@ -35,7 +35,8 @@ private func sign(_ email: String, _ database: any Database, isAdmin: Bool = fal
   let user = UserRecord(email: email, name: "N", passwordHash: "x", isAdmin: isAdmin, createdAt: Date())
   _ = try await PeopleRepository(database: database).insert(
     user: user, team: team,
-    membership: MembershipRecord(teamID: team.id, userID: user.id, role: .owner, isDefault: true, joinedAt: Date()), key: nil,
+    membership: MembershipRecord(teamID: team.id, userID: user.id, role: .owner, isDefault: true, joinedAt: Date()),
+    key: nil,
     audit: [audit(team.id)])
   return (user.id, team.id)
 }
@@ -55,26 +56,30 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
   @Test("what decides about a user is one read, and says what is true now", arguments: SQLDialect.allCases)
   func standing(dialect: SQLDialect) async throws {
     try await withClub(dialect) { club async throws -> Void in
-      #expect(try await club.people.standing(of: club.member, in: club.team)?.role == .member)
-      #expect(try await club.people.standing(of: club.owner, in: club.team)?.role == .owner)
-      #expect(try await club.people.standing(of: UserID(), in: club.team) == nil)
+      #expect(try await club.people.access(of: club.member, in: club.team)?.role == .member)
+      #expect(try await club.people.access(of: club.owner, in: club.team)?.role == .owner)
+      #expect(try await club.people.access(of: UserID(), in: club.team) == nil)
       #expect(try await club.teams.removeMember(club.member, of: club.team, audit: audit(club.team)) == .done)
-      let standing = try #require(try await club.people.standing(of: club.member, in: club.team))
-      #expect(standing.role == nil)
+      let access = try #require(try await club.people.access(of: club.member, in: club.team))
+      #expect(access.role == nil)
       #expect(try await club.people.setPassword(club.member, hash: "y", replacing: "x", audit: audit(club.team)))
-      #expect(try await club.people.standing(of: club.member, in: club.team)?.sessionEpoch == standing.sessionEpoch + 1)
-      #expect(try await club.people.setPassword(club.member, hash: "z", replacing: "x", audit: audit(club.team)) == false)
+      #expect(try await club.people.access(of: club.member, in: club.team)?.sessionEpoch == access.sessionEpoch + 1)
+      #expect(
+        try await club.people.setPassword(club.member, hash: "z", replacing: "x", audit: audit(club.team)) == false)
     }
   }
 
-  @Test("the owner can be neither removed nor demoted, only replaced, and then a team has one owner still", arguments: SQLDialect.allCases)
+  @Test(
+    "the owner can be neither removed nor demoted, only replaced, and then a team has one owner still",
+    arguments: SQLDialect.allCases)
   func owner(dialect: SQLDialect) async throws {
     try await withClub(dialect) { club async throws -> Void in
       let (team, log) = (club.team, audit(club.team))
       #expect(try await club.teams.removeMember(club.owner, of: team, audit: log) == .isOwner)
       #expect(try await club.teams.setRole(club.owner, of: team, to: .member, audit: log) == .isOwner)
       #expect(try await club.teams.setRole(UserID(), of: team, to: .admin, audit: log) == .absent)
-      #expect(try await club.teams.transferOwnership(of: team, from: club.member, to: club.owner, audit: log) == .absent)
+      #expect(
+        try await club.teams.transferOwnership(of: team, from: club.member, to: club.owner, audit: log) == .absent)
       #expect(try await club.teams.transferOwnership(of: team, from: club.owner, to: club.member, audit: log) == .done)
       let roles = try await club.teams.members(of: team, ListPage(limit: 10)).map { [$0.user: $0.role] }
       #expect(roles.contains([club.member: .owner]) && roles.contains([club.owner: .admin]) && roles.count == 2)
@@ -85,11 +90,19 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
   func bounds(dialect: SQLDialect) async throws {
     try await withClub(dialect) { club async throws -> Void in
       let (third, _) = try await sign("third@b.c", club.database)
-      let membership = MembershipRecord(teamID: club.team, userID: third, role: .member, isDefault: false, joinedAt: Date())
-      let again = MembershipRecord(teamID: club.team, userID: club.member, role: .owner, isDefault: false, joinedAt: Date())
-      #expect(try await club.teams.addMember(again, maximumMembers: 5, maximumTeams: 5, audit: audit(club.team)) == .alreadyMember)
-      #expect(try await club.teams.addMember(membership, maximumMembers: 2, maximumTeams: 5, audit: audit(club.team)) == .full)
-      #expect(try await club.teams.addMember(membership, maximumMembers: 5, maximumTeams: 1, audit: audit(club.team)) == .full)
+      let membership = MembershipRecord(
+        teamID: club.team, userID: third, role: .member, isDefault: false, joinedAt: Date())
+      let again = MembershipRecord(
+        teamID: club.team, userID: club.member, role: .owner, isDefault: false, joinedAt: Date())
+      #expect(
+        try await club.teams.addMember(again, maximumMembers: 5, maximumTeams: 5, audit: audit(club.team))
+          == .alreadyMember)
+      #expect(
+        try await club.teams.addMember(membership, maximumMembers: 2, maximumTeams: 5, audit: audit(club.team)) == .full
+      )
+      #expect(
+        try await club.teams.addMember(membership, maximumMembers: 5, maximumTeams: 1, audit: audit(club.team)) == .full
+      )
       let team = TeamRecord(name: "second", createdAt: Date())
       let owner = MembershipRecord(teamID: team.id, userID: third, role: .owner, isDefault: false, joinedAt: Date())
       #expect(try await club.teams.create(team, owner: owner, maximumTeams: 1, audit: audit(team.id)) == false)
@@ -106,7 +119,8 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
           teamID: club.team, name: "k", keyPrefix: "mrt_", keyHash: [byte], createdBy: user, createdAt: Date())
         #expect(try await keys.insert(key, maximum: 2, audit: audit(club.team)))
       }
-      let third = APIKeyRecord(teamID: club.team, name: "k", keyPrefix: "mrt_", keyHash: [3], createdBy: nil, createdAt: Date())
+      let third = APIKeyRecord(
+        teamID: club.team, name: "k", keyPrefix: "mrt_", keyHash: [3], createdBy: nil, createdAt: Date())
       #expect(try await keys.insert(third, maximum: 2, audit: audit(club.team)) == false)
       _ = try await club.teams.removeMember(club.member, of: club.team, audit: audit(club.team))
       #expect(try await keys.list(team: club.team).map(\.createdBy) == [club.owner])
@@ -114,12 +128,14 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
     }
   }
 
-  @Test("a deleted team takes members and keys along and sets its sandboxes on their way", arguments: SQLDialect.allCases)
+  @Test(
+    "a deleted team takes members and keys along and sets its sandboxes on their way", arguments: SQLDialect.allCases)
   func deletion(dialect: SQLDialect) async throws {
     try await withClub(dialect) { club async throws -> Void in
       let entry = club.record()
       try await club.sandboxes.admit([entry], defaults: QuotaRecord())
-      let key = APIKeyRecord(teamID: club.team, name: "k", keyPrefix: "mrt_", keyHash: [9], createdBy: nil, createdAt: Date())
+      let key = APIKeyRecord(
+        teamID: club.team, name: "k", keyPrefix: "mrt_", keyHash: [9], createdBy: nil, createdAt: Date())
       #expect(try await APIKeyRepository(database: club.database).insert(key, audit: audit(club.team)))
       let condemned = try await club.teams.delete(club.team, at: Date(), audit: audit(club.team, "team.delete"))
       #expect(condemned?.map(\.id) == [entry.record.id])
@@ -128,7 +144,9 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
       #expect(try await club.teams.team(club.team) == nil)
       #expect(try await club.teams.memberships(of: club.member).map(\.team.id).contains(club.team) == false)
       #expect(try await APIKeyRepository(database: club.database).key(hash: [9]) == nil)
-      #expect(try await club.refusal { try await club.sandboxes.admit([club.record()], defaults: QuotaRecord()) } == .teamIsGone)
+      #expect(
+        try await club.refusal { try await club.sandboxes.admit([club.record()], defaults: QuotaRecord()) }
+          == .teamIsGone)
       #expect(try await APIKeyRepository(database: club.database).insert(key, audit: audit(club.team)) == false)
       let log = try await AuditRepository(database: club.database).list(team: club.team, AuditFilter(limit: 10))
       #expect(log.prefix(2).map(\.record.action) == ["sandbox.destroy", "team.delete"])
@@ -145,7 +163,9 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
       let user = try #require(try await people.user(id))
       #expect(user.email == "new@b.c" && user.name == "New")
       #expect(try await people.setProfile(UserID(), email: nil, name: nil, audit: log) == false)
-      await #expect(throws: PersistenceError.self) { try await people.setProfile(id, email: "owner@b.c", name: "Other", audit: log) }
+      await #expect(throws: PersistenceError.self) {
+        try await people.setProfile(id, email: "owner@b.c", name: "Other", audit: log)
+      }
       #expect(try await people.user(id) == user)
     }
   }
@@ -197,7 +217,9 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
       let own = QuotaRecord(sandboxes: 9, vcpus: 99, memoryMiB: 99_999, diskMiB: 99_999)
       #expect(try await club.teams.setQuota(club.team, own, audit: audit(club.team)))
       try await club.sandboxes.admit([second], defaults: quota)
-      #expect(try await club.sandboxes.usage(of: club.team) == TeamUsage(sandboxes: 2, vcpus: 4, memoryMiB: 1_024, diskMiB: 10_240))
+      #expect(
+        try await club.sandboxes.usage(of: club.team)
+          == TeamUsage(sandboxes: 2, vcpus: 4, memoryMiB: 1_024, diskMiB: 10_240))
     }
   }
 
@@ -224,7 +246,9 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
       let quota = QuotaRecord(sandboxes: 2)
       try await club.sandboxes.admit([over, paused], defaults: quota)
       #expect(try await club.sandboxes.transition(over.record.id, from: .pending, to: .error, at: Date()))
-      for (status, next) in [(SandboxStatus.pending, SandboxStatus.starting), (.starting, .running), (.running, .paused)] {
+      for (status, next) in [
+        (SandboxStatus.pending, SandboxStatus.starting), (.starting, .running), (.running, .paused),
+      ] {
         #expect(try await club.sandboxes.transition(paused.record.id, from: status, to: next, at: Date()))
       }
       #expect(try await club.sandboxes.usage(of: club.team) == TeamUsage(diskMiB: 5_120 + 512))
@@ -235,7 +259,9 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
     }
   }
 
-  @Test("a repeated request is refused with the sandbox that it made, and rolled back as a whole", arguments: SQLDialect.allCases)
+  @Test(
+    "a repeated request is refused with the sandbox that it made, and rolled back as a whole",
+    arguments: SQLDialect.allCases)
   func repetition(dialect: SQLDialect) async throws {
     try await withClub(dialect) { club async throws -> Void in
       let (first, second) = (club.record(), club.record())
@@ -275,7 +301,8 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
       row.createdAt = Date(timeIntervalSince1970: 1_000)
       try await log.append([row])
       let filters = [
-        AuditFilter(action: "x.y", limit: 9), AuditFilter(actorID: "somebody", limit: 9), AuditFilter(targetID: "t", limit: 9),
+        AuditFilter(action: "x.y", limit: 9), AuditFilter(actorID: "somebody", limit: 9),
+        AuditFilter(targetID: "t", limit: 9),
         AuditFilter(outcome: "forbidden", limit: 9), AuditFilter(until: Date(timeIntervalSince1970: 1_001), limit: 9),
         AuditFilter(targetType: "sandbox", outcome: "forbidden", since: Date(timeIntervalSince1970: 1_000), limit: 9),
       ]

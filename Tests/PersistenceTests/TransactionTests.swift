@@ -1,5 +1,5 @@
+import Concurrency
 import Foundation
-import Locks
 import Model
 import Persistence
 import TestSupport
@@ -21,7 +21,9 @@ import Testing
     }
   }
 
-  @Test("two programs that look before they write come out as if one had waited for the other", arguments: SQLDialect.allCases)
+  @Test(
+    "two programs that look before they write come out as if one had waited for the other",
+    arguments: SQLDialect.allCases)
   func writeSkew(dialect: SQLDialect) async throws {
     try await withTestDatabase(dialect) { database, store async throws -> Void in
       let other = try store.connect()
@@ -83,12 +85,15 @@ import Testing
     try await withDatabase(dialect) { database async throws -> Void in
       let team = Self.team("a")
       _ = try await database.write { try $0.execute(Self.insertTeam, team) }
-      let again = await #expect(throws: PersistenceError.self) { try await database.write { try $0.execute(Self.insertTeam, team) } }
+      let again = await #expect(throws: PersistenceError.self) {
+        try await database.write { try $0.execute(Self.insertTeam, team) }
+      }
       guard case .duplicate = again else { throw PersistenceError.failed("\(String(describing: again))") }
       let orphan: [SQLValue] = [.uuid(UUID()), .uuid(UUID()), .text("owner"), .bool(true), .timestamp(Date())]
       let refused = await #expect(throws: PersistenceError.self) {
         try await database.write {
-          try $0.execute("INSERT INTO memberships (team_id, user_id, role, is_default, joined_at) VALUES (?, ?, ?, ?, ?)", orphan)
+          try $0.execute(
+            "INSERT INTO memberships (team_id, user_id, role, is_default, joined_at) VALUES (?, ?, ?, ?, ?)", orphan)
         }
       }
       guard case .constraint = refused else { throw PersistenceError.failed("\(String(describing: refused))") }
@@ -99,14 +104,16 @@ import Testing
   func values(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let times = [
-        "1970-01-01T00:00:00Z", "1999-12-31T23:59:59Z", "2024-02-29T12:34:56Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z",
+        "1970-01-01T00:00:00Z", "1999-12-31T23:59:59Z", "2024-02-29T12:34:56Z", "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
       ].compactMap { try? Date($0, strategy: .iso8601) }
       #expect(times.count == 5)
       let teams = try await makeTeam(database)
       for (index, time) in times.enumerated() {
         let exact = time.addingTimeInterval(0.123_456)
         let key = APIKeyRecord(
-          teamID: teams, name: "q'\"\\ü€😀\n\t", keyPrefix: "", keyHash: [0, 255, UInt8(index)], createdBy: nil, createdAt: exact)
+          teamID: teams, name: "q'\"\\ü€😀\n\t", keyPrefix: "", keyHash: [0, 255, UInt8(index)], createdBy: nil,
+          createdAt: exact)
         try await APIKeyRepository(database: database).insert(key, audit: audit(teams))
         #expect(try await APIKeyRepository(database: database).key(hash: key.keyHash) == key)
       }

@@ -6,8 +6,10 @@ import Testing
 @Suite struct UsageSampleTests {
   private static let moment = Date(timeIntervalSince1970: 1_800_000_000)
 
-  private func insert(_ repository: SandboxRepository, _ team: TeamID, _ status: SandboxStatus, vcpus: Int) async throws {
-    let record = SandboxRecord(spec: SandboxSpec(teamID: team, vcpus: vcpus, memoryMiB: 256), status: status, createdAt: Self.moment)
+  private func insert(_ repository: SandboxRepository, _ team: TeamID, _ status: SandboxStatus, vcpus: Int) async throws
+  {
+    let record = SandboxRecord(
+      spec: SandboxSpec(teamID: team, vcpus: vcpus, memoryMiB: 256), status: status, createdAt: Self.moment)
     try await repository.insert(record, audit: audit(team, "sandbox.create"))
   }
 
@@ -18,7 +20,9 @@ import Testing
       let (busy, idle) = (try await makeTeam(database), try await makeTeam(database))
       try await insert(repository, busy, .running, vcpus: 2)
       try await insert(repository, busy, .starting, vcpus: 3)
-      for status in [SandboxStatus.paused, .stopped, .error, .destroying] { try await insert(repository, busy, status, vcpus: 8) }
+      for status in [SandboxStatus.paused, .stopped, .error, .destroying] {
+        try await insert(repository, busy, status, vcpus: 8)
+      }
       try await insert(repository, idle, .paused, vcpus: 1)
       try await repository.takeUsageSamples(at: Self.moment)
       try await insert(repository, busy, .running, vcpus: 4)

@@ -11,7 +11,9 @@ import Testing
     #expect(DiskNode(name: "disk41")?.next.name == "disk42")
   }
 
-  @Test("names that are not ours are no nodes", arguments: ["", "disk", "disk-1", "#block123", "disk1x", "disk9223372036854775807"])
+  @Test(
+    "names that are not ours are no nodes",
+    arguments: ["", "disk", "disk-1", "#block123", "disk1x", "disk9223372036854775807"])
   func foreign(name: String) {
     #expect(DiskNode(name: name) == nil)
   }
@@ -20,7 +22,8 @@ import Testing
   func opening() throws {
     let arguments = DiskNode.first.opening(DiskAttachment(path: "/a,b/new.qcow2", format: .qcow2))
     let text = String(
-      decoding: try JSONSerialization.data(withJSONObject: arguments, options: [.sortedKeys, .withoutEscapingSlashes]), as: UTF8.self)
+      decoding: try JSONSerialization.data(withJSONObject: arguments, options: [.sortedKeys, .withoutEscapingSlashes]),
+      as: UTF8.self)
     #expect(
       text
         == #"{"backing":null,"cache":{"direct":false,"no-flush":true},"detect-zeroes":"unmap","discard":"unmap","#
@@ -44,6 +47,7 @@ import Testing
 
   @Test("the firmware's digest is its SHA-256")
   func digest() {
-    #expect(QEMUInstallation.digest(Array("abc".utf8)) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    #expect(
+      QEMUInstallation.digest(Array("abc".utf8)) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
   }
 }

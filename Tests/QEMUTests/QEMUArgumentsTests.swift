@@ -8,12 +8,15 @@ import Testing
 
 @Suite struct QEMUArgumentsTests {
   private func arguments(
-    accelerator: Accelerator = .tcg, disk: String = "/d/root.qcow2", start: VMStart = .boot, id: InstanceID = InstanceID()
+    accelerator: Accelerator = .tcg, disk: String = "/d/root.qcow2", start: VMStart = .boot,
+    id: InstanceID = InstanceID()
   ) -> QEMUArguments {
     QEMUArguments(
       configuration: VMConfiguration(
-        id: id, start: start, vcpus: 3, memoryMiB: 640, kernel: "/k/vmlinux", initramfs: "/k/initramfs", kernelArguments: ["root=/dev/vda"],
-        disk: DiskAttachment(path: disk, format: .qcow2), runDirectory: "/r", networkNamespace: "/run/netns/n", tapName: "tap0",
+        id: id, start: start, vcpus: 3, memoryMiB: 640, kernel: "/k/vmlinux", initramfs: "/k/initramfs",
+        kernelArguments: ["root=/dev/vda"],
+        disk: DiskAttachment(path: disk, format: .qcow2), runDirectory: "/r", networkNamespace: "/run/netns/n",
+        tapName: "tap0",
         macAddress: "06:00:ac:10:00:02", userID: 2_000_017),
       firmware: "/f/qboot.rom", accelerator: accelerator, tscKilohertz: 2_596_134)
   }
@@ -53,7 +56,8 @@ import Testing
   }
 
   @Test(
-    "equal pages of two guests are never merged, booted or restored", arguments: [VMStart.boot, .restore(pagerSocket: "/r/pager.sock")])
+    "equal pages of two guests are never merged, booted or restored",
+    arguments: [VMStart.boot, .restore(pagerSocket: "/r/pager.sock")])
   func merging(start: VMStart) {
     let list = arguments(start: start).list
     #expect(value(after: "-M", in: list)?.split(separator: ",").contains("mem-merge=off") == true)
@@ -63,13 +67,16 @@ import Testing
   @Test("memory is a shared file, so that its pages are no part of a saved state")
   func memory() {
     #expect(
-      value(after: "-object", in: arguments().list) == "memory-backend-file,id=ram,size=640M,mem-path=/proc/self/fd/3,share=on,merge=off")
+      value(after: "-object", in: arguments().list)
+        == "memory-backend-file,id=ram,size=640M,mem-path=/proc/self/fd/3,share=on,merge=off")
   }
 
   @Test("a machine that is restored is the one that booted, but for the kernel, which it has in memory")
   func restore() {
     let id = InstanceID()
-    let (boot, restore) = (arguments(id: id).list, arguments(start: .restore(pagerSocket: "/r/pager.sock"), id: id).list)
+    let (boot, restore) = (
+      arguments(id: id).list, arguments(start: .restore(pagerSocket: "/r/pager.sock"), id: id).list
+    )
     #expect(restore.suffix(2) == ["-incoming", "defer"])
     let kernel = boot.indices.filter { ["-kernel", "-initrd", "-append"].contains(boot[$0]) }
     let rest = boot.indices.filter { !kernel.contains($0) && !kernel.contains($0 - 1) }.map { boot[$0] }
@@ -89,7 +96,8 @@ import Testing
   @Test(
     "the version is found in what QEMU prints",
     arguments: [
-      ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright", "7.2.22"), ("QEMU emulator version 10.0.2", "10.0.2"),
+      ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright", "7.2.22"),
+      ("QEMU emulator version 10.0.2", "10.0.2"),
       ("something else", "unknown"),
     ])
   func version(text: String, expected: String) {

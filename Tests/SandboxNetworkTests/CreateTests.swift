@@ -1,5 +1,5 @@
+import Concurrency
 import LinuxSystem
-import Locks
 import Logging
 import Model
 import SandboxNetwork
@@ -11,7 +11,8 @@ struct CreateTests {
   private func networks(_ runner: ScriptedRunner) throws -> SandboxNetworks {
     var configuration = try NetworkConfiguration.standard()
     configuration.upstreamResolver = IPv4Address("9.9.9.9")
-    return SandboxNetworks(configuration: configuration, runner: runner, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    return SandboxNetworks(
+      configuration: configuration, runner: runner, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
   }
 
   @Test("Create takes three commands and returns where the guest is reached")
@@ -29,10 +30,13 @@ struct CreateTests {
   @Test(
     "A failure at any step undoes all earlier ones",
     arguments: [
-      .fail(.createLinks), .fail(.createLinks, afterLines: 1), .fail(.createLinks, afterLines: 2), .fail(.createLinks, afterLines: 4),
-      .hang(.createLinks), .hang(.createLinks, afterLines: 1), .hang(.createLinks, afterLines: 5), .fail(.configureKernel),
+      .fail(.createLinks), .fail(.createLinks, afterLines: 1), .fail(.createLinks, afterLines: 2),
+      .fail(.createLinks, afterLines: 4),
+      .hang(.createLinks), .hang(.createLinks, afterLines: 1), .hang(.createLinks, afterLines: 5),
+      .fail(.configureKernel),
       .fail(.loadRules),
-      .hang(.loadRules), .fail(.configureInside), .fail(.configureInside, afterLines: 5), .hang(.configureInside, afterLines: 9),
+      .hang(.loadRules), .fail(.configureInside), .fail(.configureInside, afterLines: 5),
+      .hang(.configureInside, afterLines: 9),
     ] as [ScriptedRunner.Fault])
   func rollback(fault: ScriptedRunner.Fault) async throws {
     let runner = ScriptedRunner(faults: [fault])
@@ -92,8 +96,12 @@ struct CreateTests {
   func badInput() async throws {
     let runner = ScriptedRunner()
     let networks = try networks(runner)
-    await #expect(throws: NetworkError.self) { try await networks.create(slot: -1, policy: NetworkPolicy(), ownerUID: 1) }
-    await #expect(throws: NetworkError.self) { try await networks.create(slot: 1, policy: NetworkPolicy(allow: ["x"]), ownerUID: 1) }
+    await #expect(throws: NetworkError.self) {
+      try await networks.create(slot: -1, policy: NetworkPolicy(), ownerUID: 1)
+    }
+    await #expect(throws: NetworkError.self) {
+      try await networks.create(slot: 1, policy: NetworkPolicy(allow: ["x"]), ownerUID: 1)
+    }
     await #expect(throws: NetworkError.self) { try await networks.remove(slot: 1 << 20) }
     #expect(runner.commands.isEmpty)
   }

@@ -30,7 +30,9 @@ struct RulesTests {
     #expect(never.lowerBound < allow.lowerBound && allow.lowerBound < deny.lowerBound)
   }
 
-  @Test("Private ranges are denied without a policy", arguments: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"])
+  @Test(
+    "Private ranges are denied without a policy",
+    arguments: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"])
   func privateRanges(network: String) throws {
     #expect(try egress(NetworkPolicy()).deny.contains(network))
   }
@@ -61,7 +63,9 @@ struct RulesTests {
 
   @Test("DNS goes to the upstream only on port 53, and nowhere without one")
   func nameService() throws {
-    #expect(try rules(NetworkPolicy()).contains("ip daddr 169.254.0.22 meta l4proto { tcp, udp } th dport 53 dnat ip to 10.255.255.53"))
+    #expect(
+      try rules(NetworkPolicy()).contains(
+        "ip daddr 169.254.0.22 meta l4proto { tcp, udp } th dport 53 dnat ip to 10.255.255.53"))
     #expect(try !rules(NetworkPolicy(), resolver: nil).contains("dport 53"))
   }
 
@@ -88,7 +92,8 @@ struct RulesTests {
 struct UpstreamResolverTests {
   @Test("Name servers are read in order, comments and other families are passed over")
   func parse() {
-    let text = "# nameserver 1.1.1.1\n;x\nsearch a\nnameserver\t10.0.0.1\nnameserver ::1\nnameserver 9.9.9.9 # x\nnameserverx 8.8.8.8\r\n"
+    let text =
+      "# nameserver 1.1.1.1\n;x\nsearch a\nnameserver\t10.0.0.1\nnameserver ::1\nnameserver 9.9.9.9 # x\nnameserverx 8.8.8.8\r\n"
     #expect(UpstreamResolver.nameServers(in: text).map(\.description) == ["10.0.0.1", "9.9.9.9"])
   }
 

@@ -1,5 +1,5 @@
+import Concurrency
 import LinuxSystem
-import Locks
 import SandboxNetwork
 import SystemPackage
 
@@ -101,10 +101,12 @@ final class ScriptedRunner: CommandRunner {
   private static func answer(_ command: NetworkCommand, _ state: State) -> String {
     if let text = state.outputs[command.arguments.joined(separator: " ")] { return text }
     guard command.step == .listLinks else { return "" }
-    return state.links.sorted().map { "\($0)@if2        UP             4a:dd:37:67:a4:52 <BROADCAST,MULTICAST,UP>\n" }.joined()
+    return state.links.sorted().map { "\($0)@if2        UP             4a:dd:37:67:a4:52 <BROADCAST,MULTICAST,UP>\n" }
+      .joined()
   }
 
-  private static func failure(_ command: NetworkCommand, _ fault: Fault, line: Int) -> Result<CommandOutput, ToolError> {
+  private static func failure(_ command: NetworkCommand, _ fault: Fault, line: Int) -> Result<CommandOutput, ToolError>
+  {
     if case .hang = fault { return .failure(ToolError(command.tool, .deadlineExceeded)) }
     return .success(output(status: 1, text: "", errorText: "Error: refused by the test.\nCommand failed -:\(line)\n"))
   }

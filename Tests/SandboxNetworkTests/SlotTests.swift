@@ -43,7 +43,8 @@ struct SlotTests {
   @Test(
     "Names that only look like ours are not ours",
     arguments: [
-      "mrt-", "mrt-01", "mrt-+1", "mrt--1", "mrt-1x", "mrt-16384", "mrt-99999999999999999999", "MRT-1", "xmrt-1", "mv1", "",
+      "mrt-", "mrt-01", "mrt-+1", "mrt--1", "mrt-1x", "mrt-16384", "mrt-99999999999999999999", "MRT-1", "xmrt-1", "mv1",
+      "",
     ])
   func foreignNames(name: String) throws {
     #expect(try addressing().slot(ofNamespace: name) == nil)

@@ -74,7 +74,9 @@ struct CompactionTests {
     let fixture = try Fixture()
     let (chain, _) = try chain(fixture)
     try flip(bit: 12, in: chain[4].devicePath.string)
-    let error = #expect(throws: MartletError.self) { try fixture.store.compact(chain[4].id, as: GenerationID(), keeping: []) }
+    let error = #expect(throws: MartletError.self) {
+      try fixture.store.compact(chain[4].id, as: GenerationID(), keeping: [])
+    }
     #expect(error?.code == .snapshotDamaged)
   }
 

@@ -1,13 +1,14 @@
+import Concurrency
 import Foundation
 import LinuxSystem
-import Locks
 import Model
 import SystemPackage
 import Testing
 
 @testable import Snapshots
 
-/// What a crash leaves, at every moment at which it leaves something different: a copy of the store's directory, taken then.
+/// What a crash leaves, at every moment at which it leaves something different: a copy of the store's directory, taken
+/// then.
 @Suite("Crashes and failures in the middle")
 struct CrashTests {
   private static let whilePublishing: [SnapshotObserver.Moment] = [
@@ -18,7 +19,8 @@ struct CrashTests {
   private static let whileCollecting: [SnapshotObserver.Moment] = [.garbageRenamed, .garbageRemoved]
 
   @Test(
-    "A crash at any step of publishing leaves the last good generation, and the new one whole or not at all", arguments: whilePublishing)
+    "A crash at any step of publishing leaves the last good generation, and the new one whole or not at all",
+    arguments: whilePublishing)
   func publishing(moment: SnapshotObserver.Moment) throws {
     let world = try World()
     world.plan.crash(at: moment, of: world.fixture)
@@ -36,7 +38,8 @@ struct CrashTests {
   }
 
   @Test(
-    "A failure at any step of publishing leaves the draft, which can be published again or removed", arguments: whilePublishing.dropLast(2))
+    "A failure at any step of publishing leaves the draft, which can be published again or removed",
+    arguments: whilePublishing.dropLast(2))
   func failedPublishing(moment: SnapshotObserver.Moment) throws {
     let world = try World()
     let (draft, manifest) = try world.draftNext()
@@ -62,7 +65,9 @@ struct CrashTests {
     #expect(try Directories.names(in: image.draftsDirectory) == [])
   }
 
-  @Test("A failure at any step of compacting leaves no draft, and it can be tried again", arguments: whileCompacting.dropLast(2))
+  @Test(
+    "A failure at any step of compacting leaves no draft, and it can be tried again",
+    arguments: whileCompacting.dropLast(2))
   func failedCompacting(moment: SnapshotObserver.Moment) throws {
     let world = try World()
     let next = try world.saveNext()
@@ -75,7 +80,9 @@ struct CrashTests {
     #expect(try world.fixture.read(try world.fixture.store.compact(next.id, as: new, keeping: [])) == world.nextMemory)
   }
 
-  @Test("A crash at any step of collecting removes nothing that is needed, and the next collection goes on", arguments: whileCollecting)
+  @Test(
+    "A crash at any step of collecting removes nothing that is needed, and the next collection goes on",
+    arguments: whileCollecting)
   func collecting(moment: SnapshotObserver.Moment) throws {
     let world = try World()
     let next = try world.saveNext()

@@ -6,7 +6,8 @@ import Testing
 
 @testable import Snapshots
 
-/// Files of a chain of generations, changed in every way that a disk or a hand could: whatever is read is right, or refused.
+/// Files of a chain of generations, changed in every way that a disk or a hand could: whatever is read is right, or
+/// refused.
 @Suite("Damaged files")
 struct DamageTests {
   @Test("1,000 flipped bits over all files: each is detected, or what is read is right")
@@ -21,11 +22,14 @@ struct DamageTests {
       bytes[bit / 8] ^= 1 << UInt8(bit % 8)
       if try subject.isRefused(file, bytes) { refused += 1 }
     }
-    // Half of the files are the parents' own business (their manifests, headers, devices and disks); most of the rest does harm.
+    // Half of the files are the parents' own business (their manifests, headers, devices and disks); most of the rest
+    // does harm.
     #expect(refused > 300)
   }
 
-  @Test("Truncated, lengthened, spliced and overwritten files are detected, or what is read is right", arguments: Damage.allCases)
+  @Test(
+    "Truncated, lengthened, spliced and overwritten files are detected, or what is read is right",
+    arguments: Damage.allCases)
   func damage(_ damage: Damage) throws {
     let subject = try Subject()
     var random = Seeded(UInt64(damage.rawValue) + 31)
@@ -54,7 +58,9 @@ struct DamageTests {
         result.replaceSubrange(at..<(at + count), with: bytes[from..<(from + count)])
       case .spliced: return Array(bytes.prefix(at)) + other.suffix(Int.random(in: 0...other.count, using: &random))
       case .zeroed: result.replaceSubrange(at..<(at + count), with: [UInt8](repeating: 0, count: count))
-      case .random: result.replaceSubrange(at..<(at + count), with: (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) })
+      case .random:
+        result.replaceSubrange(
+          at..<(at + count), with: (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) })
       }
       return result
     }

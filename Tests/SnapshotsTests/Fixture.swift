@@ -6,7 +6,8 @@ import SystemPackage
 
 @testable import Snapshots
 
-/// Numbers that are the same in every run. Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators (SplitMix64).
+/// Numbers that are the same in every run. Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators
+/// (SplitMix64).
 struct Seeded: RandomNumberGenerator {
   private var state: UInt64
 
@@ -24,7 +25,8 @@ struct Seeded: RandomNumberGenerator {
 
   mutating func page() -> [UInt8] {
     let word = next()
-    return withUnsafeBytes(of: word) { Array($0) } + [UInt8](repeating: UInt8(truncatingIfNeeded: word >> 7), count: 4_088)
+    return withUnsafeBytes(of: word) { Array($0) }
+      + [UInt8](repeating: UInt8(truncatingIfNeeded: word >> 7), count: 4_088)
   }
 }
 
@@ -74,7 +76,8 @@ final class Fixture: Sendable {
     try? Directories.removeTree(directory)
   }
 
-  /// In memory when there is room: thousands of fsyncs would be waited for otherwise. Real file systems have tests of their own.
+  /// In memory when there is room: thousands of fsyncs would be waited for otherwise. Real file systems have tests of
+  /// their own.
   private static var parent: FilePath {
     let shared = "/dev/shm"
     return FilePath(access(shared, W_OK) == 0 ? shared : FileManager.default.temporaryDirectory.path)
@@ -84,7 +87,8 @@ final class Fixture: Sendable {
 
   /// Writes a whole draft: the `dirty` pages of `memory` over the parent.
   func draft(
-    _ memory: PlainMemory, dirty: [Range<Int>], zero: [Range<Int>] = [], parent: Generation? = nil, id: GenerationID = GenerationID()
+    _ memory: PlainMemory, dirty: [Range<Int>], zero: [Range<Int>] = [], parent: Generation? = nil,
+    id: GenerationID = GenerationID()
   ) throws -> (GenerationDraft, GenerationManifest) {
     let draft = try store.begin(id)
     let parentImage = try parent.map { try MemoryImage.open($0, in: store) }
@@ -94,12 +98,14 @@ final class Fixture: Sendable {
     }
     _ = try writer.finish()
     try Data("devices of \(id)".utf8).write(to: URL(fileURLWithPath: draft.devicePath.string))
-    try Data(Qcow.layer(over: base.string, payload: "disk of \(id)")).write(to: URL(fileURLWithPath: draft.diskPath.string))
+    try Data(Qcow.layer(over: base.string, payload: "disk of \(id)")).write(
+      to: URL(fileURLWithPath: draft.diskPath.string))
     return (draft, try manifest(id, memoryBytes: Int64(memory.bytes.count), parent: parent?.id))
   }
 
   func save(
-    _ memory: PlainMemory, dirty: [Range<Int>], zero: [Range<Int>] = [], parent: Generation? = nil, id: GenerationID = GenerationID()
+    _ memory: PlainMemory, dirty: [Range<Int>], zero: [Range<Int>] = [], parent: Generation? = nil,
+    id: GenerationID = GenerationID()
   ) throws -> Generation {
     let (draft, manifest) = try draft(memory, dirty: dirty, zero: zero, parent: parent, id: id)
     return try store.publish(draft, manifest)
@@ -120,9 +126,11 @@ final class Fixture: Sendable {
     GenerationManifest(
       id: id, parent: parent, diskParents: [], createdAt: Date(timeIntervalSince1970: 1_700_000_000.125),
       machine: MachineDescription(
-        vmm: "qemu", vmmVersion: "7.2.22", machine: "microvm-1", firmwareDigest: "", cpuModel: "max", accelerator: "tcg"),
+        vmm: "qemu", vmmVersion: "7.2.22", machine: "microvm-1", firmwareDigest: "", cpuModel: "max", accelerator: "tcg"
+      ),
       vcpus: 1, memoryBytes: memoryBytes,
-      disk: .init(sizeBytes: 1 << 20, format: "qcow2", basePath: base.string, baseFormat: "raw", baseDigest: "sha256-00"),
+      disk: .init(
+        sizeBytes: 1 << 20, format: "qcow2", basePath: base.string, baseFormat: "raw", baseDigest: "sha256-00"),
       template: .minimal)
   }
 

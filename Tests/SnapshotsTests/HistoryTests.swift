@@ -11,7 +11,8 @@ struct HistoryTests {
   private static let pages = 192
 
   @Test(
-    "After 40 generations with writes, zeros and rewrites, compacted and collected on the way, every byte is right", arguments: [1, 2, 3])
+    "After 40 generations with writes, zeros and rewrites, compacted and collected on the way, every byte is right",
+    arguments: [1, 2, 3])
   func history(seed: UInt64) throws {
     var history = History(fixture: try Fixture(), seed: seed, pages: Self.pages)
     for step in 0..<40 {

@@ -13,10 +13,12 @@ struct MemoryHeaderTests {
     try MemoryHeader(
       memoryBytes: 10 * 4_096,
       layers: [
-        .init(generation: own, pageCount: 3, tableChecksum: 0xAABB_CCDD), .init(generation: parent, pageCount: 9, tableChecksum: 1),
+        .init(generation: own, pageCount: 3, tableChecksum: 0xAABB_CCDD),
+        .init(generation: parent, pageCount: 9, tableChecksum: 1),
       ],
       runs: [
-        MemoryRun(start: 0, count: 4, generation: 1, layerPage: 5), MemoryRun(start: 4, count: 3, generation: 0, layerPage: 0),
+        MemoryRun(start: 0, count: 4, generation: 1, layerPage: 5),
+        MemoryRun(start: 4, count: 3, generation: 0, layerPage: 0),
         .zeros(7..<10),
       ])
   }
@@ -78,8 +80,11 @@ struct MemoryHeaderTests {
       Hostile(what: "another page size", offset: 12, bytes: [0, 0, 0x20, 0], error: .invalid("page size")),
       Hostile(what: "no memory", offset: 16, bytes: [0, 0], error: .invalid("memory size")),
       Hostile(what: "memory that is no whole pages", offset: 16, bytes: [1], error: .invalid("memory size")),
-      Hostile(what: "memory without end", offset: 16, bytes: [UInt8](repeating: 0xFF, count: 8), error: .invalid("memory size")),
-      Hostile(what: "memory beyond the maximum", offset: 16, bytes: [0, 0, 0, 0, 0x11], error: .invalid("memory size")),
+      Hostile(
+        what: "memory without end", offset: 16, bytes: [UInt8](repeating: 0xFF, count: 8),
+        error: .invalid("memory size")),
+      Hostile(
+        what: "memory beyond the maximum", offset: 16, bytes: [0, 0, 0, 0, 0x11], error: .invalid("memory size")),
       Hostile(what: "no generation", offset: 24, bytes: [0, 0, 0, 0], error: .wrongSize),
       Hostile(what: "generations without end", offset: 24, bytes: [0xFF, 0xFF, 0xFF, 0xFF], error: .wrongSize),
       Hostile(what: "runs without end", offset: 28, bytes: [0xFF, 0xFF, 0xFF, 0xFF], error: .wrongSize),
@@ -89,12 +94,17 @@ struct MemoryHeaderTests {
       Hostile(what: "a gap", offset: 84, bytes: [3, 0, 0, 0], error: .invalid("mapping")),
       Hostile(what: "an overlap", offset: 84, bytes: [5, 0, 0, 0], error: .invalid("page in its mapping")),
       Hostile(what: "a run beyond the end", offset: 116, bytes: [4, 0, 0, 0], error: .invalid("mapping")),
-      Hostile(what: "a run that is too short at the end", offset: 116, bytes: [2, 0, 0, 0], error: .invalid("mapping")),
-      Hostile(what: "a run of 2^32 - 1 pages", offset: 84, bytes: [0xFF, 0xFF, 0xFF, 0xFF], error: .invalid("mapping")),
-      Hostile(what: "an unknown generation", offset: 88, bytes: [2, 0, 0, 0], error: .invalid("generation in its mapping")),
-      Hostile(what: "a page beyond the layer", offset: 92, bytes: [6, 0, 0, 0], error: .invalid("page in its mapping")),
       Hostile(
-        what: "a page far beyond the layer", offset: 92, bytes: [0xFF, 0xFF, 0xFF, 0xFF], error: .invalid("page in its mapping")),
+        what: "a run that is too short at the end", offset: 116, bytes: [2, 0, 0, 0], error: .invalid("mapping")),
+      Hostile(
+        what: "a run of 2^32 - 1 pages", offset: 84, bytes: [0xFF, 0xFF, 0xFF, 0xFF], error: .invalid("mapping")),
+      Hostile(
+        what: "an unknown generation", offset: 88, bytes: [2, 0, 0, 0], error: .invalid("generation in its mapping")),
+      Hostile(
+        what: "a page beyond the layer", offset: 92, bytes: [6, 0, 0, 0], error: .invalid("page in its mapping")),
+      Hostile(
+        what: "a page far beyond the layer", offset: 92, bytes: [0xFF, 0xFF, 0xFF, 0xFF],
+        error: .invalid("page in its mapping")),
     ]
   }
 
@@ -118,13 +128,15 @@ struct MemoryHeaderTests {
     let changed = try MemoryHeader(
       layer: layer, memoryBytes: 8 * 4_096,
       changes: [
-        MemoryRun(start: 1, count: 1, generation: 0, layerPage: 0), MemoryRun(start: 2, count: 1, generation: 0, layerPage: 1),
+        MemoryRun(start: 1, count: 1, generation: 0, layerPage: 0),
+        MemoryRun(start: 2, count: 1, generation: 0, layerPage: 1),
         .zeros(4..<5),
       ], parent: parentHeader)
     #expect(changed.layers.map(\.generation) == [own, parent])
     #expect(
       changed.map.runs == [
-        MemoryRun(start: 0, count: 1, generation: 1, layerPage: 0), MemoryRun(start: 1, count: 2, generation: 0, layerPage: 0),
+        MemoryRun(start: 0, count: 1, generation: 1, layerPage: 0),
+        MemoryRun(start: 1, count: 2, generation: 0, layerPage: 0),
         MemoryRun(start: 3, count: 1, generation: 1, layerPage: 3), .zeros(4..<5),
         MemoryRun(start: 5, count: 3, generation: 1, layerPage: 5),
       ])
@@ -151,7 +163,8 @@ struct MemoryHeaderTests {
       runs.append(.zeros((8 * index + 1)..<(8 * index + 8)))
     }
     let header = try MemoryHeader(
-      memoryBytes: memoryBytes, layers: [.init(generation: own, pageCount: UInt32(stored), tableChecksum: 0)], runs: runs)
+      memoryBytes: memoryBytes, layers: [.init(generation: own, pageCount: UInt32(stored), tableChecksum: 0)],
+      runs: runs)
     var random = Seeded(7)
     var most = 0
     for _ in 0..<2_000 {

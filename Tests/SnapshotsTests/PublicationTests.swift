@@ -1,6 +1,6 @@
+import Concurrency
 import Foundation
 import LinuxSystem
-import Locks
 import Model
 import SystemPackage
 import Testing
@@ -63,7 +63,8 @@ struct PublicationTests {
     #expect(try fixture.store.generations() == [])
   }
 
-  @Test("A generation that lost a file, or part of one, is refused by name", arguments: SnapshotFile.content, [true, false])
+  @Test(
+    "A generation that lost a file, or part of one, is refused by name", arguments: SnapshotFile.content, [true, false])
   func lost(file: SnapshotFile, whole: Bool) throws {
     let fixture = try Fixture()
     let generation = try fixture.save(PlainMemory(pages: 4), dirty: [0..<4])

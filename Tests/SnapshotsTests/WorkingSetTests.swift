@@ -42,7 +42,8 @@ struct WorkingSetTests {
     var expected: [UInt8] = Array("MARTLETW".utf8) + [1, 0, 0, 0] + [0, 0x10, 0, 0] + [2, 0, 0, 0] + [3, 0, 0, 0]
     expected += [2, 0, 0, 0] + [2, 0, 0, 0] + [5, 0, 0, 0] + [1, 0, 0, 0]
     #expect(Array(head.prefix(expected.count)) == expected)
-    #expect(Array(head.suffix(4)) == withUnsafeBytes(of: Checksum.of(Array(head.dropLast(4))).littleEndian) { Array($0) })
+    #expect(
+      Array(head.suffix(4)) == withUnsafeBytes(of: Checksum.of(Array(head.dropLast(4))).littleEndian) { Array($0) })
   }
 
   @Test("A working set is replaced as a whole and leaves no other file")
@@ -77,8 +78,10 @@ struct WorkingSetTests {
   @Test(
     "Hostile heads with a right checksum are none",
     arguments: [
-      (16, [9, 0, 0, 0]), (16, [0xFF, 0xFF, 0xFF, 0xFF]), (20, [0xFF, 0xFF, 0xFF, 0xFF]), (20, [4, 0, 0, 0]), (24, [6, 0, 0, 0]),
-      (28, [0, 0, 0, 0]), (28, [0xFF, 0xFF, 0xFF, 0xFF]), (32, [0xFF, 0xFF, 0xFF, 0xFF]), (32, [3, 0, 0, 0]), (8, [2, 0, 0, 0]),
+      (16, [9, 0, 0, 0]), (16, [0xFF, 0xFF, 0xFF, 0xFF]), (20, [0xFF, 0xFF, 0xFF, 0xFF]), (20, [4, 0, 0, 0]),
+      (24, [6, 0, 0, 0]),
+      (28, [0, 0, 0, 0]), (28, [0xFF, 0xFF, 0xFF, 0xFF]), (32, [0xFF, 0xFF, 0xFF, 0xFF]), (32, [3, 0, 0, 0]),
+      (8, [2, 0, 0, 0]),
       (12, [0, 0x20, 0, 0]),
     ] as [(Int, [UInt8])])
   func hostile(offset: Int, bytes: [UInt8]) {
@@ -94,7 +97,9 @@ struct WorkingSetTests {
     let (fixture, generation, _) = try subject()
     try flip(bit: (4_096 * 2 + 5) * 8, in: generation.memoryPath.string)
     let image = try MemoryImage.open(generation, in: fixture.store)
-    let error = #expect(throws: MartletError.self) { try WorkingSet.write([9], of: image, to: generation.workingSetPath) }
+    let error = #expect(throws: MartletError.self) {
+      try WorkingSet.write([9], of: image, to: generation.workingSetPath)
+    }
     #expect(error?.code == .snapshotDamaged)
     #expect(try fixture.store.isPresent(generation.workingSetPath) == false)
   }
@@ -105,6 +110,8 @@ struct WorkingSetTests {
     let image = try MemoryImage.open(generation, in: fixture.store)
     try WorkingSet.write([1, 9, 10], of: image, to: generation.workingSetPath)
     let compacted = try fixture.store.compact(generation.id, as: GenerationID(), keeping: [])
-    #expect(WorkingSet.load(compacted.workingSetPath, for: try MemoryImage.open(compacted, in: fixture.store))?.pageCount == 3)
+    #expect(
+      WorkingSet.load(compacted.workingSetPath, for: try MemoryImage.open(compacted, in: fixture.store))?.pageCount == 3
+    )
   }
 }

@@ -32,7 +32,8 @@ import Testing
     let values = histogram.samples().map { "\($0.name)\($0.labels.text) \($0.value)" }
     #expect(
       values == [
-        "d_bucket{p=\"x\",le=\"1\"} 2.0", "d_bucket{p=\"x\",le=\"2\"} 3.0", "d_bucket{p=\"x\",le=\"+Inf\"} 4.0", "d_sum{p=\"x\"} 9.5",
+        "d_bucket{p=\"x\",le=\"1\"} 2.0", "d_bucket{p=\"x\",le=\"2\"} 3.0", "d_bucket{p=\"x\",le=\"+Inf\"} 4.0",
+        "d_sum{p=\"x\"} 9.5",
         "d_count{p=\"x\"} 4.0",
       ])
   }
@@ -51,7 +52,8 @@ import Testing
     for number in 0..<2_000 { counter.increment(["\(number)"]) }
     let samples = counter.samples()
     #expect(samples.count == LabelSet.maximumPerFamily + 1)
-    #expect(samples.first { $0.labels.values == [LabelSet.overflow] }?.value == Double(2_000 - LabelSet.maximumPerFamily))
+    #expect(
+      samples.first { $0.labels.values == [LabelSet.overflow] }?.value == Double(2_000 - LabelSet.maximumPerFamily))
   }
 
   @Test("counting from many tasks loses nothing")

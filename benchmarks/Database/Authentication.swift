@@ -18,17 +18,19 @@ struct Authentication {
     var identity = IdentityConfiguration()
     identity.rates.calls = Rate(burst: 1e9, perSecond: 1e9)
     let plane = ControlPlane(
-      database: database, hosts: FixedHosts([]), identity: identity, surroundings: Surroundings(logger: Logger(label: "bench")))
+      database: database, hosts: FixedHosts([]), identity: identity,
+      dependencies: Dependencies(logger: Logger(label: "bench")))
     let credentials = PresentedCredentials(apiKey: key)
-    let caller = Caller(principal: try await plane.authenticator.recognise(credentials).value)
+    let caller = Caller(principal: try await plane.authenticator.authenticate(credentials).value)
     var alone: [Double] = []
     var both: [Double] = []
     for _ in 0..<Self.rounds {
       alone.append(try await microseconds { _ = try await plane.sandboxes.sandbox(sandbox, for: caller) })
       both.append(
         try await microseconds {
-          let recognised = try await plane.authenticator.recognise(credentials)
-          _ = try await plane.sandboxes.sandbox(sandbox, for: Caller(principal: recognised.value), notBefore: recognised.version)
+          let authenticated = try await plane.authenticator.authenticate(credentials)
+          _ = try await plane.sandboxes.sandbox(
+            sandbox, for: Caller(principal: authenticated.value), notBefore: authenticated.version)
         })
     }
     let whole = both.sorted()[Self.rounds / 2]

@@ -2,7 +2,8 @@ import Foundation
 import Model
 import Persistence
 
-/// Rows that a platform has after a while: nearly all sandboxes are over, half of them belong to the team that is measured.
+/// Rows that a platform has after a while: nearly all sandboxes are over, half of them belong to the team that is
+/// measured.
 enum Filling {
   static let sandboxes = 100_000
   static let auditRows = 1_000_000

@@ -83,7 +83,8 @@ struct Workload {
     let spec = SandboxSpec(teamID: team)
     try await repository.insert(SandboxRecord(spec: spec, createdAt: Date()), audit: Self.entry(team, spec.id))
     for (from, to) in [
-      (SandboxStatus.pending, SandboxStatus.starting), (.starting, .running), (.running, .destroying), (.destroying, .stopped),
+      (SandboxStatus.pending, SandboxStatus.starting), (.starting, .running), (.running, .destroying),
+      (.destroying, .stopped),
     ] {
       _ = try await repository.transition(spec.id, from: from, to: to, at: Date(), audit: Self.entry(team, spec.id))
     }
@@ -91,7 +92,8 @@ struct Workload {
 
   private static func entry(_ team: TeamID, _ id: SandboxID) -> AuditRecord {
     AuditRecord(
-      teamID: team, actorType: "system", actorID: "bench", action: "sandbox.create", targetType: "sandbox", targetID: id.wire,
+      teamID: team, actorType: "system", actorID: "bench", action: "sandbox.create", targetType: "sandbox",
+      targetID: id.wire,
       outcome: "ok",
       source: nil, createdAt: Date())
   }

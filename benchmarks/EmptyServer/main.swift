@@ -3,7 +3,8 @@ import Hummingbird
 import Logging
 import NIOCore
 
-// The floor of every request: a Hummingbird server with one route that does nothing, one that sends bytes which it has, and no middleware.
+// The floor of every request: a Hummingbird server with one route that does nothing, one that sends bytes which it has,
+// and no middleware.
 //
 // usage: empty-server PORT
 
@@ -16,12 +17,15 @@ let router = Router()
 router.get("/") { _, _ in Response(status: .ok) }
 let bytes = ByteBuffer(repeating: UInt8(ascii: "x"), count: 1 << 20)
 router.get("/bytes/:count") { _, context in
-  guard let count = context.parameters.get("count", as: Int.self), let body = bytes.getSlice(at: 0, length: count) else {
+  guard let count = context.parameters.get("count", as: Int.self), let body = bytes.getSlice(at: 0, length: count)
+  else {
     return Response(status: .notFound)
   }
   return Response(status: .ok, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: body))
 }
 var logger = Logger(label: "empty-server")
 logger.logLevel = .warning
-try await Application(router: router, configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: port)), logger: logger)
-  .runService()
+try await Application(
+  router: router, configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: port)), logger: logger
+)
+.runService()

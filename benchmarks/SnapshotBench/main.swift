@@ -5,8 +5,8 @@ import Model
 import Snapshots
 import SystemPackage
 
-/// What the snapshot store costs per page while memories grow from 64 MiB to 64 GiB: the same number of stored pages, spread over the
-/// whole memory, so that flat figures mean independence of its size. Prints JSON.
+/// What the snapshot store costs per page while memories grow from 64 MiB to 64 GiB: the same number of stored pages,
+/// spread over the whole memory, so that flat figures mean independence of its size. Prints JSON.
 ///
 /// usage: snapshot-bench [DIRECTORY]
 struct Measurement: Encodable {
@@ -50,21 +50,25 @@ func save(
   try Data("disk".utf8).write(to: URL(fileURLWithPath: draft.diskPath.string))
   let manifest = GenerationManifest(
     id: draft.id, parent: parent?.id, diskParents: [], createdAt: Date(),
-    machine: MachineDescription(vmm: "none", vmmVersion: "", machine: "", firmwareDigest: "", cpuModel: "", accelerator: ""),
-    vcpus: 1, memoryBytes: memoryBytes, disk: .init(sizeBytes: 4, format: "raw", basePath: "", baseFormat: "raw", baseDigest: ""),
+    machine: MachineDescription(
+      vmm: "none", vmmVersion: "", machine: "", firmwareDigest: "", cpuModel: "", accelerator: ""),
+    vcpus: 1, memoryBytes: memoryBytes,
+    disk: .init(sizeBytes: 4, format: "raw", basePath: "", baseFormat: "raw", baseDigest: ""),
     template: .minimal)
   return (try store.publish(draft, manifest), writing)
 }
 
 func measure(mebibytes: Int, in directory: FilePath) throws -> Measurement {
-  let store = SnapshotStore(directory: directory, logger: Logger(label: "snapshot-bench") { _ in SwiftLogNoOpLogHandler() })
+  let store = SnapshotStore(
+    directory: directory, logger: Logger(label: "snapshot-bench") { _ in SwiftLogNoOpLogHandler() })
   defer { try? Directories.removeTree(directory) }
   let memoryBytes = Int64(mebibytes) << 20
   let pages = Int(memoryBytes) / pageBytes
   let content = (0..<(storedPages * 8 + pageBytes)).map { _ in UInt8.random(in: 0...255) }
   let first = try save(
     store, memoryBytes: memoryBytes, stride: pages / storedPages, count: storedPages, parent: nil, content: content)
-  let second = try save(store, memoryBytes: memoryBytes, stride: 1, count: 1, parent: first.generation, content: content.reversed())
+  let second = try save(
+    store, memoryBytes: memoryBytes, stride: 1, count: 1, parent: first.generation, content: content.reversed())
   let image = try MemoryImage.open(second.generation, in: store)
   let order = (0..<1_000_000).map { _ in Int.random(in: 0..<pages) }
   var found = 0
@@ -76,7 +80,8 @@ func measure(mebibytes: Int, in directory: FilePath) throws -> Measurement {
   let runs = image.extents(in: 0..<pages).reduce(0) { count, _ in count + 1 }
   return Measurement(
     memoryMebibytes: mebibytes, storedPages: storedPages, lookUpNanoseconds: lookUp / Double(order.count) * 1e9,
-    saveMicrosecondsPerPage: first.writing / Double(storedPages) * 1e6, mergeNanosecondsPerRun: second.writing / Double(runs) * 1e9,
+    saveMicrosecondsPerPage: first.writing / Double(storedPages) * 1e6,
+    mergeNanosecondsPerRun: second.writing / Double(runs) * 1e9,
     compactMicrosecondsPerPage: compaction / Double(storedPages) * 1e6)
 }
 

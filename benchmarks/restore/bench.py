@@ -172,7 +172,7 @@ def bench_size(server, runs=5):
 
 def bench_cache(server, runs=5):
     """Restores with nothing in the page cache, against everything: copies of a snapshot, whose working set is recorded, and resumes."""
-    without_spares = RestoreServer(MARTLET_SPARES="0")
+    without_spares = RestoreServer(MARTLET_WARM_POOL="0")
     try:
         cold_copies(without_spares, runs)
     finally:
@@ -272,7 +272,7 @@ def stop_window(server, memory, dirty, runs):
 
 def bench_fork(_):
     """16 copies of a sandbox, against one create that restores as they do: both without microVMs that run already."""
-    server = RestoreServer(MARTLET_SPARES="0")
+    server = RestoreServer(MARTLET_WARM_POOL="0")
     try:
         forks(server)
     finally:

@@ -2,8 +2,8 @@ import Model
 
 /// Reads the members of a JSON object by name and type.
 ///
-/// Unknown names are refused: a misspelt `memory_mib` that is ignored would give a sandbox of the wrong size. `null` counts as absent.
-/// All errors are `invalid_request` and name the field.
+/// Unknown names are refused: a misspelt `memory_mib` that is ignored would give a sandbox of the wrong size. `null`
+/// counts as absent. All errors are `invalid_request` and name the field.
 struct JSONFields {
   /// Longest client text that an error message repeats.
   private static let shownCharacters = 48
@@ -119,7 +119,9 @@ enum Suggestion {
   static func nearest(to name: String, among candidates: [String]) -> String? {
     guard name.utf8.count <= maximumLength else { return nil }
     let scored = candidates.map { ($0, distance(Array(name.utf8), Array($0.utf8))) }
-    guard let best = scored.min(by: { $0.1 < $1.1 }), best.1 <= min(maximumDistance, best.0.utf8.count / 2) else { return nil }
+    guard let best = scored.min(by: { $0.1 < $1.1 }), best.1 <= min(maximumDistance, best.0.utf8.count / 2) else {
+      return nil
+    }
     return best.0
   }
 

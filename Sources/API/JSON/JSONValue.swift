@@ -1,4 +1,5 @@
-/// A JSON document in memory. Objects keep their order; requests are small and responses are written once, so pairs beat a dictionary.
+/// A JSON document in memory. Objects keep their order; requests are small and responses are written once, so pairs
+/// beat a dictionary.
 enum JSONValue: Sendable, Equatable {
   case null
   case bool(Bool)

@@ -5,7 +5,8 @@ enum RFC3339 {
   /// Years 1 to 9999, in seconds since 1970.
   private static let expressible = -62_135_596_800.0...253_402_300_799.0
 
-  /// Seconds since 1970. Guests tell times too: what is no time, or none that can be written, becomes the nearest that can.
+  /// Seconds since 1970. Guests tell times too: what is no time, or none that can be written, becomes the nearest that
+  /// can.
   static func seconds(_ date: Date) -> Double {
     let seconds = date.timeIntervalSince1970
     guard !expressible.contains(seconds) else { return seconds }

@@ -2,7 +2,8 @@ import Glibc
 import Model
 import NIOCore
 
-/// Cuts a `multipart/form-data` body into parts while it arrives; it keeps no more of a part's content than a delimiter's length.
+/// Cuts a `multipart/form-data` body into parts while it arrives; it keeps no more of a part's content than a
+/// delimiter's length.
 ///
 /// ```
 /// preamble ──delimiter──▶ headers ──blank line──▶ content ──delimiter──▶ headers | end
@@ -50,7 +51,9 @@ struct MultipartParser {
     }
     for part in parts.dropFirst() where part.lowercased().hasPrefix("boundary=") {
       let value = part.dropFirst("boundary=".count).filter { $0 != "\"" }
-      if (1...70).contains(value.utf8.count), value.utf8.allSatisfy({ (0x20...0x7e).contains($0) }) { return String(value) }
+      if (1...70).contains(value.utf8.count), value.utf8.allSatisfy({ (0x20...0x7e).contains($0) }) {
+        return String(value)
+      }
     }
     throw MartletError(.invalidRequest, "the Content-Type needs a boundary of 1 to 70 characters")
   }
@@ -85,7 +88,9 @@ struct MultipartParser {
 
   private mutating func skipPreamble() throws(MartletError) -> Bool {
     guard let index = Self.find(delimiter, in: buffer) else {
-      guard buffer.readableBytes <= Self.maximumPreambleBytes else { throw Self.malformed("the first boundary is missing") }
+      guard buffer.readableBytes <= Self.maximumPreambleBytes else {
+        throw Self.malformed("the first boundary is missing")
+      }
       return false
     }
     buffer.moveReaderIndex(forwardBy: index + delimiter.count)
@@ -109,7 +114,9 @@ struct MultipartParser {
 
   private mutating func headers() throws(MartletError) -> Event? {
     guard let length = Self.find(Array("\r\n\r\n".utf8), in: buffer) else {
-      guard buffer.readableBytes <= Self.maximumHeaderBytes else { throw Self.malformed("the header of a part is too long") }
+      guard buffer.readableBytes <= Self.maximumHeaderBytes else {
+        throw Self.malformed("the header of a part is too long")
+      }
       return nil
     }
     guard length <= Self.maximumHeaderBytes, let text = buffer.readString(length: length) else {

@@ -1,13 +1,13 @@
 import HTTPTypes
-import HostInterface
+import HostAPI
 import Hummingbird
 import Model
 import NIOCore
 
 /// An upload in progress: the fields before the file, then the file's content as a stream (EX-3).
 ///
-/// Content is pulled from the connection when the consumer asks, so that a slow guest slows the client down. An upload that ends without its
-/// last boundary throws, it is never taken for a short file (L-15).
+/// Content is pulled from the connection when the consumer asks, so that a slow guest slows the client down. An upload
+/// that ends without its last boundary throws, it is never taken for a short file (L-15).
 actor MultipartUpload {
   /// A form field that is not the file.
   static let maximumFieldBytes = Limits.pathBytes
@@ -44,7 +44,9 @@ actor MultipartUpload {
         isInFile = true
         return fields
       case .part(let name):
-        guard known.contains(name) else { throw Self.malformed("unknown part; known are \(known.joined(separator: ", ")), file") }
+        guard known.contains(name) else {
+          throw Self.malformed("unknown part; known are \(known.joined(separator: ", ")), file")
+        }
         fields[name] = try await field(name)
       case .end:
         throw Self.malformed("the part file is missing")

@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Hummingbird
 import Model
 import Persistence
@@ -46,7 +46,9 @@ struct AdminRoutes {
   @Sendable private func teams(_ request: Request, _ context: APIContext) async throws -> Response {
     let page = try ListQuery.page(request)
     let teams = try await admin.teams(page, for: context.caller())
-    return ListQuery.response(teams, page, { ListPosition($0.team.createdAt, $0.team.id.uuid) }) { json($0.team, $0.usage) }
+    return ListQuery.response(teams, page, { ListPosition($0.team.createdAt, $0.team.id.uuid) }) {
+      json($0.team, $0.usage)
+    }
   }
 
   /// A bound that is left out is the server's default again.
@@ -54,7 +56,9 @@ struct AdminRoutes {
     let id = try context.id(TeamKind.self)
     let names = ["max_sandboxes", "max_vcpus", "max_memory_mb", "max_disk_mb", "max_snapshots"]
     let body = try JSONFields(try await request.json(), allowed: ["quota"])
-    guard let fields = try body.object("quota", allowed: names) else { throw MartletError(.invalidRequest, "quota is required") }
+    guard let fields = try body.object("quota", allowed: names) else {
+      throw MartletError(.invalidRequest, "quota is required")
+    }
     let quota = QuotaRecord(
       sandboxes: try fields.integer("max_sandboxes"), vcpus: try fields.integer("max_vcpus"),
       memoryMiB: try fields.integer("max_memory_mb"), diskMiB: try fields.integer("max_disk_mb"),

@@ -18,7 +18,8 @@ struct AuditRoutes {
 
   @Sendable private func list(_ request: Request, _ context: APIContext) async throws -> Response {
     let query = request.uri.queryParameters
-    var filter = AuditFilter(limit: 1 + (try request.queryInteger("limit", in: Limits.listPage) ?? Limits.defaultListPage))
+    var filter = AuditFilter(
+      limit: 1 + (try request.queryInteger("limit", in: Limits.listPage) ?? Limits.defaultListPage))
     filter.action = try text(query["action"], "action")
     filter.actorID = try text(query["actor_id"], "actor_id")
     filter.targetType = try text(query["target_type"], "target_type")
@@ -50,7 +51,9 @@ struct AuditRoutes {
         ?? (try? Date(text, strategy: Date.ISO8601FormatStyle()))
     else { throw MartletError(.invalidRequest, "\(name) must be an RFC 3339 time such as 2026-01-02T03:04:05Z") }
     // The format takes longer years than the RFC, and than a database.
-    guard Self.times.contains(date) else { throw MartletError(.invalidRequest, "\(name) must be in the years 1970 to 9999") }
+    guard Self.times.contains(date) else {
+      throw MartletError(.invalidRequest, "\(name) must be in the years 1970 to 9999")
+    }
     return date
   }
 

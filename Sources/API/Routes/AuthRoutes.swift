@@ -35,7 +35,8 @@ struct AuthRoutes {
     try refuseStrangePages(request, context)
     let fields = try await fields(request, ["email", "password"])
     let session = try await accounts.logIn(
-      email: try fields.requiredString("email"), password: try fields.requiredString("password"), source: context.client.address)
+      email: try fields.requiredString("email"), password: try fields.requiredString("password"),
+      source: context.client.address)
     return response(session, .ok, request, context)
   }
 
@@ -64,14 +65,16 @@ struct AuthRoutes {
     let caller = try context.caller()
     let fields = try await fields(request, ["email", "name", "password"])
     let profile = try await accounts.updateProfile(
-      of: caller, email: try fields.string("email"), name: try fields.string("name"), password: try fields.string("password"))
+      of: caller, email: try fields.string("email"), name: try fields.string("name"),
+      password: try fields.string("password"))
     return JSONResponse.make(Self.json(profile, caller))
   }
 
   @Sendable private func changePassword(_ request: Request, _ context: APIContext) async throws -> Response {
     let fields = try await fields(request, ["current_password", "new_password"])
     let session = try await accounts.changePassword(
-      of: try context.caller(), from: try fields.requiredString("current_password"), to: try fields.requiredString("new_password"))
+      of: try context.caller(), from: try fields.requiredString("current_password"),
+      to: try fields.requiredString("new_password"))
     return response(session, .ok, request, context)
   }
 

@@ -41,7 +41,10 @@ struct DocumentationRoutes {
 
   private var assets: [String: StaticFile] {
     guard let files else { return [:] }
-    var assets = [Self.script: StaticFile(ByteBuffer(bytes: PackageResources.docs_js), contentType: "text/javascript; charset=utf-8")]
+    var assets = [
+      Self.script: StaticFile(
+        ByteBuffer(bytes: PackageResources.docs_js), contentType: "text/javascript; charset=utf-8")
+    ]
     for (name, type) in DocumentationFiles.contentTypes {
       assets[name] = files.contents[name].map { StaticFile($0, contentType: type) }
     }
@@ -54,7 +57,9 @@ struct DocumentationRoutes {
     return Self.page(PackageResources.docs_html, assets) { _ in PagePolicy.documentation }
   }
 
-  private static func page(_ bytes: [UInt8], _ assets: [String: StaticFile] = [:], _ policy: (String) -> String) -> StaticFile {
+  private static func page(
+    _ bytes: [UInt8], _ assets: [String: StaticFile] = [:], _ policy: (String) -> String
+  ) -> StaticFile {
     let html = assets.reduce(String(decoding: bytes, as: UTF8.self)) { html, asset in
       html.replacing("/docs/\(asset.key)", with: "/docs/\(asset.key)?v=\(asset.value.tag)")
     }

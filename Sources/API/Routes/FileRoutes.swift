@@ -1,6 +1,6 @@
 import ControlPlane
 import HTTPTypes
-import HostInterface
+import HostAPI
 import Hummingbird
 import Model
 import NIOCore
@@ -42,18 +42,20 @@ struct FileRoutes {
     let fields = try JSONFields(try await request.json(), allowed: ["path", "user"])
     let download = try await service.read(try Self.file(fields), in: id, for: caller)
     if let maximumBytes, let size = download.sizeBytes, size > maximumBytes {
-      throw MartletError(.tooLarge, "the file has \(size) bytes, more than the \(maximumBytes) allowed here; use files/stream/read")
+      throw MartletError(
+        .tooLarge, "the file has \(size) bytes, more than the \(maximumBytes) allowed here; use files/stream/read")
     }
     return Response(
       status: .ok, headers: [.contentType: "application/octet-stream"],
       body: Self.body(download, maximumBytes: maximumBytes.map(Int64.init), eventLoop: context.channel.eventLoop))
   }
 
-  /// As much may be on its way to the connection's event loop. NIO's writer notices a connection that is full only there, so without
-  /// a bound a fast guest could make this process queue any amount before the loop gets its turn.
+  /// As much may be on its way to the connection's event loop. NIO's writer notices a connection that is full only
+  /// there, so without a bound a fast guest could make this process queue any amount before the loop gets its turn.
   private static let maximumUnseenBytes = 524_288
 
-  /// Once the head is out an error can only be shown by breaking the connection: fewer bytes than Content-Length says, or no last chunk.
+  /// Once the head is out an error can only be shown by breaking the connection: fewer bytes than Content-Length says,
+  /// or no last chunk.
   private static func body(_ download: FileDownload, maximumBytes: Int64?, eventLoop: any EventLoop) -> ResponseBody {
     ResponseBody(contentLength: download.sizeBytes.map { Int($0) }) { writer in
       var sent: Int64 = 0

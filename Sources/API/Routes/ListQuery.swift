@@ -27,7 +27,9 @@ enum ListQuery {
 
   private static func position(_ text: Substring) throws(MartletError) -> ListPosition {
     let parts = text.split(separator: "_", omittingEmptySubsequences: false)
-    guard parts.count == 2, let time = Int64(parts[0]), abs(Double(time)) < 1e17, let id = UUID(uuidString: String(parts[1])) else {
+    guard parts.count == 2, let time = Int64(parts[0]), abs(Double(time)) < 1e17,
+      let id = UUID(uuidString: String(parts[1]))
+    else {
       throw MartletError(.invalidRequest, "cursor must be the X-Next-Cursor of the page before")
     }
     return ListPosition(microseconds: time, id: id)

@@ -7,7 +7,8 @@ extension Wire {
   static func session(_ session: Session) -> JSONValue {
     [
       "token": .string(session.token), "user_id": .string(session.userID.wire), "team_id": .string(session.teamID.wire),
-      "email": .string(session.email), "name": .string(session.name), "expires_at": .string(RFC3339.text(session.expiresAt)),
+      "email": .string(session.email), "name": .string(session.name),
+      "expires_at": .string(RFC3339.text(session.expiresAt)),
     ]
   }
 
@@ -20,7 +21,8 @@ extension Wire {
 
   static func key(_ key: APIKeyRecord) -> JSONValue {
     [
-      "id": .string(key.id.wire), "team_id": .string(key.teamID.wire), "name": .string(key.name), "key_prefix": .string(key.keyPrefix),
+      "id": .string(key.id.wire), "team_id": .string(key.teamID.wire), "name": .string(key.name),
+      "key_prefix": .string(key.keyPrefix),
       "created_by": .optional(key.createdBy?.wire), "created_at": .string(RFC3339.text(key.createdAt)),
       "last_used": .optional(key.lastUsed.map(RFC3339.text)),
     ]
@@ -28,7 +30,8 @@ extension Wire {
 
   static func team(_ membership: TeamMembership) -> JSONValue {
     [
-      "id": .string(membership.team.id.wire), "name": .string(membership.team.name), "role": .string(membership.role.rawValue),
+      "id": .string(membership.team.id.wire), "name": .string(membership.team.name),
+      "role": .string(membership.role.rawValue),
       "is_default": .bool(membership.isDefault), "created_at": .string(RFC3339.text(membership.team.createdAt)),
       "joined_at": .string(RFC3339.text(membership.joinedAt)),
     ]
@@ -52,7 +55,8 @@ extension Wire {
 
   static func quota(_ quota: QuotaRecord) -> JSONValue {
     [
-      "max_sandboxes": .optional(quota.sandboxes), "max_vcpus": .optional(quota.vcpus), "max_memory_mb": .optional(quota.memoryMiB),
+      "max_sandboxes": .optional(quota.sandboxes), "max_vcpus": .optional(quota.vcpus),
+      "max_memory_mb": .optional(quota.memoryMiB),
       "max_disk_mb": .optional(quota.diskMiB), "max_snapshots": .optional(quota.snapshots),
     ]
   }

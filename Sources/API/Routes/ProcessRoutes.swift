@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Hummingbird
 import Model
 import NIOCore
@@ -25,7 +25,9 @@ struct ProcessRoutes {
       allowed: ["cmd", "args", "envs", "cwd", "user", "timeout_sec", "background", "tag"])
     let isBackground = try fields.bool("background") ?? false
     var process = try ProcessRequest(fields: fields)
-    if try fields.integer("timeout_sec") == nil, !isBackground { process.timeout = .seconds(Self.defaultExecTimeoutSeconds) }
+    if try fields.integer("timeout_sec") == nil, !isBackground {
+      process.timeout = .seconds(Self.defaultExecTimeoutSeconds)
+    }
     try process.validate()
     if isBackground { return try await start(process, in: id, caller) }
     return try await run(process, in: id, caller, context)
@@ -72,8 +74,8 @@ struct ProcessRoutes {
     return JSONResponse.noContent
   }
 
-  /// Output that is not UTF-8 is sent as base64, both streams alike (EX-1); so is long output that would grow more as text, such as
-  /// mebibytes of NUL.
+  /// Output that is not UTF-8 is sent as base64, both streams alike (EX-1); so is long output that would grow more as
+  /// text, such as mebibytes of NUL.
   private static func json(_ result: ExecResult, _ command: String, _ id: SandboxID) -> JSONValue {
     let (output, errors) = (result.standardOutput.readableBytesView, result.standardError.readableBytesView)
     let milliseconds =
@@ -83,8 +85,12 @@ struct ProcessRoutes {
       "duration_ms": .integer(milliseconds),
     ]
     let isLong = output.count + errors.count >= LargeAnswer.minimumBytes
-    let grows = isLong && JSONWriter.escapedBytes(output) + JSONWriter.escapedBytes(errors) > (output.count + errors.count) / 3 * 4
-    if !grows, let output = String(validating: output, as: UTF8.self), let errors = String(validating: errors, as: UTF8.self) {
+    let grows =
+      isLong
+      && JSONWriter.escapedBytes(output) + JSONWriter.escapedBytes(errors) > (output.count + errors.count) / 3 * 4
+    if !grows, let output = String(validating: output, as: UTF8.self),
+      let errors = String(validating: errors, as: UTF8.self)
+    {
       return json.adding("stdout", .string(output)).adding("stderr", .string(errors))
     }
     return json.adding("stdout", .string(Data(output).base64EncodedString()))
@@ -97,7 +103,8 @@ extension ProcessRequest {
   init(fields: JSONFields) throws(MartletError) {
     self.init(
       command: try fields.requiredString("cmd"), arguments: try fields.strings("args") ?? [],
-      environment: try fields.map("envs") ?? [:], workingDirectory: try fields.string("cwd"), user: try fields.string("user"),
+      environment: try fields.map("envs") ?? [:], workingDirectory: try fields.string("cwd"),
+      user: try fields.string("user"),
       tag: try fields.string("tag"), timeout: try Self.timeout(fields))
   }
 

@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import Persistence
 
@@ -14,9 +14,11 @@ enum Wire {
       "id": .string(record.id.wire), "team_id": .string(record.teamID.wire), "status": .string(record.status.rawValue),
       "template": .string(spec.template.value), "vcpus": .integer(spec.vcpus), "memory_mb": .integer(spec.memoryMiB),
       "disk_size_mb": .integer(spec.diskSizeMiB), "timeout_sec": .integer(spec.timeoutSeconds),
-      "auto_resume": .bool(record.autoResumes), "auto_paused": .bool(record.isAutoPaused), "metadata": .map(spec.metadata),
+      "auto_resume": .bool(record.autoResumes), "auto_paused": .bool(record.isAutoPaused),
+      "metadata": .map(spec.metadata),
       "network": network(spec.network), "host_id": .optional(facts.hostID?.wire), "guest_ip": .optional(facts.guestIP),
-      "host_ip": .optional(facts.hostIP), "isolation": isolation(facts), "created_at": .string(RFC3339.text(record.createdAt)),
+      "host_ip": .optional(facts.hostIP), "isolation": isolation(facts),
+      "created_at": .string(RFC3339.text(record.createdAt)),
       "started_at": time(facts.startedAt), "last_active_at": time(record.lastActiveAt),
       "last_updated": .string(RFC3339.text(record.lastUpdated)),
     ]
@@ -38,8 +40,10 @@ enum Wire {
   static func template(_ template: HostTemplate) -> JSONValue {
     let shape = template.shape
     return [
-      "name": .string(template.name.value), "type": .string(template.kind.rawValue), "vcpus": shape.map { .integer($0.vcpus) } ?? .null,
-      "memory_mb": shape.map { .integer($0.memoryMiB) } ?? .null, "disk_size_mb": shape.map { .integer($0.diskSizeMiB) } ?? .null,
+      "name": .string(template.name.value), "type": .string(template.kind.rawValue),
+      "vcpus": shape.map { .integer($0.vcpus) } ?? .null,
+      "memory_mb": shape.map { .integer($0.memoryMiB) } ?? .null,
+      "disk_size_mb": shape.map { .integer($0.diskSizeMiB) } ?? .null,
       "size_bytes": .integer(template.sizeBytes), "created_at": .string(RFC3339.text(template.createdAt)),
       "platform": .bool(template.teamID == .platform),
     ]
@@ -48,13 +52,15 @@ enum Wire {
   static func process(_ process: GuestProcess) -> JSONValue {
     [
       "pid": .integer(Int64(process.pid)), "tag": .optional(process.tag), "cmd": .string(process.command),
-      "args": .strings(process.arguments), "cwd": .optional(process.workingDirectory), "envs": .map(process.environment),
+      "args": .strings(process.arguments), "cwd": .optional(process.workingDirectory),
+      "envs": .map(process.environment),
     ]
   }
 
   static func entry(_ entry: FileEntry) -> JSONValue {
     let json: JSONValue = [
-      "name": .string(entry.name), "path": .string(entry.path), "type": .string(entry.kind.rawValue), "size": .integer(entry.sizeBytes),
+      "name": .string(entry.name), "path": .string(entry.path), "type": .string(entry.kind.rawValue),
+      "size": .integer(entry.sizeBytes),
       "mode": .integer(Int64(entry.mode)), "permissions": .string(entry.permissions), "owner": .string(entry.owner),
       "group": .string(entry.group), "modified_at": .string(RFC3339.text(entry.modifiedAt)),
     ]

@@ -31,7 +31,8 @@ struct SandboxRoutes {
 
   @Sendable private func get(_ request: Request, _ context: APIContext) async throws -> Response {
     let id = try context.sandboxID()
-    return JSONResponse.make(Wire.sandbox(try await service.sandbox(id, for: context.caller(), notBefore: context.version)))
+    return JSONResponse.make(
+      Wire.sandbox(try await service.sandbox(id, for: context.caller(), notBefore: context.version)))
   }
 
   @Sendable private func destroy(_ request: Request, _ context: APIContext) async throws -> Response {

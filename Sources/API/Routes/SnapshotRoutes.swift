@@ -1,7 +1,7 @@
 import ControlPlane
 import Foundation
 import HTTPTypes
-import HostInterface
+import HostAPI
 import Hummingbird
 import Model
 import Persistence
@@ -26,7 +26,8 @@ struct SnapshotRoutes {
     let name: SafeName? = if let text = try fields.string("name") { try SafeName(text) } else { nil }
     let snapshot = try await service.create(from: id, name: name, overwrites: overwrites, for: caller)
     return JSONResponse.make(
-      Wire.template(snapshot.template).adding("sandbox_id", snapshot.sourceID.map { .string($0.wire) }), status: .created)
+      Wire.template(snapshot.template).adding("sandbox_id", snapshot.sourceID.map { .string($0.wire) }),
+      status: .created)
   }
 
   @Sendable private func list(_ request: Request, _ context: APIContext) async throws -> Response {

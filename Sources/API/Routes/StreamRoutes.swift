@@ -1,11 +1,11 @@
 import ControlPlane
-import HostInterface
+import HostAPI
 import Hummingbird
 import Model
 import WebSocket
 
-/// The WebSocket routes. Who calls, and whether the sandbox is there and runs, is found out before the upgrade, so those errors are ordinary
-/// responses.
+/// The WebSocket routes. Who calls, and whether the sandbox is there and runs, is found out before the upgrade, so
+/// those errors are ordinary responses.
 struct StreamRoutes {
   let service: SandboxService
   let authenticator: Authenticator
@@ -32,7 +32,8 @@ struct StreamRoutes {
     let headers = try handshake(request, context)
     try await service.requireRunning(id, for: caller)
     let stream = ProcessStream(
-      service: service, authenticator: authenticator, touchInterval: touchInterval, id: id, caller: caller, dialect: dialect)
+      service: service, authenticator: authenticator, touchInterval: touchInterval, id: id, caller: caller,
+      dialect: dialect)
     return WebSocketSession.response(
       headers: headers, body: request.body, channel: context.channel, maximumMessageBytes: Limits.webSocketFrameBytes
     ) { inbound, outbound in

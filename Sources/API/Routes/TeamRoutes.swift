@@ -54,7 +54,8 @@ struct TeamRoutes {
     let id = try context.id(TeamKind.self)
     let fields = try JSONFields(try await request.json(), allowed: ["email", "role"])
     let role = try Self.role(try fields.string("role") ?? TeamRole.member.rawValue)
-    let member = try await teams.addMember(try fields.requiredString("email"), role: role, to: id, for: context.caller())
+    let member = try await teams.addMember(
+      try fields.requiredString("email"), role: role, to: id, for: context.caller())
     return JSONResponse.make(Wire.member(member), status: .created)
   }
 
@@ -66,7 +67,8 @@ struct TeamRoutes {
   }
 
   @Sendable private func removeMember(_ request: Request, _ context: APIContext) async throws -> Response {
-    try await teams.removeMember(context.id(UserKind.self, "uid"), from: context.id(TeamKind.self), for: context.caller())
+    try await teams.removeMember(
+      context.id(UserKind.self, "uid"), from: context.id(TeamKind.self), for: context.caller())
     return JSONResponse.noContent
   }
 

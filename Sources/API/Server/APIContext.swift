@@ -10,7 +10,8 @@ package struct APIContext: RequestContext {
   package let channel: any Channel
   /// Set by `AuthenticationMiddleware`.
   package var principal: Principal?
-  /// Set with it: one that the database had after the request came. What a request only reads may be of that version or a later one.
+  /// Set with it: one that the database had after the request came. What a request only reads may be of that version or
+  /// a later one.
   package var version: DatabaseVersion?
   /// Set by `ClientMiddleware`.
   package var client: ClientAddress
@@ -25,7 +26,9 @@ package struct APIContext: RequestContext {
 
   /// - Throws: `unauthorized` on a route that is not behind the authentication.
   func caller() throws(MartletError) -> Caller {
-    guard let principal else { throw MartletError(.unauthorized, "an API key is needed; send it in the X-API-Key header") }
+    guard let principal else {
+      throw MartletError(.unauthorized, "an API key is needed; send it in the X-API-Key header")
+    }
     return Caller(principal: principal, source: client.address)
   }
 

@@ -6,7 +6,7 @@ import NIOCore
 import ServiceLifecycle
 import WebSocket
 
-/// What the API needs to know about its surroundings.
+/// What the API needs to know about its dependencies.
 package struct APIConfiguration: Sendable {
   package var host: String
   /// 0 lets the system choose; see `onRunning`.
@@ -26,7 +26,8 @@ package struct APIConfiguration: Sendable {
   package var onRunning: @Sendable (Int) async -> Void
 
   package init(
-    host: String = "127.0.0.1", port: Int = 8080, version: String, allowsOrigin: @escaping @Sendable (String) -> Bool = { _ in false },
+    host: String = "127.0.0.1", port: Int = 8080, version: String,
+    allowsOrigin: @escaping @Sendable (String) -> Bool = { _ in false },
     trustedProxies: Set<String> = [], maximumConnections: Int = 8_192, documentation: DocumentationFiles? = nil,
     onRunning: @escaping @Sendable (Int) async -> Void = { _ in }
   ) {
@@ -79,7 +80,8 @@ package struct APIServer: Service {
     OpenAPIRoute().register(open)
     DocumentationRoutes(files: configuration.documentation).register(open)
     ConsoleRoute().register(open)
-    let operators = router.group().add(middleware: OperatorMiddleware(authenticator: controlPlane.authenticator, origins: origins))
+    let operators = router.group().add(
+      middleware: OperatorMiddleware(authenticator: controlPlane.authenticator, origins: origins))
     MetricsRoute(metrics: controlPlane.metrics).register(
       RouteRegistrar(group: operators, table: table, prefix: "", access: .operators))
     let strangers = RouteRegistrar(group: router.group("/v1"), table: table, prefix: "/v1", access: .open)

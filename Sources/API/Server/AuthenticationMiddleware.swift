@@ -13,9 +13,9 @@ struct AuthenticationMiddleware: RouterMiddleware {
     _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
   ) async throws -> Response {
     var context = context
-    let recognised = try await authenticator.recognise(try origins.credentials(of: request, context))
-    context.principal = recognised.value
-    context.version = recognised.version
+    let authenticated = try await authenticator.authenticate(try origins.credentials(of: request, context))
+    context.principal = authenticated.value
+    context.version = authenticated.version
     return try await next(request, context)
   }
 }
@@ -37,7 +37,8 @@ struct OperatorMiddleware: RouterMiddleware {
   }
 
   private static func isLocal(_ request: Request, _ context: APIContext) -> Bool {
-    context.client.isLoopback && !context.client.isProxied && !HTTPField.Name.signsOfProxies.contains { request.headers[$0] != nil }
+    context.client.isLoopback && !context.client.isProxied
+      && !HTTPField.Name.signsOfProxies.contains { request.headers[$0] != nil }
   }
 }
 
@@ -48,7 +49,9 @@ extension OriginPolicy {
     let credentials = PresentedCredentials(
       apiKey: request.headers[.apiKey], bearer: try bearer(request.headers[.authorization]),
       cookie: try SessionCookie.token(request, isSecure: context.client.isSecure))
-    if credentials.apiKey == nil, credentials.bearer == nil, credentials.cookie != nil { try checkCookie(request, context) }
+    if credentials.apiKey == nil, credentials.bearer == nil, credentials.cookie != nil {
+      try checkCookie(request, context)
+    }
     return credentials
   }
 

@@ -37,7 +37,8 @@ struct ClientMiddleware: RouterMiddleware {
     }
     var context = context
     context.client = ClientAddress(
-      address: origin(request.headers[values: .forwardedFor]) ?? peer, isSecure: request.headers[.forwardedProtocol] == "https",
+      address: origin(request.headers[values: .forwardedFor]) ?? peer,
+      isSecure: request.headers[.forwardedProtocol] == "https",
       isProxied: true)
     return try await next(request, context)
   }
@@ -59,7 +60,8 @@ struct ClientMiddleware: RouterMiddleware {
 enum IPAddressText {
   private static let mappedPrefix: [UInt8] = Array(repeating: 0, count: 10) + [0xff, 0xff]
 
-  /// The shortest form; an IPv4 address that is written as IPv6 (`::ffff:10.0.0.5`) in its own. Nil when `text` is no address.
+  /// The shortest form; an IPv4 address that is written as IPv6 (`::ffff:10.0.0.5`) in its own. Nil when `text` is no
+  /// address.
   static func normal(_ text: String) -> String? {
     let plain = String(text.prefix { $0 != "%" })
     var four = in_addr()

@@ -10,7 +10,8 @@ enum ErrorResponse {
   static func response(for error: MartletError) -> Response {
     var headers: HTTPFields = [:]
     if let seconds = error.retryAfterSeconds { headers[.retryAfter] = String(seconds) }
-    return JSONResponse.make(body(error), status: HTTPResponse.Status(code: error.code.meaning.httpStatus), headers: headers)
+    return JSONResponse.make(
+      body(error), status: HTTPResponse.Status(code: error.code.meaning.httpStatus), headers: headers)
   }
 
   static func body(_ error: MartletError) -> JSONValue {

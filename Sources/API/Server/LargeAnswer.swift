@@ -1,5 +1,5 @@
+import Concurrency
 import Hummingbird
-import Locks
 import NIOCore
 
 /// An answer of many mebibytes, handed to the connection in pieces, so that a client that does not read it is noticed.

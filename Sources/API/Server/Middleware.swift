@@ -16,7 +16,8 @@ extension HTTPField.Name {
   static let forwardedProtocol = Self.known("X-Forwarded-Proto")
   /// What proxies add to requests that they pass on.
   static let signsOfProxies = [
-    forwardedFor, forwarded, via, forwardedProtocol, known("X-Forwarded-Host"), known("X-Forwarded-Port"), known("X-Real-IP"),
+    forwardedFor, forwarded, via, forwardedProtocol, known("X-Forwarded-Host"), known("X-Forwarded-Port"),
+    known("X-Real-IP"),
   ]
   static let frameOptions = Self.known("X-Frame-Options")
   static let referrerPolicy = Self.known("Referrer-Policy")
@@ -57,7 +58,8 @@ struct AnswerMiddleware: RouterMiddleware {
     let methods = routes.methods(for: request.uri.path)
     guard !methods.isEmpty else { return nil }
     let list = methods.joined(separator: ", ")
-    let error = MartletError(.methodNotAllowed, "this route does not know \(Self.shown(request.method)); it knows \(list)")
+    let error = MartletError(
+      .methodNotAllowed, "this route does not know \(Self.shown(request.method)); it knows \(list)")
     var response = ErrorResponse.response(for: error)
     response.headers[.allowedMethods] = list
     return response

@@ -4,8 +4,8 @@ import Model
 
 /// Keeps other sites' pages from using a browser's session (L-66).
 ///
-/// SameSite alone does not: pages that a sandbox serves under a name of our domain are of the same site. What a browser sends along with
-/// the session cookie is obeyed only when its `Origin` is ours, and reading is all that needs none.
+/// SameSite alone does not: pages that a sandbox serves under a name of our domain are of the same site. What a browser
+/// sends along with the session cookie is obeyed only when its `Origin` is ours, and reading is all that needs none.
 struct OriginPolicy: Sendable {
   /// Other origins that may do what our own may.
   let allowsOrigin: @Sendable (String) -> Bool
@@ -35,6 +35,7 @@ struct OriginPolicy: Sendable {
 
   private static var refusal: MartletError {
     MartletError(
-      .forbidden, "this origin may not use sessions here; behind a proxy with TLS, name the proxy in MARTLET_TRUSTED_PROXIES")
+      .forbidden,
+      "this origin may not use sessions here; behind a proxy with TLS, name the proxy in MARTLET_TRUSTED_PROXIES")
   }
 }

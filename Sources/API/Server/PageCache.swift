@@ -1,12 +1,13 @@
-import Locks
+import Concurrency
 import Model
 import NIOCore
 import Persistence
 
 /// Pages of a list as they were sent, for as long as nothing was committed since.
 ///
-/// Consoles and programs ask for the same page again and again; to put a hundred rows into words costs more than everything else of such
-/// a request. After a commit one request makes a page anew, and those that ask for it meanwhile wait for that one.
+/// Consoles and programs ask for the same page again and again; to put a hundred rows into words costs more than
+/// everything else of such a request. After a commit one request makes a page anew, and those that ask for it meanwhile
+/// wait for that one.
 final class PageCache: Sendable {
   struct Key: Hashable, Sendable {
     let team: TeamID
@@ -77,7 +78,9 @@ final class PageCache: Sendable {
   }
 
   /// - Returns: nil when `waiter` is to be told later.
-  private static func place(_ making: Making, _ waiter: CheckedContinuation<Place, Never>?, _ state: inout State) -> Place? {
+  private static func place(
+    _ making: Making, _ waiter: CheckedContinuation<Place, Never>?, _ state: inout State
+  ) -> Place? {
     if making.version > state.version {
       state.version = making.version
       state.pages = [:]

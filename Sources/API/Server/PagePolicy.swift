@@ -5,7 +5,8 @@ import Foundation
 enum PagePolicy {
   private static let always = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-  /// For a page that is one file: its own script and style run because their digests are named, and nothing that gets into the page does.
+  /// For a page that is one file: its own script and style run because their digests are named, and nothing that gets
+  /// into the page does.
   ///
   /// Source: Content Security Policy Level 3, section 2.3.1 (hash-source)
   static func selfContained(_ html: String) -> String {
@@ -18,8 +19,11 @@ enum PagePolicy {
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " + always
 
   private static func digests(_ element: String, _ html: String) -> String {
-    let parts = html.components(separatedBy: "<\(element)>").dropFirst().compactMap { $0.components(separatedBy: "</\(element)>").first }
+    let parts = html.components(separatedBy: "<\(element)>").dropFirst().compactMap {
+      $0.components(separatedBy: "</\(element)>").first
+    }
     guard !parts.isEmpty else { return "'none'" }
-    return parts.map { "'sha256-\(Data(SHA256.hash(data: Data($0.utf8))).base64EncodedString())'" }.joined(separator: " ")
+    return parts.map { "'sha256-\(Data(SHA256.hash(data: Data($0.utf8))).base64EncodedString())'" }.joined(
+      separator: " ")
   }
 }

@@ -1,5 +1,5 @@
+import Concurrency
 import Hummingbird
-import Locks
 
 /// All routes that exist: registers them, tells 405 from 404, and is what the documentation is checked against.
 package final class RouteTable: Sendable {
@@ -24,7 +24,9 @@ package final class RouteTable: Sendable {
     var matching: [(method: String, parameters: Int)] = []
     for entry in entries {
       let pattern = entry.path.split(separator: "/")
-      guard pattern.count == parts.count, zip(pattern, parts).allSatisfy({ $0.hasPrefix(":") || $0 == $1 }) else { continue }
+      guard pattern.count == parts.count, zip(pattern, parts).allSatisfy({ $0.hasPrefix(":") || $0 == $1 }) else {
+        continue
+      }
       matching.append((entry.method, pattern.count { $0.hasPrefix(":") }))
     }
     let fewest = matching.map(\.parameters).min()

@@ -5,7 +5,8 @@ import Model
 
 /// The session of a browser: a cookie that scripts cannot read and that other sites' requests do not carry.
 ///
-/// With TLS its name begins with `__Host-`, which no other host of the domain can set, a page in a sandbox least of all.
+/// With TLS its name begins with `__Host-`, which no other host of the domain can set, a page in a sandbox least of
+/// all.
 ///
 /// Source: draft-ietf-httpbis-rfc6265bis section 4.1.3
 enum SessionCookie {
@@ -20,7 +21,8 @@ enum SessionCookie {
     header(value: "", maxAge: 0, isSecure: isSecure)
   }
 
-  /// Only the name that this server gives the cookie counts: with TLS anybody who serves a host of the domain could have set the other.
+  /// Only the name that this server gives the cookie counts: with TLS anybody who serves a host of the domain could
+  /// have set the other.
   /// - Throws: `unauthorized` when there are several: one of them was planted.
   static func token(_ request: Request, isSecure: Bool) throws(MartletError) -> String? {
     let name = isSecure ? secureName : plainName

@@ -5,7 +5,8 @@ import NIOCore
 
 /// A file that does not change while the server runs.
 ///
-/// It carries a strong entity tag, so that a browser that has it asks only whether it is still the same. Source: RFC 9110 section 8.8.3
+/// It carries a strong entity tag, so that a browser that has it asks only whether it is still the same. Source: RFC
+/// 9110 section 8.8.3
 struct StaticFile: Sendable {
   private static let tagDigits = 32
 
@@ -20,7 +21,8 @@ struct StaticFile: Sendable {
     self.body = body
     self.contentType = contentType
     self.policy = policy
-    tag = String(SHA256.hash(data: body.readableBytesView).map { byte in Self.hexadecimal(byte) }.joined().prefix(Self.tagDigits))
+    tag = String(
+      SHA256.hash(data: body.readableBytesView).map { byte in Self.hexadecimal(byte) }.joined().prefix(Self.tagDigits))
   }
 
   /// A request for a version, which is a tag, gets an answer that is good for ever when it is this one.

@@ -1,15 +1,15 @@
+import Concurrency
 import ControlPlane
 import Foundation
-import HostInterface
-import Locks
+import HostAPI
 import Model
 import NIOCore
 import WebSocket
 
 /// One client following one process over a WebSocket (EX-2).
 ///
-/// The process ends when the client says `stop`, disconnects or vanishes, unless it is detached (L-41). Output is pulled from the guest as
-/// fast as the client takes it (L-42); bytes are never changed (L-40).
+/// The process ends when the client says `stop`, disconnects or vanishes, unless it is detached (L-41). Output is
+/// pulled from the guest as fast as the client takes it (L-42); bytes are never changed (L-40).
 struct ProcessStream: Sendable {
   static let openingDeadline: Duration = .seconds(30)
 
@@ -31,7 +31,9 @@ struct ProcessStream: Sendable {
     } catch {
       try Task.checkCancellation()
       let failure = MartletError.wrapping(error)
-      let message: JSONValue = ["type": "error", "code": .string(failure.code.rawValue), "message": .string(failure.message)]
+      let message: JSONValue = [
+        "type": "error", "code": .string(failure.code.rawValue), "message": .string(failure.message),
+      ]
       try await outbound.send(text: JSONWriter.text(message))
     }
   }
@@ -57,7 +59,8 @@ struct ProcessStream: Sendable {
     }
   }
 
-  private func follow(_ opening: StreamOpening, _ inbound: WebSocketInbound, _ outbound: WebSocketOutbound) async throws {
+  private func follow(_ opening: StreamOpening, _ inbound: WebSocketInbound, _ outbound: WebSocketOutbound) async throws
+  {
     let (session, tag) = try await open(opening.subject)
     let ending = ProcessEnding()
     do {
@@ -160,7 +163,8 @@ struct ProcessStream: Sendable {
 
   private static func json(_ exit: ProcessExit) -> JSONValue {
     let json: JSONValue = ["type": "exit", "exit_code": .integer(Int64(exit.exitCode))]
-    return json.adding("signal", exit.signal.map { .integer(Int64($0)) }).adding("timed_out", exit.isTimeout ? true : nil)
+    return json.adding("signal", exit.signal.map { .integer(Int64($0)) }).adding(
+      "timed_out", exit.isTimeout ? true : nil)
   }
 
   // MARK: Input
@@ -195,8 +199,9 @@ private struct InputState {
     }
   }
 
-  /// A process that no longer reads (it may have ended, with output still on its way) is no reason to end the stream; as in a pipe, what is
-  /// written to it is lost. Input that is lost for another reason is: the process would take what it has for the whole.
+  /// A process that no longer reads (it may have ended, with output still on its way) is no reason to end the stream;
+  /// as in a pipe, what is written to it is lost. Input that is lost for another reason is: the process would take what
+  /// it has for the whole.
   mutating func write(_ bytes: ByteBuffer, to session: any ProcessSession) async throws {
     guard mayHaveInput else {
       throw MartletError(.invalidRequest, "the process has no standard input; start it with \"stdin\": true")

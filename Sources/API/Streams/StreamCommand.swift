@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 import NIOCore
 import WebSocket
@@ -31,7 +31,9 @@ enum StreamDialect: Sendable {
 
   func started(pid: UInt32, tag: String?) -> JSONValue {
     switch self {
-    case .exec: JSONValue.object([.init("type", "start"), .init("pid", .integer(Int64(pid)))]).adding("tag", tag.map(JSONValue.string))
+    case .exec:
+      JSONValue.object([.init("type", "start"), .init("pid", .integer(Int64(pid)))]).adding(
+        "tag", tag.map(JSONValue.string))
     case .terminal: ["type": "started", "tag": .optional(tag), "pid": .integer(Int64(pid))]
     }
   }

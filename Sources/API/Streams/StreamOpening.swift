@@ -1,6 +1,6 @@
 import ControlPlane
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 
 /// The first message of a stream: what to start, or what to attach to.
@@ -34,14 +34,21 @@ struct StreamOpening: Sendable {
   private static func exec(_ json: JSONValue) throws(MartletError) -> StreamOpening {
     let fields = try JSONFields(
       json,
-      allowed: ["type", "cmd", "args", "envs", "cwd", "user", "stdin", "pty", "detached", "tag", "timeout_sec", "binary"])
-    guard try fields.requiredString("type") == "start" else { throw MartletError(.invalidRequest, "the first message must be start") }
+      allowed: [
+        "type", "cmd", "args", "envs", "cwd", "user", "stdin", "pty", "detached", "tag", "timeout_sec", "binary",
+      ])
+    guard try fields.requiredString("type") == "start" else {
+      throw MartletError(.invalidRequest, "the first message must be start")
+    }
     var request = try ProcessRequest(fields: fields)
     request.hasStandardInput = try fields.bool("stdin") ?? false
-    if let terminal = try fields.object("pty", allowed: ["cols", "rows"]) { request.terminal = try StreamDialect.size(terminal) }
+    if let terminal = try fields.object("pty", allowed: ["cols", "rows"]) {
+      request.terminal = try StreamDialect.size(terminal)
+    }
     try request.validate()
     return StreamOpening(
-      subject: .start(request), isDetached: try fields.bool("detached") ?? false, isBinary: try fields.bool("binary") ?? false)
+      subject: .start(request), isDetached: try fields.bool("detached") ?? false,
+      isBinary: try fields.bool("binary") ?? false)
   }
 
   private static func terminal(_ json: JSONValue) throws(MartletError) -> StreamOpening {
@@ -54,7 +61,8 @@ struct StreamOpening: Sendable {
     switch try fields.requiredString("type") {
     case "start":
       let request = try terminalRequest(fields)
-      return StreamOpening(subject: .start(request), isDetached: try fields.bool("detached") ?? false, isBinary: isBinary)
+      return StreamOpening(
+        subject: .start(request), isDetached: try fields.bool("detached") ?? false, isBinary: isBinary)
     case "connect":
       let pid = try fields.scalar("pid")
       let tag = try fields.string("tag")
@@ -75,7 +83,8 @@ struct StreamOpening: Sendable {
       command: command ?? "/bin/sh", arguments: try fields.strings("args") ?? (command == nil ? loginShell : []),
       environment: environment, workingDirectory: try fields.string("cwd"), user: try fields.string("user"),
       hasStandardInput: true, terminal: try StreamDialect.size(fields),
-      tag: try fields.string("tag") ?? "pty-\(UUID().uuidString.lowercased())", timeout: try ProcessRequest.timeout(fields))
+      tag: try fields.string("tag") ?? "pty-\(UUID().uuidString.lowercased())",
+      timeout: try ProcessRequest.timeout(fields))
     try request.validate()
     return request
   }

@@ -44,17 +44,21 @@ struct ShapeOptions: ParsableArguments {
   var disk: Int?
 
   func request(
-    timeoutSeconds: Int? = nil, metadata: [String: String]? = nil, envs: [String: String]? = nil, autoResume: Bool? = nil
+    timeoutSeconds: Int? = nil, metadata: [String: String]? = nil, envs: [String: String]? = nil,
+    autoResume: Bool? = nil
   ) -> SandboxRequest {
     SandboxRequest(
-      template: template, vcpus: vcpus, memoryMiB: memory, diskSizeMiB: disk, timeoutSeconds: timeoutSeconds, metadata: metadata,
+      template: template, vcpus: vcpus, memoryMiB: memory, diskSizeMiB: disk, timeoutSeconds: timeoutSeconds,
+      metadata: metadata,
       envs: envs, autoResume: autoResume)
   }
 }
 
 /// How a command runs.
 struct ProcessOptions: ParsableArguments {
-  @Option(name: .shortAndLong, help: ArgumentHelp("Variable for the command; a name alone takes ours.", valueName: "key=value"))
+  @Option(
+    name: .shortAndLong,
+    help: ArgumentHelp("Variable for the command; a name alone takes ours.", valueName: "key=value"))
   var env: [String] = []
 
   @Option(name: .shortAndLong, help: "User to run as.")
@@ -77,7 +81,9 @@ struct ProcessOptions: ParsableArguments {
 
 enum KeyValue {
   /// - Parameter fallback: value for a name without `=`; nil drops it.
-  static func map(_ texts: [String], option: String, fallback: (String) -> String? = { _ in nil }) throws -> [String: String] {
+  static func map(
+    _ texts: [String], option: String, fallback: (String) -> String? = { _ in nil }
+  ) throws -> [String: String] {
     var values: [String: String] = [:]
     for text in texts {
       let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)

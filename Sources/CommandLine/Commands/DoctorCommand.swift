@@ -3,7 +3,8 @@ import Model
 
 struct DoctorCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "doctor", abstract: "Say what this machine offers to sandboxes, what is missing, and what to do about it.",
+    commandName: "doctor",
+    abstract: "Say what this machine offers to sandboxes, what is missing, and what to do about it.",
     discussion: "Exits with 69 when something is missing without which sandboxes cannot run.")
 
   @Option(help: ArgumentHelp("Where state is kept (MARTLET_DATA_DIR).", valueName: "path"))
@@ -22,7 +23,8 @@ struct DoctorCommand: AsyncParsableCommand {
     if let local = LocalServices.current {
       checks += await local.doctor(
         DoctorOptions(
-          dataDirectory: directories.data, imageDirectory: directories.images, database: try DatabaseChoice(settings: settings)))
+          dataDirectory: directories.data, imageDirectory: directories.images,
+          database: try DatabaseChoice(settings: settings)))
     }
     try await output.print(checks) { Self.text(checks, usesColor: context.console.usesColor) }
     if checks.contains(where: { $0.status == .missing }) { throw ExitCode(ErrorCode.hostUnavailable.meaning.exitCode) }
@@ -35,7 +37,8 @@ struct DoctorCommand: AsyncParsableCommand {
       let indent = String(repeating: " ", count: width + 12)
       let status = check.status.rawValue + String(repeating: " ", count: 8 - check.status.rawValue.count)
       return ["\(name)  \(colored(status, check.status, usesColor))  \(Table.printable(check.finding))"]
-        + [check.usedInstead.map { "\(indent)used instead: \($0)" }, check.remedy.map { "\(indent)to do: \($0)" }].compactMap { $0 }
+        + [check.usedInstead.map { "\(indent)used instead: \($0)" }, check.remedy.map { "\(indent)to do: \($0)" }]
+        .compactMap { $0 }
     }
     return (lines + ["", summary(checks)]).joined(separator: "\n")
   }

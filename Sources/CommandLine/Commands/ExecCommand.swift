@@ -4,7 +4,8 @@ import ArgumentParser
 struct ExecCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "exec", abstract: "Run a command in a sandbox that exists.",
-    discussion: "Standard streams, signals and the exit code pass through. The command ends with us unless --detach is given.")
+    discussion:
+      "Standard streams, signals and the exit code pass through. The command ends with us unless --detach is given.")
 
   @Argument(help: "Id of the sandbox, or the beginning of it.")
   var sandbox: String
@@ -21,11 +22,19 @@ struct ExecCommand: AsyncParsableCommand {
   var command: [String] = []
 
   func validate() throws {
-    guard !command.isEmpty else { throw ValidationError("put the command after `--`, such as: martlet exec ID -- ls -l") }
-    guard !(detach && tty) else { throw ValidationError("--detach and --tty exclude each other: a detached command has no terminal") }
-    guard !(detach && process.timeout > 0) else { throw ValidationError("--timeout does not apply to a detached command") }
+    guard !command.isEmpty else {
+      throw ValidationError("put the command after `--`, such as: martlet exec ID -- ls -l")
+    }
+    guard !(detach && tty) else {
+      throw ValidationError("--detach and --tty exclude each other: a detached command has no terminal")
+    }
+    guard !(detach && process.timeout > 0) else {
+      throw ValidationError("--timeout does not apply to a detached command")
+    }
     guard tag == nil || detach else { throw ValidationError("--tag names a detached command; add --detach") }
-    guard detach || !output.json else { throw ValidationError("--json goes with --detach; without it the output is the command's own") }
+    guard detach || !output.json else {
+      throw ValidationError("--json goes with --detach; without it the output is the command's own")
+    }
   }
 
   func run() async throws {

@@ -2,7 +2,8 @@ import ArgumentParser
 
 struct ImagesCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "images", abstract: "Build the guest kernel and the platform templates that are missing on this machine.",
+    commandName: "images",
+    abstract: "Build the guest kernel and the platform templates that are missing on this machine.",
     discussion: "martlet up does the same before it serves.")
 
   @Option(help: ArgumentHelp("Where images are kept (MARTLET_IMAGE_DIR, /var/lib/martlet/images).", valueName: "path"))

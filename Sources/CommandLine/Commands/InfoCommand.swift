@@ -23,7 +23,8 @@ struct InfoCommand: AsyncParsableCommand {
   }
 
   static func text(_ sandbox: SandboxResource) -> String {
-    let metadata = (sandbox.metadata ?? [:]).sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+    let metadata = (sandbox.metadata ?? [:]).sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(
+      separator: " ")
     let facts: [(String, String?)] = [
       ("id", sandbox.id.wire), ("status", sandbox.status), ("reason", sandbox.error), ("template", sandbox.template),
       ("vcpus", sandbox.vcpus.map(String.init)), ("memory", sandbox.memoryMiB.map { "\($0) MiB" }),

@@ -3,7 +3,8 @@ import ArgumentParser
 
 struct KeyCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "key", abstract: "Make and delete the API keys of your team.", subcommands: [List.self, Create.self, Delete.self])
+    commandName: "key", abstract: "Make and delete the API keys of your team.",
+    subcommands: [List.self, Create.self, Delete.self])
 
   struct List: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "ls", abstract: "List keys.", aliases: ["list"])

@@ -38,7 +38,9 @@ struct KillCommand: AsyncParsableCommand {
     }
     try await output.print(report) { report.destroyed.joined(separator: "\n") }
     if !output.json {
-      for failure in report.failed { await CommandContext.current.console.complain("\(failure.id): \(failure.message)") }
+      for failure in report.failed {
+        await CommandContext.current.console.complain("\(failure.id): \(failure.message)")
+      }
     }
     if let firstError { throw ExitCode(firstError.exitCode) }
   }

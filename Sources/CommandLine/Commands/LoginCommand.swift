@@ -4,7 +4,8 @@ import ArgumentParser
 struct LoginCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "login", abstract: "Log in as a person, for the commands that are about people.",
-    discussion: "The password is asked for, or read from standard input. The session lasts six hours; sandboxes need only a key.")
+    discussion:
+      "The password is asked for, or read from standard input. The session lasts six hours; sandboxes need only a key.")
 
   @Option(help: "E-mail of the account.")
   var email: String
@@ -34,6 +35,8 @@ struct LoginCommand: AsyncParsableCommand {
     try SessionOptions.store(stored)
     let report = Report(
       url: stored.url, email: stored.email, userID: stored.userID, teamID: stored.teamID, expiresAt: stored.expiresAt)
-    try await output.print(report) { "logged in to \(stored.url) as \(stored.email), for \(stored.teamID), until \(stored.expiresAt)" }
+    try await output.print(report) {
+      "logged in to \(stored.url) as \(stored.email), for \(stored.teamID), until \(stored.expiresAt)"
+    }
   }
 }

@@ -30,8 +30,11 @@ struct PassThrough: Sendable {
     }
   }
 
-  private func run(_ start: ExecStart, in sandbox: SandboxID, usesTerminal: Bool, input: InputReader) async throws -> Int32 {
-    var execution = Execution(client: client, sandbox: sandbox, console: context.console, input: input, signals: signals)
+  private func run(
+    _ start: ExecStart, in sandbox: SandboxID, usesTerminal: Bool, input: InputReader
+  ) async throws -> Int32 {
+    var execution = Execution(
+      client: client, sandbox: sandbox, console: context.console, input: input, signals: signals)
     guard usesTerminal else { return try await execution.run(start) }
     let terminal = Terminal(context.input)
     execution.terminal = terminal

@@ -19,7 +19,8 @@ struct PauseCommand: AsyncParsableCommand {
 }
 
 struct ResumeCommand: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "resume", abstract: "Bring a paused sandbox back as it was.")
+  static let configuration = CommandConfiguration(
+    commandName: "resume", abstract: "Bring a paused sandbox back as it was.")
 
   @OptionGroup var sandbox: SandboxArgument
   @Flag(help: "Go back to the pause before the last one, when the last cannot be resumed.")
@@ -36,7 +37,8 @@ struct ResumeCommand: AsyncParsableCommand {
 }
 
 struct PingCommand: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "ping", abstract: "Start the idle time of a sandbox anew.")
+  static let configuration = CommandConfiguration(
+    commandName: "ping", abstract: "Start the idle time of a sandbox anew.")
 
   private struct Report: Encodable {
     var id: String

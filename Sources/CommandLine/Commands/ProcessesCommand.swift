@@ -2,7 +2,8 @@ import APIClient
 import ArgumentParser
 
 struct ProcessesCommand: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "ps", abstract: "List the commands that run in a sandbox.")
+  static let configuration = CommandConfiguration(
+    commandName: "ps", abstract: "List the commands that run in a sandbox.")
 
   @Argument(help: "Id of the sandbox, or the beginning of it.")
   var sandbox: String

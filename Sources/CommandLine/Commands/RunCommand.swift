@@ -18,7 +18,9 @@ struct RunCommand: AsyncParsableCommand {
   var command: [String] = []
 
   func validate() throws {
-    guard !command.isEmpty else { throw ValidationError("put the command after `--`, such as: martlet run -- echo hello") }
+    guard !command.isEmpty else {
+      throw ValidationError("put the command after `--`, such as: martlet run -- echo hello")
+    }
   }
 
   func run() async throws {

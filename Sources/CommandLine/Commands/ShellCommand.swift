@@ -25,7 +25,8 @@ struct ShellCommand: AsyncParsableCommand {
 
   func run() async throws {
     let context = CommandContext.current
-    let start = ExecStart(command: "/bin/sh", arguments: ["-c", Self.script], workingDirectory: workingDirectory, user: user)
+    let start = ExecStart(
+      command: "/bin/sh", arguments: ["-c", Self.script], workingDirectory: workingDirectory, user: user)
     let request = shape.request()
     let code = try await connection.withClient { client in
       try await PassThrough.with(client, context: context) { pass in

@@ -102,7 +102,9 @@ struct SnapshotCommand: AsyncParsableCommand {
       }
       try await output.print(report) { report.deleted.joined(separator: "\n") }
       if !output.json {
-        for failure in report.failed { await CommandContext.current.console.complain("\(failure.name): \(failure.message)") }
+        for failure in report.failed {
+          await CommandContext.current.console.complain("\(failure.name): \(failure.message)")
+        }
       }
       if let firstError { throw ExitCode(firstError.exitCode) }
     }

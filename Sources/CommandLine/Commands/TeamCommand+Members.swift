@@ -13,13 +13,15 @@ extension TeamCommand {
     func run() async throws {
       let members = try await session.withClient { try await $0.listMembers(of: team) }
       try await output.print(members) {
-        Table(header: ["ID", "EMAIL", "NAME", "ROLE"], rows: members.map { [$0.userID, $0.email, $0.name, $0.role] }).rendered
+        Table(header: ["ID", "EMAIL", "NAME", "ROLE"], rows: members.map { [$0.userID, $0.email, $0.name, $0.role] })
+          .rendered
       }
     }
   }
 
   struct Add: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "add", abstract: "Add somebody who has an account to a team.")
+    static let configuration = CommandConfiguration(
+      commandName: "add", abstract: "Add somebody who has an account to a team.")
 
     @Argument(help: "Id of the team.")
     var team: String

@@ -5,7 +5,8 @@ struct TeamCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "team", abstract: "Your teams and their members.",
     subcommands: [
-      List.self, Use.self, Create.self, Rename.self, Delete.self, Members.self, Add.self, Role.self, Remove.self, Leave.self,
+      List.self, Use.self, Create.self, Rename.self, Delete.self, Members.self, Add.self, Role.self, Remove.self,
+      Leave.self,
     ])
 
   struct List: AsyncParsableCommand {
@@ -18,14 +19,16 @@ struct TeamCommand: AsyncParsableCommand {
       let teams = try await session.withClient { try await $0.listTeams() }
       try await output.print(teams) {
         Table(
-          header: ["ID", "NAME", "ROLE", "AGE"], rows: teams.map { [$0.id, $0.name, $0.role, Formatting.age(since: $0.createdAt)] }
+          header: ["ID", "NAME", "ROLE", "AGE"],
+          rows: teams.map { [$0.id, $0.name, $0.role, Formatting.age(since: $0.createdAt)] }
         ).rendered
       }
     }
   }
 
   struct Use: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "use", abstract: "Act for another of your teams from now on.")
+    static let configuration = CommandConfiguration(
+      commandName: "use", abstract: "Act for another of your teams from now on.")
 
     @Argument(help: "Id of the team.")
     var team: String

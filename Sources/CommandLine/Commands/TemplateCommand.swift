@@ -25,7 +25,8 @@ struct TemplateCommand: AsyncParsableCommand {
         header: ["NAME", "OWNER", "SIZE", "AGE"],
         rows: templates.map { template in
           [
-            template.name, template.platform == true ? "platform" : "team", template.sizeBytes.map(Formatting.bytes) ?? "-",
+            template.name, template.platform == true ? "platform" : "team",
+            template.sizeBytes.map(Formatting.bytes) ?? "-",
             Formatting.age(since: template.createdAt),
           ]
         })

@@ -19,11 +19,13 @@ struct UpCommand: AsyncParsableCommand {
   var databaseURL: String?
   @Option(help: ArgumentHelp("auto, kvm or tcg (MARTLET_ACCELERATOR, auto).", valueName: "name"))
   var accelerator: String?
-  @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error (MARTLET_LOG_LEVEL, info).", valueName: "level"))
+  @Option(
+    help: ArgumentHelp("trace, debug, info, notice, warning or error (MARTLET_LOG_LEVEL, info).", valueName: "level"))
   var logLevel: String?
   @Option(
-    help: ArgumentHelp("MicroVMs kept running for sandboxes to come; 0 saves their memory (MARTLET_SPARES, 2).", valueName: "number"))
-  var spares: String?
+    help: ArgumentHelp(
+      "MicroVMs kept running for sandboxes to come; 0 saves their memory (MARTLET_WARM_POOL, 2).", valueName: "number"))
+  var warmPool: String?
   @Option(
     help: ArgumentHelp(
       "With a shared database: where other servers reach this one's sandboxes; loopback or a private network "
@@ -48,25 +50,29 @@ struct UpCommand: AsyncParsableCommand {
   func options(_ context: CommandContext) throws -> UpOptions {
     let settings = try context.settings()
     try settings.refuseUnknownNames()
-    let directories = try Directories(settings: settings, dataDirectory: dataDir, imageDirectory: imageDir, context: context)
+    let directories = try Directories(
+      settings: settings, dataDirectory: dataDir, imageDirectory: imageDir, context: context)
     let address = try settings.value(.listen, option: listen).map { text in try ListenAddress(text) } ?? .standard
     let level = settings.value(.logLevel, option: logLevel)?.lowercased() ?? "info"
     guard Self.logLevels.contains(level) else {
-      throw APIError(.invalidInput, "'\(level)' is not a log level; known are \(Self.logLevels.joined(separator: ", "))")
+      throw APIError(
+        .invalidInput, "'\(level)' is not a log level; known are \(Self.logLevels.joined(separator: ", "))")
     }
     let database = try DatabaseChoice(settings: settings, option: databaseURL)
     return UpOptions(
       listen: address, dataDirectory: directories.data, imageDirectory: directories.images, database: database,
       accelerator: try choice(settings.value(.accelerator, option: accelerator)), logLevel: level, showsDemo: demo,
-      spares: try spareCount(settings.value(.spares, option: spares)), access: try AccessOptions(settings),
+      warmPool: try warmPoolSize(settings.value(.warmPool, option: warmPool)), access: try AccessOptions(settings),
       host: try HostOptions(settings: settings, listen: hostListen, address: hostAddress, database: database))
   }
 
-  private func spareCount(_ text: String?) throws -> Int {
-    guard let text else { return UpOptions.defaultSpares }
-    guard let count = Int(text), UpOptions.spareBounds.contains(count) else {
+  private func warmPoolSize(_ text: String?) throws -> Int {
+    guard let text else { return UpOptions.defaultWarmPoolSize }
+    guard let count = Int(text), UpOptions.warmPoolBounds.contains(count) else {
       throw APIError(
-        .invalidInput, "spares must be a number from \(UpOptions.spareBounds.lowerBound) to \(UpOptions.spareBounds.upperBound)")
+        .invalidInput,
+        "the warm pool must be a number from \(UpOptions.warmPoolBounds.lowerBound) to \(UpOptions.warmPoolBounds.upperBound)"
+      )
     }
     return count
   }
@@ -87,8 +93,10 @@ struct Directories: Sendable, Equatable {
   let data: String
   let images: String
 
-  init(settings: Settings, dataDirectory: String? = nil, imageDirectory: String? = nil, context: CommandContext) throws {
-    data = context.absolutePath(settings.value(.dataDirectory, option: dataDirectory) ?? CredentialsDiscovery.defaultDataDirectory)
+  init(settings: Settings, dataDirectory: String? = nil, imageDirectory: String? = nil, context: CommandContext) throws
+  {
+    data = context.absolutePath(
+      settings.value(.dataDirectory, option: dataDirectory) ?? CredentialsDiscovery.defaultDataDirectory)
     images = context.absolutePath(settings.value(.imageDirectory, option: imageDirectory) ?? Self.defaultImageDirectory)
   }
 }

@@ -3,7 +3,8 @@ import ArgumentParser
 
 struct UserCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "user", abstract: "Accounts, for administrators of the platform.", subcommands: [List.self, Create.self, Admin.self])
+    commandName: "user", abstract: "Accounts, for administrators of the platform.",
+    subcommands: [List.self, Create.self, Admin.self])
 
   struct List: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "ls", abstract: "List accounts.", aliases: ["list"])
@@ -16,7 +17,9 @@ struct UserCommand: AsyncParsableCommand {
       try await output.print(users) {
         Table(
           header: ["ID", "EMAIL", "NAME", "ADMIN", "AGE"],
-          rows: users.map { [$0.userID, $0.email, $0.name, $0.isAdmin ? "yes" : "no", Formatting.age(since: $0.createdAt)] }
+          rows: users.map {
+            [$0.userID, $0.email, $0.name, $0.isAdmin ? "yes" : "no", Formatting.age(since: $0.createdAt)]
+          }
         ).rendered
       }
     }
@@ -55,7 +58,8 @@ struct UserCommand: AsyncParsableCommand {
         let directories = try Directories(settings: settings, dataDirectory: dataDir, context: context)
         guard let services = LocalServices.current else { throw ValidationError("this program cannot open a database") }
         user = try await services.createUser(
-          LocalUserOptions(dataDirectory: directories.data, database: try DatabaseChoice(settings: settings), user: new))
+          LocalUserOptions(dataDirectory: directories.data, database: try DatabaseChoice(settings: settings), user: new)
+        )
       } else {
         user = try await session.withClient { try await $0.createUser(new) }
       }

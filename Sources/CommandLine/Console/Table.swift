@@ -6,7 +6,9 @@ struct Table {
   /// The last column is not padded; control characters of a tenant's text never reach the terminal.
   var rendered: String {
     let lines = ([header] + rows).map { $0.map(Self.printable) }
-    let widths = header.indices.map { column in lines.map { $0.indices.contains(column) ? $0[column].count : 0 }.max() ?? 0 }
+    let widths = header.indices.map { column in
+      lines.map { $0.indices.contains(column) ? $0[column].count : 0 }.max() ?? 0
+    }
     return lines.map { line in
       let cells = line.enumerated().map { column, cell in
         column == line.count - 1 ? cell : cell + String(repeating: " ", count: widths[column] - cell.count)

@@ -6,7 +6,8 @@ import NIOCore
 
 /// Copies out of a sandbox onto this machine. Nothing that the guest names can leave the destination.
 ///
-/// A file appears under its name only when it is complete. Links to files arrive as files; other links are skipped with a warning.
+/// A file appears under its name only when it is complete. Links to files arrive as files; other links are skipped with
+/// a warning.
 struct CopyDownload: Sendable {
   private static let maximumDepth = 256
   private static let usualMode: UInt32 = 0o644
@@ -88,7 +89,8 @@ struct CopyDownload: Sendable {
       return try await fill(file, from: source)
     }
     // Beside the target and not made of its name, which may be as long as names can be.
-    let partial = CopyPath.join(CopyPath.parent(of: target), ".martlet-\(String(UInt64.random(in: .min ... .max), radix: 16)).part")
+    let partial = CopyPath.join(
+      CopyPath.parent(of: target), ".martlet-\(String(UInt64.random(in: .min ... .max), radix: 16)).part")
     do {
       let file = try await LocalFile.open(partial, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
       try await fill(file, from: source, mode: source.mode ?? Self.usualMode)
@@ -116,6 +118,8 @@ struct CopyDownload: Sendable {
   }
 
   private static func unsafe(_ name: String) -> APIError {
-    APIError(.badAnswer, "the sandbox named a file '\(Table.printable(name))', which is not a name of a file; nothing was written for it")
+    APIError(
+      .badAnswer,
+      "the sandbox named a file '\(Table.printable(name))', which is not a name of a file; nothing was written for it")
   }
 }

@@ -23,7 +23,9 @@ enum CopyPath: Equatable, Sendable {
     }
     let path = text[text.index(after: head.endIndex)...]
     guard !head.isEmpty else { throw APIError(.invalidInput, "'\(text)' names no sandbox before the colon") }
-    guard !path.isEmpty else { throw APIError(.invalidInput, "'\(text)' names no path after the colon; '\(head):.' is the home directory") }
+    guard !path.isEmpty else {
+      throw APIError(.invalidInput, "'\(text)' names no path after the colon; '\(head):.' is the home directory")
+    }
     self = .remote(sandbox: String(head), path: String(path))
   }
 

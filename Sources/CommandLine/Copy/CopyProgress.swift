@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 import NIOCore
 
 /// Shows on a terminal how far a copy has come; silent elsewhere.
@@ -26,7 +26,9 @@ final class CopyProgress: Sendable {
 
   /// Begins a file.
   func begin(_ name: String, expectedBytes: Int64?) {
-    state.withLock { $0 = State(name: name, expectedBytes: expectedBytes, startedAt: .now, shownAt: .now, hasShown: $0.hasShown) }
+    state.withLock {
+      $0 = State(name: name, expectedBytes: expectedBytes, startedAt: .now, shownAt: .now, hasShown: $0.hasShown)
+    }
   }
 
   func add(_ bytes: Int) async {

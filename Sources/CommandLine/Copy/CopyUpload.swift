@@ -5,7 +5,8 @@ import Model
 
 /// Copies from this machine into a sandbox.
 ///
-/// Links to files are copied as the files they name; links to directories, sockets and devices are skipped with a warning.
+/// Links to files are copied as the files they name; links to directories, sockets and devices are skipped with a
+/// warning.
 struct CopyUpload: Sendable {
   /// Directories inside directories.
   private static let maximumDepth = 256
@@ -53,7 +54,9 @@ struct CopyUpload: Sendable {
       throw APIError(.invalidInput, "'\(destination)' is a directory; standard input needs the name of a file")
     }
     // For a command it would be an input at its end; an empty file is not what somebody asked for.
-    guard fcntl(context.input, F_GETFD) >= 0 else { throw OperatingSystemError("cannot read standard input", code: EBADF) }
+    guard fcntl(context.input, F_GETFD) >= 0 else {
+      throw OperatingSystemError("cannot read standard input", code: EBADF)
+    }
     progress.begin("standard input", expectedBytes: nil)
     let input = try InputReader(context.input)
     let chunks = FileChunks(next: { try await input.read(maximumBytes: $0) }, progress: progress)
@@ -134,7 +137,9 @@ struct RemoteModes {
         let slice = Array(ordered[start..<min(start + Self.batch, ordered.count)])
         do {
           let result = try await client.exec("chmod", [String(mode, radix: 8), "--"] + slice, in: sandbox)
-          if result.exitCode != 0 { await console.complain("could not set all permissions: \(Table.printable(result.stderr))") }
+          if result.exitCode != 0 {
+            await console.complain("could not set all permissions: \(Table.printable(result.stderr))")
+          }
         } catch let error as APIError {
           await console.complain("could not set permissions: \(error.message)")
         }

@@ -42,9 +42,13 @@ struct LocalFile: Sendable {
       errno = 0
       while let entry = readdir(directory) {
         let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-          pointer.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)) { String(validatingCString: $0) }
+          pointer.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)) {
+            String(validatingCString: $0)
+          }
         }
-        guard let name else { throw APIError(.inputOutput, "\(path) has a name that is not UTF-8; rename it, or copy an archive instead") }
+        guard let name else {
+          throw APIError(.inputOutput, "\(path) has a name that is not UTF-8; rename it, or copy an archive instead")
+        }
         if name != ".", name != ".." { names.append(name) }
         errno = 0
       }
@@ -112,7 +116,8 @@ struct LocalFile: Sendable {
     }
   }
 
-  private static func blocking<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
+  private static func blocking<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result
+  {
     try await NIOThreadPool.singleton.runIfActive(body)
   }
 }

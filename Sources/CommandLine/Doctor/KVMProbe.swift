@@ -67,7 +67,9 @@ enum KVMProbe {
   }
 
   private static func execute(_ processor: Int32, mapBytes: Int) -> Outcome {
-    guard mapBytes >= pageBytes, let state = map(mapBytes, MAP_SHARED, processor) else { return failed("KVM_GET_VCPU_MMAP_SIZE") }
+    guard mapBytes >= pageBytes, let state = map(mapBytes, MAP_SHARED, processor) else {
+      return failed("KVM_GET_VCPU_MMAP_SIZE")
+    }
     defer { munmap(state, mapBytes) }
     // struct kvm_sregs begins with the code segment: base (8 bytes), limit (4), selector (2).
     var segments = [UInt64](repeating: 0, count: 39)
@@ -99,18 +101,21 @@ enum KVMProbe {
     case .runs: return DoctorCheck("kvm", .ok, "a guest of one instruction ran on /dev/kvm")
     case .noNode:
       return DoctorCheck(
-        "kvm", .degraded, "there is no /dev/kvm", remedy: "enable virtualisation in the firmware, or nested virtualisation of the host VM",
+        "kvm", .degraded, "there is no /dev/kvm",
+        remedy: "enable virtualisation in the firmware, or nested virtualisation of the host VM",
         usedInstead: software)
     case .denied:
       return DoctorCheck(
-        "kvm", .degraded, "/dev/kvm cannot be opened", remedy: "run as root, or as a member of group kvm", usedInstead: software)
+        "kvm", .degraded, "/dev/kvm cannot be opened", remedy: "run as root, or as a member of group kvm",
+        usedInstead: software)
     case .unusable(let why):
       return DoctorCheck(
         "kvm", .degraded, "/dev/kvm is there and does not run a guest (\(why))",
         remedy: "look at the kernel's log; nested virtualisation may be off", usedInstead: software)
     case nil:
       return DoctorCheck(
-        "kvm", .degraded, "/dev/kvm is there and a test guest never came back", remedy: "reboot the machine and look at the kernel's log",
+        "kvm", .degraded, "/dev/kvm is there and a test guest never came back",
+        remedy: "reboot the machine and look at the kernel's log",
         usedInstead: software)
     }
   }

@@ -10,7 +10,8 @@ enum KernelProbes {
   static func root(userID: uid_t = geteuid()) -> DoctorCheck {
     guard userID != 0 else { return DoctorCheck("root", .ok, "running as root") }
     return DoctorCheck(
-      "root", .missing, "not running as root; network namespaces, cgroups and tap devices need it", remedy: "run the server with sudo")
+      "root", .missing, "not running as root; network namespaces, cgroups and tap devices need it",
+      remedy: "run the server with sudo")
   }
 
   static func release(_ text: String = Self.runningRelease()) -> DoctorCheck {
@@ -25,7 +26,8 @@ enum KernelProbes {
   }
 
   static func runningRelease() -> String {
-    (try? String(contentsOfFile: "/proc/sys/kernel/osrelease", encoding: .utf8))?.trimmingCharacters(in: .whitespacesAndNewlines)
+    (try? String(contentsOfFile: "/proc/sys/kernel/osrelease", encoding: .utf8))?.trimmingCharacters(
+      in: .whitespacesAndNewlines)
       ?? "unknown"
   }
 
@@ -35,7 +37,8 @@ enum KernelProbes {
       return DoctorCheck("userfaultfd", .ok, "the kernel can page memory from user space")
     }
     return DoctorCheck(
-      "userfaultfd", .degraded, "the kernel was built without userfaultfd", remedy: "use a kernel with CONFIG_USERFAULTFD",
+      "userfaultfd", .degraded, "the kernel was built without userfaultfd",
+      remedy: "use a kernel with CONFIG_USERFAULTFD",
       usedInstead: "cold boots; nothing that runs today needs lazy restore")
   }
 
@@ -56,7 +59,8 @@ enum KernelProbes {
     hasNamespaces: Bool = access("/proc/self/ns/net", F_OK) == 0
   ) -> DoctorCheck {
     guard hasNamespaces else {
-      return DoctorCheck("netns", .missing, "the kernel has no network namespaces", remedy: "use a kernel with CONFIG_NET_NS")
+      return DoctorCheck(
+        "netns", .missing, "the kernel has no network namespaces", remedy: "use a kernel with CONFIG_NET_NS")
     }
     guard let capabilities = status.flatMap(effectiveCapabilities), capabilities & (1 << 21) != 0 else {
       return DoctorCheck(
@@ -75,7 +79,8 @@ enum KernelProbes {
     let descriptor = open(node, O_RDWR | O_CLOEXEC)
     guard descriptor >= 0 else {
       return DoctorCheck(
-        "device_mapper", .degraded, "\(node) cannot be opened: \(String(cString: strerror(errno)))", remedy: "modprobe dm_snapshot",
+        "device_mapper", .degraded, "\(node) cannot be opened: \(String(cString: strerror(errno)))",
+        remedy: "modprobe dm_snapshot",
         usedInstead: "qcow2 overlays")
     }
     close(descriptor)
@@ -105,9 +110,11 @@ enum KernelProbes {
     }
     return DoctorCheck(
       "cgroup", .degraded,
-      present.isEmpty ? "no control groups are mounted at \(mount)" : "version 1 with \(present.joined(separator: ", ")) only",
+      present.isEmpty
+        ? "no control groups are mounted at \(mount)" : "version 1 with \(present.joined(separator: ", ")) only",
       remedy: "boot with systemd.unified_cgroup_hierarchy=1",
-      usedInstead: present.isEmpty ? "the guest's own sizes; the VMM itself is not bounded" : "the bounds of the controllers that are there"
+      usedInstead: present.isEmpty
+        ? "the guest's own sizes; the VMM itself is not bounded" : "the bounds of the controllers that are there"
     )
   }
 }

@@ -1,6 +1,6 @@
+import Concurrency
 import Dispatch
 import Foundation
-import Locks
 
 /// A thread for one probe: it may block or wedge in the kernel without hurting anybody else.
 enum ProbeThread {
@@ -10,7 +10,8 @@ enum ProbeThread {
     return await withCheckedContinuation { continuation in
       answer.expect(continuation)
       Thread.detachNewThread { answer.give(body()) }
-      let milliseconds = Int(limit.components.seconds) * 1000 + Int(limit.components.attoseconds / 1_000_000_000_000_000)
+      let milliseconds =
+        Int(limit.components.seconds) * 1000 + Int(limit.components.attoseconds / 1_000_000_000_000_000)
       DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(milliseconds)) { answer.give(nil) }
     }
   }

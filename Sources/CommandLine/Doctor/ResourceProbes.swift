@@ -9,13 +9,16 @@ enum ResourceProbes {
   static let comfortableMemoryBytes: Int64 = 2 << 30
 
   static func directory(_ name: String, _ directory: String) -> DoctorCheck {
-    guard let closed = closedDirectory(above: nearestExisting(directory)) else { return disk(name, directory: directory) }
+    guard let closed = closedDirectory(above: nearestExisting(directory)) else {
+      return disk(name, directory: directory)
+    }
     return DoctorCheck(
       name, .missing, "\(closed) is closed to the users without rights that VMMs run as",
       remedy: "let them pass with chmod o+x \(closed), or put the directory elsewhere with --data-dir and --image-dir")
   }
 
-  /// A VMM opens its disks by name, also long after it gave up its rights: when it is paused, and when it takes up a snapshot.
+  /// A VMM opens its disks by name, also long after it gave up its rights: when it is paused, and when it takes up a
+  /// snapshot.
   private static func closedDirectory(above existing: String) -> String? {
     guard let resolved = realpath(existing, nil) else { return nil }
     defer { free(resolved) }
@@ -33,7 +36,8 @@ enum ResourceProbes {
     var status = statvfs()
     guard statvfs(existing, &status) == 0 else {
       return DoctorCheck(
-        name, .missing, "\(existing) cannot be looked at: \(String(cString: strerror(errno)))", remedy: "choose another directory")
+        name, .missing, "\(existing) cannot be looked at: \(String(cString: strerror(errno)))",
+        remedy: "choose another directory")
     }
     return disk(name, directory: directory, freeBytes: Int64(status.f_bavail) * Int64(status.f_frsize))
   }
@@ -47,7 +51,9 @@ enum ResourceProbes {
   }
 
   static func memory(_ text: String? = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) -> DoctorCheck {
-    guard let bytes = text.flatMap(availableBytes) else { return DoctorCheck("memory", .degraded, "/proc/meminfo does not say") }
+    guard let bytes = text.flatMap(availableBytes) else {
+      return DoctorCheck("memory", .degraded, "/proc/meminfo does not say")
+    }
     let finding = "\(Formatting.bytes(bytes)) available"
     if bytes < leastMemoryBytes {
       return DoctorCheck("memory", .missing, finding, remedy: "a sandbox takes 512 MiB by default; free some memory")

@@ -33,9 +33,13 @@ struct ToolProbes: Sendable {
     private static let emulatorPackage = "qemu-system-x86"
   #endif
 
-  static let firmwarePaths = ["/usr/share/qemu/qboot.rom", "/usr/share/qemu-kvm/qboot.rom", "/usr/local/share/qemu/qboot.rom"]
+  static let firmwarePaths = [
+    "/usr/share/qemu/qboot.rom", "/usr/share/qemu-kvm/qboot.rom", "/usr/local/share/qemu/qboot.rom",
+  ]
   /// Where root finds programs although a caller's PATH is shorter.
-  private static let systemDirectories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+  private static let systemDirectories = [
+    "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
+  ]
 
   let searchPath: String?
   let isExecutable: @Sendable (String) -> Bool
@@ -50,14 +54,16 @@ struct ToolProbes: Sendable {
   func check(_ tool: Tool) -> DoctorCheck {
     if let path = locate(tool.program) { return DoctorCheck(tool.check, .ok, path) }
     return DoctorCheck(
-      tool.check, tool.usedInstead == nil ? .missing : .degraded, "\(tool.program) is not installed; it is needed to \(tool.purpose)",
+      tool.check, tool.usedInstead == nil ? .missing : .degraded,
+      "\(tool.program) is not installed; it is needed to \(tool.purpose)",
       remedy: "apt-get install \(tool.package)", usedInstead: tool.usedInstead)
   }
 
   private func firmware() -> DoctorCheck {
     if let path = Self.firmwarePaths.first(where: { access($0, R_OK) == 0 }) { return DoctorCheck("qboot", .ok, path) }
     return DoctorCheck(
-      "qboot", .missing, "QEMU's small firmware (qboot.rom) is not installed; the default one corrupts guest memory on microvm machines",
+      "qboot", .missing,
+      "QEMU's small firmware (qboot.rom) is not installed; the default one corrupts guest memory on microvm machines",
       remedy: "apt-get install qemu-system-data")
   }
 

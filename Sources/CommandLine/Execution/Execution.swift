@@ -1,7 +1,7 @@
 import APIClient
 import ArgumentParser
+import Concurrency
 import Glibc
-import Locks
 import Model
 import NIOCore
 
@@ -39,7 +39,9 @@ struct Execution: Sendable {
     }
   }
 
-  private func supervise(_ group: inout ThrowingTaskGroup<Occurrence, any Error>, _ stream: ExecStream) async throws -> Int32 {
+  private func supervise(
+    _ group: inout ThrowingTaskGroup<Occurrence, any Error>, _ stream: ExecStream
+  ) async throws -> Int32 {
     var policy = InterruptPolicy()
     while let occurrence = try await group.next() {
       var action = InterruptPolicy.Action.none
@@ -99,7 +101,8 @@ struct Execution: Sendable {
   }
 
   /// Ends with the input, with the task, or when the command takes no more; none of these is an error of ours.
-  /// - Throws: `OperatingSystemError` when the input cannot be read: the command must not take what it has for the whole.
+  /// - Throws: `OperatingSystemError` when the input cannot be read: the command must not take what it has for the
+  ///   whole.
   private func passInput(to stream: ExecStream) async throws -> Occurrence {
     while let bytes = try await input.read(maximumBytes: APIClient.Bounds.chunkBytes) {
       progress.noteInput()
@@ -111,7 +114,9 @@ struct Execution: Sendable {
 
   /// Input that the command does not read waits in the stream, and what comes after it waits too. A signal must not.
   private func send(_ signal: String, over stream: ExecStream) async -> Occurrence {
-    if let pid = progress.pidWithInput, (try? await client.signalProcess(pid, signal, in: sandbox)) != nil { return .told }
+    if let pid = progress.pidWithInput, (try? await client.signalProcess(pid, signal, in: sandbox)) != nil {
+      return .told
+    }
     // A connection that no longer takes a signal is reported by the task that reads from it.
     try? await stream.signal(signal)
     return .told

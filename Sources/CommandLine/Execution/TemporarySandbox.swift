@@ -9,7 +9,8 @@ struct TemporarySandbox: Sendable {
   let signals: SignalWatcher
 
   /// - Returns: what `body` returns.
-  /// - Throws: errors of the create, of `body`, and, when `body` succeeded, of the destroy: a sandbox that stays is never silent.
+  /// - Throws: errors of the create, of `body`, and, when `body` succeeded, of the destroy: a sandbox that stays is
+  ///   never silent.
   func run(_ request: SandboxRequest, _ body: (SandboxResource) async throws -> Int32) async throws -> Int32 {
     let (sandbox, signal) = try await Interruption.finishing(
       "waiting for the sandbox to be created, to destroy it", signals: signals, console: console
@@ -31,7 +32,9 @@ struct TemporarySandbox: Sendable {
 
   private func finish(_ id: SandboxID, _ outcome: Result<Int32, any Error>) async throws -> Int32 {
     do {
-      _ = try await Interruption.finishing("waiting for sandbox \(id) to be destroyed", signals: signals, console: console) {
+      _ = try await Interruption.finishing(
+        "waiting for sandbox \(id) to be destroyed", signals: signals, console: console
+      ) {
         try await client.destroySandbox(id)
       }
     } catch let error as APIError where error.errorCode == .notFound {

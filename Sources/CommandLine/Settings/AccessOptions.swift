@@ -1,6 +1,7 @@
 import APIClient
 
-/// Who may come in, how often, and how long is kept what they did; set by variables only, because a secret does not belong on a command line.
+/// Who may come in, how often, and how long is kept what they did; set by variables only, because a secret does not
+/// belong on a command line.
 package struct AccessOptions: Sendable, Equatable {
   package static let callsPerSecond = 0...1_000_000
   package static let retentionDays = 0...36_500
@@ -32,7 +33,8 @@ package struct AccessOptions: Sendable, Equatable {
   init(_ settings: Settings) throws(APIError) {
     self.init(
       tokenSecret: settings.value(.tokenSecret), allowsSignUp: try Self.signUp(settings.value(.signUp)),
-      callsPerSecond: try Self.limit(settings.value(.rateLimit)), trustedProxies: try Self.proxies(settings.value(.trustedProxies)),
+      callsPerSecond: try Self.limit(settings.value(.rateLimit)),
+      trustedProxies: try Self.proxies(settings.value(.trustedProxies)),
       retentionDays: try Self.days(settings.value(.retentionDays)))
   }
 
@@ -48,7 +50,8 @@ package struct AccessOptions: Sendable, Equatable {
     guard let text else { return nil }
     guard let number = Int(text), callsPerSecond.contains(number) else {
       throw APIError(
-        .invalidInput, "MARTLET_RATE_LIMIT must be calls per second between 0 (no limit) and \(callsPerSecond.upperBound)")
+        .invalidInput,
+        "MARTLET_RATE_LIMIT must be calls per second between 0 (no limit) and \(callsPerSecond.upperBound)")
     }
     return number
   }
@@ -56,7 +59,8 @@ package struct AccessOptions: Sendable, Equatable {
   private static func days(_ text: String?) throws(APIError) -> Int? {
     guard let text else { return nil }
     guard let number = Int(text), retentionDays.contains(number) else {
-      throw APIError(.invalidInput, "MARTLET_RETENTION_DAYS must be days between 0 (for ever) and \(retentionDays.upperBound)")
+      throw APIError(
+        .invalidInput, "MARTLET_RETENTION_DAYS must be days between 0 (for ever) and \(retentionDays.upperBound)")
     }
     return number
   }

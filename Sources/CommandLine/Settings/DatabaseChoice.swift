@@ -20,7 +20,9 @@ package enum DatabaseChoice: Sendable, Equatable {
     }
     guard ["postgres://", "postgresql://"].contains(where: url.hasPrefix) else {
       throw APIError(
-        .invalidInput, "DATABASE_URL does not name a PostgreSQL database; it looks like postgres://user@host:5432/name?sslmode=require")
+        .invalidInput,
+        "DATABASE_URL does not name a PostgreSQL database; it looks like postgres://user@host:5432/name?sslmode=require"
+      )
     }
     self = .postgres(url: url, password: settings.value(.databasePassword))
   }

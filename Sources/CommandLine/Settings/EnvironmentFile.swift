@@ -1,7 +1,7 @@
 package import APIClient
 
-/// The `.env` format: `KEY=VALUE` lines, `#` comments, optional `export`, single quotes (literal) or double quotes (with `\n`,
-/// `\t`, `\"`, `\\`, `\$`). Nothing is expanded or executed.
+/// The `.env` format: `KEY=VALUE` lines, `#` comments, optional `export`, single quotes (literal) or double quotes
+/// (with `\n`, `\t`, `\"`, `\\`, `\$`). Nothing is expanded or executed.
 package enum EnvironmentFile {
   /// - Throws: `invalid_input` that names the line.
   package static func parse(_ text: String) throws(APIError) -> [String: String] {
@@ -65,7 +65,9 @@ package enum EnvironmentFile {
 
   private static func isName(_ text: Substring) -> Bool {
     guard let first = text.utf8.first, first == UInt8(ascii: "_") || isLetter(first) else { return false }
-    return text.utf8.allSatisfy { $0 == UInt8(ascii: "_") || isLetter($0) || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+    return text.utf8.allSatisfy {
+      $0 == UInt8(ascii: "_") || isLetter($0) || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
+    }
   }
 
   private static func isLetter(_ byte: UInt8) -> Bool {

@@ -23,7 +23,8 @@ package struct HostOptions: Sendable, Equatable {
     guard database.isShared || (listenText == nil && addressText == nil) else {
       throw APIError(
         .invalidInput,
-        "MARTLET_HOST_LISTEN and MARTLET_HOST_ADDRESS are for servers that share a PostgreSQL; set DATABASE_URL, or leave them out")
+        "MARTLET_HOST_LISTEN and MARTLET_HOST_ADDRESS are for servers that share a PostgreSQL; set DATABASE_URL, or leave them out"
+      )
     }
     self.init()
     if let listenText { self.listen = try ListenAddress(listenText) }

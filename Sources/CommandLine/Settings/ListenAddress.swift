@@ -16,7 +16,8 @@ package struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
   package init(_ text: String) throws(APIError) {
     guard let colon = text.lastIndex(of: ":") else { throw Self.malformed(text) }
     let portText = text[text.index(after: colon)...]
-    guard (1...5).contains(portText.utf8.count), portText.utf8.allSatisfy({ (48...57).contains($0) }), let port = Int(portText),
+    guard (1...5).contains(portText.utf8.count), portText.utf8.allSatisfy({ (48...57).contains($0) }),
+      let port = Int(portText),
       port <= 65_535
     else { throw Self.malformed(text) }
     var host = text[..<colon]
@@ -25,7 +26,9 @@ package struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
     } else if host.contains(":") {
       throw Self.malformed(text)
     }
-    guard !host.isEmpty, host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "/") }) else { throw Self.malformed(text) }
+    guard !host.isEmpty, host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "/") }) else {
+      throw Self.malformed(text)
+    }
     self.init(host: String(host), port: port)
   }
 

@@ -33,7 +33,8 @@ struct SessionOptions: ParsableArguments {
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     do {
       try LinuxSystem.Directories.create(FilePath(path).removingLastComponent(), mode: 0o700)
-      try SmallFile.replace(FilePath(path), with: [UInt8](try encoder.encode(session)) + [UInt8(ascii: "\n")], mode: 0o600)
+      try SmallFile.replace(
+        FilePath(path), with: [UInt8](try encoder.encode(session)) + [UInt8(ascii: "\n")], mode: 0o600)
     } catch let error as SystemError {
       throw APIError(.inputOutput, "the session cannot be kept: \(error)")
     }

@@ -7,7 +7,7 @@ package enum SettingName: String, CaseIterable, Sendable {
   case imageDirectory = "MARTLET_IMAGE_DIR"
   case accelerator = "MARTLET_ACCELERATOR"
   case logLevel = "MARTLET_LOG_LEVEL"
-  case spares = "MARTLET_SPARES"
+  case warmPool = "MARTLET_WARM_POOL"
   case url = "MARTLET_URL"
   case apiKey = "MARTLET_API_KEY"
   case databaseURL = "DATABASE_URL"
@@ -60,7 +60,8 @@ package struct Settings: Sendable, Equatable {
   private func unknown(_ name: String, _ place: String) -> APIError {
     let known = SettingName.allCases.map(\.rawValue)
     let hint =
-      Suggestion.closest(to: name, among: known).map { "did you mean \($0)?" } ?? "known are \(known.joined(separator: ", "))"
+      Suggestion.closest(to: name, among: known).map { "did you mean \($0)?" }
+      ?? "known are \(known.joined(separator: ", "))"
     return APIError(.invalidInput, "\(name) \(place) is not a setting of Martlet; \(hint)")
   }
 }

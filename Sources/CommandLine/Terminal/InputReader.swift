@@ -50,7 +50,10 @@ final class InputReader: Sendable {
 
   private func blockingRead(maximumBytes: Int) throws -> ByteBuffer? {
     while true {
-      var waiting = [pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0), pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0)]
+      var waiting = [
+        pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0),
+      ]
       guard poll(&waiting, 2, -1) >= 0 else {
         if errno == EINTR { continue }
         throw OperatingSystemError("cannot wait for standard input")
@@ -68,8 +71,11 @@ final class InputReader: Sendable {
       guard result < 0 else { return nil }
       let code = errno
       if code == EINTR || code == EAGAIN { continue }
-      // EIO is how a terminal says that its other side is gone. All else is no end: what was read must not pass for the whole.
-      guard code == EIO, isatty(descriptor) == 1 else { throw OperatingSystemError("cannot read standard input", code: code) }
+      // EIO is how a terminal says that its other side is gone. All else is no end: what was read must not pass for the
+      // whole.
+      guard code == EIO, isatty(descriptor) == 1 else {
+        throw OperatingSystemError("cannot read standard input", code: code)
+      }
       return nil
     }
   }

@@ -24,7 +24,9 @@ enum SecretInput {
       throw error
     }
     await reader.close()
-    guard !secret.isEmpty else { throw APIError(.invalidInput, "a password is needed; type it, or give it on standard input") }
+    guard !secret.isEmpty else {
+      throw APIError(.invalidInput, "a password is needed; type it, or give it on standard input")
+    }
     return secret
   }
 
@@ -51,7 +53,9 @@ extension Terminal {
     guard tcgetattr(descriptor, &saved) == 0 else { throw OperatingSystemError("cannot read the terminal's mode") }
     var silent = saved
     silent.c_lflag &= ~tcflag_t(ECHO)
-    guard tcsetattr(descriptor, TCSAFLUSH, &silent) == 0 else { throw OperatingSystemError("cannot change the terminal's mode") }
+    guard tcsetattr(descriptor, TCSAFLUSH, &silent) == 0 else {
+      throw OperatingSystemError("cannot change the terminal's mode")
+    }
     defer { restore(saved) }
     return try await body()
   }

@@ -1,12 +1,14 @@
+import Concurrency
 import Foundation
 import Glibc
-import Locks
+
 import struct Synchronization.Atomic
 
 /// Delivers signals of this process to those who watch them.
 ///
-/// A signal handler may do next to nothing, so it writes the number to a socket; a thread reads it from there for the rest of the process.
-/// Signals that the process was started to ignore (nohup(1), background jobs of scripts) stay ignored. Source: signal-safety(7).
+/// A signal handler may do next to nothing, so it writes the number to a socket; a thread reads it from there for the
+/// rest of the process. Signals that the process was started to ignore (nohup(1), background jobs of scripts) stay
+/// ignored. Source: signal-safety(7).
 final class SignalHub: Sendable {
   static let shared = SignalHub()
 

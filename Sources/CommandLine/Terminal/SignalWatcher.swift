@@ -1,8 +1,9 @@
-import Locks
+import Concurrency
 
 /// Signals of this process, one after the other. From `init` to `cancel` they no longer end it.
 ///
-/// Not an `AsyncStream`: that ends for good when one task that waits for it is cancelled, and here one step after the other waits.
+/// Not an `AsyncStream`: that ends for good when one task that waits for it is cancelled, and here one step after the
+/// other waits.
 final class SignalWatcher: Sendable {
   /// Signals beyond this many that nobody has looked at are dropped, oldest first.
   private static let backlog = 16

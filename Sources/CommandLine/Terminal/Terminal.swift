@@ -21,12 +21,16 @@ struct Terminal: Sendable {
   /// Runs `body` with the terminal in raw mode and puts it back as it was, whatever happens.
   ///
   /// - Throws: `OperatingSystemError` when the mode cannot be changed; then nothing has been.
-  func withRawMode<Result>(_ body: () async throws -> Result, isolation: isolated (any Actor)? = #isolation) async throws -> Result {
+  func withRawMode<Result>(
+    _ body: () async throws -> Result, isolation: isolated (any Actor)? = #isolation
+  ) async throws -> Result {
     var saved = termios()
     guard tcgetattr(descriptor, &saved) == 0 else { throw OperatingSystemError("cannot read the terminal's mode") }
     var raw = saved
     cfmakeraw(&raw)
-    guard tcsetattr(descriptor, TCSADRAIN, &raw) == 0 else { throw OperatingSystemError("cannot change the terminal's mode") }
+    guard tcsetattr(descriptor, TCSADRAIN, &raw) == 0 else {
+      throw OperatingSystemError("cannot change the terminal's mode")
+    }
     defer { restore(saved) }
     return try await body()
   }

@@ -1,4 +1,4 @@
-package import HostInterface
+package import HostAPI
 import Model
 package import Persistence
 
@@ -29,7 +29,9 @@ extension AdminService {
     try caller.principal.requireAdmin()
     return await withTaskGroup { group in
       for host in await directory.hosts() {
-        group.addTask { (try? await withDeadline(Placement.listDeadline, or: Self.silent) { try await host.listTemplates(nil) }) ?? [] }
+        group.addTask {
+          (try? await withDeadline(Placement.listDeadline, or: Self.silent) { try await host.listTemplates(nil) }) ?? []
+        }
       }
       let all = await group.reduce(into: [String: HostTemplate]()) { all, templates in
         for template in templates { all["\(template.name)/\(template.teamID)"] = template }

@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 package import Model
 package import Persistence
 
@@ -19,7 +19,7 @@ package struct AdminService: Sendable {
   let directory: any HostDirectory
   let audit: AuditLog
   let quotaDefaults: QuotaRecord
-  let surroundings: Surroundings
+  let dependencies: Dependencies
 
   // MARK: Users
 
@@ -53,7 +53,8 @@ package struct AdminService: Sendable {
   package func setAdmin(_ id: UserID, _ isAdmin: Bool, for caller: Caller) async throws -> Profile {
     try caller.principal.requireAdmin()
     guard var user = try await people.user(id) else { throw MartletError(.notFound, "user \(id) does not exist") }
-    let record = caller.acting(in: .platform).audit("user.admin", of: "user", id.wire, outcome: "ok", at: surroundings.now())
+    let record = caller.acting(in: .platform).audit(
+      "user.admin", of: "user", id.wire, outcome: "ok", at: dependencies.now())
     try await audit.noting(record) { audit in
       guard try await people.setAdmin(id, isAdmin, by: try caller.actingUser(), audit: audit) else {
         throw MartletError(.invalidState, "\(id) is the last administrator; make somebody else one first")
@@ -69,7 +70,9 @@ package struct AdminService: Sendable {
   package func teams(_ page: ListPage, for caller: Caller) async throws -> [(team: TeamRecord, usage: TeamUsage)] {
     try caller.principal.requireAdmin()
     var teams: [(team: TeamRecord, usage: TeamUsage)] = []
-    for team in try await teamRepository.teams(page) { teams.append((team, try await sandboxRepository.usage(of: team.id))) }
+    for team in try await teamRepository.teams(page) {
+      teams.append((team, try await sandboxRepository.usage(of: team.id)))
+    }
     return teams
   }
 
@@ -79,9 +82,10 @@ package struct AdminService: Sendable {
     try caller.principal.requireAdmin()
     for case let bound? in [quota.sandboxes, quota.vcpus, quota.memoryMiB, quota.diskMiB, quota.snapshots]
     where !Limits.quota.contains(bound) {
-      throw MartletError(.invalidRequest, "a quota must be between \(Limits.quota.lowerBound) and \(Limits.quota.upperBound)")
+      throw MartletError(
+        .invalidRequest, "a quota must be between \(Limits.quota.lowerBound) and \(Limits.quota.upperBound)")
     }
-    let record = caller.acting(in: id).audit("team.quota", of: "team", id.wire, outcome: "ok", at: surroundings.now())
+    let record = caller.acting(in: id).audit("team.quota", of: "team", id.wire, outcome: "ok", at: dependencies.now())
     guard try await teamRepository.setQuota(id, quota, by: try caller.actingUser(), audit: record),
       let team = try await teamRepository.team(id)
     else {

@@ -4,10 +4,12 @@ package import Persistence
 /// Reading the audit log (DB-5).
 package struct AuditService: Sendable {
   let repository: AuditRepository
-  /// A filter may look at many rows: those who search share few of the database's connections, and leave the others the rest.
+  /// A filter may look at many rows: those who search share few of the database's connections, and leave the others the
+  /// rest.
   private let gate = Gate(
     concurrent: 2, maximumWaiting: 32,
-    refusal: MartletError(.rateLimited, "too many people search audit logs at the moment; try again", retryAfterSeconds: 2))
+    refusal: MartletError(
+      .rateLimited, "too many people search audit logs at the moment; try again", retryAfterSeconds: 2))
 
   init(repository: AuditRepository) {
     self.repository = repository

@@ -1,4 +1,4 @@
-package import HostInterface
+package import HostAPI
 package import Model
 
 /// The hosts that exist and how to talk to them.

@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import Model
 
 /// Finds base templates on hosts, and a host for a sandbox. Where named snapshots are is in the database.
@@ -17,7 +17,8 @@ struct Placement: Sendable {
     }
     guard !candidates.isEmpty else {
       throw MartletError(
-        .notFound, "template \(spec.template) does not exist; `martlet template ls` or GET /v1/snapshots lists those that do")
+        .notFound,
+        "template \(spec.template) does not exist; `martlet template ls` or GET /v1/snapshots lists those that do")
     }
     return scheduler.choose(candidates.map(\.host), for: spec)
   }

@@ -1,15 +1,15 @@
+import Concurrency
 import Foundation
-package import HostInterface
-import Locks
+package import HostAPI
 import Logging
 package import Model
 package import Persistence
 
 /// The host in this process, and those that other processes have written into the database they share (HO-1).
 ///
-/// Clients of the others are made when they are needed and kept for as long as their host's address and secret stay the same (HO-8). Rows are
-/// read on every call, so that a host that has just been started again is asked where it is now. While the database does not answer, what
-/// it last said holds.
+/// Clients of the others are made when they are needed and kept for as long as their host's address and secret stay the
+/// same (HO-8). Rows are read on every call, so that a host that has just been started again is asked where it is now.
+/// While the database does not answer, what it last said holds.
 package final class RegisteredHosts: HostDirectory {
   package typealias Connector = @Sendable (HostRecord) -> (any HostClient)?
 
@@ -21,7 +21,7 @@ package final class RegisteredHosts: HostDirectory {
 
   private let own: any HostClient
   private let repository: HostRepository
-  private let surroundings: Surroundings
+  private let dependencies: Dependencies
   private let connect: Connector
   private let pool = Mutex([HostID: Pooled]())
   private let lastRows = Mutex([HostRecord]())
@@ -29,10 +29,12 @@ package final class RegisteredHosts: HostDirectory {
   /// - Parameters:
   ///   - own: never taken from the database.
   ///   - connect: makes a client of another host, and connects to nobody yet; nil for a row that nobody can use.
-  package init(own: any HostClient, repository: HostRepository, surroundings: Surroundings, connect: @escaping Connector) {
+  package init(
+    own: any HostClient, repository: HostRepository, dependencies: Dependencies, connect: @escaping Connector
+  ) {
     self.own = own
     self.repository = repository
-    self.surroundings = surroundings
+    self.dependencies = dependencies
     self.connect = connect
   }
 
@@ -42,7 +44,7 @@ package final class RegisteredHosts: HostDirectory {
 
   /// A host that has given no sign of life for as long as makes its sandboxes missing gets no new ones (MO-1).
   package func placeableHosts() async -> [any HostClient] {
-    let oldest = surroundings.now().addingTimeInterval(-Monitor.silenceLimit)
+    let oldest = dependencies.now().addingTimeInterval(-Monitor.silenceLimit)
     return [own] + (await others()).filter { $0.lastHeartbeat >= oldest }.compactMap { client(of: $0) }
   }
 
@@ -75,7 +77,9 @@ package final class RegisteredHosts: HostDirectory {
 
   private func client(of record: HostRecord) -> (any HostClient)? {
     pool.withLock { pool in
-      if let pooled = pool[record.id], pooled.address == record.address, pooled.secret == record.secret { return pooled.client }
+      if let pooled = pool[record.id], pooled.address == record.address, pooled.secret == record.secret {
+        return pooled.client
+      }
       guard let client = connect(record) else { return nil }
       pool[record.id] = Pooled(address: record.address, secret: record.secret, client: client)
       return client
@@ -83,6 +87,6 @@ package final class RegisteredHosts: HostDirectory {
   }
 
   private func note(_ error: any Error) {
-    surroundings.logger.warning("hosts not read", metadata: [LogKey.error: "\(error)"])
+    dependencies.logger.warning("hosts not read", metadata: [LogKey.error: "\(error)"])
   }
 }

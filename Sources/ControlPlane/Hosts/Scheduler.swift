@@ -1,5 +1,5 @@
-package import HostInterface
-import Locks
+import Concurrency
+package import HostAPI
 package import Model
 
 /// Chooses the host for a new sandbox among those that hold its template (SC-1, L-33).

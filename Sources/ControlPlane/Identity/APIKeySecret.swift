@@ -2,8 +2,8 @@ import Crypto
 
 /// The secret of an API key: 160 random bits, written as `mrt_` and 40 hex digits (KEY-2).
 ///
-/// The prefix `e2b_` with the same digits is the same key, because E2B's client checks the prefix. A plain SHA-256 is enough at
-/// rest: there is no dictionary of 160-bit random numbers.
+/// The prefix `e2b_` with the same digits is the same key, because E2B's client checks the prefix. A plain SHA-256 is
+/// enough at rest: there is no dictionary of 160-bit random numbers.
 struct APIKeySecret: Sendable, Equatable {
   static let prefix = "mrt_"
   static let compatiblePrefix = "e2b_"

@@ -1,5 +1,5 @@
+import Concurrency
 import Foundation
-import Locks
 import Model
 package import Persistence
 
@@ -21,8 +21,9 @@ package struct PresentedCredentials: Sendable, Equatable {
 
 /// Turns what a request shows into a principal (KEY-2, AUTH-3, AUTH-4).
 ///
-/// Each call is one look-up by an indexed column, which the database answers as of now: a deleted key, a removed member, a changed
-/// password or role counts from the next call on. Uses of keys are collected in memory and written together.
+/// Each call is one look-up by an indexed column, which the database answers as of now: a deleted key, a removed
+/// member, a changed password or role counts from the next call on. Uses of keys are collected in memory and written
+/// together.
 package final class Authenticator: Sendable {
   /// Longest header value that is looked at as a key.
   static let maximumKeyBytes = 256
@@ -31,22 +32,23 @@ package final class Authenticator: Sendable {
   let people: PeopleRepository
   private let tokens: TokenAuthority
   private let limits: RateLimits
-  private let surroundings: Surroundings
+  private let dependencies: Dependencies
   private let uses = Mutex([APIKeyID: Date]())
 
   init(
-    keys: APIKeyRepository, people: PeopleRepository, tokens: TokenAuthority, limits: RateLimits, surroundings: Surroundings
+    keys: APIKeyRepository, people: PeopleRepository, tokens: TokenAuthority, limits: RateLimits,
+    dependencies: Dependencies
   ) {
     self.keys = keys
     self.people = people
     self.tokens = tokens
     self.limits = limits
-    self.surroundings = surroundings
+    self.dependencies = dependencies
   }
 
   /// With a version that the database had after the call began.
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
-  package func recognise(_ credentials: PresentedCredentials) async throws -> Finding<Principal> {
+  package func authenticate(_ credentials: PresentedCredentials) async throws -> Finding<Principal> {
     if let apiKey = credentials.apiKey { return try await key(apiKey).map { Self.principal(of: $0) } }
     if let token = credentials.bearer ?? credentials.cookie { return try await person(token) }
     throw Self.nothingShown
@@ -61,8 +63,8 @@ package final class Authenticator: Sendable {
     Principal(kind: .apiKey(key.id), teamID: key.teamID)
   }
 
-  /// Somebody who administers the platform: with a session, or with a key that they made. A key may stand where a session's token
-  /// does, because that is the header that Prometheus and its like can send.
+  /// Somebody who administers the platform: with a session, or with a key that they made. A key may stand where a
+  /// session's token does, because that is the header that Prometheus and its like can send.
   /// - Throws: `unauthorized`, `forbidden` with the remedy; `rate_limited`.
   package func administrator(_ credentials: PresentedCredentials) async throws -> Principal {
     var principal: Principal
@@ -71,11 +73,12 @@ package final class Authenticator: Sendable {
       principal = Self.principal(of: key)
       if let creator = key.createdBy { principal.isAdmin = try await people.user(creator)?.isAdmin ?? false }
     } else {
-      principal = try await recognise(credentials).value
+      principal = try await authenticate(credentials).value
     }
     guard principal.isAdmin else {
       throw MartletError(
-        .forbidden, "from another machine this is for administrators of the platform, with their session or a key of theirs")
+        .forbidden,
+        "from another machine this is for administrators of the platform, with their session or a key of theirs")
     }
     return principal
   }
@@ -88,7 +91,7 @@ package final class Authenticator: Sendable {
       return key
     }
     try limits.calls.admit(key.value.id.uuid)
-    let now = surroundings.now()
+    let now = dependencies.now()
     uses.withLock { $0[key.value.id] = now }
     return key
   }
@@ -100,12 +103,12 @@ package final class Authenticator: Sendable {
   }
 
   private func person(_ token: String) async throws -> Finding<Principal> {
-    let claims = try await tokens.verify(token, as: .user, at: surroundings.now())
+    let claims = try await tokens.verify(token, as: .user, at: dependencies.now())
     guard let user = UserID(wire: claims.subject), let team = claims.team else { throw Self.sessionIsOver }
-    let principal = try await people.findStanding(of: user, in: team).map { standing in
-      guard let standing, standing.sessionEpoch == claims.epoch else { throw Self.sessionIsOver }
+    let principal = try await people.findAccess(of: user, in: team).map { access in
+      guard let access, access.sessionEpoch == claims.epoch else { throw Self.sessionIsOver }
       return Principal(
-        kind: .user(user), teamID: team, role: standing.role, isAdmin: standing.isAdmin, sessionEpoch: claims.epoch)
+        kind: .user(user), teamID: team, role: access.role, isAdmin: access.isAdmin, sessionEpoch: claims.epoch)
     }
     try limits.calls.admit(user.uuid)
     return principal
@@ -135,6 +138,7 @@ package final class Authenticator: Sendable {
   }
 
   private static var nothingShown: MartletError {
-    MartletError(.unauthorized, "an API key is needed; send it in the X-API-Key header, or log in and send the session's token")
+    MartletError(
+      .unauthorized, "an API key is needed; send it in the X-API-Key header, or log in and send the session's token")
   }
 }

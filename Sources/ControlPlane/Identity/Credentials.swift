@@ -1,4 +1,5 @@
-/// What the first run tells the administrator; written to a file that only its owner can read, and never logged (AUTH-7).
+/// What the first run tells the administrator; written to a file that only its owner can read, and never logged
+/// (AUTH-7).
 package struct Credentials: Sendable, Equatable, Codable {
   package var apiKey: String
   package var adminEmail: String

@@ -12,7 +12,8 @@ package struct IdentityConfiguration: Sendable {
   package var allowsSignUp: Bool
 
   package init(
-    secret: TokenSecret = .random(), hasher: PasswordHasher = PasswordHasher(), rates: RateLimits.Rates = RateLimits.Rates(),
+    secret: TokenSecret = .random(), hasher: PasswordHasher = PasswordHasher(),
+    rates: RateLimits.Rates = RateLimits.Rates(),
     quota: QuotaRecord = Quotas.standard, allowsSignUp: Bool = true
   ) {
     self.secret = secret

@@ -1,13 +1,13 @@
 import CArgon2
+import Concurrency
 import Dispatch
 import Foundation
-import Locks
 package import Model
 
 /// Argon2id for passwords (AUTH-1).
 ///
-/// Hashing takes tens of milliseconds and 19 MiB, so a few at once is the bound: the rest wait in a short queue, and what does not fit
-/// there is told to come back. A flood of logins costs neither the memory nor the other requests.
+/// Hashing takes tens of milliseconds and 19 MiB, so a few at once is the bound: the rest wait in a short queue, and
+/// what does not fit there is told to come back. A flood of logins costs neither the memory nor the other requests.
 ///
 /// Source: https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html, argon2.h
 package final class PasswordHasher: Sendable {
@@ -52,14 +52,17 @@ package final class PasswordHasher: Sendable {
   }
 
   /// - Returns: the encoded form, parameters and salt included.
-  /// - Throws: `invalid_request` for a password outside of the bounds, `rate_limited`, `internal` when there is no memory.
+  /// - Throws: `invalid_request` for a password outside of the bounds, `rate_limited`, `internal` when there is no
+  ///   memory.
   package func hash(_ password: String) async throws -> String {
     try Self.check(password)
-    return try await evaluate { [parameters] in try Self.encoded(password, salt: Self.randomBytes(Self.saltBytes), parameters) }
+    return try await evaluate { [parameters] in
+      try Self.encoded(password, salt: Self.randomBytes(Self.saltBytes), parameters)
+    }
   }
 
-  /// Whether `password` belongs to a stored hash. Without one the same work is done for nothing, so that the time does not tell
-  /// whether there is such a user (AUTH-2).
+  /// Whether `password` belongs to a stored hash. Without one the same work is done for nothing, so that the time does
+  /// not tell whether there is such a user (AUTH-2).
   /// - Throws: `rate_limited`.
   package func verify(_ password: String, against encoded: String?) async throws -> Bool {
     let target = encoded.flatMap { Self.parameters(of: $0) == nil ? nil : $0 } ?? decoy()
@@ -97,7 +100,8 @@ package final class PasswordHasher: Sendable {
     let (passes, memory, lanes) = (parameters.passes, parameters.memoryKiB, parameters.lanes)
     let length = argon2_encodedlen(passes, memory, lanes, UInt32(saltBytes), UInt32(hashBytes), Argon2_id)
     var encoded = [CChar](repeating: 0, count: length)
-    let code = argon2id_hash_encoded(passes, memory, lanes, bytes, bytes.count, salt, salt.count, hashBytes, &encoded, length)
+    let code = argon2id_hash_encoded(
+      passes, memory, lanes, bytes, bytes.count, salt, salt.count, hashBytes, &encoded, length)
     guard code == ARGON2_OK.rawValue else { throw MartletError(.internalError, "the password could not be hashed") }
     return String(decoding: encoded.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
@@ -112,7 +116,9 @@ package final class PasswordHasher: Sendable {
       guard sides.count == 2, let number = UInt32(sides[1]) else { return nil }
       values[sides[0]] = number
     }
-    guard let memory = values["m"], let passes = values["t"], let lanes = values["p"], memory <= maximumMemoryKiB else { return nil }
+    guard let memory = values["m"], let passes = values["t"], let lanes = values["p"], memory <= maximumMemoryKiB else {
+      return nil
+    }
     return Parameters(passes: passes, memoryKiB: memory, lanes: lanes)
   }
 

@@ -43,7 +43,8 @@ package struct Principal: Sendable, Equatable {
   /// - Throws: `forbidden` for whoever is not a person with a session.
   package func requireUser() throws(MartletError) {
     guard userID != nil else {
-      throw MartletError(.forbidden, "this needs the session of a person, not an API key; log in and send the session's token")
+      throw MartletError(
+        .forbidden, "this needs the session of a person, not an API key; log in and send the session's token")
     }
   }
 
@@ -109,7 +110,8 @@ package struct Caller: Sendable, Equatable {
 
   func audit(_ action: String, of type: String, _ id: String, outcome: String, at time: Date) -> AuditRecord {
     AuditRecord(
-      teamID: teamID, actorType: principal.auditType, actorID: principal.auditID, action: action, targetType: type, targetID: id,
+      teamID: teamID, actorType: principal.auditType, actorID: principal.auditID, action: action, targetType: type,
+      targetID: id,
       outcome: outcome, source: source, createdAt: time)
   }
 

@@ -1,5 +1,5 @@
+import Concurrency
 package import Foundation
-import Locks
 package import Model
 
 /// How often something may happen: `burst` at once, then `perSecond` on average.
@@ -15,8 +15,8 @@ package struct Rate: Sendable, Equatable {
 
 /// Token buckets, one per key, in bounded memory (AUTH-8).
 ///
-/// A bucket that has filled up again is the same as none and is forgotten. When all are in use the least recently used half goes: an
-/// attacker needs thousands of addresses for a fresh start, and no honest client is refused.
+/// A bucket that has filled up again is the same as none and is forgotten. When all are in use the least recently used
+/// half goes: an attacker needs thousands of addresses for a fresh start, and no honest client is refused.
 package final class RateLimiter<Key: Hashable & Sendable>: Sendable {
   private struct Bucket {
     var tokens: Double
@@ -53,7 +53,8 @@ package final class RateLimiter<Key: Hashable & Sendable>: Sendable {
     guard missing > 0 else { return }
     let seconds = min(86_400, max(1, Int((missing / rate.perSecond).rounded(.up))))
     throw MartletError(
-      .rateLimited, "too many requests; try again in \(seconds) second\(seconds == 1 ? "" : "s")", retryAfterSeconds: seconds)
+      .rateLimited, "too many requests; try again in \(seconds) second\(seconds == 1 ? "" : "s")",
+      retryAfterSeconds: seconds)
   }
 
   /// A clock that was set back gives nothing and takes nothing.
@@ -106,7 +107,9 @@ package struct RateLimits: Sendable {
   static func key(forAddress address: String?) -> String {
     guard let address else { return "unknown" }
     guard address.contains(":") else { return address }
-    if let mapped = address.split(separator: ":").last, address.hasPrefix("::ffff:"), mapped.contains(".") { return String(mapped) }
+    if let mapped = address.split(separator: ":").last, address.hasPrefix("::ffff:"), mapped.contains(".") {
+      return String(mapped)
+    }
     return prefix(ofIPv6: address)
   }
 

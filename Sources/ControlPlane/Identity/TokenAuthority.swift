@@ -3,7 +3,8 @@ package import Foundation
 import JWTKit
 package import Model
 
-/// What a token is for. Each kind has a key, a type and an audience of its own, so that none can stand in for another (AUTH-2, AUTH-3).
+/// What a token is for. Each kind has a key, a type and an audience of its own, so that none can stand in for another
+/// (AUTH-2, AUTH-3).
 package enum TokenKind: String, Sendable, CaseIterable {
   /// A session of a person.
   case user
@@ -36,8 +37,9 @@ package struct TokenClaims: Sendable, Equatable {
 
 /// Signs and checks tokens: JWT with HMAC-SHA-256 and nothing else.
 ///
-/// The header is not asked how to check a token: it must say what we would have written, or the token is refused before its signature is
-/// looked at. That closes `none`, algorithm confusion, keys brought along (`jwk`, `x5c`, `jku`, `kid`) and critical extensions alike.
+/// The header is not asked how to check a token: it must say what we would have written, or the token is refused before
+/// its signature is looked at. That closes `none`, algorithm confusion, keys brought along (`jwk`, `x5c`, `jku`, `kid`)
+/// and critical extensions alike.
 ///
 /// Source: RFC 7519, RFC 8725
 package struct TokenAuthority: Sendable {
@@ -56,13 +58,16 @@ package struct TokenAuthority: Sendable {
   package func issue(_ kind: TokenKind, _ claims: TokenClaims, at now: Date) async throws -> String {
     let payload = TokenPayload(
       iss: Self.issuer, aud: kind.audience, sub: claims.subject, team: claims.team?.wire, epoch: claims.epoch,
-      iat: Int64(now.timeIntervalSince1970), exp: Int64(claims.expiresAt.timeIntervalSince1970), jti: UUID().uuidString.lowercased())
+      iat: Int64(now.timeIntervalSince1970), exp: Int64(claims.expiresAt.timeIntervalSince1970),
+      jti: UUID().uuidString.lowercased())
     return try await keys(kind).sign(payload, header: ["typ": .string(kind.type)])
   }
 
-  /// - Throws: `unauthorized` for everything that this installation has not signed as this kind of token, and for what is over.
+  /// - Throws: `unauthorized` for everything that this installation has not signed as this kind of token, and for what
+  ///   is over.
   package func verify(_ token: String, as kind: TokenKind, at now: Date) async throws(MartletError) -> TokenClaims {
-    guard Self.isWellFormed(token, kind), let payload = try? await keys(kind).verify(token, as: TokenPayload.self) else {
+    guard Self.isWellFormed(token, kind), let payload = try? await keys(kind).verify(token, as: TokenPayload.self)
+    else {
       throw Self.refusal
     }
     guard payload.iss == Self.issuer, payload.aud == kind.audience else { throw Self.refusal }
@@ -75,7 +80,8 @@ package struct TokenAuthority: Sendable {
       guard team != nil else { throw Self.refusal }
     }
     return TokenClaims(
-      subject: payload.sub, team: team, epoch: payload.epoch, expiresAt: Date(timeIntervalSince1970: Double(payload.exp)))
+      subject: payload.sub, team: team, epoch: payload.epoch,
+      expiresAt: Date(timeIntervalSince1970: Double(payload.exp)))
   }
 
   private func keys(_ kind: TokenKind) async -> JWTKeyCollection {

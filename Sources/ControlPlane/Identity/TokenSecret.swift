@@ -2,7 +2,8 @@ import Crypto
 import Foundation
 package import Model
 
-/// The secret that all token keys of an installation come from. Every control plane of the installation needs the same one.
+/// The secret that all token keys of an installation come from. Every control plane of the installation needs the same
+/// one.
 package struct TokenSecret: Sendable {
   package static let minimumBytes = 32
   package static let maximumBytes = 4_096
@@ -13,7 +14,8 @@ package struct TokenSecret: Sendable {
   package init(_ text: String, name: String) throws(MartletError) {
     guard (Self.minimumBytes...Self.maximumBytes).contains(text.utf8.count) else {
       throw MartletError(
-        .invalidRequest, "\(name) must have at least \(Self.minimumBytes) bytes; `openssl rand -hex 32` makes a good one")
+        .invalidRequest,
+        "\(name) must have at least \(Self.minimumBytes) bytes; `openssl rand -hex 32` makes a good one")
     }
     bytes = SymmetricKey(data: Data(text.utf8))
   }
@@ -36,6 +38,7 @@ package struct TokenSecret: Sendable {
   ///
   /// Source: RFC 5869
   func key(for kind: TokenKind) -> SymmetricKey {
-    HKDF<SHA256>.deriveKey(inputKeyMaterial: bytes, info: Data("martlet \(kind.rawValue) token v1".utf8), outputByteCount: 32)
+    HKDF<SHA256>.deriveKey(
+      inputKeyMaterial: bytes, info: Data("martlet \(kind.rawValue) token v1".utf8), outputByteCount: 32)
   }
 }

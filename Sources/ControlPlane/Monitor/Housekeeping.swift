@@ -3,7 +3,8 @@ import Model
 import Persistence
 import ServiceLifecycle
 
-/// Writes what is collected in memory: activity, uses of keys, audit rows. Deletes what is old. At shutdown it waits for work that sandboxes own.
+/// Writes what is collected in memory: activity, uses of keys, audit rows. Deletes what is old. At shutdown it waits
+/// for work that sandboxes own.
 package struct Housekeeping: Service {
   package static let interval: Duration = .seconds(1)
   /// How often what has run out is deleted.
@@ -22,9 +23,9 @@ package struct Housekeeping: Service {
   let sandboxRepository: SandboxRepository
   let leadership: Leadership
   let retention: Retention
-  let surroundings: Surroundings
+  let dependencies: Dependencies
 
-  private var logger: Logger { surroundings.logger }
+  private var logger: Logger { dependencies.logger }
 
   package func run() async throws {
     await cancelWhenGracefulShutdown {
@@ -62,9 +63,10 @@ package struct Housekeeping: Service {
   package func sweep() async -> Bool {
     do {
       try await quotas.forgetOldRequests()
-      guard let cutoff = retention.cutoff(at: surroundings.now()), await leadership.leads else { return true }
+      guard let cutoff = retention.cutoff(at: dependencies.now()), await leadership.leads else { return true }
       for _ in 0..<Self.sweepBatches {
-        let deleted = try await auditRepository.forget(before: cutoff) + sandboxRepository.forgetFinished(before: cutoff)
+        let deleted =
+          try await auditRepository.forget(before: cutoff) + sandboxRepository.forgetFinished(before: cutoff)
         if deleted == 0 { return true }
       }
       return false

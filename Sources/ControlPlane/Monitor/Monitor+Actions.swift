@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Logging
 import Model
 import Persistence
@@ -35,8 +35,8 @@ extension Monitor {
     return await leadership.isElsewhere(worker)
   }
 
-  /// What was begun here and is not worked on here any more, as its end could not be written. The leader leaves it alone as long as we are
-  /// there, so whoever does not lead does this much for itself.
+  /// What was begun here and is not worked on here any more, as its end could not be written. The leader leaves it
+  /// alone as long as we are there, so whoever does not lead does this much for itself.
   func repairOwn() async {
     do {
       for row in try await repository.begunHere() where !service.work.isBusy(row.id) {
@@ -56,9 +56,9 @@ extension Monitor {
 
   /// Looks at one sandbox again, the row first and then the host, and writes what is true.
   ///
-  /// The list that led here was taken before the row was read: by now a pause or resume may have come and gone, and an id may
-  /// have just appeared. Only the host's word about this one, after the row was read, tells how the row should go on; and the
-  /// row changes only if nobody changed it meanwhile.
+  /// The list that led here was taken before the row was read: by now a pause or resume may have come and gone, and an
+  /// id may have just appeared. Only the host's word about this one, after the row was read, tells how the row should
+  /// go on; and the row changes only if nobody changed it meanwhile.
   private func settle(_ id: SandboxID, on host: (any HostClient)?) async {
     do {
       guard let row = try await repository.sandbox(id), await !mayBeBusyElsewhere(row) else { return }
@@ -105,7 +105,8 @@ extension Monitor {
   /// - Returns: whether the row was as it was read, and is now `next`.
   @discardableResult
   func move(
-    _ row: SandboxRecord, to next: SandboxStatus, reason: String? = nil, _ word: HostSandbox? = nil, on host: (any HostClient)? = nil
+    _ row: SandboxRecord, to next: SandboxStatus, reason: String? = nil, _ word: HostSandbox? = nil,
+    on host: (any HostClient)? = nil
   ) async -> Bool {
     guard row.status.canBecome(next) else { return false }
     do {

@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Logging
 import Model
 import Persistence
@@ -11,8 +11,8 @@ extension Monitor {
   static let maximumLoadCalls = 8
   static let loadDeadline: Duration = .seconds(5)
 
-  /// Once a minute asks every guest how busy it is, writes it, and forgets what is too old for anybody to ask for. A guest that does not
-  /// answer has no sample.
+  /// Once a minute asks every guest how busy it is, writes it, and forgets what is too old for anybody to ask for. A
+  /// guest that does not answer has no sample.
   func sampleLoad() async {
     let moment = UsageSample.start(of: now)
     guard beginLoadSample(at: moment) else { return }
@@ -20,7 +20,8 @@ extension Monitor {
     do {
       try await repository.keepLoad(await load(of: try await repository.alive(), at: moment))
       try await repository.forgetLoad(
-        before: moment.addingTimeInterval(-Self.usageRetention), fine: moment.addingTimeInterval(-Self.fineLoadRetention))
+        before: moment.addingTimeInterval(-Self.usageRetention),
+        fine: moment.addingTimeInterval(-Self.fineLoadRetention))
     } catch {
       logger.warning("load not sampled", metadata: [LogKey.error: "\(error)"])
     }
@@ -41,7 +42,9 @@ extension Monitor {
   }
 
   private func load(of record: SandboxRecord, at moment: Date) async -> (SandboxID, LoadSample?) {
-    guard let hostID = record.facts.hostID, let host = await service.directory.host(hostID) else { return (record.id, nil) }
+    guard let hostID = record.facts.hostID, let host = await service.directory.host(hostID) else {
+      return (record.id, nil)
+    }
     let late = MartletError(.agentError, "the sandbox does not answer")
     let metrics = try? await withDeadline(Self.loadDeadline, or: late) { try await host.metrics(of: record.id) }
     return (record.id, metrics.map { LoadSample($0, at: moment) })
@@ -51,7 +54,8 @@ extension Monitor {
 extension LoadSample {
   init(_ metrics: GuestMetrics, at time: Date) {
     self.init(
-      takenAt: time, cpuPercent: metrics.cpuPercent, memoryBytes: metrics.memoryBytes, memoryTotalBytes: metrics.memoryTotalBytes,
+      takenAt: time, cpuPercent: metrics.cpuPercent, memoryBytes: metrics.memoryBytes,
+      memoryTotalBytes: metrics.memoryTotalBytes,
       diskBytes: metrics.diskBytes, diskTotalBytes: metrics.diskTotalBytes)
   }
 }

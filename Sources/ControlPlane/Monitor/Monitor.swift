@@ -1,20 +1,20 @@
 package import Foundation
-import HostInterface
+import HostAPI
 import Logging
 import Model
 import Persistence
 import ServiceLifecycle
 
-/// Brings database and hosts together by state, every two seconds, each host on its own (MO-2, L-26). Of several control planes on one
-/// database the leader does it.
+/// Brings database and hosts together by state, every two seconds, each host on its own (MO-2, L-26). Of several
+/// control planes on one database the leader does it.
 package actor Monitor: Service {
   package static let interval: Duration = .seconds(2)
   /// How long a sandbox that no row knows is left alone.
   package static let unknownGrace: TimeInterval = 10
   /// After this much silence a host's sandboxes are `missing` (MO-1).
   package static let silenceLimit: TimeInterval = 90
-  /// How long a sandbox that is being changed is left to a control plane that is connected to the database, which alone knows whether it
-  /// still works on it; longer than any such work may take.
+  /// How long a sandbox that is being changed is left to a control plane that is connected to the database, which alone
+  /// knows whether it still works on it; longer than any such work may take.
   package static let elsewhereGrace: TimeInterval = 630
   static let listDeadline: Duration = .seconds(10)
 
@@ -36,14 +36,14 @@ package actor Monitor: Service {
   private var busy: Set<HostID> = []
 
   var repository: SandboxRepository { service.repository }
-  var logger: Logger { service.surroundings.logger }
-  var now: Date { service.surroundings.now() }
+  var logger: Logger { service.dependencies.logger }
+  var now: Date { service.dependencies.now() }
 
   init(snapshots: SnapshotService, leadership: Leadership) {
     self.snapshots = snapshots
     self.leadership = leadership
     service = snapshots.sandboxes
-    startedAt = snapshots.sandboxes.surroundings.now()
+    startedAt = snapshots.sandboxes.dependencies.now()
   }
 
   package func run() async throws {

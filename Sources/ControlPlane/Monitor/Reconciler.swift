@@ -1,10 +1,11 @@
-import HostInterface
+import HostAPI
 import Model
 import Persistence
 
 /// Decides, for one sandbox, what to do about what should be (row) and what is (host).
 ///
-/// It compares states, never events, so a lost answer loses nothing (MO-2, L-4, L-30); it has no memory and does no I/O.
+/// It compares states, never events, so a lost answer loses nothing (MO-2, L-4, L-30); it has no memory and does no
+/// I/O.
 enum Reconciler {
   enum Action: Equatable {
     case none

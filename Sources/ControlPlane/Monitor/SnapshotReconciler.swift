@@ -1,8 +1,9 @@
-import HostInterface
+import HostAPI
 import Model
 import Persistence
 
-/// Decides what to do about a named snapshot in the database (row) and on a host. Compares states, has no memory, does no I/O.
+/// Decides what to do about a named snapshot in the database (row) and on a host. Compares states, has no memory, does
+/// no I/O.
 enum SnapshotReconciler {
   enum Action: Equatable {
     case none

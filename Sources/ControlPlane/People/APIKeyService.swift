@@ -12,19 +12,24 @@ package struct NewAPIKey: Sendable {
 package struct APIKeyService: Sendable {
   let keys: APIKeyRepository
   let audit: AuditLog
-  let surroundings: Surroundings
+  let dependencies: Dependencies
 
-  /// - Throws: `invalid_request`, `quota_exceeded` when the team has too many; `no_team`, `unauthorized` for somebody who was removed, or whose
-  ///   session ended, since the call began.
+  /// - Throws: `invalid_request`, `quota_exceeded` when the team has too many; `no_team`, `unauthorized` for somebody
+  ///   who was removed, or whose session ended, since the call began.
   package func create(name: String?, for caller: Caller) async throws -> NewAPIKey {
     let user = try caller.user()
     let name = try DisplayName(name ?? "key").value
     let secret = APIKeySecret.random()
-    let now = surroundings.now()
+    let now = dependencies.now()
     let record = APIKeyRecord(
-      teamID: caller.teamID, name: name, keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: user, createdAt: now)
-    try await audit.noting(caller.audit("api_key.create", of: "api_key", record.id.wire, outcome: "ok", at: now)) { audit in
-      guard try await keys.insert(record, maximum: Limits.keysPerTeam, sessionEpoch: caller.principal.sessionEpoch, audit: audit) else {
+      teamID: caller.teamID, name: name, keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: user,
+      createdAt: now)
+    try await audit.noting(caller.audit("api_key.create", of: "api_key", record.id.wire, outcome: "ok", at: now)) {
+      audit in
+      guard
+        try await keys.insert(
+          record, maximum: Limits.keysPerTeam, sessionEpoch: caller.principal.sessionEpoch, audit: audit)
+      else {
         throw MartletError(.quotaExceeded, "a team may have at most \(Limits.keysPerTeam) API keys; delete one first")
       }
     }
@@ -42,7 +47,7 @@ package struct APIKeyService: Sendable {
   package func delete(_ id: APIKeyID, for caller: Caller) async throws {
     let user = try caller.user()
     guard let key = try await keys.key(id, team: caller.teamID) else { throw Self.notFound(id) }
-    let now = surroundings.now()
+    let now = dependencies.now()
     try await audit.noting(caller.audit("api_key.delete", of: "api_key", id.wire, outcome: "ok", at: now)) { audit in
       guard key.createdBy == user || caller.principal.role?.managesMembers == true else {
         throw MartletError(.forbidden, "only owners and admins of the team delete keys of others")
@@ -51,7 +56,9 @@ package struct APIKeyService: Sendable {
     }
   }
 
-  private static func notFound(_ id: APIKeyID) -> MartletError { MartletError(.notFound, "API key \(id) does not exist") }
+  private static func notFound(_ id: APIKeyID) -> MartletError {
+    MartletError(.notFound, "API key \(id) does not exist")
+  }
 }
 
 extension TeamRole {

@@ -24,20 +24,24 @@ struct Newcomer: Sendable {
 
 extension AccountService {
   /// User, team and ownership in one transaction (AUTH-1).
-  /// - Parameter caller: who creates the user, an administrator or a program on the machine; nil for people who sign themselves up.
+  /// - Parameter caller: who creates the user, an administrator or a program on the machine; nil for people who sign
+  ///   themselves up.
   /// - Throws: `email_taken`.
   func create(_ newcomer: Newcomer, by caller: Caller? = nil, source: String?) async throws -> (UserRecord, TeamID) {
     guard try await people.user(email: newcomer.email.value) == nil else { throw Self.taken(newcomer.email) }
     let hash = try await hash(newcomer.password)
     let now = now
     let user = UserRecord(
-      email: newcomer.email.value, name: newcomer.name.value, passwordHash: hash, isAdmin: newcomer.isAdmin, createdAt: now)
+      email: newcomer.email.value, name: newcomer.name.value, passwordHash: hash, isAdmin: newcomer.isAdmin,
+      createdAt: now)
     let team = TeamRecord(name: newcomer.teamName, createdAt: now)
-    let actor = caller?.acting(in: team.id) ?? Caller(principal: Principal(kind: .user(user.id), teamID: team.id), source: source)
+    let actor =
+      caller?.acting(in: team.id) ?? Caller(principal: Principal(kind: .user(user.id), teamID: team.id), source: source)
     do {
       _ = try await people.insert(
         user: user, team: team,
-        membership: MembershipRecord(teamID: team.id, userID: user.id, role: .owner, isDefault: true, joinedAt: now), key: nil,
+        membership: MembershipRecord(teamID: team.id, userID: user.id, role: .owner, isDefault: true, joinedAt: now),
+        key: nil,
         audit: [
           actor.audit("user.create", of: "user", user.id.wire, outcome: "ok", at: now),
           actor.audit("team.create", of: "team", team.id.wire, outcome: "ok", at: now),

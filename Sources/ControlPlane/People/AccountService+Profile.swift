@@ -9,7 +9,9 @@ extension AccountService {
 
   /// - Parameter password: needed for a new e-mail, which is what one logs in with.
   /// - Throws: `invalid_request`, `email_taken`, `forbidden` for a wrong password.
-  package func updateProfile(of caller: Caller, email: String?, name: String?, password: String?) async throws -> Profile {
+  package func updateProfile(
+    of caller: Caller, email: String?, name: String?, password: String?
+  ) async throws -> Profile {
     let user = try await record(of: caller)
     let newName = try name.map { try DisplayName($0).value }
     let newEmail = try email.map { try EmailAddress($0) }

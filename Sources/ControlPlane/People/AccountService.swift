@@ -15,25 +15,30 @@ package struct AccountService: Sendable {
   let limits: RateLimits
   let audit: AuditLog
   let allowsSignUp: Bool
-  let surroundings: Surroundings
+  let dependencies: Dependencies
 
-  var now: Date { surroundings.now() }
+  var now: Date { dependencies.now() }
 
   /// Creates a user with a team of their own.
   /// - Parameter source: address of the client.
   /// - Throws: `invalid_request`, `email_taken`, `forbidden` where sign-up is closed, `rate_limited`.
   package func signUp(email: String, password: String, name: String, source: String?) async throws -> Session {
-    guard allowsSignUp else { throw MartletError(.forbidden, "sign-up is closed here; ask an administrator for an account") }
+    guard allowsSignUp else {
+      throw MartletError(.forbidden, "sign-up is closed here; ask an administrator for an account")
+    }
     try limits.signUp.admit(RateLimits.key(forAddress: source))
     let newcomer = try Newcomer(email: email, password: password, name: name)
     let (user, team) = try await create(newcomer, source: source)
     return try await session(user, team)
   }
 
-  /// - Throws: `unauthorized` for an unknown e-mail and a wrong password alike, in the same time (AUTH-2); `no_team`, `rate_limited`.
+  /// - Throws: `unauthorized` for an unknown e-mail and a wrong password alike, in the same time (AUTH-2); `no_team`,
+  ///   `rate_limited`.
   package func logIn(email: String, password: String, source: String?) async throws -> Session {
     try limits.login.admit(RateLimits.key(forAddress: source))
-    guard password.unicodeScalars.count <= PasswordHasher.passwordCharacters.upperBound else { throw Self.wrongCredentials }
+    guard password.unicodeScalars.count <= PasswordHasher.passwordCharacters.upperBound else {
+      throw Self.wrongCredentials
+    }
     let user = try await (try? EmailAddress(email)).asyncMap { try await people.user(email: $0.value) } ?? nil
     guard try await verify(password, against: user?.passwordHash), let user else {
       note("auth.login", user: user?.id.wire ?? "unknown", team: .platform, outcome: .unauthorized, source: source)
@@ -72,7 +77,8 @@ package struct AccountService: Sendable {
     let expiresAt = now.addingTimeInterval(Session.lifetime)
     let claims = TokenClaims(subject: user.id.wire, team: team, epoch: user.sessionEpoch, expiresAt: expiresAt)
     return Session(
-      token: try await tokens.issue(.user, claims, at: now), userID: user.id, teamID: team, email: user.email, name: user.name,
+      token: try await tokens.issue(.user, claims, at: now), userID: user.id, teamID: team, email: user.email,
+      name: user.name,
       expiresAt: expiresAt)
   }
 
@@ -99,11 +105,13 @@ package struct AccountService: Sendable {
     do {
       try await people.rehash(user.id, hash: hash(password), replacing: user.passwordHash)
     } catch {
-      surroundings.logger.warning("password not hashed anew", metadata: [LogKey.error: "\(error)"])
+      dependencies.logger.warning("password not hashed anew", metadata: [LogKey.error: "\(error)"])
     }
   }
 
-  private static var wrongCredentials: MartletError { MartletError(.unauthorized, "the e-mail or the password is wrong") }
+  private static var wrongCredentials: MartletError {
+    MartletError(.unauthorized, "the e-mail or the password is wrong")
+  }
   private static var busy: MartletError {
     MartletError(.rateLimited, "too many people log in at the moment; try again", retryAfterSeconds: 5)
   }

@@ -1,4 +1,4 @@
-package import HostInterface
+package import HostAPI
 package import Model
 package import Persistence
 
@@ -29,7 +29,8 @@ package struct NewSandbox: Sendable, Equatable {
 
   func spec(team: TeamID) -> SandboxSpec {
     var spec = SandboxSpec(
-      teamID: team, template: template, timeoutSeconds: timeoutSeconds, metadata: metadata, envs: envs, network: network,
+      teamID: team, template: template, timeoutSeconds: timeoutSeconds, metadata: metadata, envs: envs,
+      network: network,
       isSecured: isSecured)
     if let vcpus { spec.vcpus = vcpus }
     if let memoryMiB { spec.memoryMiB = memoryMiB }

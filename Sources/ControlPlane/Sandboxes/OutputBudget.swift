@@ -1,8 +1,8 @@
-import Locks
+import Concurrency
 package import Model
 
-/// The memory in which the outputs of plain commands are collected, shared by all of them: one caller's commands must not take what
-/// the server needs for everybody's.
+/// The memory in which the outputs of plain commands are collected, shared by all of them: one caller's commands must
+/// not take what the server needs for everybody's.
 package final class OutputBudget: Sendable {
   /// Sixteen of the longest answers at a time.
   package static let defaultBytes = 268_435_456
@@ -58,7 +58,8 @@ package final class OutputReservation: Sendable {
     guard isGranted else {
       throw MartletError(
         .rateLimited,
-        "the server collects too much output of commands at the moment, and this one was killed; use exec/stream for long output")
+        "the server collects too much output of commands at the moment, and this one was killed; use exec/stream for long output"
+      )
     }
   }
 }

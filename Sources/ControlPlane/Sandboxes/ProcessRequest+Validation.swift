@@ -1,4 +1,4 @@
-package import HostInterface
+package import HostAPI
 package import Model
 
 extension ProcessRequest {
@@ -47,13 +47,15 @@ extension ProcessRequest {
   }
 
   private static func check(_ text: String, _ field: String, upTo bytes: Int) throws(MartletError) {
-    guard text.utf8.count <= bytes else { throw MartletError(.invalidRequest, "\(field) may have at most \(bytes) bytes") }
+    guard text.utf8.count <= bytes else {
+      throw MartletError(.invalidRequest, "\(field) may have at most \(bytes) bytes")
+    }
     guard !text.utf8.contains(0) else { throw MartletError(.invalidRequest, "\(field) must not contain NUL bytes") }
   }
 }
 
-/// Paths inside a guest. They are the guest's business: `..` leads nowhere but to another place in the same guest, and no path of a
-/// tenant is ever used on the host (L-65). Here only what no kernel accepts is refused.
+/// Paths inside a guest. They are the guest's business: `..` leads nowhere but to another place in the same guest, and
+/// no path of a tenant is ever used on the host (L-65). Here only what no kernel accepts is refused.
 package enum GuestPath {
   /// - Throws: `invalid_request` for an empty or too long path or one with NUL bytes.
   package static func check(_ path: String, _ field: String) throws(MartletError) {

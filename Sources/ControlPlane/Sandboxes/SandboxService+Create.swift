@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Logging
 import Model
 import Persistence
@@ -7,17 +7,22 @@ import Persistence
 extension SandboxService {
   /// Creates a sandbox and returns when it runs.
   ///
-  /// The row exists before the host is asked, so that a crash leaves something to repair. The work belongs to the sandbox: when
-  /// the client hangs up it goes on, and the result is in the list.
+  /// The row exists before the host is asked, so that a crash leaves something to repair. The work belongs to the
+  /// sandbox: when the client hangs up it goes on, and the result is in the list.
   /// - Parameter request: what makes a repetition known; its error is `RepeatedRequest`.
-  /// - Throws: `invalid_request`, also for a shape that the snapshot does not have; `not_found` for an unknown template;
-  ///   `quota_exceeded`; `no_hosts_available`; what the host says. In the last case the sandbox is there with status `error` and the
-  ///   reason, and holds no resource. `outcome_unknown` with the sandbox's id when the database went away after its row was written.
-  package func create(_ new: NewSandbox, for caller: Caller, request: RepeatableRequest? = nil) async throws -> SandboxAnswer {
+  /// - Throws: `invalid_request`, also for a shape that the snapshot does not have; `not_found` for an unknown
+  ///   template; `quota_exceeded`; `no_hosts_available`; what the host says. In the last case the sandbox is there with
+  ///   status `error` and the reason, and holds no resource. `outcome_unknown` with the sandbox's id when the database
+  ///   went away after its row was written.
+  package func create(
+    _ new: NewSandbox, for caller: Caller, request: RepeatableRequest? = nil
+  ) async throws -> SandboxAnswer {
     try await metrics.counting(.create) {
       try new.validate()
       let (spec, host) = try await place(new, for: caller.teamID)
-      return try await work.run(for: spec.id) { try await create(spec, new.autoResumes, on: host, for: caller, request) }
+      return try await work.run(for: spec.id) {
+        try await create(spec, new.autoResumes, on: host, for: caller, request)
+      }
     }
   }
 
@@ -29,7 +34,8 @@ extension SandboxService {
     }
     let spec = try new.spec(team: team, from: snapshot)
     guard let host = await directory.host(snapshot.hostID) else {
-      throw MartletError(.hostUnavailable, "the host that holds snapshot \(snapshot.name) is not known at the moment; try again")
+      throw MartletError(
+        .hostUnavailable, "the host that holds snapshot \(snapshot.name) is not known at the moment; try again")
     }
     return (spec, host)
   }
@@ -40,10 +46,10 @@ extension SandboxService {
     let begin = ContinuousClock.now
     let record = SandboxRecord(spec: spec, autoResumes: autoResumes, createdAt: now)
     let audit = caller.audit("sandbox.create", spec.id, outcome: "accepted", at: now)
-    try await tellingOutcome(of: spec.id, isAdmitted: false) {
+    try await mappingCreateErrors(of: spec.id, isAdmitted: false) {
       try await quotas.admit([(record, audit)], request: request?.record(for: record))
     }
-    return try await tellingOutcome(of: spec.id) { try await place(record, on: host, for: caller, begin) }
+    return try await mappingCreateErrors(of: spec.id) { try await place(record, on: host, for: caller, begin) }
   }
 
   private func place(
@@ -52,7 +58,7 @@ extension SandboxService {
     let spec = record.spec
     let placed = SandboxFacts(hostID: host.hostID)
     guard try await repository.transition(spec.id, from: .pending, to: .starting, facts: placed, at: now) else {
-      throw await overtaken(spec.id, for: caller)
+      throw await superseded(spec.id, for: caller)
     }
     let created: HostSandbox
     do {
@@ -64,23 +70,28 @@ extension SandboxService {
     return try await creationSucceeded(.create, record, created, on: host, for: caller, begin)
   }
 
-  /// Gives errors of the database their meaning once a sandbox may be there: it is repaired or goes on, and whoever asked for it has to look.
+  /// Gives errors of the database their meaning once a sandbox may be there: it is repaired or goes on, and whoever
+  /// asked for it has to look.
   /// - Parameter isAdmitted: whether the row was written; else only the database's own doubt counts.
-  func tellingOutcome<Value>(of id: SandboxID, isAdmitted: Bool = true, _ work: () async throws -> Value) async throws -> Value {
+  func mappingCreateErrors<Value>(
+    of id: SandboxID, isAdmitted: Bool = true, _ work: () async throws -> Value
+  ) async throws -> Value {
     do {
       return try await work()
     } catch let error as PersistenceError {
       if !isAdmitted, !error.isOutcomeUnknown { throw error }
       logger.error("outcome of a creation not written", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
       throw MartletError(
-        .outcomeUnknown, "the database went away while sandbox \(id) was being created; look whether it runs before trying again",
+        .outcomeUnknown,
+        "the database went away while sandbox \(id) was being created; look whether it runs before trying again",
         cause: error)
     }
   }
 
   /// - Parameter record: the row as it was made.
   func creationSucceeded(
-    _ operation: PlaneMetrics.Operation, _ record: SandboxRecord, _ created: HostSandbox, on host: any HostClient, for caller: Caller,
+    _ operation: PlaneMetrics.Operation, _ record: SandboxRecord, _ created: HostSandbox, on host: any HostClient,
+    for caller: Caller,
     _ begin: ContinuousClock.Instant
   ) async throws -> SandboxAnswer {
     let spec = record.spec
@@ -94,7 +105,7 @@ extension SandboxService {
       audit: caller.audit("sandbox.create", spec.id, outcome: "ok", at: now))
     guard won else {
       await destroyQuietly(spec.id, on: host)
-      throw await overtaken(spec.id, for: caller)
+      throw await superseded(spec.id, for: caller)
     }
     logger.info(
       "sandbox runs",
@@ -103,10 +114,12 @@ extension SandboxService {
         LogKey.duration: "\((ContinuousClock.now - begin).milliseconds)",
       ])
     metrics.observe(operation, created.timings)
-    return SandboxAnswer(record: try await written(record, created, facts, at: time, for: caller), timings: created.timings)
+    return SandboxAnswer(
+      record: try await written(record, created, facts, at: time, for: caller), timings: created.timings)
   }
 
-  /// The row of a sandbox that runs; put together from what was written to it when the database cannot be asked any more.
+  /// The row of a sandbox that runs; put together from what was written to it when the database cannot be asked any
+  /// more.
   private func written(
     _ record: SandboxRecord, _ created: HostSandbox, _ facts: SandboxFacts, at time: Date, for caller: Caller
   ) async throws -> SandboxRecord {
@@ -147,7 +160,7 @@ extension SandboxService {
   }
 
   /// Somebody else changed the status while the sandbox was being made; only destroy does that.
-  private func overtaken(_ id: SandboxID, for caller: Caller) async -> MartletError {
+  private func superseded(_ id: SandboxID, for caller: Caller) async -> MartletError {
     let status = (try? await repository.sandbox(id, team: caller.teamID))?.status ?? .stopped
     return MartletError.invalidState(id, is: status, needs: "left alone while it is created")
   }

@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import Logging
 package import Model
 import Persistence
@@ -6,7 +6,8 @@ import Persistence
 extension SandboxService {
   /// Destroys a sandbox from whatever state it is in; doing it again is success (SB-1, L-27).
   ///
-  /// Returns when the host is done, or when it is taking long or is away: then the sandbox stays `destroying`, and the monitor sees to it.
+  /// Returns when the host is done, or when it is taking long or is away: then the sandbox stays `destroying`, and the
+  /// monitor sees to it.
   /// - Throws: `not_found` for a sandbox that never existed.
   package func destroy(_ id: SandboxID, for caller: Caller) async throws {
     try await metrics.counting(.destroy) {
@@ -24,7 +25,8 @@ extension SandboxService {
         return await finishDestroy(record)
       default:
         let won = try await repository.transition(
-          id, from: record.status, to: .destroying, at: now, audit: caller.audit("sandbox.destroy", id, outcome: "accepted", at: now))
+          id, from: record.status, to: .destroying, at: now,
+          audit: caller.audit("sandbox.destroy", id, outcome: "accepted", at: now))
         if won { return await finishDestroy(record) }
       }
     }

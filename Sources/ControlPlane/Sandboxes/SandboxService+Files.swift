@@ -1,4 +1,4 @@
-package import HostInterface
+package import HostAPI
 package import Model
 
 /// A path and the user whose rights and home directory apply; nil is the template's default user.

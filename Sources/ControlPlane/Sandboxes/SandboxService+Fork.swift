@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 package import Model
 import Persistence
 
@@ -9,8 +9,8 @@ extension SandboxService {
 
   /// Makes copies of a running or paused sandbox, with its memory and processes; each is a sandbox of its own.
   ///
-  /// Copies have the template name, shape, environment, metadata and time-out of the original. Those that fail are there with
-  /// status `error`.
+  /// Copies have the template name, shape, environment, metadata and time-out of the original. Those that fail are
+  /// there with status `error`.
   /// - Returns: the copies that run.
   /// - Throws: `invalid_request`, `not_found`, `invalid_state`; the first copy's error when there is no copy.
   package func fork(_ id: SandboxID, count: Int, for caller: Caller) async throws -> [SandboxAnswer] {
@@ -35,7 +35,8 @@ extension SandboxService {
     var spec = source.spec
     spec.id = SandboxID()
     return SandboxRecord(
-      spec: spec, status: .starting, facts: SandboxFacts(hostID: source.facts.hostID), autoResumes: source.autoResumes, createdAt: time)
+      spec: spec, status: .starting, facts: SandboxFacts(hostID: source.facts.hostID), autoResumes: source.autoResumes,
+      createdAt: time)
   }
 
   private func fork(
@@ -50,7 +51,8 @@ extension SandboxService {
     var firstError: (any Error)?
     for (copy, result) in zip(copies, results) {
       do {
-        answers.append(try await tellingOutcome(of: copy.id) { try await record(copy, result, on: host, for: caller, begin) })
+        answers.append(
+          try await mappingCreateErrors(of: copy.id) { try await record(copy, result, on: host, for: caller, begin) })
       } catch {
         firstError = firstError ?? error
       }

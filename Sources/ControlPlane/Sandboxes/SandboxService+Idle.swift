@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 package import Model
 package import Persistence
 
@@ -37,7 +37,8 @@ extension SandboxService {
       let revision = try await repository.setTimeout(
         seconds, of: id, team: caller.teamID, in: record.status, at: now, audit: audit)
       guard let revision else {
-        throw MartletError.invalidState(id, is: try await sandbox(id, for: caller).status, needs: record.status.rawValue)
+        throw MartletError.invalidState(
+          id, is: try await sandbox(id, for: caller).status, needs: record.status.rawValue)
       }
       if record.status == .running { try await tellHost(seconds, record, revision, for: caller) }
       return try await sandbox(id, for: caller)
@@ -53,9 +54,11 @@ extension SandboxService {
       // Paused at this moment; the next resume takes the value from the database.
       _ = try await refreshed(record, for: caller)
     } catch {
-      let audit = caller.audit("sandbox.timeout", record.id, outcome: MartletError.wrapping(error).code.rawValue, at: now)
+      let audit = caller.audit(
+        "sandbox.timeout", record.id, outcome: MartletError.wrapping(error).code.rawValue, at: now)
       _ = try await repository.setTimeout(
-        record.spec.timeoutSeconds, of: record.id, team: caller.teamID, in: .running, revision: revision, at: now, audit: audit)
+        record.spec.timeoutSeconds, of: record.id, team: caller.teamID, in: .running, revision: revision, at: now,
+        audit: audit)
       throw error
     }
   }

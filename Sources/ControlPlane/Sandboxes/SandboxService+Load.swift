@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 package import Model
 package import Persistence
 
@@ -14,8 +14,9 @@ extension SandboxService {
     return LoadSample(metrics, at: now)
   }
 
-  /// How busy a sandbox was, oldest first, also one that does not run any more. Samples are taken once a minute; each point is the mean of
-  /// its span, and spans without a sample are left out. The last point is of this moment when the sandbox runs and answers.
+  /// How busy a sandbox was, oldest first, also one that does not run any more. Samples are taken once a minute; each
+  /// point is the mean of its span, and spans without a sample are left out. The last point is of this moment when the
+  /// sandbox runs and answers.
   /// - Throws: `not_found`.
   package func metrics(of id: SandboxID, _ range: StatisticsRange, for caller: Caller) async throws -> [LoadSample] {
     let record = try await sandbox(id, for: caller)
@@ -29,7 +30,11 @@ extension SandboxService {
     var spans: [(start: Date, samples: [LoadSample])] = []
     for sample in samples {
       let start = UsageSample.start(of: sample.takenAt, every: step)
-      if spans.last?.start == start { spans[spans.count - 1].samples.append(sample) } else { spans.append((start, [sample])) }
+      if spans.last?.start == start {
+        spans[spans.count - 1].samples.append(sample)
+      } else {
+        spans.append((start, [sample]))
+      }
     }
     return spans.map { LoadSample.mean(of: $0.samples, at: $0.start) }
   }

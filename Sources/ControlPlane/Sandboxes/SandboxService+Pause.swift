@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import Logging
 package import Model
 import Persistence
@@ -7,7 +7,8 @@ extension SandboxService {
   /// Attempts to record a host's answer when others change the row meanwhile.
   private static let settleAttempts = 10
 
-  /// Saves a running sandbox and gives its resources back; done when this returns. A caller that goes away changes nothing (TTL-12).
+  /// Saves a running sandbox and gives its resources back; done when this returns. A caller that goes away changes
+  /// nothing (TTL-12).
   /// - Throws: `not_found`; `invalid_state` unless it runs; what the host says: the sandbox runs on then.
   package func pause(_ id: SandboxID, for caller: Caller) async throws -> SandboxAnswer {
     try await metrics.counting(.pause) {
@@ -18,10 +19,11 @@ extension SandboxService {
     }
   }
 
-  /// Restores a paused sandbox, with the idle time-out that the database holds (TTL-7); returns when its guest agent answers.
+  /// Restores a paused sandbox, with the idle time-out that the database holds (TTL-7); returns when its guest agent
+  /// answers.
   /// - Parameter previous: whether to go back to the generation before the last one.
-  /// - Throws: `not_found`; `invalid_state` unless it is paused; `snapshot_damaged`, `snapshot_incompatible` and whatever else
-  ///   the host says: the sandbox stays paused then.
+  /// - Throws: `not_found`; `invalid_state` unless it is paused; `snapshot_damaged`, `snapshot_incompatible` and
+  ///   whatever else the host says: the sandbox stays paused then.
   package func resume(_ id: SandboxID, previous: Bool = false, for caller: Caller) async throws -> SandboxAnswer {
     try await metrics.counting(.resume) {
       try await work.run(for: id) {
@@ -39,12 +41,15 @@ extension SandboxService {
     _ call: @escaping @Sendable (any HostClient, SandboxRecord) async throws -> HostSandbox
   ) async throws -> SandboxAnswer {
     let id = found.id
-    guard found.status == change.from else { throw MartletError.invalidState(id, is: found.status, needs: change.from.rawValue) }
+    guard found.status == change.from else {
+      throw MartletError.invalidState(id, is: found.status, needs: change.from.rawValue)
+    }
     let host = try await host(of: found)
     let record = try await begin(change, found, for: caller)
     let word: HostSandbox
     do {
-      let late = MartletError(.deadlineExceeded, "sandbox \(id) is still \(change.through.rawValue); look at it again later")
+      let late = MartletError(
+        .deadlineExceeded, "sandbox \(id) is still \(change.through.rawValue); look at it again later")
       word = try await withDeadline(change.deadline, or: late) { try await call(host, record) }
     } catch {
       word = try await afterFailure(of: change, record, MartletError.wrapping(error), on: host, for: caller)
@@ -81,7 +86,8 @@ extension SandboxService {
     }
     let audit = caller.audit(change.action, record.id, outcome: "ok", at: now)
     let transition = SandboxTransition(
-      to: change.to, facts: word.facts(on: host.hostID, keeping: record.facts), isAutoPaused: word.isAutoPaused, at: now, audit: audit)
+      to: change.to, facts: word.facts(on: host.hostID, keeping: record.facts), isAutoPaused: word.isAutoPaused,
+      at: now, audit: audit)
     let settled = try await write(transition, to: record.id, after: change, for: caller)
     metrics.observe(change.operation, word.timings)
     logPhases(change.done, record, word.timings)
@@ -92,7 +98,8 @@ extension SandboxService {
   /// - Returns: the host's word when the change was made after all.
   /// - Throws: why it was not.
   private func afterFailure(
-    of change: StateChange, _ record: SandboxRecord, _ failure: MartletError, on host: any HostClient, for caller: Caller
+    of change: StateChange, _ record: SandboxRecord, _ failure: MartletError, on host: any HostClient,
+    for caller: Caller
   ) async throws -> HostSandbox {
     logger.warning(change.notDone, metadata: [LogKey.sandbox: "\(record.id)", LogKey.error: "\(failure)"])
     let word = try? await guestCall { try await host.sandbox(record.id) }
@@ -105,7 +112,8 @@ extension SandboxService {
       _ = try await write(back, to: record.id, after: change, for: caller)
     case .error:
       let reason = word?.reason ?? failure.message
-      _ = try await write(SandboxTransition(to: .error, error: reason, at: now, audit: audit), to: record.id, after: change, for: caller)
+      _ = try await write(
+        SandboxTransition(to: .error, error: reason, at: now, audit: audit), to: record.id, after: change, for: caller)
     default:
       // Under way, or nobody knows: the monitor sees to the row when the host has settled.
       break
@@ -123,8 +131,10 @@ extension SandboxService {
       if try await repository.apply(transition, to: id, from: status) { return try await sandbox(id, for: caller) }
       let record = try await sandbox(id, for: caller)
       if record.status == transition.next { return record }
-      guard [change.from, change.through, change.to].contains(record.status), record.status.canBecome(transition.next) else {
-        throw MartletError.invalidState(id, is: record.status, needs: "left alone while it is \(change.through.rawValue)")
+      guard [change.from, change.through, change.to].contains(record.status), record.status.canBecome(transition.next)
+      else {
+        throw MartletError.invalidState(
+          id, is: record.status, needs: "left alone while it is \(change.through.rawValue)")
       }
       status = record.status
     }

@@ -1,4 +1,4 @@
-package import HostInterface
+package import HostAPI
 package import Model
 package import NIOCore
 
@@ -18,10 +18,10 @@ extension SandboxService {
 
   /// Runs a command and collects its output.
   ///
-  /// A cancelled call ends the guest process. Output beyond `Limits.execOutputBytes` ends it too, with an error: a cut output would
-  /// look like a whole one.
-  /// - Throws: `too_large`, `rate_limited` when too much output is being collected, `deadline_exceeded` when `request.timeout` passed,
-  ///   `invalid_state`, what the host says.
+  /// A cancelled call ends the guest process. Output beyond `Limits.execOutputBytes` ends it too, with an error: a cut
+  /// output would look like a whole one.
+  /// - Throws: `too_large`, `rate_limited` when too much output is being collected, `deadline_exceeded` when
+  ///   `request.timeout` passed, `invalid_state`, what the host says.
   package func exec(_ request: ProcessRequest, in id: SandboxID, for caller: Caller) async throws -> ExecResult {
     let begin = ContinuousClock.now
     return try await audited("process.exec", id, caller) {
@@ -42,12 +42,16 @@ extension SandboxService {
   }
 
   /// Starts a process for a caller that follows it: a stream, or nobody. The caller ends the session with `end`.
-  package func startProcess(_ request: ProcessRequest, in id: SandboxID, for caller: Caller) async throws -> any ProcessSession {
+  package func startProcess(
+    _ request: ProcessRequest, in id: SandboxID, for caller: Caller
+  ) async throws -> any ProcessSession {
     try await audited("process.start", id, caller) { try await open(request, in: id, for: caller) }
   }
 
   /// - Throws: `not_found` when there is no such process.
-  package func attachProcess(_ selector: ProcessSelector, in id: SandboxID, for caller: Caller) async throws -> any ProcessSession {
+  package func attachProcess(
+    _ selector: ProcessSelector, in id: SandboxID, for caller: Caller
+  ) async throws -> any ProcessSession {
     let host = try await runningHost(of: id, for: caller)
     return try await guestCall { try await host.attachProcess(selector, in: id) }
   }
@@ -58,8 +62,12 @@ extension SandboxService {
   }
 
   /// - Throws: `not_found` when there is no such process, `invalid_request` for a number that is no signal.
-  package func signalProcess(_ selector: ProcessSelector, signal: Int32, in id: SandboxID, for caller: Caller) async throws {
-    guard (1...64).contains(signal) else { throw MartletError(.invalidRequest, "signal must be a name or a number from 1 to 64") }
+  package func signalProcess(
+    _ selector: ProcessSelector, signal: Int32, in id: SandboxID, for caller: Caller
+  ) async throws {
+    guard (1...64).contains(signal) else {
+      throw MartletError(.invalidRequest, "signal must be a name or a number from 1 to 64")
+    }
     try await audited("process.signal", id, caller) {
       let host = try await runningHost(of: id, for: caller)
       try await guestCall { try await host.signalProcess(selector, signal: signal, in: id) }
@@ -71,7 +79,8 @@ extension SandboxService {
     activity.touch(id, at: now)
   }
 
-  private func open(_ request: ProcessRequest, in id: SandboxID, for caller: Caller) async throws -> any ProcessSession {
+  private func open(_ request: ProcessRequest, in id: SandboxID, for caller: Caller) async throws -> any ProcessSession
+  {
     try request.validate()
     let host = try await runningHost(of: id, for: caller)
     return try await guestCall { try await host.startProcess(request, in: id) }
@@ -128,7 +137,8 @@ private struct CollectedOutput: Sendable {
     guard buffer.readableBytes + bytes.readableBytes <= Limits.execOutputBytes else {
       throw MartletError(
         .tooLarge,
-        "the command wrote more than \(Limits.execOutputBytes) bytes to \(name) and was killed; use exec/stream for long output")
+        "the command wrote more than \(Limits.execOutputBytes) bytes to \(name) and was killed; use exec/stream for long output"
+      )
     }
     buffer.writeImmutableBuffer(bytes)
   }

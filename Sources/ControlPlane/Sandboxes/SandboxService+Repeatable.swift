@@ -12,9 +12,11 @@ package struct RepeatableRequest: Sendable {
 
   /// - Throws: `invalid_request` for a key that is not made of visible ASCII.
   init(key: String, _ new: NewSandbox) throws {
-    guard Limits.idempotencyKeyBytes.contains(key.utf8.count), key.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+    guard Limits.idempotencyKeyBytes.contains(key.utf8.count), key.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
+    else {
       throw MartletError(
-        .invalidRequest, "Idempotency-Key must have 1 to \(Limits.idempotencyKeyBytes.upperBound) visible ASCII characters")
+        .invalidRequest,
+        "Idempotency-Key must have 1 to \(Limits.idempotencyKeyBytes.upperBound) visible ASCII characters")
     }
     self.key = key
     var spec = new.spec(team: .platform)
@@ -35,10 +37,12 @@ extension SandboxService {
 
   /// Creates a sandbox, or returns the one that the same request of this team made in the last 24 hours.
   ///
-  /// A repetition that comes while the first request is still at work waits for it. When the sandbox could not be made, the key is free again.
+  /// A repetition that comes while the first request is still at work waits for it. When the sandbox could not be made,
+  /// the key is free again.
   /// - Parameter key: the client's `Idempotency-Key`; nil creates without.
   /// - Throws: what `create` throws; `idempotency_conflict` when the key was used for something else.
-  package func create(_ new: NewSandbox, for caller: Caller, idempotencyKey key: String?) async throws -> SandboxAnswer {
+  package func create(_ new: NewSandbox, for caller: Caller, idempotencyKey key: String?) async throws -> SandboxAnswer
+  {
     guard let key else { return try await create(new, for: caller) }
     let request = try RepeatableRequest(key: key, new)
     let since = now.addingTimeInterval(-Quotas.repetitionWindow)
@@ -69,7 +73,8 @@ extension SandboxService {
         try await Task.sleep(for: Self.settlePause)
       case .error where record.facts.startedAt == nil, .destroying where record.facts.startedAt == nil,
         .stopped where record.facts.startedAt == nil:
-        throw MartletError(.invalidState, "sandbox \(record.id) could not be created: \(record.error ?? "unknown"); try again")
+        throw MartletError(
+          .invalidState, "sandbox \(record.id) could not be created: \(record.error ?? "unknown"); try again")
       default:
         return SandboxAnswer(record: record, timings: [])
       }

@@ -52,7 +52,11 @@ extension SandboxService {
     samples.reduce(into: []) { series, sample in
       var point = sample
       point.takenAt = UsageSample.start(of: sample.takenAt, every: step)
-      if let last = series.last, last.takenAt == point.takenAt { series[series.count - 1] = last.most(point) } else { series.append(point) }
+      if let last = series.last, last.takenAt == point.takenAt {
+        series[series.count - 1] = last.most(point)
+      } else {
+        series.append(point)
+      }
     }
   }
 }
@@ -60,6 +64,7 @@ extension SandboxService {
 extension UsageSample {
   fileprivate func most(_ other: UsageSample) -> UsageSample {
     UsageSample(
-      takenAt: takenAt, running: max(running, other.running), vcpus: max(vcpus, other.vcpus), memoryMiB: max(memoryMiB, other.memoryMiB))
+      takenAt: takenAt, running: max(running, other.running), vcpus: max(vcpus, other.vcpus),
+      memoryMiB: max(memoryMiB, other.memoryMiB))
   }
 }

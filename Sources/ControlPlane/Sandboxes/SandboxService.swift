@@ -1,10 +1,11 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Logging
 package import Model
 package import Persistence
 
-/// What tenants can do with sandboxes. Every call names its caller, and finds only what belongs to the caller's team (AUTH-5).
+/// What tenants can do with sandboxes. Every call names its caller, and finds only what belongs to the caller's team
+/// (AUTH-5).
 ///
 /// Status changes go through `SandboxRepository.transition` and nothing else: compare-and-set, audited.
 package struct SandboxService: Sendable {
@@ -23,13 +24,13 @@ package struct SandboxService: Sendable {
   let work: OwnedWork
   let audit: AuditLog
   let activity: ActivityTracker
-  let wakings: Wakings
+  let singleFlightResumes: SingleFlightResumes
   let outputBudget = OutputBudget()
   let metrics: PlaneMetrics
-  let surroundings: Surroundings
+  let dependencies: Dependencies
 
-  var logger: Logger { surroundings.logger }
-  var now: Date { surroundings.now() }
+  var logger: Logger { dependencies.logger }
+  var now: Date { dependencies.now() }
 
   // MARK: Reading
 
@@ -46,7 +47,9 @@ package struct SandboxService: Sendable {
 
   /// Newest first.
   /// - Returns: a page, and the cursor of the next one if there is more.
-  package func list(_ filter: SandboxFilter, for caller: Caller) async throws -> (page: [SandboxRecord], next: SandboxCursor?) {
+  package func list(
+    _ filter: SandboxFilter, for caller: Caller
+  ) async throws -> (page: [SandboxRecord], next: SandboxCursor?) {
     var filter = filter
     let limit = min(max(filter.limit, Limits.listPage.lowerBound), Limits.listPage.upperBound)
     filter.limit = limit + 1
@@ -79,7 +82,9 @@ package struct SandboxService: Sendable {
   }
 
   /// Notes a mutation of a guest in the audit log, with its outcome.
-  func audited<Value>(_ action: String, _ id: SandboxID, _ caller: Caller, _ call: () async throws -> Value) async throws -> Value {
+  func audited<Value>(
+    _ action: String, _ id: SandboxID, _ caller: Caller, _ call: () async throws -> Value
+  ) async throws -> Value {
     do {
       let value = try await call()
       audit.add(caller.audit(action, id, outcome: "ok", at: now))

@@ -1,7 +1,8 @@
 import Logging
 import Model
 
-/// A change of state that the host performs. While it does, the row says `through`, from before the host is asked (TTL-11).
+/// A change of state that the host performs. While it does, the row says `through`, from before the host is asked
+/// (TTL-11).
 struct StateChange: Sendable {
   let action: String
   let operation: PlaneMetrics.Operation
@@ -18,6 +19,7 @@ struct StateChange: Sendable {
     action: "sandbox.pause", operation: .pause, from: .running, through: .pausing, to: .paused, deadline: .seconds(600),
     done: "sandbox paused", notDone: "sandbox not paused")
   static let resume = StateChange(
-    action: "sandbox.resume", operation: .resume, from: .paused, through: .resuming, to: .running, deadline: .seconds(300),
+    action: "sandbox.resume", operation: .resume, from: .paused, through: .resuming, to: .running,
+    deadline: .seconds(300),
     done: "sandbox resumed", notDone: "sandbox not resumed")
 }

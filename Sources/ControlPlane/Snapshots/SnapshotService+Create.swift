@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import Logging
 package import Model
 package import Persistence
@@ -11,7 +11,8 @@ extension SnapshotService {
   /// - Parameters:
   ///   - name: nil for one that is made up.
   ///   - overwrites: whether a snapshot of that name is replaced; it stays until the new one is there.
-  /// - Throws: `not_found`, `invalid_state`; `already_exists` for a name that is taken, by a template too; `quota_exceeded`; what the host says.
+  /// - Throws: `not_found`, `invalid_state`; `already_exists` for a name that is taken, by a template too;
+  ///   `quota_exceeded`; what the host says.
   package func create(
     from id: SandboxID, name: SafeName?, overwrites: Bool = false, for caller: Caller
   ) async throws -> SnapshotRecord {
@@ -39,7 +40,9 @@ extension SnapshotService {
   private func create(
     _ name: SafeName, from source: SandboxRecord, _ overwrites: Bool, on host: any HostClient, for caller: Caller
   ) async throws -> SnapshotRecord {
-    let reserved = try await sandboxes.quotas.checking { try await reserve(name, from: source, overwrites, on: host.hostID, for: caller) }
+    let reserved = try await sandboxes.quotas.checking {
+      try await reserve(name, from: source, overwrites, on: host.hostID, for: caller)
+    }
     let request = SnapshotRequest(
       sandboxID: source.id, name: name, teamID: caller.teamID, overwrites: reserved.status == .replacing)
     let made: HostTemplate
@@ -66,7 +69,8 @@ extension SnapshotService {
       guard let existing = try await repository.snapshot(name, team: caller.teamID) else {
         let spec = source.spec
         let new = SnapshotRecord(
-          teamID: caller.teamID, name: name, vcpus: spec.vcpus, memoryMiB: spec.memoryMiB, diskSizeMiB: spec.diskSizeMiB,
+          teamID: caller.teamID, name: name, vcpus: spec.vcpus, memoryMiB: spec.memoryMiB,
+          diskSizeMiB: spec.diskSizeMiB,
           hostID: host, sourceID: source.id, createdAt: now)
         if try await repository.insert(new, quota: sandboxes.quotas.defaults, audit: audit) { return new }
         continue
@@ -88,7 +92,8 @@ extension SnapshotService {
     case .ready where overwrites:
       return
     case .ready:
-      throw MartletError(.alreadyExists, "a snapshot named \(name) exists; choose another name, or replace it with ?overwrite=true")
+      throw MartletError(
+        .alreadyExists, "a snapshot named \(name) exists; choose another name, or replace it with ?overwrite=true")
     case .creating, .replacing:
       throw MartletError(.alreadyExists, "snapshot \(name) is being made at the moment; choose another name or wait")
     case .deleting:
@@ -98,8 +103,8 @@ extension SnapshotService {
     }
   }
 
-  /// Writes that the files are there, also when the monitor has noticed before. When the snapshot or the team was deleted meanwhile, the
-  /// files go too.
+  /// Writes that the files are there, also when the monitor has noticed before. When the snapshot or the team was
+  /// deleted meanwhile, the files go too.
   private func publish(
     _ reserved: SnapshotRecord, _ next: SnapshotRecord, on host: any HostClient, for caller: Caller
   ) async throws -> SnapshotRecord {
@@ -112,7 +117,9 @@ extension SnapshotService {
     }
   }
 
-  private func write(_ next: SnapshotRecord, over reserved: SnapshotRecord, for caller: Caller) async throws -> SnapshotRecord {
+  private func write(
+    _ next: SnapshotRecord, over reserved: SnapshotRecord, for caller: Caller
+  ) async throws -> SnapshotRecord {
     let audit = audit("snapshot.create", next.name, outcome: "ok", for: caller)
     var current: SnapshotRecord? = reserved
     for _ in 0..<Self.attempts {
@@ -141,7 +148,8 @@ extension SnapshotService {
       }
     } catch {
       logger.warning(
-        "files of a deleted snapshot not removed", metadata: [LogKey.snapshot: "\(snapshot.name)", LogKey.error: "\(error)"])
+        "files of a deleted snapshot not removed",
+        metadata: [LogKey.snapshot: "\(snapshot.name)", LogKey.error: "\(error)"])
     }
   }
 

@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import Logging
 package import Model
 import Persistence
@@ -17,7 +17,8 @@ extension SnapshotService {
   }
 
   /// Deletes a snapshot of any team, the platform's too (SN-4).
-  /// - Throws: `forbidden` for base templates, which are files of the hosts' images; `not_found`; `invalid_state` while it is being made.
+  /// - Throws: `forbidden` for base templates, which are files of the hosts' images; `not_found`; `invalid_state` while
+  ///   it is being made.
   package func delete(_ name: SafeName, of team: TeamID, for caller: Caller) async throws {
     try caller.principal.requireAdmin()
     let caller = caller.acting(in: team)
@@ -43,7 +44,8 @@ extension SnapshotService {
   private func delete(_ record: SnapshotRecord, for caller: Caller) async throws {
     switch record.status {
     case .deleting: throw MartletError(.notFound, "snapshot \(record.name) does not exist")
-    case .creating, .replacing: throw MartletError(.invalidState, "snapshot \(record.name) is being made; delete it afterwards")
+    case .creating, .replacing:
+      throw MartletError(.invalidState, "snapshot \(record.name) is being made; delete it afterwards")
     case .ready: break
     }
     let audit = audit("snapshot.delete", record.name, outcome: "ok", for: caller)
@@ -53,8 +55,9 @@ extension SnapshotService {
     _ = try await finishDelete(deleting)
   }
 
-  /// The second half, also used by the monitor: tells every host, for an older copy may be on another one, and forgets the row
-  /// when all have confirmed. The host that holds it must be among them: one that is not known at the moment still has the files.
+  /// The second half, also used by the monitor: tells every host, for an older copy may be on another one, and forgets
+  /// the row when all have confirmed. The host that holds it must be among them: one that is not known at the moment
+  /// still has the files.
   func finishDelete(_ record: SnapshotRecord) async throws -> Bool {
     let hosts = await sandboxes.directory.hosts()
     guard hosts.contains(where: { $0.hostID == record.hostID }) else { return false }
@@ -84,7 +87,8 @@ extension SnapshotService {
     do {
       guard try await repository.replace(record, with: record.with(.replacing, at: now)) else { return }
       try? await removeFiles(record.name, team: record.teamID, on: host)
-      guard let locked = try await repository.snapshot(record.name, team: record.teamID), locked.status == .replacing else { return }
+      guard let locked = try await repository.snapshot(record.name, team: record.teamID), locked.status == .replacing
+      else { return }
       _ = try await repository.replace(locked, with: locked.with(.ready, at: now))
     } catch {
       logger.error("snapshot not written", metadata: [LogKey.snapshot: "\(record.name)", LogKey.error: "\(error)"])

@@ -1,13 +1,14 @@
 import Foundation
-package import HostInterface
+package import HostAPI
 import Logging
 package import Model
 package import Persistence
 
-/// Named snapshots: sandboxes frozen under a name, from which others are created (SN-1 to SN-6), and the templates beside them.
+/// Named snapshots: sandboxes frozen under a name, from which others are created (SN-1 to SN-6), and the templates
+/// beside them.
 ///
-/// The row is written before the host is asked and settled afterwards, so that a crash leaves something to repair; the database
-/// owns which names a team has and where their files are.
+/// The row is written before the host is asked and settled afterwards, so that a crash leaves something to repair; the
+/// database owns which names a team has and where their files are.
 package struct SnapshotService: Sendable {
   /// Saving the memory of a large guest takes minutes.
   static let createDeadline: Duration = .seconds(600)
@@ -38,7 +39,9 @@ package struct SnapshotService: Sendable {
         after == nil || $0.name.value > after?.value ?? ""
       }
     }
-    let byName = Dictionary(found.map { ($0.name, $0) }) { first, second in first.teamID == caller.teamID ? first : second }
+    let byName = Dictionary(found.map { ($0.name, $0) }) { first, second in
+      first.teamID == caller.teamID ? first : second
+    }
     let sorted = byName.values.sorted { $0.name < $1.name }
     let page = Array(sorted.prefix(limit))
     return (page, sorted.count > limit ? page.last?.name : nil)
@@ -59,7 +62,8 @@ extension SnapshotRecord {
   package var template: HostTemplate {
     HostTemplate(
       name: name, teamID: teamID, kind: .snapshot,
-      shape: SandboxShape(vcpus: vcpus, memoryMiB: memoryMiB, diskSizeMiB: diskSizeMiB), sizeBytes: sizeBytes, createdAt: createdAt)
+      shape: SandboxShape(vcpus: vcpus, memoryMiB: memoryMiB, diskSizeMiB: diskSizeMiB), sizeBytes: sizeBytes,
+      createdAt: createdAt)
   }
 
   var key: WorkKey { .snapshot(teamID, name) }

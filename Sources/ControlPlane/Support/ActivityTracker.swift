@@ -1,5 +1,5 @@
+import Concurrency
 import Foundation
-import Locks
 import Model
 import Persistence
 

@@ -1,21 +1,22 @@
+import Concurrency
 import Foundation
-import Locks
 import Logging
 import Model
 import Persistence
 
-/// Collects what guests were asked to do and writes it in batches, so that an exec or a file write does not wait for the disk.
+/// Collects what guests were asked to do and writes it in batches, so that an exec or a file write does not wait for
+/// the disk.
 ///
-/// Lifecycle transitions do not come this way: their audit row is part of the transaction. A power failure can lose what was
-/// collected since the last flush, `Housekeeping.interval` at most.
+/// Lifecycle transitions do not come this way: their audit row is part of the transaction. A power failure can lose
+/// what was collected since the last flush, `Housekeeping.interval` at most.
 final class AuditLog: Sendable {
   private let repository: AuditRepository
-  private let surroundings: Surroundings
+  private let dependencies: Dependencies
   private let pending = Mutex(AuditBuffer())
 
-  init(repository: AuditRepository, surroundings: Surroundings) {
+  init(repository: AuditRepository, dependencies: Dependencies) {
     self.repository = repository
-    self.surroundings = surroundings
+    self.dependencies = dependencies
   }
 
   /// Dropped, and counted in the log, when too many wait already.
@@ -60,7 +61,7 @@ final class AuditLog: Sendable {
       do {
         try await repository.append([row])
       } catch let error where Self.isAboutRows(error) {
-        surroundings.logger.error("audit row not written", metadata: [LogKey.error: "\(error)"])
+        dependencies.logger.error("audit row not written", metadata: [LogKey.error: "\(error)"])
         pending.withLock { $0.drop(1) }
       } catch {
         pending.withLock { $0.settle(batch, remaining: Array(batch[index...])) }
@@ -80,6 +81,6 @@ final class AuditLog: Sendable {
 
   private func reportDropped() {
     let dropped = pending.withLock { $0.takeDropped() }
-    if dropped > 0 { surroundings.logger.error("audit rows dropped", metadata: [LogKey.count: "\(dropped)"]) }
+    if dropped > 0 { dependencies.logger.error("audit rows dropped", metadata: [LogKey.count: "\(dropped)"]) }
   }
 }

@@ -1,10 +1,10 @@
-import Locks
+import Concurrency
 import Model
 
 /// Runs `work`, but waits for it no longer than `duration`.
 ///
-/// When time is up the work is cancelled and left behind, so that a peer that ignores cancellation cannot hold its caller.
-/// Cancelling the caller cancels the work and waits no longer either.
+/// When time is up the work is cancelled and left behind, so that a peer that ignores cancellation cannot hold its
+/// caller. Cancelling the caller cancels the work and waits no longer either.
 /// - Throws: what `work` throws, `failure` when time is up, `CancellationError`.
 func withDeadline<Value: Sendable>(
   _ duration: Duration, or failure: MartletError, _ work: @escaping @Sendable () async throws -> Value
@@ -61,7 +61,8 @@ private final class Race<Value: Sendable>: Sendable {
   }
 
   func finish(_ result: Result<Value, any Error>) {
-    let (continuation, contestants) = state.withLock { state -> (CheckedContinuation<Value, any Error>?, [Task<Void, Never>]) in
+    let (continuation, contestants) = state.withLock {
+      state -> (CheckedContinuation<Value, any Error>?, [Task<Void, Never>]) in
       guard !state.isOver else { return (nil, []) }
       state.isOver = true
       if state.continuation == nil { state.early = result }

@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 package import Model
 
 /// Lets a few in at once and a few more wait; the rest are turned away (L-67).

@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 import Model
 
 /// What work belongs to.
@@ -7,10 +7,11 @@ enum WorkKey: Hashable, Sendable {
   case snapshot(TeamID, SafeName)
 }
 
-/// Work that belongs to a sandbox or snapshot and not to the request that asked for it: a client that hangs up does not cancel it (L-7).
+/// Work that belongs to a sandbox or snapshot and not to the request that asked for it: a client that hangs up does not
+/// cancel it (L-7).
 ///
-/// It also tells the monitor what is being worked on, so that it does not take a creation in progress for a row that a crash
-/// left behind.
+/// It also tells the monitor what is being worked on, so that it does not take a creation in progress for a row that a
+/// crash left behind.
 final class OwnedWork: Sendable {
   private struct State {
     var counts: [WorkKey: Int] = [:]
@@ -31,11 +32,15 @@ final class OwnedWork: Sendable {
   }
 
   /// Starts `work` and waits for its result. The work goes on when the caller is cancelled.
-  func run<Value: Sendable>(for id: SandboxID, _ work: @escaping @Sendable () async throws -> Value) async throws -> Value {
+  func run<Value: Sendable>(
+    for id: SandboxID, _ work: @escaping @Sendable () async throws -> Value
+  ) async throws -> Value {
     try await run(for: [.sandbox(id)], work)
   }
 
-  func run<Value: Sendable>(for keys: [WorkKey], _ work: @escaping @Sendable () async throws -> Value) async throws -> Value {
+  func run<Value: Sendable>(
+    for keys: [WorkKey], _ work: @escaping @Sendable () async throws -> Value
+  ) async throws -> Value {
     let number = begin(keys)
     // Unstructured on purpose; `drain` waits for it at shutdown.
     let task = Task {

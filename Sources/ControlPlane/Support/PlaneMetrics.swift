@@ -1,5 +1,5 @@
-import HostInterface
-import Locks
+import Concurrency
+import HostAPI
 import Model
 import Persistence
 import Telemetry
@@ -32,9 +32,11 @@ package final class PlaneMetrics: Sendable {
       "martlet_operations_total", help: "Operations on sandboxes, by their outcome: ok or an error code.",
       labels: ["operation", "outcome"], in: registry)
     phases = Histogram(
-      "martlet_phase_duration_seconds", help: "Duration of each phase of an operation on its host.", bounds: Self.bounds,
+      "martlet_phase_duration_seconds", help: "Duration of each phase of an operation on its host.",
+      bounds: Self.bounds,
       labels: ["operation", "phase"], in: registry)
-    sandboxes = Gauge("martlet_sandboxes", help: "Sandboxes that are not over, by status.", labels: ["status"], in: registry)
+    sandboxes = Gauge(
+      "martlet_sandboxes", help: "Sandboxes that are not over, by status.", labels: ["status"], in: registry)
   }
 
   func count(_ operation: Operation, _ error: (any Error)? = nil) {

@@ -2,17 +2,19 @@ package import Foundation
 import Model
 package import Persistence
 
-/// Bounds on what a team may hold at once, and the repetition of requests: what decides whether a sandbox may come into being.
+/// Bounds on what a team may hold at once, and the repetition of requests: what decides whether a sandbox may come into
+/// being.
 package struct Quotas: Sendable {
   /// How long a client may repeat a create with the same key.
   package static let repetitionWindow: TimeInterval = 24 * 3_600
 
   /// For teams without bounds of their own.
-  package static let standard = QuotaRecord(sandboxes: 500, vcpus: 1_000, memoryMiB: 2_097_152, diskMiB: 33_554_432, snapshots: 1_000)
+  package static let standard = QuotaRecord(
+    sandboxes: 500, vcpus: 1_000, memoryMiB: 2_097_152, diskMiB: 33_554_432, snapshots: 1_000)
 
   let repository: SandboxRepository
   let defaults: QuotaRecord
-  let surroundings: Surroundings
+  let dependencies: Dependencies
 
   /// Adds the rows of new sandboxes of one team, all or none.
   /// - Throws: `quota_exceeded`; `RepeatedRequest` when `request` was made before.
@@ -37,7 +39,8 @@ package struct Quotas: Sendable {
     case .quota(let what, let limit, let used, let requested):
       MartletError(
         .quotaExceeded,
-        "the team's \(what) is \(limit): it has \(used) and this needs \(requested) more; \(remedy(what)), or ask an administrator")
+        "the team's \(what) is \(limit): it has \(used) and this needs \(requested) more; \(remedy(what)), or ask an administrator"
+      )
     case .teamIsGone: MartletError(.noTeam, "the team was deleted")
     case .repeated(let earlier): RepeatedRequest(earlier: earlier)
     }
@@ -53,7 +56,7 @@ package struct Quotas: Sendable {
 
   /// Forgets repetitions that do not count any more.
   func forgetOldRequests() async throws {
-    try await repository.forgetRequests(before: surroundings.now().addingTimeInterval(-Self.repetitionWindow))
+    try await repository.forgetRequests(before: dependencies.now().addingTimeInterval(-Self.repetitionWindow))
   }
 }
 

@@ -11,7 +11,8 @@ extension TeamService {
   }
 
   /// - Throws: `not_found` also for an e-mail without an account; `already_exists`, `forbidden`, `quota_exceeded`.
-  package func addMember(_ email: String, role: TeamRole, to id: TeamID, for caller: Caller) async throws -> TeamMember {
+  package func addMember(_ email: String, role: TeamRole, to id: TeamID, for caller: Caller) async throws -> TeamMember
+  {
     let email = try EmailAddress(email)
     try Self.refuseOwnership(role)
     let membership = try await team(id, for: caller)
@@ -19,10 +20,13 @@ extension TeamService {
     let now = now
     return try await change(id, "member.add", of: "user", user?.id.wire ?? "unknown", caller) { audit in
       try membership.require(\.managesMembers, "add members")
-      guard let user else { throw MartletError(.notFound, "nobody has an account for \(email); they have to sign up first") }
+      guard let user else {
+        throw MartletError(.notFound, "nobody has an account for \(email); they have to sign up first")
+      }
       let member = MembershipRecord(teamID: id, userID: user.id, role: role, isDefault: false, joinedAt: now)
       let change = try await teams.addMember(
-        member, maximumMembers: Limits.membersPerTeam, maximumTeams: Limits.teamsPerUser, by: try caller.actingUser(), audit: audit)
+        member, maximumMembers: Limits.membersPerTeam, maximumTeams: Limits.teamsPerUser, by: try caller.actingUser(),
+        audit: audit)
       try Self.check(change, id, user.id)
       return TeamMember(user: user.id, email: user.email, name: user.name, role: role, joinedAt: member.joinedAt)
     }
@@ -30,7 +34,8 @@ extension TeamService {
 
   /// Changes a member's role. An owner who makes somebody else the owner becomes an admin.
   /// - Throws: `not_found`, `forbidden`, `invalid_state` for the owner, who can only give the team away.
-  package func setRole(_ role: TeamRole, of user: UserID, in id: TeamID, for caller: Caller) async throws -> TeamMember {
+  package func setRole(_ role: TeamRole, of user: UserID, in id: TeamID, for caller: Caller) async throws -> TeamMember
+  {
     let membership = try await team(id, for: caller)
     let owner = try caller.user()
     try await change(id, "member.role", of: "user", user.wire, caller) { audit in
@@ -70,12 +75,14 @@ extension TeamService {
     case .absent: throw memberNotFound(user, team)
     case .isOwner:
       throw MartletError(
-        .invalidState, "\(user) owns this team and can be neither removed nor demoted; make another member the owner first")
+        .invalidState,
+        "\(user) owns this team and can be neither removed nor demoted; make another member the owner first")
     case .alreadyMember: throw MartletError(.alreadyExists, "\(user) is a member already")
     case .full:
       throw MartletError(
         .quotaExceeded,
-        "a team may have at most \(Limits.membersPerTeam) members, and one may be in at most \(Limits.teamsPerUser) teams")
+        "a team may have at most \(Limits.membersPerTeam) members, and one may be in at most \(Limits.teamsPerUser) teams"
+      )
     }
   }
 

@@ -2,7 +2,8 @@ import Foundation
 package import Model
 package import Persistence
 
-/// Teams (AUTH-6). Every call is a person's; a team that the person does not belong to does not exist for them (AUTH-5).
+/// Teams (AUTH-6). Every call is a person's; a team that the person does not belong to does not exist for them
+/// (AUTH-5).
 ///
 /// | | member | admin | owner |
 /// |---|---|---|---|
@@ -14,9 +15,9 @@ package struct TeamService: Sendable {
   let people: PeopleRepository
   let sandboxes: SandboxService
   let audit: AuditLog
-  let surroundings: Surroundings
+  let dependencies: Dependencies
 
-  var now: Date { surroundings.now() }
+  var now: Date { dependencies.now() }
 
   /// Earliest joined first; `Limits.teamsPerUser` at most.
   package func list(for caller: Caller) async throws -> [TeamMembership] {
@@ -25,7 +26,9 @@ package struct TeamService: Sendable {
 
   /// - Throws: `not_found`.
   package func team(_ id: TeamID, for caller: Caller) async throws -> TeamMembership {
-    guard let membership = try await teams.membership(of: try caller.user(), in: id) else { throw MartletError.teamNotFound(id) }
+    guard let membership = try await teams.membership(of: try caller.user(), in: id) else {
+      throw MartletError.teamNotFound(id)
+    }
     return membership
   }
 
@@ -59,7 +62,9 @@ package struct TeamService: Sendable {
     let membership = try await team(id, for: caller)
     let condemned = try await change(id, "team.delete", of: "team", id.wire, caller) { audit in
       try membership.require(\.isOwner, "delete it")
-      guard let condemned = try await teams.delete(id, at: now, audit: audit) else { throw MartletError.teamNotFound(id) }
+      guard let condemned = try await teams.delete(id, at: now, audit: audit) else {
+        throw MartletError.teamNotFound(id)
+      }
       return condemned
     }
     // What a crash leaves undone here the monitor finds: the rows say `destroying`.
@@ -68,7 +73,8 @@ package struct TeamService: Sendable {
 
   /// Notes what fails in the log of the team concerned.
   func change<Value>(
-    _ team: TeamID, _ action: String, of type: String, _ id: String, _ caller: Caller, _ work: (AuditRecord) async throws -> Value
+    _ team: TeamID, _ action: String, of type: String, _ id: String, _ caller: Caller,
+    _ work: (AuditRecord) async throws -> Value
   ) async throws -> Value {
     try await audit.noting(caller.acting(in: team).audit(action, of: type, id, outcome: "ok", at: now), work)
   }

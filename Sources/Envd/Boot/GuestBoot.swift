@@ -3,8 +3,8 @@ import Glibc
 import LinuxSystem
 package import Logging
 
-/// What PID 1 does before it serves. Every step that fails is logged and the next one tried: an agent that answers and says
-/// what is missing is worth more than a kernel panic.
+/// What PID 1 does before it serves. Every step that fails is logged and the next one tried: an agent that answers and
+/// says what is missing is worth more than a kernel panic.
 package struct GuestBoot: Sendable {
   package let commandLine: KernelCommandLine
   package let userProcesses: UserCgroup?
@@ -21,7 +21,9 @@ package struct GuestBoot: Sendable {
     }
     let commandLine = KernelCommandLine((try? SmallFile.readText("/proc/cmdline")) ?? "")
     attempt("bring the network up", logger) { () throws(SystemError) in try GuestNetwork.bringUp(commandLine) }
-    attempt("write /etc/resolv.conf", logger) { () throws(SystemError) in try GuestNetwork.writeResolver(commandLine.nameServers) }
+    attempt("write /etc/resolv.conf", logger) { () throws(SystemError) in
+      try GuestNetwork.writeResolver(commandLine.nameServers)
+    }
     attempt("grow the root file system", logger) { () throws(SystemError) in try growRoot(logger) }
     return GuestBoot(commandLine: commandLine, userProcesses: usesCgroup ? makeCgroup(logger) : nil)
   }
@@ -30,7 +32,8 @@ package struct GuestBoot: Sendable {
     let start = ContinuousClock.now
     guard case .grown(let from, let to) = try RootGrowth.run() else { return }
     logger.info(
-      "root file system grown", metadata: ["blocks.from": "\(from)", "blocks.to": "\(to)", "duration": "\(ContinuousClock.now - start)"])
+      "root file system grown",
+      metadata: ["blocks.from": "\(from)", "blocks.to": "\(to)", "duration": "\(ContinuousClock.now - start)"])
   }
 
   private static func makeCgroup(_ logger: Logger) -> UserCgroup? {
@@ -38,7 +41,9 @@ package struct GuestBoot: Sendable {
       let memory = MemoryInformation(procMeminfo: try SmallFile.readText("/proc/meminfo"))
       return try UserCgroup.create(totalMemoryBytes: memory.total)
     } catch {
-      logger.warning("no control group for user processes: they are not bounded and cannot be frozen", metadata: ["error": "\(error)"])
+      logger.warning(
+        "no control group for user processes: they are not bounded and cannot be frozen",
+        metadata: ["error": "\(error)"])
       return nil
     }
   }

@@ -19,7 +19,9 @@ package enum GuestMounts {
     Mount(type: "proc", target: "/proc", flags: noProgramsOrDevices, options: ""),
     Mount(type: "sysfs", target: "/sys", flags: noProgramsOrDevices, options: ""),
     Mount(type: "devtmpfs", target: "/dev", flags: UInt(MS_NOSUID), options: "mode=755"),
-    Mount(type: "devpts", target: "/dev/pts", flags: UInt(MS_NOSUID) | UInt(MS_NOEXEC), options: "gid=5,mode=620,ptmxmode=666"),
+    Mount(
+      type: "devpts", target: "/dev/pts", flags: UInt(MS_NOSUID) | UInt(MS_NOEXEC),
+      options: "gid=5,mode=620,ptmxmode=666"),
     Mount(type: "tmpfs", target: "/dev/shm", flags: noDevices, options: "mode=1777"),
     Mount(type: "tmpfs", target: "/run", flags: noDevices, options: "mode=755,size=20%"),
     Mount(type: "cgroup2", target: "/sys/fs/cgroup", flags: noProgramsOrDevices, options: "nsdelegate"),

@@ -18,7 +18,9 @@ package enum GuestNetwork {
       // Refused by drivers whose address is fixed; the host gives the link the right one anyway.
       _ = martlet_guest_set_link_address(hostLink, address)
     }
-    try check("set address", hostLink) { martlet_guest_set_address(hostLink, network.address.bigEndian, network.mask.bigEndian) }
+    try check("set address", hostLink) {
+      martlet_guest_set_address(hostLink, network.address.bigEndian, network.mask.bigEndian)
+    }
     try check("link up", hostLink) { martlet_guest_link_up(hostLink) }
     guard let gateway = commandLine.gateway else { return }
     try check("default route", hostLink) { martlet_guest_add_default_route(hostLink, gateway.bigEndian) }
@@ -40,7 +42,9 @@ package enum GuestNetwork {
     while true {
       let result = martlet_guest_link_exists(hostLink)
       if result == 0 { return }
-      guard waited < linkDeadlineMilliseconds else { throw SystemError("find link", Errno(rawValue: -result), subject: hostLink) }
+      guard waited < linkDeadlineMilliseconds else {
+        throw SystemError("find link", Errno(rawValue: -result), subject: hostLink)
+      }
       usleep(UInt32(linkPollMilliseconds) * 1_000)
       waited += linkPollMilliseconds
     }

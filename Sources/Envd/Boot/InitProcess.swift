@@ -1,15 +1,16 @@
+import Concurrency
 import Glibc
 package import LinuxSystem
-import Locks
 package import Logging
 
 /// The agent as PID 1: what it adds to a plain `GuestAgent`.
 ///
-/// PID 1 of a machine boots it. PID 1 of a container only reaps orphans and ends with its container: the machine around it is
-/// not the agent's to set up, rename or switch off.
+/// PID 1 of a machine boots it. PID 1 of a container only reaps orphans and ends with its container: the machine around
+/// it is not the agent's to set up, rename or switch off.
 package struct InitProcess: Sendable {
   private static let userScore = 0
-  /// What /proc/self/ns/pid names in the first PID namespace. Source: linux/include/linux/proc_ns.h (PROC_PID_INIT_INO).
+  /// What /proc/self/ns/pid names in the first PID namespace. Source: linux/include/linux/proc_ns.h
+  /// (PROC_PID_INIT_INO).
   private static let firstNamespace = "pid:[4026531836]"
 
   private let signals: InitSignals
@@ -26,11 +27,14 @@ package struct InitProcess: Sendable {
   private static func isMachine() -> Bool {
     var buffer = [CChar](repeating: 0, count: 64)
     let count = readlink("/proc/self/ns/pid", &buffer, buffer.count)
-    return count < 0 || String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) == firstNamespace
+    return count < 0
+      || String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) == firstNamespace
   }
 
   package func setting(_ options: AgentOptions) throws(SystemError) -> GuestAgent.Setting {
-    guard let boot else { return GuestAgent.Setting(host: options.host ?? "127.0.0.1", port: options.port, adoptsOrphans: true) }
+    guard let boot else {
+      return GuestAgent.Setting(host: options.host ?? "127.0.0.1", port: options.port, adoptsOrphans: true)
+    }
     return GuestAgent.Setting(
       host: options.host ?? "0.0.0.0", port: options.port, policy: PeerPolicy(hostLink: GuestNetwork.hostLink),
       machine: LinuxGuestMachine(userProcesses: boot.userProcesses),

@@ -10,7 +10,8 @@ package struct InitSignals: Sendable {
 
   package let descriptor: OwnedDescriptor
 
-  /// Blocks the signals in the calling thread. To be called before any other thread exists, as threads inherit the mask.
+  /// Blocks the signals in the calling thread. To be called before any other thread exists, as threads inherit the
+  /// mask.
   package init() throws(SystemError) {
     let signals = [SIGCHLD] + Self.endSignals
     let result = martlet_guest_open_signals(signals, signals.count)
@@ -27,7 +28,9 @@ package struct InitSignals: Sendable {
   package func drain() -> Pending {
     var pending = Pending()
     var information = signalfd_siginfo()
-    while read(descriptor.rawValue, &information, MemoryLayout<signalfd_siginfo>.size) == MemoryLayout<signalfd_siginfo>.size {
+    while read(descriptor.rawValue, &information, MemoryLayout<signalfd_siginfo>.size)
+      == MemoryLayout<signalfd_siginfo>.size
+    {
       if information.ssi_signo == UInt32(SIGCHLD) { pending.hasChildEnded = true } else { pending.asksForEnd = true }
     }
     return pending
@@ -39,8 +42,8 @@ package enum PowerOff {
   private static let terminationGraceMilliseconds: UInt32 = 2_000
   private static let pollMilliseconds: UInt32 = 20
 
-  /// Ends all processes, writes the disks back and restarts the machine, which ends the VMM (it is started with reboots off,
-  /// and the kernel with `reboot=t`). Returns only when the kernel refuses.
+  /// Ends all processes, writes the disks back and restarts the machine, which ends the VMM (it is started with reboots
+  /// off, and the kernel with `reboot=t`). Returns only when the kernel refuses.
   package static func run() {
     endProcesses()
     sync()

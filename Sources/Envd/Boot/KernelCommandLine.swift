@@ -51,7 +51,9 @@ package struct KernelCommandLine: Sendable, Equatable {
 
   private static func network(_ text: Substring) -> Network? {
     let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-    guard parts.count == 2, let address = ipv4(parts[0]), let length = Int(parts[1]), (0...32).contains(length) else { return nil }
+    guard parts.count == 2, let address = ipv4(parts[0]), let length = Int(parts[1]), (0...32).contains(length) else {
+      return nil
+    }
     return Network(address: address, prefixLength: length)
   }
 

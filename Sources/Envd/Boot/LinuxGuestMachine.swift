@@ -21,7 +21,9 @@ package struct LinuxGuestMachine: GuestMachine {
   package func addEntropy(_ bytes: [UInt8]) throws {
     let device = try OwnedDescriptor.open("/dev/urandom", O_RDWR)
     let result = martlet_guest_add_entropy(device.rawValue, bytes, bytes.count)
-    guard result == 0 else { throw SystemError("ioctl(RNDADDENTROPY)", Errno(rawValue: -result), subject: "/dev/urandom") }
+    guard result == 0 else {
+      throw SystemError("ioctl(RNDADDENTROPY)", Errno(rawValue: -result), subject: "/dev/urandom")
+    }
   }
 
   package func setHostname(_ name: String) throws {

@@ -3,7 +3,8 @@ import Glibc
 package import LinuxSystem
 import SystemPackage
 
-/// Grows the root file system to the size of its disk, online, so that the guest has the disk that was asked for (SB-5).
+/// Grows the root file system to the size of its disk, online, so that the guest has the disk that was asked for
+/// (SB-5).
 package enum RootGrowth {
   /// Source: linux/include/uapi/linux/magic.h
   private static let ext4Magic = 0xEF53

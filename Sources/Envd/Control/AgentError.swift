@@ -2,7 +2,8 @@ import HTTPTypes
 package import Hummingbird
 import NIOCore
 
-/// An error of the plain HTTP routes: a status and a sentence, sent as `{"code","message"}`. Source: E2B's envd contract
+/// An error of the plain HTTP routes: a status and a sentence, sent as `{"code","message"}`. Source: E2B's envd
+/// contract
 package struct AgentError: Error, Sendable, Equatable, HTTPResponseError {
   package let status: HTTPResponse.Status
   package let message: String

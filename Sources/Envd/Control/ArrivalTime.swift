@@ -1,8 +1,9 @@
 import CLinux
 import NIOCore
 
-/// When the newest data of a connection arrived in the guest, long before a handler sees it: the first request after a restore runs
-/// code that nothing has touched since, which takes a hundred milliseconds under emulation. The clock must not be late by as much (L-51).
+/// When the newest data of a connection arrived in the guest, long before a handler sees it: the first request after a
+/// restore runs code that nothing has touched since, which takes a hundred milliseconds under emulation. The clock must
+/// not be late by as much (L-51).
 enum ArrivalTime {
   /// Now, where the kernel does not tell.
   static func ofNewestData(on channel: any Channel) async -> ContinuousClock.Instant {
@@ -11,7 +12,8 @@ enum ArrivalTime {
   }
 
   private static func milliseconds(_ channel: any Channel) throws -> UInt32 {
-    let age = try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) { (socket: CInt) -> UInt32 in
+    let age = try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) {
+      (socket: CInt) -> UInt32 in
       var milliseconds: UInt32 = 0
       return martlet_guest_milliseconds_since_data(socket, &milliseconds) == 0 ? milliseconds : 0
     }

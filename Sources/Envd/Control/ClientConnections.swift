@@ -1,12 +1,13 @@
+import Concurrency
 import Glibc
-import Locks
 package import NIOCore
 import NIOHTTPTypes
 
 /// The connections that clients have open, so that those of an earlier life can be ended.
 ///
-/// A guest that is restored believes that its connections still stand, but nobody is at their other end: a stream among them would
-/// hold up its process for ever once its queue is full (L-43), and its peer's address is another's now (L-52).
+/// A guest that is restored believes that its connections still stand, but nobody is at their other end: a stream among
+/// them would hold up its process for ever once its queue is full (L-43), and its peer's address is another's now
+/// (L-52).
 package final class ClientConnections: Sendable {
   /// For connections without a request when a new life begins. A client that is there uses or closes its own sooner.
   package static let idleLimit = TimeAmount.seconds(30)

@@ -3,7 +3,8 @@ package import Hummingbird
 package import LinuxSystem
 import NIOCore
 
-/// The routes by which the host gives the guest its identity and stops and starts its processes. Nobody else may use them.
+/// The routes by which the host gives the guest its identity and stops and starts its processes. Nobody else may use
+/// them.
 package struct ControlRoutes: Sendable {
   /// Contract version that the agent implements; clients switch features on by it. Source: E2B's envd contract
   package static let version = "0.6.13"
@@ -16,7 +17,8 @@ package struct ControlRoutes: Sendable {
   private let blocking: BlockingPool
 
   package init(
-    state: GuestState, policy: PeerPolicy, machine: any GuestMachine, connections: ClientConnections, blocking: BlockingPool = .shared
+    state: GuestState, policy: PeerPolicy, machine: any GuestMachine, connections: ClientConnections,
+    blocking: BlockingPool = .shared
   ) {
     self.state = state
     self.policy = policy
@@ -46,8 +48,8 @@ package struct ControlRoutes: Sendable {
     }
   }
 
-  /// Order matters: clock and random state are right, and the clients of an earlier life gone, before user processes run on
-  /// (L-50, L-51, L-43). What fails leaves them standing still.
+  /// Order matters: clock and random state are right, and the clients of an earlier life gone, before user processes
+  /// run on (L-50, L-51, L-43). What fails leaves them standing still.
   private func initialize(_ request: Request, on channel: any Channel) async throws -> Response {
     let body = try await JSONBody.decode(GuestInitialization.self, from: request)
     let arrival = await ArrivalTime.ofNewestData(on: channel)
@@ -79,7 +81,9 @@ package struct ControlRoutes: Sendable {
     }
   }
 
-  private func perform(_ name: String, _ body: @escaping @Sendable (any GuestMachine) throws -> Void) async throws -> Response {
+  private func perform(
+    _ name: String, _ body: @escaping @Sendable (any GuestMachine) throws -> Void
+  ) async throws -> Response {
     do {
       let machine = machine
       try await blocking.run { try body(machine) }

@@ -68,7 +68,9 @@ package struct GuestInitialization: Sendable, Equatable, Decodable {
     return !isDash(first) && !isDash(last)
       && bytes.allSatisfy { byte in
         switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+          UInt8(ascii: "0")...UInt8(ascii: "9"):
+          true
         default: isDash(byte)
         }
       }

@@ -1,5 +1,5 @@
-/// The effects on the machine that `/init`, `/freeze` and `/unfreeze` have. As PID 1 the real ones; elsewhere none, since a
-/// developer's machine keeps its name, clock and random state.
+/// The effects on the machine that `/init`, `/freeze` and `/unfreeze` have. As PID 1 the real ones; elsewhere none,
+/// since a developer's machine keeps its name, clock and random state.
 package protocol GuestMachine: Sendable {
   /// Sets the wall clock.
   func setClock(_ time: WallClockTime) throws

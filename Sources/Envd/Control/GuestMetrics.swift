@@ -1,7 +1,7 @@
 import CLinux
+import Concurrency
 import Glibc
 package import LinuxSystem
-import Locks
 
 /// Body of `GET /metrics`. Source: E2B's envd contract
 package struct GuestMetrics: Sendable, Equatable, Encodable {
@@ -91,7 +91,8 @@ package final class MetricsSampler: Sendable {
     try SystemError.check("statvfs", "/") { statvfs("/", &disk) }
     let block = Int64(disk.f_frsize)
     return GuestMetrics(
-      timestamp: Int64(time(nil)), cpuCount: times?.cpuCount ?? 0, cpuUsedPercent: percent, memoryTotalBytes: memory.total,
+      timestamp: Int64(time(nil)), cpuCount: times?.cpuCount ?? 0, cpuUsedPercent: percent,
+      memoryTotalBytes: memory.total,
       memoryUsedBytes: memory.used, memoryCacheBytes: memory.cache, diskTotalBytes: Int64(disk.f_blocks) * block,
       diskUsedBytes: Int64(disk.f_blocks - disk.f_bfree) * block)
   }

@@ -37,7 +37,8 @@ enum JSONBody {
   private static func describe(_ error: any Error) -> String {
     guard let error = error as? DecodingError else { return "malformed JSON" }
     switch error {
-    case .typeMismatch(_, let context), .valueNotFound(_, let context), .keyNotFound(_, let context), .dataCorrupted(let context):
+    case .typeMismatch(_, let context), .valueNotFound(_, let context), .keyNotFound(_, let context),
+      .dataCorrupted(let context):
       let path = context.codingPath.map(\.stringValue).joined(separator: ".")
       return path.isEmpty ? "malformed JSON" : "'\(path)' has the wrong type or value"
     @unknown default: return "malformed JSON"

@@ -4,8 +4,8 @@ package import NIOCore
 
 /// Decides whether a peer may use the routes that only the host uses.
 ///
-/// As PID 1 of a guest, everything that runs inside is refused: peers with an address of the guest itself, and peers in a
-/// network that is on another link than the one to the host (containers and namespaces inside the guest).
+/// As PID 1 of a guest, everything that runs inside is refused: peers with an address of the guest itself, and peers in
+/// a network that is on another link than the one to the host (containers and namespaces inside the guest).
 package struct PeerPolicy: Sendable {
   /// One address of one link, in host byte order.
   package struct LinkAddress: Sendable, Equatable {
@@ -27,14 +27,17 @@ package struct PeerPolicy: Sendable {
   private let linkAddresses: @Sendable () -> [LinkAddress]
 
   /// - Parameter hostLink: the link that leads to the host; nil lets everybody in (not PID 1).
-  package init(hostLink: String?, linkAddresses: @escaping @Sendable () -> [LinkAddress] = PeerPolicy.currentAddresses) {
+  package init(hostLink: String?, linkAddresses: @escaping @Sendable () -> [LinkAddress] = PeerPolicy.currentAddresses)
+  {
     self.hostLink = hostLink
     self.linkAddresses = linkAddresses
   }
 
   package func admits(_ peer: SocketAddress?) -> Bool {
     guard let hostLink else { return true }
-    guard let address = peer?.ipAddress.flatMap(KernelCommandLine.ipv4), address & Self.loopbackMask != Self.loopbackNetwork else {
+    guard let address = peer?.ipAddress.flatMap(KernelCommandLine.ipv4),
+      address & Self.loopbackMask != Self.loopbackNetwork
+    else {
       return false
     }
     return !linkAddresses().contains { own in
@@ -47,7 +50,9 @@ package struct PeerPolicy: Sendable {
     var first: UnsafeMutablePointer<ifaddrs>?
     guard getifaddrs(&first) == 0 else { return [] }
     defer { freeifaddrs(first) }
-    return sequence(first: first) { $0?.pointee.ifa_next }.prefix { $0 != nil }.compactMap { $0.flatMap(Self.linkAddress) }
+    return sequence(first: first) { $0?.pointee.ifa_next }.prefix { $0 != nil }.compactMap {
+      $0.flatMap(Self.linkAddress)
+    }
   }
 
   private static func linkAddress(_ entry: UnsafeMutablePointer<ifaddrs>) -> LinkAddress? {

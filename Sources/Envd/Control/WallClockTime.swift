@@ -17,12 +17,13 @@ package struct WallClockTime: Sendable, Equatable {
     return WallClockTime(seconds: seconds + whole + sum / 1_000_000_000, nanoseconds: sum % 1_000_000_000)
   }
 
-  /// Nil for anything but `YYYY-MM-DDThh:mm:ss[.fraction](Z|±hh:mm)`; digits after the ninth of the fraction are dropped.
-  /// Source: RFC 3339, section 5.6.
+  /// Nil for anything but `YYYY-MM-DDThh:mm:ss[.fraction](Z|±hh:mm)`; digits after the ninth of the fraction are
+  /// dropped. Source: RFC 3339, section 5.6.
   package init?(rfc3339 text: String) {
     var scanner = Scanner(rest: Substring(text))
     guard let year = scanner.number(4), scanner.skip("-"), let month = scanner.number(2), scanner.skip("-"),
-      let day = scanner.number(2), scanner.skip("T") || scanner.skip("t") || scanner.skip(" "), let hour = scanner.number(2),
+      let day = scanner.number(2), scanner.skip("T") || scanner.skip("t") || scanner.skip(" "),
+      let hour = scanner.number(2),
       scanner.skip(":"), let minute = scanner.number(2), scanner.skip(":"), let second = scanner.number(2),
       let fraction = scanner.fraction(), let offset = scanner.offset(), scanner.rest.isEmpty
     else { return nil }
@@ -69,7 +70,8 @@ package struct WallClockTime: Sendable, Equatable {
     mutating func offset() -> Int64? {
       if skip("Z") || skip("z") { return 0 }
       let sign: Int64 = rest.first == "-" ? -1 : 1
-      guard skip("-") || skip("+"), let hours = number(2), skip(":"), let minutes = number(2), hours < 24, minutes < 60 else { return nil }
+      guard skip("-") || skip("+"), let hours = number(2), skip(":"), let minutes = number(2), hours < 24, minutes < 60
+      else { return nil }
       return sign * (hours * 3_600 + minutes * 60)
     }
   }

@@ -3,7 +3,8 @@ import FoundationEssentials
 
 /// Decides whether a `/files` request may proceed once the guest has an access token.
 ///
-/// A request proves itself by the token or by a signature over what it wants to do, which the owner of the token may give away.
+/// A request proves itself by the token or by a signature over what it wants to do, which the owner of the token may
+/// give away.
 ///
 /// Source: E2B's envd contract
 struct AccessSignature: Sendable {

@@ -1,6 +1,7 @@
 /// The part of a file that a `Range` header asks for.
 ///
-/// One range of bytes is honoured. Several ranges, other units and malformed headers are ignored, as the specification allows.
+/// One range of bytes is honoured. Several ranges, other units and malformed headers are ignored, as the specification
+/// allows.
 ///
 /// Source: RFC 9110, 14
 enum ByteRange: Sendable, Equatable {
@@ -23,7 +24,9 @@ enum ByteRange: Sendable, Equatable {
     let halves = header.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
     guard halves.count == 2, halves[0].lowercased() == "bytes" else { return nil }
     let bounds = halves[1].split(separator: "-", omittingEmptySubsequences: false)
-    guard bounds.count == 2, bounds.allSatisfy({ $0.utf8.allSatisfy { (0x30...0x39).contains($0) } }) else { return nil }
+    guard bounds.count == 2, bounds.allSatisfy({ $0.utf8.allSatisfy { (0x30...0x39).contains($0) } }) else {
+      return nil
+    }
     return (bounds[0], bounds[1])
   }
 

@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 import NIOCore
 
 /// A `Deflater` that moves between threads; one call at a time.

@@ -1,10 +1,11 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Protos
 import SystemPackage
-import Wire
 
-/// Lists a directory tree: depth first, lexical within a directory, parents before children. Links are followed at the root only.
+/// Lists a directory tree: depth first, lexical within a directory, parents before children. Links are followed at the
+/// root only.
 ///
 /// Source: E2B's envd contract
 struct DirectoryListing {
@@ -44,7 +45,8 @@ struct DirectoryListing {
   /// - Returns: whether it is a directory, links not counted; nil when it is gone already.
   private mutating func append(_ path: String) throws(FileFailure) -> Bool? {
     guard entries.count < Self.maximumEntries else {
-      throw FileFailure(.resourceExhausted, "the listing has more than \(Self.maximumEntries) entries; list fewer levels at once")
+      throw FileFailure(
+        .resourceExhausted, "the listing has more than \(Self.maximumEntries) entries; list fewer levels at once")
     }
     do {
       let entry = try reader.entry(path)
@@ -70,7 +72,9 @@ struct DirectoryListing {
   }
 
   /// In reverse order, as for a stack.
-  private func children(of directory: OwnedDescriptor, path: String, depth: UInt32) throws(FileFailure) -> [(String, UInt32)] {
+  private func children(
+    of directory: OwnedDescriptor, path: String, depth: UInt32
+  ) throws(FileFailure) -> [(String, UInt32)] {
     do {
       return try DirectoryNames.read(directory, path: path)
         .sorted { $1.utf8.lexicographicallyPrecedes($0.utf8) }

@@ -1,9 +1,9 @@
 import CLinux
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
+import Protos
 import SystemPackage
-import Wire
 
 /// One watched directory, or tree of directories, with the events that nobody has fetched yet.
 ///

@@ -23,7 +23,8 @@ struct DownloadedFile: Sendable {
       let changed = UInt64(status.st_mtim.tv_sec) &* 1_000_000_000 &+ UInt64(status.st_mtim.tv_nsec)
       let parts = [UInt64(status.st_ino), changed, UInt64(status.st_size)].map { String($0, radix: 16) }
       return DownloadedFile(
-        path: path, descriptor: descriptor, size: Int64(status.st_size), entityTag: "\"\(parts.joined(separator: "-"))\"")
+        path: path, descriptor: descriptor, size: Int64(status.st_size),
+        entityTag: "\"\(parts.joined(separator: "-"))\"")
     } catch let error as SystemError {
       throw FileFailure(error, path: path)
     } catch {

@@ -1,12 +1,13 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Protos
 import SwiftProtobuf
-import Wire
 
 /// Describes files the way the Filesystem service does. Blocks.
 ///
-/// For a symbolic link `type` and `mode` are the target's, everything else is the link's own; a link whose target is missing has no type.
+/// For a symbolic link `type` and `mode` are the target's, everything else is the link's own; a link whose target is
+/// missing has no type.
 ///
 /// Source: E2B's envd contract
 struct EntryReader: Sendable {

@@ -1,12 +1,12 @@
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
 import NIOCore
 
 /// Reads a part of an open file in large pieces, for one consumer.
 ///
-/// The buffers go round: one is filled again once the connection has let go of it, so that a transfer of any length uses a handful of
-/// them (and touches no fresh memory, which is what large reads cost most under emulation).
+/// The buffers go round: one is filled again once the connection has let go of it, so that a transfer of any length
+/// uses a handful of them (and touches no fresh memory, which is what large reads cost most under emulation).
 final class FileChunkReader: Sendable {
   static let chunkBytes = 524_288
   /// One being filled, one waiting, one on its way through the socket, one in reserve.
@@ -56,7 +56,9 @@ final class FileChunkReader: Sendable {
     state.buffers[state.next].clear(minimumCapacity: wanted)
     state.buffers[state.next].writeWithUnsafeMutableBytes(minimumWritableBytes: wanted) { room in
       do {
-        count = try SystemError.check("read", path) { pread(descriptor.rawValue, room.baseAddress, wanted, off_t(offset)) }
+        count = try SystemError.check("read", path) {
+          pread(descriptor.rawValue, room.baseAddress, wanted, off_t(offset))
+        }
       } catch {
         failure = error as? SystemError
       }

@@ -1,4 +1,5 @@
-import ConnectRPC
+import Connect
+import ConnectServer
 import Glibc
 import HTTPTypes
 import Hummingbird
@@ -76,7 +77,8 @@ extension FileFailure {
     case ENOENT: self = .notFound(path)
     case ENOTDIR: self.init(.invalidArgument, "path '\(path)': a component of the path is a file, not a directory")
     case EISDIR: self.init(.invalidArgument, "path '\(path)' is a directory")
-    case ENAMETOOLONG: self.init(.invalidArgument, "path '\(path.prefix(64))…' is too long or has a component longer than 255 bytes")
+    case ENAMETOOLONG:
+      self.init(.invalidArgument, "path '\(path.prefix(64))…' is too long or has a component longer than 255 bytes")
     case EINVAL: self.init(.invalidArgument, "path '\(path)' is not valid for this operation")
     case EEXIST: self.init(.alreadyExists, "path '\(path)' already exists")
     case ENOSPC, EDQUOT: self.init(.insufficientStorage, "not enough disk space or inodes available for '\(path)'")

@@ -1,8 +1,8 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Protos
 import SystemPackage
-import Wire
 
 /// Stat, ListDir, MakeDir, Move and Remove on absolute, clean paths. Everything blocks.
 ///
@@ -36,7 +36,9 @@ struct FileOperations: Sendable {
     _ = try entry(source)
     let parent = try GuestDirectories.open(GuestPath.parent(of: destination), creatingFor: user)
     do {
-      try SystemError.check("rename", destination) { renameat(AT_FDCWD, source, parent.rawValue, GuestPath.name(of: destination)) }
+      try SystemError.check("rename", destination) {
+        renameat(AT_FDCWD, source, parent.rawValue, GuestPath.name(of: destination))
+      }
     } catch {
       throw FileFailure(error, path: error.errno.rawValue == ENOENT ? source : destination)
     }

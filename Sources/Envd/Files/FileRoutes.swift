@@ -1,11 +1,13 @@
-package import ConnectRPC
+import Connect
+package import ConnectServer
 package import Hummingbird
 
 /// Registers the file half of the agent: `/files`, `/files/compose`, and the service `filesystem.Filesystem`.
 ///
 /// `/files` checks token and signature itself; everything else relies on the agent's token check.
 package func registerFileRoutes(
-  on router: Router<AgentRequestContext>, connect: ConnectRouter<AgentRequestContext>, state: GuestState, users: UserDatabase
+  on router: Router<AgentRequestContext>, connect: ConnectRouter<AgentRequestContext>, state: GuestState,
+  users: UserDatabase
 ) {
   FilesRoutes(state: state, users: users).register(on: router)
   let service = FilesystemService(state: state, users: users)

@@ -6,7 +6,8 @@ import SystemPackage
 
 /// `POST /files/compose`: concatenates files into one and deletes them.
 ///
-/// The destination appears complete or not at all: it is put together under a temporary name beside it and then renamed.
+/// The destination appears complete or not at all: it is put together under a temporary name beside it and then
+/// renamed.
 ///
 /// Source: E2B's envd contract
 struct FilesCompose: Sendable, Decodable {
@@ -72,7 +73,9 @@ extension OpenedUpload {
       }
     } catch {
       // Not possible between these file systems: through memory then, from where the kernel got to.
-      guard [EXDEV, EINVAL, EOPNOTSUPP, ENOSYS].contains(error.errno.rawValue) else { throw FileFailure(error, path: path) }
+      guard [EXDEV, EINVAL, EOPNOTSUPP, ENOSYS].contains(error.errno.rawValue) else {
+        throw FileFailure(error, path: path)
+      }
     }
     let position = lseek(file.descriptor.rawValue, 0, SEEK_CUR)
     let reader = FileChunkReader(file.descriptor, path: file.path, offset: Int64(max(position, 0)), length: nil)

@@ -13,8 +13,8 @@ struct FilesDownload: Sendable {
 
   let headers: HTTPFields
   let isHead: Bool
-  /// Of the connection. NIO's writer notices a full connection only there, so each piece waits for its turn: a slow client would
-  /// otherwise make the agent queue the file in the guest's memory.
+  /// Of the connection. NIO's writer notices a full connection only there, so each piece waits for its turn: a slow
+  /// client would otherwise make the agent queue the file in the guest's memory.
   let eventLoop: any EventLoop
 
   func respond(path: String) async throws -> Response {
@@ -47,7 +47,8 @@ struct FilesDownload: Sendable {
     }
     let isEmpty = first.readableBytes == 0
     return Response(
-      status: .ok, headers: fields, body: body(length: isEmpty ? 0 : length, first: isEmpty ? nil : first, reader: reader))
+      status: .ok, headers: fields,
+      body: body(length: isEmpty ? 0 : length, first: isEmpty ? nil : first, reader: reader))
   }
 
   private func part(_ file: DownloadedFile, _ range: Range<Int64>) -> Response {
@@ -58,7 +59,8 @@ struct FilesDownload: Sendable {
     return Response(status: .partialContent, headers: fields, body: body(length: length, first: nil, reader: reader))
   }
 
-  /// The body as it is. A file that shrinks meanwhile breaks the connection off, so that no client takes the rest for the whole.
+  /// The body as it is. A file that shrinks meanwhile breaks the connection off, so that no client takes the rest for
+  /// the whole.
   private func body(length: Int64?, first: ByteBuffer?, reader: FileChunkReader) -> ResponseBody {
     let isHead = isHead
     let eventLoop = eventLoop

@@ -1,6 +1,7 @@
 /// The query of a `/files` request.
 ///
-/// Decoded like an HTML form (`+` is a space), because that is how the clients encode it; the first of several equal names counts.
+/// Decoded like an HTML form (`+` is a space), because that is how the clients encode it; the first of several equal
+/// names counts.
 struct FilesQuery: Sendable, Equatable {
   private let values: [String: String]
 

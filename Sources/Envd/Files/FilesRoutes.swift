@@ -35,7 +35,8 @@ struct FilesRoutes: Sendable {
     let query = try FilesQuery(request.uri.query)
     let user = try authorize(request, query: query, operation: .write)
     let metadata = try FileMetadata(headers: request.headers.map { ($0.name.canonicalName, $0.value) })
-    let target = UploadTarget(user: user, defaultWorkdir: state.defaultWorkdir, requestedPath: query.path, metadata: metadata)
+    let target = UploadTarget(
+      user: user, defaultWorkdir: state.defaultWorkdir, requestedPath: query.path, metadata: metadata)
     return try Self.json(try await UploadBody(request).receive(target: target))
   }
 
@@ -60,7 +61,8 @@ struct FilesRoutes: Sendable {
   ) throws -> GuestUser {
     let signature = AccessSignature(path: query.path ?? "", operation: operation, username: query.username)
     try signature.authorize(
-      token: state.accessToken, presented: presentedToken(request), query: query, now: Int64(Date().timeIntervalSince1970))
+      token: state.accessToken, presented: presentedToken(request), query: query,
+      now: Int64(Date().timeIntervalSince1970))
     return try users.user(named: query.username ?? state.defaultUser)
   }
 
@@ -92,7 +94,8 @@ struct FilesRoutes: Sendable {
     encoder.outputFormatting = [.withoutEscapingSlashes, .sortedKeys]
     let data = try encoder.encode(value)
     return Response(
-      status: status, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: ByteBuffer(bytes: data)))
+      status: status, headers: [.contentType: "application/json"],
+      body: ResponseBody(byteBuffer: ByteBuffer(bytes: data)))
   }
 }
 

@@ -1,8 +1,9 @@
-import ConnectRPC
+import Connect
+import ConnectServer
 import FoundationEssentials
 import HTTPTypes
+import Protos
 import SwiftProtobuf
-import Wire
 
 /// `filesystem.Filesystem` but for its watchers: resolves user and path, then does the work on the file threads.
 ///

@@ -3,13 +3,13 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// Makes and removes directories on behalf of a user, in ways that a user inside the guest cannot redirect by swapping a directory for a
-/// symbolic link while the agent, which is root, works on it.
+/// Makes and removes directories on behalf of a user, in ways that a user inside the guest cannot redirect by swapping
+/// a directory for a symbolic link while the agent, which is root, works on it.
 enum GuestDirectories {
   static let mode: UInt32 = 0o755
 
-  /// Opens a directory (O_PATH), creating what is missing with mode 0755, owned by the user. Existing symbolic links on the way are
-  /// followed; what was just created is reopened without following any.
+  /// Opens a directory (O_PATH), creating what is missing with mode 0755, owned by the user. Existing symbolic links on
+  /// the way are followed; what was just created is reopened without following any.
   static func open(_ path: String, creatingFor user: GuestUser) throws(FileFailure) -> OwnedDescriptor {
     if let directory = try? OwnedDescriptor.open(path, clinux_o_path | O_DIRECTORY) { return directory }
     do {
@@ -27,7 +27,9 @@ enum GuestDirectories {
     return directory
   }
 
-  private static func enter(_ name: String, of parent: OwnedDescriptor, user: GuestUser) throws(SystemError) -> OwnedDescriptor {
+  private static func enter(
+    _ name: String, of parent: OwnedDescriptor, user: GuestUser
+  ) throws(SystemError) -> OwnedDescriptor {
     let existing = clinux_openat(parent.rawValue, name, clinux_o_path | O_DIRECTORY | O_CLOEXEC, 0)
     if existing >= 0 { return OwnedDescriptor(existing) }
     guard errno == ENOENT else { throw SystemError.current("openat", subject: name) }
@@ -42,7 +44,8 @@ enum GuestDirectories {
     return descriptor
   }
 
-  /// Removes whatever is at `path`, a directory with all its content. Symbolic links are removed, never followed. Already gone is success.
+  /// Removes whatever is at `path`, a directory with all its content. Symbolic links are removed, never followed.
+  /// Already gone is success.
   /// - Throws: `invalidArgument` for the root directory.
   static func removeTree(_ path: String) throws(FileFailure) {
     guard path != "/" else { throw FileFailure(.invalidArgument, "the root directory cannot be removed") }
@@ -64,8 +67,9 @@ enum GuestDirectories {
   /// How often a directory that keeps being filled by somebody else is emptied before the removal gives up.
   private static let maximumAttempts = 16
 
-  /// Depth first. `stack` holds the directories that are still to be removed, as paths relative to `parent`; each is reached again
-  /// from there without following links, so that the depth of the tree costs neither descriptors nor stack.
+  /// Depth first. `stack` holds the directories that are still to be removed, as paths relative to `parent`; each is
+  /// reached again from there without following links, so that the depth of the tree costs neither descriptors nor
+  /// stack.
   private static func removeTree(_ name: String, in parent: OwnedDescriptor) throws(SystemError) {
     var stack = [(path: name, attempts: 0)]
     while let (path, attempts) = stack.last {
@@ -100,8 +104,11 @@ enum GuestDirectories {
     of path: String, in parent: OwnedDescriptor, stack: inout [(path: String, attempts: Int)]
   ) throws(SystemError) {
     let directory = OwnedDescriptor(
-      try SystemError.check("openat2", path) { clinux_open_beneath(parent.rawValue, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) })
-    for child in try DirectoryNames.read(directory, path: path) where unlinkat(directory.rawValue, child, 0) != 0 && errno != ENOENT {
+      try SystemError.check("openat2", path) {
+        clinux_open_beneath(parent.rawValue, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+      })
+    for child in try DirectoryNames.read(directory, path: path)
+    where unlinkat(directory.rawValue, child, 0) != 0 && errno != ENOENT {
       stack.append((path + "/" + child, 0))
     }
   }
@@ -109,7 +116,8 @@ enum GuestDirectories {
 
 /// The names in a directory.
 enum DirectoryNames {
-  /// All names but `.` and `..`, in the kernel's order. Names that are not UTF-8 are repaired and may then not be found.
+  /// All names but `.` and `..`, in the kernel's order. Names that are not UTF-8 are repaired and may then not be
+  /// found.
   static func read(_ directory: OwnedDescriptor, path: String) throws(SystemError) -> [String] {
     let copy = try SystemError.check("dup", path) { fcntl(directory.rawValue, F_DUPFD_CLOEXEC, 3) }
     guard let stream = fdopendir(copy) else {

@@ -5,7 +5,8 @@ enum GuestPath {
   /// Longest path in bytes; the kernel takes 4096 with the terminating zero (PATH_MAX).
   static let maximumBytes = 4_095
 
-  /// Empty means the default working directory or else the home, `~` and `~/x` are below the home, and so are relative paths.
+  /// Empty means the default working directory or else the home, `~` and `~/x` are below the home, and so are relative
+  /// paths.
   /// - Throws: `invalidArgument` for a zero byte, a path that is too long, or another user's `~name`.
   static func resolve(_ path: String, home: String, defaultWorkdir: String?) throws(FileFailure) -> String {
     try validate(path)
@@ -36,7 +37,8 @@ enum GuestPath {
     return String(path[..<slash])
   }
 
-  /// The non-empty components. Split at bytes, as the kernel does: a combining character after a slash makes them one `Character`.
+  /// The non-empty components. Split at bytes, as the kernel does: a combining character after a slash makes them one
+  /// `Character`.
   static func components(of path: String) -> [Substring] {
     path.utf8.split(separator: UInt8(ascii: "/")).map(Substring.init)
   }

@@ -3,8 +3,8 @@ import NIOCore
 
 /// Decompresses a gzip stream piece by piece; several members in a row are one stream (RFC 1952, 2.2).
 ///
-/// `feed` compressed input, then call `next` until it returns nil. Each output is at most `outputBytes` long, however strongly the
-/// input was compressed.
+/// `feed` compressed input, then call `next` until it returns nil. Each output is at most `outputBytes` long, however
+/// strongly the input was compressed.
 final class Inflater {
   static let outputBytes = 262_144
 

@@ -55,7 +55,8 @@ enum HeaderParameters {
     return String(token.trimmed)
   }
 
-  /// A backslash escapes a quotation mark or a backslash; before anything else it stands for itself, as some clients send paths.
+  /// A backslash escapes a quotation mark or a backslash; before anything else it stands for itself, as some clients
+  /// send paths.
   private static func takeQuoted(_ rest: inout Substring) -> String {
     rest = rest.dropFirst()
     var text = ""
@@ -81,7 +82,8 @@ enum HeaderParameters {
         bytes.append(byte)
         continue
       }
-      guard let high = input.next().flatMap(FilesQuery.hexValue), let low = input.next().flatMap(FilesQuery.hexValue) else { return nil }
+      guard let high = input.next().flatMap(FilesQuery.hexValue), let low = input.next().flatMap(FilesQuery.hexValue)
+      else { return nil }
       bytes.append(high << 4 | low)
     }
     return String(validating: bytes, as: UTF8.self)

@@ -40,7 +40,8 @@ struct MultipartParser {
   init(contentType: String) throws(FileFailure) {
     let boundary = HeaderParameters.parse(Substring(contentType))["boundary"] ?? ""
     guard !boundary.isEmpty, boundary.utf8.count <= Self.maximumBoundaryBytes else {
-      throw FileFailure(.invalidArgument, "the multipart content type has no boundary of 1 to \(Self.maximumBoundaryBytes) bytes")
+      throw FileFailure(
+        .invalidArgument, "the multipart content type has no boundary of 1 to \(Self.maximumBoundaryBytes) bytes")
     }
     delimiter = Array("\r\n--\(boundary)".utf8)
     // The first boundary may stand at the very beginning, without a line break before it.
@@ -140,7 +141,9 @@ extension ByteBuffer {
   /// Offset of the first occurrence of `pattern` from the reader index.
   func offset(of pattern: [UInt8]) -> Int? {
     withUnsafeReadableBytes { bytes in
-      guard let base = bytes.baseAddress, let found = clinux_find(base, bytes.count, pattern, pattern.count) else { return nil }
+      guard let base = bytes.baseAddress, let found = clinux_find(base, bytes.count, pattern, pattern.count) else {
+        return nil
+      }
       return UnsafeRawPointer(found) - base
     }
   }

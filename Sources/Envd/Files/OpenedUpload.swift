@@ -6,9 +6,9 @@ import SystemPackage
 
 /// A file that is open for an upload. All methods block.
 ///
-/// Seen by inotify, creating a small file is exactly: create, attributes (the owner), modify. Ownership is changed on the descriptor,
-/// never by path, and only when the path names the file itself: a file that is reached through a symbolic link, or that has other
-/// names, keeps its owner, so that nobody gets a foreign file by linking to it.
+/// Seen by inotify, creating a small file is exactly: create, attributes (the owner), modify. Ownership is changed on
+/// the descriptor, never by path, and only when the path names the file itself: a file that is reached through a
+/// symbolic link, or that has other names, keeps its owner, so that nobody gets a foreign file by linking to it.
 final class OpenedUpload: Sendable {
   static let mode: UInt32 = 0o644
   /// Most buffers of one writev(2). Source: IOV_MAX in limits.h
@@ -40,7 +40,9 @@ final class OpenedUpload: Sendable {
     }
   }
 
-  private static func open(_ path: String, name: String, in directory: OwnedDescriptor, for user: GuestUser) throws -> OpenedUpload {
+  private static func open(
+    _ path: String, name: String, in directory: OwnedDescriptor, for user: GuestUser
+  ) throws -> OpenedUpload {
     let flags = O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK
     let created = clinux_openat(directory.rawValue, name, flags | O_CREAT | O_EXCL, mode)
     if created >= 0 {
@@ -104,7 +106,9 @@ final class OpenedUpload: Sendable {
   }
 
   /// Calls `body` with vectors that are valid during the call only.
-  private static func collect(_ buffers: ArraySlice<ByteBuffer>, into vectors: inout [iovec], _ body: ([iovec]) -> Int) -> Int {
+  private static func collect(
+    _ buffers: ArraySlice<ByteBuffer>, into vectors: inout [iovec], _ body: ([iovec]) -> Int
+  ) -> Int {
     guard let buffer = buffers.first, vectors.count < maximumVectors else { return body(vectors) }
     return buffer.withUnsafeReadableBytes { bytes in
       vectors.append(iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count))
@@ -139,19 +143,23 @@ final class OpenedUpload: Sendable {
   /// Moves the file to another name in its directory, over whatever file has that name.
   func rename(to name: String) throws(FileFailure) {
     do {
-      try SystemError.check("rename", path) { renameat(directory.rawValue, GuestPath.name(of: path), directory.rawValue, name) }
+      try SystemError.check("rename", path) {
+        renameat(directory.rawValue, GuestPath.name(of: path), directory.rawValue, name)
+      }
     } catch {
       throw FileFailure(error, path: GuestPath.joined(GuestPath.parent(of: path), name))
     }
   }
 
-  /// Ends a failed upload: a file that did not exist before is removed again, unless the name means another file by now.
+  /// Ends a failed upload: a file that did not exist before is removed again, unless the name means another file by
+  /// now.
   func discard() {
     guard isNew else { return }
     var ours = stat()
     var named = stat()
     let name = GuestPath.name(of: path)
-    guard fstat(descriptor.rawValue, &ours) == 0, fstatat(directory.rawValue, name, &named, AT_SYMLINK_NOFOLLOW) == 0 else { return }
+    guard fstat(descriptor.rawValue, &ours) == 0, fstatat(directory.rawValue, name, &named, AT_SYMLINK_NOFOLLOW) == 0
+    else { return }
     if ours.st_ino == named.st_ino && ours.st_dev == named.st_dev { unlinkat(directory.rawValue, name, 0) }
   }
 }

@@ -26,7 +26,8 @@ struct UploadBody {
       return try await pour(into: MultipartUploadSink(contentType: contentType, target: target), inflater: inflater)
     default:
       throw FileFailure(
-        .invalidArgument, "unsupported content type '\(contentType)': expected multipart/form-data or application/octet-stream")
+        .invalidArgument,
+        "unsupported content type '\(contentType)': expected multipart/form-data or application/octet-stream")
     }
   }
 

@@ -72,7 +72,9 @@ struct MultipartUploadSink: UploadSink {
     let path = try target.path(filename: headers.filename)
     guard paths.insert(path).inserted else {
       throw FileFailure(
-        .invalidArgument, "you cannot upload multiple files to the same path '\(path)' in one upload request, only the first was uploaded")
+        .invalidArgument,
+        "you cannot upload multiple files to the same path '\(path)' in one upload request, only the first was uploaded"
+      )
     }
     current = try await UploadStream(path: path, user: target.user)
   }
@@ -96,7 +98,8 @@ struct UploadTarget: Sendable {
   /// - Throws: `invalidArgument` when neither the query nor the part names a path.
   func path(filename: String?) throws(FileFailure) -> String {
     guard let name = requestedPath ?? filename, !name.isEmpty else {
-      throw FileFailure(.invalidArgument, "the upload names no file: give a path in the query or a filename in the part")
+      throw FileFailure(
+        .invalidArgument, "the upload names no file: give a path in the query or a filename in the part")
     }
     return try GuestPath.resolve(name, home: user.home, defaultWorkdir: defaultWorkdir)
   }

@@ -1,6 +1,7 @@
 import NIOCore
 
-/// Writes one upload while it arrives, in batches: few system calls, and the socket is read on while a batch goes to the disk.
+/// Writes one upload while it arrives, in batches: few system calls, and the socket is read on while a batch goes to
+/// the disk.
 ///
 /// At most one batch is held here; the connection holds a few reads more and then stops reading (back-pressure).
 struct UploadStream {

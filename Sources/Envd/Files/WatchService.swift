@@ -1,10 +1,11 @@
 import CLinux
-import ConnectRPC
+import Connect
+import ConnectServer
 import Glibc
 import HTTPTypes
 import LinuxSystem
+import Protos
 import SwiftProtobuf
-import Wire
 
 /// The watching methods of `filesystem.Filesystem`.
 ///
@@ -22,7 +23,8 @@ struct WatchService: Sendable {
     }
     connect.unary(FilesystemService.name, "CreateWatcher") { (request: Filesystem_CreateWatcherRequest, context) in
       let options = WatchOptions(
-        isRecursive: request.recursive, includesEntry: request.includeEntry, allowsNetworkMounts: request.allowNetworkMounts)
+        isRecursive: request.recursive, includesEntry: request.includeEntry,
+        allowsNetworkMounts: request.allowNetworkMounts)
       let watch = try await open(request.path, options, context)
       return try failing { try Filesystem_CreateWatcherResponse.with { $0.watcherID = try watchers.add(watch) } }
     }
@@ -39,10 +41,12 @@ struct WatchService: Sendable {
 
   /// Ends when the client goes away (the task is cancelled) or when events were lost.
   private func stream(
-    _ request: Filesystem_WatchDirRequest, _ context: ConnectContext, _ writer: ConnectWriter<Filesystem_WatchDirResponse>
+    _ request: Filesystem_WatchDirRequest, _ context: ConnectContext,
+    _ writer: ConnectWriter<Filesystem_WatchDirResponse>
   ) async throws {
     let options = WatchOptions(
-      isRecursive: request.recursive, includesEntry: request.includeEntry, allowsNetworkMounts: request.allowNetworkMounts)
+      isRecursive: request.recursive, includesEntry: request.includeEntry,
+      allowsNetworkMounts: request.allowNetworkMounts)
     let watch = try await open(request.path, options, context)
     let interval = Self.keepAliveInterval(context.headers)
     try await writer.write(.with { $0.start = .init() })
@@ -84,7 +88,9 @@ struct WatchService: Sendable {
 
   /// Seconds as the client wants them, from one second to an hour.
   static func keepAliveInterval(_ headers: HTTPFields) -> Duration {
-    guard let name = HTTPField.Name(keepAliveHeader), let seconds = headers[name].flatMap(Int.init) else { return defaultKeepAlive }
+    guard let name = HTTPField.Name(keepAliveHeader), let seconds = headers[name].flatMap(Int.init) else {
+      return defaultKeepAlive
+    }
     return .seconds(min(max(seconds, 1), 3_600))
   }
 

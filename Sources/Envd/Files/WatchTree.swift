@@ -1,8 +1,8 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Protos
 import SystemPackage
-import Wire
 
 /// One change as the client sees it.
 struct WatchChange: Equatable {
@@ -15,8 +15,9 @@ struct WatchChange: Equatable {
 
 /// Which directories are watched, and what an inotify event means for the client.
 ///
-/// In a recursive watch a new directory is watched as soon as its creation is seen, and what it already contains by then is reported as
-/// created, and as written when it has content; a creation that is found that way and reported by the kernel too is reported once.
+/// In a recursive watch a new directory is watched as soon as its creation is seen, and what it already contains by
+/// then is reported as created, and as written when it has content; a creation that is found that way and reported by
+/// the kernel too is reported once.
 ///
 /// Source: inotify(7); event names as in E2B's envd contract
 struct WatchTree {
@@ -25,7 +26,8 @@ struct WatchTree {
 
   private static let mask =
     UInt32(
-      IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_MODIFY | IN_ATTRIB | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
+      IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_MODIFY | IN_ATTRIB | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF
+        | IN_ONLYDIR)
 
   private let root: String
   private let isRecursive: Bool
@@ -88,11 +90,14 @@ struct WatchTree {
       throw FileFailure(.resourceExhausted, "a recursive watch covers at most \(Self.maximumDirectories) directories")
     }
     do throws(FileFailure) {
-      let watch = try Self.watch(GuestPath.joined(root, relative), mask: Self.mask | UInt32(IN_DONT_FOLLOW), queue: queue)
+      let watch = try Self.watch(
+        GuestPath.joined(root, relative), mask: Self.mask | UInt32(IN_DONT_FOLLOW), queue: queue)
       directories[watch] = relative
     } catch {
       // Gone again, or replaced by something else.
-      if error.reason == .notFound || error.reason == .invalidArgument || error.reason == .failedPrecondition { return [] }
+      if error.reason == .notFound || error.reason == .invalidArgument || error.reason == .failedPrecondition {
+        return []
+      }
       throw error
     }
     return try addContent(of: relative, queue: queue)
@@ -121,7 +126,8 @@ struct WatchTree {
 
   /// A directory left the tree, or got another name in it.
   private mutating func forget(_ relative: String, queue: Inotify) {
-    for (watch, directory) in directories where directory == relative || directory.utf8.starts(with: (relative + "/").utf8) {
+    for (watch, directory) in directories
+    where directory == relative || directory.utf8.starts(with: (relative + "/").utf8) {
       queue.remove(watch)
       directories[watch] = nil
     }

@@ -1,10 +1,11 @@
+import Concurrency
 import LinuxSystem
-import Locks
 
 /// The watchers of clients that poll (CreateWatcher, GetWatcherEvents, RemoveWatcher).
 ///
-/// Every watcher has a task that empties its kernel queue, so that new directories of a recursive watch are covered at once, not at the next poll.
-/// Clients that go away without a word leave watchers behind; when there are too many, the one that was not asked for longest goes first.
+/// Every watcher has a task that empties its kernel queue, so that new directories of a recursive watch are covered at
+/// once, not at the next poll. Clients that go away without a word leave watchers behind; when there are too many, the
+/// one that was not asked for longest goes first.
 final class WatcherRegistry: Sendable {
   /// The kernel gives root 128 inotify instances by default; the rest is for streams and for the user's programs.
   static let maximumWatchers = 64
@@ -47,7 +48,8 @@ final class WatcherRegistry: Sendable {
   }
 
   private static func evict(from watchers: inout [String: Watcher], now: ContinuousClock.Instant) throws(FileFailure) {
-    guard let oldest = watchers.min(by: { $0.value.lastUse < $1.value.lastUse }), oldest.value.lastUse + idleTime <= now else {
+    guard let oldest = watchers.min(by: { $0.value.lastUse < $1.value.lastUse }), oldest.value.lastUse + idleTime <= now
+    else {
       throw FileFailure(.resourceExhausted, "there are already \(maximumWatchers) watchers; remove some first")
     }
     watchers.removeValue(forKey: oldest.key)?.pump.cancel()

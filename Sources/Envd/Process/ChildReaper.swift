@@ -1,12 +1,13 @@
 import CLinux
+import Concurrency
 import Glibc
 package import LinuxSystem
-import Locks
 
-/// The only place that creates and reaps children, so that a pid is never signalled after it was reaped: signalling and reaping
-/// exclude each other.
+/// The only place that creates and reaps children, so that a pid is never signalled after it was reaped: signalling and
+/// reaping exclude each other.
 ///
-/// As PID 1 (or a child subreaper) the agent inherits orphans; `reapOrphans` collects those and tells the owners of the others.
+/// As PID 1 (or a child subreaper) the agent inherits orphans; `reapOrphans` collects those and tells the owners of the
+/// others.
 package final class ChildReaper: Sendable {
   package typealias ExitHandler = @Sendable (ExitStatus) -> Void
 
@@ -31,7 +32,8 @@ package final class ChildReaper: Sendable {
 
   package var count: Int { state.withLock { $0.children.count } }
 
-  /// Starts a program. Blocks until it is executing (which a hung file system can delay), so not for the cooperative pool.
+  /// Starts a program. Blocks until it is executing (which a hung file system can delay), so not for the cooperative
+  /// pool.
   /// - Parameter onExit: called once, on the thread that reaps.
   package func spawn(_ request: SpawnRequest, onExit: @escaping ExitHandler) throws(SpawnError) -> ChildProcess {
     state.withLock { $0.spawnsInFlight += 1 }

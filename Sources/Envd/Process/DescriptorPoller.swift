@@ -1,17 +1,19 @@
 import CLinux
+import Concurrency
 import Glibc
 package import LinuxSystem
-import Locks
+
 import struct Synchronization.Atomic
 
 /// One thread in epoll_wait(2) that calls a handler whenever a watched descriptor is ready.
 ///
-/// Registrations are one-shot: after each call the handler arms its registration again when it wants more, and does not while
-/// its consumers are slow; that is how back-pressure reaches the process. Handlers run on the poller's thread, one at a time,
-/// and must not block. `LinuxSystem.DescriptorWatcher` serves waits of tasks; this one is for descriptors that are ready
-/// thousands of times a second, which would cost it five system calls each.
+/// Registrations are one-shot: after each call the handler arms its registration again when it wants more, and does not
+/// while its consumers are slow; that is how back-pressure reaches the process. Handlers run on the poller's thread,
+/// one at a time, and must not block. `LinuxSystem.DescriptorWatcher` serves waits of tasks; this one is for
+/// descriptors that are ready thousands of times a second, which would cost it five system calls each.
 package final class DescriptorPoller: Sendable {
-  /// Buffer that handlers may use during their call; sized for one chunk of output (E2B's envd contract: chunks of at most 32 KiB).
+  /// Buffer that handlers may use during their call; sized for one chunk of output (E2B's envd contract: chunks of at
+  /// most 32 KiB).
   package static let scratchBytes = 32 * 1024
 
   package typealias Handler = @Sendable (UnsafeMutableRawBufferPointer) -> Void
@@ -67,7 +69,9 @@ package final class DescriptorPoller: Sendable {
   }
 
   /// Starts to watch a descriptor, not armed yet. The handler gets the scratch buffer.
-  package func add(_ descriptor: OwnedDescriptor, _ interest: Interest, handler: @escaping Handler) throws(SystemError) -> Registration {
+  package func add(
+    _ descriptor: OwnedDescriptor, _ interest: Interest, handler: @escaping Handler
+  ) throws(SystemError) -> Registration {
     let key = lastKey.wrappingAdd(1, ordering: .relaxed).newValue
     handlers.withLock { $0[key] = handler }
     var event = epoll_event(events: EPOLLONESHOT.rawValue, data: epoll_data_t(u64: key))

@@ -8,8 +8,12 @@ package enum ExecutableLookup {
   ///   - directory: what relative paths and relative entries of the search path start from.
   /// - Returns: an absolute path.
   /// - Throws: `commandNotFound`, or `commandNotExecutable` when only files without execute permission were found.
-  package static func find(_ command: String, searchPath: String, directory: String) throws(ProcessServiceError) -> String {
-    guard !command.isEmpty, !command.utf8.contains(0) else { throw .invalidRequest("cmd must be the name or path of a program") }
+  package static func find(
+    _ command: String, searchPath: String, directory: String
+  ) throws(ProcessServiceError) -> String {
+    guard !command.isEmpty, !command.utf8.contains(0) else {
+      throw .invalidRequest("cmd must be the name or path of a program")
+    }
     let candidates =
       command.contains("/")
       ? [absolute(command, in: directory)]

@@ -1,7 +1,7 @@
+import Concurrency
 package import FoundationEssentials
 import Glibc
 package import LinuxSystem
-import Locks
 
 /// Why input could not be written.
 package enum InputError: Error, Sendable, Equatable {

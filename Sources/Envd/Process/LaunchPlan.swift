@@ -1,6 +1,6 @@
 import Glibc
 package import LinuxSystem
-package import Wire
+package import Protos
 
 /// Everything that is decided before a process is started, from the request, the user and the guest's identity.
 package struct LaunchPlan: Sendable, Equatable {
@@ -27,8 +27,12 @@ package struct LaunchPlan: Sendable, Equatable {
     _ request: Process_StartRequest, user: GuestUser, guest: GuestState.Identity, agentPath: String?
   ) throws(ProcessServiceError) -> LaunchPlan {
     let config = request.process
-    guard !config.args.contains(where: { $0.utf8.contains(0) }) else { throw .invalidRequest("an argument contains a NUL byte") }
-    guard request.tag.utf8.count <= maximumTagBytes else { throw .invalidRequest("tag is longer than \(maximumTagBytes) bytes") }
+    guard !config.args.contains(where: { $0.utf8.contains(0) }) else {
+      throw .invalidRequest("an argument contains a NUL byte")
+    }
+    guard request.tag.utf8.count <= maximumTagBytes else {
+      throw .invalidRequest("tag is longer than \(maximumTagBytes) bytes")
+    }
     let environment = try ProcessEnvironment.build(
       agentPath: agentPath, user: user, guest: guest, request: config.envs, hasTerminal: request.hasPty)
     let directory = try workingDirectory(requested: config.hasCwd ? config.cwd : "", user: user, guest: guest)
@@ -45,8 +49,8 @@ package struct LaunchPlan: Sendable, Equatable {
         workingDirectory: config.hasCwd ? config.cwd : nil, tag: request.hasTag ? request.tag : nil))
   }
 
-  /// The requested directory must exist. Without a request it is the default directory or the user's home, and `/` where those
-  /// are missing, as login(1) does.
+  /// The requested directory must exist. Without a request it is the default directory or the user's home, and `/`
+  /// where those are missing, as login(1) does.
   static func workingDirectory(
     requested: String, user: GuestUser, guest: GuestState.Identity
   ) throws(ProcessServiceError) -> String {

@@ -1,7 +1,7 @@
+import Concurrency
 import FoundationEssentials
 import Glibc
 import LinuxSystem
-import Locks
 import NIOCore
 
 extension ManagedProcess {
@@ -40,7 +40,8 @@ extension ManagedProcess {
     for channel in channels {
       guard let registration = openOutput(channel) else { continue }
       var total = 0
-      while total < Self.finalReadLimitBytes, case .bytes(let data) = Self.read(registration.descriptor, into: scratch) {
+      while total < Self.finalReadLimitBytes, case .bytes(let data) = Self.read(registration.descriptor, into: scratch)
+      {
         _ = publish(data, from: channel)
         total += data.count
       }

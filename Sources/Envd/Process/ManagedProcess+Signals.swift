@@ -1,6 +1,6 @@
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
 import NIOCore
 
 extension ManagedProcess {

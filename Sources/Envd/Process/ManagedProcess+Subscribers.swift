@@ -1,9 +1,9 @@
-import Locks
+import Concurrency
 package import NIOCore
 
 extension ManagedProcess {
-  /// Adds a subscriber. One that comes after the start is first told the start, and after the end also the end; output is never
-  /// replayed.
+  /// Adds a subscriber. One that comes after the start is first told the start, and after the end also the end; output
+  /// is never replayed.
   /// - Parameter keepAlive: after how long without anything to tell a keep-alive is sent.
   /// - Throws: `tooManySubscribers`.
   package func subscribe(keepAlive interval: TimeAmount) throws(ProcessServiceError) -> ProcessSubscription {

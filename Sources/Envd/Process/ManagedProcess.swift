@@ -1,12 +1,12 @@
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
 import NIOCore
 
 /// A process that was started for a client, from its birth to its end, with its subscribers.
 ///
-/// `ProcessLifecycle` decides when it is over, `OutputBroadcast` who is told what; this shell moves the bytes. State is touched
-/// under one lock; continuations are resumed outside of it.
+/// `ProcessLifecycle` decides when it is over, `OutputBroadcast` who is told what; this shell moves the bytes. State is
+/// touched under one lock; continuations are resumed outside of it.
 package final class ManagedProcess: Sendable {
   typealias Waiter = CheckedContinuation<ProcessUpdate?, any Error>
 
@@ -55,7 +55,8 @@ package final class ManagedProcess: Sendable {
 
   /// Connects a process that is about to be spawned with its descriptors, so that no output precedes its subscribers.
   init(
-    description: Description, endpoints: Endpoints, reaper: ChildReaper, poller: DescriptorPoller, eventLoop: any EventLoop
+    description: Description, endpoints: Endpoints, reaper: ChildReaper, poller: DescriptorPoller,
+    eventLoop: any EventLoop
   ) throws(SystemError) {
     self.description = description
     self.hasTerminal = endpoints.outputs[.terminal] != nil
@@ -64,7 +65,9 @@ package final class ManagedProcess: Sendable {
     self.state = Mutex(State(lifecycle: ProcessLifecycle(outputs: endpoints.outputs.count)))
     do {
       for (channel, descriptor) in endpoints.outputs {
-        let registration = try poller.add(descriptor, .readable) { [weak self] scratch in self?.becameReadable(channel, scratch) }
+        let registration = try poller.add(descriptor, .readable) { [weak self] scratch in
+          self?.becameReadable(channel, scratch)
+        }
         state.withLock { $0.outputs[channel] = Output(registration: registration) }
       }
       let input = try endpoints.input.map { (input) throws(SystemError) in try InputWriter(input, poller: poller) }
@@ -86,7 +89,8 @@ package final class ManagedProcess: Sendable {
   ///   - timeout: when to kill its process group.
   ///   - onEnd: called once, when the process is over.
   func begin(
-    _ child: ChildProcess, poller: DescriptorPoller, timeout: NIODeadline?, onEnd: @escaping @Sendable (ManagedProcess) -> Void
+    _ child: ChildProcess, poller: DescriptorPoller, timeout: NIODeadline?,
+    onEnd: @escaping @Sendable (ManagedProcess) -> Void
   ) throws(SystemError) {
     let watch = try poller.add(child.pidfd, .readable) { [reaper, pid = child.pid] _ in reaper.reap(pid) }
     let (wakeups, outputs) = state.withLock { state in
@@ -127,7 +131,9 @@ package final class ManagedProcess: Sendable {
   /// Tells everybody the end and releases what the process held. Called once, by the event that ended it.
   func finish() {
     let (wakeups, onEnd) = state.withLock { state in
-      guard let end = state.lifecycle.end else { return ([OutputBroadcast<Waiter>.Wakeup](), nil as (@Sendable (ManagedProcess) -> Void)?) }
+      guard let end = state.lifecycle.end else {
+        return ([OutputBroadcast<Waiter>.Wakeup](), nil as (@Sendable (ManagedProcess) -> Void)?)
+      }
       state.publishedEnd = end
       state.timeoutTimer?.cancel()
       state.stallTimer?.cancel()

@@ -1,12 +1,12 @@
 package import NIOCore
 
-/// Copies what a process does to all its subscribers, each with a bounded queue of its own. Pure bookkeeping: `Waiter` is what
-/// the shell resumes.
+/// Copies what a process does to all its subscribers, each with a bounded queue of its own. Pure bookkeeping: `Waiter`
+/// is what the shell resumes.
 ///
-/// Back-pressure: while any queue is full the process's outputs are not read (`isBlocked`), so the process itself waits and no
-/// byte is lost. A subscriber that has taken nothing for `stallLimit` while its queue is full must not hold up the others:
-/// when there are others, it is dropped with an error (`Outcome.stalled`); when it is alone, the process waits for it.
-/// With no subscriber at all, output is discarded: a process does not depend on anybody listening.
+/// Back-pressure: while any queue is full the process's outputs are not read (`isBlocked`), so the process itself waits
+/// and no byte is lost. A subscriber that has taken nothing for `stallLimit` while its queue is full must not hold up
+/// the others: when there are others, it is dropped with an error (`Outcome.stalled`); when it is alone, the process
+/// waits for it. With no subscriber at all, output is discarded: a process does not depend on anybody listening.
 package struct OutputBroadcast<Waiter> {
   package typealias SubscriptionID = UInt64
 
@@ -111,7 +111,9 @@ package struct OutputBroadcast<Waiter> {
 
   /// Sends a keep-alive to a subscriber for whom nothing happened for `interval`.
   /// - Returns: when to ask again (nil: never, the subscriber is gone), and whom to wake.
-  package mutating func keepAlive(_ id: SubscriptionID, interval: TimeAmount, now: NIODeadline) -> (next: NIODeadline?, wakeup: Wakeup?) {
+  package mutating func keepAlive(
+    _ id: SubscriptionID, interval: TimeAmount, now: NIODeadline
+  ) -> (next: NIODeadline?, wakeup: Wakeup?) {
     guard !isFinished, let subscriber = subscribers[id] else { return (nil, nil) }
     let due = subscriber.lastTakenAt + interval
     guard now >= due, subscriber.queue.isEmpty else { return (Swift.max(due, now + .milliseconds(100)), nil) }

@@ -45,12 +45,16 @@ package final class ProcessLauncher: Sendable {
 
   /// Starts the process with one subscriber, who misses nothing (L-43). Blocks until the program is executing.
   package func launch(
-    _ plan: LaunchPlan, keepAlive: TimeAmount, timeout: NIODeadline?, onEnd: @escaping @Sendable (ManagedProcess) -> Void
+    _ plan: LaunchPlan, keepAlive: TimeAmount, timeout: NIODeadline?,
+    onEnd: @escaping @Sendable (ManagedProcess) -> Void
   ) throws(ProcessServiceError) -> ProcessSubscription {
     do {
-      let plumbing = try plan.terminal.map { (size) throws(SystemError) in try terminal(size, owner: plan.credentials) } ?? pipes(plan)
+      let plumbing =
+        try plan.terminal.map { (size) throws(SystemError) in try terminal(size, owner: plan.credentials) }
+        ?? pipes(plan)
       let process = try ManagedProcess(
-        description: plan.description, endpoints: plumbing.endpoints, reaper: reaper, poller: poller, eventLoop: eventLoop)
+        description: plan.description, endpoints: plumbing.endpoints, reaper: reaper, poller: poller,
+        eventLoop: eventLoop)
       do {
         let subscription = try process.subscribe(keepAlive: keepAlive)
         let child = try spawn(plan, plumbing, process)
@@ -70,7 +74,8 @@ package final class ProcessLauncher: Sendable {
   }
 
   private func begin(
-    _ process: ManagedProcess, _ child: ChildProcess, timeout: NIODeadline?, onEnd: @escaping @Sendable (ManagedProcess) -> Void
+    _ process: ManagedProcess, _ child: ChildProcess, timeout: NIODeadline?,
+    onEnd: @escaping @Sendable (ManagedProcess) -> Void
   ) throws(ProcessServiceError) {
     do {
       try process.begin(child, poller: poller, timeout: timeout, onEnd: onEnd)
@@ -88,7 +93,8 @@ package final class ProcessLauncher: Sendable {
     _ plan: LaunchPlan, _ plumbing: Plumbing, _ process: ManagedProcess
   ) throws(ProcessServiceError) -> ChildProcess {
     var request = SpawnRequest(
-      executable: plan.executable, arguments: plan.arguments, environment: plan.environment, workingDirectory: plan.workingDirectory,
+      executable: plan.executable, arguments: plan.arguments, environment: plan.environment,
+      workingDirectory: plan.workingDirectory,
       descriptors: plumbing.childEnds.mapValues(\.rawValue))
     request.createsSession = true
     request.controllingTerminal = plan.terminal == nil ? nil : 0
@@ -133,7 +139,8 @@ package final class ProcessLauncher: Sendable {
     let ours = OwnedDescriptor(controller)
     let theirs = OwnedDescriptor(terminal)
     try size.apply(to: ours)
-    // Best effort: in a container without the right, the terminal is usable through the inherited descriptor all the same.
+    // Best effort: in a container without the right, the terminal is usable through the inherited descriptor all the
+    // same.
     fchown(theirs.rawValue, owner.uid, Self.terminalGroup)
     fchmod(theirs.rawValue, 0o620)
     let input = try OwnedDescriptor.duplicate(ours)

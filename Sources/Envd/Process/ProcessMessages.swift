@@ -1,5 +1,5 @@
 import LinuxSystem
-import Wire
+import Protos
 
 extension Process_ProcessEvent {
   init(_ update: ProcessUpdate) {
@@ -16,7 +16,8 @@ extension Process_ProcessEvent {
 }
 
 extension Process_ProcessEvent.EndEvent {
-  /// `status` has the texts of Go's os.ProcessState, which E2B's clients show; `error` is there unless the process succeeded.
+  /// `status` has the texts of Go's os.ProcessState, which E2B's clients show; `error` is there unless the process
+  /// succeeded.
   package init(_ end: ProcessEnd) {
     self.init()
     timedOut = end.isTimeout

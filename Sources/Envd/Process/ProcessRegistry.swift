@@ -1,9 +1,9 @@
-import Locks
+import Concurrency
 package import NIOCore
-package import Wire
+package import Protos
 
-/// The processes that clients can name: those that run, and for a while those that have ended, so that a client that comes
-/// late still learns how they ended.
+/// The processes that clients can name: those that run, and for a while those that have ended, so that a client that
+/// comes late still learns how they ended.
 package final class ProcessRegistry: Sendable {
   package static let retention = TimeAmount.seconds(30)
   package static let maximumRunning = 4096

@@ -1,10 +1,11 @@
-import ConnectRPC
+import Connect
+import ConnectServer
 import FoundationEssentials
 import HTTPTypes
 import LinuxSystem
 import NIOCore
+import Protos
 import SwiftProtobuf
-import Wire
 
 extension ProcessService {
   /// Interval of keep-alives when the client does not say. Source: E2B's envd contract
@@ -16,7 +17,8 @@ extension ProcessService {
   /// How long the end of a killed process may take to arrive before the call ends without it.
   private static let killGrace = TimeAmount.seconds(2)
 
-  /// Starts a process and streams what it does. The process outlives a client that goes away, but not the call's time-out.
+  /// Starts a process and streams what it does. The process outlives a client that goes away, but not the call's
+  /// time-out.
   func start(
     _ request: Process_StartRequest, _ context: ConnectContext, _ writer: ConnectWriter<Process_StartResponse>
   ) async throws {
@@ -88,7 +90,9 @@ extension ProcessService {
     }
   }
 
-  private static var timedOut: ConnectError { ConnectError(.deadlineExceeded, "the process was killed: its time-out has passed") }
+  private static var timedOut: ConnectError {
+    ConnectError(.deadlineExceeded, "the process was killed: its time-out has passed")
+  }
 
   /// After the deadline has cancelled the handler: passes on what the process still said, up to its end.
   private func sendRest(
@@ -109,7 +113,9 @@ extension ProcessService {
   }
 
   static func keepAlive(_ headers: HTTPFields) -> TimeAmount {
-    guard let name = keepAliveHeader, let text = headers[name], let seconds = Int64(text), seconds > 0 else { return standardKeepAlive }
+    guard let name = keepAliveHeader, let text = headers[name], let seconds = Int64(text), seconds > 0 else {
+      return standardKeepAlive
+    }
     return .seconds(min(max(seconds, keepAliveRangeSeconds.lowerBound), keepAliveRangeSeconds.upperBound))
   }
 }

@@ -1,10 +1,11 @@
-package import ConnectRPC
+import Connect
+package import ConnectServer
 import FoundationEssentials
 import HTTPTypes
 package import LinuxSystem
 import NIOCore
+import Protos
 import SwiftProtobuf
-import Wire
 
 /// `process.Process` of the E2B contract: starts processes for clients, streams what they do, feeds and signals them.
 ///
@@ -35,7 +36,8 @@ package struct ProcessService: Sendable {
 
   package func register(on connect: ConnectRouter<AgentRequestContext>) {
     connect.serverStream(Self.name, "Start") { request, context, writer in try await start(request, context, writer) }
-    connect.serverStream(Self.name, "Connect") { request, context, writer in try await attach(request, context, writer) }
+    connect.serverStream(Self.name, "Connect") { request, context, writer in try await attach(request, context, writer)
+    }
     connect.clientStream(Self.name, "StreamInput") { requests, _ in try await streamInput(requests) }
     unary(connect, "List") { (_: Process_ListRequest) in list() }
     unary(connect, "SendInput") { try await sendInput($0) }
@@ -63,14 +65,17 @@ extension ProcessService {
     return Process_SendInputResponse()
   }
 
-  func streamInput(_ requests: ConnectRequests<Process_StreamInputRequest>) async throws -> Process_StreamInputResponse {
+  func streamInput(_ requests: ConnectRequests<Process_StreamInputRequest>) async throws -> Process_StreamInputResponse
+  {
     try await ConnectError.translating {
       var target: ManagedProcess?
       for try await request in requests {
         switch request.event {
         case .start(let start): target = try registry.findRunning(start.process)
         case .data(let data):
-          guard let target else { throw ProcessServiceError.invalidRequest("the first message of the stream must be a start") }
+          guard let target else {
+            throw ProcessServiceError.invalidRequest("the first message of the stream must be a start")
+          }
           try await feed(target, data.input)
         case .keepalive, nil: break
         }
@@ -82,7 +87,8 @@ extension ProcessService {
   func closeStandardInput(_ request: Process_CloseStdinRequest) throws -> Process_CloseStdinResponse {
     let process = try registry.findRunning(request.process)
     guard !process.hasTerminal else {
-      throw ConnectError(.unknown, "a process with a terminal has no standard input to close; send the end-of-transmission character")
+      throw ConnectError(
+        .unknown, "a process with a terminal has no standard input to close; send the end-of-transmission character")
     }
     process.input?.close()
     return Process_CloseStdinResponse()

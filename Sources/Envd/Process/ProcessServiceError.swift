@@ -1,4 +1,4 @@
-package import ConnectRPC
+package import Connect
 package import LinuxSystem
 import SystemPackage
 
@@ -46,12 +46,15 @@ extension ConnectError {
     case .noStandardInput: self.init(.internalError, "the process was started without standard input")
     case .noTerminal: self.init(.failedPrecondition, "the process has no terminal")
     case .inputNeedsTerminal: self.init(.internalError, "the process has a terminal: send pty input instead of stdin")
-    case .inputNeedsStandardInput: self.init(.internalError, "the process has no terminal: send stdin instead of pty input")
+    case .inputNeedsStandardInput:
+      self.init(.internalError, "the process has no terminal: send stdin instead of pty input")
     case .inputClosed: self.init(.internalError, "the process's standard input is closed")
-    case .inputOverflow: self.init(.resourceExhausted, "more than \(InputWriter.queueLimitBytes) bytes of input are waiting already")
+    case .inputOverflow:
+      self.init(.resourceExhausted, "more than \(InputWriter.queueLimitBytes) bytes of input are waiting already")
     case .tooManySubscribers: self.init(.resourceExhausted, "too many clients listen to this process")
     case .tooManyProcesses: self.init(.resourceExhausted, "the guest cannot run more processes")
-    case .subscriberTooSlow: self.init(.resourceExhausted, "this client read too slowly while others waited; its stream was ended")
+    case .subscriberTooSlow:
+      self.init(.resourceExhausted, "this client read too slowly while others waited; its stream was ended")
     case .over: self.init(.notFound, "the process has ended")
     case .failed(let error): self.init(.internalError, "\(error.call) failed: \(error.errno)")
     }

@@ -4,7 +4,8 @@ package struct ProcessSubscription: Sendable {
   let id: UInt64
 
   /// The next update, or nil after the end was delivered.
-  /// - Throws: `ProcessServiceError.tooSlow` when the subscriber was dropped, `CancellationError` when the task is cancelled.
+  /// - Throws: `ProcessServiceError.tooSlow` when the subscriber was dropped, `CancellationError` when the task is
+  ///   cancelled.
   package func next() async throws -> ProcessUpdate? {
     try await process.nextUpdate(for: id)
   }

@@ -1,5 +1,5 @@
 import Glibc
-package import Wire
+package import Protos
 
 /// Which signals clients may send, and what the signals that end processes are called.
 package enum SignalTable {
@@ -18,13 +18,17 @@ package enum SignalTable {
   }
 
   private static let texts: [Int32: String] = [
-    SIGHUP: "hangup", SIGINT: "interrupt", SIGQUIT: "quit", SIGILL: "illegal instruction", SIGTRAP: "trace/breakpoint trap",
+    SIGHUP: "hangup", SIGINT: "interrupt", SIGQUIT: "quit", SIGILL: "illegal instruction",
+    SIGTRAP: "trace/breakpoint trap",
     SIGABRT: "aborted", SIGBUS: "bus error", SIGFPE: "floating point exception", SIGKILL: "killed",
-    SIGUSR1: "user defined signal 1", SIGSEGV: "segmentation fault", SIGUSR2: "user defined signal 2", SIGPIPE: "broken pipe",
-    SIGALRM: "alarm clock", SIGTERM: "terminated", SIGSTKFLT: "stack fault", SIGCHLD: "child exited", SIGCONT: "continued",
+    SIGUSR1: "user defined signal 1", SIGSEGV: "segmentation fault", SIGUSR2: "user defined signal 2",
+    SIGPIPE: "broken pipe",
+    SIGALRM: "alarm clock", SIGTERM: "terminated", SIGSTKFLT: "stack fault", SIGCHLD: "child exited",
+    SIGCONT: "continued",
     SIGSTOP: "stopped (signal)", SIGTSTP: "stopped", SIGTTIN: "stopped (tty input)", SIGTTOU: "stopped (tty output)",
     SIGURG: "urgent I/O condition", SIGXCPU: "CPU time limit exceeded", SIGXFSZ: "file size limit exceeded",
-    SIGVTALRM: "virtual timer expired", SIGPROF: "profiling timer expired", SIGWINCH: "window changed", SIGIO: "I/O possible",
+    SIGVTALRM: "virtual timer expired", SIGPROF: "profiling timer expired", SIGWINCH: "window changed",
+    SIGIO: "I/O possible",
     SIGPWR: "power failure", SIGSYS: "bad system call",
   ]
 }

@@ -1,7 +1,7 @@
 /// The parsed content of one /etc/passwd and one /etc/group.
 ///
-/// Lines that are malformed, comments, and NIS lines (`+…`) are skipped, as the C library does; of several entries with the same
-/// name or number the first counts.
+/// Lines that are malformed, comments, and NIS lines (`+…`) are skipped, as the C library does; of several entries with
+/// the same name or number the first counts.
 ///
 /// Source: passwd(5), group(5)
 struct AccountFiles: Sendable {
@@ -34,7 +34,9 @@ struct AccountFiles: Sendable {
 
   private static func parseUser(_ line: Substring, memberships: [String: [UInt32]]) -> GuestUser? {
     let fields = line.split(separator: ":", omittingEmptySubsequences: false)
-    guard fields.count == 7, isName(fields[0]), let uid = UInt32(fields[2]), let gid = UInt32(fields[3]) else { return nil }
+    guard fields.count == 7, isName(fields[0]), let uid = UInt32(fields[2]), let gid = UInt32(fields[3]) else {
+      return nil
+    }
     let name = String(fields[0])
     var groups = [gid]
     for group in memberships[name, default: []] where !groups.contains(group) { groups.append(group) }

@@ -1,13 +1,13 @@
 import CLinux
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
 import SystemPackage
 
 /// The guest's accounts, read from the files themselves: a static executable has no name service switch (getpwnam(3)).
 ///
-/// The parsed files are kept until one of them changes (device, inode, size, or modification time). A missing group file is an
-/// empty one; a missing passwd file still knows `root`, so that an image without any accounts can be used.
+/// The parsed files are kept until one of them changes (device, inode, size, or modification time). A missing group
+/// file is an empty one; a missing passwd file still knows `root`, so that an image without any accounts can be used.
 package final class UserDatabase: Sendable {
   private let passwd: String
   private let group: String
@@ -40,7 +40,8 @@ package final class UserDatabase: Sendable {
       let stamps = [FileStamp(path: passwd), FileStamp(path: group)]
       if let cache, cache.stamps == stamps { return cache.files }
       let files = AccountFiles(
-        passwd: try Self.read(passwd, ifMissing: "root:x:0:0:root:/root:/bin/sh"), group: try Self.read(group, ifMissing: ""))
+        passwd: try Self.read(passwd, ifMissing: "root:x:0:0:root:/root:/bin/sh"),
+        group: try Self.read(group, ifMissing: ""))
       // The stamps were taken before reading: a change in between is seen by the next call.
       cache = (stamps, files)
       return files

@@ -1,6 +1,6 @@
 package import AsyncHTTPClient
 import GuestClient
-import HostInterface
+import HostAPI
 package import Logging
 package import Model
 import NIOCore
@@ -20,7 +20,8 @@ package struct GuestClientConnector: GuestConnector {
     var logger = logger
     logger[metadataKey: "sandbox.id"] = "\(id)"
     return GuestClient(
-      address: address.description, port: GuestContract.agentPort, accessToken: accessToken, httpClient: httpClient, logger: logger)
+      address: address.description, port: GuestContract.agentPort, accessToken: accessToken, httpClient: httpClient,
+      logger: logger)
   }
 }
 
@@ -32,20 +33,22 @@ extension GuestClient: Guest {
 
   func warmUp() async throws {
     try await waitUntilHealthy()
-    // What runs for the first time fills caches that the snapshot keeps: measured, a third less work until the first exec's result.
-    try await introduce(GuestInitialization(hostname: "warm", entropy: Self.freshEntropy()), deadline: .now + .seconds(3_600))
+    // What runs for the first time fills caches that the snapshot keeps: measured, a third less work until the first
+    // exec's result.
+    try await initialize(
+      GuestInitialization(hostname: "warm", entropy: Self.freshEntropy()), deadline: .now + .seconds(3_600))
     let session = try await start(ProcessRequest(command: "/bin/sh", arguments: ["-c", ":"]))
     for try await _ in session.events {}
     await session.detach(killing: false)
   }
 
-  func greet(_ identity: GuestIdentity) async throws {
+  func initialize(_ identity: GuestIdentity) async throws {
     let initialization = GuestInitialization(
       environment: identity.envs, accessToken: identity.accessToken, defaultUser: identity.defaultUser,
       defaultWorkingDirectory: identity.defaultWorkdir, hostname: identity.hostname, sandboxID: identity.id.wire,
       templateID: identity.template.value, entropy: Self.freshEntropy())
     // The caller's deadline ends it by cancellation.
-    try await introduce(initialization, deadline: .now + .seconds(3_600))
+    try await initialize(initialization, deadline: .now + .seconds(3_600))
   }
 }
 
@@ -58,5 +61,7 @@ extension GuestClient {
 
 extension GuestIdentity {
   /// Short enough for a prompt, and a valid host name (RFC 1123).
-  var hostname: String { "\(template.value.prefix(20).lowercased().filter { $0 != "." && $0 != "_" })-\(id.uuidString.prefix(8))" }
+  var hostname: String {
+    "\(template.value.prefix(20).lowercased().filter { $0 != "." && $0 != "_" })-\(id.uuidString.prefix(8))"
+  }
 }

@@ -6,7 +6,7 @@ extension HostAgent {
   /// Everything that a row of the journal needs.
   private var roots: Set<GenerationID> {
     get async {
-      var roots = await named.roots.union(await templates.roots).union(await spares.neededGenerations)
+      var roots = await named.roots.union(await templates.roots).union(await warmPool.neededGenerations)
       for controller in allControllers { roots.formUnion(await controller.neededGenerations) }
       return roots
     }
@@ -16,8 +16,8 @@ extension HostAgent {
     await generations.collectIfWanted { await self.roots }
   }
 
-  /// Shortens the chains of sandboxes that were paused since the last round and still are (UF-5). A sandbox is not held up by it:
-  /// whoever resumes it meanwhile gets the generation as it was.
+  /// Shortens the chains of sandboxes that were paused since the last round and still are (UF-5). A sandbox is not held
+  /// up by it: whoever resumes it meanwhile gets the generation as it was.
   func compact() async {
     for id in generations.takeChanged() {
       guard let controller = existingController(id), let last = await controller.pausedGeneration else { continue }
@@ -25,7 +25,8 @@ extension HostAgent {
         guard try await generations.chainLength(of: last) > configuration.longestChain else { continue }
         try await compact(last, of: controller)
       } catch {
-        logger.warning("a chain of generations was not compacted", metadata: ["sandbox.id": "\(id)", "error": "\(error)"])
+        logger.warning(
+          "a chain of generations was not compacted", metadata: ["sandbox.id": "\(id)", "error": "\(error)"])
       }
     }
   }
@@ -42,7 +43,8 @@ extension HostAgent {
     }
     generations.collectSoon()
     logger.info(
-      "compacted", metadata: ["sandbox.id": "\(controller.id)", "duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
+      "compacted",
+      metadata: ["sandbox.id": "\(controller.id)", "duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
   }
 }
 

@@ -1,4 +1,4 @@
-package import HostInterface
+package import HostAPI
 import Images
 import LinuxSystem
 package import Model
@@ -43,7 +43,9 @@ extension HostAgent: HostClient {
     try await controller(id).resume(options)
   }
 
-  package func forkSandbox(_ id: SandboxID, into specs: [SandboxSpec]) async throws -> [Result<HostSandbox, MartletError>] {
+  package func forkSandbox(
+    _ id: SandboxID, into specs: [SandboxSpec]
+  ) async throws -> [Result<HostSandbox, MartletError>] {
     let frozen = try await controller(id).checkpoint()
     defer { generations.release(frozen.generation) }
     return await withTaskGroup(of: (Int, Result<HostSandbox, MartletError>).self) { group in

@@ -1,7 +1,7 @@
+import Concurrency
 import Foundation
-import HostInterface
+import HostAPI
 import LinuxSystem
-import Locks
 package import Logging
 import Model
 import Snapshots
@@ -9,15 +9,15 @@ import SystemPackage
 
 /// Makes, keeps and removes the sandboxes of one machine.
 ///
-/// Owns what is: the journal and the live processes. VMMs and pagers are processes of their own; a new agent on the same data directory
-/// takes up where a dead one stopped (`recover`).
+/// Owns what is: the journal and the live processes. VMMs and pagers are processes of their own; a new agent on the
+/// same data directory takes up where a dead one stopped (`recover`).
 package final class HostAgent: Sendable {
   package let configuration: HostConfiguration
   let parts: HostParts
   let logger: Logger
   let named: NamedSnapshots
   let templates: TemplateSnapshots
-  let spares: SpareInstances
+  let warmPool: WarmPool
   let generations: GenerationKeeper
   private let journal: Journal
   private let observer: StepObserver
@@ -28,7 +28,8 @@ package final class HostAgent: Sendable {
   private let hasRecovered = Mutex(false)
 
   package init(
-    configuration: HostConfiguration, parts: HostParts, journal: Journal, observer: StepObserver = StepObserver(), logger: Logger
+    configuration: HostConfiguration, parts: HostParts, journal: Journal, observer: StepObserver = StepObserver(),
+    logger: Logger
   ) {
     self.configuration = configuration
     self.parts = parts
@@ -42,13 +43,15 @@ package final class HostAgent: Sendable {
     named = NamedSnapshots(journal: journal, generations: generations, observer: observer)
     templates = TemplateSnapshots(parts: parts, journal: journal, generations: generations, logger: logger)
     instances = InstanceFactory(
-      InstanceContext(configuration: configuration, parts: parts, journal: journal, slots: slots, observer: observer, logger: logger))
-    spares = SpareInstances(
-      capacity: configuration.spareInstances, factory: instances, generations: generations, guests: parts.guests, logger: logger)
+      InstanceContext(
+        configuration: configuration, parts: parts, journal: journal, slots: slots, observer: observer, logger: logger))
+    warmPool = WarmPool(
+      capacity: configuration.warmPoolSize, factory: instances, generations: generations, guests: parts.guests,
+      logger: logger)
   }
 
-  /// Makes the host ready, adopts the VMMs that live, removes what a dead predecessor had begun or left, and only then returns. To be
-  /// called once, first.
+  /// Makes the host ready, adopts the VMMs that live, removes what a dead predecessor had begun or left, and only then
+  /// returns. To be called once, first.
   package func recover() async throws {
     try await parts.network.prepareHost()
     try Directories.create(configuration.instancesDirectory, mode: 0o711)
@@ -64,9 +67,11 @@ package final class HostAgent: Sendable {
     let owned = Set(entries.compactMap(\.instance))
     await withTaskGroup(of: Void.self) { group in
       for controller in recovered { group.addTask { await controller.recover() } }
-      for instance in instances.values where !owned.contains(instance.id) { group.addTask { await self.discard(instance) } }
+      for instance in instances.values where !owned.contains(instance.id) {
+        group.addTask { await self.discard(instance) }
+      }
     }
-    await removeStrays()
+    await removeOrphans()
     await collect()
     hasRecovered.withLock { $0 = true }
   }
@@ -86,12 +91,13 @@ package final class HostAgent: Sendable {
       try await instance.remove()
     } catch {
       logger.error(
-        "a microVM that belongs to no sandbox was not removed", metadata: ["instance.id": "\(instance.id)", "error": "\(error)"])
+        "a microVM that belongs to no sandbox was not removed",
+        metadata: ["instance.id": "\(instance.id)", "error": "\(error)"])
     }
   }
 
-  /// One round of the work that repeats and is quick: idle sandboxes are paused, consoles drained, removals that failed tried again.
-  /// Pauses are begun, not waited for (L-26).
+  /// One round of the work that repeats and is quick: idle sandboxes are paused, consoles drained, removals that failed
+  /// tried again. Pauses are begun, not waited for (L-26).
   package func maintain() async {
     for controller in allControllers {
       // Unowned on purpose: a slow pause must not hold up this round, and `drain` waits for it at shutdown.
@@ -115,16 +121,20 @@ package final class HostAgent: Sendable {
 
   /// Waits until every lifecycle operation that has been asked for is done (TTL-3), and ends what nobody has asked for.
   package func drain() async {
-    await spares.close()
+    await warmPool.close()
     await withTaskGroup(of: Void.self) { group in
       for controller in allControllers { group.addTask { await controller.drain() } }
     }
   }
 
-  /// Gives back what the host holds for the agent as a whole, as opposed to one sandbox. To be called last, after `drain`.
-  /// - Returns: false when sandboxes are left, in whatever state, or a microVM that could not be removed: nothing was touched then.
+  /// Gives back what the host holds for the agent as a whole, as opposed to one sandbox. To be called last, after
+  /// `drain`.
+  /// - Returns: false when sandboxes are left, in whatever state, or a microVM that could not be removed: nothing was
+  ///   touched then.
   package func leaveHost() async throws -> Bool {
-    guard hasRecovered.withLock({ $0 }), allControllers.isEmpty, try await journal.instances().isEmpty else { return false }
+    guard hasRecovered.withLock({ $0 }), allControllers.isEmpty, try await journal.instances().isEmpty else {
+      return false
+    }
     try await parts.network.teardownHost()
     if let cgroups = parts.cgroups { try Cgroup.removeParent(configuration.cgroupParent, in: cgroups) }
     return true
@@ -162,8 +172,10 @@ package final class HostAgent: Sendable {
 
   private var context: ControllerContext {
     ControllerContext(
-      configuration: configuration, parts: parts, journal: journal, instances: instances, generations: generations, templates: templates,
-      spares: spares, named: named, observer: observer, forget: { [weak self] id in self?.forget(id) }, logger: logger)
+      configuration: configuration, parts: parts, journal: journal, instances: instances, generations: generations,
+      templates: templates,
+      warmPool: warmPool, named: named, observer: observer, forget: { [weak self] id in self?.forget(id) },
+      logger: logger)
   }
 
   private func forget(_ id: SandboxID) {

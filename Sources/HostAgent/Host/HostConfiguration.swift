@@ -17,10 +17,11 @@ package struct HostConfiguration: Sendable {
   /// Guests that are restored at the same time.
   package var concurrentRestores = 8
   /// MicroVMs kept running for sandboxes to come.
-  package var spareInstances = 0
+  package var warmPoolSize = 0
   /// Chains of generations longer than this are compacted when their sandbox is paused (UF-5).
   package var longestChain = 8
-  /// A chain as long as this is compacted before it grows further, also while its sandbox runs; far below what the format can hold.
+  /// A chain as long as this is compacted before it grows further, also while its sandbox runs; far below what the
+  /// format can hold.
   package var longestGrowingChain = 24
   /// From the start of the VMM to the first answer of the guest agent, at a boot that has its share of the CPU.
   package var bootDeadline: Duration = .seconds(120)
@@ -33,7 +34,8 @@ package struct HostConfiguration: Sendable {
   package var processLimit = 512
 
   package init(
-    hostID: HostID, dataDirectory: FilePath, slots: Range<Int>, firstUserID: UInt32, cgroupParent: String, concurrentBoots: Int
+    hostID: HostID, dataDirectory: FilePath, slots: Range<Int>, firstUserID: UInt32, cgroupParent: String,
+    concurrentBoots: Int
   ) {
     self.hostID = hostID
     self.dataDirectory = dataDirectory

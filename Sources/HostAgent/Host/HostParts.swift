@@ -1,5 +1,5 @@
 package import Disks
-package import HostInterface
+package import HostAPI
 package import Hypervisor
 package import Images
 package import LinuxSystem
@@ -63,9 +63,9 @@ package protocol GuestConnector: Sendable {
 package protocol Guest: Sendable {
   /// Returns when the agent answers; retries until cancelled.
   func waitUntilHealthy() async throws
-  /// Tells a guest that has booted or was restored who it is, what time it is and what is random, before its processes run (on).
-  /// Retries until it answers, or the task is cancelled.
-  func greet(_ identity: GuestIdentity) async throws
+  /// Tells a guest that has booted or was restored who it is, what time it is and what is random, before its processes
+  /// run (on). Retries until it answers, or the task is cancelled.
+  func initialize(_ identity: GuestIdentity) async throws
   /// Makes a guest that nobody uses yet do once what the first user would otherwise wait for.
   func warmUp() async throws
   /// Writes dirty data back and stops all user processes; returns when they stand still.

@@ -5,8 +5,8 @@ package import SystemPackage
 
 /// Keeps the agents of one machine apart: each holds a number, from which its address range, names and user ids follow.
 ///
-/// A number belongs to a data directory until it is given back or the directory is gone, since sandboxes that outlive their agent use
-/// it. The file `/run/martlet/instance-N` names the directory and is locked while its agent runs.
+/// A number belongs to a data directory until it is given back or the directory is gone, since sandboxes that outlive
+/// their agent use it. The file `/run/martlet/instance-N` names the directory and is locked while its agent runs.
 package final class InstanceClaim: Sendable {
   package static let maximumInstances = 32
 
@@ -39,10 +39,12 @@ package final class InstanceClaim: Sendable {
       try SmallFile.write(dataDirectory.string, to: path.string)
       return InstanceClaim(number: number, registry: registry, lock: file)
     }
-    throw MartletError(.hostUnavailable, "\(maximumInstances) Martlet agents run on this machine already; stop one of them")
+    throw MartletError(
+      .hostUnavailable, "\(maximumInstances) Martlet agents run on this machine already; stop one of them")
   }
 
-  /// Gives the number back. Only for a data directory that holds no sandbox: those that run use what follows from the number.
+  /// Gives the number back. Only for a data directory that holds no sandbox: those that run use what follows from the
+  /// number.
   package func release() throws {
     let registryLock = try Self.locked(registry)
     defer { registryLock.close() }
@@ -50,7 +52,8 @@ package final class InstanceClaim: Sendable {
     lock.close()
   }
 
-  /// One change at a time, so that two agents never see the same number as free. The lock is on the directory: no file stays behind.
+  /// One change at a time, so that two agents never see the same number as free. The lock is on the directory: no file
+  /// stays behind.
   private static func locked(_ registry: FilePath) throws(SystemError) -> OwnedDescriptor {
     let directory = try OwnedDescriptor.open(registry.string, O_RDONLY | O_DIRECTORY)
     try SystemError.check("flock", registry.string) { flock(directory.rawValue, LOCK_EX) }
@@ -63,7 +66,8 @@ package final class InstanceClaim: Sendable {
 
   private static func alreadyRunning(_ directory: FilePath) -> MartletError {
     MartletError(
-      .hostUnavailable, "another Martlet server runs on the data directory \(directory); stop it, or choose another with --data-dir")
+      .hostUnavailable,
+      "another Martlet server runs on the data directory \(directory); stop it, or choose another with --data-dir")
   }
 
   private static func owner(of number: Int, in registry: FilePath) -> String? {

@@ -4,8 +4,9 @@ import Model
 import Snapshots
 
 extension Instance {
-  /// Has later checkpoints build on `merged`, which has the same content as `old` and depends on fewer generations. The guest is not
-  /// touched: its disk goes on lying over the layers it has, and only what is captured from now on lies over the merged one.
+  /// Has later checkpoints build on `merged`, which has the same content as `old` and depends on fewer generations. The
+  /// guest is not touched: its disk goes on lying over the layers it has, and only what is captured from now on lies
+  /// over the merged one.
   ///
   /// The caller holds `merged` against collection.
   func build(on merged: Generation, insteadOf old: GenerationID) async throws {
@@ -25,8 +26,8 @@ extension Instance {
     }
   }
 
-  /// What a checkpoint has to merge the guest's disk onto, because some layers below have no generation to live in, or because
-  /// there is a shorter chain with the same content; nil when the disk is captured as it is.
+  /// What a checkpoint has to merge the guest's disk onto, because some layers below have no generation to live in, or
+  /// because there is a shorter chain with the same content; nil when the disk is captured as it is.
   var mergeTarget: (base: DiskBase, chain: [GenerationID])? {
     guard let disk = entry.disk, !entry.unpublishedLayers.isEmpty || entry.shortcut != nil else { return nil }
     // Those that were never published are all on top.
@@ -43,9 +44,9 @@ extension Instance {
 }
 
 extension SandboxController {
-  /// Makes what the next generation will be compared with depend on few others, when by now it depends on many: tidying shortens the
-  /// chains of sandboxes that stay paused for a while, not of those that are woken at once, or copied without ever being paused. The
-  /// guest runs meanwhile.
+  /// Makes what the next generation will be compared with depend on few others, when by now it depends on many: tidying
+  /// shortens the chains of sandboxes that stay paused for a while, not of those that are woken at once, or copied
+  /// without ever being paused. The guest runs meanwhile.
   func shortenChain(of instance: Instance) async {
     do {
       guard let base = await instance.entry.base,
@@ -58,7 +59,8 @@ extension SandboxController {
         let generation = try await context.generations.compact(base, as: merged, keeping: kept)
         try await instance.build(on: generation, insteadOf: base)
       }
-      context.logger.info("compacted while it ran", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
+      context.logger.info(
+        "compacted while it ran", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
     } catch {
       // The chain has room for some more; the next checkpoint tries again.
       context.logger.warning("a chain of generations was not compacted", metadata: ["error": "\(error)"])

@@ -1,6 +1,6 @@
 import Disks
 import Foundation
-import HostInterface
+import HostAPI
 import Hypervisor
 import LinuxSystem
 import Logging
@@ -21,8 +21,8 @@ struct CheckpointRequest: Sendable {
 extension Instance {
   /// Writes memory, devices and disk of one moment as a new generation, durable and published when this returns.
   ///
-  /// The guest's processes stand still while it is written; with `continues` they run on before it is published. On failure the guest
-  /// runs on as if nothing had been asked for. The caller holds the generation against collection.
+  /// The guest's processes stand still while it is written; with `continues` they run on before it is published. On
+  /// failure the guest runs on as if nothing had been asked for. The caller holds the generation against collection.
   func checkpoint(_ request: CheckpointRequest, guest: any Guest) async throws -> Generation {
     timings = PhaseTimings()
     let store = context.parts.snapshots
@@ -56,11 +56,14 @@ extension Instance {
   private func capture(
     _ request: CheckpointRequest, _ draft: GenerationDraft, _ guest: any Guest, _ isStopped: inout Bool
   ) async throws -> GenerationManifest {
-    guard let machine, let disk = entry.disk else { throw MartletError(.internalError, "the microVM has not been started") }
+    guard let machine, let disk = entry.disk else {
+      throw MartletError(.internalError, "the microVM has not been started")
+    }
     let memory = try await prepareMemory(of: machine, into: draft)
     do {
       isStopped = true
-      return try await capture(Subject(machine: machine, disk: disk, memory: memory, draft: draft), request, guest, &isStopped)
+      return try await capture(
+        Subject(machine: machine, disk: disk, memory: memory, draft: draft), request, guest, &isStopped)
     } catch {
       await memory.abandon()
       throw error
@@ -92,7 +95,9 @@ extension Instance {
     return manifest
   }
 
-  private func saving<Result: Sendable>(_ step: CheckpointStep, _ body: @Sendable () async throws -> Result) async throws -> Result {
+  private func saving<Result: Sendable>(
+    _ step: CheckpointStep, _ body: @Sendable () async throws -> Result
+  ) async throws -> Result {
     try await self.step(.beforeSaving(step))
     let begin = ContinuousClock.now
     let result = try await body()
@@ -103,7 +108,9 @@ extension Instance {
 
   // MARK: - Memory
 
-  private func prepareMemory(of machine: any VirtualMachine, into draft: GenerationDraft) async throws -> any MemorySaving {
+  private func prepareMemory(
+    of machine: any VirtualMachine, into draft: GenerationDraft
+  ) async throws -> any MemorySaving {
     try await context.parts.memory.prepareSaving(
       vmm: machine.identity.pid, runDirectory: directory, memoryBytes: Int64(entry.memoryMiB) << 20,
       parent: try await base(in: context.parts.snapshots), into: draft)
@@ -113,7 +120,10 @@ extension Instance {
     let saved = try await memory.run()
     context.logger.debug(
       "saved memory",
-      metadata: ["pages.stored": "\(saved.storedPages)", "pages.zeroed": "\(saved.zeroedPages)", "pages.equal": "\(saved.equalPages)"])
+      metadata: [
+        "pages.stored": "\(saved.storedPages)", "pages.zeroed": "\(saved.zeroedPages)",
+        "pages.equal": "\(saved.equalPages)",
+      ])
   }
 
   private func base(in store: SnapshotStore) async throws -> Generation? {
@@ -123,7 +133,9 @@ extension Instance {
 
   // MARK: - Disk
 
-  private func captureDisk(_ disk: Disk, _ request: CheckpointRequest, _ draft: GenerationDraft) async throws -> GenerationManifest {
+  private func captureDisk(
+    _ disk: Disk, _ request: CheckpointRequest, _ draft: GenerationDraft
+  ) async throws -> GenerationManifest {
     let disks = context.parts.disks
     if let below = mergeTarget {
       try await disks.merge(disk, onto: below.base, to: draft.diskPath)
@@ -141,7 +153,8 @@ extension Instance {
 
   /// Moves the stopped guest to a new overlay over the one it has, which is frozen by that.
   ///
-  /// The VMM keeps what it has open; the name that the new overlay lies over may stand for a merger with the same content.
+  /// The VMM keeps what it has open; the name that the new overlay lies over may stand for a merger with the same
+  /// content.
   private func continueElsewhere(_ disk: Disk, layer: GenerationID, parents: [GenerationID]) async throws {
     guard let machine else { return }
     let base = DiskBase(path: context.diskLayer(of: layer), format: disk.format, digest: disk.baseDigest)
@@ -152,7 +165,8 @@ extension Instance {
     try await diskSwitched()
   }
 
-  /// The guest writes to `nextDisk` now. Until the generation is published, the layer below belongs to nobody but this chain.
+  /// The guest writes to `nextDisk` now. Until the generation is published, the layer below belongs to nobody but this
+  /// chain.
   func diskSwitched() async throws {
     guard let next = entry.nextDisk else { return }
     entry.disk = next.disk
@@ -176,10 +190,12 @@ extension Instance {
   private func manifest(_ request: CheckpointRequest, _ disk: Disk, diskParents: [GenerationID]) -> GenerationManifest {
     let bottom = bottom(of: disk)
     return GenerationManifest(
-      id: request.generation, parent: entry.base, diskParents: diskParents, createdAt: Date(), machine: context.parts.driver.machine,
+      id: request.generation, parent: entry.base, diskParents: diskParents, createdAt: Date(),
+      machine: context.parts.driver.machine,
       vcpus: entry.vcpus, memoryBytes: Int64(entry.memoryMiB) << 20,
       disk: GenerationManifest.DiskLayer(
-        sizeBytes: disk.sizeBytes, format: disk.format.rawValue, basePath: bottom.path.string, baseFormat: bottom.format.rawValue,
+        sizeBytes: disk.sizeBytes, format: disk.format.rawValue, basePath: bottom.path.string,
+        baseFormat: bottom.format.rawValue,
         baseDigest: bottom.digest),
       template: request.template)
   }
@@ -188,13 +204,13 @@ extension Instance {
 
   /// Brings the guest back to where it was; each step is tried.
   private func abandon(_ draft: GenerationDraft, _ guest: any Guest, wasStopped: Bool) async {
-    if wasStopped { await comeBack(guest) }
+    if wasStopped { await resumeAndThaw(guest) }
     let store = context.parts.snapshots
     try? await BlockingPool.shared.run { () throws(MartletError) in try store.discard(draft) }
   }
 
   /// Lets a guest that may have been stopped run on. Idempotent.
-  func comeBack(_ guest: any Guest) async {
+  func resumeAndThaw(_ guest: any Guest) async {
     guard let machine else { return }
     do {
       try await machine.resume()

@@ -1,6 +1,6 @@
 import Disks
 import Foundation
-import HostInterface
+import HostAPI
 import Hypervisor
 import Images
 import LinuxSystem
@@ -24,7 +24,8 @@ extension Instance {
     try await making(.vmm) { try await self.launch(.boot, network: network, cgroup: cgroup) }
   }
 
-  /// Restores a generation up to the moment before the guest runs: its pages are served, its devices loaded, nothing has moved.
+  /// Restores a generation up to the moment before the guest runs: its pages are served, its devices loaded, nothing
+  /// has moved.
   /// - Parameter isShared: whether others are restored from it too.
   func restore(_ generation: Generation, isShared: Bool) async throws {
     timings = PhaseTimings()
@@ -43,7 +44,8 @@ extension Instance {
     try await making(.state) { try await self.load(generation) }
   }
 
-  /// Lets a restored guest run. The first page that it asks for may be a damaged one, which ends the VMM before it has answered.
+  /// Lets a restored guest run. The first page that it asks for may be a damaged one, which ends the VMM before it has
+  /// answered.
   func run() async throws {
     guard let machine else { throw MartletError(.internalError, "the microVM has not been started") }
     try await whileAlive { try await machine.resume() }
@@ -52,7 +54,9 @@ extension Instance {
   // MARK: - Steps
 
   /// - Parameter body: runs on this actor.
-  private func making<Result: Sendable>(_ step: HostStep, _ body: @Sendable () async throws -> Result) async throws -> Result {
+  private func making<Result: Sendable>(
+    _ step: HostStep, _ body: @Sendable () async throws -> Result
+  ) async throws -> Result {
     try Task.checkCancellation()
     try await self.step(.beforeMaking(step))
     let begin = ContinuousClock.now
@@ -82,7 +86,8 @@ extension Instance {
     try await context.parts.disks.link(generation.diskPath, as: layer)
     let disk = generation.manifest.disk
     let base = DiskBase(path: layer, format: DiskFormat(rawValue: disk.format) ?? .qcow2, digest: disk.baseDigest)
-    let bottom = DiskBase(path: FilePath(disk.basePath), format: DiskFormat(rawValue: disk.baseFormat) ?? .raw, digest: disk.baseDigest)
+    let bottom = DiskBase(
+      path: FilePath(disk.basePath), format: DiskFormat(rawValue: disk.baseFormat) ?? .raw, digest: disk.baseDigest)
     try await makeDisk(over: base, bottom: bottom, chain: [generation.id] + generation.manifest.diskParents)
   }
 
@@ -104,7 +109,8 @@ extension Instance {
     let memory = Int64(entry.memoryMiB + context.configuration.memoryOverheadMiB) << 20
     // Half a CPU more than the guest has, for device emulation.
     try cgroup.create(
-      limits: CgroupLimits(memoryBytes: memory, cpuPercent: entry.vcpus * 100 + 50, processes: context.configuration.processLimit))
+      limits: CgroupLimits(
+        memoryBytes: memory, cpuPercent: entry.vcpus * 100 + 50, processes: context.configuration.processLimit))
     return cgroup
   }
 
@@ -119,7 +125,8 @@ extension Instance {
     guard let disk = entry.disk else { throw MartletError(.internalError, "the microVM has no disk") }
     let kernel = try context.parts.templates.guestKernel()
     let configuration = VMConfiguration(
-      id: id, start: start, vcpus: entry.vcpus, memoryMiB: entry.memoryMiB, kernel: kernel.vmlinux, initramfs: kernel.initramfs,
+      id: id, start: start, vcpus: entry.vcpus, memoryMiB: entry.memoryMiB, kernel: kernel.vmlinux,
+      initramfs: kernel.initramfs,
       kernelArguments: [
         "root=/dev/vda", "rw", "martlet.ip=\(GuestContract.guestAddress)/\(GuestContract.prefixLength)",
         "martlet.gw=\(GuestContract.gatewayAddress)", "martlet.dns=\(GuestContract.gatewayAddress)",

@@ -14,7 +14,8 @@ struct RemovalFailures: Error, CustomStringConvertible {
 }
 
 extension Instance {
-  /// Gives everything back, the slot last. Every step is tried, newest first; what is gone already counts as removed. Idempotent.
+  /// Gives everything back, the slot last. Every step is tried, newest first; what is gone already counts as removed.
+  /// Idempotent.
   func remove() async throws {
     expectEnd()
     try await remove([.vmm, .pager, .cgroup, .network, .disk, .directory])

@@ -1,5 +1,5 @@
 import Disks
-import HostInterface
+import HostAPI
 import Hypervisor
 import LinuxSystem
 import Logging
@@ -8,9 +8,11 @@ import Pager
 import Snapshots
 import SystemPackage
 
-/// One microVM and everything that belongs to it on the host: slot, directory, disk, network, control group, pager, VMM.
+/// One microVM and everything that belongs to it on the host: slot, directory, disk, network, control group, pager,
+/// VMM.
 ///
-/// It knows nothing of sandboxes. Its owner calls one operation at a time; what ends by itself is told to the owner's handler.
+/// It knows nothing of sandboxes. Its owner calls one operation at a time; what ends by itself is told to the owner's
+/// handler.
 actor Instance {
   nonisolated let id: InstanceID
   let context: InstanceContext
@@ -18,7 +20,8 @@ actor Instance {
   var machine: (any VirtualMachine)?
   var pager: (any PagerProcess)?
   var timings = PhaseTimings()
-  /// Whether others will be restored from the same generation, who are the faster for knowing what this one needed first.
+  /// Whether others will be restored from the same generation, who are the faster for knowing what this one needed
+  /// first.
   var originIsShared = false
   private var ending: Ending = .none
   private var onEnd: (@Sendable (String) async -> Void)?
@@ -44,7 +47,9 @@ actor Instance {
   nonisolated var directory: FilePath { context.directory(of: id) }
 
   var cgroup: Cgroup? {
-    context.parts.cgroups.map { Cgroup(hierarchy: $0, name: "slot-\(entry.slot)", parent: context.configuration.cgroupParent) }
+    context.parts.cgroups.map {
+      Cgroup(hierarchy: $0, name: "slot-\(entry.slot)", parent: context.configuration.cgroupParent)
+    }
   }
 
   // MARK: - The end that nobody asked for
@@ -90,7 +95,9 @@ actor Instance {
 
   /// What became of a VMM that has ended, or is about to.
   private func endError(of machine: any VirtualMachine) async -> MartletError? {
-    guard let exit = try? await withDeadline(.seconds(1), { try await machine.exitUnlessCancelled() }) else { return nil }
+    guard let exit = try? await withDeadline(.seconds(1), { try await machine.exitUnlessCancelled() }) else {
+      return nil
+    }
     if let failure = await pagerFailure { return MartletError(.snapshotDamaged, failure) }
     return MartletError(.agentError, "the microVM ended: \(exit.reason)")
   }
@@ -159,7 +166,8 @@ actor Instance {
   var pagerConfiguration: PagerConfiguration? {
     entry.origin.map {
       PagerConfiguration(
-        id: id, store: context.parts.snapshots.directory, generation: $0, runDirectory: directory, ownerUID: entry.userID,
+        id: id, store: context.parts.snapshots.directory, generation: $0, runDirectory: directory,
+        ownerUID: entry.userID,
         recordsWorkingSet: originIsShared)
     }
   }

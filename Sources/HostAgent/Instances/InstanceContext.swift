@@ -1,5 +1,5 @@
+import Concurrency
 import LinuxSystem
-import Locks
 import Logging
 import Model
 import SandboxNetwork

@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import Model
 
 /// Makes microVMs, each with a slot of its own, and bounds how many start at the same time.
@@ -18,7 +18,8 @@ struct InstanceFactory: Sendable {
   func make(_ spec: SandboxSpec, origin: GenerationID?) throws(MartletError) -> Instance {
     let slot = try context.slots.take()
     let entry = InstanceEntry(
-      id: InstanceID(), slot: slot, userID: context.configuration.firstUserID + UInt32(slot), vcpus: spec.vcpus, memoryMiB: spec.memoryMiB,
+      id: InstanceID(), slot: slot, userID: context.configuration.firstUserID + UInt32(slot), vcpus: spec.vcpus,
+      memoryMiB: spec.memoryMiB,
       diskSizeMiB: spec.diskSizeMiB, network: spec.network, origin: origin)
     return Instance(entry, context: context)
   }

@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 
 /// How long the phases of one operation took (TTL-10).
 struct PhaseTimings: Sendable {

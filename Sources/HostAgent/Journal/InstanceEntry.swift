@@ -5,8 +5,9 @@ package import Pager
 
 /// What the agent writes down about a microVM before any of its resources exists.
 ///
-/// Everything that can be allocated follows from `id`, `slot` and `userID` (names, paths, addresses), so the entry is complete from its
-/// first moment: removing is walking the same list whatever point its making had reached. The rest adds what is known later.
+/// Everything that can be allocated follows from `id`, `slot` and `userID` (names, paths, addresses), so the entry is
+/// complete from its first moment: removing is walking the same list whatever point its making had reached. The rest
+/// adds what is known later.
 package struct InstanceEntry: Sendable, Codable, Equatable {
   package var id: InstanceID
   package var slot: Int

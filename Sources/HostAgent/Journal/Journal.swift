@@ -4,11 +4,12 @@ import LinuxSystem
 package import Model
 package import SystemPackage
 
-/// The agent's memory across its own death: sandboxes, their microVMs, and the snapshots that others than sandboxes need.
+/// The agent's memory across its own death: sandboxes, their microVMs, and the snapshots that others than sandboxes
+/// need.
 ///
-/// A row is written before the first resource that it stands for exists. SQLite in WAL mode with `synchronous=NORMAL`: a commit
-/// survives the death of the process at any point; the newest ones may be lost when the machine itself fails. What must not be lost
-/// even then, a paused sandbox, is written by `commitDurably`.
+/// A row is written before the first resource that it stands for exists. SQLite in WAL mode with `synchronous=NORMAL`:
+/// a commit survives the death of the process at any point; the newest ones may be lost when the machine itself fails.
+/// What must not be lost even then, a paused sandbox, is written by `commitDurably`.
 package final class Journal: Sendable {
   private let database: DatabaseQueue
 

@@ -1,5 +1,5 @@
 package import Foundation
-package import HostInterface
+package import HostAPI
 package import Model
 
 /// What the agent writes down about a sandbox, from before its first resource to after its last.

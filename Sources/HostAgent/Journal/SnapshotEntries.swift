@@ -1,5 +1,5 @@
 package import Foundation
-package import HostInterface
+package import HostAPI
 package import Model
 
 /// A generation that a tenant gave a name.

@@ -1,7 +1,8 @@
+import Concurrency
 import Foundation
-import Locks
 
-/// Whether anybody works in a sandbox (EX-6): work that is open counts for as long as it is open, everything else from its last sign.
+/// Whether anybody works in a sandbox (EX-6): work that is open counts for as long as it is open, everything else from
+/// its last sign.
 final class ActivityMeter: Sendable {
   private struct State {
     var timeout: Duration
@@ -108,7 +109,8 @@ final class OpenWork: Sendable {
     self.gone = gone
   }
 
-  /// Has `interruption` called, in the place of an earlier one, when the guest goes while the work is open; at once when it has gone.
+  /// Has `interruption` called, in the place of an earlier one, when the guest goes while the work is open; at once
+  /// when it has gone.
   func onInterruption(_ interruption: @escaping @Sendable () -> Void) {
     meter.withLock { $0 }?.set(interruption, of: self, gone)
   }

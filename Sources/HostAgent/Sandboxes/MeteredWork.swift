@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import NIOCore
 
 /// A process session that counts as work until it ends or is given up.
@@ -8,7 +8,9 @@ struct MeteredSession: ProcessSession {
 
   var pid: UInt32 { session.pid }
 
-  var events: any AsyncSequence<ProcessEvent, any Error> & Sendable { MeteredEvents(events: session.events, work: work) }
+  var events: any AsyncSequence<ProcessEvent, any Error> & Sendable {
+    MeteredEvents(events: session.events, work: work)
+  }
 
   func write(_ bytes: ByteBuffer) async throws { try await session.write(bytes) }
   func closeStandardInput() async throws { try await session.closeStandardInput() }

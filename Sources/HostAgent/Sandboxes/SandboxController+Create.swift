@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Hypervisor
 import Images
 import Logging
@@ -37,7 +37,8 @@ extension SandboxController {
     }
     activity.touch()
     context.logger.info(
-      "created", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases": "\(timings.text)"])
+      "created",
+      metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases": "\(timings.text)"])
     return report
   }
 
@@ -66,7 +67,7 @@ extension SandboxController {
   private func make(from template: TemplateImage) async throws {
     entry.environment = template.envs.merging(entry.spec.envs) { $1 }
     let key = try context.templates.key(of: template, entry.spec)
-    if try await becomeSpare(of: key, template) { return }
+    if try await takeFromPool(of: key, template) { return }
     try await context.templates.withSnapshot(of: key) { generation in
       try await self.restore(generation, token: nil, template: template)
     } afterFailure: {
@@ -75,24 +76,24 @@ extension SandboxController {
       try await self.boot(template, keep: keep)
     }
     if let generation = await context.templates.generation(of: key) {
-      await context.spares.want(SpareInstances.Kind(key: key, generation: generation))
+      await context.warmPool.want(WarmPool.Kind(key: key, generation: generation))
     }
   }
 
   /// Takes a microVM that is running already.
   /// - Returns: false when there is none.
-  private func becomeSpare(of key: TemplateSnapshotKey, _ template: TemplateImage) async throws -> Bool {
+  private func takeFromPool(of key: TemplateSnapshotKey, _ template: TemplateImage) async throws -> Bool {
     guard entry.spec.network == NetworkPolicy(), let generation = await context.templates.generation(of: key),
-      let spare = await context.spares.take(SpareInstances.Kind(key: key, generation: generation))
+      let pooled = await context.warmPool.take(WarmPool.Kind(key: key, generation: generation))
     else { return false }
     do {
-      await take(spare)
-      entry.instance = spare.id
+      await take(pooled)
+      entry.instance = pooled.id
       try await context.journal.update(entry)
-      try await introduce(to: try await guest(of: spare, token: nil), on: spare, isNew: true, template: template)
+      try await initialize(try await guest(of: pooled, token: nil), on: pooled, isNew: true, template: template)
       return true
     } catch let error as MartletError where error.code == .agentError {
-      context.logger.warning("a spare was of no use", metadata: ["error": "\(error)"])
+      context.logger.warning("a pool member could not be used", metadata: ["error": "\(error)"])
       try await discardInstance()
       return false
     }
@@ -114,7 +115,7 @@ extension SandboxController {
     }
     timings = await instance.timings
     await keep(instance, guest)
-    try await introduce(to: guest, on: instance, isNew: true, template: template)
+    try await initialize(guest, on: instance, isNew: true, template: template)
   }
 
   private func discardInstance() async throws {
@@ -128,7 +129,8 @@ extension SandboxController {
     entry.spec.memoryMiB = frozen.shape.memoryMiB
     entry.spec.diskSizeMiB = frozen.shape.diskSizeMiB
     entry.environment = frozen.environment.merging(entry.spec.envs) { $1 }
-    try await restore(try await context.generations.generation(frozen.generation), token: frozen.accessToken, template: nil)
+    try await restore(
+      try await context.generations.generation(frozen.generation), token: frozen.accessToken, template: nil)
   }
 
   private func restore(_ generation: Generation, token: String?, template: TemplateImage?) async throws {
@@ -148,24 +150,28 @@ extension SandboxController {
     try await instance.restore(generation, isShared: isShared)
     timings = await instance.timings
     try await instance.run()
-    try await introduce(to: try await guest(of: instance, token: token), on: instance, isNew: template != nil, template: template)
+    try await initialize(
+      try await guest(of: instance, token: token), on: instance, isNew: template != nil, template: template)
   }
 
   // MARK: - The guest
 
   private func guest(of instance: Instance, token: String?) async throws -> any Guest {
-    guard let address = await instance.entry.hostAddress else { throw MartletError(.internalError, "the sandbox has no network") }
+    guard let address = await instance.entry.hostAddress else {
+      throw MartletError(.internalError, "the sandbox has no network")
+    }
     entry.hostAddress = address
     return context.parts.guests.guest(at: address, accessToken: token, id: id)
   }
 
   /// Tells the guest who it is, what time it is and what is random, before its processes run (on).
-  private func introduce(to guest: any Guest, on instance: Instance, isNew: Bool, template: TemplateImage?) async throws {
+  private func initialize(_ guest: any Guest, on instance: Instance, isNew: Bool, template: TemplateImage?) async throws
+  {
     let identity = GuestIdentity(
       id: id, template: entry.spec.template, envs: entry.environment, accessToken: entry.accessToken,
       defaultUser: template?.defaultUser, defaultWorkdir: template?.defaultWorkdir)
     try await making(.guest, on: instance) {
-      try await self.inBootTime(instance) { try await guest.greet(identity) }
+      try await self.inBootTime(instance) { try await guest.initialize(identity) }
     }
     setGuest(try await self.guest(of: instance, token: entry.accessToken))
     let (vmm, accelerator) = context.parts.driver.isolation

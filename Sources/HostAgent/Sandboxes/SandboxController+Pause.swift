@@ -1,10 +1,11 @@
-import HostInterface
+import HostAPI
 import Logging
 import Model
 import Snapshots
 
 extension SandboxController {
-  /// Saves the sandbox and gives everything else back. Until the generation is committed the microVM stays, and runs on if anything fails.
+  /// Saves the sandbox and gives everything else back. Until the generation is committed the microVM stays, and runs on
+  /// if anything fails.
   func performPause(isAutomatic: Bool) async throws -> HostSandbox {
     switch lifecycle.state {
     case .paused: return report
@@ -43,7 +44,7 @@ extension SandboxController {
       do {
         try await self.saving(.commit) { try await self.commitPause(generation, isAutomatic: isAutomatic) }
       } catch {
-        if lifecycle.state == .pausing { await instance.comeBack(guest) }
+        if lifecycle.state == .pausing { await instance.resumeAndThaw(guest) }
         throw error
       }
     }
@@ -81,7 +82,8 @@ extension SandboxController {
       try await context.journal.update(entry)
       if let generation = entry.generations.first { try await context.generations.seal(generation) }
     } catch {
-      context.logger.error("a paused sandbox left resources behind, they will be removed later", metadata: ["error": "\(error)"])
+      context.logger.error(
+        "a paused sandbox left resources behind, they will be removed later", metadata: ["error": "\(error)"])
     }
     timings.add("teardown", since: begin)
   }
@@ -109,11 +111,14 @@ extension SandboxController {
   ///
   /// The caller keeps the generation from being collected (`GenerationKeeper.hold`).
   func performCheckpoint() async throws -> FrozenSandbox {
-    let shape = SandboxShape(vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB, diskSizeMiB: entry.spec.diskSizeMiB)
+    let shape = SandboxShape(
+      vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB, diskSizeMiB: entry.spec.diskSizeMiB)
     let generation: GenerationID
     switch lifecycle.state {
     case .paused:
-      guard let last = entry.generations.first else { throw MartletError.invalidState(id, is: report.status, needs: "running or paused") }
+      guard let last = entry.generations.first else {
+        throw MartletError.invalidState(id, is: report.status, needs: "running or paused")
+      }
       context.generations.hold(last)
       generation = last
     case .running:
@@ -121,7 +126,8 @@ extension SandboxController {
     default:
       throw MartletError.invalidState(id, is: report.status, needs: "running or paused")
     }
-    return FrozenSandbox(generation: generation, shape: shape, accessToken: entry.accessToken, environment: entry.environment)
+    return FrozenSandbox(
+      generation: generation, shape: shape, accessToken: entry.accessToken, environment: entry.environment)
   }
 
   private func checkpointRunning() async throws -> GenerationID {

@@ -23,8 +23,8 @@ extension SandboxController {
     guard await adopt() else { return await fail(Self.lost) }
   }
 
-  /// The guest may stand still in the middle of a checkpoint; it runs on, and a pause has to be asked for again. If only the
-  /// generation is left, then it is the sandbox.
+  /// The guest may stand still in the middle of a checkpoint; it runs on, and a pause has to be asked for again. If
+  /// only the generation is left, then it is the sandbox.
   private func recoverPausing() async {
     if await adopt() {
       lifecycle = SandboxLifecycle(.running)
@@ -32,7 +32,9 @@ extension SandboxController {
       entry.pending = nil
       return await write()
     }
-    guard let pending = entry.pending, (try? await context.generations.generation(pending)) != nil else { return await fail(Self.lost) }
+    guard let pending = entry.pending, (try? await context.generations.generation(pending)) != nil else {
+      return await fail(Self.lost)
+    }
     lifecycle = SandboxLifecycle(.paused)
     entry.phase = .paused
     entry.generations = [pending] + entry.generations.prefix(1)
@@ -52,7 +54,7 @@ extension SandboxController {
   private func adopt() async -> Bool {
     guard let instance, let address = await instance.entry.hostAddress, await instance.adopt() else { return false }
     let guest = context.parts.guests.guest(at: address, accessToken: entry.accessToken, id: id)
-    await instance.comeBack(guest)
+    await instance.resumeAndThaw(guest)
     setGuest(guest)
     await take(instance)
     return true

@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import Logging
 import Model
 
@@ -12,7 +12,8 @@ extension SandboxController {
       try await removeEverything()
     } catch {
       context.logger.error("could not be destroyed, will be tried again", metadata: ["error": "\(error)"])
-      throw MartletError(.internalError, "sandbox \(id) could not be removed completely; the host keeps trying", cause: error)
+      throw MartletError(
+        .internalError, "sandbox \(id) could not be removed completely; the host keeps trying", cause: error)
     }
     _ = lifecycle.handle(.destroyed)
     context.logger.info("destroyed", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
@@ -28,7 +29,8 @@ extension SandboxController {
     context.generations.collectSoon()
   }
 
-  /// Ends the runtime of a sandbox whose VMM is gone. The disk and the console stay for whoever wants to know what happened.
+  /// Ends the runtime of a sandbox whose VMM is gone. The disk and the console stay for whoever wants to know what
+  /// happened.
   func performRelease(reason: String) async {
     guard case .failed = lifecycle.state else { return }
     entry.phase = .failed

@@ -1,4 +1,4 @@
-import HostInterface
+import HostAPI
 import Logging
 import Model
 import Snapshots
@@ -24,14 +24,16 @@ extension SandboxController {
     activity.setTimeout(options.timeoutSeconds)
     activity.touch()
     context.logger.info(
-      "resumed", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases": "\(timings.text)"])
+      "resumed",
+      metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases": "\(timings.text)"])
     return report
   }
 
   private func chosenGeneration(_ options: ResumeOptions) throws -> GenerationID {
     let index = options.usesPreviousGeneration ? 1 : 0
     guard entry.generations.indices.contains(index) else {
-      throw MartletError(.notFound, "sandbox \(id) has no \(options.usesPreviousGeneration ? "previous " : "")generation to resume")
+      throw MartletError(
+        .notFound, "sandbox \(id) has no \(options.usesPreviousGeneration ? "previous " : "")generation to resume")
     }
     return entry.generations[index]
   }
@@ -40,7 +42,9 @@ extension SandboxController {
     timings = PhaseTimings()
     // A pause may have left resources that could not be removed then.
     if instance != nil { await tearDown() }
-    guard instance == nil else { throw MartletError(.agentError, "the sandbox's former microVM could not be removed yet; try again") }
+    guard instance == nil else {
+      throw MartletError(.agentError, "the sandbox's former microVM could not be removed yet; try again")
+    }
     entry.phase = .resuming
     entry.spec.timeoutSeconds = options.timeoutSeconds
     let generation = try await context.generations.generation(id)
@@ -69,7 +73,8 @@ extension SandboxController {
     guard failure.code == .snapshotDamaged || failure.code == .snapshotIncompatible else { return failure }
     let advice =
       !options.usesPreviousGeneration && entry.generations.count > 1
-      ? "the generation before it is there: resume with generation \"previous\"" : "there is no older generation to resume"
+      ? "the generation before it is there: resume with generation \"previous\""
+      : "there is no older generation to resume"
     return MartletError(failure.code, "\(failure.message); \(advice)", cause: failure.cause)
   }
 }

@@ -1,13 +1,13 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Logging
 import Model
 
 /// The one writer of one sandbox.
 ///
-/// Lifecycle operations run one after the other, in the order they were asked for, in tasks of their own: a caller that goes away
-/// changes nothing (L-7). What may happen when is decided by `SandboxLifecycle`, at the moment an operation's turn comes; this actor
-/// performs it.
+/// Lifecycle operations run one after the other, in the order they were asked for, in tasks of their own: a caller that
+/// goes away changes nothing (L-7). What may happen when is decided by `SandboxLifecycle`, at the moment an operation's
+/// turn comes; this actor performs it.
 actor SandboxController {
   nonisolated let id: SandboxID
   /// Counts work in the guest; it is asked before the controller, which may be busy.
@@ -69,8 +69,10 @@ actor SandboxController {
       case .gone: (.stopped, nil)
       }
     return HostSandbox(
-      id: id, status: status, vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB, diskSizeMiB: entry.spec.diskSizeMiB,
-      guestIP: GuestContract.guestAddress.description, hostIP: entry.hostAddress?.description, isolation: entry.isolation,
+      id: id, status: status, vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB,
+      diskSizeMiB: entry.spec.diskSizeMiB,
+      guestIP: GuestContract.guestAddress.description, hostIP: entry.hostAddress?.description,
+      isolation: entry.isolation,
       startedAt: entry.startedAt, lastActiveAt: activity.lastActiveAt ?? entry.startedAt, reason: reason,
       isAutoPaused: lifecycle.state == .paused && entry.isAutoPaused, timings: timings.phases)
   }
@@ -88,7 +90,8 @@ actor SandboxController {
   func setTimeout(_ seconds: Int) async throws {
     guard (Limits.timeoutSeconds).contains(seconds) else {
       throw MartletError(
-        .invalidRequest, "timeout_sec must be between \(Limits.timeoutSeconds.lowerBound) and \(Limits.timeoutSeconds.upperBound)")
+        .invalidRequest,
+        "timeout_sec must be between \(Limits.timeoutSeconds.lowerBound) and \(Limits.timeoutSeconds.upperBound)")
     }
     entry.spec.timeoutSeconds = seconds
     activity.setTimeout(seconds)
@@ -192,7 +195,8 @@ actor SandboxController {
   }
 
   /// Runs `operation` after all earlier ones, whatever becomes of the caller.
-  func enqueue<Result: Sendable>(_ operation: @escaping @Sendable () async throws -> Result) -> Task<Result, any Error> {
+  func enqueue<Result: Sendable>(_ operation: @escaping @Sendable () async throws -> Result) -> Task<Result, any Error>
+  {
     let previous = lastOperation
     pendingOperations += 1
     let task = Task {
@@ -229,7 +233,7 @@ struct ControllerContext: Sendable {
   let instances: InstanceFactory
   let generations: GenerationKeeper
   let templates: TemplateSnapshots
-  let spares: SpareInstances
+  let warmPool: WarmPool
   let named: NamedSnapshots
   let observer: StepObserver
   /// Forgets the controller; called once, when the sandbox is gone.

@@ -5,9 +5,9 @@
 ///     │           └──vmmEnded──▶ failed
 ///     └─▶ gone                                  any ──destroyRequested──▶ destroying ──▶ gone
 /// ```
-/// A creation that fails goes to `gone`: its error is the caller's answer. A pause that fails goes back to `running`, a resume to
-/// `paused`. While one of the three is under way the VMM's end is its failure; only a running sandbox `failed`. A destroy request wins
-/// from every state.
+/// A creation that fails goes to `gone`: its error is the caller's answer. A pause that fails goes back to `running`, a
+/// resume to `paused`. While one of the three is under way the VMM's end is its failure; only a running sandbox
+/// `failed`. A destroy request wins from every state.
 package struct SandboxLifecycle: Sendable, Equatable {
   package enum State: Sendable, Equatable {
     case creating

@@ -1,7 +1,7 @@
+import Concurrency
 import Disks
 import Glibc
 import LinuxSystem
-import Locks
 import Logging
 import Model
 import Snapshots
@@ -9,8 +9,8 @@ import SystemPackage
 
 /// Keeps every generation that something needs, and collects the others.
 ///
-/// What needs generations says so in the journal: sandboxes, microVMs, names, templates. A generation that is on its way there is
-/// held in memory.
+/// What needs generations says so in the journal: sandboxes, microVMs, names, templates. A generation that is on its
+/// way there is held in memory.
 final class GenerationKeeper: Sendable {
   private struct State {
     var held: [GenerationID: Int] = [:]
@@ -90,9 +90,12 @@ final class GenerationKeeper: Sendable {
     return try await BlockingPool.shared.run { () throws(MartletError) in try store.chainLength(of: id) }
   }
 
-  func compact(_ id: GenerationID, as new: GenerationID, keeping kept: Set<GenerationID>) async throws(MartletError) -> Generation {
+  func compact(
+    _ id: GenerationID, as new: GenerationID, keeping kept: Set<GenerationID>
+  ) async throws(MartletError) -> Generation {
     let store = store
-    return try await BlockingPool.shared.run { () throws(MartletError) in try store.compact(id, as: new, keeping: kept) }
+    return try await BlockingPool.shared.run { () throws(MartletError) in try store.compact(id, as: new, keeping: kept)
+    }
   }
 
   /// No VMM writes to the generation's disk layer any more.
@@ -103,8 +106,8 @@ final class GenerationKeeper: Sendable {
   // MARK: - Collecting
 
   /// Removes what nobody needs, if anything has changed since the last time.
-  /// - Parameter roots: what the journal's rows need. It is asked after the held ones were noted, so that a generation is always in
-  ///   one of both.
+  /// - Parameter roots: what the journal's rows need. It is asked after the held ones were noted, so that a generation
+  ///   is always in one of both.
   func collectIfWanted(roots: @Sendable () async -> Set<GenerationID>) async {
     let wanted = state.withLock { state in
       defer { state.wantsCollection = false }
@@ -135,7 +138,8 @@ final class GenerationKeeper: Sendable {
     try await BlockingPool.shared.run { () throws in
       let existing = try store.identifiers()
       for name in layers where name.hasSuffix(".qcow2") {
-        guard let id = GenerationID(wire: "gen-\(name.dropLast(6))"), !existing.contains(id), !needed.contains(id) else { continue }
+        guard let id = GenerationID(wire: "gen-\(name.dropLast(6))"), !existing.contains(id), !needed.contains(id)
+        else { continue }
         unlink(store.diskLayersDirectory.appending(name).string)
       }
     }

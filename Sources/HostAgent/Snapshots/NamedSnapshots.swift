@@ -1,5 +1,5 @@
 import Foundation
-import HostInterface
+import HostAPI
 import Model
 
 /// The snapshots that tenants gave names, of all teams.
@@ -31,24 +31,30 @@ actor NamedSnapshots {
   /// What a sandbox of the team that names this snapshot is made from; the platform's after the team's own.
   /// The generation is held; the caller releases it.
   func held(_ name: SafeName, team: TeamID) -> FrozenSandbox? {
-    guard let entry = entries[Key(team: team, name: name)] ?? entries[Key(team: .platform, name: name)] else { return nil }
+    guard let entry = entries[Key(team: team, name: name)] ?? entries[Key(team: .platform, name: name)] else {
+      return nil
+    }
     generations.hold(entry.generation)
     return FrozenSandbox(
       generation: entry.generation, shape: entry.shape, accessToken: entry.accessToken, environment: entry.environment)
   }
 
   /// Gives what `freeze` makes a name. Of two that want the same one fails at once.
-  func create(_ request: SnapshotRequest, _ freeze: @Sendable () async throws -> FrozenSandbox) async throws -> HostTemplate {
+  func create(
+    _ request: SnapshotRequest, _ freeze: @Sendable () async throws -> FrozenSandbox
+  ) async throws -> HostTemplate {
     let key = Key(team: request.teamID, name: request.name)
     guard !reserved.contains(key), request.overwrites || entries[key] == nil else {
-      throw MartletError(.alreadyExists, "snapshot \(request.name) exists already; choose another name, or overwrite it")
+      throw MartletError(
+        .alreadyExists, "snapshot \(request.name) exists already; choose another name, or overwrite it")
     }
     reserved.insert(key)
     defer { reserved.remove(key) }
     let frozen = try await freeze()
     defer { generations.release(frozen.generation) }
     let entry = NamedSnapshotEntry(
-      teamID: request.teamID, name: request.name, generation: frozen.generation, shape: frozen.shape, accessToken: frozen.accessToken,
+      teamID: request.teamID, name: request.name, generation: frozen.generation, shape: frozen.shape,
+      accessToken: frozen.accessToken,
       environment: frozen.environment, createdAt: Date())
     try await observer.observe(.beforeSaving(.commit))
     try await journal.upsert(entry)
@@ -70,11 +76,14 @@ actor NamedSnapshots {
   func templates() async -> [HostTemplate] {
     let entries = Array(entries.values)
     let sizes = await generations.allocatedBytes(of: entries.map(\.generation))
-    return zip(entries, sizes).map { Self.template($0, sizeBytes: $1) }.sorted { ($0.name, $0.teamID) < ($1.name, $1.teamID) }
+    return zip(entries, sizes).map { Self.template($0, sizeBytes: $1) }.sorted {
+      ($0.name, $0.teamID) < ($1.name, $1.teamID)
+    }
   }
 
   private static func template(_ entry: NamedSnapshotEntry, sizeBytes: Int64) -> HostTemplate {
     HostTemplate(
-      name: entry.name, teamID: entry.teamID, kind: .snapshot, shape: entry.shape, sizeBytes: sizeBytes, createdAt: entry.createdAt)
+      name: entry.name, teamID: entry.teamID, kind: .snapshot, shape: entry.shape, sizeBytes: sizeBytes,
+      createdAt: entry.createdAt)
   }
 }

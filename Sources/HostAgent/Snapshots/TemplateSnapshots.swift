@@ -1,11 +1,12 @@
-import HostInterface
+import HostAPI
 import Images
 import Logging
 import Model
 import Snapshots
 import SystemPackage
 
-/// Snapshots of booted templates: the first sandbox of a template in a shape boots, all others are restored from what it left.
+/// Snapshots of booted templates: the first sandbox of a template in a shape boots, all others are restored from what
+/// it left.
 actor TemplateSnapshots {
   /// Keeps a guest that has just booted, before it is told who it is. The guest runs on. Failures are only logged.
   typealias Keep = @Sendable (Instance, any Guest) async -> Void
@@ -50,11 +51,12 @@ actor TemplateSnapshots {
     if case .known(let id, _) = states[key] { id } else { nil }
   }
 
-  /// Runs `restore` with the snapshot of `key`, or `boot` when there is none or it turns out to be of no use. Of several callers without
-  /// a snapshot one boots; the others wait for what it keeps.
+  /// Runs `restore` with the snapshot of `key`, or `boot` when there is none or it turns out to be of no use. Of
+  /// several callers without a snapshot one boots; the others wait for what it keeps.
   func withSnapshot(
     of key: TemplateSnapshotKey, _ restore: @Sendable (Generation) async throws -> Void,
-    afterFailure cleanUp: @Sendable () async throws -> Void, orBoot boot: @Sendable (@escaping Keep) async throws -> Void
+    afterFailure cleanUp: @Sendable () async throws -> Void,
+    orBoot boot: @Sendable (@escaping Keep) async throws -> Void
   ) async throws {
     while true {
       try Task.checkCancellation()
@@ -97,7 +99,8 @@ actor TemplateSnapshots {
       let phases = await instance.timings.text
       logger.info("kept a booted template", metadata: ["generation.id": "\(id)", "phases": "\(phases)"])
     } catch {
-      logger.warning("a booted template could not be kept, the next sandbox boots again", metadata: ["error": "\(error)"])
+      logger.warning(
+        "a booted template could not be kept, the next sandbox boots again", metadata: ["error": "\(error)"])
     }
   }
 

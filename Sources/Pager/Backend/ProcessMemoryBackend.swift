@@ -7,8 +7,8 @@ package import SystemPackage
 
 /// Memory of guests, served by one `martlet pager` process per VM.
 ///
-/// Such a process has a session of its own and outlives the agent. It ends when its VM does, and ends its VM when it cannot serve it;
-/// the agent only starts, adopts and replaces it.
+/// Such a process has a session of its own and outlives the agent. It ends when its VM does, and ends its VM when it
+/// cannot serve it; the agent only starts, adopts and replaces it.
 package struct ProcessMemoryBackend: MemoryBackend {
   /// How long a replacement may take to serve.
   private static let replacementDeadline: Duration = .seconds(20)
@@ -27,20 +27,25 @@ package struct ProcessMemoryBackend: MemoryBackend {
     self.logger = logger
   }
 
-  /// The socket listens before the pager runs, so that a VMM can be started at the same time; its hand-shake waits for the pager.
-  /// A generation that cannot be opened is not an error here: the pager refuses the VMM and says why when it exits.
+  /// The socket listens before the pager runs, so that a VMM can be started at the same time; its hand-shake waits for
+  /// the pager. A generation that cannot be opened is not an error here: the pager refuses the VMM and says why when it
+  /// exits.
   package func launch(_ configuration: PagerConfiguration) async throws -> any PagerProcess {
     try await BlockingPool.shared.run { try start(PagerArguments(configuration), readiness: nil) }
   }
 
   package func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? {
-    guard let handle = ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else { return nil }
+    guard let handle = ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else {
+      return nil
+    }
     return RunningPager(handle, runDirectory: runDirectory)
   }
 
   package func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess {
     let (read, write) = try OwnedDescriptor.pipe()
-    let pager = try await BlockingPool.shared.run { try start(PagerArguments(configuration, vmm: vmm), readiness: write) }
+    let pager = try await BlockingPool.shared.run {
+      try start(PagerArguments(configuration, vmm: vmm), readiness: write)
+    }
     write.close()
     let isServing = await BlockingPool.shared.run { Self.awaitByte(read, deadline: Self.replacementDeadline) }
     guard isServing else {
@@ -75,16 +80,19 @@ package struct ProcessMemoryBackend: MemoryBackend {
     PagerFailureFile.remove(in: configuration.runDirectory)
     let null = try OwnedDescriptor.open("/dev/null", O_RDONLY)
     let log = try OwnedDescriptor.open(
-      configuration.runDirectory.appending(Self.logName).string, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o600)
+      configuration.runDirectory.appending(Self.logName).string, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o600
+    )
     var request = SpawnRequest(
-      executable: executable.string, arguments: arguments.encoded, environment: ["PATH": "/usr/bin:/bin"], workingDirectory: "/",
+      executable: executable.string, arguments: arguments.encoded, environment: ["PATH": "/usr/bin:/bin"],
+      workingDirectory: "/",
       descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue])
     request.createsSession = true
     // A core would hold the guest's memory.
     request.limits = [(Int32(RLIMIT_CORE.rawValue), 0, 0)]
     let socket =
       arguments.vmm == nil
-      ? try UnixSocket.listen(PagerConfiguration.socketName, in: configuration.runDirectory, owner: configuration.ownerUID) : nil
+      ? try UnixSocket.listen(
+        PagerConfiguration.socketName, in: configuration.runDirectory, owner: configuration.ownerUID) : nil
     if let socket { request.descriptors[PagerArguments.socketDescriptor] = socket.descriptor.rawValue }
     if let readiness { request.descriptors[PagerArguments.readinessDescriptor] = readiness.rawValue }
     let child = try ChildProcess.spawn(request)

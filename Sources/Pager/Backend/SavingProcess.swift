@@ -1,12 +1,13 @@
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
 import Model
 import SystemPackage
 
 /// A process that is ready to save a VM's memory, and saves it when told to.
 ///
-/// It starts while the guest still runs, so that the guest does not stand still for the start of a process and the opening of layers.
+/// It starts while the guest still runs, so that the guest does not stand still for the start of a process and the
+/// opening of layers.
 final class SavingProcess: MemorySaving {
   /// Of which the memory is written at the least, on top of `shortest`; a large guest takes its time (L-24).
   private static let bytesPerSecond: Int64 = 20_000_000
@@ -14,7 +15,8 @@ final class SavingProcess: MemorySaving {
 
   private let child: ChildProcess
   private let deadline: Duration
-  /// Tells the process to begin; at its end without a byte, also when this program is killed, the process goes without a trace.
+  /// Tells the process to begin; at its end without a byte, also when this program is killed, the process goes without
+  /// a trace.
   private let order: OwnedDescriptor
   private let answers: OwnedDescriptor
   private let isOver = Mutex(false)
@@ -24,7 +26,8 @@ final class SavingProcess: MemorySaving {
     let input = try OwnedDescriptor.pipe()
     let output = try OwnedDescriptor.pipe()
     var request = SpawnRequest(
-      executable: executable.string, arguments: arguments.encoded, environment: ["PATH": "/usr/bin:/bin"], workingDirectory: "/",
+      executable: executable.string, arguments: arguments.encoded, environment: ["PATH": "/usr/bin:/bin"],
+      workingDirectory: "/",
       descriptors: [0: input.read.rawValue, 1: output.write.rawValue, 2: log.rawValue])
     // A terminal's Ctrl-C ends the agent in its own time, and not this.
     request.createsSession = true
@@ -61,7 +64,8 @@ final class SavingProcess: MemorySaving {
     case .saved(let memory) where status == .exited(0): return memory
     case .failed(let code, let sentence): throw MartletError(code, sentence)
     default:
-      throw MartletError(.internalError, ended ? "the sandbox's memory could not be saved" : "saving the sandbox's memory took too long")
+      throw MartletError(
+        .internalError, ended ? "the sandbox's memory could not be saved" : "saving the sandbox's memory took too long")
     }
   }
 

@@ -31,7 +31,8 @@ struct MemoryDump {
       regions = try MemoryRegions(parsing: text, memoryBytes: memoryBytes)
       scan = try PageScan(pid: vmm)
       isRestored = UserFaultDescriptor.number(in: vmm) != nil
-      let hasRemoved = try FileStatus.of(runDirectory.appending(RemovedPages.fileName).string, followingLinks: false) != nil
+      let hasRemoved =
+        try FileStatus.of(runDirectory.appending(RemovedPages.fileName).string, followingLinks: false) != nil
       let pageCount = Int(memoryBytes) / MemoryGeometry.pageBytes
       removed = hasRemoved ? try RemovedPages(in: runDirectory, pageCount: pageCount).settled(in: regions) : nil
     } catch {

@@ -13,7 +13,8 @@ struct SavingArguments: Equatable, Sendable {
   var parent: GenerationID?
 
   init(
-    store: FilePath, draft: GenerationID, draftDirectory: FilePath, runDirectory: FilePath, vmm: Int32, memoryBytes: Int64,
+    store: FilePath, draft: GenerationID, draftDirectory: FilePath, runDirectory: FilePath, vmm: Int32,
+    memoryBytes: Int64,
     parent: GenerationID?
   ) {
     self.store = store
@@ -28,7 +29,8 @@ struct SavingArguments: Equatable, Sendable {
   /// Without the program's name.
   var encoded: [String] {
     [
-      PagerArguments.command, "save", "--store", store.string, "--draft", draft.wire, "--directory", draftDirectory.string, "--run",
+      PagerArguments.command, "save", "--store", store.string, "--draft", draft.wire, "--directory",
+      draftDirectory.string, "--run",
       runDirectory.string, "--vmm", "\(vmm)", "--memory", "\(memoryBytes)",
     ] + (parent.map { ["--parent", $0.wire] } ?? [])
   }
@@ -37,7 +39,8 @@ struct SavingArguments: Equatable, Sendable {
   init?(_ words: [String]) {
     guard words.count >= 2, words[0] == PagerArguments.command, words[1] == "save",
       var options = CommandOptions(words.dropFirst(2)), let store = options.take("--store"),
-      let draft = options.take("--draft").flatMap({ GenerationID(wire: $0) }), let directory = options.take("--directory"),
+      let draft = options.take("--draft").flatMap({ GenerationID(wire: $0) }),
+      let directory = options.take("--directory"),
       let run = options.take("--run"), let vmm = options.take("--vmm").flatMap({ Int32($0) }),
       let memory = options.take("--memory").flatMap({ Int64($0) })
     else { return nil }

@@ -5,8 +5,8 @@ import Logging
 import Model
 import Snapshots
 
-/// Saves the memory of one stopped VM, in a process of its own: it reads the parent's layers through mappings, and a disk that fails
-/// under a mapping takes only this process down, not the agent and all it looks after.
+/// Saves the memory of one stopped VM, in a process of its own: it reads the parent's layers through mappings, and a
+/// disk that fails under a mapping takes only this process down, not the agent and all it looks after.
 struct SavingProgram {
   private let arguments: SavingArguments
 
@@ -30,7 +30,8 @@ struct SavingProgram {
       let draft = GenerationDraft(id: arguments.draft, directory: arguments.draftDirectory)
       let writer = try MemoryLayerWriter(draft, memoryBytes: arguments.memoryBytes, parent: parent)
       guard awaitOrder() else { return nil }
-      let dump = try MemoryDump(vmm: arguments.vmm, runDirectory: arguments.runDirectory, memoryBytes: arguments.memoryBytes)
+      let dump = try MemoryDump(
+        vmm: arguments.vmm, runDirectory: arguments.runDirectory, memoryBytes: arguments.memoryBytes)
       try dump.write(to: writer)
       let counts = try writer.finish()
       return .saved(SavedMemory(storedPages: counts.stored, zeroedPages: counts.zeroed, equalPages: counts.equal))

@@ -2,8 +2,8 @@ package import Snapshots
 
 /// Decides how many pages one fault brings in: an aligned window around it.
 ///
-/// Few for a guest that works between its faults, because what it never asks for is memory that the host cannot give to others; more
-/// while it does nothing but wait for pages, fault after fault; and yet more while it reads on and on.
+/// Few for a guest that works between its faults, because what it never asks for is memory that the host cannot give to
+/// others; more while it does nothing but wait for pages, fault after fault; and yet more while it reads on and on.
 package struct FaultWindow: Sendable {
   package static let smallestPages = 4
   /// 128 KiB: about where a fault's fixed cost stops to matter.
@@ -31,15 +31,17 @@ package struct FaultWindow: Sendable {
     size = smallest
   }
 
-  /// The same small window for every fault: while the pages are recorded that a guest needs first, so that their neighbours do not get
-  /// into the record.
+  /// The same small window for every fault: while the pages are recorded that a guest needs first, so that their
+  /// neighbours do not get into the record.
   package static let recording = FaultWindow(smallest: smallestPages, largest: smallestPages)
 
   /// The pages to bring in for a fault at `page`, which they contain.
   /// - Parameters:
   ///   - limits: pages that are contiguous in the VMM's address space.
   ///   - isHurried: whether the guest asked within `hurryNanoseconds` of the last answer.
-  package mutating func pages(around page: PageIndex, within limits: Range<PageIndex>, isHurried: Bool) -> Range<PageIndex> {
+  package mutating func pages(
+    around page: PageIndex, within limits: Range<PageIndex>, isHurried: Bool
+  ) -> Range<PageIndex> {
     base = isHurried ? min(base * 2, Self.hurriedPages, largest) : max(base / 2, smallest)
     streak = page == expected ? streak + 1 : 0
     // Once may be chance: something short that lies across a border.

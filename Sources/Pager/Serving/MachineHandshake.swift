@@ -45,7 +45,9 @@ struct MachineHandshake {
     guard !message.bytes.isEmpty else { throw .machineEnded }
     guard let descriptor = message.descriptor else { throw .refused("it came without a descriptor") }
     let regions = try parse(message.bytes, memoryBytes: memoryBytes)
-    guard let faults = try? UserFaultDescriptor(adopting: descriptor) else { throw .refused("its descriptor is of another kind") }
+    guard let faults = try? UserFaultDescriptor(adopting: descriptor) else {
+      throw .refused("its descriptor is of another kind")
+    }
     return MachineHandshake(machine: machine, regions: regions, faults: faults, connection: connection)
   }
 
@@ -53,14 +55,18 @@ struct MachineHandshake {
   static func takeOver(vmm: Int32, runDirectory: FilePath, memoryBytes: Int64) throws(PagerError) -> MachineHandshake {
     guard let machine = ProcessHandle.open(pid: vmm) else { throw .machineEnded }
     let (faults, text) = try system { () throws(SystemError) in
-      (try UserFaultDescriptor.taken(from: vmm), try SmallFile.read(runDirectory.appending(MemoryRegions.fileName).string))
+      (
+        try UserFaultDescriptor.taken(from: vmm),
+        try SmallFile.read(runDirectory.appending(MemoryRegions.fileName).string)
+      )
     }
     guard let faults else { throw .refused("the VMM has no userfaultfd") }
     let regions = try parse(text, memoryBytes: memoryBytes)
     return MachineHandshake(machine: machine, regions: regions, faults: faults, connection: nil)
   }
 
-  /// Keeps the regions for a successor and for snapshots, unless the preloaded library did so before QEMU dropped its privileges.
+  /// Keeps the regions for a successor and for snapshots, unless the preloaded library did so before QEMU dropped its
+  /// privileges.
   func storeRegions(in runDirectory: FilePath) throws(PagerError) {
     let path = runDirectory.appending(MemoryRegions.fileName)
     try Self.system { () throws(SystemError) in

@@ -3,8 +3,8 @@ package import Snapshots
 
 /// Where a VMM has put the guest's memory: what it says in the hand-shake, and what `memory-regions.json` keeps of it.
 ///
-/// `[{"base_host_virt_addr":A,"size":S,"offset":O,"page_size":4096,"page_size_kib":4096}]`; both page sizes are in bytes, one of them
-/// may be missing. Source: Firecracker, src/vmm/src/persist.rs, `GuestRegionUffdMapping`
+/// `[{"base_host_virt_addr":A,"size":S,"offset":O,"page_size":4096,"page_size_kib":4096}]`; both page sizes are in
+/// bytes, one of them may be missing. Source: Firecracker, src/vmm/src/persist.rs, `GuestRegionUffdMapping`
 package struct MemoryRegions: Sendable, Equatable {
   package struct Region: Sendable, Equatable {
     /// First byte in the VMM's address space.
@@ -95,8 +95,12 @@ package struct MemoryRegions: Sendable, Equatable {
 
   private static func check(_ region: RawRegion) throws(Refusal) {
     let pageBytes = UInt64(MemoryGeometry.pageBytes)
-    for size in [region.pageSize, region.pageSizeMisnamed].compactMap({ $0 }) where size != pageBytes { throw .pageSize(size) }
-    guard region.address % pageBytes == 0, region.size % pageBytes == 0, region.offset % pageBytes == 0 else { throw .misaligned }
+    for size in [region.pageSize, region.pageSizeMisnamed].compactMap({ $0 }) where size != pageBytes {
+      throw .pageSize(size)
+    }
+    guard region.address % pageBytes == 0, region.size % pageBytes == 0, region.offset % pageBytes == 0 else {
+      throw .misaligned
+    }
     guard region.size > 0, region.size <= UInt64(MemoryGeometry.maximumMemoryBytes), region.address > 0,
       region.address <= addressLimit - region.size
     else { throw .wrongExtent }

@@ -2,10 +2,12 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// Where a pager takes the messages of its userfaultfd: a part of `removed.pages`, so that what was taken is not lost with the pager.
+/// Where a pager takes the messages of its userfaultfd: a part of `removed.pages`, so that what was taken is not lost
+/// with the pager.
 ///
-/// The kernel lets a guest that gives pages back go on when it takes the message out of its queue: before the pager sees the message,
-/// let alone notes it. Whoever goes by the noted pages looks here too: a pager's successor, and who saves the memory meanwhile.
+/// The kernel lets a guest that gives pages back go on when it takes the message out of its queue: before the pager
+/// sees the message, let alone notes it. Whoever goes by the noted pages looks here too: a pager's successor, and who
+/// saves the memory meanwhile.
 ///
 /// | offset | bytes | field |
 /// |---|---|---|
@@ -27,7 +29,8 @@ final class MessageInbox {
   init(_ file: SharedFile, offset: Int) {
     self.file = file
     self.offset = offset
-    messages = UserFaultMessages(UnsafeMutableRawBufferPointer(rebasing: file.bytes[(offset + 8)..<(offset + Self.bytes)]))
+    messages = UserFaultMessages(
+      UnsafeMutableRawBufferPointer(rebasing: file.bytes[(offset + 8)..<(offset + Self.bytes)]))
     turns = file.sharedWord(at: offset)
   }
 

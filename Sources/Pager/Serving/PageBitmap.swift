@@ -48,7 +48,8 @@ package final class PageBitmap {
     for page in pages { words[page >> 6] &= ~(1 << UInt64(page & 63)) }
   }
 
-  /// The end of the run of pages from `page` on that are in the set, or are not in it, as `page` itself; at most `limit`.
+  /// The end of the run of pages from `page` on that are in the set, or are not in it, as `page` itself; at most
+  /// `limit`.
   package func endOfRun(from page: PageIndex, limit: PageIndex) -> PageIndex {
     let isIn = contains(page)
     let uniform: UInt64 = isIn ? .max : 0

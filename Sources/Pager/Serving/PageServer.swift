@@ -6,8 +6,8 @@ import SystemPackage
 
 /// Resolves the page faults of one VM from the memory of a generation.
 ///
-/// Takes messages and answers them, in one thread and without ever sleeping; when to look for messages is `PagerLoop`'s business.
-/// Every page is compared with its checksum before a guest sees it.
+/// Takes messages and answers them, in one thread and without ever sleeping; when to look for messages is `PagerLoop`'s
+/// business. Every page is compared with its checksum before a guest sees it.
 final class PageServer {
   /// Answers to one message that are undone by changes of the VM's memory, which end when their message is read.
   private static let maximumAttempts = 100_000
@@ -84,8 +84,8 @@ final class PageServer {
     }
   }
 
-  /// Brings in pages that nobody asked for yet, with content that the caller has verified. Those that the guest has already, or gave
-  /// back, are left out; so are those after a change of its memory that comes in between.
+  /// Brings in pages that nobody asked for yet, with content that the caller has verified. Those that the guest has
+  /// already, or gave back, are left out; so are those after a change of its memory that comes in between.
   func push(_ pages: Range<PageIndex>, from source: UnsafeRawBufferPointer) throws(PagerError) {
     guard let source = source.baseAddress else { return }
     for region in regions.regions where region.pages.overlaps(pages) {
@@ -109,7 +109,9 @@ final class PageServer {
     var page = pages.lowerBound
     while page < pages.upperBound {
       let isWanted = !resident.contains(page) && !removed.bitmap.contains(page)
-      let end = min(resident.endOfRun(from: page, limit: pages.upperBound), removed.bitmap.endOfRun(from: page, limit: pages.upperBound))
+      let end = min(
+        resident.endOfRun(from: page, limit: pages.upperBound),
+        removed.bitmap.endOfRun(from: page, limit: pages.upperBound))
       if isWanted { runs.append(page..<end) }
       page = end
     }
@@ -188,7 +190,9 @@ final class PageServer {
     var page = pages.lowerBound
     while page < pages.upperBound {
       let end = resident.endOfRun(from: page, limit: pages.upperBound)
-      if !resident.contains(page), try fill(page..<end, in: region, faulting: faulting) == .interrupted { return .interrupted }
+      if !resident.contains(page), try fill(page..<end, in: region, faulting: faulting) == .interrupted {
+        return .interrupted
+      }
       page = end
     }
     return .done
@@ -254,7 +258,8 @@ final class PageServer {
     case .zeros:
       return faults.zero(at: address, bytes: bytes)
     case .copy(let source):
-      return faults.copy(to: address, from: source + offset * MemoryGeometry.pageBytes, bytes: bytes, protects: protects)
+      return faults.copy(
+        to: address, from: source + offset * MemoryGeometry.pageBytes, bytes: bytes, protects: protects)
     }
   }
 

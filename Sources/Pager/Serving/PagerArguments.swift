@@ -1,7 +1,8 @@
 package import Model
 import SystemPackage
 
-/// The command line of a pager process: `martlet pager serve vm-… --store … --generation … --run … --owner … [--record] [--vmm PID]`.
+/// The command line of a pager process: `martlet pager serve vm-… --store … --generation … --run … --owner … [--record]
+/// [--vmm PID]`.
 ///
 /// It names the instance, so that a pager that no journal knows can be found in /proc.
 package struct PagerArguments: Equatable, Sendable {
@@ -24,7 +25,8 @@ package struct PagerArguments: Equatable, Sendable {
   /// Without the program's name.
   package var encoded: [String] {
     var words = [
-      Self.command, "serve", configuration.id.wire, "--store", configuration.store.string, "--generation", configuration.generation.wire,
+      Self.command, "serve", configuration.id.wire, "--store", configuration.store.string, "--generation",
+      configuration.generation.wire,
       "--run", configuration.runDirectory.string, "--owner", "\(configuration.ownerUID)",
     ]
     if configuration.recordsWorkingSet { words.append("--record") }
@@ -34,7 +36,9 @@ package struct PagerArguments: Equatable, Sendable {
 
   /// Nil for anything that `encoded` does not give.
   package init?(_ words: [String]) {
-    guard words.count >= 3, words[0] == Self.command, words[1] == "serve", let id = InstanceID(wire: words[2]) else { return nil }
+    guard words.count >= 3, words[0] == Self.command, words[1] == "serve", let id = InstanceID(wire: words[2]) else {
+      return nil
+    }
     guard var options = CommandOptions(words.dropFirst(3), flags: ["--record"]) else { return nil }
     guard let store = options.take("--store"), let run = options.take("--run"),
       let generation = options.take("--generation").flatMap({ GenerationID(wire: $0) }),
@@ -45,7 +49,8 @@ package struct PagerArguments: Equatable, Sendable {
     guard options.isEmpty, vmm == nil || vmm.flatMap({ Int32($0) }) != nil else { return nil }
     self.vmm = vmm.flatMap { Int32($0) }
     configuration = PagerConfiguration(
-      id: id, store: FilePath(store), generation: generation, runDirectory: FilePath(run), ownerUID: owner, recordsWorkingSet: records)
+      id: id, store: FilePath(store), generation: generation, runDirectory: FilePath(run), ownerUID: owner,
+      recordsWorkingSet: records)
   }
 
   /// Whether the command line of a process is that of a pager of this instance.

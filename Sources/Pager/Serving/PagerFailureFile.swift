@@ -3,7 +3,8 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// `pager.failure` in the run directory: why a pager ended its VM, for the tenant. Empty as long as there is nothing to say.
+/// `pager.failure` in the run directory: why a pager ended its VM, for the tenant. Empty as long as there is nothing to
+/// say.
 ///
 /// The file is open from the start, so that a failure can be written from a signal handler.
 struct PagerFailureFile {
@@ -22,7 +23,8 @@ struct PagerFailureFile {
     _ = Glibc.write(descriptor.rawValue, bytes, bytes.count)
   }
 
-  /// From now on a layer that cannot be read ends the VM (once it is known) and this process, with `sentence` as the reason.
+  /// From now on a layer that cannot be read ends the VM (once it is known) and this process, with `sentence` as the
+  /// reason.
   func armBusError(_ sentence: String, machine: ProcessHandle?) throws(SystemError) {
     let result = clinux_end_on_bus_error(
       descriptor.rawValue, sentence, machine?.pollDescriptor ?? -1, PagerExitCode.unservable.rawValue)

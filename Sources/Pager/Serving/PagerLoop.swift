@@ -3,8 +3,8 @@ import LinuxSystem
 import Snapshots
 import SystemPackage
 
-/// Looks for page faults until the VM ends: awake while they come thick, in poll(2) otherwise. Between faults it brings in what the
-/// guest will need first, when that is known.
+/// Looks for page faults until the VM ends: awake while they come thick, in poll(2) otherwise. Between faults it brings
+/// in what the guest will need first, when that is known.
 final class PagerLoop {
   /// Faults in close succession after which everything else gets a look.
   private static let closeFaults = 1_024
@@ -28,7 +28,8 @@ final class PagerLoop {
   private var busyNanoseconds: UInt64 = 0
 
   init(
-    server: PageServer, machine: ProcessHandle, connection: UnixSocket?, signals: OwnedDescriptor, statistics: StatisticsFile,
+    server: PageServer, machine: ProcessHandle, connection: UnixSocket?, signals: OwnedDescriptor,
+    statistics: StatisticsFile,
     recording: WorkingSetRecording? = nil, loader: WorkingSetLoader? = nil
   ) {
     self.server = server
@@ -141,7 +142,8 @@ final class PagerLoop {
     if polled[3].revents != 0 || recording?.millisecondsLeft == 0 { finishRecording() }
   }
 
-  /// A VMM says nothing after the hand-shake. The end of the stream is the end of the VM; anything else is not listened to again.
+  /// A VMM says nothing after the hand-shake. The end of the stream is the end of the VM; anything else is not listened
+  /// to again.
   private func readConnection() throws(PagerError) {
     guard let message = try? connection?.receive(maximumBytes: 64), !message.bytes.isEmpty else { throw .machineEnded }
     connection = nil

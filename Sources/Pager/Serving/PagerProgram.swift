@@ -84,11 +84,13 @@ package struct PagerProgram {
   private func meetMachine(_ image: MemoryImage) throws(PagerError) -> MachineHandshake {
     let configuration = arguments.configuration
     if let vmm = arguments.vmm {
-      return try MachineHandshake.takeOver(vmm: vmm, runDirectory: configuration.runDirectory, memoryBytes: image.memoryBytes)
+      return try MachineHandshake.takeOver(
+        vmm: vmm, runDirectory: configuration.runDirectory, memoryBytes: image.memoryBytes)
     }
     let listener = UnixSocket(OwnedDescriptor(PagerArguments.socketDescriptor))
     defer { listener.descriptor.close() }
-    let handshake = try MachineHandshake.accept(on: listener, owner: configuration.ownerUID, memoryBytes: image.memoryBytes)
+    let handshake = try MachineHandshake.accept(
+      on: listener, owner: configuration.ownerUID, memoryBytes: image.memoryBytes)
     try handshake.storeRegions(in: configuration.runDirectory)
     return handshake
   }
@@ -113,13 +115,15 @@ package struct PagerProgram {
       let statistics = try prepare(handshake)
       let server = PageServer(
         image: image, regions: handshake.regions, faults: handshake.faults,
-        removed: try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount), window: FaultWindow(),
+        removed: try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount),
+        window: FaultWindow(),
         statistics: statistics.value)
       try server.takeOver()
       if loader == nil { recording = try record(server, generation) }
       try begin(server, handshake)
       let loop = PagerLoop(
-        server: server, machine: handshake.machine, connection: handshake.connection, signals: signals, statistics: statistics,
+        server: server, machine: handshake.machine, connection: handshake.connection, signals: signals,
+        statistics: statistics,
         recording: recording, loader: loader)
       try loop.run()
     } catch let error as SystemError {

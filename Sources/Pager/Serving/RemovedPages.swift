@@ -2,9 +2,11 @@ package import LinuxSystem
 import Snapshots
 package import SystemPackage
 
-/// The pages that a guest gave back (`removed.pages` in the run directory): zero from then on, whatever the snapshot says.
+/// The pages that a guest gave back (`removed.pages` in the run directory): zero from then on, whatever the snapshot
+/// says.
 ///
-/// The file is mapped, so that it survives the pager: a successor and the next snapshot go by it. It has the pager's inbox too.
+/// The file is mapped, so that it survives the pager: a successor and the next snapshot go by it. It has the pager's
+/// inbox too.
 ///
 /// | offset | bytes | field |
 /// |---|---|---|
@@ -26,19 +28,24 @@ package struct RemovedPages {
   package init(in runDirectory: FilePath, pageCount: Int) throws(SystemError) {
     let path = runDirectory.appending(Self.fileName)
     let size = Self.headerBytes + PageBitmap.bytes(for: pageCount)
-    if let status = try FileStatus.of(path.string, followingLinks: false), status.sizeBytes != 0, status.sizeBytes != Int64(size) {
+    if let status = try FileStatus.of(path.string, followingLinks: false), status.sizeBytes != 0,
+      status.sizeBytes != Int64(size)
+    {
       throw SystemError("open", .invalidArgument, subject: path.string)
     }
     let file = try SharedFile(path, sizeBytes: size)
     let header = file.bytes.bindMemory(to: UInt64.self)
     let isNew = header[0] == 0 && header[1] == 0
-    guard isNew || (UInt64(littleEndian: header[0]) == Self.magic && UInt64(littleEndian: header[1]) == UInt64(pageCount)) else {
+    guard
+      isNew || (UInt64(littleEndian: header[0]) == Self.magic && UInt64(littleEndian: header[1]) == UInt64(pageCount))
+    else {
       throw SystemError("open", .invalidArgument, subject: path.string)
     }
     header[1] = UInt64(pageCount).littleEndian
     header[0] = Self.magic.littleEndian
     inbox = MessageInbox(file, offset: Self.inboxOffset)
-    bitmap = PageBitmap(UnsafeMutableRawBufferPointer(rebasing: file.bytes[Self.headerBytes...]), pageCount: pageCount, owner: file)
+    bitmap = PageBitmap(
+      UnsafeMutableRawBufferPointer(rebasing: file.bytes[Self.headerBytes...]), pageCount: pageCount, owner: file)
   }
 
   /// Everything that a stopped guest gave back, also what its pager has taken and not noted.

@@ -1,5 +1,5 @@
-/// How long to look for the next fault before sleeping. Waking up costs more than serving a fault, so it pays while faults follow
-/// closely on each other, and only then: a spin that found nothing makes the next one shorter.
+/// How long to look for the next fault before sleeping. Waking up costs more than serving a fault, so it pays while
+/// faults follow closely on each other, and only then: a spin that found nothing makes the next one shorter.
 ///
 /// Only a served fault is followed by a spin: a guest that does not fault costs nothing.
 package struct SpinPolicy: Sendable {

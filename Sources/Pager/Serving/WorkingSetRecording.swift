@@ -16,7 +16,8 @@ final class WorkingSetRecording {
   /// The writing thread's end is closed when it is done.
   private let completion: (read: OwnedDescriptor, write: OwnedDescriptor)
 
-  /// - Parameter write: stores the windows; called at most once, on a thread of its own, so that faults go on being served.
+  /// - Parameter write: stores the windows; called at most once, on a thread of its own, so that faults go on being
+  ///   served.
   init(write: @escaping @Sendable ([Range<PageIndex>]) -> Void) throws(SystemError) {
     self.write = write
     completion = try OwnedDescriptor.pipe()

@@ -8,8 +8,8 @@ package struct Migration: Sendable, Equatable {
 }
 
 extension Migration {
-  /// All migrations of a dialect in order. The texts are the `.sql` files beside this one, compiled into the program; the package manager
-  /// makes a constant of each file name, with its first digit turned into an underscore.
+  /// All migrations of a dialect in order. The texts are the `.sql` files beside this one, compiled into the program;
+  /// the package manager makes a constant of each file name, with its first digit turned into an underscore.
   package static func all(for dialect: SQLDialect) -> [Migration] {
     switch dialect {
     case .sqlite:
@@ -24,26 +24,31 @@ extension Migration {
           down: text(PackageResources._002_pause_and_snapshots_sqlite_down_sql)),
         Migration(
           number: 3, name: "people",
-          up: text(PackageResources._003_people_sqlite_up_sql), down: text(PackageResources._003_people_sqlite_down_sql)),
+          up: text(PackageResources._003_people_sqlite_up_sql), down: text(PackageResources._003_people_sqlite_down_sql)
+        ),
         Migration(
           number: 4, name: "list_indexes",
-          up: text(PackageResources._004_list_indexes_sqlite_up_sql), down: text(PackageResources._004_list_indexes_sqlite_down_sql)),
+          up: text(PackageResources._004_list_indexes_sqlite_up_sql),
+          down: text(PackageResources._004_list_indexes_sqlite_down_sql)),
         Migration(
           number: 5, name: "usage_samples",
           up: text(PackageResources._005_usage_samples_sqlite_up_sql),
           down: text(PackageResources._005_usage_samples_sqlite_down_sql)),
         Migration(
           number: 6, name: "retention",
-          up: text(PackageResources._006_retention_sqlite_up_sql), down: text(PackageResources._006_retention_sqlite_down_sql)),
+          up: text(PackageResources._006_retention_sqlite_up_sql),
+          down: text(PackageResources._006_retention_sqlite_down_sql)),
         Migration(
           number: 7, name: "sandbox_load",
-          up: text(PackageResources._007_sandbox_load_sqlite_up_sql), down: text(PackageResources._007_sandbox_load_sqlite_down_sql)),
+          up: text(PackageResources._007_sandbox_load_sqlite_up_sql),
+          down: text(PackageResources._007_sandbox_load_sqlite_down_sql)),
         Migration(
           number: 8, name: "hosts",
           up: text(PackageResources._008_hosts_sqlite_up_sql), down: text(PackageResources._008_hosts_sqlite_down_sql)),
         Migration(
           number: 9, name: "workers",
-          up: text(PackageResources._009_workers_sqlite_up_sql), down: text(PackageResources._009_workers_sqlite_down_sql)),
+          up: text(PackageResources._009_workers_sqlite_up_sql),
+          down: text(PackageResources._009_workers_sqlite_down_sql)),
       ]
     case .postgresql:
       [
@@ -57,10 +62,12 @@ extension Migration {
           down: text(PackageResources._002_pause_and_snapshots_postgresql_down_sql)),
         Migration(
           number: 3, name: "people",
-          up: text(PackageResources._003_people_postgresql_up_sql), down: text(PackageResources._003_people_postgresql_down_sql)),
+          up: text(PackageResources._003_people_postgresql_up_sql),
+          down: text(PackageResources._003_people_postgresql_down_sql)),
         Migration(
           number: 4, name: "list_indexes",
-          up: text(PackageResources._004_list_indexes_postgresql_up_sql), down: text(PackageResources._004_list_indexes_postgresql_down_sql)
+          up: text(PackageResources._004_list_indexes_postgresql_up_sql),
+          down: text(PackageResources._004_list_indexes_postgresql_down_sql)
         ),
         Migration(
           number: 5, name: "usage_samples",
@@ -68,17 +75,21 @@ extension Migration {
           down: text(PackageResources._005_usage_samples_postgresql_down_sql)),
         Migration(
           number: 6, name: "retention",
-          up: text(PackageResources._006_retention_postgresql_up_sql), down: text(PackageResources._006_retention_postgresql_down_sql)),
+          up: text(PackageResources._006_retention_postgresql_up_sql),
+          down: text(PackageResources._006_retention_postgresql_down_sql)),
         Migration(
           number: 7, name: "sandbox_load",
-          up: text(PackageResources._007_sandbox_load_postgresql_up_sql), down: text(PackageResources._007_sandbox_load_postgresql_down_sql)
+          up: text(PackageResources._007_sandbox_load_postgresql_up_sql),
+          down: text(PackageResources._007_sandbox_load_postgresql_down_sql)
         ),
         Migration(
           number: 8, name: "hosts",
-          up: text(PackageResources._008_hosts_postgresql_up_sql), down: text(PackageResources._008_hosts_postgresql_down_sql)),
+          up: text(PackageResources._008_hosts_postgresql_up_sql),
+          down: text(PackageResources._008_hosts_postgresql_down_sql)),
         Migration(
           number: 9, name: "workers",
-          up: text(PackageResources._009_workers_postgresql_up_sql), down: text(PackageResources._009_workers_postgresql_down_sql)),
+          up: text(PackageResources._009_workers_postgresql_up_sql),
+          down: text(PackageResources._009_workers_postgresql_down_sql)),
       ]
     }
   }

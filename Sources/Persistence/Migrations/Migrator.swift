@@ -2,9 +2,9 @@ import Foundation
 
 /// Brings a database to the newest schema, or down again.
 ///
-/// Each migration runs in a transaction of its own together with its entry in `schema_migrations`, under the database's lock for
-/// that (`Database.migrate`): of two servers that start at once, the second waits and then finds the work done. A crash leaves whole
-/// migrations only.
+/// Each migration runs in a transaction of its own together with its entry in `schema_migrations`, under the database's
+/// lock for that (`Database.migrate`): of two servers that start at once, the second waits and then finds the work
+/// done. A crash leaves whole migrations only.
 package struct Migrator: Sendable {
   private let database: any Database
   private let migrations: [Migration]
@@ -60,14 +60,16 @@ package struct Migrator: Sendable {
 
   private static func prepare(_ connection: any SQLConnection, known: [Migration]) throws -> Int {
     try connection.executeScript(
-      "CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY NOT NULL, name TEXT NOT NULL, applied_at BIGINT NOT NULL)")
+      "CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY NOT NULL, name TEXT NOT NULL, applied_at BIGINT NOT NULL)"
+    )
     let rows = try connection.rows("SELECT number, name FROM schema_migrations ORDER BY number")
     for (index, row) in rows.enumerated() {
       let number = try row.integer(0)
       let name = try row.text(1)
       guard index < known.count, known[index].number == number, known[index].name == name else {
         throw PersistenceError.incompatibleSchema(
-          "migration \(number) (\(name)) is applied but unknown to this version; start the version that made the database")
+          "migration \(number) (\(name)) is applied but unknown to this version; start the version that made the database"
+        )
       }
     }
     return rows.count

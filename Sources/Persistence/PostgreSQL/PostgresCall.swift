@@ -7,9 +7,9 @@ enum PostgresCall: Sendable {
 
   /// What opens the transaction; nil for none.
   ///
-  /// Writes are serializable: the server refuses one of two transactions that could not have run one after the other, and it is run
-  /// again. Repositories can rely on the same as on SQLite, which has one writer. A migration sees what the one before it committed
-  /// while it waited for the lock.
+  /// Writes are serializable: the server refuses one of two transactions that could not have run one after the other,
+  /// and it is run again. Repositories can rely on the same as on SQLite, which has one writer. A migration sees what
+  /// the one before it committed while it waited for the lock.
   var opening: String? {
     switch self {
     case .query: nil

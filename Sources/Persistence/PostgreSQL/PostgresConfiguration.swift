@@ -2,7 +2,8 @@ import CPostgres
 
 /// Where the server is and how much is asked of it.
 package struct PostgresConfiguration: Sendable {
-  /// Libpq's form, `postgres://user:password@host:5432/database?sslmode=verify-full`; never shown, as it may hold a password.
+  /// Libpq's form, `postgres://user:password@host:5432/database?sslmode=verify-full`; never shown, as it may hold a
+  /// password.
   package let url: String
   /// For a URL without one; the environment's PGPASSWORD serves when both lack it.
   package var password: String?
@@ -22,7 +23,8 @@ package struct PostgresConfiguration: Sendable {
   package init(url: String, password: String? = nil) throws(PersistenceError) {
     guard Self.isPostgres(url), Self.parses(url) else {
       throw PersistenceError.failed(
-        "DATABASE_URL is not a PostgreSQL URL; it looks like postgres://user:password@host:5432/database?sslmode=require")
+        "DATABASE_URL is not a PostgreSQL URL; it looks like postgres://user:password@host:5432/database?sslmode=require"
+      )
     }
     self.url = url
     self.password = password
@@ -42,12 +44,14 @@ package struct PostgresConfiguration: Sendable {
     return true
   }
 
-  /// Keywords and values for libpq; later ones win over earlier ones, so the URL stands between our defaults and our demands.
+  /// Keywords and values for libpq; later ones win over earlier ones, so the URL stands between our defaults and our
+  /// demands.
   ///
   /// Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
   var parameters: [(keyword: String, value: String)] {
     var parameters = [
-      ("connect_timeout", "\(connectTimeoutSeconds)"), ("fallback_application_name", "martlet"), ("keepalives_idle", "30"),
+      ("connect_timeout", "\(connectTimeoutSeconds)"), ("fallback_application_name", "martlet"),
+      ("keepalives_idle", "30"),
       ("keepalives_interval", "10"), ("keepalives_count", "3"), ("tcp_user_timeout", "30000"),
     ]
     if let password { parameters.append(("password", password)) }

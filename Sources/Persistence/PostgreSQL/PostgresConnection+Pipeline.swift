@@ -47,7 +47,9 @@ extension PostgresConnection {
       }
       guard try awaitResult() == nil else { throw lost("there is an answer too many") }
     }
-    guard let end = try awaitResult(), end.isPipelineEnd, PQexitPipelineMode(handle) == 1 else { throw lost("the pipeline has no end") }
+    guard let end = try awaitResult(), end.isPipelineEnd, PQexitPipelineMode(handle) == 1 else {
+      throw lost("the pipeline has no end")
+    }
     if let failure { throw failure }
     return answers
   }

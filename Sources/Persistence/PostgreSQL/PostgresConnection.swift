@@ -4,15 +4,17 @@ import Logging
 
 /// One connection to a server; used by one thread at a time. Every wait for an answer ends at `deadline`.
 final class PostgresConnection {
-  /// The first with `pg_current_snapshot`. Source: https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQSERVERVERSION
+  /// The first with `pg_current_snapshot`. Source:
+  /// https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQSERVERVERSION
   private static let oldestServer: Int32 = 130_000
 
-  /// After an answer that came too late the connection cannot be used: the late answer would be taken for that of the next call.
+  /// After an answer that came too late the connection cannot be used: the late answer would be taken for that of the
+  /// next call.
   private(set) var isBroken = false
   /// The newest failure since `begin`, whatever became of the error that told of it.
   private(set) var failure: PostgresFailure?
   /// What the session's holder keeps on it; goes with the connection.
-  var standing: PostgresLeaderLock.Holdings?
+  var heldLocks: PostgresLeaderLock.HeldLocks?
   /// The answer to the newest question for the state of the database; goes with the connection.
   var mark: PostgresMark?
   /// The server and its start, set by the session.
@@ -144,7 +146,8 @@ final class PostgresConnection {
   private func awaitInput() throws(PostgresFailure) {
     let rest = deadline - .now
     guard rest > .zero else { throw lost("no answer in time") }
-    let milliseconds = Int32(clamping: rest.components.seconds * 1_000 + 1 + rest.components.attoseconds / 1_000_000_000_000_000)
+    let milliseconds = Int32(
+      clamping: rest.components.seconds * 1_000 + 1 + rest.components.attoseconds / 1_000_000_000_000_000)
     var descriptor = pollfd(fd: PQsocket(handle), events: Int16(POLLIN), revents: 0)
     let ready = poll(&descriptor, 1, milliseconds)
     if ready < 0, errno != EINTR { throw lost("poll: errno \(errno)") }
@@ -157,7 +160,9 @@ final class PostgresConnection {
   }
 
   /// A NULL-terminated array of C strings, valid during `body`.
-  private static func withCStrings<Result>(_ strings: [String], _ body: (UnsafePointer<UnsafePointer<CChar>?>) -> Result) -> Result {
+  private static func withCStrings<Result>(
+    _ strings: [String], _ body: (UnsafePointer<UnsafePointer<CChar>?>) -> Result
+  ) -> Result {
     let copies = strings.map { strdup($0) }
     defer { for copy in copies { free(copy) } }
     return body(copies.map { UnsafePointer($0) } + [nil])

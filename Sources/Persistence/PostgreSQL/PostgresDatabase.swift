@@ -2,13 +2,13 @@ package import Logging
 
 /// A PostgreSQL server, reached through libpq; shared by any number of control planes.
 ///
-/// A bounded number of threads own one connection each; statements are prepared once per connection and their parameters and results
-/// go in binary form. A connection that broke is dropped, and the call is run again where that is safe: reads, and transactions
-/// whose commit was not sent. Calls ride out an absence of the server of `PostgresConfiguration.patience`; after that they throw
-/// `PersistenceError.unavailable` until it is back.
+/// A bounded number of threads own one connection each; statements are prepared once per connection and their
+/// parameters and results go in binary form. A connection that broke is dropped, and the call is run again where that
+/// is safe: reads, and transactions whose commit was not sent. Calls ride out an absence of the server of
+/// `PostgresConfiguration.patience`; after that they throw `PersistenceError.unavailable` until it is back.
 ///
-/// Look-ups have a connection for themselves, and what they found is kept for as long as the server says that nothing was committed since
-/// (`PostgresLookUps`).
+/// Look-ups have a connection for themselves, and what they found is kept for as long as the server says that nothing
+/// was committed since (`PostgresLookUps`).
 ///
 /// Prepared statements and session locks need a connection to the server itself, or a pooler in session mode.
 ///
@@ -36,24 +36,34 @@ package final class PostgresDatabase: Database {
     return try await lookUps.version()
   }
 
-  package func find(_ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?> {
+  package func find(
+    _ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?
+  ) async throws -> Finding<SQLRow?> {
     try Task.checkCancellation()
     return try await lookUps.row(PostgresLookUp(sql: sql, parameters: parameters), notBefore: version)
   }
 
-  package func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func query<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try await run(.query, body)
   }
 
-  package func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func read<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try await run(.read, body)
   }
 
-  package func write<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func write<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try await run(.write, body)
   }
 
-  package func migrate<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func migrate<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try await run(.migrate, body)
   }
 

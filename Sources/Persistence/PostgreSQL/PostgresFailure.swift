@@ -38,7 +38,8 @@ extension PostgresFailure {
   /// Of an unsuccessful result.
   init(result: OpaquePointer) {
     guard let state = PostgresDiagnosis.state.text(in: result) else {
-      // Errors that libpq makes itself have no SQLSTATE; all that can happen to a well-formed call is a broken connection.
+      // Errors that libpq makes itself have no SQLSTATE; all that can happen to a well-formed call is a broken
+      // connection.
       self.init(kind: .connectionLost, text: "the connection broke")
       return
     }
@@ -53,7 +54,8 @@ extension PostgresFailure {
     switch state {
     case "40001", "40P01": return .conflict
     case "23505": return .duplicate
-    // feature_not_supported is said of a cached plan whose result type changed, invalid_sql_statement_name of one that is gone.
+    // feature_not_supported is said of a cached plan whose result type changed, invalid_sql_statement_name of one that
+    // is gone.
     case "0A000", "26000": return .staleStatement
     // query_canceled, lock_not_available
     case "57014", "55P03": return .unavailable

@@ -16,14 +16,14 @@ enum PostgresLock: Int32, Sendable {
 /// Leadership by advisory lock, on a connection that serves nothing else.
 struct PostgresLeaderLock: LeaderLock {
   /// The locks of a connection.
-  struct Holdings {
+  struct HeldLocks {
     var leads: Bool
   }
 
   let pool: PostgresPool
   let worker: WorkerID
 
-  func hold() async -> LeaderStanding {
+  func hold() async -> LeadershipState {
     (try? await pool.run { session, _ in try hold(session) }) ?? .follower
   }
 
@@ -31,7 +31,7 @@ struct PostgresLeaderLock: LeaderLock {
     _ = try? await pool.run { session, _ in session.disconnect() }
   }
 
-  private func hold(_ session: PostgresSession) throws -> LeaderStanding {
+  private func hold(_ session: PostgresSession) throws -> LeadershipState {
     do {
       return try session.onConnection(stand)
     } catch let lost as LostLeadership {
@@ -42,26 +42,29 @@ struct PostgresLeaderLock: LeaderLock {
     }
   }
 
-  /// Leadership that ended is told of once before it is taken again: whoever had it must forget what it learned as leader.
+  /// Leadership that ended is told of once before it is taken again: whoever had it must forget what it learned as
+  /// leader.
   private struct LostLeadership: Error {}
 
-  private func stand(_ connection: PostgresConnection) throws -> LeaderStanding {
+  private func stand(_ connection: PostgresConnection) throws -> LeadershipState {
     do {
-      if connection.standing == nil {
+      if connection.heldLocks == nil {
         // Shared: a connection of ours that was lost may be a while about its end.
         _ = try connection.row(
-          "SELECT pg_advisory_lock_shared(?, ?)", [.integer(Int64(PostgresLock.workers)), .integer(Int64(worker.number))])
-        connection.standing = Holdings(leads: false)
+          "SELECT pg_advisory_lock_shared(?, ?)",
+          [.integer(Int64(PostgresLock.workers)), .integer(Int64(worker.number))])
+        connection.heldLocks = HeldLocks(leads: false)
       }
-      if connection.standing?.leads == false {
-        guard try connection.row("SELECT pg_try_advisory_lock(?, ?)", PostgresLock.leadership.keys)?.bool(0) == true else {
+      if connection.heldLocks?.leads == false {
+        guard try connection.row("SELECT pg_try_advisory_lock(?, ?)", PostgresLock.leadership.keys)?.bool(0) == true
+        else {
           return .follower
         }
-        connection.standing?.leads = true
+        connection.heldLocks?.leads = true
       }
       return .leader(workers: try connected(connection))
     } catch {
-      throw connection.standing?.leads == true ? LostLeadership() : error
+      throw connection.heldLocks?.leads == true ? LostLeadership() : error
     }
   }
 

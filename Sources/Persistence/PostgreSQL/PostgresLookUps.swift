@@ -1,6 +1,6 @@
+import Concurrency
 import Dispatch
 import LinuxSystem
-import Locks
 import Logging
 
 /// One row by a unique key.
@@ -8,13 +8,14 @@ typealias PostgresLookUp = RowCache.Key
 
 /// Answers look-ups, on a thread and a connection that serve nothing else.
 ///
-/// One batch is on its way at a time, and whoever comes meanwhile is in the next one. Alone, a look-up waits for nothing; under load the
-/// way to the thread, to the server and back, which costs more than the look-up itself, is shared by all of a batch, and equal ones
-/// are one.
+/// One batch is on its way at a time, and whoever comes meanwhile is in the next one. Alone, a look-up waits for
+/// nothing; under load the way to the thread, to the server and back, which costs more than the look-up itself, is
+/// shared by all of a batch, and equal ones are one.
 ///
-/// Rows are kept with the version of the database that they were read at. Each batch ends with the question for the version
-/// (`PostgresMark`): what is kept is the answer where the version is still the same, also for whoever committed since, and elsewhere
-/// the rows are asked for. So none is answered from a state older than its call: a batch begins after all of its look-ups have.
+/// Rows are kept with the version of the database that they were read at. Each batch ends with the question for the
+/// version (`PostgresMark`): what is kept is the answer where the version is still the same, also for whoever committed
+/// since, and elsewhere the rows are asked for. So none is answered from a state older than its call: a batch begins
+/// after all of its look-ups have.
 final class PostgresLookUps: Sendable {
   private struct Waiting {
     /// Nil: only for the version.
@@ -35,8 +36,8 @@ final class PostgresLookUps: Sendable {
 
   typealias Results = [PostgresLookUp: Result<SQLRow?, any Error>]
 
-  /// Different rows of a batch. What is sent for them is small enough for the socket's buffer, so that nobody waits for the server to
-  /// read while it waits for us to.
+  /// Different rows of a batch. What is sent for them is small enough for the socket's buffer, so that nobody waits for
+  /// the server to read while it waits for us to.
   static let maximumBatch = 32
 
   private let configuration: PostgresConfiguration
@@ -102,7 +103,9 @@ final class PostgresLookUps: Sendable {
 
   private func enter(_ waiting: Waiting, _ state: inout State) -> Place {
     guard !state.isClosed else { return .refused(.failed("the database is closed")) }
-    guard state.waiting.count < configuration.maximumWaiting else { return .refused(.unavailable("too many calls wait")) }
+    guard state.waiting.count < configuration.maximumWaiting else {
+      return .refused(.unavailable("too many calls wait"))
+    }
     state.waiting.append(waiting)
     defer {
       state.isAsleep = false
@@ -179,7 +182,8 @@ final class PostgresLookUps: Sendable {
     return try result.get()
   }
 
-  /// Asks for the version, and for the rows that are not kept; for all of them where those that are would turn out to be old.
+  /// Asks for the version, and for the rows that are not kept; for all of them where those that are would turn out to
+  /// be old.
   private func answers(
     to lookUps: Set<PostgresLookUp>, _ session: PostgresSession, _ start: ContinuousClock.Instant
   ) throws -> (Results, DatabaseVersion?) {
@@ -234,7 +238,8 @@ final class PostgresLookUps: Sendable {
     return state.withLock { state in
       state.turnover.note(isSame: isSame)
       if isSame {
-        // The question before these rows and the one after them had the same answer, and so would have one at their moment.
+        // The question before these rows and the one after them had the same answer, and so would have one at their
+        // moment.
         for case (let lookUp, let row?) in rows { state.kept.keep(row, lookUp) }
       } else {
         state.kept.advance()

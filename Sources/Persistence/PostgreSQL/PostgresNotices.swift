@@ -24,7 +24,8 @@ final class PostgresNotices: Sendable {
     logger.log(
       level: isWarning ? .warning : .debug, "remark of the database",
       metadata: [
-        "sqlstate": "\(PostgresDiagnosis.state.text(in: result) ?? "")", "text": "\(PostgresDiagnosis.message.text(in: result) ?? "")",
+        "sqlstate": "\(PostgresDiagnosis.state.text(in: result) ?? "")",
+        "text": "\(PostgresDiagnosis.message.text(in: result) ?? "")",
       ])
   }
 }

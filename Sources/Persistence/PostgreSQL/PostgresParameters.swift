@@ -3,8 +3,8 @@ import Foundation
 
 /// Parameters of one call, encoded as the types that the server expects at their places.
 ///
-/// The server's own inference decides, so the same value can go into a column of either representation: an id into a `uuid` or, in the
-/// audit log, a `text` column.
+/// The server's own inference decides, so the same value can go into a column of either representation: an id into a
+/// `uuid` or, in the audit log, a `text` column.
 struct PostgresParameters {
   /// Never without a byte, so that every value has an address: an empty one must not look like NULL.
   private var bytes: [UInt8] = [0]
@@ -39,7 +39,8 @@ struct PostgresParameters {
     case .text(let text): try append(text, type)
     case .blob(let blob): add(blob, isBinary: true)
     case .bool(let flag): type == .bool ? add([flag ? 1 : 0], isBinary: true) : try append(flag ? 1 : 0, type)
-    case .uuid(let uuid): type == .uuid ? add(withUnsafeBytes(of: uuid.uuid, Array.init), isBinary: true) : try append(uuid.text, type)
+    case .uuid(let uuid):
+      type == .uuid ? add(withUnsafeBytes(of: uuid.uuid, Array.init), isBinary: true) : try append(uuid.text, type)
     case .timestamp(let date): try append(microseconds: StoredTime.microseconds(date), type)
     }
   }

@@ -1,9 +1,10 @@
+import Concurrency
 import Dispatch
 import LinuxSystem
-import Locks
 import Logging
 
-/// Threads with a connection each. Calls go to the one that became idle last, so that few connections carry a small load.
+/// Threads with a connection each. Calls go to the one that became idle last, so that few connections carry a small
+/// load.
 final class PostgresPool: Sendable {
   /// Work for a thread; told when it was submitted.
   private struct Job: Sendable {
@@ -53,7 +54,9 @@ final class PostgresPool: Sendable {
       let job = Job(start: .now) { session, start in
         continuation.resume(
           with: Result {
-            guard ContinuousClock.now < start + patience else { throw PersistenceError.unavailable("all connections are busy") }
+            guard ContinuousClock.now < start + patience else {
+              throw PersistenceError.unavailable("all connections are busy")
+            }
             return try body(session, start)
           })
       }
@@ -91,7 +94,9 @@ final class PostgresPool: Sendable {
       idler.job.withLock { $0 = job }
       return .given(idler)
     }
-    guard state.waiting.count - state.head < configuration.maximumWaiting else { return .refused(.unavailable("too many calls wait")) }
+    guard state.waiting.count - state.head < configuration.maximumWaiting else {
+      return .refused(.unavailable("too many calls wait"))
+    }
     state.waiting.append(job)
     guard state.threads < configuration.maximumConnections else { return .queued }
     state.threads += 1

@@ -1,7 +1,7 @@
-import Locks
+import Concurrency
 
-/// Notices when the connections of one program lead to several servers, one after the other or beside each other: after a failover, or
-/// with several hosts in the URL. What was read from one says nothing about another.
+/// Notices when the connections of one program lead to several servers, one after the other or beside each other: after
+/// a failover, or with several hosts in the URL. What was read from one says nothing about another.
 final class PostgresServers: Sendable {
   private struct State {
     var current: String?

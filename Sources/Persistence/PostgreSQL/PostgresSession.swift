@@ -65,7 +65,8 @@ final class PostgresSession {
     var isCommitting = false
   }
 
-  private func attempt<Value>(_ call: PostgresCall, _ body: (PostgresConnection) throws -> Value) -> Result<Value, Stop> {
+  private func attempt<Value>(_ call: PostgresCall, _ body: (PostgresConnection) throws -> Value) -> Result<Value, Stop>
+  {
     let connection: PostgresConnection
     do {
       connection = try connected()
@@ -74,7 +75,8 @@ final class PostgresSession {
     }
     servers.willUse(connection.server)
     var isCommitting = false
-    connection.begin(until: .now + (call == .migrate ? configuration.migrationTimeout : configuration.statementTimeout) + Self.margin)
+    connection.begin(
+      until: .now + (call == .migrate ? configuration.migrationTimeout : configuration.statementTimeout) + Self.margin)
     defer { clean(connection, after: call) }
     do {
       if call == .migrate { try prepareMigration(connection) }
@@ -86,7 +88,8 @@ final class PostgresSession {
       return .success(value)
     } catch {
       let shown = (error as? PostgresFailure)?.persistenceError ?? error
-      return .failure(Stop(error: shown, failure: connection.failure, isCommitting: isCommitting && connection.isBroken))
+      return .failure(
+        Stop(error: shown, failure: connection.failure, isCommitting: isCommitting && connection.isBroken))
     }
   }
 
@@ -106,7 +109,8 @@ final class PostgresSession {
 
   /// Leaves a connection that the next call can use, or none.
   private func clean(_ connection: PostgresConnection, after call: PostgresCall) {
-    // The connection of a migration has a lock and a time-out of its own, and knows statements for the schema before it.
+    // The connection of a migration has a lock and a time-out of its own, and knows statements for the schema before
+    // it.
     guard call != .migrate, !connection.isBroken, connection.failure?.kind != .readOnly else { return disconnect() }
     do {
       if connection.failure?.kind == .staleStatement {
@@ -126,8 +130,9 @@ final class PostgresSession {
     let made = try PostgresConnection(configuration, logger: logger)
     made.begin(until: .now + Self.margin)
     let limit = configuration.statementTimeout.wholeMilliseconds
-    // Only transactions that say so may write, as on SQLite, whose readers cannot. The server asks over TCP whether we are still there:
-    // it frees the locks of a machine that vanished, the leadership's too, after half a minute instead of two hours.
+    // Only transactions that say so may write, as on SQLite, whose readers cannot. The server asks over TCP whether we
+    // are still there: it frees the locks of a machine that vanished, the leadership's too, after half a minute instead
+    // of two hours.
     let server = try made.text(
       """
       SET default_transaction_read_only = on; SET statement_timeout = \(limit); SET lock_timeout = \(limit); \

@@ -3,8 +3,9 @@ import Foundation
 
 /// The column types that occur, with their binary representation.
 ///
-/// Integers are big-endian; `timestamptz` is microseconds since 2000-01-01 UTC; `jsonb` is a version byte (1) and text; `numeric` is
-/// four 16-bit numbers (digit count, weight of the first digit, sign, scale) and digits to the base 10,000; snapshots are only compared.
+/// Integers are big-endian; `timestamptz` is microseconds since 2000-01-01 UTC; `jsonb` is a version byte (1) and text;
+/// `numeric` is four 16-bit numbers (digit count, weight of the first digit, sign, scale) and digits to the base
+/// 10,000; snapshots are only compared.
 ///
 /// Source: the `_recv` and `_send` functions of src/backend/utils/adt; numbers in src/include/catalog/pg_type.dat.
 enum PostgresType: Oid, Sendable {
@@ -42,7 +43,8 @@ enum PostgresType: Oid, Sendable {
     case .int2: Self.integer(bytes, Int16.self).map { .integer(Int64($0)) }
     case .int4: Self.integer(bytes, Int32.self).map { .integer(Int64($0)) }
     case .int8: Self.integer(bytes, Int64.self).map { .integer($0) }
-    case .float8: Self.integer(bytes, UInt64.self).flatMap { Int64(exactly: Double(bitPattern: $0)) }.map { .integer($0) }
+    case .float8:
+      Self.integer(bytes, UInt64.self).flatMap { Int64(exactly: Double(bitPattern: $0)) }.map { .integer($0) }
     case .numeric: Self.wholeNumber(bytes).map { .integer($0) }
     case .name, .text, .varchar, .json, .unknown: .text(String(decoding: bytes, as: UTF8.self))
     case .jsonb: bytes.first == Self.jsonbVersion ? .text(String(decoding: bytes.dropFirst(), as: UTF8.self)) : nil
@@ -71,7 +73,9 @@ enum PostgresType: Oid, Sendable {
     }
     guard words.count >= 4, words.count == 4 + Int(words[0]) else { return nil }
     let (weight, sign) = (Int(words[1]), UInt16(bitPattern: words[2]))
-    guard sign == 0 || sign == 0x4000, words[0] == 0 || (0...4).contains(weight), words[0] == 0 || words.count - 5 <= weight else {
+    guard sign == 0 || sign == 0x4000, words[0] == 0 || (0...4).contains(weight),
+      words[0] == 0 || words.count - 5 <= weight
+    else {
       return nil
     }
     var total: Int64 = 0

@@ -18,7 +18,8 @@ package struct AuditRecord: Sendable, Equatable {
   package var createdAt: Date
 
   package init(
-    teamID: TeamID, actorType: String, actorID: String, action: String, targetType: String, targetID: String, outcome: String,
+    teamID: TeamID, actorType: String, actorID: String, action: String, targetType: String, targetID: String,
+    outcome: String,
     source: String?, createdAt: Date
   ) {
     self.teamID = teamID
@@ -47,7 +48,8 @@ package struct AuditFilter: Sendable, Equatable {
   package var before: Int?
 
   package init(
-    action: String? = nil, actorID: String? = nil, targetType: String? = nil, targetID: String? = nil, outcome: String? = nil,
+    action: String? = nil, actorID: String? = nil, targetType: String? = nil, targetID: String? = nil,
+    outcome: String? = nil,
     since: Date? = nil, until: Date? = nil, limit: Int, before: Int? = nil
   ) {
     self.action = action

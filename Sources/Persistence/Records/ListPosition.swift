@@ -32,7 +32,8 @@ package struct ListPage: Sendable, Equatable {
     let order = " ORDER BY \(time), \(id) LIMIT ?"
     guard let after else { return (order, [.integer(limit)]) }
     return (
-      " AND (\(time) > ? OR (\(time) = ? AND \(id) > ?))\(order)", [after.time, after.time, .uuid(after.id), .integer(limit)]
+      " AND (\(time) > ? OR (\(time) = ? AND \(id) > ?))\(order)",
+      [after.time, after.time, .uuid(after.id), .integer(limit)]
     )
   }
 }

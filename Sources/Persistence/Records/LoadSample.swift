@@ -17,7 +17,8 @@ package struct LoadSample: Sendable, Equatable {
   package var diskTotalBytes: Int64
 
   package init(
-    takenAt: Date, cpuPercent: Double, memoryBytes: Int64, memoryTotalBytes: Int64, diskBytes: Int64, diskTotalBytes: Int64
+    takenAt: Date, cpuPercent: Double, memoryBytes: Int64, memoryTotalBytes: Int64, diskBytes: Int64,
+    diskTotalBytes: Int64
   ) {
     self.takenAt = StoredTime.rounded(takenAt)
     let percent = cpuPercent.isFinite ? min(max(cpuPercent, 0), Self.maximumPercent) : 0
@@ -37,7 +38,8 @@ package struct LoadSample: Sendable, Equatable {
       Int64(clamping: UInt64(samples.reduce(0.0) { $0 + Double(value($1)) / Double(samples.count) }.rounded()))
     }
     return LoadSample(
-      takenAt: time, cpuPercent: samples.reduce(0) { $0 + $1.cpuPercent } / Double(samples.count), memoryBytes: mean(\.memoryBytes),
+      takenAt: time, cpuPercent: samples.reduce(0) { $0 + $1.cpuPercent } / Double(samples.count),
+      memoryBytes: mean(\.memoryBytes),
       memoryTotalBytes: mean(\.memoryTotalBytes), diskBytes: mean(\.diskBytes), diskTotalBytes: mean(\.diskTotalBytes))
   }
 

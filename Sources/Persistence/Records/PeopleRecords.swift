@@ -27,7 +27,9 @@ package struct QuotaRecord: Sendable, Equatable {
   /// Named snapshots.
   package var snapshots: Int?
 
-  package init(sandboxes: Int? = nil, vcpus: Int? = nil, memoryMiB: Int? = nil, diskMiB: Int? = nil, snapshots: Int? = nil) {
+  package init(
+    sandboxes: Int? = nil, vcpus: Int? = nil, memoryMiB: Int? = nil, diskMiB: Int? = nil, snapshots: Int? = nil
+  ) {
     self.sandboxes = sandboxes
     self.vcpus = vcpus
     self.memoryMiB = memoryMiB
@@ -49,7 +51,8 @@ package struct UserRecord: Sendable, Equatable {
   package var sessionEpoch: Int
 
   package init(
-    id: UserID = UserID(), email: String, name: String, passwordHash: String, isAdmin: Bool, createdAt: Date, sessionEpoch: Int = 0
+    id: UserID = UserID(), email: String, name: String, passwordHash: String, isAdmin: Bool, createdAt: Date,
+    sessionEpoch: Int = 0
   ) {
     self.id = id
     self.email = email
@@ -116,7 +119,7 @@ package struct TeamMember: Sendable, Equatable {
 }
 
 /// What decides about a user's call, read anew for each of them (AUTH-4).
-package struct UserStanding: Sendable, Equatable {
+package struct UserAccess: Sendable, Equatable {
   package var isAdmin: Bool
   package var sessionEpoch: Int
   /// Role in the team of the session; nil for those who are no members any more.
@@ -136,7 +139,8 @@ package struct APIKeyRecord: Sendable, Equatable {
   package var lastUsed: Date?
 
   package init(
-    id: APIKeyID = APIKeyID(), teamID: TeamID, name: String, keyPrefix: String, keyHash: [UInt8], createdBy: UserID?, createdAt: Date,
+    id: APIKeyID = APIKeyID(), teamID: TeamID, name: String, keyPrefix: String, keyHash: [UInt8], createdBy: UserID?,
+    createdAt: Date,
     lastUsed: Date? = nil
   ) {
     self.id = id

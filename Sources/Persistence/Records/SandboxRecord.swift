@@ -25,8 +25,10 @@ package struct SandboxRecord: Sendable, Equatable {
   package var teamID: TeamID { spec.teamID }
 
   package init(
-    spec: SandboxSpec, status: SandboxStatus = .pending, facts: SandboxFacts = SandboxFacts(), autoResumes: Bool = false,
-    isAutoPaused: Bool = false, error: String? = nil, createdAt: Date, lastActiveAt: Date? = nil, lastUpdated: Date? = nil,
+    spec: SandboxSpec, status: SandboxStatus = .pending, facts: SandboxFacts = SandboxFacts(),
+    autoResumes: Bool = false,
+    isAutoPaused: Bool = false, error: String? = nil, createdAt: Date, lastActiveAt: Date? = nil,
+    lastUpdated: Date? = nil,
     revision: Int = 0, worker: WorkerID? = nil
   ) {
     self.spec = spec
@@ -53,7 +55,8 @@ package struct SandboxFacts: Sendable, Equatable {
   package var startedAt: Date?
 
   package init(
-    hostID: HostID? = nil, guestIP: String? = nil, hostIP: String? = nil, vmm: String? = nil, accelerator: String? = nil,
+    hostID: HostID? = nil, guestIP: String? = nil, hostIP: String? = nil, vmm: String? = nil,
+    accelerator: String? = nil,
     startedAt: Date? = nil
   ) {
     self.hostID = hostID
@@ -74,7 +77,9 @@ package struct SandboxFilter: Sendable, Equatable {
   package var limit: Int
   package var after: SandboxCursor?
 
-  package init(statuses: Set<SandboxStatus>? = nil, metadata: [String: String] = [:], limit: Int, after: SandboxCursor? = nil) {
+  package init(
+    statuses: Set<SandboxStatus>? = nil, metadata: [String: String] = [:], limit: Int, after: SandboxCursor? = nil
+  ) {
     self.statuses = statuses
     self.metadata = metadata
     self.limit = limit

@@ -39,8 +39,10 @@ package struct SnapshotRecord: Sendable, Equatable {
   package var worker: WorkerID?
 
   package init(
-    teamID: TeamID, name: SafeName, status: Status = .creating, vcpus: Int, memoryMiB: Int, diskSizeMiB: Int, sizeBytes: Int64 = 0,
-    hostID: HostID, sourceID: SandboxID? = nil, createdAt: Date, lastUpdated: Date? = nil, revision: Int = 0, worker: WorkerID? = nil
+    teamID: TeamID, name: SafeName, status: Status = .creating, vcpus: Int, memoryMiB: Int, diskSizeMiB: Int,
+    sizeBytes: Int64 = 0,
+    hostID: HostID, sourceID: SandboxID? = nil, createdAt: Date, lastUpdated: Date? = nil, revision: Int = 0,
+    worker: WorkerID? = nil
   ) {
     self.teamID = teamID
     self.name = name

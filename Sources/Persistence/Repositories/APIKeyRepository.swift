@@ -11,15 +11,18 @@ package struct APIKeyRepository: Sendable {
 
   /// - Parameter sessionEpoch: of the session in which `createdBy` makes it; nil is any.
   /// - Returns: false when there is no such team, or it has `maximum` keys already.
-  /// - Throws: `StandingRefusal` when `createdBy` is no member of the team any more, or the session is over.
+  /// - Throws: `AuthorizationRefusal` when `createdBy` is no member of the team any more, or the session is over.
   @discardableResult
-  package func insert(_ key: APIKeyRecord, maximum: Int = .max, sessionEpoch: Int? = nil, audit: AuditRecord) async throws -> Bool {
+  package func insert(
+    _ key: APIKeyRecord, maximum: Int = .max, sessionEpoch: Int? = nil, audit: AuditRecord
+  ) async throws -> Bool {
     try await database.write { connection in
       guard try TeamRepository.lock(key.teamID, connection) else { return false }
       if let creator = key.createdBy {
         try ActingUser(id: creator, sessionEpoch: sessionEpoch).requireMembership(in: key.teamID, connection)
       }
-      let count = try connection.row("SELECT COUNT(*) FROM api_keys WHERE team_id = ?", [.uuid(key.teamID.uuid)])?.integer(0) ?? 0
+      let count =
+        try connection.row("SELECT COUNT(*) FROM api_keys WHERE team_id = ?", [.uuid(key.teamID.uuid)])?.integer(0) ?? 0
       guard count < maximum else { return false }
       try Self.insert(key, connection)
       try AuditRepository.insert(audit, connection)
@@ -38,8 +41,10 @@ package struct APIKeyRepository: Sendable {
 
   package func key(_ id: APIKeyID, team: TeamID) async throws -> APIKeyRecord? {
     try await database.query { connection in
-      try connection.row("SELECT \(Self.columns) FROM api_keys WHERE id = ? AND team_id = ?", [.uuid(id.uuid), .uuid(team.uuid)])
-        .map(Self.record)
+      try connection.row(
+        "SELECT \(Self.columns) FROM api_keys WHERE id = ? AND team_id = ?", [.uuid(id.uuid), .uuid(team.uuid)]
+      )
+      .map(Self.record)
     }
   }
 
@@ -47,15 +52,18 @@ package struct APIKeyRepository: Sendable {
   package func list(team: TeamID, _ page: ListPage = ListPage(limit: 100)) async throws -> [APIKeyRecord] {
     let (sql, parameters) = page.clause(time: "created_at", id: "id")
     return try await database.query { connection in
-      try connection.rows("SELECT \(Self.columns) FROM api_keys WHERE team_id = ?\(sql)", [.uuid(team.uuid)] + parameters)
-        .map(Self.record)
+      try connection.rows(
+        "SELECT \(Self.columns) FROM api_keys WHERE team_id = ?\(sql)", [.uuid(team.uuid)] + parameters
+      )
+      .map(Self.record)
     }
   }
 
   /// - Returns: whether the key existed in this team.
   package func delete(_ id: APIKeyID, team: TeamID, audit: AuditRecord) async throws -> Bool {
     try await database.write { connection in
-      let changed = try connection.execute("DELETE FROM api_keys WHERE id = ? AND team_id = ?", [.uuid(id.uuid), .uuid(team.uuid)])
+      let changed = try connection.execute(
+        "DELETE FROM api_keys WHERE id = ? AND team_id = ?", [.uuid(id.uuid), .uuid(team.uuid)])
       guard changed == 1 else { return false }
       try AuditRepository.insert(audit, connection)
       return true

@@ -21,7 +21,8 @@ package struct AuditRepository: Sendable {
     }
   }
 
-  /// Few different statements to prepare. The largest has 4,500 parameters, where SQLite takes 32,766 and PostgreSQL 65,535.
+  /// Few different statements to prepare. The largest has 4,500 parameters, where SQLite takes 32,766 and PostgreSQL
+  /// 65,535.
   private static let rowsPerStatement = [500, 100, 20, 5, 1]
 
   /// Newest first.
@@ -30,7 +31,8 @@ package struct AuditRepository: Sendable {
     return try await database.read { connection in
       try connection.limitStatements(to: Self.listTimeout)
       return try connection.rows(
-        "SELECT id, \(Self.columns) FROM audit_logs WHERE \(conditions) ORDER BY id DESC LIMIT ?", parameters + [.integer(filter.limit)]
+        "SELECT id, \(Self.columns) FROM audit_logs WHERE \(conditions) ORDER BY id DESC LIMIT ?",
+        parameters + [.integer(filter.limit)]
       ).map { (try $0.integer(0), try Self.record($0)) }
     }
   }
@@ -38,7 +40,8 @@ package struct AuditRepository: Sendable {
   /// A filter that few rows match looks at all of the team's.
   private static let listTimeout: Duration = .seconds(5)
 
-  /// Deletes rows from before `time`, the oldest few. They are numbered in the order in which they came, so the oldest are the first.
+  /// Deletes rows from before `time`, the oldest few. They are numbered in the order in which they came, so the oldest
+  /// are the first.
   /// - Returns: how many; 0 when none is left.
   package func forget(before time: Date) async throws -> Int {
     try await database.write { connection in
@@ -60,7 +63,8 @@ package struct AuditRepository: Sendable {
     var conditions = ["team_id = ?", "id < ?"]
     var parameters: [SQLValue] = [.uuid(team.uuid), .integer(filter.before ?? .max)]
     let texts = [
-      ("action", filter.action), ("actor_id", filter.actorID), ("target_type", filter.targetType), ("target_id", filter.targetID),
+      ("action", filter.action), ("actor_id", filter.actorID), ("target_type", filter.targetType),
+      ("target_id", filter.targetID),
       ("outcome", filter.outcome),
     ]
     for case (let column, let text?) in texts {
@@ -85,12 +89,14 @@ package struct AuditRepository: Sendable {
 
   private static func parameters(_ record: AuditRecord) -> [SQLValue] {
     [
-      .uuid(record.teamID.uuid), .text(record.actorType), .text(record.actorID), .text(record.action), .text(record.targetType),
+      .uuid(record.teamID.uuid), .text(record.actorType), .text(record.actorID), .text(record.action),
+      .text(record.targetType),
       .text(record.targetID), .text(record.outcome), .optional(record.source), .timestamp(record.createdAt),
     ]
   }
 
-  private static let columns = "team_id, actor_type, actor_id, action, target_type, target_id, outcome, source, created_at"
+  private static let columns =
+    "team_id, actor_type, actor_id, action, target_type, target_id, outcome, source, created_at"
 
   private static func record(_ row: SQLRow) throws -> AuditRecord {
     AuditRecord(

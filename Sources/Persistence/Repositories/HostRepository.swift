@@ -18,7 +18,8 @@ package struct HostRepository: Sendable {
     try await database.query { try $0.rows("SELECT \(Self.columns) FROM hosts ORDER BY id").map(Self.record) }
   }
 
-  /// Makes a host known, or known anew: address, secret and sign of life are replaced, the time of its first registration stays.
+  /// Makes a host known, or known anew: address, secret and sign of life are replaced, the time of its first
+  /// registration stays.
   package func register(_ record: HostRecord) async throws {
     _ = try await database.write { connection in
       try connection.execute(
@@ -38,7 +39,8 @@ package struct HostRepository: Sendable {
   package func renew(_ id: HostID, secret: [UInt8], at time: Date) async throws -> Bool {
     try await database.write { connection in
       try connection.execute(
-        "UPDATE hosts SET last_heartbeat = ? WHERE id = ? AND secret = ?", [.timestamp(time), .uuid(id.uuid), .blob(secret)]) == 1
+        "UPDATE hosts SET last_heartbeat = ? WHERE id = ? AND secret = ?",
+        [.timestamp(time), .uuid(id.uuid), .blob(secret)]) == 1
     }
   }
 

@@ -33,21 +33,23 @@ package struct PeopleRepository: Sendable {
     }
   }
 
-  /// What decides about a call of this user for this team; one read by primary keys (AUTH-4). Nil: there is no such user.
-  package func standing(of user: UserID, in team: TeamID) async throws -> UserStanding? {
-    try await findStanding(of: user, in: team).value
+  /// What decides about a call of this user for this team; one read by primary keys (AUTH-4). Nil: there is no such
+  /// user.
+  package func access(of user: UserID, in team: TeamID) async throws -> UserAccess? {
+    try await findAccess(of: user, in: team).value
   }
 
-  package func findStanding(of user: UserID, in team: TeamID) async throws -> Finding<UserStanding?> {
-    try await database.find(Self.standing, [.uuid(team.uuid), .uuid(user.uuid)], notBefore: nil).map { row in
+  package func findAccess(of user: UserID, in team: TeamID) async throws -> Finding<UserAccess?> {
+    try await database.find(Self.accessQuery, [.uuid(team.uuid), .uuid(user.uuid)], notBefore: nil).map { row in
       try row.map { row in
-        UserStanding(
-          isAdmin: try row.bool(0), sessionEpoch: try row.integer(1), role: try row.optionalText(2).map(TeamRepository.role))
+        UserAccess(
+          isAdmin: try row.bool(0), sessionEpoch: try row.integer(1),
+          role: try row.optionalText(2).map(TeamRepository.role))
       }
     }
   }
 
-  private static let standing = """
+  private static let accessQuery = """
     SELECT users.is_admin, users.session_epoch, memberships.role FROM users \
     LEFT JOIN memberships ON memberships.user_id = users.id AND memberships.team_id = ? WHERE users.id = ?
     """
@@ -63,7 +65,7 @@ package struct PeopleRepository: Sendable {
 
   /// Creates a user, a team of their own, the membership and a key in one transaction (AUTH-1, AUTH-7).
   /// - Parameter administrator: who does it; nil for people who sign themselves up, and for programs on the machine.
-  /// - Throws: `PersistenceError.duplicate` when the e-mail is taken; `StandingRefusal`.
+  /// - Throws: `PersistenceError.duplicate` when the e-mail is taken; `AuthorizationRefusal`.
   package func insert(
     user: UserRecord, team: TeamRecord, membership: MembershipRecord, key: APIKeyRecord?, audit: [AuditRecord],
     onlyIfNoUsers: Bool = false, by administrator: ActingUser? = nil
@@ -89,7 +91,9 @@ package struct PeopleRepository: Sendable {
   /// - Throws: `PersistenceError.duplicate` when the e-mail is taken.
   /// - Returns: whether the user exists.
   package func setProfile(_ id: UserID, email: String?, name: String?, audit: AuditRecord) async throws -> Bool {
-    let given = [("email = ?", email), ("name = ?", name)].compactMap { column, value in value.map { (column, SQLValue.text($0)) } }
+    let given = [("email = ?", email), ("name = ?", name)].compactMap { column, value in
+      value.map { (column, SQLValue.text($0)) }
+    }
     // One column is always named, so that the user is looked for also when nothing is given.
     let assignments = given.isEmpty ? "name = name" : given.map(\.0).joined(separator: ", ")
     return try await change("UPDATE users SET \(assignments) WHERE id = ?", given.map(\.1) + [.uuid(id.uuid)], audit)
@@ -106,26 +110,32 @@ package struct PeopleRepository: Sendable {
   package func rehash(_ id: UserID, hash: String, replacing old: String) async throws {
     try await database.write { connection in
       _ = try connection.execute(
-        "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?", [.text(hash), .uuid(id.uuid), .text(old)])
+        "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?",
+        [.text(hash), .uuid(id.uuid), .text(old)])
     }
   }
 
   /// - Parameter administrator: who does it; nil for programs on the machine.
   /// - Returns: false when there is no such user, or when this would take away the last administrator.
-  /// - Throws: `StandingRefusal`.
-  package func setAdmin(_ id: UserID, _ isAdmin: Bool, by administrator: ActingUser? = nil, audit: AuditRecord) async throws -> Bool {
+  /// - Throws: `AuthorizationRefusal`.
+  package func setAdmin(
+    _ id: UserID, _ isAdmin: Bool, by administrator: ActingUser? = nil, audit: AuditRecord
+  ) async throws -> Bool {
     try await database.write { connection in
-      // Held until the end of the transaction: two administrators cannot take each other's place away at once, and whoever is dismissed
-      // cannot make themselves one again.
+      // Held until the end of the transaction: two administrators cannot take each other's place away at once, and
+      // whoever is dismissed cannot make themselves one again.
       try connection.execute("UPDATE users SET is_admin = is_admin WHERE is_admin = ?", [.bool(true)])
       try administrator?.requireAdministrator(connection)
       guard !isAdmin else {
-        guard try connection.execute("UPDATE users SET is_admin = ? WHERE id = ?", [.bool(true), .uuid(id.uuid)]) == 1 else { return false }
+        guard try connection.execute("UPDATE users SET is_admin = ? WHERE id = ?", [.bool(true), .uuid(id.uuid)]) == 1
+        else { return false }
         try AuditRepository.insert(audit, connection)
         return true
       }
-      let others = try connection.row("SELECT 1 FROM users WHERE is_admin = ? AND id <> ? LIMIT 1", [.bool(true), .uuid(id.uuid)])
-      guard others != nil, try connection.execute("UPDATE users SET is_admin = ? WHERE id = ?", [.bool(false), .uuid(id.uuid)]) == 1
+      let others = try connection.row(
+        "SELECT 1 FROM users WHERE is_admin = ? AND id <> ? LIMIT 1", [.bool(true), .uuid(id.uuid)])
+      guard others != nil,
+        try connection.execute("UPDATE users SET is_admin = ? WHERE id = ?", [.bool(false), .uuid(id.uuid)]) == 1
       else { return false }
       try AuditRepository.insert(audit, connection)
       return true

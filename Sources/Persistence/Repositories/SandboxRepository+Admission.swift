@@ -8,21 +8,25 @@ extension SandboxRepository {
   /// Adds sandboxes of one team when its quota has room for all of them, else none.
   /// - Parameters:
   ///   - defaults: bounds for a team that has none of its own; nil is no bound.
-  ///   - request: the client's key, when it gave one. One that is older than `validity`, or whose sandbox never ran, is replaced.
+  ///   - request: the client's key, when it gave one. One that is older than `validity`, or whose sandbox never ran, is
+  ///     replaced.
   /// - Throws: `AdmissionRefusal`.
   package func admit(
     _ entries: [(record: SandboxRecord, audit: AuditRecord)], defaults: QuotaRecord, request: IdempotencyRecord? = nil,
     validity: TimeInterval = .infinity
   ) async throws {
     guard let team = entries.first?.record.teamID else { return }
-    let statements = try entries.map { (parameters: try Self.parameters($0.record, by: database.worker), audit: $0.audit) }
+    let statements = try entries.map {
+      (parameters: try Self.parameters($0.record, by: database.worker), audit: $0.audit)
+    }
     let requested = entries.reduce(into: TeamUsage()) { $0.add($1.record.spec, disk: $1.record.spec.diskSizeMiB) }
     try await database.write { connection in
       guard try TeamRepository.lock(team, connection) else { throw AdmissionRefusal.teamIsGone }
       if let request { try Self.claim(request, validity: validity, connection) }
       try Self.check(requested, team, defaults, connection)
       for statement in statements {
-        try connection.execute("INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))", statement.parameters)
+        try connection.execute(
+          "INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))", statement.parameters)
         try AuditRepository.insert(statement.audit, connection)
       }
     }
@@ -35,7 +39,8 @@ extension SandboxRepository {
 
   /// - Throws: `AdmissionRefusal.quota` when the team has no room for a sandbox that is to run again.
   static func checkResume(of id: SandboxID, defaults: QuotaRecord, _ connection: any SQLConnection) throws {
-    guard let record = try connection.row("SELECT \(columns) FROM sandboxes WHERE id = ?", [.uuid(id.uuid)]).map(record) else { return }
+    guard let record = try connection.row("SELECT \(columns) FROM sandboxes WHERE id = ?", [.uuid(id.uuid)]).map(record)
+    else { return }
     guard try TeamRepository.lock(record.teamID, connection) else { throw AdmissionRefusal.teamIsGone }
     var requested = TeamUsage()
     // Its disk is counted already.
@@ -85,7 +90,8 @@ extension SandboxRepository {
   /// Also those that are on their way: in or out, their files are there.
   private static func snapshots(of team: TeamID, _ connection: any SQLConnection) throws -> (count: Int, sizeMiB: Int) {
     let row = try connection.row(
-      "SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM snapshots WHERE team_id = ?", [.uuid(team.uuid)])
+      "SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM snapshots WHERE team_id = ?",
+      [.uuid(team.uuid)])
     guard let row else { return (0, 0) }
     return (try row.integer(0), try row.integer(1) / 1_048_576)
   }
@@ -111,12 +117,15 @@ extension SandboxRepository {
     }
   }
 
-  private static func claim(_ request: IdempotencyRecord, validity: TimeInterval, _ connection: any SQLConnection) throws {
+  private static func claim(
+    _ request: IdempotencyRecord, validity: TimeInterval, _ connection: any SQLConnection
+  ) throws {
     if let earlier = try earlierRequest(team: request.teamID, key: request.key, connection) {
       let isFresh = request.createdAt.timeIntervalSince(earlier.createdAt) < validity
       if isFresh, try counts(earlier, connection) { throw AdmissionRefusal.repeated(earlier) }
       try connection.execute(
-        "DELETE FROM idempotency_keys WHERE team_id = ? AND idempotency_key = ?", [.uuid(request.teamID.uuid), .text(request.key)])
+        "DELETE FROM idempotency_keys WHERE team_id = ? AND idempotency_key = ?",
+        [.uuid(request.teamID.uuid), .text(request.key)])
     }
     try connection.execute(
       "INSERT INTO idempotency_keys (team_id, idempotency_key, request_hash, sandbox_id, created_at) VALUES (?, ?, ?, ?, ?)",
@@ -126,13 +135,16 @@ extension SandboxRepository {
       ])
   }
 
-  private static func earlierRequest(team: TeamID, key: String, _ connection: any SQLConnection) throws -> IdempotencyRecord? {
+  private static func earlierRequest(
+    team: TeamID, key: String, _ connection: any SQLConnection
+  ) throws -> IdempotencyRecord? {
     try connection.row(
       "SELECT request_hash, sandbox_id, created_at FROM idempotency_keys WHERE team_id = ? AND idempotency_key = ?",
       [.uuid(team.uuid), .text(key)]
     ).map { row in
       IdempotencyRecord(
-        teamID: team, key: key, requestHash: try row.blob(0), sandboxID: SandboxID(try row.uuid(1)), createdAt: try row.date(2))
+        teamID: team, key: key, requestHash: try row.blob(0), sandboxID: SandboxID(try row.uuid(1)),
+        createdAt: try row.date(2))
     }
   }
 

@@ -17,7 +17,8 @@ extension SandboxRepository {
           """,
           [
             .uuid(id.uuid), .timestamp(sample.takenAt), .integer(sample.cpuMillipercent), .integer(sample.memoryBytes),
-            .integer(sample.memoryTotalBytes), .integer(sample.diskBytes), .integer(sample.diskTotalBytes), .bool(sample.isCoarse),
+            .integer(sample.memoryTotalBytes), .integer(sample.diskBytes), .integer(sample.diskTotalBytes),
+            .bool(sample.isCoarse),
           ])
       }
     }
@@ -34,8 +35,10 @@ extension SandboxRepository {
         [.uuid(id.uuid), .timestamp(time)]
       ).map { row in
         LoadSample(
-          takenAt: try row.date(0), cpuPercent: Double(try row.integer(1)) / 1_000, memoryBytes: Int64(try row.integer(2)),
-          memoryTotalBytes: Int64(try row.integer(3)), diskBytes: Int64(try row.integer(4)), diskTotalBytes: Int64(try row.integer(5)))
+          takenAt: try row.date(0), cpuPercent: Double(try row.integer(1)) / 1_000,
+          memoryBytes: Int64(try row.integer(2)),
+          memoryTotalBytes: Int64(try row.integer(3)), diskBytes: Int64(try row.integer(4)),
+          diskTotalBytes: Int64(try row.integer(5)))
       }
     }
   }
@@ -46,7 +49,8 @@ extension SandboxRepository {
   package func forgetLoad(before coarse: Date, fine: Date) async throws {
     try await database.write { connection in
       for (isCoarse, time) in [(true, coarse), (false, fine)] {
-        try connection.execute("DELETE FROM sandbox_load WHERE is_quarterly = ? AND taken_at < ?", [.bool(isCoarse), .timestamp(time)])
+        try connection.execute(
+          "DELETE FROM sandbox_load WHERE is_quarterly = ? AND taken_at < ?", [.bool(isCoarse), .timestamp(time)])
       }
     }
   }

@@ -16,12 +16,15 @@ extension SandboxRepository {
   static func parameters(_ record: SandboxRecord, by worker: WorkerID) throws -> [SQLValue] {
     let spec = record.spec
     let head: [SQLValue] = [
-      .uuid(spec.id.uuid), .uuid(spec.teamID.uuid), .text(record.status.rawValue), .text(spec.template.value), .integer(spec.vcpus),
-      .integer(spec.memoryMiB), .integer(spec.diskSizeMiB), .integer(spec.timeoutSeconds), .text(try json(spec.metadata)),
+      .uuid(spec.id.uuid), .uuid(spec.teamID.uuid), .text(record.status.rawValue), .text(spec.template.value),
+      .integer(spec.vcpus),
+      .integer(spec.memoryMiB), .integer(spec.diskSizeMiB), .integer(spec.timeoutSeconds),
+      .text(try json(spec.metadata)),
       .text(try json(spec.envs)), .text(try json(spec.network)), .bool(spec.isSecured),
     ]
     let tail: [SQLValue] = [
-      .optional(record.error), .timestamp(record.createdAt), .optional(record.lastActiveAt), .timestamp(record.lastUpdated),
+      .optional(record.error), .timestamp(record.createdAt), .optional(record.lastActiveAt),
+      .timestamp(record.lastUpdated),
       .bool(record.autoResumes), .bool(record.isAutoPaused), .integer(record.revision),
     ]
     return head + parameters(record.facts) + tail + [worker.value]
@@ -35,13 +38,18 @@ extension SandboxRepository {
   }
 
   static func record(_ row: SQLRow) throws -> SandboxRecord {
-    guard let status = SandboxStatus(rawValue: try row.text(2)) else { throw PersistenceError.corruptRow("sandbox status") }
+    guard let status = SandboxStatus(rawValue: try row.text(2)) else {
+      throw PersistenceError.corruptRow("sandbox status")
+    }
     let spec = SandboxSpec(
-      id: SandboxID(try row.uuid(0)), teamID: TeamID(try row.uuid(1)), template: try SafeName(row.text(3)), vcpus: try row.integer(4),
+      id: SandboxID(try row.uuid(0)), teamID: TeamID(try row.uuid(1)), template: try SafeName(row.text(3)),
+      vcpus: try row.integer(4),
       memoryMiB: try row.integer(5), diskSizeMiB: try row.integer(6), timeoutSeconds: try row.integer(7),
-      metadata: try map(row.text(8)), envs: try map(row.text(9)), network: try policy(row.text(10)), isSecured: try row.bool(11))
+      metadata: try map(row.text(8)), envs: try map(row.text(9)), network: try policy(row.text(10)),
+      isSecured: try row.bool(11))
     let facts = SandboxFacts(
-      hostID: try row.optionalUUID(12).map { HostID($0) }, guestIP: try row.optionalText(13), hostIP: try row.optionalText(14),
+      hostID: try row.optionalUUID(12).map { HostID($0) }, guestIP: try row.optionalText(13),
+      hostIP: try row.optionalText(14),
       vmm: try row.optionalText(15), accelerator: try row.optionalText(16), startedAt: try row.optionalDate(17))
     return SandboxRecord(
       spec: spec, status: status, facts: facts, autoResumes: try row.bool(22), isAutoPaused: try row.bool(23),

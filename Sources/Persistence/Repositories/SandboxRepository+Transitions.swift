@@ -12,7 +12,8 @@ package struct SandboxTransition: Sendable {
   package var error: String?
   package var time: Date
   package var audit: AuditRecord?
-  /// For a sandbox that is to run again: the server's bounds for its team, which must have room for it. Nil asks for nothing.
+  /// For a sandbox that is to run again: the server's bounds for its team, which must have room for it. Nil asks for
+  /// nothing.
   package var quota: QuotaRecord?
 
   package init(
@@ -29,17 +30,21 @@ package struct SandboxTransition: Sendable {
 }
 
 extension SandboxRepository {
-  /// Moves a sandbox from `status` to `next` when the database still says `status` (SB-7): of two racing calls one wins.
+  /// Moves a sandbox from `status` to `next` when the database still says `status` (SB-7): of two racing calls one
+  /// wins.
   /// - Returns: whether this call won.
   /// - Precondition: the state machine allows the transition.
   package func transition(
-    _ id: SandboxID, from status: SandboxStatus, to next: SandboxStatus, facts: SandboxFacts? = nil, error: String? = nil,
+    _ id: SandboxID, from status: SandboxStatus, to next: SandboxStatus, facts: SandboxFacts? = nil,
+    error: String? = nil,
     at time: Date, audit: AuditRecord? = nil
   ) async throws -> Bool {
-    try await apply(SandboxTransition(to: next, facts: facts, error: error, at: time, audit: audit), to: id, from: status)
+    try await apply(
+      SandboxTransition(to: next, facts: facts, error: error, at: time, audit: audit), to: id, from: status)
   }
 
-  /// Performs a transition of a row as it was read: when it has changed since, even if it looks the same again, nothing happens.
+  /// Performs a transition of a row as it was read: when it has changed since, even if it looks the same again, nothing
+  /// happens.
   package func apply(_ transition: SandboxTransition, to record: SandboxRecord) async throws -> Bool {
     try await apply(transition, to: record.id, from: record.status, revision: record.revision)
   }
@@ -65,8 +70,8 @@ extension SandboxRepository {
     }
   }
 
-  /// Sets the idle time-out of a team's sandbox while it is in `status`. The row has another revision then: a resume that has read the old
-  /// time-out reads again.
+  /// Sets the idle time-out of a team's sandbox while it is in `status`. The row has another revision then: a resume
+  /// that has read the old time-out reads again.
   /// - Parameter revision: only while the row has this one; nil: any.
   /// - Returns: the new revision; nil when nothing was set.
   package func setTimeout(
@@ -93,7 +98,8 @@ extension SandboxRepository {
       .text(transition.next.rawValue), .optional(transition.error), .timestamp(transition.time), worker.value,
     ]
     if let facts = transition.facts {
-      assignments += ", host_id = ?, guest_ip = ?, host_ip = ?, isolation_vmm = ?, isolation_accelerator = ?, started_at = ?"
+      assignments +=
+        ", host_id = ?, guest_ip = ?, host_ip = ?, isolation_vmm = ?, isolation_accelerator = ?, started_at = ?"
       values += parameters(facts)
     }
     if let isAutoPaused = transition.isAutoPaused {

@@ -9,14 +9,18 @@ extension SandboxRepository {
   package func takeUsageSamples(at time: Date) async throws {
     try await database.write { connection in
       // Rows and no groups: with groups SQLite reads what is over too, in the order of another index.
-      let rows = try connection.rows("SELECT team_id, status, vcpus, memory_mb FROM sandboxes WHERE status NOT IN ('stopped', 'error')")
+      let rows = try connection.rows(
+        "SELECT team_id, status, vcpus, memory_mb FROM sandboxes WHERE status NOT IN ('stopped', 'error')")
       for (team, sample) in try Self.samples(rows, at: time) {
         try connection.execute(
           """
           INSERT INTO usage_samples (team_id, taken_at, running, vcpus, memory_mb) VALUES (?, ?, ?, ?, ?) \
           ON CONFLICT (team_id, taken_at) DO NOTHING
           """,
-          [.uuid(team), .timestamp(sample.takenAt), .integer(sample.running), .integer(sample.vcpus), .integer(sample.memoryMiB)])
+          [
+            .uuid(team), .timestamp(sample.takenAt), .integer(sample.running), .integer(sample.vcpus),
+            .integer(sample.memoryMiB),
+          ])
       }
     }
   }
@@ -31,7 +35,9 @@ extension SandboxRepository {
         """,
         [.uuid(team.uuid), .timestamp(time)]
       ).map { row in
-        UsageSample(takenAt: try row.date(0), running: try row.integer(1), vcpus: try row.integer(2), memoryMiB: try row.integer(3))
+        UsageSample(
+          takenAt: try row.date(0), running: try row.integer(1), vcpus: try row.integer(2),
+          memoryMiB: try row.integer(3))
       }
     }
   }

@@ -1,7 +1,8 @@
 package import Foundation
 package import Model
 
-/// Sandboxes in the database. Tenants' reads name their team in the query itself (AUTH-5); the monitor's go over all teams.
+/// Sandboxes in the database. Tenants' reads name their team in the query itself (AUTH-5); the monitor's go over all
+/// teams.
 package struct SandboxRepository: Sendable {
   let database: any Database
 
@@ -19,15 +20,19 @@ package struct SandboxRepository: Sendable {
     try await database.write { connection in
       for (record, audit) in entries {
         try connection.execute(
-          "INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))", try Self.parameters(record, by: database.worker))
+          "INSERT INTO sandboxes (\(Self.columns)) VALUES (\(Self.placeholders))",
+          try Self.parameters(record, by: database.worker))
         try AuditRepository.insert(audit, connection)
       }
     }
   }
 
   /// - Parameter version: see `Database.find`.
-  package func sandbox(_ id: SandboxID, team: TeamID, notBefore version: DatabaseVersion? = nil) async throws -> SandboxRecord? {
-    try await database.find(Self.lookUpInTeam, [.uuid(id.uuid), .uuid(team.uuid)], notBefore: version).value.map(Self.record)
+  package func sandbox(
+    _ id: SandboxID, team: TeamID, notBefore version: DatabaseVersion? = nil
+  ) async throws -> SandboxRecord? {
+    try await database.find(Self.lookUpInTeam, [.uuid(id.uuid), .uuid(team.uuid)], notBefore: version).value.map(
+      Self.record)
   }
 
   /// Whatever its team; for the monitor.
@@ -55,7 +60,8 @@ package struct SandboxRepository: Sendable {
   /// Every sandbox of all teams that is neither `stopped` nor `error`.
   package func alive() async throws -> [SandboxRecord] {
     try await database.query { connection in
-      try connection.rows("SELECT \(Self.columns) FROM sandboxes WHERE status NOT IN ('stopped', 'error')").map(Self.record)
+      try connection.rows("SELECT \(Self.columns) FROM sandboxes WHERE status NOT IN ('stopped', 'error')").map(
+        Self.record)
     }
   }
 

@@ -64,10 +64,13 @@ package struct SnapshotRepository: Sendable {
 
   /// Adds a row unless the team has one of this name: of two racing calls one wins.
   /// - Returns: whether this call won.
-  /// - Throws: `AdmissionRefusal`: `teamIsGone` for a team that does not exist or was deleted (its row stays, so no foreign key tells).
-  /// - Parameter quota: bounds for a team that has none of its own, which must have room for one more with as much memory as `record` says;
-  ///   nil asks for nothing: the files are there already.
-  package func insert(_ record: SnapshotRecord, quota: QuotaRecord? = nil, audit: AuditRecord? = nil) async throws -> Bool {
+  /// - Throws: `AdmissionRefusal`: `teamIsGone` for a team that does not exist or was deleted (its row stays, so no
+  ///   foreign key tells).
+  /// - Parameter quota: bounds for a team that has none of its own, which must have room for one more with as much
+  ///   memory as `record` says; nil asks for nothing: the files are there already.
+  package func insert(
+    _ record: SnapshotRecord, quota: QuotaRecord? = nil, audit: AuditRecord? = nil
+  ) async throws -> Bool {
     try await database.write { connection in
       guard try TeamRepository.lock(record.teamID, connection) else { throw AdmissionRefusal.teamIsGone }
       if let quota {
@@ -86,10 +89,15 @@ package struct SnapshotRepository: Sendable {
   /// Replaces a row as it was read with `next`; when it has changed since nothing happens.
   /// - Returns: whether it was replaced.
   /// - Throws: `AdmissionRefusal.teamIsGone` when the team was deleted, unless the snapshot is to be deleted too.
-  package func replace(_ record: SnapshotRecord, with next: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
-    precondition(record.status != .deleting || next.status == .deleting, "a snapshot that is being deleted does not come back")
+  package func replace(
+    _ record: SnapshotRecord, with next: SnapshotRecord, audit: AuditRecord? = nil
+  ) async throws -> Bool {
+    precondition(
+      record.status != .deleting || next.status == .deleting, "a snapshot that is being deleted does not come back")
     return try await database.write { connection in
-      if next.status != .deleting, try !TeamRepository.lock(record.teamID, connection) { throw AdmissionRefusal.teamIsGone }
+      if next.status != .deleting, try !TeamRepository.lock(record.teamID, connection) {
+        throw AdmissionRefusal.teamIsGone
+      }
       let changed = try connection.execute(
         """
         UPDATE snapshots SET status = ?, vcpus = ?, memory_mb = ?, disk_size_mb = ?, size_bytes = ?, host_id = ?, source_id = ?, \
@@ -136,17 +144,21 @@ package struct SnapshotRepository: Sendable {
     [
       .uuid(record.teamID.uuid), .text(record.name.value), .text(record.status.rawValue), .integer(record.vcpus),
       .integer(record.memoryMiB), .integer(record.diskSizeMiB), .integer(record.sizeBytes), .uuid(record.hostID.uuid),
-      .optional(record.sourceID?.uuid), .timestamp(record.createdAt), .timestamp(record.lastUpdated), .integer(record.revision),
+      .optional(record.sourceID?.uuid), .timestamp(record.createdAt), .timestamp(record.lastUpdated),
+      .integer(record.revision),
       worker.value,
     ]
   }
 
   private static func record(_ row: SQLRow) throws -> SnapshotRecord {
-    guard let status = SnapshotRecord.Status(rawValue: try row.text(2)) else { throw PersistenceError.corruptRow("snapshot status") }
+    guard let status = SnapshotRecord.Status(rawValue: try row.text(2)) else {
+      throw PersistenceError.corruptRow("snapshot status")
+    }
     return SnapshotRecord(
       teamID: TeamID(try row.uuid(0)), name: try SafeName(row.text(1)), status: status, vcpus: try row.integer(3),
       memoryMiB: try row.integer(4), diskSizeMiB: try row.integer(5), sizeBytes: Int64(try row.integer(6)),
-      hostID: HostID(try row.uuid(7)), sourceID: try row.optionalUUID(8).map { SandboxID($0) }, createdAt: try row.date(9),
+      hostID: HostID(try row.uuid(7)), sourceID: try row.optionalUUID(8).map { SandboxID($0) },
+      createdAt: try row.date(9),
       lastUpdated: try row.date(10), revision: try row.integer(11), worker: try WorkerID(row, 12))
   }
 }

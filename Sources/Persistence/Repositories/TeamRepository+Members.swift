@@ -67,7 +67,7 @@ extension TeamRepository {
   }
 
   /// - Parameter actor: who adds them, and has to be a member still; nil for tests and programs on the machine.
-  /// - Throws: `StandingRefusal`.
+  /// - Throws: `AuthorizationRefusal`.
   package func addMember(
     _ member: MembershipRecord, maximumMembers: Int, maximumTeams: Int, by actor: ActingUser? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
@@ -86,7 +86,7 @@ extension TeamRepository {
   }
 
   /// - Precondition: `role` is not owner; see `transferOwnership`.
-  /// - Throws: `StandingRefusal` when `actor`, who does it, is no member any more.
+  /// - Throws: `AuthorizationRefusal` when `actor`, who does it, is no member any more.
   package func setRole(
     _ user: UserID, of team: TeamID, to role: TeamRole, by actor: ActingUser? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
@@ -102,26 +102,31 @@ extension TeamRepository {
   /// Removes a member together with the keys that they made for this team: they know them (L-63).
   package func removeMember(_ user: UserID, of team: TeamID, audit: AuditRecord) async throws -> MembershipChange {
     try await changeMember(user, of: team, audit) { connection in
-      try connection.execute("DELETE FROM memberships WHERE team_id = ? AND user_id = ?", [.uuid(team.uuid), .uuid(user.uuid)])
-      try connection.execute("DELETE FROM api_keys WHERE created_by = ? AND team_id = ?", [.uuid(user.uuid), .uuid(team.uuid)])
+      try connection.execute(
+        "DELETE FROM memberships WHERE team_id = ? AND user_id = ?", [.uuid(team.uuid), .uuid(user.uuid)])
+      try connection.execute(
+        "DELETE FROM api_keys WHERE created_by = ? AND team_id = ?", [.uuid(user.uuid), .uuid(team.uuid)])
     }
   }
 
   /// Makes another member the owner; the old one becomes an admin. A team has exactly one owner at any time.
   /// - Parameter sessionEpoch: of the session in which the owner does it; nil is any.
-  /// - Throws: `StandingRefusal`.
+  /// - Throws: `AuthorizationRefusal`.
   package func transferOwnership(
     of team: TeamID, from owner: UserID, to user: UserID, sessionEpoch: Int? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
     try await database.write { connection in
-      if sessionEpoch != nil { try ActingUser(id: owner, sessionEpoch: sessionEpoch).requireMembership(in: team, connection) }
+      if sessionEpoch != nil {
+        try ActingUser(id: owner, sessionEpoch: sessionEpoch).requireMembership(in: team, connection)
+      }
       guard try Self.lock(team, connection), try Self.role(of: owner, in: team, connection) == .owner,
         let role = try Self.role(of: user, in: team, connection)
       else { return .absent }
       guard role != .owner else { return .isOwner }
       for (id, role) in [(owner, TeamRole.admin), (user, .owner)] {
         try connection.execute(
-          "UPDATE memberships SET role = ? WHERE team_id = ? AND user_id = ?", [.text(role.rawValue), .uuid(team.uuid), .uuid(id.uuid)])
+          "UPDATE memberships SET role = ? WHERE team_id = ? AND user_id = ?",
+          [.text(role.rawValue), .uuid(team.uuid), .uuid(id.uuid)])
       }
       try AuditRepository.insert(audit, connection)
       return .done
@@ -129,10 +134,13 @@ extension TeamRepository {
   }
 
   private func changeMember(
-    _ user: UserID, of team: TeamID, _ audit: AuditRecord, _ change: @escaping @Sendable (any SQLConnection) throws -> Void
+    _ user: UserID, of team: TeamID, _ audit: AuditRecord,
+    _ change: @escaping @Sendable (any SQLConnection) throws -> Void
   ) async throws -> MembershipChange {
     try await database.write { connection in
-      guard try Self.lock(team, connection), let role = try Self.role(of: user, in: team, connection) else { return .absent }
+      guard try Self.lock(team, connection), let role = try Self.role(of: user, in: team, connection) else {
+        return .absent
+      }
       guard role != .owner else { return .isOwner }
       try change(connection)
       try AuditRepository.insert(audit, connection)
@@ -152,7 +160,8 @@ extension TeamRepository {
     try connection.execute(
       "INSERT INTO memberships (team_id, user_id, role, is_default, joined_at) VALUES (?, ?, ?, ?, ?)",
       [
-        .uuid(membership.teamID.uuid), .uuid(membership.userID.uuid), .text(membership.role.rawValue), .bool(membership.isDefault),
+        .uuid(membership.teamID.uuid), .uuid(membership.userID.uuid), .text(membership.role.rawValue),
+        .bool(membership.isDefault),
         .timestamp(membership.joinedAt),
       ])
   }
@@ -163,8 +172,10 @@ extension TeamRepository {
   }
 
   private static func role(of user: UserID, in team: TeamID, _ connection: any SQLConnection) throws -> TeamRole? {
-    try connection.row("SELECT role FROM memberships WHERE team_id = ? AND user_id = ?", [.uuid(team.uuid), .uuid(user.uuid)])
-      .map { try role($0.text(0)) }
+    try connection.row(
+      "SELECT role FROM memberships WHERE team_id = ? AND user_id = ?", [.uuid(team.uuid), .uuid(user.uuid)]
+    )
+    .map { try role($0.text(0)) }
   }
 
   private static func membership(_ row: SQLRow) throws -> TeamMembership {

@@ -21,7 +21,9 @@ package struct TeamRepository: Sendable {
   package func teams(_ page: ListPage) async throws -> [TeamRecord] {
     let (sql, parameters) = page.clause(time: "created_at", id: "id")
     return try await database.query { connection in
-      try connection.rows("SELECT \(Self.columns) FROM teams WHERE deleted_at IS NULL\(sql)", parameters).map { try Self.record($0) }
+      try connection.rows("SELECT \(Self.columns) FROM teams WHERE deleted_at IS NULL\(sql)", parameters).map {
+        try Self.record($0)
+      }
     }
   }
 
@@ -31,7 +33,9 @@ package struct TeamRepository: Sendable {
     _ team: TeamRecord, owner: MembershipRecord, maximumTeams: Int, audit: AuditRecord
   ) async throws -> Bool {
     try await database.write { connection in
-      let count = try connection.row("SELECT COUNT(*) FROM memberships WHERE user_id = ?", [.uuid(owner.userID.uuid)])?.integer(0) ?? 0
+      let count =
+        try connection.row("SELECT COUNT(*) FROM memberships WHERE user_id = ?", [.uuid(owner.userID.uuid)])?.integer(0)
+        ?? 0
       guard count < maximumTeams else { return false }
       try Self.insert(team, connection)
       try Self.insert(owner, connection)
@@ -42,12 +46,15 @@ package struct TeamRepository: Sendable {
 
   /// - Returns: whether the team exists.
   package func rename(_ id: TeamID, to name: String, audit: AuditRecord) async throws -> Bool {
-    try await change("UPDATE teams SET name = ? WHERE id = ? AND deleted_at IS NULL", [.text(name), .uuid(id.uuid)], audit)
+    try await change(
+      "UPDATE teams SET name = ? WHERE id = ? AND deleted_at IS NULL", [.text(name), .uuid(id.uuid)], audit)
   }
 
   /// - Returns: whether the team exists.
-  /// - Throws: `StandingRefusal`.
-  package func setQuota(_ id: TeamID, _ quota: QuotaRecord, by administrator: ActingUser? = nil, audit: AuditRecord) async throws -> Bool {
+  /// - Throws: `AuthorizationRefusal`.
+  package func setQuota(
+    _ id: TeamID, _ quota: QuotaRecord, by administrator: ActingUser? = nil, audit: AuditRecord
+  ) async throws -> Bool {
     try await change(
       """
       UPDATE teams SET max_sandboxes = ?, max_vcpus = ?, max_memory_mb = ?, max_disk_mb = ?, max_snapshots = ? \
@@ -60,8 +67,8 @@ package struct TeamRepository: Sendable {
     ) { try administrator?.requireAdministrator($0) }
   }
 
-  /// Deletes a team for good: members and keys are refused from now on, and every sandbox and snapshot is on its way out, all in one
-  /// transaction.
+  /// Deletes a team for good: members and keys are refused from now on, and every sandbox and snapshot is on its way
+  /// out, all in one transaction.
   ///
   /// The row stays: sandboxes that are being destroyed and the audit log point to it.
   /// - Returns: the sandboxes that have to be destroyed on their hosts; nil when there is no such team.
@@ -93,7 +100,8 @@ package struct TeamRepository: Sendable {
     }
   }
 
-  static let columns = "teams.id, teams.name, teams.created_at, max_sandboxes, max_vcpus, max_memory_mb, max_disk_mb, max_snapshots"
+  static let columns =
+    "teams.id, teams.name, teams.created_at, max_sandboxes, max_vcpus, max_memory_mb, max_disk_mb, max_snapshots"
 
   static func insert(_ team: TeamRecord, _ connection: any SQLConnection) throws {
     try connection.execute(

@@ -1,9 +1,10 @@
 package import Model
 
-/// One connection, inside `Database.query`, `read` or `write`. Calls block the thread; drivers run the closures on threads of
-/// their own, never on the cooperative pool.
+/// One connection, inside `Database.query`, `read` or `write`. Calls block the thread; drivers run the closures on
+/// threads of their own, never on the cooperative pool.
 ///
-/// Statements are prepared once per connection and kept. Placeholders are `?`, in order; literals in the text must not hold `?`.
+/// Statements are prepared once per connection and kept. Placeholders are `?`, in order; literals in the text must not
+/// hold `?`.
 package protocol SQLConnection {
   var dialect: SQLDialect { get }
   /// - Throws: `PersistenceError`.
@@ -23,7 +24,8 @@ extension SQLConnection {
 
   package func rows(_ sql: String) throws -> [SQLRow] { try rows(sql, []) }
 
-  /// Has the server give up each later statement of this transaction after `duration`. SQLite has no such bound: its readers hold up nobody.
+  /// Has the server give up each later statement of this transaction after `duration`. SQLite has no such bound: its
+  /// readers hold up nobody.
   func limitStatements(to duration: Duration) throws {
     guard dialect == .postgresql else { return }
     let milliseconds = duration.components.seconds * 1_000 + duration.components.attoseconds / 1_000_000_000_000_000
@@ -39,26 +41,28 @@ package protocol Database: Sendable {
   /// One that the database has after the call began. Nil where that cannot be told.
   /// - Throws: `PersistenceError`.
   func version() async throws -> DatabaseVersion?
-  /// Reads one row by a unique key, and nothing longer: a driver may do it on the calling thread. The row is what the database says at
-  /// some moment after the call began.
-  /// - Parameter version: one from an earlier answer; then the row may also be from between that answer and this call. For calls that
-  ///   belong to one request, and not after a change whose outcome the caller was told.
+  /// Reads one row by a unique key, and nothing longer: a driver may do it on the calling thread. The row is what the
+  /// database says at some moment after the call began.
+  /// - Parameter version: one from an earlier answer; then the row may also be from between that answer and this call.
+  ///   For calls that belong to one request, and not after a change whose outcome the caller was told.
   /// - Throws: `PersistenceError`.
-  func find(_ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?>
+  func find(
+    _ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?
+  ) async throws -> Finding<SQLRow?>
   /// Runs one read-only statement, without the cost of an explicit transaction.
   func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
   /// Runs several read-only statements that see the same state of the database.
   func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
-  /// Runs `body` in a transaction: committed (and durable) when this returns, rolled back when `body` throws. `body` may run
-  /// again when the database asks for a retry, so it must have no other effects. After a statement of it failed it can only throw:
-  /// PostgreSQL refuses whatever else it tries.
+  /// Runs `body` in a transaction: committed (and durable) when this returns, rolled back when `body` throws. `body`
+  /// may run again when the database asks for a retry, so it must have no other effects. After a statement of it failed
+  /// it can only throw: PostgreSQL refuses whatever else it tries.
   ///
   /// Transactions of all programs on the database come out as if they had run one after the other.
-  /// - Throws: what `body` throws, `PersistenceError`; with `outcomeUnknown` it is not known whether the commit was done, and nothing
-  ///   was tried again.
+  /// - Throws: what `body` throws, `PersistenceError`; with `outcomeUnknown` it is not known whether the commit was
+  ///   done, and nothing was tried again.
   func write<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
-  /// Like `write`, but for changes of the schema: programs that use the database together do it one at a time, each seeing all that
-  /// the one before it did, and it may take minutes.
+  /// Like `write`, but for changes of the schema: programs that use the database together do it one at a time, each
+  /// seeing all that the one before it did, and it may take minutes.
   func migrate<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
   /// A candidate for the leadership among the programs that use this database together (MO-4).
   func makeLeaderLock() -> any LeaderLock
@@ -84,7 +88,8 @@ package enum PersistenceError: Error, Sendable, CustomStringConvertible {
   case incompatibleSchema(String)
   /// The database does not answer, or was too busy to do it in time; nothing was changed.
   case unavailable(String)
-  /// The connection broke while a change was being committed: it was made as a whole or not at all, and nobody knows which.
+  /// The connection broke while a change was being committed: it was made as a whole or not at all, and nobody knows
+  /// which.
   case outcomeUnknown(String)
   /// Everything else that the database said: disk full, locked for longer than the busy time-out, closed.
   case failed(String)
@@ -122,7 +127,8 @@ extension PersistenceError: MartletErrorConvertible {
       MartletError(.databaseUnavailable, "the database does not answer at the moment; try again", cause: self)
     case .outcomeUnknown:
       MartletError(
-        .outcomeUnknown, "the database went away while the change was being saved; look whether it was made before trying again",
+        .outcomeUnknown,
+        "the database went away while the change was being saved; look whether it was made before trying again",
         cause: self)
     case .duplicate, .constraint, .corruptRow, .incompatibleSchema, .failed: nil
     }

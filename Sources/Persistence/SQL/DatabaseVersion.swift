@@ -1,4 +1,5 @@
-/// A state that a database went through: what was read at one version is what the database says for as long as it has that version.
+/// A state that a database went through: what was read at one version is what the database says for as long as it has
+/// that version.
 ///
 /// A greater one is a later one. Versions are those of one `Database`, in memory: another program counts for itself.
 package struct DatabaseVersion: Sendable, Hashable, Comparable {
@@ -16,7 +17,8 @@ package struct DatabaseVersion: Sendable, Hashable, Comparable {
 /// What a look-up found.
 package struct Finding<Value: Sendable>: Sendable {
   package var value: Value
-  /// One that the database had after the look-up began; `value` is of this version or a later one. Nil where nobody knows.
+  /// One that the database had after the look-up began; `value` is of this version or a later one. Nil where nobody
+  /// knows.
   ///
   /// Whoever needs no more than what was true when the look-up began can hand it to further ones, see `Database.find`.
   package var version: DatabaseVersion?

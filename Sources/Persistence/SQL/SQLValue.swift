@@ -2,8 +2,9 @@ package import Foundation
 
 /// A value on its way into or out of the database.
 ///
-/// Drivers choose the column representation: SQLite keeps UUIDs as lower-case text and times as integer microseconds since 1970,
-/// PostgreSQL has types for both. Repositories read through the typed accessors of `SQLRow` and never see the difference.
+/// Drivers choose the column representation: SQLite keeps UUIDs as lower-case text and times as integer microseconds
+/// since 1970, PostgreSQL has types for both. Repositories read through the typed accessors of `SQLRow` and never see
+/// the difference.
 package enum SQLValue: Sendable, Hashable {
   case null
   case integer(Int64)
@@ -27,7 +28,8 @@ package enum StoredTime {
   /// The years 0 to 9999, in microseconds since 1970: what every dialect can hold and every client can write.
   package static let range: ClosedRange<Int64> = -62_167_219_200_000_000...253_402_300_799_999_999
 
-  /// The nearest end of `range` for a time outside of it: comparisons with it come out right, as nothing that is stored lies beyond.
+  /// The nearest end of `range` for a time outside of it: comparisons with it come out right, as nothing that is stored
+  /// lies beyond.
   package static func microseconds(_ date: Date) -> Int64 {
     let microseconds = (date.timeIntervalSince1970 * 1_000_000).rounded()
     guard microseconds > Double(range.lowerBound) else { return range.lowerBound }

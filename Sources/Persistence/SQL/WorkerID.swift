@@ -1,5 +1,5 @@
-/// A program that changes rows, from its start to its end. Each row says whose change was the last, so that what somebody left half made
-/// can be told from what somebody is at work on.
+/// A program that changes rows, from its start to its end. Each row says whose change was the last, so that what
+/// somebody left half made can be told from what somebody is at work on.
 package struct WorkerID: Sendable, Hashable {
   /// Not negative.
   package let number: Int32

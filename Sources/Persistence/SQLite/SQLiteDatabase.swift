@@ -4,9 +4,9 @@ import Model
 
 /// The embedded database: one file in WAL mode with a single writer and a few readers.
 ///
-/// `synchronous` is FULL: a commit is on disk before it is acknowledged, because a sandbox or key that a client was told about must
-/// be there after a power failure too. NORMAL would lose the last commits; its speed is not needed, since only lifecycle
-/// transitions wait for a commit, while reads, activity and audit of guest operations do not.
+/// `synchronous` is FULL: a commit is on disk before it is acknowledged, because a sandbox or key that a client was
+/// told about must be there after a power failure too. NORMAL would lose the last commits; its speed is not needed,
+/// since only lifecycle transitions wait for a commit, while reads, activity and audit of guest operations do not.
 ///
 /// Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous
 package final class SQLiteDatabase: Database {
@@ -57,11 +57,13 @@ package final class SQLiteDatabase: Database {
     }
   }
 
-  /// On the calling thread, and out of `SQLiteRowCache` where nothing was committed since the row was read: a row by its key takes a few
-  /// microseconds, mostly out of SQLite's own page cache, and the way to a thread that may block and back takes ten times as long. What
-  /// it can wait for is bounded: the disk, for a page that no cache holds, and `busyTimeoutSeconds` while another process repairs the
-  /// file. The writer never blocks readers (WAL).
-  package func find(_ sql: String, _ parameters: [SQLValue], notBefore _: DatabaseVersion?) async throws -> Finding<SQLRow?> {
+  /// On the calling thread, and out of `SQLiteRowCache` where nothing was committed since the row was read: a row by
+  /// its key takes a few microseconds, mostly out of SQLite's own page cache, and the way to a thread that may block
+  /// and back takes ten times as long. What it can wait for is bounded: the disk, for a page that no cache holds, and
+  /// `busyTimeoutSeconds` while another process repairs the file. The writer never blocks readers (WAL).
+  package func find(
+    _ sql: String, _ parameters: [SQLValue], notBefore _: DatabaseVersion?
+  ) async throws -> Finding<SQLRow?> {
     try findBlocking(sql, parameters)
   }
 
@@ -79,21 +81,29 @@ package final class SQLiteDatabase: Database {
     }
   }
 
-  package func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func query<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try await Self.translating { try await pool.unsafeRead { try body(SQLiteConnection(database: $0)) } }
   }
 
-  package func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func read<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try await Self.translating { try await pool.read { try body(SQLiteConnection(database: $0)) } }
   }
 
-  package func write<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func write<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     // Also when it throws: a commit that could not be confirmed may have been made.
     defer { cache.forget() }
     return try await Self.translating { try await pool.write { try body(SQLiteConnection(database: $0)) } }
   }
 
-  package func migrate<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func migrate<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try await write(body)
   }
 
@@ -134,8 +144,8 @@ private struct SQLiteConnection: SQLConnection {
   let database: GRDB.Database
   var dialect: SQLDialect { .sqlite }
 
-  /// Lists with filters come in thousands of forms, and GRDB keeps what it is told to keep for ever: those with many parameters are
-  /// prepared each time, which leaves a few hundred.
+  /// Lists with filters come in thousands of forms, and GRDB keeps what it is told to keep for ever: those with many
+  /// parameters are prepared each time, which leaves a few hundred.
   private static let maximumKeptParameters = 16
 
   func rows(_ sql: String, _ parameters: [SQLValue]) throws -> [SQLRow] {

@@ -1,8 +1,8 @@
+import Concurrency
 import GRDB
-import Locks
 
-/// Read-only connections for look-ups that run on the calling thread. One at a time uses a connection, and as many are made as there
-/// are callers at once: no more than the cooperative pool has threads. Nobody waits for a connection.
+/// Read-only connections for look-ups that run on the calling thread. One at a time uses a connection, and as many are
+/// made as there are callers at once: no more than the cooperative pool has threads. Nobody waits for a connection.
 final class SQLiteLookUps: Sendable {
   private struct State {
     var idle: [DatabaseQueue] = []

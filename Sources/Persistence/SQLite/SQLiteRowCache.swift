@@ -1,11 +1,11 @@
+import Concurrency
 import GRDB
-import Locks
 
 /// Rows that look-ups found, for as long as nothing was committed since.
 ///
-/// A commit of this process empties the cache before the writer is told of it, so a look-up never returns a row that is older than a
-/// write that was acknowledged. Another program at the same file (`martlet user`, the `sqlite3` shell) is noticed within
-/// `foreignInterval`.
+/// A commit of this process empties the cache before the writer is told of it, so a look-up never returns a row that is
+/// older than a write that was acknowledged. Another program at the same file (`martlet user`, the `sqlite3` shell) is
+/// noticed within `foreignInterval`.
 ///
 /// Source: https://www.sqlite.org/pragma.html#pragma_data_version
 final class SQLiteRowCache: Sendable {

@@ -2,8 +2,8 @@ import GRDB
 import GRDBSQLite
 import Model
 
-/// Binds and reads a statement through SQLite's own interface. GRDB's arguments and rows can be asked for by name, and what they make
-/// to be ready for it costs more than the rest of a look-up.
+/// Binds and reads a statement through SQLite's own interface. GRDB's arguments and rows can be asked for by name, and
+/// what they make to be ready for it costs more than the rest of a look-up.
 ///
 /// Source: https://www.sqlite.org/c3ref/bind_blob.html, https://www.sqlite.org/c3ref/step.html,
 /// https://www.sqlite.org/c3ref/column_blob.html

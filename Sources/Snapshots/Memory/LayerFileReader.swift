@@ -30,9 +30,12 @@ final class LayerFileReader {
     guard count == buffer.count else { throw .unusable(layer.generation, .memoryLayer, .wrongSize) }
     let pages = buffer.count / MemoryGeometry.pageBytes
     let intact = checksums.withUnsafeBufferPointer { table in
-      clinux_crc32c_first_mismatch(buffer.baseAddress, MemoryGeometry.pageBytes, pages, table.baseAddress.map { $0 + first })
+      clinux_crc32c_first_mismatch(
+        buffer.baseAddress, MemoryGeometry.pageBytes, pages, table.baseAddress.map { $0 + first })
     }
-    guard intact == pages else { throw .damaged(layer.generation, .memoryLayer, "is damaged at page \(first + intact)") }
+    guard intact == pages else {
+      throw .damaged(layer.generation, .memoryLayer, "is damaged at page \(first + intact)")
+    }
   }
 
   /// The table as it is in the file: little-endian.
@@ -43,7 +46,8 @@ final class LayerFileReader {
     let count: Int
     do {
       count = try table.withUnsafeMutableBufferPointer { buffer throws(SystemError) in
-        try StoreFile.read(descriptor, UnsafeMutableRawBufferPointer(buffer), at: LayerHeader(layer).tableOffset, path: path)
+        try StoreFile.read(
+          descriptor, UnsafeMutableRawBufferPointer(buffer), at: LayerHeader(layer).tableOffset, path: path)
       }
     } catch {
       throw .unreadable(layer.generation, .memoryLayer, error)

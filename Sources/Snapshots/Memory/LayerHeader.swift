@@ -1,6 +1,7 @@
 import Model
 
-/// The first page of `memory.layer`; pages follow it, then a table with the CRC-32C of each page (4 bytes). Little-endian:
+/// The first page of `memory.layer`; pages follow it, then a table with the CRC-32C of each page (4 bytes).
+/// Little-endian:
 ///
 /// | offset | bytes | field |
 /// |---|---|---|

@@ -4,8 +4,9 @@ import SystemPackage
 
 /// A file of the store mapped for reading, with its descriptor; both go with the last reference.
 ///
-/// Published files never change and are removed whole, so that the bytes stay as long as the mapping. Reading a page that the disk
-/// cannot deliver raises SIGBUS: only processes that serve one VM, which ends with them, read through a mapping.
+/// Published files never change and are removed whole, so that the bytes stay as long as the mapping. Reading a page
+/// that the disk cannot deliver raises SIGBUS: only processes that serve one VM, which ends with them, read through a
+/// mapping.
 final class MappedFile: @unchecked Sendable {
   // Unchecked for the pointer: nobody writes through it.
   let descriptor: OwnedDescriptor

@@ -44,7 +44,9 @@ extension MemoryHeader {
 
   /// Everything in `bytes` is checked; memory is taken in proportion to their number only.
   init(decoding bytes: UnsafeRawBufferPointer) throws(SnapshotFormatError) {
-    guard bytes.count >= Self.fixedBytes + Self.checksumBytes, bytes.count <= Self.maximumFileBytes else { throw .wrongSize }
+    guard bytes.count >= Self.fixedBytes + Self.checksumBytes, bytes.count <= Self.maximumFileBytes else {
+      throw .wrongSize
+    }
     var reader = ByteReader(bytes)
     guard reader.readBytes(Self.magic.count) == Self.magic else { throw .wrongMagic }
     guard ByteReader.hasTrailingChecksum(bytes) else { throw .wrongChecksum }

@@ -24,7 +24,9 @@ struct MemoryHeader: Equatable, Sendable {
   /// - Throws: `invalid`, `tooManyGenerations`.
   init(memoryBytes: Int64, layers: [Layer], runs: [MemoryRun]) throws(SnapshotFormatError) {
     let pageCount = try MemoryGeometry.pages(of: memoryBytes)
-    guard !layers.isEmpty, Set(layers.map(\.generation)).count == layers.count else { throw .invalid("list of generations") }
+    guard !layers.isEmpty, Set(layers.map(\.generation)).count == layers.count else {
+      throw .invalid("list of generations")
+    }
     guard layers.count <= MemoryGeometry.maximumGenerations else { throw .tooManyGenerations(layers.count) }
     self.memoryBytes = memoryBytes
     self.layers = layers

@@ -15,7 +15,8 @@ package final class MemoryImage: Sendable {
   let header: MemoryHeader
 
   /// Opens the memory of a published generation.
-  /// - Throws: `snapshot_damaged` naming the generation and the file; `snapshot_incompatible` for files of a newer version.
+  /// - Throws: `snapshot_damaged` naming the generation and the file; `snapshot_incompatible` for files of a newer
+  ///   version.
   package static func open(_ generation: Generation, in store: SnapshotStore) throws(MartletError) -> MemoryImage {
     let digest = generation.manifest.digests[SnapshotFile.memoryHeader.rawValue]
     let header = try store.header(of: generation.id, at: generation.headerPath, digest: digest)
@@ -73,7 +74,8 @@ package final class MemoryImage: Sendable {
   func extent(of run: MemoryRun) -> MemoryExtent {
     guard !run.isZero else { return MemoryExtent(pages: run.pages, source: .zero) }
     let stored = StoredPages(
-      layer: layers[Int(run.generation)], layerIndex: Int(run.generation), firstPage: Int(run.layerPage), count: Int(run.count))
+      layer: layers[Int(run.generation)], layerIndex: Int(run.generation), firstPage: Int(run.layerPage),
+      count: Int(run.count))
     return MemoryExtent(pages: run.pages, source: .stored(stored))
   }
 }

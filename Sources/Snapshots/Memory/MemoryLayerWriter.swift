@@ -3,10 +3,12 @@ import Glibc
 import LinuxSystem
 package import Model
 
-/// Writes the memory of a stopped guest into a draft: `memory.layer` with the pages that differ from the parent's, and `memory.header`.
+/// Writes the memory of a stopped guest into a draft: `memory.layer` with the pages that differ from the parent's, and
+/// `memory.header`.
 ///
-/// Runs while the guest stands still: nothing is synchronized here, that is the job of `SnapshotStore.publish`. Calls come in
-/// ascending order of pages. Pages that no call names are the parent's, or zero without a parent. Not for use by several threads.
+/// Runs while the guest stands still: nothing is synchronized here, that is the job of `SnapshotStore.publish`. Calls
+/// come in ascending order of pages. Pages that no call names are the parent's, or zero without a parent. Not for use
+/// by several threads.
 package final class MemoryLayerWriter {
   package struct Counts: Sendable, Equatable {
     /// Pages stored in the new layer.
@@ -35,7 +37,9 @@ package final class MemoryLayerWriter {
   /// - Parameter parent: the memory that this one is compared with; of the same size.
   /// - Throws: `insufficient_storage`, `internal`.
   package init(_ draft: GenerationDraft, memoryBytes: Int64, parent: MemoryImage?) throws(MartletError) {
-    guard let pageCount = try? MemoryGeometry.pages(of: memoryBytes), parent.map({ $0.memoryBytes == memoryBytes }) ?? true else {
+    guard let pageCount = try? MemoryGeometry.pages(of: memoryBytes),
+      parent.map({ $0.memoryBytes == memoryBytes }) ?? true
+    else {
       throw MartletError(.internalError, "the sandbox's memory has a size that cannot be saved")
     }
     self.draft = draft
@@ -47,7 +51,8 @@ package final class MemoryLayerWriter {
     }
   }
 
-  /// Takes consecutive pages, the first of which is `first`. Decides for each page: zero, equal to the parent's, or stored.
+  /// Takes consecutive pages, the first of which is `first`. Decides for each page: zero, equal to the parent's, or
+  /// stored.
   package func append(_ pages: UnsafeRawBufferPointer, at first: PageIndex) throws(MartletError) {
     let count = pages.count / MemoryGeometry.pageBytes
     try advance(to: first..<(first + count), whole: pages.count % MemoryGeometry.pageBytes == 0)
@@ -81,7 +86,8 @@ package final class MemoryLayerWriter {
   package func finish() throws(MartletError) -> Counts {
     do {
       let entry = try layer.finish()
-      let header = try MemoryHeader(layer: entry, memoryBytes: memoryBytes, changes: changes.runs, parent: parent.image?.header)
+      let header = try MemoryHeader(
+        layer: entry, memoryBytes: memoryBytes, changes: changes.runs, parent: parent.image?.header)
       try StoreFile.create(draft.headerPath, header.encoded(), mode: 0o600)
       return counts
     } catch let error as SystemError {
@@ -116,7 +122,8 @@ package final class MemoryLayerWriter {
       changes.append(.zeros(first..<(first + count)))
     case .stored:
       counts.stored += count
-      changes.append(MemoryRun(start: UInt32(first), count: UInt32(count), generation: 0, layerPage: UInt32(layer.pageCount)))
+      changes.append(
+        MemoryRun(start: UInt32(first), count: UInt32(count), generation: 0, layerPage: UInt32(layer.pageCount)))
       try storing("the snapshot's memory could not be written") { () throws(SystemError) in try layer.append(pages) }
     }
   }

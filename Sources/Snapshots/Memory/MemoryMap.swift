@@ -22,7 +22,9 @@ struct MemoryMap: Equatable, Sendable {
       next = run.end
       if run.isZero { continue }
       guard run.generation < layerPages.count else { throw .invalid("generation in its mapping") }
-      guard Int(run.layerPage) + Int(run.count) <= Int(layerPages[Int(run.generation)]) else { throw .invalid("page in its mapping") }
+      guard Int(run.layerPage) + Int(run.count) <= Int(layerPages[Int(run.generation)]) else {
+        throw .invalid("page in its mapping")
+      }
     }
     guard next == pageCount else { throw .invalid("mapping") }
     self.runs = runs

@@ -2,8 +2,8 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// Writes the memory of a generation anew, so that it depends on some generations only: their pages stay where they are, all others
-/// are copied into one layer, in the order of memory.
+/// Writes the memory of a generation anew, so that it depends on some generations only: their pages stay where they
+/// are, all others are copied into one layer, in the order of memory.
 struct MemoryMerger {
   /// Pages copied at once.
   private static let bufferBytes = LayerFileWriter.bufferBytes / 4
@@ -23,7 +23,8 @@ struct MemoryMerger {
   func write(_ draft: GenerationDraft) throws(MartletError) {
     let writer = try writing { () throws(SystemError) in try LayerFileWriter(draft.memoryPath, id: draft.id) }
     let readers = try openReaders()
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.bufferBytes, alignment: MemoryGeometry.pageBytes)
+    let buffer = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: Self.bufferBytes, alignment: MemoryGeometry.pageBytes)
     defer { buffer.deallocate() }
     var list = RunList(capacity: source.map.runs.count)
     for run in source.map.runs {
@@ -69,7 +70,8 @@ struct MemoryMerger {
   private func writeHeader(_ layer: MemoryHeader.Layer, _ runs: [MemoryRun], to path: FilePath) throws(MartletError) {
     let header: MemoryHeader
     do {
-      header = try MemoryHeader(memoryBytes: source.memoryBytes, candidates: [layer] + source.layers, map: MemoryMap(trusted: runs))
+      header = try MemoryHeader(
+        memoryBytes: source.memoryBytes, candidates: [layer] + source.layers, map: MemoryMap(trusted: runs))
     } catch {
       throw MartletError(.internalError, "the snapshot's memory could not be described", cause: error)
     }

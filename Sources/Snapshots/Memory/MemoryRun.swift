@@ -51,7 +51,8 @@ struct MemoryRun: Equatable, Sendable {
     let part = self.pages.clamped(to: pages)
     let skipped = UInt32(part.lowerBound) - start
     return MemoryRun(
-      start: UInt32(part.lowerBound), count: UInt32(part.count), generation: generation, layerPage: isZero ? 0 : layerPage + skipped)
+      start: UInt32(part.lowerBound), count: UInt32(part.count), generation: generation,
+      layerPage: isZero ? 0 : layerPage + skipped)
   }
 
   /// Whether `next` goes on where this run ends, in memory and in the layer.

@@ -17,7 +17,8 @@ final class ParentCursor {
     piece(at: page, limit: page + 1).bytes
   }
 
-  /// The parent's pages from `page` on that come from one place: their bytes, nil for zeros, and the page after them, at most `limit`.
+  /// The parent's pages from `page` on that come from one place: their bytes, nil for zeros, and the page after them,
+  /// at most `limit`.
   func piece(at page: PageIndex, limit: PageIndex) -> (bytes: UnsafeRawPointer?, end: PageIndex) {
     if !run.pages.contains(page) { move(to: page) }
     return (bytes.map { $0 + (page - Int(run.start)) * MemoryGeometry.pageBytes }, min(run.end, limit))

@@ -5,17 +5,20 @@ import SystemPackage
 
 /// What a qcow2 file says of the files it depends on.
 ///
-/// The VMM writes disks, and whoever took a VMM over could have written one that lies over any file of the host; `qemu-img` would
-/// later read it as root. Therefore a layer is only published over what it ought to lie over. Source: QEMU docs/interop/qcow2.txt.
+/// The VMM writes disks, and whoever took a VMM over could have written one that lies over any file of the host;
+/// `qemu-img` would later read it as root. Therefore a layer is only published over what it ought to lie over. Source:
+/// QEMU docs/interop/qcow2.txt.
 enum DiskLayerHeader {
   private static let magic: [UInt8] = [0x51, 0x46, 0x49, 0xFB]
   private static let bytes = 104
   private static let maximumBackingNameBytes = 1_023
   private static let backingFormatExtension: UInt64 = 0xE279_2ACA
-  /// Of the features without which a file cannot be read: dirty refcounts and subclusters. Not: corrupt, data in another file.
+  /// Of the features without which a file cannot be read: dirty refcounts and subclusters. Not: corrupt, data in
+  /// another file.
   private static let allowedFeatures: UInt64 = 1 << 0 | 1 << 4
 
-  /// - Throws: `snapshot_damaged` unless the file at `path` is in `format` and, when that is qcow2, lies over `backing` and nothing else.
+  /// - Throws: `snapshot_damaged` unless the file at `path` is in `format` and, when that is qcow2, lies over `backing`
+  ///   and nothing else.
   static func check(
     _ path: FilePath, id: GenerationID, backing: (path: FilePath, format: String), format: String
   ) throws(MartletError) {
@@ -39,7 +42,8 @@ enum DiskLayerHeader {
     guard integer(content[72..<80]) & ~allowedFeatures == 0 else { throw .invalid("feature") }
     let offset = integer(content[8..<16])
     let count = integer(content[16..<20])
-    guard count <= maximumBackingNameBytes, offset <= UInt64(content.count), offset + count <= UInt64(content.count) else {
+    guard count <= maximumBackingNameBytes, offset <= UInt64(content.count), offset + count <= UInt64(content.count)
+    else {
       throw .invalid("backing file")
     }
     let name = content[Int(offset)..<Int(offset + count)]

@@ -9,12 +9,16 @@ struct OpenedGeneration {
 }
 
 extension SnapshotStore {
-  /// Reads and checks what `generation(_:)` promises: manifest, header, and that every file of the chain is there in its size.
+  /// Reads and checks what `generation(_:)` promises: manifest, header, and that every file of the chain is there in
+  /// its size.
   func opened(_ id: GenerationID) throws(MartletError) -> OpenedGeneration {
     let manifest = try checkedManifest(of: id)
     let generation = Generation(manifest: manifest, directory: path(of: id))
-    let header = try header(of: id, at: generation.headerPath, digest: manifest.digests[SnapshotFile.memoryHeader.rawValue])
-    guard header.memoryBytes == manifest.memoryBytes else { throw .unusable(id, .memoryHeader, .invalid("memory size")) }
+    let header = try header(
+      of: id, at: generation.headerPath, digest: manifest.digests[SnapshotFile.memoryHeader.rawValue])
+    guard header.memoryBytes == manifest.memoryBytes else {
+      throw .unusable(id, .memoryHeader, .invalid("memory size"))
+    }
     guard header.layers.dropFirst().map(\.generation) == manifest.memoryParents else {
       throw .unusable(id, .memoryHeader, .invalid("list of generations"))
     }

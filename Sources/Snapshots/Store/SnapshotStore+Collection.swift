@@ -1,6 +1,6 @@
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
 import Logging
 package import Model
 import SystemPackage
@@ -11,13 +11,16 @@ extension SnapshotStore {
     Set(try ids(in: generationsDirectory) + ids(in: draftsDirectory))
   }
 
-  /// Removes every generation that neither is in `roots` nor is needed by one that is, and drafts that nobody in `drafts` writes.
+  /// Removes every generation that neither is in `roots` nor is needed by one that is, and drafts that nobody in
+  /// `drafts` writes.
   ///
-  /// What is on its way from draft to root belongs in `drafts` until it is in `roots`: an id there protects the published generation
-  /// too. As long as a root's manifest cannot be read, nobody knows what it needs, and no generation is removed.
+  /// What is on its way from draft to root belongs in `drafts` until it is in `roots`: an id there protects the
+  /// published generation too. As long as a root's manifest cannot be read, nobody knows what it needs, and no
+  /// generation is removed.
   ///
   /// A crash in between leaves less garbage and nothing else; the next call goes on.
-  /// - Parameter candidates: what `identifiers` said before the caller looked for its roots; what came later is left alone.
+  /// - Parameter candidates: what `identifiers` said before the caller looked for its roots; what came later is left
+  ///   alone.
   /// - Returns: what was removed.
   package func collectGarbage(
     roots: Set<GenerationID>, drafts: Set<GenerationID>, among candidates: Set<GenerationID>

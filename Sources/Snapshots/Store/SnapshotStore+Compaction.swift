@@ -1,6 +1,6 @@
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
 import Logging
 package import Model
 import SystemPackage
@@ -10,13 +10,16 @@ extension SnapshotStore {
   private static let mergeDeadline: Duration = .seconds(3_600)
   private static let diskMode: mode_t = 0o444
 
-  /// Writes a generation with the same content as `id` that depends on those in `kept` only: the layers between are merged.
-  /// The sandbox's generation stays as it is until the caller commits the new one. Slow, reads and writes layers; blocks.
+  /// Writes a generation with the same content as `id` that depends on those in `kept` only: the layers between are
+  /// merged. The sandbox's generation stays as it is until the caller commits the new one. Slow, reads and writes
+  /// layers; blocks.
   ///
-  /// What the disk layer of a kept generation itself lies over stays needed too, as that layer is not written again. Everything that
-  /// is copied is checked, so that damage does not get new checksums.
+  /// What the disk layer of a kept generation itself lies over stays needed too, as that layer is not written again.
+  /// Everything that is copied is checked, so that damage does not get new checksums.
   /// - Throws: `not_found`, `snapshot_damaged`, `insufficient_storage`; nothing is left behind then.
-  package func compact(_ id: GenerationID, as new: GenerationID, keeping kept: Set<GenerationID>) throws(MartletError) -> Generation {
+  package func compact(
+    _ id: GenerationID, as new: GenerationID, keeping kept: Set<GenerationID>
+  ) throws(MartletError) -> Generation {
     compacting.withLock { $0[new] = [id, new] }
     defer { compacting.withLock { $0[new] = nil } }
     let source = try opened(id)
@@ -28,7 +31,8 @@ extension SnapshotStore {
       do {
         try discard(draft)
       } catch let leftover {
-        logger.warning("a draft stays until the next collection", metadata: ["snapshot.id": "\(new)", "error": "\(leftover)"])
+        logger.warning(
+          "a draft stays until the next collection", metadata: ["snapshot.id": "\(new)", "error": "\(leftover)"])
       }
       throw error
     }
@@ -38,7 +42,8 @@ extension SnapshotStore {
     _ source: OpenedGeneration, into draft: GenerationDraft, keeping kept: Set<GenerationID>
   ) throws(MartletError) -> Generation {
     let generation = source.generation
-    try MemoryMerger(source.header, keeping: kept) { self.path(of: $0).appending(SnapshotFile.memoryLayer.rawValue) }.write(draft)
+    try MemoryMerger(source.header, keeping: kept) { self.path(of: $0).appending(SnapshotFile.memoryLayer.rawValue) }
+      .write(draft)
     try reached(.memoryMerged)
     try storing("the snapshot's devices could not be copied") { () throws(SystemError) in
       try SparseFile.copy(generation.devicePath, to: draft.devicePath, mode: 0o600)
@@ -54,13 +59,16 @@ extension SnapshotStore {
     try reached(.diskMerged)
     var copied: Set<SnapshotFile> = [.deviceState]
     if mergedParents == 0 { copied.insert(.diskLayer) }
-    return try publish(draft, manifest, copied: generation.manifest.digests.filter { name, _ in copied.contains { $0.rawValue == name } })
+    return try publish(
+      draft, manifest, copied: generation.manifest.digests.filter { name, _ in copied.contains { $0.rawValue == name } }
+    )
   }
 
-  /// The layer itself under another name when nothing is to be merged, else its merger with those below, down to what `manifest` says.
+  /// The layer itself under another name when nothing is to be merged, else its merger with those below, down to what
+  /// `manifest` says.
   ///
-  /// `qemu-img convert` with a backing file would leave out what is in the layers between; `rebase` compares what lies under the
-  /// copy with what will, and writes the difference into the copy. Source: qemu-img(1).
+  /// `qemu-img convert` with a backing file would leave out what is in the layers between; `rebase` compares what lies
+  /// under the copy with what will, and writes the difference into the copy. Source: qemu-img(1).
   private func mergeDisk(
     of source: Generation, to draft: GenerationDraft, isSpread: Bool, _ manifest: GenerationManifest
   ) throws(MartletError) {
@@ -72,13 +80,18 @@ extension SnapshotStore {
       }
     }
     if let top = manifest.diskParents.first { try nameDiskLayer(of: top) }
-    try storing(action) { () throws(SystemError) in try SparseFile.copy(source.diskPath, to: draft.diskPath, mode: 0o600) }
+    try storing(action) { () throws(SystemError) in
+      try SparseFile.copy(source.diskPath, to: draft.diskPath, mode: 0o600)
+    }
     do {
-      // Without a cache to flush at its end qemu-img is several times faster; publishing synchronizes. Layers below may be in use by
-      // VMs, which only read them.
+      // Without a cache to flush at its end qemu-img is several times faster; publishing synchronizes. Layers below may
+      // be in use by VMs, which only read them.
       try Tool.runBlocking(
         "qemu-img",
-        ["rebase", "-U", "-f", "qcow2", "-t", "unsafe", "-b", backing.path.string, "-F", backing.format, draft.diskPath.string],
+        [
+          "rebase", "-U", "-f", "qcow2", "-t", "unsafe", "-b", backing.path.string, "-F", backing.format,
+          draft.diskPath.string,
+        ],
         deadline: Self.mergeDeadline
       ).checked()
     } catch {
@@ -92,7 +105,7 @@ extension SnapshotStore {
   /// qemu-img tells a full disk in its text only, if at all. Source: strerror(3).
   private func meaning(of error: ToolError, _ action: String) -> MartletError {
     guard case .failed(_, let text) = error.reason,
-      text.contains("No space left on device") || FileSystemRoom.isExhausted(at: directory)
+      text.contains("No space left on device") || FileSystemSpace.isExhausted(at: directory)
     else {
       return MartletError(.internalError, action, cause: error)
     }

@@ -4,8 +4,8 @@ import Model
 import SystemPackage
 
 extension SnapshotStore {
-  /// Makes sure that the disk layer of a published generation has the name by which disks lie over it: a hard link, which a power failure
-  /// may have taken away. Idempotent.
+  /// Makes sure that the disk layer of a published generation has the name by which disks lie over it: a hard link,
+  /// which a power failure may have taken away. Idempotent.
   /// - Throws: `snapshot_damaged` when that name is another file's.
   func nameDiskLayer(of id: GenerationID) throws(MartletError) {
     let layer = path(of: id).appending(SnapshotFile.diskLayer.rawValue)

@@ -11,7 +11,8 @@ extension SnapshotStore {
   /// A draft that cannot be published is left as it is.
   ///
   /// The guest may run on meanwhile: nothing here needs it.
-  /// - Throws: `snapshot_damaged` when the draft's files do not fit each other or what they depend on, `insufficient_storage`.
+  /// - Throws: `snapshot_damaged` when the draft's files do not fit each other or what they depend on,
+  ///   `insufficient_storage`.
   package func publish(_ draft: GenerationDraft, _ manifest: GenerationManifest) throws(MartletError) -> Generation {
     try publish(draft, manifest, copied: [:])
   }
@@ -20,7 +21,9 @@ extension SnapshotStore {
   func publish(
     _ draft: GenerationDraft, _ manifest: GenerationManifest, copied: [String: String]
   ) throws(MartletError) -> Generation {
-    guard manifest.id == draft.id else { throw MartletError(.internalError, "the manifest belongs to another snapshot") }
+    guard manifest.id == draft.id else {
+      throw MartletError(.internalError, "the manifest belongs to another snapshot")
+    }
     var manifest = manifest
     manifest.memoryParents = try checkContent(of: draft, manifest).layers.dropFirst().map(\.generation)
     for file in SnapshotFile.content {
@@ -43,7 +46,9 @@ extension SnapshotStore {
   }
 
   /// Memory, disk and manifest speak of the same thing, and all of what they depend on is there.
-  private func checkContent(of draft: GenerationDraft, _ manifest: GenerationManifest) throws(MartletError) -> MemoryHeader {
+  private func checkContent(
+    of draft: GenerationDraft, _ manifest: GenerationManifest
+  ) throws(MartletError) -> MemoryHeader {
     let header = try header(of: draft.id, at: draft.headerPath)
     guard header.memoryBytes == manifest.memoryBytes else {
       throw .unusable(draft.id, .memoryHeader, .invalid("memory size"))
@@ -57,13 +62,16 @@ extension SnapshotStore {
       _ = try checkedManifest(of: parent)
       try nameDiskLayer(of: parent)
     }
-    try DiskLayerHeader.check(draft.diskPath, id: draft.id, backing: backing(of: manifest), format: manifest.disk.format)
+    try DiskLayerHeader.check(
+      draft.diskPath, id: draft.id, backing: backing(of: manifest), format: manifest.disk.format)
     return header
   }
 
   /// The file that a generation's disk layer has to lie over.
   func backing(of manifest: GenerationManifest) -> (path: FilePath, format: String) {
-    guard let parent = manifest.diskParents.first else { return (FilePath(manifest.disk.basePath), manifest.disk.baseFormat) }
+    guard let parent = manifest.diskParents.first else {
+      return (FilePath(manifest.disk.basePath), manifest.disk.baseFormat)
+    }
     return (diskLayer(of: parent), "qcow2")
   }
 

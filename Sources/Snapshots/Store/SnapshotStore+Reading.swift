@@ -29,7 +29,8 @@ extension SnapshotStore {
     try checkedManifest(of: id).needs.count
   }
 
-  /// Bytes allocated for the generation itself, and for it with everything it depends on (DM-4). A file with several names counts once.
+  /// Bytes allocated for the generation itself, and for it with everything it depends on (DM-4). A file with several
+  /// names counts once.
   package func allocatedBytes(of id: GenerationID) throws(MartletError) -> (own: Int64, chain: Int64) {
     let manifest = try generation(id).manifest
     return try storing("the size of snapshot \(id) could not be measured") { () throws(SystemError) in
@@ -43,7 +44,9 @@ extension SnapshotStore {
     }
   }
 
-  private func allocatedBytes(in directory: FilePath, counted: inout Set<FileStatus.Identity>) throws(SystemError) -> Int64 {
+  private func allocatedBytes(
+    in directory: FilePath, counted: inout Set<FileStatus.Identity>
+  ) throws(SystemError) -> Int64 {
     var sum = try FileStatus.of(directory.string, followingLinks: false)?.allocatedBytes ?? 0
     for name in try Directories.names(in: directory) {
       // A working set may be replaced at any time.

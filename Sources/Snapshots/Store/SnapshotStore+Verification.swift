@@ -1,12 +1,13 @@
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
 package import Model
 import SystemPackage
 
 extension SnapshotStore {
-  /// Checks what `generation` does not read: device state and disk layers of the chain against their digests, each file once as
-  /// long as it does not change on disk. Memory pages carry checksums of their own, which the pager checks when it serves them.
+  /// Checks what `generation` does not read: device state and disk layers of the chain against their digests, each file
+  /// once as long as it does not change on disk. Memory pages carry checksums of their own, which the pager checks when
+  /// it serves them.
   /// - Throws: `snapshot_damaged`, naming the generation and the file.
   package func verify(_ generation: Generation) throws(MartletError) {
     var now = timespec()

@@ -1,6 +1,6 @@
+import Concurrency
 import Glibc
 import LinuxSystem
-import Locks
 package import Logging
 package import Model
 package import SystemPackage
@@ -15,8 +15,9 @@ package import SystemPackage
 /// DIRECTORY/trash/              on its way out
 /// ```
 ///
-/// A generation appears under `generations` by one rename, after all of it is on stable storage, and goes by one rename. Disk layers
-/// name those below by absolute path, so that the directory cannot be moved. All calls block; any thread may make them.
+/// A generation appears under `generations` by one rename, after all of it is on stable storage, and goes by one
+/// rename. Disk layers name those below by absolute path, so that the directory cannot be moved. All calls block; any
+/// thread may make them.
 package final class SnapshotStore: Sendable {
   package let directory: FilePath
   let logger: Logger
@@ -38,7 +39,8 @@ package final class SnapshotStore: Sendable {
   package var diskLayersDirectory: FilePath { directory.appending("disk-layers") }
   var trashDirectory: FilePath { directory.appending("trash") }
 
-  /// The name by which disks lie over the disk layer of a generation. Whoever makes such a disk sees to it that it is there.
+  /// The name by which disks lie over the disk layer of a generation. Whoever makes such a disk sees to it that it is
+  /// there.
   package func diskLayer(of id: GenerationID) -> FilePath { diskLayersDirectory.appending("\(id.uuidString).qcow2") }
 
   /// Where a generation is, or will be once published.

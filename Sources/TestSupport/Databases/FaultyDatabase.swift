@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 package import Persistence
 
 /// A database that fails when a test says so.
@@ -33,27 +33,37 @@ package final class FaultyDatabase: Database {
     return try await database.version()
   }
 
-  package func find(_ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?> {
+  package func find(
+    _ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?
+  ) async throws -> Finding<SQLRow?> {
     try check(.reading)
     return try await database.find(sql, parameters, notBefore: version)
   }
 
-  package func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func query<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try check(.reading)
     return try await database.query(body)
   }
 
-  package func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func read<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try check(.reading)
     return try await database.read(body)
   }
 
-  package func write<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func write<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try check(.writing)
     return try await database.write(body)
   }
 
-  package func migrate<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value {
+  package func migrate<Value: Sendable>(
+    _ body: @escaping @Sendable (any SQLConnection) throws -> Value
+  ) async throws -> Value {
     try await database.migrate(body)
   }
 

@@ -4,7 +4,8 @@ import LinuxSystem
 import Logging
 import Persistence
 
-/// A PostgreSQL server for tests: `scripts/private-postgres`, which stops it and leaves nothing when this process ends, however it ends.
+/// A PostgreSQL server for tests: `scripts/private-postgres`, which stops it and leaves nothing when this process ends,
+/// however it ends.
 package final class PrivatePostgres: Sendable {
   package struct Failure: Error, CustomStringConvertible {
     package let description: String
@@ -13,8 +14,10 @@ package final class PrivatePostgres: Sendable {
   /// One for all tests of a process that do no harm to it.
   package static let shared = Task { try await PrivatePostgres.start() }
 
-  private static let script = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../../scripts/private-postgres")
-    .standardizedFileURL.path
+  private static let script = URL(filePath: #filePath).deletingLastPathComponent().appending(
+    path: "../../../scripts/private-postgres"
+  )
+  .standardizedFileURL.path
 
   private let socketDirectory: String
   private let child: ChildProcess
@@ -38,7 +41,9 @@ package final class PrivatePostgres: Sendable {
     let child = try ChildProcess.spawn(request)
     childInput.close()
     childOutput.close()
-    guard let line = await readLine(answers), let host = line.split(separator: "host=").last, line.hasPrefix("postgres://") else {
+    guard let line = await readLine(answers), let host = line.split(separator: "host=").last,
+      line.hasPrefix("postgres://")
+    else {
       throw Failure(description: "the private PostgreSQL did not start (\(await child.wait()))")
     }
     return PrivatePostgres(socketDirectory: String(host), child: child, commands: commands, answers: answers)

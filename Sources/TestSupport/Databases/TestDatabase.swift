@@ -9,7 +9,8 @@ package struct TestDatabase: Sendable {
   private let name: String
   private let server: PrivatePostgres?
 
-  /// A database on the shared server with all migrations, that others are copied from: to migrate takes longer than most tests.
+  /// A database on the shared server with all migrations, that others are copied from: to migrate takes longer than
+  /// most tests.
   private static let migrated = Task {
     let store = try await make(.postgresql)
     let database = try store.connect()
@@ -27,7 +28,8 @@ package struct TestDatabase: Sendable {
   ) async throws -> TestDatabase {
     switch dialect {
     case .sqlite:
-      let directory = URL(filePath: "/dev/shm", directoryHint: .isDirectory).appendingPathComponent("martlet-\(UUID().uuidString)")
+      let directory = URL(filePath: "/dev/shm", directoryHint: .isDirectory).appendingPathComponent(
+        "martlet-\(UUID().uuidString)")
       try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
       return TestDatabase(dialect: dialect, name: directory.path, server: nil)
     case .postgresql:

@@ -1,9 +1,7 @@
 package import AsyncHTTPClient
 package import Foundation
-package import HostInterface
-package import HostProtocol
+package import HostAPI
 package import HostRPC
-import HostService
 import Logging
 import ServiceLifecycle
 
@@ -41,7 +39,8 @@ package struct ServedHost: Sendable {
     var iterator = ports.makeAsyncIterator()
     guard let port = await iterator.next() else { throw SimulatedFault() }
     let client = HostRPC(
-      hostID: host.hostID, address: "127.0.0.1:\(port)", secret: secret, httpClient: httpClient, limits: limits, now: now)
+      hostID: host.hostID, address: "127.0.0.1:\(port)", secret: secret, httpClient: httpClient, limits: limits,
+      now: now)
     let result: Result<Value, any Error>
     do {
       result = .success(try await body(ServedHost(client: client, secret: secret, port: port)))
@@ -55,7 +54,8 @@ package struct ServedHost: Sendable {
 
   /// Serves all of `hosts` while `body` runs, with a client for each, in their order.
   package static func runAll<Value>(
-    _ hosts: [any HostClient], now: @escaping @Sendable () -> Date = { Date() }, _ body: ([any HostClient]) async throws -> Value
+    _ hosts: [any HostClient], now: @escaping @Sendable () -> Date = { Date() },
+    _ body: ([any HostClient]) async throws -> Value
   ) async throws -> Value {
     guard let last = hosts.last else { return try await body([]) }
     return try await run(last, now: now) { served in

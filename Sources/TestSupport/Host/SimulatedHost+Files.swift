@@ -1,5 +1,5 @@
 import Foundation
-package import HostInterface
+package import HostAPI
 package import Model
 package import NIOCore
 
@@ -35,7 +35,9 @@ extension SimulatedHost {
     var sent = 0
     let pieces: [ByteBuffer] = {
       var pieces: [ByteBuffer] = []
-      while let piece = rest.readSlice(length: min(65_536, rest.readableBytes)), piece.readableBytes > 0 { pieces.append(piece) }
+      while let piece = rest.readSlice(length: min(65_536, rest.readableBytes)), piece.readableBytes > 0 {
+        pieces.append(piece)
+      }
       return pieces
     }()
     let (stream, continuation) = AsyncThrowingStream<ByteBuffer, any Error>.makeStream()
@@ -53,7 +55,9 @@ extension SimulatedHost {
 
   package func listDirectory(_ path: String, depth: Int, user: String?, in id: SandboxID) async throws -> [FileEntry] {
     _ = try running(id)
-    return files[id, default: [:]].filter { $0.key.hasPrefix(path) }.map { entry($0.key, $0.value) }.sorted { $0.path < $1.path }
+    return files[id, default: [:]].filter { $0.key.hasPrefix(path) }.map { entry($0.key, $0.value) }.sorted {
+      $0.path < $1.path
+    }
   }
 
   package func fileStatus(_ path: String, user: String?, in id: SandboxID) async throws -> FileEntry {
@@ -70,7 +74,9 @@ extension SimulatedHost {
   package func renameFile(
     from source: String, to destination: String, user: String?, in id: SandboxID
   ) async throws -> FileEntry {
-    guard let content = files[id]?.removeValue(forKey: source) else { throw MartletError(.notFound, "there is no file \(source)") }
+    guard let content = files[id]?.removeValue(forKey: source) else {
+      throw MartletError(.notFound, "there is no file \(source)")
+    }
     files[id, default: [:]][destination] = content
     return entry(destination, content)
   }
@@ -81,7 +87,9 @@ extension SimulatedHost {
 
   private func entry(_ path: String, _ content: ByteBuffer) -> FileEntry {
     FileEntry(
-      name: path.split(separator: "/").last.map(String.init) ?? path, path: path, kind: .file, sizeBytes: Int64(content.readableBytes),
-      mode: 0o644, permissions: "-rw-r--r--", owner: "user", group: "user", modifiedAt: Date(timeIntervalSince1970: 1_700_000_000))
+      name: path.split(separator: "/").last.map(String.init) ?? path, path: path, kind: .file,
+      sizeBytes: Int64(content.readableBytes),
+      mode: 0o644, permissions: "-rw-r--r--", owner: "user", group: "user",
+      modifiedAt: Date(timeIntervalSince1970: 1_700_000_000))
   }
 }

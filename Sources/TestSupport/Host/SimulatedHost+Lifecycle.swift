@@ -1,5 +1,5 @@
 package import Foundation
-package import HostInterface
+package import HostAPI
 package import Model
 
 extension SimulatedHost {
@@ -36,7 +36,9 @@ extension SimulatedHost {
   package func createSandbox(_ spec: SandboxSpec) async throws -> HostSandbox {
     try await gate(.create)
     guard sandboxes[spec.id] == nil else { throw MartletError(.alreadyExists, "sandbox \(spec.id) exists") }
-    if let snapshot = snapshots[SnapshotKey(spec.template, spec.teamID)] ?? snapshots[SnapshotKey(spec.template, .platform)] {
+    if let snapshot = snapshots[SnapshotKey(spec.template, spec.teamID)]
+      ?? snapshots[SnapshotKey(spec.template, .platform)]
+    {
       return start(spec, snapshot.template.shape, snapshot.files, ["restore", "guest"])
     }
     guard templates.contains(where: { $0.name == spec.template }) else {
@@ -86,7 +88,8 @@ extension SimulatedHost {
   package func metrics(of id: SandboxID) async throws -> GuestMetrics {
     _ = try running(id)
     return GuestMetrics(
-      timestamp: Date(), cpuPercent: 12.5, memoryBytes: 1 << 26, memoryTotalBytes: 1 << 29, diskBytes: 1 << 20, diskTotalBytes: 1 << 32)
+      timestamp: Date(), cpuPercent: 12.5, memoryBytes: 1 << 26, memoryTotalBytes: 1 << 29, diskBytes: 1 << 20,
+      diskTotalBytes: 1 << 32)
   }
 
   // MARK: Idle time
@@ -120,7 +123,11 @@ extension SimulatedHost {
     do {
       try await gate(.pause)
     } catch {
-      if losesMachines { set(id, status: .error, reason: "the virtual machine ended") } else { back(id, from: .pausing, to: .running) }
+      if losesMachines {
+        set(id, status: .error, reason: "the virtual machine ended")
+      } else {
+        back(id, from: .pausing, to: .running)
+      }
       throw error
     }
     await yield()

@@ -1,4 +1,4 @@
-package import HostInterface
+package import HostAPI
 package import Model
 
 extension SimulatedHost {

@@ -1,14 +1,18 @@
 import Foundation
-package import HostInterface
+package import HostAPI
 package import Model
 
 extension SimulatedHost {
-  package func forkSandbox(_ id: SandboxID, into specs: [SandboxSpec]) async throws -> [Result<HostSandbox, MartletError>] {
+  package func forkSandbox(
+    _ id: SandboxID, into specs: [SandboxSpec]
+  ) async throws -> [Result<HostSandbox, MartletError>] {
     await begin(id)
     defer { end(id) }
     try await gate(.fork)
     let content = try frozen(id)
-    let shape = sandboxes[id].map { SandboxShape(vcpus: $0.vcpus, memoryMiB: $0.memoryMiB, diskSizeMiB: $0.diskSizeMiB) }
+    let shape = sandboxes[id].map {
+      SandboxShape(vcpus: $0.vcpus, memoryMiB: $0.memoryMiB, diskSizeMiB: $0.diskSizeMiB)
+    }
     var results: [Result<HostSandbox, MartletError>] = []
     for (index, spec) in specs.enumerated() {
       await yield()
@@ -36,7 +40,8 @@ extension SimulatedHost {
     guard let source = sandboxes[id] else { throw MartletError.sandboxNotFound(id) }
     let template = HostTemplate(
       name: request.name, teamID: request.teamID, kind: .snapshot,
-      shape: SandboxShape(vcpus: source.vcpus, memoryMiB: source.memoryMiB, diskSizeMiB: source.diskSizeMiB), sizeBytes: 1 << 22,
+      shape: SandboxShape(vcpus: source.vcpus, memoryMiB: source.memoryMiB, diskSizeMiB: source.diskSizeMiB),
+      sizeBytes: 1 << 22,
       createdAt: Date(timeIntervalSince1970: 1_700_000_100))
     snapshots[key] = (template, content)
     sandboxes[id]?.timings = Self.timings(["freeze", "save_memory", "publish"])
@@ -57,7 +62,8 @@ extension SimulatedHost {
   /// Puts a snapshot there that nobody asked for, or takes one away.
   package func setSnapshot(_ name: SafeName, team: TeamID, files: Files?) {
     let template = HostTemplate(
-      name: name, teamID: team, kind: .snapshot, shape: SandboxShape(vcpus: 2, memoryMiB: 256, diskSizeMiB: 1024), sizeBytes: 1 << 21,
+      name: name, teamID: team, kind: .snapshot, shape: SandboxShape(vcpus: 2, memoryMiB: 256, diskSizeMiB: 1024),
+      sizeBytes: 1 << 21,
       createdAt: Date(timeIntervalSince1970: 1_700_000_200))
     snapshots[SnapshotKey(name, team)] = files.map { (template, $0) }
   }

@@ -1,15 +1,16 @@
 import Foundation
-package import HostInterface
+package import HostAPI
 package import Model
 package import NIOCore
 
 /// A host without machines: sandboxes, snapshots, processes and files in memory, and faults on demand.
 ///
-/// It keeps the promises of `HostClient`: one change at a time per sandbox, destroy wins, a failed pause or resume leaves the sandbox
-/// as it was. Every machine holds a slot, so that tests can count what is taken and given back.
+/// It keeps the promises of `HostClient`: one change at a time per sandbox, destroy wins, a failed pause or resume
+/// leaves the sandbox as it was. Every machine holds a slot, so that tests can count what is taken and given back.
 package actor SimulatedHost: HostClient {
   package enum Operation: Hashable, Sendable, CaseIterable {
-    case create, destroy, list, look, start, write, read, templates, ping, pause, resume, timeout, fork, snapshot, deleteSnapshot
+    case create, destroy, list, look, start, write, read, templates, ping, pause, resume, timeout, fork, snapshot,
+      deleteSnapshot
   }
 
   package struct SnapshotKey: Hashable, Sendable {

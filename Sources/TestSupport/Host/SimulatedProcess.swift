@@ -1,5 +1,5 @@
-package import HostInterface
-import Locks
+import Concurrency
+package import HostAPI
 import Model
 package import NIOCore
 

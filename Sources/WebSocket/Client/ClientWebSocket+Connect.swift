@@ -13,9 +13,9 @@ extension ClientWebSocket {
 
   /// Connects, runs `body` with the open connection, and closes it properly whatever the outcome.
   ///
-  /// - Throws: `ClientWebSocketError.refused` when the server answers the upgrade with a plain response (its body is kept),
-  ///   `timedOut` when a step takes longer than the configuration allows, the connect error of SwiftNIO when nobody listens, and
-  ///   whatever `body` throws.
+  /// - Throws: `ClientWebSocketError.refused` when the server answers the upgrade with a plain response (its body is
+  ///   kept), `timedOut` when a step takes longer than the configuration allows, the connect error of SwiftNIO when
+  ///   nobody listens, and whatever `body` throws.
   package static func withConnection<Result: Sendable>(
     to target: Target, configuration: Configuration = Configuration(),
     group: MultiThreadedEventLoopGroup = .singletonMultiThreadedEventLoopGroup,
@@ -37,7 +37,8 @@ extension ClientWebSocket {
   }
 
   /// Sends our close frame and waits for the end of the connection, which the handler bounds by `closeTimeout`.
-  private static func close(_ channel: any Channel, writer: NIOAsyncChannelOutboundWriter<Command>, code: UInt16) async {
+  private static func close(_ channel: any Channel, writer: NIOAsyncChannelOutboundWriter<Command>, code: UInt16) async
+  {
     // A connection that is already gone needs no close frame.
     guard channel.isActive else { return }
     // Through the channel and not the writer: the writer refuses when the calling task is cancelled.
@@ -95,7 +96,9 @@ extension ClientWebSocket {
         channel.eventLoop.makeCompletedFuture {
           let refusal = channel.eventLoop.makePromise(of: ClientWebSocketError.self)
           let collector = RefusalCollector(promise: refusal, maximumBytes: configuration.maximumRefusalBytes)
-          let timeout = channel.eventLoop.scheduleTask(in: TimeAmount(configuration.upgradeTimeout)) { channel.close(promise: nil) }
+          let timeout = channel.eventLoop.scheduleTask(in: TimeAmount(configuration.upgradeTimeout)) {
+            channel.close(promise: nil)
+          }
           channel.closeFuture.whenComplete { _ in timeout.cancel() }
           try channel.pipeline.syncOperations.addHandler(collector)
           return .refused(refusal.futureResult)
@@ -154,7 +157,9 @@ private final class RefusalCollector: ChannelInboundHandler {
     switch unwrapInboundIn(data) {
     case .head(let head): status = Int(head.status.code)
     case .body(var part):
-      guard var fitting = part.readSlice(length: min(part.readableBytes, maximumBytes - body.readableBytes)) else { return }
+      guard var fitting = part.readSlice(length: min(part.readableBytes, maximumBytes - body.readableBytes)) else {
+        return
+      }
       body.writeBuffer(&fitting)
     case .end: finish(context: context)
     }

@@ -3,8 +3,8 @@ package import NIOHTTP1
 
 /// One client connection of the WebSocket protocol: messages in, messages out, both with back-pressure.
 ///
-/// The connection exists only inside `withConnection(to:…)`. Pings of the server are answered without the consumer's help; a server
-/// that stays silent to our pings is reported as `connectionLost`. Source: RFC 6455.
+/// The connection exists only inside `withConnection(to:…)`. Pings of the server are answered without the consumer's
+/// help; a server that stays silent to our pings is reported as `connectionLost`. Source: RFC 6455.
 package struct ClientWebSocket: Sendable {
   /// Where to connect and what to ask for.
   package struct Target: Sendable {
@@ -32,7 +32,8 @@ package struct ClientWebSocket: Sendable {
     package var maximumFrameBytes = 1 << 20
     /// A message put together from fragments.
     package var maximumMessageBytes = 4 << 20
-    /// A ping goes out at this interval; an interval without any byte from the server, while we read, ends the connection.
+    /// A ping goes out at this interval; an interval without any byte from the server, while we read, ends the
+    /// connection.
     package var pingInterval: Duration = .seconds(20)
     /// How long we wait for the server's half of the close handshake.
     package var closeTimeout: Duration = .seconds(2)

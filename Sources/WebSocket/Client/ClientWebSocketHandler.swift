@@ -12,7 +12,8 @@ final class ClientWebSocketHandler: ChannelDuplexHandler {
   private let pingInterval: TimeAmount
   private let closeTimeout: TimeAmount
   private var pingTask: RepeatedTask?
-  /// Whether the consumer has asked for bytes since the last ones came: silence counts only then. The upgrade leaves a read open.
+  /// Whether the consumer has asked for bytes since the last ones came: silence counts only then. The upgrade leaves a
+  /// read open.
   private var isReading = true
   private var heardSinceLastPing = true
   private var readingSinceLastPing = false
@@ -143,7 +144,9 @@ final class ClientWebSocketHandler: ChannelDuplexHandler {
     context.flush()
   }
 
-  private func send(_ opcode: WebSocketOpcode, _ data: ByteBuffer, context: ChannelHandlerContext, promise: EventLoopPromise<Void>?) {
+  private func send(
+    _ opcode: WebSocketOpcode, _ data: ByteBuffer, context: ChannelHandlerContext, promise: EventLoopPromise<Void>?
+  ) {
     let frame = WebSocketFrame(fin: true, opcode: opcode, maskKey: .random(), data: data)
     context.write(wrapOutboundOut(frame), promise: promise)
   }

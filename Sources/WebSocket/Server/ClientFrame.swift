@@ -32,8 +32,9 @@ package struct WebSocketProtocolError: Error, Equatable {
 
 /// Cuts a byte stream into client frames.
 ///
-/// Refused with 1002: reserved bits, reserved opcodes, frames without a mask, control frames that are fragmented or longer than 125 bytes,
-/// lengths that are not in their shortest form. Refused with 1009 before the payload is read: frames above `maximumPayloadBytes`.
+/// Refused with 1002: reserved bits, reserved opcodes, frames without a mask, control frames that are fragmented or
+/// longer than 125 bytes, lengths that are not in their shortest form. Refused with 1009 before the payload is read:
+/// frames above `maximumPayloadBytes`.
 ///
 /// Source: RFC 6455, section 5.2
 struct WebSocketFrameParser {

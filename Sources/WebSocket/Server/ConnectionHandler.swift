@@ -4,16 +4,17 @@ import NIOHTTP1
 import NIOHTTPTypes
 import NIOHTTPTypesHTTP1
 
-/// Sits between Hummingbird's HTTP machinery and the route, and does what neither does: upgrades, lingering closes, parse errors in the API's
-/// format, notice of clients that leave.
+/// Sits between Hummingbird's HTTP machinery and the route, and does what neither does: upgrades, lingering closes,
+/// parse errors in the API's format, notice of clients that leave.
 ///
 /// ```
 /// http ──head asks for WebSocket──▶ asked ──101──▶ tunnel ──response end──▶ lingering
 ///   │                                 └──other answer──▶ http, closing
 ///   └──error answered before the request was read──▶ lingering
 /// ```
-/// An upgraded connection keeps its request and response: what the client sends arrives as request body, what the route writes as
-/// response body goes out unchanged. So a WebSocket is a route like any other, with the same middleware and the same errors.
+/// An upgraded connection keeps its request and response: what the client sends arrives as request body, what the route
+/// writes as response body goes out unchanged. So a WebSocket is a route like any other, with the same middleware and
+/// the same errors.
 final class ConnectionHandler: ChannelDuplexHandler {
   typealias InboundIn = HTTPRequestPart
   typealias InboundOut = HTTPRequestPart
@@ -96,7 +97,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
   private func examine(_ request: HTTPRequest, _ context: ChannelHandlerContext) {
     if WebSocketHandshake.wantsUpgrade(request) {
-      // The parser stops behind a request that asks for any upgrade; the connection cannot be used again unless it is granted.
+      // The parser stops behind a request that asks for any upgrade; the connection cannot be used again unless it is
+      // granted.
       mustClose = true
       if WebSocketHandshake.canBeGranted(request) { mode = .asked }
     }
@@ -118,7 +120,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
   }
 
-  private func writeHead(_ response: HTTPResponse, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) {
+  private func writeHead(_ response: HTTPResponse, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?)
+  {
     if mode == .asked, response.status == .switchingProtocols {
       context.writeAndFlush(wrapOutboundOut(.head(response)), promise: promise)
       return enterTunnel(context)
@@ -160,7 +163,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
   }
 
-  /// Writes the end of the last response. The time to linger begins when the system has taken it: a slow client gets all of it.
+  /// Writes the end of the last response. The time to linger begins when the system has taken it: a slow client gets
+  /// all of it.
   private func writeLast(_ end: NIOAny, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) {
     mode = .lingering
     let flushed = promise ?? context.eventLoop.makePromise(of: Void.self)

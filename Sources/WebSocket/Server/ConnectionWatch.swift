@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 package import NIOCore
 import ServiceLifecycle
 

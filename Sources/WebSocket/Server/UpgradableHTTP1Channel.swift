@@ -29,7 +29,9 @@ package struct UpgradableHTTP1Channel: ServerChildChannel, HTTPChannelHandler {
   private let configuration: Configuration
   private let parseErrorResponse: ParseErrorResponse
 
-  package init(responder: @escaping Responder, configuration: Configuration, parseErrorResponse: @escaping ParseErrorResponse) {
+  package init(
+    responder: @escaping Responder, configuration: Configuration, parseErrorResponse: @escaping ParseErrorResponse
+  ) {
     self.responder = responder
     self.configuration = configuration
     self.parseErrorResponse = parseErrorResponse
@@ -51,7 +53,8 @@ package struct UpgradableHTTP1Channel: ServerChildChannel, HTTPChannelHandler {
       try channel.syncOptions?.setOption(.socketOption(.so_keepalive), value: 1)
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
       try channel.syncOptions?.setOption(
-        .recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 1_024, initial: 8_192, maximum: Self.maximumReadBytes))
+        .recvAllocator,
+        value: AdaptiveRecvByteBufferAllocator(minimum: 1_024, initial: 8_192, maximum: Self.maximumReadBytes))
       return try NIOAsyncChannel(
         wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
     }

@@ -18,7 +18,9 @@ package enum WebSocketHandshake {
   package static func examine(_ request: HTTPRequest) -> Verdict {
     guard isRequested(by: request) else { return .notRequested }
     guard request.method == .get else { return .malformed("a WebSocket is opened with GET") }
-    guard request.headerFields[.secWebSocketVersion] == "13" else { return .malformed("Sec-WebSocket-Version must be 13") }
+    guard request.headerFields[.secWebSocketVersion] == "13" else {
+      return .malformed("Sec-WebSocket-Version must be 13")
+    }
     guard let key = request.headerFields[.secWebSocketKey], Data(base64Encoded: key)?.count == 16 else {
       return .malformed("Sec-WebSocket-Key must be 16 bytes in base64")
     }

@@ -1,4 +1,4 @@
-import Locks
+import Concurrency
 
 /// The connection ended without a close handshake.
 package struct WebSocketConnectionLost: Error {
@@ -7,8 +7,9 @@ package struct WebSocketConnectionLost: Error {
 
 /// Messages from the client, in order; to be iterated by one task at a time.
 ///
-/// Ends after the client's close frame; throws `WebSocketConnectionLost` or `WebSocketProtocolError`. A consumer that does not pull stops the
-/// client through TCP once `capacity` messages wait. A consumer that is cancelled loses nothing but its place.
+/// Ends after the client's close frame; throws `WebSocketConnectionLost` or `WebSocketProtocolError`. A consumer that
+/// does not pull stops the client through TCP once `capacity` messages wait. A consumer that is cancelled loses nothing
+/// but its place.
 package struct WebSocketInbound: AsyncSequence, Sendable {
   package typealias Element = WebSocketMessage
 
@@ -71,7 +72,8 @@ final class WebSocketMessageQueue: Sendable {
   func next() async throws -> WebSocketMessage? {
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
-        let (result, producer) = state.withLock { state -> (Result<WebSocketMessage?, any Error>?, CheckedContinuation<Bool, Never>?) in
+        let (result, producer) = state.withLock {
+          state -> (Result<WebSocketMessage?, any Error>?, CheckedContinuation<Bool, Never>?) in
           if !state.messages.isEmpty {
             let message = state.messages.removeFirst()
             defer { state.producer = nil }
@@ -111,8 +113,8 @@ final class WebSocketMessageQueue: Sendable {
     producer?.resume(returning: false)
   }
 
-  /// The client sends no more. What is in the connection is still read, but nobody waits for room any longer: a client that is gone must
-  /// not be hidden by input that its process does not read (L-41).
+  /// The client sends no more. What is in the connection is still read, but nobody waits for room any longer: a client
+  /// that is gone must not be hidden by input that its process does not read (L-41).
   func inputClosed() {
     let producer = state.withLock { state in
       state.isInputClosed = true

@@ -29,7 +29,8 @@ struct WebSocketMessageAssembler {
   mutating func add(_ frame: ClientFrame) throws(WebSocketProtocolError) -> WebSocketMessage? {
     switch (opcode, frame.opcode) {
     case (nil, .continuation): throw WebSocketProtocolError(.protocolError, "there is nothing to continue")
-    case (.some, .text), (.some, .binary): throw WebSocketProtocolError(.protocolError, "the message before is not complete")
+    case (.some, .text), (.some, .binary):
+      throw WebSocketProtocolError(.protocolError, "the message before is not complete")
     case (nil, let first): opcode = first
     default: break
     }

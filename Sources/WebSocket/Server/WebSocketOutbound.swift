@@ -1,10 +1,10 @@
-import Locks
+import Concurrency
 package import NIOCore
 import NIOHTTPTypes
 package import NIOWebSocket
 
-/// Writes messages to the client. Each call returns when the operating system has taken the bytes: a client that does not read stops
-/// whoever produces for it. May be used by several tasks; messages are never mixed.
+/// Writes messages to the client. Each call returns when the operating system has taken the bytes: a client that does
+/// not read stops whoever produces for it. May be used by several tasks; messages are never mixed.
 package final class WebSocketOutbound: Sendable {
   /// How long a write goes on once its task was cancelled.
   private static let lastChance: TimeAmount = .seconds(2)

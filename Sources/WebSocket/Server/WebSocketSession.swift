@@ -1,6 +1,6 @@
+import Concurrency
 package import Hummingbird
 package import HummingbirdCore
-import Locks
 import Logging
 package import NIOCore
 import NIOWebSocket
@@ -8,7 +8,8 @@ import ServiceLifecycle
 
 /// What a route does with its WebSocket. Cancelled when the connection ends or the server shuts down.
 ///
-/// When it returns the connection is closed with 1000; when it throws a `WebSocketProtocolError`, with its code; otherwise with 1011.
+/// When it returns the connection is closed with 1000; when it throws a `WebSocketProtocolError`, with its code;
+/// otherwise with 1011.
 package typealias WebSocketHandler = @Sendable (WebSocketInbound, WebSocketOutbound) async throws -> Void
 
 /// One WebSocket connection from the 101 to the last byte.
@@ -34,13 +35,15 @@ package struct WebSocketSession: Sendable {
   let channel: any Channel
   let handler: WebSocketHandler
 
-  /// The 101 response that carries a session; return it from a route. Check everything before: after this there are only close codes.
+  /// The 101 response that carries a session; return it from a route. Check everything before: after this there are
+  /// only close codes.
   package static func response(
     headers: HTTPFields, body: RequestBody, channel: any Channel, maximumMessageBytes: Int,
     pingInterval: Duration = WebSocketSession.pingInterval, handler: @escaping WebSocketHandler
   ) -> Response {
     let session = WebSocketSession(
-      maximumMessageBytes: maximumMessageBytes, pingInterval: pingInterval, body: body, channel: channel, handler: handler)
+      maximumMessageBytes: maximumMessageBytes, pingInterval: pingInterval, body: body, channel: channel,
+      handler: handler)
     return Response(
       status: .switchingProtocols, headers: headers,
       body: ResponseBody { writer in
@@ -132,7 +135,9 @@ package struct WebSocketSession: Sendable {
     }
   }
 
-  private func readFrames(into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastHeard: LastHeard) async throws {
+  private func readFrames(
+    into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastHeard: LastHeard
+  ) async throws {
     var parser = WebSocketFrameParser(maximumPayloadBytes: maximumMessageBytes)
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: maximumMessageBytes)
     var buffer = ByteBuffer()
@@ -170,8 +175,8 @@ package struct WebSocketSession: Sendable {
         try await Task.sleep(for: min(pingInterval, Self.stuckPingInterval))
         // While the client is behind with reading it cannot answer; TCP notices when it dies.
         guard !outbound.isBlocked else { continue }
-        // While our queue is full its answers are not read, nor is its end seen behind the input that waits; but a ping to a client that is
-        // gone makes its system reset the connection.
+        // While our queue is full its answers are not read, nor is its end seen behind the input that waits; but a ping
+        // to a client that is gone makes its system reset the connection.
         let isStuck = queue.isFull
         guard isStuck || ContinuousClock.now - lastPing >= pingInterval else { continue }
         if !isStuck, ContinuousClock.now - lastHeard.time > pingInterval * 2 { return .clientIsDead }

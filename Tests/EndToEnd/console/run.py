@@ -310,7 +310,7 @@ class Walks:
 def main(directory):
     os.makedirs(directory, exist_ok=True)
     expect.set_options(timeout=PATIENCE_MS)
-    server = Server("console", MARTLET_SPARES="0")
+    server = Server("console", MARTLET_WARM_POOL="0")
     passed, failed = 0, 0
     try:
         with sync_playwright() as playwright:

@@ -122,7 +122,7 @@ def check(contract):
 
 
 def main(options):
-    server = Server("contract", MARTLET_RATE_LIMIT="0", MARTLET_SPARES="0")
+    server = Server("contract", MARTLET_RATE_LIMIT="0", MARTLET_WARM_POOL="0")
     contract = Contract(server, options)
     try:
         check(contract)

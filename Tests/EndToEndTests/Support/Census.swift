@@ -11,7 +11,8 @@ struct Census: Equatable, CustomStringConvertible {
   var firewallLines: Int
   var controlGroups: Int
   var descriptors: Int
-  /// Those of them that are neither sockets nor databases: of each sandbox the server holds some, of itself always the same.
+  /// Those of them that are neither sockets nor databases: of each sandbox the server holds some, of itself always the
+  /// same.
   var ownDescriptors: Int
   /// Children of the server that have ended and that nobody has waited for.
   var zombies: Int
@@ -20,12 +21,16 @@ struct Census: Equatable, CustomStringConvertible {
 
   static func take(_ server: MartletServer) async throws -> Census {
     let data = server.directory.appending("data").string
-    let commands = ProcessTable.pids().map { ProcessTable.arguments(of: $0) }.filter { $0.contains { $0.contains(data) } }
+    let commands = ProcessTable.pids().map { ProcessTable.arguments(of: $0) }.filter {
+      $0.contains { $0.contains(data) }
+    }
     let links = try await Tool.run("ip", ["-o", "link"]).checked().outputText
     let rules = try await Tool.run("nft", ["list", "ruleset"]).checked().outputText
     let groups = CgroupHierarchy.detect().map { hierarchy in
-      ((try? Directories.names(in: hierarchy.roots["memory"] ?? "/nonexistent")) ?? []).filter { $0.hasPrefix("martlet") }
-        .flatMap { Cgroup.existingNames(in: hierarchy, parent: $0) }
+      ((try? Directories.names(in: hierarchy.roots["memory"] ?? "/nonexistent")) ?? []).filter {
+        $0.hasPrefix("martlet")
+      }
+      .flatMap { Cgroup.existingNames(in: hierarchy, parent: $0) }
     }
     return Census(
       virtualMachines: commands.count { $0.first?.contains("qemu") == true },
@@ -61,7 +66,8 @@ struct Census: Equatable, CustomStringConvertible {
   /// Waits until the host looks as it did; the kernel takes namespaces apart a little later.
   /// - Parameters:
   ///   - descriptorSlack: connections that the server keeps for the next request.
-  ///   - ownSlack: other descriptors that it may have opened for itself; of another life of the server there may be any number.
+  ///   - ownSlack: other descriptors that it may have opened for itself; of another life of the server there may be any
+  ///     number.
   func awaitSame(_ server: MartletServer, descriptorSlack: Int = 8, ownSlack: Int = .max) async throws {
     let end = ContinuousClock.now + .seconds(20)
     var now = try await Census.take(server)

@@ -3,7 +3,8 @@ import LinuxSystem
 import SystemPackage
 import Testing
 
-/// One server and one sandbox that are led through many crash points, one after the other, so that what one leaves the next one finds.
+/// One server and one sandbox that are led through many crash points, one after the other, so that what one leaves the
+/// next one finds.
 struct CrashStage {
   static let deadline: Duration = .seconds(60)
 
@@ -26,7 +27,8 @@ struct CrashStage {
     return CrashStage(server: server, id: id, empty: empty, running: try await Census.take(server))
   }
 
-  private static let counting = "i=0; while true; do i=$((i+1)); echo $i > /tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.1; done"
+  private static let counting =
+    "i=0; while true; do i=$((i+1)); echo $i > /tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.1; done"
 
   /// For each point: a server that dies there is led there by `operation`, another one is started, and `check` looks.
   func walk(
@@ -43,8 +45,8 @@ struct CrashStage {
     }
   }
 
-  /// Starts a server that dies at `point`. `operation` is asked for until it gets there: its answer is lost with the server, or says
-  /// that something before it is not done yet.
+  /// Starts a server that dies at `point`. `operation` is asked for until it gets there: its answer is lost with the
+  /// server, or says that something before it is not done yet.
   func die(at point: String, operation: (MartletServer) async throws -> Void) async throws {
     await server.killHard()
     try await server.launch(environment: ["CRASH_AT": point])
@@ -73,13 +75,16 @@ struct CrashStage {
 
   /// Files of memory and disk are there, and the process counts on.
   func expectContent(of id: String) async throws {
-    let script = "cat /dev/shm/kept /var/tmp/kept; a=$(cat /tmp/count); while [ $(cat /tmp/count) = $a ]; do sleep 0.05; done; echo goes on"
+    let script =
+      "cat /dev/shm/kept /var/tmp/kept; a=$(cat /tmp/count); while [ $(cat /tmp/count) = $a ]; do sleep 0.05; done; echo goes on"
     #expect(try await server.shell(id, script) == "memory\ndisk\ngoes on\n")
   }
 
   /// Nothing half-made is left in the store.
   func expectTidy() async throws {
-    try await eventually("drafts and trash are empty") { server.stored("drafts").isEmpty && server.stored("trash").isEmpty }
+    try await eventually("drafts and trash are empty") {
+      server.stored("drafts").isEmpty && server.stored("trash").isEmpty
+    }
   }
 
   /// The sandbox goes, and with it all that any of the crashes had left but the template's snapshot.

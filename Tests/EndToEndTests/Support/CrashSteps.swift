@@ -11,19 +11,24 @@ enum CrashSteps {
   static let removing = around("removing", ["vmm", "pager", "cgroup", "network", "disk", "directory", "journal"])
 
   static let pausing =
-    along("saving", ["journal", "draft", "freeze", "stop", "devices", "memory", "disk", "publish", "commit"]) + publishing
+    along("saving", ["journal", "draft", "freeze", "stop", "devices", "memory", "disk", "publish", "commit"])
+    + publishing
   static let resuming = along("making", restored)
   /// A checkpoint after which the guest runs on.
   static let continuing =
-    along("saving", ["draft", "freeze", "stop", "devices", "memory", "disk", "overlay", "run", "publish", "commit"]) + publishing
+    along("saving", ["draft", "freeze", "stop", "devices", "memory", "disk", "overlay", "run", "publish", "commit"])
+    + publishing
   static let forking = ["saving-publish-after"] + along("making", restored)
   static let compacting =
-    ["store-memoryMerged", "store-deviceStateCopied", merged] + (publishing + along("saving", ["commit"])).map { "\(merged),\($0)" }
+    ["store-memoryMerged", "store-deviceStateCopied", merged]
+    + (publishing + along("saving", ["commit"])).map { "\(merged),\($0)" }
 
-  /// A compaction that a long chain forces while the guest runs, and what is saved over the merged generation after that. The chain is
-  /// short from the first of the latter on.
+  /// A compaction that a long chain forces while the guest runs, and what is saved over the merged generation after
+  /// that. The chain is short from the first of the latter on.
   static let compactingWhileRunning =
-    ["store-memoryMerged", "store-deviceStateCopied", merged] + publishing.map { "\(merged),\($0)" } + ["\(merged),saving-draft-before"]
+    ["store-memoryMerged", "store-deviceStateCopied", merged] + publishing.map { "\(merged),\($0)" } + [
+      "\(merged),saving-draft-before"
+    ]
     + ["saving-disk-after", "saving-overlay-after", "saving-run-after"]
 
   /// How many generations a sandbox that runs may depend on; the host's own bound.
@@ -31,10 +36,14 @@ enum CrashSteps {
   /// How many generations a sandbox may depend on before they are merged; the host's own bound.
   static let longestChain = 8
 
-  private static let restored = ["journal", "directory", "disk", "network", "cgroup", "pager", "vmm", "state", "guest", "commit"]
+  private static let restored = [
+    "journal", "directory", "disk", "network", "cgroup", "pager", "vmm", "state", "guest", "commit",
+  ]
   private static let merged = "store-diskMerged"
   private static let publishing =
-    ["filesSynchronized", "manifestWritten", "draftSynchronized", "generationRenamed", "generationPublished"].map { "store-\($0)" }
+    ["filesSynchronized", "manifestWritten", "draftSynchronized", "generationRenamed", "generationPublished"].map {
+      "store-\($0)"
+    }
 
   static func around(_ verb: String, _ steps: [String]) -> [String] {
     steps.flatMap { ["\(verb)-\($0)-before", "\(verb)-\($0)-after"] }

@@ -29,13 +29,16 @@ extension MartletServer {
   /// Ids of sandboxes in one state.
   func sandboxes(_ status: String) async throws -> [String] {
     struct Sandbox: Decodable { let id: String }
-    return try JSONDecoder().decode([Sandbox].self, from: try await request(.GET, "/v1/sandboxes?status=\(status)").body).map(\.id)
+    return try JSONDecoder().decode(
+      [Sandbox].self, from: try await request(.GET, "/v1/sandboxes?status=\(status)").body
+    ).map(\.id)
   }
 
   /// Names of the team's snapshots.
   func snapshots() async throws -> [String] {
     struct Snapshot: Decodable { let name: String }
-    return try JSONDecoder().decode([Snapshot].self, from: try await request(.GET, "/v1/snapshots?type=snapshot").body).map(\.name)
+    return try JSONDecoder().decode([Snapshot].self, from: try await request(.GET, "/v1/snapshots?type=snapshot").body)
+      .map(\.name)
   }
 
   // MARK: - On the host

@@ -1,8 +1,8 @@
 import AsyncHTTPClient
+import Concurrency
 import Foundation
 import Glibc
 import LinuxSystem
-import Locks
 import NIOCore
 import NIOFoundationCompat
 import NIOHTTP1
@@ -28,7 +28,9 @@ final class MartletServer: Sendable {
   let accountDirectory: FilePath
   private let child = Mutex<ChildProcess?>(nil)
 
-  private init(directory: FilePath, port: Int, executable: String, environment: [String: String], accountDirectory: FilePath?) {
+  private init(
+    directory: FilePath, port: Int, executable: String, environment: [String: String], accountDirectory: FilePath?
+  ) {
     self.directory = directory
     self.accountDirectory = accountDirectory ?? directory
     self.port = port
@@ -63,11 +65,14 @@ final class MartletServer: Sendable {
     var spawn = SpawnRequest(
       executable: executable,
       arguments: [
-        "up", "--listen", "127.0.0.1:\(port)", "--data-dir", directory.appending("data").string, "--image-dir", Self.imageDirectory,
+        "up", "--listen", "127.0.0.1:\(port)", "--data-dir", directory.appending("data").string, "--image-dir",
+        Self.imageDirectory,
         "--no-demo",
       ],
       // Without spares, which a census would take for leaks.
-      environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "MARTLET_SPARES": "0"].merging(environment) { $1 }.merging(
+      environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "MARTLET_WARM_POOL": "0"].merging(
+        environment
+      ) { $1 }.merging(
         extra
       ) { $1 },
       workingDirectory: directory.string, descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue])
@@ -128,7 +133,8 @@ final class MartletServer: Sendable {
   // MARK: - Clients
 
   @discardableResult
-  func cli(_ arguments: String..., input: String? = nil, deadline: Duration = .seconds(180)) async throws -> ToolOutput {
+  func cli(_ arguments: String..., input: String? = nil, deadline: Duration = .seconds(180)) async throws -> ToolOutput
+  {
     try await cli(arguments, input: input, deadline: deadline)
   }
 
@@ -139,7 +145,8 @@ final class MartletServer: Sendable {
 
   var clientEnvironment: [String: String] {
     var environment = [
-      "PATH": "/usr/bin:/bin", "HOME": "/root", "MARTLET_DATA_DIR": directory.appending("data").string, "MARTLET_URL": url,
+      "PATH": "/usr/bin:/bin", "HOME": "/root", "MARTLET_DATA_DIR": directory.appending("data").string,
+      "MARTLET_URL": url,
     ]
     // Of several servers on one database only the first has credentials in its directory.
     if accountDirectory != directory { environment["MARTLET_API_KEY"] = try? apiKey }

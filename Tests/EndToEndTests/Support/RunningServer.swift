@@ -3,7 +3,9 @@ import Testing
 
 /// Gives a suite one server, shared by its tests, and checks at the end that stopping it leaves nothing on the host.
 struct RunningServer: SuiteTrait, TestScoping {
-  func provideScope(for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void) async throws {
+  func provideScope(
+    for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
+  ) async throws {
     let host = try await HostCensus.take()
     let server = try await MartletServer.start()
     let before = try await Census.take(server)

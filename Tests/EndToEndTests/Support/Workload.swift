@@ -1,8 +1,8 @@
 import Foundation
 import LinuxSystem
 
-/// A guest whose state is everywhere: a counting process, files with checksums in memory and on disk, and a Python process with a
-/// dictionary, connected to itself, which notes when its clock jumps.
+/// A guest whose state is everywhere: a counting process, files with checksums in memory and on disk, and a Python
+/// process with a dictionary, connected to itself, which notes when its clock jumps.
 enum Workload {
   /// What the guest says of itself.
   struct State: Decodable {
@@ -82,7 +82,8 @@ enum Workload {
   @discardableResult
   static func check(_ server: MartletServer, _ id: String) async throws -> State {
     let lines = try await server.shell(id, question).split(separator: "\n")
-    guard lines.count == 2, let counter = Int(lines[1]), var state = try? JSONDecoder().decode(State.self, from: Data(lines[0].utf8)),
+    guard lines.count == 2, let counter = Int(lines[1]),
+      var state = try? JSONDecoder().decode(State.self, from: Data(lines[0].utf8)),
       state.ok
     else { throw TestFailure("the guest's state is not what it was: \(lines)") }
     state.counter = counter

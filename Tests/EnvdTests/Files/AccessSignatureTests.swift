@@ -43,7 +43,8 @@ struct AccessSignatureTests {
     let query = try FilesQuery("signature=\(escaped(value))&signature_expiration=200")
     try signature.authorize(token: "secret", presented: nil, query: query, now: 200)
     for other in [
-      AccessSignature(path: "/a b", operation: .write, username: "user"), AccessSignature(path: "/a", operation: .read, username: "user"),
+      AccessSignature(path: "/a b", operation: .write, username: "user"),
+      AccessSignature(path: "/a", operation: .read, username: "user"),
       AccessSignature(path: "/a b", operation: .read, username: nil),
     ] {
       #expect(throws: FileFailure.self) { try other.authorize(token: "secret", presented: nil, query: query, now: 0) }

@@ -1,8 +1,8 @@
 import Glibc
 import LinuxSystem
 import NIOCore
+import Protos
 import Testing
-import Wire
 
 @testable import Envd
 
@@ -16,7 +16,8 @@ struct DirectoryWatchTests {
 
   @Test("Inotify records are cut at their lengths; truncated ones are dropped")
   func parse() {
-    let record: [UInt8] = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0] + [UInt8(ascii: "a"), UInt8(ascii: "b"), 0, 0]
+    let record: [UInt8] =
+      [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0] + [UInt8(ascii: "a"), UInt8(ascii: "b"), 0, 0]
     let expected = InotifyEvent(watch: 1, mask: 0x100, name: "ab")
     #expect(Inotify.parse(record[...]) == [expected])
     #expect(Inotify.parse((record + record.dropLast())[...]) == [expected])
@@ -73,7 +74,8 @@ struct DirectoryWatchTests {
 
   @Test("Entries come with events of files that are there")
   func entries() throws {
-    let watch = try DirectoryWatch(path: directory.root, isRecursive: false, entries: EntryReader(users: UserDatabase()))
+    let watch = try DirectoryWatch(
+      path: directory.root, isRecursive: false, entries: EntryReader(users: UserDatabase()))
     mkdir(directory.path("d"), 0o755)
     mkdir(directory.path("gone"), 0o755)
     rmdir(directory.path("gone"))

@@ -1,17 +1,21 @@
-import ConnectRPC
+import Connect
+import ConnectServer
 import Glibc
 import Hummingbird
 import LinuxSystem
 import Logging
 import NIOCore
+
 import struct Synchronization.Atomic
 
 @testable import Envd
 
-/// The file half of the agent on a loopback port of the kernel's choice, for the time of `body`. The tests run as root: files are
-/// really given to the user `user` (uid 1234) of the server's own passwd file, whose home is the temporary directory.
+/// The file half of the agent on a loopback port of the kernel's choice, for the time of `body`. The tests run as root:
+/// files are really given to the user `user` (uid 1234) of the server's own passwd file, whose home is the temporary
+/// directory.
 func withFileServer(
-  accessToken: String? = nil, _ body: @escaping @Sendable (_ port: Int, _ directory: TemporaryDirectory) async throws -> Void
+  accessToken: String? = nil,
+  _ body: @escaping @Sendable (_ port: Int, _ directory: TemporaryDirectory) async throws -> Void
 ) async throws {
   let directory = try TemporaryDirectory()
   try directory.makeDirectory("home")

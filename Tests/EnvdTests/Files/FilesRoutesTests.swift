@@ -14,7 +14,8 @@ struct FilesRoutesTests {
     try await withFileServer { port, directory in
       let answer = try await Self.upload(port, directory, path: "a/b/c.txt", "content")
       #expect(answer.status == 200)
-      #expect(answer.text == "[{\"name\":\"c.txt\",\"path\":\"\(directory.path("home"))/a/b/c.txt\",\"type\":\"file\"}]")
+      #expect(
+        answer.text == "[{\"name\":\"c.txt\",\"path\":\"\(directory.path("home"))/a/b/c.txt\",\"type\":\"file\"}]")
       #expect(try directory.read("home/a/b/c.txt") == Array("content".utf8))
       let file = try directory.status("home/a/b/c.txt")
       #expect(file.st_mode & 0o7777 == 0o644 && file.st_uid == 1234 && file.st_gid == 1235)
@@ -46,12 +47,16 @@ struct FilesRoutesTests {
       (["-d", "x", "-H", "Content-Type: application/octet-stream"], "path=a%00b", 400),
       (["-d", "x", "-H", "Content-Type: application/octet-stream"], "path=f&username=ghost", 401),
       (["-d", "x", "-H", "Content-Type: application/octet-stream", "-H", "Content-Encoding: br"], "path=f", 400),
-      (["-d", "not gzip", "-H", "Content-Type: application/octet-stream", "-H", "Content-Encoding: gzip"], "path=f", 400),
+      (
+        ["-d", "not gzip", "-H", "Content-Type: application/octet-stream", "-H", "Content-Encoding: gzip"], "path=f",
+        400
+      ),
       (["-d", "x", "-H", "Content-Type: application/octet-stream", "-H", "X-Metadata-a: ä"], "path=f", 400),
       (["-d", "x", "-H", "Content-Type: application/octet-stream"], "path=/proc", 400),
       (["-d", "x", "-H", "Content-Type: application/octet-stream"], "path=/dev/null/x", 400),
       (["-d", "--b\r\nbroken", "-H", "Content-Type: multipart/form-data; boundary=b"], "", 400),
-      ([], "path=missing", 404), ([], "path=/", 400), ([], "path=/dev/null", 400), ([], "path=%zz", 400), ([], "path=~root/x", 400),
+      ([], "path=missing", 404), ([], "path=/", 400), ([], "path=/dev/null", 400), ([], "path=%zz", 400),
+      ([], "path=~root/x", 400),
       ([], "path=\(String(repeating: "n", count: 300))", 400),
     ])
   func badRequests(arguments: [String], query: String, status: Int) async throws {
@@ -70,7 +75,10 @@ struct FilesRoutesTests {
       let url = "http://127.0.0.1:\(port)/files?path=digits.txt"
       let whole = try await Curl.run(directory, [url])
       #expect(whole.status == 200 && whole.text == "0123456789")
-      for line in ["content-length: 10\r\n", "vary: accept-encoding", "accept-ranges: bytes", "filename=\"digits.txt\"", "text/plain"] {
+      for line in [
+        "content-length: 10\r\n", "vary: accept-encoding", "accept-ranges: bytes", "filename=\"digits.txt\"",
+        "text/plain",
+      ] {
         #expect(whole.head.contains(line))
       }
       let part = try await Curl.run(directory, ["-r", "2-4", url])
@@ -79,7 +87,8 @@ struct FilesRoutesTests {
       #expect(beyond.status == 416 && beyond.head.contains("content-range: bytes */10"))
       let head = try await Curl.run(directory, ["-I", url])
       #expect(head.status == 200 && head.text.lowercased().contains("content-length: 10\r\n"))
-      let tag = whole.head.split(separator: "\r\n").first { $0.hasPrefix("etag: ") }.map { String($0.dropFirst(6)) } ?? ""
+      let tag =
+        whole.head.split(separator: "\r\n").first { $0.hasPrefix("etag: ") }.map { String($0.dropFirst(6)) } ?? ""
       #expect(try await Curl.run(directory, ["-H", "If-None-Match: \(tag)", url]).status == 304)
       #expect(try await Curl.run(directory, ["-r", "2-4", "-H", "If-Range: \"old\"", url]).status == 200)
     }
@@ -88,7 +97,8 @@ struct FilesRoutesTests {
   @Test("Files without a size, and empty ones, are read to their end")
   func specialSizes() async throws {
     try await withFileServer { port, directory in
-      #expect(try await Curl.run(directory, ["http://127.0.0.1:\(port)/files?path=/proc/version"]).text.hasPrefix("Linux"))
+      #expect(
+        try await Curl.run(directory, ["http://127.0.0.1:\(port)/files?path=/proc/version"]).text.hasPrefix("Linux"))
       try directory.write("", to: "home/empty")
       let empty = try await Curl.run(directory, ["http://127.0.0.1:\(port)/files?path=empty"])
       #expect(empty.status == 200 && empty.body.isEmpty && empty.head.contains("content-length: 0\r\n"))
@@ -105,12 +115,16 @@ struct FilesRoutesTests {
       let gzipped = try await Curl.run(directory, ["-H", "Accept-Encoding: gzip", url + "text"])
       #expect(gzipped.head.contains("content-encoding: gzip") && gzipped.body.count < text.utf8.count / 10)
       #expect(try GzipTests.inflate(gzipped.body, chunk: 1_000) == Array(text.utf8))
-      #expect(try await !Curl.run(directory, ["-H", "Accept-Encoding: gzip", url + "random"]).head.contains("content-encoding"))
+      #expect(
+        try await !Curl.run(directory, ["-H", "Accept-Encoding: gzip", url + "random"]).head.contains(
+          "content-encoding"))
       #expect(try await !Curl.run(directory, [url + "text"]).head.contains("content-encoding"))
       #expect(try await Curl.run(directory, ["-H", "Accept-Encoding: identity;q=0", url + "text"]).status == 406)
       try directory.write(gzipped.body, to: "text.gz")
       let upload = ["-H", "Content-Type: application/octet-stream", "-H", "Content-Encoding: gzip"]
-      #expect(try await Curl.run(directory, upload + ["--data-binary", "@" + directory.path("text.gz"), url + "copy"]).status == 200)
+      #expect(
+        try await Curl.run(directory, upload + ["--data-binary", "@" + directory.path("text.gz"), url + "copy"]).status
+          == 200)
       #expect(try directory.read("home/copy") == Array(text.utf8))
     }
   }
@@ -121,12 +135,15 @@ struct FilesRoutesTests {
       try directory.write("x", to: "home/f")
       let url = "http://127.0.0.1:\(port)/files?path=f"
       let missing = try await Curl.run(directory, [url])
-      #expect(missing.status == 401 && missing.text == "{\"code\":401,\"message\":\"missing signature query parameter\"}")
+      #expect(
+        missing.status == 401 && missing.text == "{\"code\":401,\"message\":\"missing signature query parameter\"}")
       #expect(try await Curl.run(directory, ["-H", "X-Access-Token: wrong", url]).status == 401)
       #expect(try await Curl.run(directory, ["-H", "X-Access-Token: secret", url]).text == "x")
       let expired = AccessSignature(path: "f", operation: .read, username: nil).value(token: "secret", expiration: 1)
       let query = "&signature_expiration=1&signature=" + expired.map { $0 == "+" ? "%2B" : String($0) }.joined()
-      #expect(try await Curl.run(directory, [url + query]).text == "{\"code\":401,\"message\":\"signature is already expired\"}")
+      #expect(
+        try await Curl.run(directory, [url + query]).text
+          == "{\"code\":401,\"message\":\"signature is already expired\"}")
       #expect(try await Curl.run(directory, ["-d", "{}", "http://127.0.0.1:\(port)/files/compose"]).status == 401)
     }
   }
@@ -185,8 +202,10 @@ struct FilesRoutesTests {
   @Test("An upload that breaks off leaves no file", arguments: ["Content-Length: 1000", "Transfer-Encoding: chunked"])
   func brokenUpload(framing: String) async throws {
     try await withFileServer { port, directory in
-      let head = "POST /files?path=broken HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n\(framing)\r\n\r\n"
-      _ = try await Tool.run("bash", ["-c", "exec 3<>/dev/tcp/127.0.0.1/\(port); printf '\(head)5\\r\\nhello\\r\\n' >&3; sleep 0.3"])
+      let head =
+        "POST /files?path=broken HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n\(framing)\r\n\r\n"
+      _ = try await Tool.run(
+        "bash", ["-c", "exec 3<>/dev/tcp/127.0.0.1/\(port); printf '\(head)5\\r\\nhello\\r\\n' >&3; sleep 0.3"])
       let deadline = ContinuousClock.now + .seconds(10)
       while access(directory.path("home/broken"), F_OK) == 0, ContinuousClock.now < deadline {
         try await Task.sleep(for: .milliseconds(20))
@@ -211,7 +230,9 @@ struct FilesRoutesTests {
     }
   }
 
-  private static func upload(_ port: Int, _ directory: TemporaryDirectory, path: String, _ text: String) async throws -> Answer {
+  private static func upload(
+    _ port: Int, _ directory: TemporaryDirectory, path: String, _ text: String
+  ) async throws -> Answer {
     let url = "http://127.0.0.1:\(port)/files?path=\(path)"
     return try await Curl.run(directory, ["-H", "Content-Type: application/octet-stream", "--data-binary", text, url])
   }

@@ -9,9 +9,12 @@ struct HeaderParsingTests {
   @Test(
     "Ranges",
     arguments: [
-      (nil, .whole), ("bytes=0-4", .part(0..<5)), ("bytes=5-", .part(5..<10)), ("bytes=-3", .part(7..<10)), ("bytes=-99", .part(0..<10)),
-      ("bytes=2-999", .part(2..<10)), ("bytes=10-", .unsatisfiable), ("bytes=-0", .unsatisfiable), ("bytes=5-2", .whole),
-      ("bytes=0-1,4-5", .whole), ("items=0-1", .whole), ("bytes=", .whole), ("bytes=a-b", .whole), ("bytes=--1", .whole),
+      (nil, .whole), ("bytes=0-4", .part(0..<5)), ("bytes=5-", .part(5..<10)), ("bytes=-3", .part(7..<10)),
+      ("bytes=-99", .part(0..<10)),
+      ("bytes=2-999", .part(2..<10)), ("bytes=10-", .unsatisfiable), ("bytes=-0", .unsatisfiable),
+      ("bytes=5-2", .whole),
+      ("bytes=0-1,4-5", .whole), ("items=0-1", .whole), ("bytes=", .whole), ("bytes=a-b", .whole),
+      ("bytes=--1", .whole),
       ("bytes=99999999999999999999-", .whole),
     ] as [(String?, ByteRange)])
   func ranges(header: String?, expected: ByteRange) {
@@ -26,14 +29,18 @@ struct HeaderParsingTests {
   @Test(
     "Accept-Encoding",
     arguments: [
-      (nil, .identity), ("", .identity), ("gzip, deflate", .gzipAllowed), ("gzip", .gzipAllowed), ("br, *;q=0.5", .gzipAllowed),
-      ("gzip;q=0", .identity), ("identity;q=0, gzip", .gzipRequired), ("*;q=0, gzip;q=1", .gzipRequired), ("br", .identity),
+      (nil, .identity), ("", .identity), ("gzip, deflate", .gzipAllowed), ("gzip", .gzipAllowed),
+      ("br, *;q=0.5", .gzipAllowed),
+      ("gzip;q=0", .identity), ("identity;q=0, gzip", .gzipRequired), ("*;q=0, gzip;q=1", .gzipRequired),
+      ("br", .identity),
     ] as [(String?, ContentCoding)])
   func codings(header: String?, expected: ContentCoding) throws {
     #expect(try ContentCoding(acceptEncoding: header) == expected)
   }
 
-  @Test("A client that takes neither gzip nor identity gets not acceptable", arguments: ["identity;q=0", "*;q=0", "br, identity;q=0"])
+  @Test(
+    "A client that takes neither gzip nor identity gets not acceptable",
+    arguments: ["identity;q=0", "*;q=0", "br, identity;q=0"])
   func notAcceptable(header: String) {
     #expect { try ContentCoding(acceptEncoding: header) } throws: { ($0 as? FileFailure)?.reason == .notAcceptable }
   }
@@ -47,13 +54,16 @@ struct HeaderParsingTests {
     #expect(try FilesQuery("path=").path == "")
   }
 
-  @Test("Malformed escapes and bytes that are not UTF-8 are refused", arguments: ["path=%", "path=%4", "path=%zz", "path=%FF%FE"])
+  @Test(
+    "Malformed escapes and bytes that are not UTF-8 are refused",
+    arguments: ["path=%", "path=%4", "path=%zz", "path=%FF%FE"])
   func badQuery(query: String) {
     #expect { try FilesQuery(query) } throws: { ($0 as? FileFailure)?.reason == .invalidArgument }
   }
 
   private static let modeTexts: [(UInt32, String)] = [
-    (0o100644, "-rw-r--r--"), (0o040755, "drwxr-xr-x"), (0o120777, "Lrwxrwxrwx"), (0o041777, "dtrwxrwxrwx"), (0o104755, "urwxr-xr-x"),
+    (0o100644, "-rw-r--r--"), (0o040755, "drwxr-xr-x"), (0o120777, "Lrwxrwxrwx"), (0o041777, "dtrwxrwxrwx"),
+    (0o104755, "urwxr-xr-x"),
     (0o020666, "Dcrw-rw-rw-"), (0o010600, "prw-------"), (0o140000, "S---------"),
   ]
 
@@ -75,7 +85,8 @@ struct HeaderParsingTests {
   @Test("Metadata keys are lowercased and other headers ignored")
   func metadata() throws {
     let metadata = try FileMetadata(headers: [
-      (name: "X-Metadata-Author", value: "Ann"), (name: "Content-Type", value: "x"), (name: "x-metadata-a b", value: "~"),
+      (name: "X-Metadata-Author", value: "Ann"), (name: "Content-Type", value: "x"),
+      (name: "x-metadata-a b", value: "~"),
     ])
     #expect(metadata.values == ["author": "Ann", "a b": "~"])
   }
@@ -87,7 +98,9 @@ struct HeaderParsingTests {
       ("X-Metadata-" + String(repeating: "k", count: 247), "x"), ("X-Metadata-a", String(repeating: "v", count: 4_087)),
     ])
   func badMetadata(name: String, value: String) {
-    #expect { try FileMetadata(headers: [(name: name, value: value)]) } throws: { ($0 as? FileFailure)?.reason == .invalidArgument }
+    #expect { try FileMetadata(headers: [(name: name, value: value)]) } throws: {
+      ($0 as? FileFailure)?.reason == .invalidArgument
+    }
   }
 
   @Test("Metadata up to the limits is accepted")

@@ -38,7 +38,9 @@ struct MultipartParserTests {
 
   @Test("All byte values pass unchanged")
   func binary() throws {
-    let content: [UInt8] = (0..<100_000).map { (number: Int) -> UInt8 in UInt8(truncatingIfNeeded: number * 7 + number / 256) }
+    let content: [UInt8] = (0..<100_000).map { (number: Int) -> UInt8 in
+      UInt8(truncatingIfNeeded: number * 7 + number / 256)
+    }
     let head = Array("--XbX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n".utf8)
     let parts = try Self.parse(head + content + Array("\r\n--XbX--".utf8), chunk: 4_096)
     #expect(parts.map(\.content) == [content])
@@ -49,7 +51,9 @@ struct MultipartParserTests {
     #expect(HeaderParameters.parse(#"form-data; filename="C:\dir\\f""#)["filename"] == #"C:\dir\f"#)
   }
 
-  @Test("A body without its closing boundary is refused", arguments: ["", "--XbX\r\n", "--XbX\r\nA: b\r\n\r\nabc", "nothing"])
+  @Test(
+    "A body without its closing boundary is refused",
+    arguments: ["", "--XbX\r\n", "--XbX\r\nA: b\r\n\r\nabc", "nothing"])
   func truncated(body: String) {
     #expect(throws: FileFailure.self) { try Self.parse(body, chunk: 8) }
   }
@@ -61,7 +65,9 @@ struct MultipartParserTests {
 
   @Test("Headers that never end are refused at their bound, whatever the chunk size", arguments: [100, 100_000])
   func headerBomb(chunk: Int) {
-    #expect(throws: FileFailure.self) { try Self.parse("--XbX\r\nA: " + String(repeating: "x", count: 20_000), chunk: chunk) }
+    #expect(throws: FileFailure.self) {
+      try Self.parse("--XbX\r\nA: " + String(repeating: "x", count: 20_000), chunk: chunk)
+    }
   }
 
   @Test("Too many parts are refused")
@@ -73,7 +79,8 @@ struct MultipartParserTests {
   @Test(
     "A content type needs a boundary of a legal length",
     arguments: [
-      "multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\(String(repeating: "b", count: 71))",
+      "multipart/form-data", "multipart/form-data; boundary=",
+      "multipart/form-data; boundary=\(String(repeating: "b", count: 71))",
     ])
   func boundary(type: String) {
     #expect(throws: FileFailure.self) { try MultipartParser(contentType: type) }

@@ -30,7 +30,9 @@ final class TemporaryDirectory: Sendable {
     var rest = content[...]
     while !rest.isEmpty {
       rest = rest.dropFirst(
-        try SystemError.check("write") { rest.withUnsafeBytes { Glibc.write(descriptor.rawValue, $0.baseAddress, $0.count) } })
+        try SystemError.check("write") {
+          rest.withUnsafeBytes { Glibc.write(descriptor.rawValue, $0.baseAddress, $0.count) }
+        })
     }
   }
 

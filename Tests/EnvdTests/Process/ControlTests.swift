@@ -30,7 +30,8 @@ import Testing
   }
 
   @Test(
-    "the guest itself and its containers may not", arguments: ["127.0.0.1", "127.9.9.9", "169.254.0.21", "172.17.0.1", "172.17.3.4", "::1"])
+    "the guest itself and its containers may not",
+    arguments: ["127.0.0.1", "127.9.9.9", "169.254.0.21", "172.17.0.1", "172.17.3.4", "::1"])
   func guest(address: String) throws {
     #expect(!policy.admits(try SocketAddress(ipAddress: address, port: 40_000)))
   }
@@ -99,7 +100,9 @@ import Testing
   @Test("memory in use is what is not available")
   func memory() {
     let memory = MemoryInformation(
-      procMeminfo: "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 600 kB\nBuffers: 10 kB\nCached: 200 kB\nSReclaimable: 5 kB\n")
+      procMeminfo:
+        "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 600 kB\nBuffers: 10 kB\nCached: 200 kB\nSReclaimable: 5 kB\n"
+    )
     #expect(memory.total == 1_024_000)
     #expect(memory.used == 400 * 1024)
     #expect(memory.cache == 215 * 1024)

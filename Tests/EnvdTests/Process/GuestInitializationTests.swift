@@ -9,16 +9,22 @@ import Testing
 
   @Test("fields of E2B that mean nothing here are ignored")
   func unknownFields() throws {
-    let body = try body(#"{"envVars":{"A":"b"},"caBundle":"x","volumeMounts":[],"lifecycleID":"1","hyperloopIP":"1.2.3.4"}"#)
+    let body = try body(
+      #"{"envVars":{"A":"b"},"caBundle":"x","volumeMounts":[],"lifecycleID":"1","hyperloopIP":"1.2.3.4"}"#)
     #expect(body.envVars == ["A": "b"])
   }
 
   @Test("absent fields change nothing, present ones do")
   func apply() throws {
-    var identity = GuestState.Identity(accessToken: "old", defaultUser: "user", environment: ["A": "1"], sandboxID: "sb-1")
+    var identity = GuestState.Identity(
+      accessToken: "old", defaultUser: "user", environment: ["A": "1"], sandboxID: "sb-1")
     identity.apply(try body("{}"))
-    #expect(identity == GuestState.Identity(accessToken: "old", defaultUser: "user", environment: ["A": "1"], sandboxID: "sb-1"))
-    identity.apply(try body(#"{"envVars":{"B":"2"},"accessToken":"new","defaultUser":"mia","defaultWorkdir":"/w","sandboxID":"sb-2"}"#))
+    #expect(
+      identity
+        == GuestState.Identity(accessToken: "old", defaultUser: "user", environment: ["A": "1"], sandboxID: "sb-1"))
+    identity.apply(
+      try body(
+        #"{"envVars":{"B":"2"},"accessToken":"new","defaultUser":"mia","defaultWorkdir":"/w","sandboxID":"sb-2"}"#))
     #expect(
       identity
         == GuestState.Identity(
@@ -31,7 +37,8 @@ import Testing
     "RFC 3339 times are understood to the nanosecond",
     arguments: [
       ("1970-01-01T00:00:00Z", 0, 0), ("2026-11-21T02:52:00Z", 1_795_229_520, 0),
-      ("2026-11-21T03:52:00.123456789+01:00", 1_795_229_520, 123_456_789), ("2024-02-29T23:59:59.5Z", 1_709_251_199, 500_000_000),
+      ("2026-11-21T03:52:00.123456789+01:00", 1_795_229_520, 123_456_789),
+      ("2024-02-29T23:59:59.5Z", 1_709_251_199, 500_000_000),
       ("1969-12-31T23:59:59Z", -1, 0), ("2026-11-21t02:52:00.1234567891234z", 1_795_229_520, 123_456_789),
     ])
   func times(text: String, seconds: Int64, nanoseconds: Int64) {
@@ -41,7 +48,8 @@ import Testing
   @Test(
     "other texts are no times",
     arguments: [
-      "", "now", "2026-11-21", "2026-11-21T02:52:00", "2026-13-21T02:52:00Z", "2026-11-21T24:52:00Z", "2026-11-21T02:52:00.Z",
+      "", "now", "2026-11-21", "2026-11-21T02:52:00", "2026-13-21T02:52:00Z", "2026-11-21T24:52:00Z",
+      "2026-11-21T02:52:00.Z",
       "2026-11-21T02:52:00Zx", "2026-11-21T02:52:00+1:00", "+026-11-21T02:52:00Z",
     ])
   func noTimes(text: String) {
@@ -51,7 +59,8 @@ import Testing
   @Test(
     "each malformed field is refused by name",
     arguments: [
-      (#"{"timestamp":"yesterday"}"#, "timestamp"), (#"{"hostname":"-x"}"#, "hostname"), (#"{"hostname":"a b"}"#, "hostname"),
+      (#"{"timestamp":"yesterday"}"#, "timestamp"), (#"{"hostname":"-x"}"#, "hostname"),
+      (#"{"hostname":"a b"}"#, "hostname"),
       (#"{"hostname":""}"#, "hostname"), (#"{"entropy":"!"}"#, "entropy"), (#"{"defaultUser":""}"#, "defaultUser"),
       (#"{"accessToken":""}"#, "accessToken"),
     ])

@@ -5,7 +5,8 @@ import Testing
   @Test("the network parameters are read among the kernel's own")
   func parameters() throws {
     let line = KernelCommandLine(
-      "console=ttyS0 quiet martlet.ip=169.254.0.21/30 martlet.gw=169.254.0.22 martlet.mac=06:00:ac:10:00:02 martlet.dns=1.1.1.1,8.8.8.8\n")
+      "console=ttyS0 quiet martlet.ip=169.254.0.21/30 martlet.gw=169.254.0.22 martlet.mac=06:00:ac:10:00:02 martlet.dns=1.1.1.1,8.8.8.8\n"
+    )
     let network = try #require(line.network)
     #expect(network.address == 0xA9FE_0015)
     #expect(network.prefixLength == 30)
@@ -23,7 +24,9 @@ import Testing
 
   @Test(
     "values that cannot be right are dropped",
-    arguments: ["1.2.3/24", "1.2.3.4", "1.2.3.4/33", "1.2.3.4/-1", "1.2.3.256/24", "1.2.3.4.5/24", "a.b.c.d/24", "/24", ""])
+    arguments: [
+      "1.2.3/24", "1.2.3.4", "1.2.3.4/33", "1.2.3.4/-1", "1.2.3.256/24", "1.2.3.4.5/24", "a.b.c.d/24", "/24", "",
+    ])
   func malformed(value: String) {
     #expect(KernelCommandLine("martlet.ip=\(value)").network == nil)
   }

@@ -15,7 +15,9 @@ private final class Broadcast {
   var isBlocked: Bool { value.isBlocked }
 
   func subscribe(first: [ProcessUpdate] = [], now: NIODeadline) -> UInt64? { value.subscribe(first: first, now: now) }
-  func publish(_ update: ProcessUpdate, now: NIODeadline) -> [OutputBroadcast<Int>.Wakeup] { value.publish(update, now: now) }
+  func publish(_ update: ProcessUpdate, now: NIODeadline) -> [OutputBroadcast<Int>.Wakeup] {
+    value.publish(update, now: now)
+  }
   func finish(with update: ProcessUpdate, now: NIODeadline) { _ = value.finish(with: update, now: now) }
   func next(for id: UInt64, waiter: Int, now: NIODeadline) -> OutputBroadcast<Int>.Outcome? {
     value.next(for: id, waiter: waiter, now: now)
@@ -23,7 +25,9 @@ private final class Broadcast {
   func cancel(_ id: UInt64) -> Int? { value.cancel(id) }
   func withdrawWaiter(of id: UInt64) -> Int? { value.withdrawWaiter(of: id) }
   func dropStalled(now: NIODeadline) { value.dropStalled(now: now) }
-  func keepAlive(_ id: UInt64, interval: TimeAmount, now: NIODeadline) -> (next: NIODeadline?, wakeup: OutputBroadcast<Int>.Wakeup?) {
+  func keepAlive(
+    _ id: UInt64, interval: TimeAmount, now: NIODeadline
+  ) -> (next: NIODeadline?, wakeup: OutputBroadcast<Int>.Wakeup?) {
     value.keepAlive(id, interval: interval, now: now)
   }
 }

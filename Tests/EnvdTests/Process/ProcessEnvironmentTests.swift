@@ -1,14 +1,17 @@
 import Envd
+import Protos
 import Testing
-import Wire
 
 @Suite struct ProcessEnvironmentTests {
-  private let user = GuestUser(name: "mia", uid: 1000, gid: 1000, groups: [1000, 27], home: "/home/mia", shell: "/bin/bash")
+  private let user = GuestUser(
+    name: "mia", uid: 1000, gid: 1000, groups: [1000, 27], home: "/home/mia", shell: "/bin/bash")
 
   private func build(
-    agentPath: String? = "/agent/bin", guest: GuestState.Identity = .init(), request: [String: String] = [:], hasTerminal: Bool = false
+    agentPath: String? = "/agent/bin", guest: GuestState.Identity = .init(), request: [String: String] = [:],
+    hasTerminal: Bool = false
   ) throws -> [String: String] {
-    try ProcessEnvironment.build(agentPath: agentPath, user: user, guest: guest, request: request, hasTerminal: hasTerminal)
+    try ProcessEnvironment.build(
+      agentPath: agentPath, user: user, guest: guest, request: request, hasTerminal: hasTerminal)
   }
 
   @Test("a process sees the user's identity and the agent's PATH")
@@ -46,7 +49,9 @@ import Wire
     #expect(try build(request: ["TERM": "dumb"], hasTerminal: true)["TERM"] == "dumb")
   }
 
-  @Test("names and values that the kernel cannot carry are refused", arguments: [["": "x"], ["A=B": "x"], ["A\0": "x"], ["A": "x\0y"]])
+  @Test(
+    "names and values that the kernel cannot carry are refused",
+    arguments: [["": "x"], ["A=B": "x"], ["A\0": "x"], ["A": "x\0y"]])
   func malformed(request: [String: String]) {
     #expect(throws: ProcessServiceError.self) { try build(request: request) }
   }
@@ -60,7 +65,9 @@ import Wire
 @Suite struct LaunchPlanTests {
   private let root = GuestUser(name: "root", uid: 0, gid: 0, groups: [0], home: "/", shell: "/bin/sh")
 
-  private func plan(_ configure: (inout Process_StartRequest) -> Void, guest: GuestState.Identity = .init()) throws -> LaunchPlan {
+  private func plan(
+    _ configure: (inout Process_StartRequest) -> Void, guest: GuestState.Identity = .init()
+  ) throws -> LaunchPlan {
     var request = Process_StartRequest()
     request.process.cmd = "/bin/sh"
     configure(&request)
@@ -74,7 +81,9 @@ import Wire
     #expect(try plan { $0.stdin = false }.standardInput == .nothing)
   }
 
-  @Test("a terminal is never without size", arguments: [(0, 0, 80, 24), (100, 0, 100, 24), (0, 50, 80, 50), (70_000, 1, 65_535, 1)])
+  @Test(
+    "a terminal is never without size",
+    arguments: [(0, 0, 80, 24), (100, 0, 100, 24), (0, 50, 80, 50), (70_000, 1, 65_535, 1)])
   func terminalSize(columns: UInt32, rows: UInt32, expectedColumns: UInt16, expectedRows: UInt16) throws {
     let plan = try plan {
       $0.pty.size.cols = columns
@@ -103,16 +112,26 @@ import Wire
 
   @Test("a missing command, one that is no program, and an empty one are told apart")
   func commands() {
-    #expect(throws: ProcessServiceError.commandNotFound("no-such-command")) { try plan { $0.process.cmd = "no-such-command" } }
-    #expect(throws: ProcessServiceError.commandNotExecutable("/etc/passwd")) { try plan { $0.process.cmd = "/etc/passwd" } }
-    #expect(throws: ProcessServiceError.invalidRequest("cmd must be the name or path of a program")) { try plan { $0.process.cmd = "" } }
+    #expect(throws: ProcessServiceError.commandNotFound("no-such-command")) {
+      try plan { $0.process.cmd = "no-such-command" }
+    }
+    #expect(throws: ProcessServiceError.commandNotExecutable("/etc/passwd")) {
+      try plan { $0.process.cmd = "/etc/passwd" }
+    }
+    #expect(throws: ProcessServiceError.invalidRequest("cmd must be the name or path of a program")) {
+      try plan { $0.process.cmd = "" }
+    }
   }
 
   @Test("a requested directory must exist and be one")
   func workingDirectory() throws {
     #expect(try plan { $0.process.cwd = "/tmp" }.workingDirectory == "/tmp")
-    #expect(throws: ProcessServiceError.workingDirectoryMissing("/no/such")) { try plan { $0.process.cwd = "/no/such" } }
-    #expect(throws: ProcessServiceError.workingDirectoryNotADirectory("/etc/passwd")) { try plan { $0.process.cwd = "/etc/passwd" } }
+    #expect(throws: ProcessServiceError.workingDirectoryMissing("/no/such")) {
+      try plan { $0.process.cwd = "/no/such" }
+    }
+    #expect(throws: ProcessServiceError.workingDirectoryNotADirectory("/etc/passwd")) {
+      try plan { $0.process.cwd = "/etc/passwd" }
+    }
     #expect(try plan { $0.process.cwd = "tmp" }.workingDirectory == "/tmp", "relative to the home")
     #expect(try plan { $0.process.cwd = "~/tmp" }.workingDirectory == "/tmp")
   }

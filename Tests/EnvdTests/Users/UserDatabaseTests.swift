@@ -27,7 +27,10 @@ struct UserDatabaseTests {
   func supplementaryGroups() throws {
     try withDatabase { database in
       let user = try database.user(named: "user")
-      #expect(user == GuestUser(name: "user", uid: 1000, gid: 1000, groups: [1000, 27, 999], home: "/home/user", shell: "/bin/bash"))
+      #expect(
+        user
+          == GuestUser(
+            name: "user", uid: 1000, gid: 1000, groups: [1000, 27, 999], home: "/home/user", shell: "/bin/bash"))
     }
   }
 

@@ -15,7 +15,8 @@ struct StorageTests {
       let base = FilePath(directory.removingLastComponent().string).appending("base-\(UUID().uuidString)")
       #expect(FileManager.default.createFile(atPath: base.string, contents: Data(count: 4_096)))
       defer { try? FileManager.default.removeItem(atPath: base.string) }
-      #expect(FileManager.default.createFile(atPath: directory.appending("filler").string, contents: Data(count: 8_192)))
+      #expect(
+        FileManager.default.createFile(atPath: directory.appending("filler").string, contents: Data(count: 8_192)))
       let error = await #expect(throws: MartletError.self) {
         try await QcowOverlays().create(name: "disk", base: base, sizeBytes: 1 << 30, directory: directory, ownerUID: 0)
       }
@@ -41,7 +42,8 @@ struct StorageTests {
   }
 
   private func withFileSystem(options: String, _ body: (FilePath) async throws -> Void) async throws {
-    let directory = FilePath(FileManager.default.temporaryDirectory.path).appending("martlet-storage-\(UUID().uuidString)")
+    let directory = FilePath(FileManager.default.temporaryDirectory.path).appending(
+      "martlet-storage-\(UUID().uuidString)")
     try Directories.create(directory)
     try await Tool.run("mount", ["-t", "tmpfs", "-o", options, "tmpfs", directory.string]).checked()
     let outcome: Result<Void, any Error>

@@ -4,6 +4,7 @@ import FoundationEssentials
 import NIOCore
 import NIOHTTP1
 import Testing
+
 import struct Synchronization.Atomic
 
 @Suite(.serialized, .timeLimit(.minutes(1))) struct AgentRoutesTests {
@@ -84,7 +85,8 @@ import struct Synchronization.Atomic
       let answer = try await call(agent, .GET, "/metrics")
       #expect(answer.status == 200)
       for field in [
-        "ts", "cpu_count", "cpu_used_pct", "mem_total", "mem_used", "mem_cache", "mem_total_mib", "mem_used_mib", "disk_used", "disk_total",
+        "ts", "cpu_count", "cpu_used_pct", "mem_total", "mem_used", "mem_cache", "mem_total_mib", "mem_used_mib",
+        "disk_used", "disk_total",
       ] {
         #expect(answer.body.contains("\"\(field)\":"), "\(field)")
       }

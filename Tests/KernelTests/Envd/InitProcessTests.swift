@@ -4,9 +4,9 @@ import Glibc
 import LinuxSystem
 import NIOCore
 import NIOHTTP1
+import Protos
 import SystemPackage
 import Testing
-import Wire
 
 /// The built program as PID 1 of a PID namespace.
 @Suite(.serialized, .timeLimit(.minutes(1))) struct InitProcessTests {
@@ -22,7 +22,9 @@ import Wire
   /// A port that was free a moment ago.
   private func freePort() throws -> Int {
     let socket = OwnedDescriptor(
-      try SystemError.check("socket") { Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0) })
+      try SystemError.check("socket") {
+        Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+      })
     _ = listen(socket.rawValue, 1)
     var name = [UInt8](repeating: 0, count: 16)
     var length = socklen_t(16)
@@ -53,7 +55,8 @@ import Wire
   private func exercise(_ http: HTTPClient, port: Int) async throws {
     let agent = RunningAgent.remote(port: port, http: http)
     try await eventually("it answers") {
-      (try? await http.execute(HTTPClientRequest(url: "http://127.0.0.1:\(port)/health"), timeout: .seconds(1)))?.status == .noContent
+      (try? await http.execute(HTTPClientRequest(url: "http://127.0.0.1:\(port)/health"), timeout: .seconds(1)))?.status
+        == .noContent
     }
     for _ in 0..<20 {
       // The shell ends at once; its child becomes an orphan and ends later.

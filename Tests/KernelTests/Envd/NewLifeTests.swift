@@ -1,11 +1,11 @@
 import AsyncHTTPClient
+import Concurrency
 import ConnectClient
 import Foundation
-import Locks
 import NIOCore
 import NIOHTTP1
+import Protos
 import Testing
-import Wire
 
 @testable import Envd
 

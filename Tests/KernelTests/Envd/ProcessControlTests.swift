@@ -1,12 +1,13 @@
+import Connect
 import ConnectClient
-import ConnectRPC
+import ConnectServer
 import Envd
 import FoundationEssentials
 import LinuxSystem
 import NIOCore
+import Protos
 import SwiftProtobuf
 import Testing
-import Wire
 
 @Suite(.serialized, .timeLimit(.minutes(1))) struct ProcessControlTests {
   private func pid(_ iterator: inout RunningAgent.Events.AsyncIterator) async throws -> UInt32 {
@@ -52,7 +53,8 @@ import Wire
         for _ in 0..<64 { continuation.yield(.with { $0.data.input.stdin = Data(repeating: 7, count: 65_536) }) }
         continuation.finish()
       }
-      let _: Process_StreamInputResponse = try await agent.connect.clientStream(ProcessService.name, "StreamInput", requests)
+      let _: Process_StreamInputResponse = try await agent.connect.clientStream(
+        ProcessService.name, "StreamInput", requests)
       let close = Process_CloseStdinRequest.with { $0.process.tag = "counter" }
       let _: Process_CloseStdinResponse = try await agent.connect.unary(ProcessService.name, "CloseStdin", close)
       #expect(try await transcript.text.trimmed == "\(64 * 65_536)")
@@ -67,7 +69,9 @@ import Wire
       var iterator = events.makeAsyncIterator()
       let pid = try await pid(&iterator)
       await #expect { try await agent.sendInput(pid, "x") } throws: { ($0 as? ConnectError)?.code == .internalError }
-      await #expect { try await agent.sendInput(pid, "x", terminal: true) } throws: { ($0 as? ConnectError)?.code == .internalError }
+      await #expect { try await agent.sendInput(pid, "x", terminal: true) } throws: {
+        ($0 as? ConnectError)?.code == .internalError
+      }
       try await agent.signal(pid, .sigkill)
     }
   }
@@ -113,13 +117,16 @@ import Wire
   @Test("signals that do not end the process do not end the stream")
   func otherSignals() async throws {
     try await RunningAgent.with { agent in
-      let events = try await agent.start("/bin/bash", ["-c", "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.05; done"])
+      let events = try await agent.start(
+        "/bin/bash", ["-c", "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.05; done"])
       var iterator = events.makeAsyncIterator()
       let pid = try await pid(&iterator)
       _ = try await iterator.next()
       try await agent.signal(pid, .sigusr1)
       #expect(try await iterator.next()?.event.data.stdout == Data("usr1\n".utf8))
-      await #expect { try await agent.signal(pid, .unspecified) } throws: { ($0 as? ConnectError)?.code == .unimplemented }
+      await #expect { try await agent.signal(pid, .unspecified) } throws: {
+        ($0 as? ConnectError)?.code == .unimplemented
+      }
       try await agent.signal(pid, .sigkill)
       #expect(try await end(&iterator)?.signal == 9)
     }
@@ -142,7 +149,8 @@ import Wire
   @Test("our own client learns from the end event that the time-out was the cause")
   func timeoutForOurClient() async throws {
     try await RunningAgent.with { agent in
-      let events = try await agent.start("/bin/sleep", ["30"], timeoutMilliseconds: 200, headers: [("Martlet-Client", "1")])
+      let events = try await agent.start(
+        "/bin/sleep", ["30"], timeoutMilliseconds: 200, headers: [("Martlet-Client", "1")])
       let result = try await Transcript(events)
       #expect(result.end?.timedOut == true)
       #expect(result.end?.signal == 9)

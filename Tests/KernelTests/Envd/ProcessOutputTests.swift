@@ -1,14 +1,15 @@
+import Connect
 import ConnectClient
-import ConnectRPC
+import ConnectServer
 import Envd
 import FoundationEssentials
 import Glibc
 import LinuxSystem
 import NIOCore
+import Protos
 import SwiftProtobuf
 import SystemPackage
 import Testing
-import Wire
 
 @Suite(.serialized, .timeLimit(.minutes(1))) struct ProcessOutputTests {
   @Test("a command's output and end arrive, over both codecs", arguments: [ConnectCodec.proto, .json])
@@ -28,7 +29,8 @@ import Wire
   @Test("all 256 byte values pass unchanged")
   func bytes() async throws {
     try await RunningAgent.with { agent in
-      let result = try await agent.run("/bin/bash", ["-c", #"for i in {0..255}; do printf "\\x$(printf %x $i)"; done"#])
+      let result = try await agent.run(
+        "/bin/bash", ["-c", #"for i in {0..255}; do printf "\\x$(printf %x $i)"; done"#])
       #expect(result.standardOutput == Data((0...255).map { UInt8($0) }))
     }
   }
@@ -113,7 +115,9 @@ import Wire
   func concurrency() async throws {
     try await RunningAgent.with { agent in
       try await withThrowingTaskGroup(of: Transcript.self) { group in
-        for index in 0..<40 { group.addTask { try await agent.run("/bin/sh", ["-c", "echo \(index); exit \(index)"]) } }
+        for index in 0..<40 {
+          group.addTask { try await agent.run("/bin/sh", ["-c", "echo \(index); exit \(index)"]) }
+        }
         var codes: Set<Int32> = []
         for try await result in group {
           #expect(result.text == "\(result.end?.exitCode ?? -1)\n")

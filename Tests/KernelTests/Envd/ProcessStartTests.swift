@@ -1,18 +1,20 @@
+import Connect
 import ConnectClient
-import ConnectRPC
+import ConnectServer
 import Envd
 import FoundationEssentials
 import LinuxSystem
 import NIOCore
+import Protos
 import SwiftProtobuf
 import Testing
-import Wire
 
 @Suite(.serialized, .timeLimit(.minutes(1))) struct ProcessStartTests {
   @Test("a command runs as the user of its credentials, with that user's groups only")
   func user() async throws {
     try await RunningAgent.with { agent in
-      let result = try await agent.run("/bin/sh", ["-c", "id -u; id -g; id -G; echo $HOME $USER $LOGNAME"], user: "nobody")
+      let result = try await agent.run(
+        "/bin/sh", ["-c", "id -u; id -g; id -G; echo $HOME $USER $LOGNAME"], user: "nobody")
       let home = try UserDatabase().user(named: "nobody").home
       #expect(result.text == "65534\n65534\n65534\n\(home) nobody nobody\n")
     }
@@ -66,7 +68,9 @@ import Wire
     let state = GuestState(
       .init(defaultUser: "nobody", defaultWorkdir: "/usr", environment: ["A": "sandbox", "B": "1"], sandboxID: "sb-9"))
     try await RunningAgent.with(state: state) { agent in
-      let result = try await agent.run("/bin/sh", ["-c", "echo $A $B $E2B_SANDBOX_ID $(pwd) $(id -un)"]) { $0.process.envs = ["A": "call"] }
+      let result = try await agent.run("/bin/sh", ["-c", "echo $A $B $E2B_SANDBOX_ID $(pwd) $(id -un)"]) {
+        $0.process.envs = ["A": "call"]
+      }
       #expect(result.text == "call 1 sb-9 /usr nobody\n")
     }
   }

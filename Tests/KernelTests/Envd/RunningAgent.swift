@@ -1,6 +1,7 @@
 import AsyncHTTPClient
+import Connect
 import ConnectClient
-import ConnectRPC
+import ConnectServer
 import Envd
 import FoundationEssentials
 import Glibc
@@ -10,10 +11,10 @@ import Logging
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import Protos
 import SwiftProtobuf
 import SystemPackage
 import Testing
-import Wire
 
 /// The agent in this process on a loopback port, and a client for it. Needs root: the agent becomes other users.
 struct RunningAgent: Sendable {
@@ -24,7 +25,8 @@ struct RunningAgent: Sendable {
 
   /// A client for an agent in another process; it has no `agent`.
   static func remote(port: Int, http: HTTPClient) -> RunningAgent {
-    RunningAgent(local: nil, port: port, http: http, connect: ConnectClient(baseURL: "http://127.0.0.1:\(port)", httpClient: http))
+    RunningAgent(
+      local: nil, port: port, http: http, connect: ConnectClient(baseURL: "http://127.0.0.1:\(port)", httpClient: http))
   }
 
   var agent: GuestAgent {
@@ -33,7 +35,8 @@ struct RunningAgent: Sendable {
   }
 
   static func with(
-    codec: ConnectCodec = .proto, state: GuestState = GuestState(), _ body: @escaping @Sendable (RunningAgent) async throws -> Void
+    codec: ConnectCodec = .proto, state: GuestState = GuestState(),
+    _ body: @escaping @Sendable (RunningAgent) async throws -> Void
   ) async throws {
     try #require(getuid() == 0, "the kernel tests need root; run them with `make test` as root")
     let agent = try GuestAgent(
@@ -47,7 +50,8 @@ struct RunningAgent: Sendable {
     var iterator = ports.makeAsyncIterator()
     let number = try #require(await iterator.next())
     let running = RunningAgent(
-      local: agent, port: number, http: http, connect: ConnectClient(baseURL: "http://127.0.0.1:\(number)", httpClient: http, codec: codec))
+      local: agent, port: number, http: http,
+      connect: ConnectClient(baseURL: "http://127.0.0.1:\(number)", httpClient: http, codec: codec))
     let outcome = await Task { try await body(running) }.result
     // The agent reaps only while it runs.
     for process in agent.registry.running { _ = process.signal(SIGKILL, group: true) }
@@ -61,7 +65,8 @@ struct RunningAgent: Sendable {
   typealias Events = ConnectResponses<Process_StartResponse>
 
   func start(
-    _ command: String, _ arguments: [String] = [], user: String? = nil, timeoutMilliseconds: Int? = nil, headers: [(String, String)] = [],
+    _ command: String, _ arguments: [String] = [], user: String? = nil, timeoutMilliseconds: Int? = nil,
+    headers: [(String, String)] = [],
     configure: (inout Process_StartRequest) -> Void = { _ in }
   ) async throws -> Events {
     var request = Process_StartRequest()
@@ -70,7 +75,9 @@ struct RunningAgent: Sendable {
     request.stdin = false
     configure(&request)
     var options = ConnectCallOptions()
-    if let user { options.headers.add(name: "Authorization", value: "Basic \(Data("\(user):".utf8).base64EncodedString())") }
+    if let user {
+      options.headers.add(name: "Authorization", value: "Basic \(Data("\(user):".utf8).base64EncodedString())")
+    }
     if let timeoutMilliseconds { options.headers.add(name: "Connect-Timeout-Ms", value: "\(timeoutMilliseconds)") }
     for (name, value) in headers { options.headers.add(name: name, value: value) }
     return try await connect.serverStream(ProcessService.name, "Start", request, options: options)
@@ -78,7 +85,8 @@ struct RunningAgent: Sendable {
 
   func attach(_ pid: UInt32) async throws -> ConnectResponses<Process_ConnectResponse> {
     try await connect.serverStream(
-      ProcessService.name, "Connect", Process_ConnectRequest.with { $0.process.pid = pid }, options: ConnectCallOptions())
+      ProcessService.name, "Connect", Process_ConnectRequest.with { $0.process.pid = pid },
+      options: ConnectCallOptions())
   }
 
   func sendInput(_ pid: UInt32, _ text: String, terminal: Bool = false) async throws {
@@ -105,7 +113,8 @@ struct RunningAgent: Sendable {
 
   /// Runs a command to its end.
   func run(
-    _ command: String, _ arguments: [String] = [], user: String? = nil, configure: (inout Process_StartRequest) -> Void = { _ in }
+    _ command: String, _ arguments: [String] = [], user: String? = nil,
+    configure: (inout Process_StartRequest) -> Void = { _ in }
   ) async throws -> Transcript {
     try await Transcript(try await start(command, arguments, user: user, configure: configure))
   }
@@ -163,7 +172,9 @@ struct Transcript: Sendable {
 }
 
 /// Waits for a condition; the last resort against waiting for ever is the test's time limit.
-func eventually(_ what: Comment, within limit: Duration = .seconds(10), _ condition: () async throws -> Bool) async throws {
+func eventually(
+  _ what: Comment, within limit: Duration = .seconds(10), _ condition: () async throws -> Bool
+) async throws {
   let deadline = ContinuousClock.now + limit
   while try await !condition() {
     try #require(ContinuousClock.now < deadline, what)
@@ -173,14 +184,18 @@ func eventually(_ what: Comment, within limit: Duration = .seconds(10), _ condit
 
 /// Whether a process exists and is no zombie.
 func isAlive(_ pid: UInt32) -> Bool {
-  guard let status = try? SmallFile.readText("/proc/\(pid)/stat"), let close = status.lastIndex(of: ")") else { return false }
+  guard let status = try? SmallFile.readText("/proc/\(pid)/stat"), let close = status.lastIndex(of: ")") else {
+    return false
+  }
   return !status[close...].hasPrefix(") Z")
 }
 
 /// Children of this process that have ended and were not reaped.
 func zombies() throws -> Int {
   try Directories.names(in: "/proc").filter { UInt32($0) != nil }.filter { pid in
-    guard let status = try? SmallFile.readText("/proc/\(pid)/stat"), let close = status.lastIndex(of: ")") else { return false }
+    guard let status = try? SmallFile.readText("/proc/\(pid)/stat"), let close = status.lastIndex(of: ")") else {
+      return false
+    }
     return status[close...].hasPrefix(") Z \(getpid()) ")
   }.count
 }

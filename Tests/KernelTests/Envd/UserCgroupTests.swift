@@ -10,7 +10,8 @@ import Testing
     let roots: [FilePath] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
     return try #require(
       roots.first {
-        access($0.appending("cgroup.procs").string, W_OK) == 0 && access($0.appending("cgroup.controllers").string, F_OK) == 0
+        access($0.appending("cgroup.procs").string, W_OK) == 0
+          && access($0.appending("cgroup.controllers").string, F_OK) == 0
       },
       "no cgroup2 hierarchy is mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified")
   }

@@ -68,7 +68,9 @@ final class ImageBuilderTests: Sendable {
     let image = try await builder.buildTemplate(name: try SafeName("mine"), team: team, from: source, envs: ["A": "b"])
     try await check(image)
     #expect(try await debugfs(image, "stat /srv/data").contains("User:  4321"))
-    #expect(try await debugfs(image, "stat /etc/bin/envd").contains("Mode:  0755"), "the agent lies where the link leads inside the tree")
+    #expect(
+      try await debugfs(image, "stat /etc/bin/envd").contains("Mode:  0755"),
+      "the agent lies where the link leads inside the tree")
     #expect(access("/etc/bin/envd", F_OK) != 0, "and not where it leads on the host")
     #expect(image.defaultUser == "root" && image.envs == ["A": "b"])
     let after = try await Tool.run("find", [source.string, "-printf", "%p %m %U %T@ %l\n"]).checked().outputText
@@ -77,7 +79,9 @@ final class ImageBuilderTests: Sendable {
     #expect(throws: MartletError.self) { try store.template(try SafeName("mine"), team: TeamID()) }
   }
 
-  @Test("a template is made from a tar archive, whatever compressed it", arguments: ["--no-auto-compress", "--gzip", "--xz", "--zstd"])
+  @Test(
+    "a template is made from a tar archive, whatever compressed it",
+    arguments: ["--no-auto-compress", "--gzip", "--xz", "--zstd"])
   func fromArchive(compression: String) async throws {
     let source = try makeTree()
     let archive = place.appending("tree.tar")

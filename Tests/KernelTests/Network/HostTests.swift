@@ -11,7 +11,8 @@ extension KernelNetworkTests {
     func idempotent() async throws {
       try await Laboratory.with { laboratory in
         try await laboratory.run(
-          "nft", ["add table ip other; add chain ip other c { type filter hook input priority 0; policy accept; }"], in: laboratory.host)
+          "nft", ["add table ip other; add chain ip other c { type filter hook input priority 0; policy accept; }"],
+          in: laboratory.host)
         let before = try await laboratory.census()
         try await laboratory.networks.prepareHost()
         let once = try await laboratory.census()
@@ -29,7 +30,9 @@ extension KernelNetworkTests {
       try await Laboratory.with { laboratory in
         try await laboratory.networks.prepareHost()
         let before = try await laboratory.run("nft", ["list", "ruleset"], in: laboratory.host).outputText
-        for slot in 4_000..<4_003 { _ = try await laboratory.networks.create(slot: slot, policy: NetworkPolicy(), ownerUID: 1) }
+        for slot in 4_000..<4_003 {
+          _ = try await laboratory.networks.create(slot: slot, policy: NetworkPolicy(), ownerUID: 1)
+        }
         #expect(try await laboratory.run("nft", ["list", "ruleset"], in: laboratory.host).outputText == before)
       }
     }
@@ -41,7 +44,8 @@ extension KernelNetworkTests {
         try await laboratory.startServers()
         let handle = try await laboratory.addSandbox(4_000)
         try await laboratory.networks.prepareHost()
-        let inward = try await laboratory.probe(["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: laboratory.host)
+        let inward = try await laboratory.probe(
+          ["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: laboratory.host)
         let outward = try await laboratory.probe(["tcp:\(Laboratory.internet):8080"], from: laboratory.guest(4_000))
         #expect((inward + outward).allSatisfy { $0.outcome == "answered" }, "\(inward + outward)")
       }
@@ -53,7 +57,8 @@ extension KernelNetworkTests {
         try await laboratory.networks.prepareHost()
         #expect(await laboratory.networks.diagnose() == [])
         try await laboratory.run(
-          "nft", ["add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"],
+          "nft",
+          ["add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"],
           in: laboratory.host)
         let hints = await laboratory.networks.diagnose()
         #expect(hints.count == 1 && hints.first?.severity == .warning, "\(hints)")
@@ -63,7 +68,8 @@ extension KernelNetworkTests {
     @Test("A route of the host over the sandbox network is found")
     func overlappingRoute() async throws {
       try await Laboratory.with { laboratory in
-        try await laboratory.run("ip", ["route", "add", "10.200.128.0/20", "via", Laboratory.worldAddress], in: laboratory.host)
+        try await laboratory.run(
+          "ip", ["route", "add", "10.200.128.0/20", "via", Laboratory.worldAddress], in: laboratory.host)
         let hints = await laboratory.networks.diagnose()
         #expect(hints.count == 1 && hints.first?.severity == .error, "\(hints)")
       }

@@ -5,7 +5,8 @@ import Model
 import SandboxNetwork
 import SystemPackage
 
-/// A host, the world around it and guests, all in network namespaces of their own: nothing of the machine's network is touched.
+/// A host, the world around it and guests, all in network namespaces of their own: nothing of the machine's network is
+/// touched.
 ///
 /// ```
 /// world (every address below, on lo) ── wan/uplink ── host ── mv<slot> ── sandbox ── tap0 ~ Python ~ eth0 ── guest
@@ -52,7 +53,8 @@ final class Laboratory: Sendable {
     guard let network = IPv4Network("10.200.0.0/16"), let resolver = IPv4Address(Self.resolver) else {
       throw CocoaError(.formatting)
     }
-    var configuration = NetworkConfiguration(addressing: try SlotAddressing(network: network, namespacePrefix: "\(tag)-s"))
+    var configuration = NetworkConfiguration(
+      addressing: try SlotAddressing(network: network, namespacePrefix: "\(tag)-s"))
     configuration.upstreamResolver = resolver
     configure(&configuration)
     networks = SandboxNetworks(
@@ -75,7 +77,8 @@ final class Laboratory: Sendable {
     try await run(
       "ip", ["-batch", "-"], in: world,
       input: (["link set lo up", "addr add \(Self.worldAddress)/24 dev wan", "link set wan up"]
-        + addresses.map { "addr add \($0)/32 dev lo" } + ["route add 10.200.0.0/16 via \(Self.uplinkAddress)"]).joined(separator: "\n")
+        + addresses.map { "addr add \($0)/32 dev lo" } + ["route add 10.200.0.0/16 via \(Self.uplinkAddress)"]).joined(
+          separator: "\n")
         + "\n")
     try await run("ip", ["route", "add", "default", "via", Self.worldAddress], in: host)
   }
@@ -107,7 +110,9 @@ final class Laboratory: Sendable {
   }
 
   @discardableResult
-  func run(_ tool: String, _ arguments: [String], in namespace: String? = nil, input: String? = nil) async throws -> ToolOutput {
+  func run(
+    _ tool: String, _ arguments: [String], in namespace: String? = nil, input: String? = nil
+  ) async throws -> ToolOutput {
     guard let namespace else { return try await Tool.run(tool, arguments, input: input).checked() }
     let executable = Tool.find(tool) ?? tool
     let path = namespace.hasPrefix("/") ? namespace : path(namespace)

@@ -16,7 +16,8 @@ enum KernelNetworkTests {
         let before = try await laboratory.census()
         let handle = try await laboratory.networks.create(slot: 4_000, policy: NetworkPolicy(), ownerUID: 4_242)
         #expect(try await laboratory.networks.existingSlots() == [4_000])
-        let tap = try await laboratory.run("ip", ["-details", "link", "show", "tap0"], in: handle.namespacePath.string).outputText
+        let tap = try await laboratory.run("ip", ["-details", "link", "show", "tap0"], in: handle.namespacePath.string)
+          .outputText
         #expect(tap.contains("vnet_hdr on persist on user 4242") && tap.contains(GuestContract.gatewayMAC))
         let inet6 = try await laboratory.run("ip", ["-6", "addr"], in: handle.namespacePath.string).outputText
         #expect(inet6.isEmpty)
@@ -35,7 +36,9 @@ enum KernelNetworkTests {
         let creation = try await clock.measure {
           try await withThrowingTaskGroup(of: NetworkHandle.self) { group in
             for slot in 4_000..<4_020 {
-              group.addTask { try await laboratory.networks.create(slot: slot, policy: NetworkPolicy(), ownerUID: 4_242) }
+              group.addTask {
+                try await laboratory.networks.create(slot: slot, policy: NetworkPolicy(), ownerUID: 4_242)
+              }
             }
             let addresses = try await group.reduce(into: Set<IPv4Address>()) { $0.insert($1.hostAddress) }
             #expect(addresses.count == 20)
@@ -76,7 +79,9 @@ enum KernelNetworkTests {
         try await laboratory.networks.prepareHost()
         let before = try await laboratory.census()
         for delay in [0, 1, 3, 5, 8, 12, 20] {
-          let creation = Task { try await laboratory.networks.create(slot: 4_000, policy: NetworkPolicy(), ownerUID: 1) }
+          let creation = Task {
+            try await laboratory.networks.create(slot: 4_000, policy: NetworkPolicy(), ownerUID: 1)
+          }
           try await Task.sleep(for: .milliseconds(delay))
           creation.cancel()
           if (try? await creation.value) != nil { try await laboratory.networks.remove(slot: 4_000) }
@@ -110,7 +115,8 @@ enum KernelNetworkTests {
         await #expect(throws: NetworkError.self) {
           try await laboratory.networks.create(slot: 4_000, policy: NetworkPolicy(), ownerUID: 1)
         }
-        let probes = try await laboratory.probe(["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: laboratory.host)
+        let probes = try await laboratory.probe(
+          ["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: laboratory.host)
         #expect(probes.allSatisfy { $0.outcome == "answered" }, "\(probes)")
       }
     }

@@ -14,12 +14,16 @@ extension KernelNetworkTests {
         try await laboratory.startServers()
         let handle = try await laboratory.addSandbox(4_000)
         let inward = try await laboratory.probe(
-          ["tcp:\(handle.hostAddress):\(GuestContract.agentPort)", "udp:\(handle.hostAddress):\(GuestContract.agentPort)"],
+          [
+            "tcp:\(handle.hostAddress):\(GuestContract.agentPort)",
+            "udp:\(handle.hostAddress):\(GuestContract.agentPort)",
+          ],
           from: laboratory.host)
         #expect(inward.allSatisfy { $0.answer == GuestContract.gatewayAddress.description }, "\(inward)")
         let outward = try await laboratory.probe(
           [
-            "tcp:\(Laboratory.internet):8080", "udp:\(Laboratory.internet):8080", "tcp:\(GuestContract.gatewayAddress):53",
+            "tcp:\(Laboratory.internet):8080", "udp:\(Laboratory.internet):8080",
+            "tcp:\(GuestContract.gatewayAddress):53",
             "udp:\(GuestContract.gatewayAddress):53",
           ], from: laboratory.guest(4_000))
         #expect(outward.allSatisfy { $0.answer == Laboratory.uplinkAddress }, "\(outward)")
@@ -35,7 +39,10 @@ extension KernelNetworkTests {
         let other = try await laboratory.addSandbox(4_001)
         let agent = GuestContract.agentPort
         let hosts =
-          [other.hostAddress.description, Laboratory.uplinkAddress, "10.200.62.129", "10.200.62.133", "169.254.0.22", "10.200.62.130"]
+          [
+            other.hostAddress.description, Laboratory.uplinkAddress, "10.200.62.129", "10.200.62.133", "169.254.0.22",
+            "10.200.62.130",
+          ]
           + Laboratory.privateAddresses
         let targets =
           hosts.flatMap { ["tcp:\($0):8080", "udp:\($0):8080", "tcp:\($0):\(agent)"] }
@@ -70,7 +77,10 @@ extension KernelNetworkTests {
         try await laboratory.startServers()
         let handle = try await laboratory.addSandbox(4_000)
         let probes = try await laboratory.probe(
-          ["tcp:\(Laboratory.internet):8080", "tcp:10.200.62.129:8080", "tcp:\(Laboratory.resolver):53", "tcp:169.254.0.21:49983"],
+          [
+            "tcp:\(Laboratory.internet):8080", "tcp:10.200.62.129:8080", "tcp:\(Laboratory.resolver):53",
+            "tcp:169.254.0.21:49983",
+          ],
           from: handle.namespacePath.string)
         #expect(probes.allSatisfy { $0.isRefusedQuickly }, "\(probes)")
       }
@@ -81,9 +91,13 @@ extension KernelNetworkTests {
       try await Laboratory.with { laboratory in
         try await laboratory.networks.prepareHost()
         try await laboratory.startServers()
-        _ = try await laboratory.addSandbox(4_000, NetworkPolicy(allow: ["10.1.2.0/24", "169.254.0.0/16"], deny: ["93.184.0.0/16"]))
-        _ = try await laboratory.addSandbox(4_001, NetworkPolicy(allow: [Laboratory.otherInternet], deny: ["0.0.0.0/0"]))
-        let targets = ["10.1.2.3", Laboratory.internet, Laboratory.otherInternet, "169.254.169.254"].map { "tcp:\($0):8080" }
+        _ = try await laboratory.addSandbox(
+          4_000, NetworkPolicy(allow: ["10.1.2.0/24", "169.254.0.0/16"], deny: ["93.184.0.0/16"]))
+        _ = try await laboratory.addSandbox(
+          4_001, NetworkPolicy(allow: [Laboratory.otherInternet], deny: ["0.0.0.0/0"]))
+        let targets = ["10.1.2.3", Laboratory.internet, Laboratory.otherInternet, "169.254.169.254"].map {
+          "tcp:\($0):8080"
+        }
         let mixed = try await laboratory.probe(targets, from: laboratory.guest(4_000))
         #expect(mixed.map(\.outcome) == ["answered", "refused", "answered", "refused"])
         let limited = try await laboratory.probe(targets + ["udp:169.254.0.22:53"], from: laboratory.guest(4_001))
@@ -96,12 +110,17 @@ extension KernelNetworkTests {
       try await Laboratory.with { laboratory in
         try await laboratory.networks.prepareHost()
         try await laboratory.startServers()
-        let handle = try await laboratory.addSandbox(4_000, NetworkPolicy(allowsEgress: false, allow: [Laboratory.internet]))
+        let handle = try await laboratory.addSandbox(
+          4_000, NetworkPolicy(allowsEgress: false, allow: [Laboratory.internet]))
         let probes = try await laboratory.probe(
-          ["tcp:\(Laboratory.internet):8080", "udp:\(Laboratory.internet):8080", "udp:169.254.0.22:53", "tcp:169.254.0.22:53"],
+          [
+            "tcp:\(Laboratory.internet):8080", "udp:\(Laboratory.internet):8080", "udp:169.254.0.22:53",
+            "tcp:169.254.0.22:53",
+          ],
           from: laboratory.guest(4_000))
         #expect(probes.allSatisfy { $0.isRefusedQuickly }, "\(probes)")
-        let inward = try await laboratory.probe(["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: laboratory.host)
+        let inward = try await laboratory.probe(
+          ["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: laboratory.host)
         #expect(inward.allSatisfy { $0.outcome == "answered" }, "\(inward)")
       }
     }
@@ -119,7 +138,9 @@ extension KernelNetworkTests {
         // A lost datagram says nothing, so the address that may leave is given several.
         var own: String?
         for _ in 0..<5 where own != "answered" {
-          own = try await laboratory.probe(["udp:\(Laboratory.internet):8080:169.254.0.21"], from: laboratory.guest(4_000)).first?.outcome
+          own = try await laboratory.probe(
+            ["udp:\(Laboratory.internet):8080:169.254.0.21"], from: laboratory.guest(4_000)
+          ).first?.outcome
         }
         #expect(own == "answered")
         let probes = try await laboratory.probe(
@@ -130,13 +151,16 @@ extension KernelNetworkTests {
 
     @Test("A resolver on the host itself answers on port 53, and the host on no other")
     func hostResolver() async throws {
-      let configure: @Sendable (inout NetworkConfiguration) -> Void = { $0.upstreamResolver = IPv4Address(Laboratory.uplinkAddress) }
+      let configure: @Sendable (inout NetworkConfiguration) -> Void = {
+        $0.upstreamResolver = IPv4Address(Laboratory.uplinkAddress)
+      }
       try await Laboratory.with(configure: configure) { laboratory in
         try await laboratory.networks.prepareHost()
         try await laboratory.startServers()
         _ = try await laboratory.addSandbox(4_000)
         let probes = try await laboratory.probe(
-          ["udp:169.254.0.22:53", "tcp:169.254.0.22:53", "tcp:\(Laboratory.uplinkAddress):8080"], from: laboratory.guest(4_000))
+          ["udp:169.254.0.22:53", "tcp:169.254.0.22:53", "tcp:\(Laboratory.uplinkAddress):8080"],
+          from: laboratory.guest(4_000))
         #expect(probes.map(\.outcome) == ["answered", "answered", "refused"], "\(probes)")
       }
     }

@@ -1,4 +1,5 @@
-/// Small Python programs that play guests and servers. Each ends when its standard input does, so none outlives the tests.
+/// Small Python programs that play guests and servers. Each ends when its standard input does, so none outlives the
+/// tests.
 enum Scripts {
   private static let common = """
     import ctypes, fcntl, json, os, select, socket, struct, subprocess, sys, threading, time
@@ -13,7 +14,8 @@ enum Scripts {
 
     """
 
-  /// A wire between the sandbox's TAP and `eth0` of a guest namespace: arguments are the two namespaces, the guest's address and route.
+  /// A wire between the sandbox's TAP and `eth0` of a guest namespace: arguments are the two namespaces, the guest's
+  /// address and route.
   static let guest =
     common + """
       def tap(name):
@@ -69,7 +71,8 @@ enum Scripts {
 
       """
 
-  /// Tries `tcp:ADDRESS:PORT` or `udp:ADDRESS:PORT[:SOURCE]` all at once; prints one line each: outcome, milliseconds, answer.
+  /// Tries `tcp:ADDRESS:PORT` or `udp:ADDRESS:PORT[:SOURCE]` all at once; prints one line each: outcome, milliseconds,
+  /// answer.
   static let probe =
     common + """
       results = {}

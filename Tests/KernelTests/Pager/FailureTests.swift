@@ -72,12 +72,14 @@ import Testing
     let generation = try laboratory.generation(fullModel(seed: 4))
     let configuration = try laboratory.configuration(generation)
     let pager = try await laboratory.backend.launch(configuration)
-    let machine = try TestMachine(.userfault, in: configuration.runDirectory, memoryBytes: 4_096 * 64, shim: laboratory.shim)
+    let machine = try TestMachine(
+      .userfault, in: configuration.runDirectory, memoryBytes: 4_096 * 64, shim: laboratory.shim)
     #expect([.signaled(SIGKILL), .exited(1)].contains(await machine.waitForExit()))
     #expect(try #require(await pager.waitForExit().failure).contains("handed over"))
   }
 
-  /// What a VMM might send instead of a hand-shake, in Python: `s` is its socket, `text` a right description, `fd` a file.
+  /// What a VMM might send instead of a hand-shake, in Python: `s` is its socket, `text` a right description, `fd` a
+  /// file.
   static let messages = [
     "s.sendall(text)",
     "socket.send_fds(s, [text], [fd])",

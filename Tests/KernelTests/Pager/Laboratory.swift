@@ -8,7 +8,8 @@ import Snapshots
 import SystemPackage
 import Testing
 
-/// A snapshot store, a run directory and real processes: pagers of the built `martlet`, VMMs of `pager-machine` with the real library.
+/// A snapshot store, a run directory and real processes: pagers of the built `martlet`, VMMs of `pager-machine` with
+/// the real library.
 final class Laboratory: Sendable {
   let directory: FilePath
   let store: SnapshotStore
@@ -29,7 +30,8 @@ final class Laboratory: Sendable {
   }
 
   static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-  static let root = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent().removingLastComponent()
+  static let root = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent()
+    .removingLastComponent()
   /// A program that was built beside the tests.
   static func product(_ name: String) -> FilePath {
     FilePath(ProcessInfo.processInfo.arguments[0]).removingLastComponent().appending(name)
@@ -49,7 +51,8 @@ final class Laboratory: Sendable {
   func save(_ machine: TestMachine, parent: Generation?) async throws -> (Generation, SavedMemory) {
     let draft = try store.begin(GenerationID())
     let saved = try await backend.save(
-      vmm: machine.pid, runDirectory: machine.runDirectory, memoryBytes: machine.memoryBytes, parent: parent, into: draft)
+      vmm: machine.pid, runDirectory: machine.runDirectory, memoryBytes: machine.memoryBytes, parent: parent,
+      into: draft)
     return (try publish(draft, memoryBytes: machine.memoryBytes, parent: parent), saved)
   }
 
@@ -71,12 +74,15 @@ final class Laboratory: Sendable {
           vmm: "qemu", vmmVersion: "0", machine: "test", firmwareDigest: "", cpuModel: "max", accelerator: "tcg"),
         vcpus: 1, memoryBytes: memoryBytes,
         disk: .init(
-          sizeBytes: 1 << 20, format: "raw", basePath: draft.diskPath.string, baseFormat: "raw", baseDigest: "sha256-00"),
+          sizeBytes: 1 << 20, format: "raw", basePath: draft.diskPath.string, baseFormat: "raw", baseDigest: "sha256-00"
+        ),
         template: .minimal))
   }
 
   /// Checks that a generation holds exactly what the model says.
-  func expectContent(_ generation: Generation, _ model: GuestModel, sourceLocation: SourceLocation = #_sourceLocation) throws {
+  func expectContent(
+    _ generation: Generation, _ model: GuestModel, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
     let image = try MemoryImage.open(generation, in: store)
     #expect(image.firstDamaged(in: 0..<image.pageCount) == nil, sourceLocation: sourceLocation)
     var wrong: [Int] = []
@@ -104,7 +110,8 @@ final class Laboratory: Sendable {
 
   func configuration(_ generation: Generation, records: Bool = false) throws -> PagerConfiguration {
     PagerConfiguration(
-      id: InstanceID(), store: store.directory, generation: generation.id, runDirectory: try runDirectory(), ownerUID: 0,
+      id: InstanceID(), store: store.directory, generation: generation.id, runDirectory: try runDirectory(),
+      ownerUID: 0,
       recordsWorkingSet: records)
   }
 
@@ -112,7 +119,8 @@ final class Laboratory: Sendable {
   func restore(_ generation: Generation) async throws -> (TestMachine, any PagerProcess, PagerConfiguration) {
     let configuration = try configuration(generation)
     let pager = try await backend.launch(configuration)
-    let machine = try await start(.userfault, in: configuration.runDirectory, memoryBytes: generation.manifest.memoryBytes)
+    let machine = try await start(
+      .userfault, in: configuration.runDirectory, memoryBytes: generation.manifest.memoryBytes)
     return (machine, pager, configuration)
   }
 

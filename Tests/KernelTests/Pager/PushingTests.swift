@@ -1,7 +1,7 @@
+import Concurrency
 import Foundation
 import Glibc
 import LinuxSystem
-import Locks
 import Model
 import Snapshots
 import SystemPackage
@@ -9,7 +9,8 @@ import Testing
 
 @testable import Pager
 
-/// A working set that comes in while the guest asks, writes and gives back; the pager's loop runs here, one turn at a time.
+/// A working set that comes in while the guest asks, writes and gives back; the pager's loop runs here, one turn at a
+/// time.
 @Suite(.serialized) struct PushingTests {
   static let pages = 4_096
 
@@ -65,13 +66,16 @@ import Testing
     #expect(try await machine.line() == "ready")
     let server = PageServer(
       image: image, regions: handshake.regions, faults: handshake.faults,
-      removed: try RemovedPages(in: directory, pageCount: image.pageCount), window: FaultWindow(), statistics: PagerStatistics())
+      removed: try RemovedPages(in: directory, pageCount: image.pageCount), window: FaultWindow(),
+      statistics: PagerStatistics())
     try server.takeOver()
     let loader = try #require(try WorkingSetLoader.start(generation.workingSetPath, for: image))
     let loop = PagerLoop(
-      server: server, machine: handshake.machine, connection: handshake.connection, signals: try OwnedDescriptor.pipe().read,
+      server: server, machine: handshake.machine, connection: handshake.connection,
+      signals: try OwnedDescriptor.pipe().read,
       statistics: try StatisticsFile(in: directory), loader: loader)
-    return Subject(laboratory: laboratory, generation: generation, machine: machine, server: server, loop: loop, loader: loader)
+    return Subject(
+      laboratory: laboratory, generation: generation, machine: machine, server: server, loop: loop, loader: loader)
   }
 
   private func loaded(_ model: GuestModel, set: Range<Int>) async throws -> Subject {
@@ -106,7 +110,8 @@ import Testing
     subject.machine.kill()
   }
 
-  @Test("what the guest gave back before its turn came is not pushed back, whether its pager knows or has yet to read it")
+  @Test(
+    "what the guest gave back before its turn came is not pushed back, whether its pager knows or has yet to read it")
   func removedMeanwhile() async throws {
     var model = fullModel(seed: 2)
     let subject = try await loaded(model, set: 0..<1_024)

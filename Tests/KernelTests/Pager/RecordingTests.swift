@@ -46,7 +46,8 @@ import Testing
   }
 
   @Test(
-    "a working set that is damaged, foreign or no file at all is as good as none, and makes room for another", arguments: Damage.allCases)
+    "a working set that is damaged, foreign or no file at all is as good as none, and makes room for another",
+    arguments: Damage.allCases)
   func damaged(_ damage: Damage) async throws {
     let laboratory = try await Laboratory()
     let model = GuestModel.mixed(pages: Self.pages, seed: 2)
@@ -73,7 +74,8 @@ import Testing
   private func spoil(_ generation: Generation, _ damage: Damage, in laboratory: Laboratory) throws {
     let path = generation.workingSetPath.string
     func write(_ pages: Range<Int>, of other: Generation) throws -> Data {
-      try WorkingSet.write(Array(pages), of: try MemoryImage.open(other, in: laboratory.store), to: generation.workingSetPath)
+      try WorkingSet.write(
+        Array(pages), of: try MemoryImage.open(other, in: laboratory.store), to: generation.workingSetPath)
       return try Data(contentsOf: URL(filePath: path))
     }
     func replace(_ data: Data) throws { try data.write(to: URL(filePath: path)) }
@@ -83,7 +85,8 @@ import Testing
       var data = try write(10..<20, of: generation)
       data[data.count - 1] ^= 1
       try replace(data)
-    case .otherGeneration: _ = try write(10..<20, of: try laboratory.generation(GuestModel.mixed(pages: Self.pages, seed: 9)))
+    case .otherGeneration:
+      _ = try write(10..<20, of: try laboratory.generation(GuestModel.mixed(pages: Self.pages, seed: 9)))
     case .cutOff: try replace(try write(10..<20, of: generation).dropLast(1))
     case .tooLong:
       try replace(Data(repeating: 0, count: 4_096))
@@ -100,7 +103,8 @@ import Testing
     var model = GuestModel(pages: 8_192)
     model.write(0..<8_192, seed: 5)
     let generation = try laboratory.generation(model)
-    try WorkingSet.write(Array(0..<8_192), of: try MemoryImage.open(generation, in: laboratory.store), to: generation.workingSetPath)
+    try WorkingSet.write(
+      Array(0..<8_192), of: try MemoryImage.open(generation, in: laboratory.store), to: generation.workingSetPath)
     let (machine, first, configuration) = try await laboratory.restore(generation)
     try await Task.sleep(for: .milliseconds(milliseconds))
     await first.kill()

@@ -36,7 +36,9 @@ import Testing
     #expect(await second.waitForExit() == PagerExit(failure: nil))
   }
 
-  @Test("what the guest gave back is zero, also when the pager was killed between taking the message and noting it, and for who saves")
+  @Test(
+    "what the guest gave back is zero, also when the pager was killed between taking the message and noting it, and for who saves"
+  )
   func removalTakenAndNotNoted() async throws {
     let laboratory = try await Laboratory()
     var model = GuestModel.mixed(pages: Self.pages, seed: 6)

@@ -15,7 +15,8 @@ import Testing
   func booted() async throws {
     let laboratory = try await Laboratory()
     var model = GuestModel(pages: Self.pages)
-    let machine = try await laboratory.start(.anonymous, in: try laboratory.runDirectory(), memoryBytes: model.memoryBytes)
+    let machine = try await laboratory.start(
+      .anonymous, in: try laboratory.runDirectory(), memoryBytes: model.memoryBytes)
     _ = try await machine.ask("write 5 300 1")
     _ = try await machine.ask("write 2000 1 2")
     _ = try await machine.ask("zero 100 50")
@@ -49,7 +50,8 @@ import Testing
       let start = round * 700
       // Written, written with zeros, given back, given back and written again, only read.
       for command in [
-        "write \(start) 100 \(50 + round)", "zero \(start + 50) 100", "remove \(start + 200) 100", "write \(start + 220) 10 \(90 + round)",
+        "write \(start) 100 \(50 + round)", "zero \(start + 50) 100", "remove \(start + 200) 100",
+        "write \(start + 220) 10 \(90 + round)",
         "sum \(start + 300) 400",
       ] {
         _ = try await machine.ask(command)
@@ -91,7 +93,8 @@ import Testing
     _ = await pager.waitForExit()
   }
 
-  @Test("kernels with and without PAGEMAP_SCAN give the same memory", arguments: PageScan.Method.allCases, [true, false])
+  @Test(
+    "kernels with and without PAGEMAP_SCAN give the same memory", arguments: PageScan.Method.allCases, [true, false])
   func methods(_ method: PageScan.Method, _ isRestored: Bool) async throws {
     let laboratory = try await Laboratory()
     var model = isRestored ? GuestModel.mixed(pages: Self.pages, seed: 5) : GuestModel(pages: Self.pages)
@@ -100,9 +103,12 @@ import Testing
     if let parent {
       machine = try await laboratory.restore(parent).0
     } else {
-      machine = try await laboratory.start(.anonymous, in: try laboratory.runDirectory(), memoryBytes: model.memoryBytes)
+      machine = try await laboratory.start(
+        .anonymous, in: try laboratory.runDirectory(), memoryBytes: model.memoryBytes)
     }
-    for command in ["write 100 700 5", "zero 300 100", "remove 1000 200", "write 1100 1 6", "sum 1000 300", "remove 4000 96"] {
+    for command in [
+      "write 100 700 5", "zero 300 100", "remove 1000 200", "write 1100 1 6", "sum 1000 300", "remove 4000 96",
+    ] {
       _ = try await machine.ask(command)
     }
     model.write(100..<800, seed: 5)
@@ -113,7 +119,8 @@ import Testing
     let draft = try laboratory.store.begin(GenerationID())
     let image = try parent.map { try MemoryImage.open($0, in: laboratory.store) }
     let writer = try MemoryLayerWriter(draft, memoryBytes: model.memoryBytes, parent: image)
-    try MemoryDump(vmm: machine.pid, runDirectory: machine.runDirectory, memoryBytes: model.memoryBytes, method: method).write(to: writer)
+    try MemoryDump(vmm: machine.pid, runDirectory: machine.runDirectory, memoryBytes: model.memoryBytes, method: method)
+      .write(to: writer)
     let counts = try writer.finish()
     #expect(counts.stored == 601)
     try laboratory.expectContent(try laboratory.publish(draft, memoryBytes: model.memoryBytes, parent: parent), model)

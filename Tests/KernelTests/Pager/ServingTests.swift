@@ -90,7 +90,9 @@ import Testing
     let (machine, pager, _) = try await laboratory.restore(try laboratory.generation(model))
     _ = try await machine.ask("sum 0 64")
     // In poll(2) once the last spin is over: voluntary switches do not grow any more.
-    try await eventually("the pager sleeps") { try SmallFile.readText("/proc/\(pager.identity.pid)/wchan").contains("poll") }
+    try await eventually("the pager sleeps") {
+      try SmallFile.readText("/proc/\(pager.identity.pid)/wchan").contains("poll")
+    }
     let before = try processorTicks(pager.identity.pid)
     try await Task.sleep(for: .milliseconds(300))
     #expect(try processorTicks(pager.identity.pid) - before <= 1)

@@ -41,7 +41,8 @@ import Testing
   @Test("without a pager there is no memory, and no machine")
   func noPager() async throws {
     let laboratory = try await Laboratory()
-    let machine = try TestMachine(.userfault, in: try laboratory.runDirectory(), memoryBytes: 4_096 * 64, shim: laboratory.shim)
+    let machine = try TestMachine(
+      .userfault, in: try laboratory.runDirectory(), memoryBytes: 4_096 * 64, shim: laboratory.shim)
     #expect(await machine.waitForExit() == .exited(1))
     #expect(machine.errors.contains("pager"))
   }

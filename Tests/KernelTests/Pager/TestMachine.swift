@@ -24,7 +24,8 @@ final class TestMachine: Sendable {
     try SystemError.check("ftruncate") { ftruncate(file.rawValue, off_t(memoryBytes)) }
     let input = try OwnedDescriptor.pipe()
     let output = try OwnedDescriptor.pipe()
-    let error = try OwnedDescriptor.open(runDirectory.appending("machine.log").string, O_WRONLY | O_CREAT | O_APPEND, mode: 0o600)
+    let error = try OwnedDescriptor.open(
+      runDirectory.appending("machine.log").string, O_WRONLY | O_CREAT | O_APPEND, mode: 0o600)
     child = try ChildProcess.spawn(
       SpawnRequest(
         executable: Laboratory.product("pager-machine").string, arguments: [placeholder.string, "\(memoryBytes)"],
@@ -66,7 +67,9 @@ final class TestMachine: Sendable {
   private func readLine() throws -> String {
     var bytes: [UInt8] = []
     var byte: UInt8 = 0
-    while try SystemError.check("read", nil, { read(output.rawValue, &byte, 1) }) == 1, byte != UInt8(ascii: "\n") { bytes.append(byte) }
+    while try SystemError.check("read", nil, { read(output.rawValue, &byte, 1) }) == 1, byte != UInt8(ascii: "\n") {
+      bytes.append(byte)
+    }
     return String(decoding: bytes, as: UTF8.self)
   }
 

@@ -1,11 +1,11 @@
 import AsyncHTTPClient
+import Concurrency
 import Disks
 import Foundation
 import GuestClient
 import Hypervisor
 import Images
 import LinuxSystem
-import Locks
 import Logging
 import Model
 import QEMU
@@ -14,12 +14,14 @@ import Snapshots
 import SystemPackage
 import Testing
 
-/// Real microVMs of the template `minimal`, each with a network, a disk, a directory and, when it is restored, a pager of its own.
-/// Everything is taken down at the end.
+/// Real microVMs of the template `minimal`, each with a network, a disk, a directory and, when it is restored, a pager
+/// of its own. Everything is taken down at the end.
 final class Laboratory: Sendable {
   /// Where `make images` puts kernel and templates.
-  private static let imageDirectory = ProcessInfo.processInfo.environment["MARTLET_IMAGE_DIR"] ?? "/var/lib/martlet/images"
-  static let root = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent().removingLastComponent()
+  private static let imageDirectory =
+    ProcessInfo.processInfo.environment["MARTLET_IMAGE_DIR"] ?? "/var/lib/martlet/images"
+  static let root = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent()
+    .removingLastComponent()
   private static let network = "10.219.0.0/24"
   private static let firstUserID: UInt32 = 2_190_000
   static let diskBytes: Int64 = 1 << 30

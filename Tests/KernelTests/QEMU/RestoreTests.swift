@@ -1,10 +1,10 @@
+import Concurrency
 import Foundation
 import Glibc
 import GuestClient
-import HostInterface
+import HostAPI
 import Hypervisor
 import LinuxSystem
-import Locks
 import Model
 import Snapshots
 import SystemPackage
@@ -51,7 +51,8 @@ struct RestoreTests {
         let log = (1...generation).map(String.init).joined(separator: "\n")
         #expect(try await sandbox.shell("cat /root/log") == log)
         #expect(try await sandbox.shell("cat /tmp/m/log") == log)
-        try await sandbox.shell("head -c 1048576 /dev/urandom > /root/c; sync; echo 3 > /proc/sys/vm/drop_caches; cat /root/c | md5sum")
+        try await sandbox.shell(
+          "head -c 1048576 /dev/urandom > /root/c; sync; echo 3 > /proc/sys/vm/drop_caches; cat /root/c | md5sum")
       }
     }
   }
@@ -61,7 +62,8 @@ struct RestoreTests {
     try await Laboratory.with { laboratory in
       let sandbox = try await laboratory.boot()
       let checksum = try await prepare(sandbox)
-      try await sandbox.startDetached("while :; do dd if=/dev/urandom of=/root/load bs=64k count=64 2>/dev/null; sync; done")
+      try await sandbox.startDetached(
+        "while :; do dd if=/dev/urandom of=/root/load bs=64k count=64 2>/dev/null; sync; done")
       var saved: [SavedSandbox] = []
       for generation in 1...3 {
         try await sandbox.shell("echo \(generation) >> /root/log; echo \(generation) >> /tmp/m/log")
@@ -101,7 +103,9 @@ struct RestoreTests {
       #expect(try await other.shell("cat /root/name /tmp/m/name") == "other\nother")
       let machineIDs = try await (one.shell("cat /etc/machine-id"), other.shell("cat /etc/machine-id"))
       #expect(machineIDs.0 != machineIDs.1)
-      let random = try await (one.shell("head -c 32 /dev/urandom | md5sum"), other.shell("head -c 32 /dev/urandom | md5sum"))
+      let random = try await (
+        one.shell("head -c 32 /dev/urandom | md5sum"), other.shell("head -c 32 /dev/urandom | md5sum")
+      )
       #expect(random.0 != random.1)
     }
   }
@@ -124,9 +128,11 @@ struct RestoreTests {
       try await other.machine.resume()
       let client = other.client(token: "wrong")
       let identity = other.identity(token: "new", sandboxID: "sb-other")
-      let refusal = await #expect(throws: MartletError.self) { try await client.introduce(identity, deadline: .now + .seconds(60)) }
+      let refusal = await #expect(throws: MartletError.self) {
+        try await client.initialize(identity, deadline: .now + .seconds(60))
+      }
       #expect(refusal?.code == .agentError)
-      try await other.client(token: saved.token).introduce(identity, deadline: .now + .seconds(60))
+      try await other.client(token: saved.token).initialize(identity, deadline: .now + .seconds(60))
       other.state.withLock { $0.token = "new" }
       #expect(try await other.shell("cat /etc/machine-id") != machineID)
       #expect(try await other.shell("cat /etc/machine-id").utf8.count == 32)

@@ -16,11 +16,15 @@ struct StateTests {
       let machine = try sandbox.machine
       try await machine.stop()
       try await machine.stop()
-      await #expect(throws: (any Error).self) { try await machine.saveState(to: laboratory.directory.appending("missing/state")) }
+      await #expect(throws: (any Error).self) {
+        try await machine.saveState(to: laboratory.directory.appending("missing/state"))
+      }
       let small = laboratory.directory.appending("small")
       try Directories.create(small)
       try await Tool.run("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", small.string]).checked()
-      let failure = await #expect(throws: (any Error).self) { try await machine.saveState(to: small.appending("state")) }
+      let failure = await #expect(throws: (any Error).self) {
+        try await machine.saveState(to: small.appending("state"))
+      }
       #expect("\(failure as Any)".contains("No space left on device"))
       #expect(try Directories.names(in: small) == [])
       try await Tool.run("umount", [small.string]).checked()
@@ -28,7 +32,9 @@ struct StateTests {
       try await machine.resume()
       #expect(try await machine.status() == .running)
       #expect(try await sandbox.shell("echo alive") == "alive")
-      await #expect(throws: (any Error).self) { try await machine.saveState(to: laboratory.directory.appending("state")) }
+      await #expect(throws: (any Error).self) {
+        try await machine.saveState(to: laboratory.directory.appending("state"))
+      }
       #expect(try await machine.status() == .running)
       // And the next attempt succeeds.
       try await machine.stop()
@@ -43,7 +49,8 @@ struct StateTests {
     try await Laboratory.with { laboratory in
       let sandbox = try await laboratory.boot()
       let checksum = try await sandbox.shell("head -c 8388608 /dev/urandom > /root/b; sync; md5sum < /root/b")
-      try await sandbox.startDetached("while :; do dd if=/dev/urandom of=/root/load bs=64k count=64 2>/dev/null; sync; done")
+      try await sandbox.startDetached(
+        "while :; do dd if=/dev/urandom of=/root/load bs=64k count=64 2>/dev/null; sync; done")
       var layers: [(path: FilePath, content: String)] = []
       for generation in 1...4 {
         try await sandbox.shell("echo \(generation) >> /root/log")

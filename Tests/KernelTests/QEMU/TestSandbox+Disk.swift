@@ -1,8 +1,8 @@
+import Concurrency
 import Disks
 import Glibc
 import Hypervisor
 import LinuxSystem
-import Locks
 import SystemPackage
 
 extension TestSandbox {

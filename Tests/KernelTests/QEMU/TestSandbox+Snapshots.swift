@@ -1,10 +1,10 @@
+import Concurrency
 import Disks
 import Foundation
 import Glibc
 import GuestClient
 import Hypervisor
 import LinuxSystem
-import Locks
 import Model
 import Pager
 import QEMU
@@ -25,7 +25,8 @@ extension TestSandbox {
     try await load(saved)
     try await machine.resume()
     let token = "token-\(UUID().uuidString)"
-    try await client(token: saved.token).introduce(identity(token: token, sandboxID: sandboxID), deadline: .now + .seconds(60))
+    try await client(token: saved.token).initialize(
+      identity(token: token, sandboxID: sandboxID), deadline: .now + .seconds(60))
     state.withLock { $0.token = token }
   }
 
@@ -61,7 +62,8 @@ extension TestSandbox {
     let (parent, memoryMiB, token) = state.withLock { ($0.parent, $0.memoryMiB, $0.token) }
     try await machine.saveState(to: draft.devicePath)
     _ = try await laboratory.memory.save(
-      vmm: machine.identity.pid, runDirectory: directory, memoryBytes: Int64(memoryMiB) << 20, parent: parent, into: draft)
+      vmm: machine.identity.pid, runDirectory: directory, memoryBytes: Int64(memoryMiB) << 20, parent: parent,
+      into: draft)
     let old = try disk
     try await laboratory.disks.capture(old, as: draft.diskPath)
     try await laboratory.disks.capture(old, as: laboratory.store.diskLayer(of: draft.id))
@@ -90,10 +92,12 @@ extension TestSandbox {
   private func manifest(of id: GenerationID, parent: Generation?, memoryMiB: Int) throws -> GenerationManifest {
     let bottom = try laboratory.base
     return GenerationManifest(
-      id: id, parent: parent?.id, diskParents: state.withLock { $0.diskChain }, createdAt: Date(), machine: laboratory.driver.machine,
+      id: id, parent: parent?.id, diskParents: state.withLock { $0.diskChain }, createdAt: Date(),
+      machine: laboratory.driver.machine,
       vcpus: 1, memoryBytes: Int64(memoryMiB) << 20,
       disk: .init(
-        sizeBytes: Laboratory.diskBytes, format: "qcow2", basePath: bottom.path.string, baseFormat: "raw", baseDigest: bottom.digest),
+        sizeBytes: Laboratory.diskBytes, format: "qcow2", basePath: bottom.path.string, baseFormat: "raw",
+        baseDigest: bottom.digest),
       template: try SafeName("minimal"))
   }
 }

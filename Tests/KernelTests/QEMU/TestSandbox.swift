@@ -1,11 +1,11 @@
+import Concurrency
 import Disks
 import Foundation
 import GuestClient
-import HostInterface
+import HostAPI
 import Hypervisor
 import Images
 import LinuxSystem
-import Locks
 import Model
 import NIOCore
 import Pager
@@ -58,7 +58,8 @@ final class TestSandbox: Sendable {
 
   func client(token: String?) -> GuestClient {
     GuestClient(
-      address: network.hostAddress.description, port: GuestContract.agentPort, accessToken: token, httpClient: laboratory.http,
+      address: network.hostAddress.description, port: GuestContract.agentPort, accessToken: token,
+      httpClient: laboratory.http,
       logger: laboratory.logger)
   }
 
@@ -67,7 +68,7 @@ final class TestSandbox: Sendable {
   func boot(_ base: DiskBase, memoryMiB: Int) async throws {
     try await prepareDisk(base, memoryMiB: memoryMiB)
     try await launch(.boot)
-    try await client.introduce(identity(token: Self.parentToken), deadline: .now + .seconds(120))
+    try await client.initialize(identity(token: Self.parentToken), deadline: .now + .seconds(120))
     state.withLock { $0.token = Self.parentToken }
   }
 
@@ -155,7 +156,9 @@ final class TestSandbox: Sendable {
 }
 
 /// Waits until `condition` holds.
-func eventually(_ what: String, within limit: Duration = .seconds(30), _ condition: () async throws -> Bool) async throws {
+func eventually(
+  _ what: String, within limit: Duration = .seconds(30), _ condition: () async throws -> Bool
+) async throws {
   let deadline = ContinuousClock.now + limit
   while try await !condition() {
     try #require(ContinuousClock.now < deadline, "did not happen in time: \(what)")

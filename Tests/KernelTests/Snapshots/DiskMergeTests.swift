@@ -53,7 +53,8 @@ struct DiskMergeTests {
       let compacted = try laboratory.store.compact(chain[3].id, as: GenerationID(), keeping: [chain[2].id])
       let (one, two) = (compacted.diskPath.string, chain[3].diskPath.string)
       #expect(
-        try FileStatus.of(one, followingLinks: false)?.identity.inode == FileStatus.of(two, followingLinks: false)?.identity.inode)
+        try FileStatus.of(one, followingLinks: false)?.identity.inode
+          == FileStatus.of(two, followingLinks: false)?.identity.inode)
       #expect(compacted.manifest.diskParents == chain[3].manifest.diskParents)
     }
   }
@@ -75,7 +76,8 @@ struct DiskMergeTests {
     }
   }
 
-  @Test("The names that disks lie over are made again when they are gone, and not believed when they are another file's")
+  @Test(
+    "The names that disks lie over are made again when they are gone, and not believed when they are another file's")
   func names() async throws {
     try await Laboratory.within(megabytes: 64) { laboratory in
       let chain = try await chain(laboratory)

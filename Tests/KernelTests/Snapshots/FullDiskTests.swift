@@ -17,7 +17,8 @@ struct FullDiskTests {
   }
 
   @Test(
-    "Wherever the room ends while saving: insufficient_storage, the last good generation untouched, nothing left, and with room it works")
+    "Wherever the room ends while saving: insufficient_storage, the last good generation untouched, nothing left, and with room it works"
+  )
   func saving() async throws {
     try await Laboratory.within(megabytes: 8) { laboratory in
       let good = try await laboratory.save(pages(1), disk: try await laboratory.disk(sizeBytes: 1 << 20))
@@ -52,7 +53,8 @@ struct FullDiskTests {
       let first = try await laboratory.save(
         pages(1), disk: try await laboratory.disk(sizeBytes: 1 << 20, ["write -P 1 0 300k"]))
       let second = try await laboratory.save(
-        pages(2), over: first, disk: try await laboratory.disk(over: first, sizeBytes: 1 << 20, ["write -P 2 200k 300k"]))
+        pages(2), over: first,
+        disk: try await laboratory.disk(over: first, sizeBytes: 1 << 20, ["write -P 2 200k 300k"]))
       let content = try await laboratory.content(ofDisk: second)
       var codes: [ErrorCode] = []
       for kilobytes in stride(from: 0, through: 1_600, by: 80) {

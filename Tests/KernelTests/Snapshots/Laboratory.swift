@@ -18,14 +18,16 @@ final class Laboratory: Sendable {
   private init(directory: FilePath) throws {
     self.directory = directory
     base = directory.appending("base.ext4")
-    store = SnapshotStore(directory: directory.appending("store"), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    store = SnapshotStore(
+      directory: directory.appending("store"), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     try (0..<16).reduce(into: Data()) { $0.append(Data(repeating: UInt8($1 + 1), count: 65_536)) }
       .write(to: URL(fileURLWithPath: base.string))
   }
 
   /// Runs `body` in a tmpfs of `megabytes`, which is gone afterwards.
   static func within(megabytes: Int, _ body: (Laboratory) async throws -> Void) async throws {
-    let directory = FilePath(FileManager.default.temporaryDirectory.path).appending("martlet-snapshots-\(UUID().uuidString)")
+    let directory = FilePath(FileManager.default.temporaryDirectory.path).appending(
+      "martlet-snapshots-\(UUID().uuidString)")
     try Directories.create(directory)
     try await Tool.run("mount", ["-t", "tmpfs", "-o", "size=\(megabytes)m", "tmpfs", directory.string]).checked()
     let outcome: Result<Void, any Error>
@@ -48,7 +50,9 @@ final class Laboratory: Sendable {
     let page = [UInt8](repeating: 1, count: Self.pageBytes)
     while write(handle, page, page.count) == page.count {}
     let size = lseek(handle, 0, SEEK_CUR)
-    guard ftruncate(handle, max(0, size - kilobytes * 1_024)) == 0 else { throw SystemError.current("ftruncate", subject: filler) }
+    guard ftruncate(handle, max(0, size - kilobytes * 1_024)) == 0 else {
+      throw SystemError.current("ftruncate", subject: filler)
+    }
   }
 
   func makeRoom() throws {
@@ -74,9 +78,11 @@ final class Laboratory: Sendable {
 
   private func manifest(_ id: GenerationID, _ parent: Generation?, _ disk: Disk) throws -> GenerationManifest {
     GenerationManifest(
-      id: id, parent: parent?.id, diskParents: parent.map { [$0.id] + $0.manifest.diskParents } ?? [], createdAt: Date(),
+      id: id, parent: parent?.id, diskParents: parent.map { [$0.id] + $0.manifest.diskParents } ?? [],
+      createdAt: Date(),
       machine: MachineDescription(
-        vmm: "qemu", vmmVersion: "7.2.22", machine: "microvm-1", firmwareDigest: "", cpuModel: "max", accelerator: "tcg"),
+        vmm: "qemu", vmmVersion: "7.2.22", machine: "microvm-1", firmwareDigest: "", cpuModel: "max", accelerator: "tcg"
+      ),
       vcpus: 1, memoryBytes: 1 << 20,
       disk: .init(
         sizeBytes: disk.sizeBytes, format: "qcow2", basePath: base.string, baseFormat: "raw", baseDigest: "sha256-00"),
@@ -92,8 +98,11 @@ final class Laboratory: Sendable {
     let disk = try await QcowOverlays().create(
       name: "disk-\(UUID().uuidString)", base: base, sizeBytes: sizeBytes, directory: directory, ownerUID: geteuid())
     guard !commands.isEmpty else { return disk }
-    let output = try await Tool.run("qemu-io", ["-f", "qcow2"] + commands.flatMap { ["-c", $0] } + [disk.path.string]).checked()
-    guard !output.outputText.contains("fail") else { throw ToolError("qemu-io", .failed(.exited(1), output.outputText)) }
+    let output = try await Tool.run("qemu-io", ["-f", "qcow2"] + commands.flatMap { ["-c", $0] } + [disk.path.string])
+      .checked()
+    guard !output.outputText.contains("fail") else {
+      throw ToolError("qemu-io", .failed(.exited(1), output.outputText))
+    }
     return disk
   }
 
@@ -105,7 +114,8 @@ final class Laboratory: Sendable {
   func content(ofDisk generation: Generation) async throws -> Data {
     let raw = directory.appending("raw-\(UUID().uuidString)")
     defer { try? StoreFile.remove(raw) }
-    try await Tool.run("qemu-img", ["convert", "-f", "qcow2", "-O", "raw", generation.diskPath.string, raw.string]).checked()
+    try await Tool.run("qemu-img", ["convert", "-f", "qcow2", "-O", "raw", generation.diskPath.string, raw.string])
+      .checked()
     return try Data(contentsOf: URL(fileURLWithPath: raw.string))
   }
 

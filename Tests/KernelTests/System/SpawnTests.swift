@@ -8,7 +8,9 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
 
 @Suite(.serialized) struct SpawnTests {
   /// Runs a shell command with its output in a pipe.
-  private func output(_ command: String, _ change: (inout SpawnRequest) throws -> Void = { _ in }) async throws -> String {
+  private func output(
+    _ command: String, _ change: (inout SpawnRequest) throws -> Void = { _ in }
+  ) async throws -> String {
     let (read, write) = try OwnedDescriptor.pipe()
     let null = try OwnedDescriptor.open("/dev/null", O_RDONLY)
     var request = SpawnRequest(
@@ -89,7 +91,9 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     killed.signal(SIGKILL)
     #expect(await killed.wait() == .signaled(SIGKILL))
     #expect(!killed.signal(SIGTERM))
-    #expect(await (try ChildProcess.spawn(SpawnRequest(executable: "/bin/sh", arguments: ["-c", "exit 9"]))).wait() == .exited(9))
+    #expect(
+      await (try ChildProcess.spawn(SpawnRequest(executable: "/bin/sh", arguments: ["-c", "exit 9"]))).wait()
+        == .exited(9))
   }
 
   @Test("a process handle never becomes another process")
@@ -173,13 +177,16 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
   @Test("a process that exceeds the memory bound is killed, and the group knows")
   func memory() async throws {
     let hierarchy = try #require(CgroupHierarchy.detect())
-    guard hierarchy.roots["memory"] != nil else { throw SystemError("cgroup", .notSupported, subject: "memory controller") }
+    guard hierarchy.roots["memory"] != nil else {
+      throw SystemError("cgroup", .notSupported, subject: "memory controller")
+    }
     let group = Cgroup(hierarchy: hierarchy, name: "hungry-\(getpid())", parent: "martlet-test")
     try group.create(limits: CgroupLimits(memoryBytes: 32 << 20))
     let null = try OwnedDescriptor.open("/dev/null", O_RDWR)
     let python = try #require(Tool.find("python3"), "python3 is not installed; run make test")
     var request = SpawnRequest(
-      executable: python, arguments: ["-c", "x = bytearray(b'x') * (200 << 20)"], environment: ["PATH": "/usr/bin:/bin"],
+      executable: python, arguments: ["-c", "x = bytearray(b'x') * (200 << 20)"],
+      environment: ["PATH": "/usr/bin:/bin"],
       descriptors: [0: null.rawValue, 1: null.rawValue, 2: null.rawValue])
     request.cgroups = try group.joinDescriptors()
     let child = try ChildProcess.spawn(request)

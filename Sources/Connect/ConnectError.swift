@@ -1,0 +1,156 @@
+package import NIOCore
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
+
+/// A failed call, as the peer sees it: code, message and details are all that travels.
+package struct ConnectError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// A message that says more about an error; the receiver knows it by its type's name, or leaves it alone.
+  package struct Detail: Sendable, Equatable {
+    /// Such as `martlet.host.v1.ErrorDetail`.
+    package var type: String
+    /// The message, as protobuf.
+    package var value: ByteBuffer
+
+    package init(type: String, value: ByteBuffer) {
+      self.type = type
+      self.value = value
+    }
+  }
+
+  /// As many of a peer's details are kept.
+  package static let maximumDetails = 8
+
+  package var code: ConnectCode
+  package var message: String
+  package var details: [Detail]
+
+  package init(_ code: ConnectCode, _ message: String, details: [Detail] = []) {
+    self.code = code
+    self.message = message
+    self.details = details
+  }
+
+  package var description: String { "\(code.rawValue): \(message)" }
+}
+
+extension ConnectError {
+  /// Body of a failed unary answer: `{"code":…,"message":…}`, with `"details"` where there are any.
+  ///
+  /// Source: https://connectrpc.com/docs/protocol/#error-end-stream
+  package func encoded() -> ByteBuffer {
+    Self.encode(WireError(self))
+  }
+
+  /// Reads the body of a failed unary answer. A body that is not a Connect error is judged by its HTTP status; its
+  /// message is kept when it is a JSON object with one.
+  package init(body: ByteBuffer, httpStatus: Int) {
+    let wire = try? JSONDecoder().decode(LenientError.self, from: Data(body.readableBytesView))
+    let code = wire?.code.flatMap(ConnectCode.init(rawValue:)) ?? ConnectCode(inferredFromHTTPStatus: httpStatus)
+    self.init(code, wire?.message ?? "the server answered with HTTP status \(httpStatus)", details: wire?.details ?? [])
+  }
+
+  /// Payload of the last frame of a stream: `{}` or `{"error":{…}}`.
+  package static func encodeEndOfStream(_ error: ConnectError?) -> ByteBuffer {
+    guard let error else { return ByteBuffer(string: "{}") }
+    return encode(WireEndOfStream(error: WireError(error)))
+  }
+
+  /// Reads the payload of the last frame of a stream.
+  /// - Returns: nil when the call succeeded.
+  /// - Throws: `ConnectError` with code `internal` when the payload is malformed, which includes an error without a
+  ///   known code.
+  package static func decodeEndOfStream(_ payload: ByteBuffer) throws(ConnectError) -> ConnectError? {
+    let end: LenientEndOfStream
+    do {
+      end = try JSONDecoder().decode(LenientEndOfStream.self, from: Data(payload.readableBytesView))
+    } catch {
+      throw ConnectError(.internalError, "the stream's last frame is malformed")
+    }
+    guard let error = end.error else { return nil }
+    guard let code = error.code.flatMap(ConnectCode.init(rawValue:)) else {
+      throw ConnectError(.unknown, error.message ?? "the stream ended with an error without a known code")
+    }
+    return ConnectError(code, error.message ?? code.rawValue, details: error.details)
+  }
+
+  private static func encode(_ value: some Encodable) -> ByteBuffer {
+    // Two strings always encode; a body that says less is still a valid answer.
+    guard let data = try? JSONEncoder().encode(value) else { return ByteBuffer(string: "{\"code\":\"internal\"}") }
+    return ByteBuffer(bytes: data)
+  }
+}
+
+private struct WireError: Encodable {
+  let code: String
+  let message: String
+  /// Absent where there are none.
+  let details: [WireDetail]?
+
+  init(_ error: ConnectError) {
+    code = error.code.rawValue
+    message = error.message
+    details = error.details.isEmpty ? nil : error.details.map { WireDetail($0) }
+  }
+}
+
+private struct WireEndOfStream: Encodable {
+  let error: WireError
+}
+
+/// The value is base64 without padding; with padding it is understood too.
+///
+/// Source: https://connectrpc.com/docs/protocol/#error-end-stream
+private struct WireDetail: Codable {
+  let type: String
+  let value: String
+
+  init(_ detail: ConnectError.Detail) {
+    type = detail.type
+    var text = Data(detail.value.readableBytesView).base64EncodedString()
+    while text.last == "=" { text.removeLast() }
+    value = text
+  }
+
+  var detail: ConnectError.Detail? {
+    let padding = String(repeating: "=", count: (4 - value.utf8.count % 4) % 4)
+    guard let data = Data(base64Encoded: value + padding) else { return nil }
+    return ConnectError.Detail(type: type, value: ByteBuffer(bytes: data))
+  }
+}
+
+/// What others send: the code may be missing or a number, the message missing, a detail no detail.
+private struct LenientError: Decodable {
+  let code: String?
+  let message: String?
+  let details: [ConnectError.Detail]
+
+  enum CodingKeys: CodingKey {
+    case code
+    case message
+    case details
+  }
+
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    code = try? container.decodeIfPresent(String.self, forKey: .code)
+    message = try? container.decodeIfPresent(String.self, forKey: .message)
+    let details = try? container.decodeIfPresent([LenientDetail].self, forKey: .details)
+    self.details = (details ?? []).prefix(ConnectError.maximumDetails).compactMap { $0.wire?.detail }
+  }
+}
+
+private struct LenientDetail: Decodable {
+  let wire: WireDetail?
+
+  init(from decoder: any Decoder) throws {
+    wire = try? WireDetail(from: decoder)
+  }
+}
+
+private struct LenientEndOfStream: Decodable {
+  let error: LenientError?
+}

@@ -1,0 +1,81 @@
+import Concurrency
+import Connect
+import NIOCore
+
+/// Runs one handler and cancels it when its deadline passes or its client goes away.
+///
+/// The handler runs in a task of its own, because that is the only task that can be cancelled from the connection's
+/// event loop; it inherits task-local values, and its result is always awaited.
+final class CallScope: Sendable {
+  enum Ending: Sendable {
+    case deadlinePassed
+    case clientGone
+  }
+
+  enum Outcome<Value: Sendable>: Sendable {
+    case finished(Result<Value, any Error>)
+    /// The handler was cancelled before it finished; whatever it answered does not matter any more.
+    case ended(Ending)
+  }
+
+  private struct State {
+    var cancel: (@Sendable () -> Void)?
+    var ending: Ending?
+    var isFinished = false
+  }
+
+  private let state = Mutex(State())
+
+  /// Runs `handler` to its end; returns only when it has returned.
+  static func run<Value: Sendable>(
+    on channel: any Channel, until deadline: ContinuousClock.Instant?, watchingClient: Bool,
+    _ handler: @escaping @Sendable () async throws -> Value
+  ) async -> Outcome<Value> {
+    let scope = CallScope()
+    let timer = deadline.map { scope.startTimer(on: channel.eventLoop, deadline: $0) }
+    let watch = watchingClient ? DisconnectWatch { scope.end(.clientGone) } : nil
+    await watch?.install(on: channel)
+    let task = Task(operation: handler)
+    scope.began { task.cancel() }
+    let result = await withTaskCancellationHandler {
+      await task.result
+    } onCancel: {
+      task.cancel()
+    }
+    let ending = scope.finish()
+    timer?.cancel()
+    await watch?.remove(from: channel)
+    return ending.map(Outcome.ended) ?? .finished(result)
+  }
+
+  private func startTimer(on eventLoop: any EventLoop, deadline: ContinuousClock.Instant) -> Scheduled<Void> {
+    let left = max(.zero, deadline - .now)
+    return eventLoop.scheduleTask(in: TimeAmount(left)) { self.end(.deadlinePassed) }
+  }
+
+  /// The first ending counts; none counts after the handler has returned.
+  private func end(_ ending: Ending) {
+    let cancel = state.withLock { state -> (@Sendable () -> Void)? in
+      guard state.ending == nil, !state.isFinished else { return nil }
+      state.ending = ending
+      return state.cancel
+    }
+    cancel?()
+  }
+
+  private func began(cancel: @escaping @Sendable () -> Void) {
+    let isEnded = state.withLock { state in
+      state.cancel = cancel
+      return state.ending != nil
+    }
+    if isEnded { cancel() }
+  }
+
+  private func finish() -> Ending? {
+    state.withLock { state in
+      state.isFinished = true
+      state.cancel = nil
+      return state.ending
+    }
+  }
+}

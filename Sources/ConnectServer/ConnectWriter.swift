@@ -1,0 +1,73 @@
+import Concurrency
+import Connect
+import HummingbirdCore
+import NIOCore
+package import SwiftProtobuf
+
+/// Where a handler writes the messages of its answer. Every message is one frame, flushed at once.
+package struct ConnectWriter<R: Message>: Sendable {
+  private let sink: FrameSink
+  private let codec: ConnectCodec
+
+  init(sink: FrameSink, codec: ConnectCodec) {
+    self.sink = sink
+    self.codec = codec
+  }
+
+  /// Returns when the connection has room for more (back-pressure). May be called from several tasks: frames never mix.
+  /// - Throws: when the client is gone, the task was cancelled, or the handler has already returned.
+  package func write(_ message: R) async throws {
+    try await sink.write(codec.encodeFrame(message))
+  }
+}
+
+/// The body of one streamed answer, shared by the tasks of its handler.
+final class FrameSink: Sendable {
+  /// As much may be on its way to the connection's event loop, in bytes. NIO's writer notices a connection that is full
+  /// only there, so without a bound a fast handler on a busy machine could queue any amount before the loop gets its
+  /// turn.
+  private static let maximumUnseenBytes = 262_144
+
+  private let gate: HeadGate
+  private let eventLoop: any EventLoop
+  private let state = Mutex(State())
+
+  private struct State {
+    var isFinished = false
+    var unseenBytes = 0
+  }
+
+  init(_ gate: HeadGate, eventLoop: any EventLoop) {
+    self.gate = gate
+    self.eventLoop = eventLoop
+  }
+
+  func write(_ frame: ByteBuffer) async throws {
+    let mustWait = try state.withLock { state throws(ConnectError) in
+      guard !state.isFinished else {
+        throw ConnectError(.internalError, "the answer is finished; nothing more can be written")
+      }
+      state.unseenBytes += frame.readableBytes
+      guard state.unseenBytes > Self.maximumUnseenBytes else { return false }
+      state.unseenBytes = 0
+      return true
+    }
+    var writer = try await gate.writer()
+    try await writer.write(frame)
+    if mustWait { try await eventLoop.submit {}.get() }
+  }
+
+  /// Writes the end-of-stream frame and ends the HTTP body.
+  func finish(_ error: ConnectError?) async throws {
+    state.withLock { $0.isFinished = true }
+    var writer = try await gate.writer()
+    let frame = Envelope(flags: .endOfStream, payload: ConnectError.encodeEndOfStream(error))
+    try await writer.write(frame.encoded())
+    try await writer.finish(nil)
+  }
+
+  /// No more frames; the connection is to be closed by whoever throws next.
+  func abandon() {
+    state.withLock { $0.isFinished = true }
+  }
+}

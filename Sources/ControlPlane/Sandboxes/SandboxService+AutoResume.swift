@@ -1,0 +1,155 @@
+import Concurrency
+import HostAPI
+import Logging
+import Model
+import Persistence
+
+extension SandboxService {
+  /// How long a request waits for its sandbox to be resumed.
+  static let wakeDeadline: Duration = .seconds(60)
+  private static let wakeInterval: Duration = .milliseconds(50)
+
+  /// The host of a sandbox that runs, or that runs again because it was created with `auto_resume`. Counts as activity.
+  ///
+  /// The idle timer starts anew before the caller's work begins, so that it cannot strike in between.
+  /// - Throws: `not_found`, `invalid_state`, `host_unavailable`, `deadline_exceeded` when resuming takes long.
+  func runningHost(of id: SandboxID, for caller: Caller) async throws -> any HostClient {
+    var record = try await sandbox(id, for: caller)
+    if record.status == .running {
+      let host = try await host(of: record)
+      if try await restartTimer(of: record, on: host) {
+        activity.touch(id, at: now)
+        return host
+      }
+      record = try await refreshed(record, for: caller)
+    }
+    guard record.autoResumes, Self.canWake(record.status) else { throw Self.notRunning(record) }
+    try await wake(id, for: caller)
+    activity.touch(id, at: now)
+    return try await host(of: record)
+  }
+
+  /// Brings a row that says `running` up to date with its host, which may have paused the idle sandbox a moment ago.
+  func refreshed(_ record: SandboxRecord, for caller: Caller) async throws -> SandboxRecord {
+    guard record.status == .running, let host = try? await host(of: record) else { return record }
+    guard let word = try? await guestCall({ try await host.sandbox(record.id) }), word.status == .paused else {
+      return record
+    }
+    if try await !follow(record, word, on: host.hostID) {
+      // Something else of the row changed meanwhile, such as its time-out.
+      let current = try await sandbox(record.id, for: caller)
+      if current.status == .running, current.revision != record.revision {
+        _ = try await follow(current, word, on: host.hostID)
+      }
+    }
+    return try await sandbox(record.id, for: caller)
+  }
+
+  /// Writes that the host paused a sandbox by itself; of all who notice, one writes and counts it.
+  func follow(_ record: SandboxRecord, _ word: HostSandbox, on host: HostID) async throws -> Bool {
+    let outcome = word.isAutoPaused ? "idle" : "paused"
+    let transition = SandboxTransition(
+      to: .paused, facts: word.facts(on: host, keeping: record.facts), isAutoPaused: word.isAutoPaused, at: now,
+      audit: Caller.system(record.teamID).audit("sandbox.pause", record.id, outcome: outcome, at: now))
+    guard try await repository.apply(transition, to: record) else { return false }
+    if word.isAutoPaused {
+      metrics.count(.autoPause)
+      metrics.observe(.autoPause, word.timings)
+      logPhases("sandbox paused because it was idle", record, word.timings)
+    }
+    return true
+  }
+
+  /// - Returns: false when the host has paused the sandbox, or is about to.
+  private func restartTimer(of record: SandboxRecord, on host: any HostClient) async throws -> Bool {
+    guard record.spec.timeoutSeconds > 0 else { return true }
+    do {
+      try await guestCall { try await host.pingSandbox(record.id) }
+      return true
+    } catch let error as MartletError where error.code == .invalidState {
+      return false
+    }
+  }
+
+  /// Resumes a sandbox for requests that need it: once, however many wait.
+  private func wake(_ id: SandboxID, for caller: Caller) async throws {
+    let late = MartletError(
+      .deadlineExceeded,
+      "sandbox \(id) did not resume within \(Self.wakeDeadline.components.seconds) seconds; it is still being resumed, try again"
+    )
+    try await withDeadline(Self.wakeDeadline, or: late) {
+      try await singleFlightResumes.run(id) { try await resumeWhenPaused(id, for: caller) }
+    }
+  }
+
+  private func resumeWhenPaused(_ id: SandboxID, for caller: Caller) async throws {
+    let end = ContinuousClock.now + Self.wakeDeadline
+    while ContinuousClock.now < end {
+      let record = try await refreshed(sandbox(id, for: caller), for: caller)
+      guard Self.canWake(record.status) else { throw Self.notRunning(record) }
+      if record.status == .running, try await runsOnHost(record) { return }
+      if record.status == .paused, try await resumed(id, for: caller) { return }
+      try await Task.sleep(for: Self.wakeInterval)
+    }
+  }
+
+  private func runsOnHost(_ record: SandboxRecord) async throws -> Bool {
+    let host = try await host(of: record)
+    return try await guestCall { try await host.sandbox(record.id) }.status == .running
+  }
+
+  /// - Returns: false when somebody was faster.
+  private func resumed(_ id: SandboxID, for caller: Caller) async throws -> Bool {
+    do {
+      _ = try await resume(id, for: caller)
+      return true
+    } catch let error as MartletError where error.code == .invalidState {
+      return false
+    }
+  }
+
+  private static func canWake(_ status: SandboxStatus) -> Bool {
+    switch status {
+    case .running, .pausing, .paused, .resuming: true
+    default: false
+    }
+  }
+
+  private static func notRunning(_ record: SandboxRecord) -> MartletError {
+    switch record.status {
+    case .paused:
+      MartletError(
+        .invalidState,
+        "sandbox \(record.id) is paused; resume it first, or create sandboxes with auto_resume to have requests do that"
+      )
+    case .running:
+      MartletError(.invalidState, "sandbox \(record.id) is being paused because it was idle; resume it in a moment")
+    default:
+      MartletError.invalidState(record.id, is: record.status, needs: "running")
+    }
+  }
+}
+
+/// Resumes under way for requests that wait: one per sandbox, whoever asks.
+final class SingleFlightResumes: Sendable {
+  private let tasks = Mutex([SandboxID: Task<Void, any Error>]())
+
+  /// Waits for the waking of `id` that is under way, else for `wake`.
+  func run(_ id: SandboxID, _ wake: @escaping @Sendable () async throws -> Void) async throws {
+    let task = tasks.withLock { tasks in
+      if let task = tasks[id] { return task }
+      // Unstructured: the requests that wait for it come and go.
+      let task = Task {
+        defer { self.forget(id) }
+        try await wake()
+      }
+      tasks[id] = task
+      return task
+    }
+    try await task.value
+  }
+
+  private func forget(_ id: SandboxID) {
+    tasks.withLock { $0[id] = nil }
+  }
+}

@@ -1,0 +1,132 @@
+import AsyncHTTPClient
+import Foundation
+import Model
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+
+extension GuestClient {
+  /// A restored guest's interface is up, but its first answer takes long under emulation: a second attempt would only
+  /// add to its work.
+  private static let firstConnect: TimeAmount = .milliseconds(80)
+
+  /// Begins a guest's new life, right after it was let run: gives it identity, wall clock and entropy, ends the streams
+  /// of whoever it knew before, and lets its processes run on.
+  ///
+  /// One connection and one request, as every piece of the guest's code that runs for the first time after a restore
+  /// costs time. The client presents its token, which is the one the guest was saved with; the calls that follow need
+  /// the new one.
+  /// - Throws: `agent_error` when the guest has not answered by `deadline`, or could not do all of it; its processes
+  ///   stand still then.
+  package func initialize(_ initialization: GuestInitialization, deadline: ContinuousClock.Instant) async throws {
+    var policy = HealthPolicy(connect: Self.firstConnect)
+    while true {
+      let failure: any Error
+      do {
+        return try await initializeOnce(initialization, within: policy.connect, deadline: deadline)
+      } catch let error as MartletError {
+        throw error
+      } catch {
+        if case ChannelError.connectTimeout? = error as? ChannelError { policy.timedOut() }
+        failure = error
+      }
+      guard !Task.isCancelled else { throw MartletError(.canceled, "the request was canceled") }
+      guard .now + HealthPolicy.pause < deadline else { throw GuestErrors.unreachable(cause: failure) }
+      try? await Task.sleep(for: HealthPolicy.pause)
+    }
+  }
+
+  /// - Throws: `MartletError` for what the guest answers, anything else when there was no answer.
+  private func initializeOnce(
+    _ initialization: GuestInitialization, within limit: TimeAmount, deadline: ContinuousClock.Instant
+  ) async throws {
+    let connection = try await SingleExchange.connect(
+      group: httpClient.eventLoopGroup, host: address, port: port, within: limit,
+      maximumAnswerBytes: limits.plainAnswerBytes)
+    defer { connection.close() }
+    var headers = headers()
+    headers.add(name: "host", value: "\(address):\(port)")
+    headers.add(name: "content-type", value: "application/json")
+    headers.add(name: "connection", value: "close")
+    let answer = try await connection.post(
+      "/init", headers, try Self.body(initialization, beginsNewLife: true),
+      within: min(limits.answer, max(.milliseconds(1), deadline - .now)))
+    guard (200..<300).contains(answer.head.status.code) else {
+      throw Self.refusal(answer.head.status, answer.body ?? ByteBuffer(), .control)
+    }
+  }
+}
+
+/// One HTTP request over a connection of its own.
+private struct SingleExchange: Sendable {
+  private let channel: any Channel
+  private let answer: EventLoopPromise<NIOHTTPClientResponseFull>
+
+  static func connect(
+    group: any EventLoopGroup, host: String, port: Int, within limit: TimeAmount, maximumAnswerBytes: Int
+  ) async throws -> SingleExchange {
+    let eventLoop = group.next()
+    let answer = eventLoop.makePromise(of: NIOHTTPClientResponseFull.self)
+    let bootstrap = ClientBootstrap(group: eventLoop).connectTimeout(limit).channelInitializer { channel in
+      channel.eventLoop.makeCompletedFuture {
+        let pipeline = channel.pipeline.syncOperations
+        try pipeline.addHTTPClientHandlers()
+        try pipeline.addHandler(NIOHTTPClientResponseAggregator(maxContentLength: maximumAnswerBytes))
+        try pipeline.addHandler(AnswerHandler(answer))
+      }
+    }
+    do {
+      return SingleExchange(channel: try await bootstrap.connect(host: host, port: port).get(), answer: answer)
+    } catch {
+      answer.fail(error)
+      throw error
+    }
+  }
+
+  func close() {
+    channel.close(promise: nil)
+  }
+
+  func post(
+    _ path: String, _ headers: HTTPHeaders, _ body: ByteBuffer, within limit: Duration
+  ) async throws -> NIOHTTPClientResponseFull {
+    var headers = headers
+    headers.add(name: "content-length", value: "\(body.readableBytes)")
+    let head = HTTPRequestHead(version: .http1_1, method: .POST, uri: path, headers: headers)
+    channel.write(HTTPClientRequestPart.head(head), promise: nil)
+    channel.write(HTTPClientRequestPart.body(.byteBuffer(body)), promise: nil)
+    channel.writeAndFlush(HTTPClientRequestPart.end(nil), promise: nil)
+    let channel = channel
+    // Its handler fails the promise when the connection ends.
+    let timer = channel.eventLoop.scheduleTask(in: TimeAmount(limit)) { () -> Void in channel.close(promise: nil) }
+    defer { timer.cancel() }
+    return try await withTaskCancellationHandler {
+      try await answer.futureResult.get()
+    } onCancel: {
+      channel.close(promise: nil)
+    }
+  }
+}
+
+private final class AnswerHandler: ChannelInboundHandler, Sendable {
+  typealias InboundIn = NIOHTTPClientResponseFull
+
+  private let answer: EventLoopPromise<NIOHTTPClientResponseFull>
+
+  init(_ answer: EventLoopPromise<NIOHTTPClientResponseFull>) {
+    self.answer = answer
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    answer.succeed(unwrapInboundIn(data))
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    answer.fail(ChannelError.eof)
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    answer.fail(error)
+    context.close(promise: nil)
+  }
+}

@@ -1,0 +1,21 @@
+import ConnectClient
+import Foundation
+import NIOHTTP1
+
+/// Signs calls to one host, and knows its answers.
+struct HostCallSigner: CallAuthenticator {
+  let secret: HostSecret
+  let now: @Sendable () -> Date
+
+  func prove(_ method: HTTPMethod, _ target: String) -> CallProof {
+    let signature = CallSignature(method.rawValue, target, at: now(), with: secret)
+    let headers: HTTPHeaders = [
+      CallSignature.timeHeader: signature.time, CallSignature.nonceHeader: signature.nonce,
+      CallSignature.macHeader: signature.mac,
+    ]
+    let secret = secret
+    return CallProof(headers: headers) { status, headers in
+      signature.isAnswered(status: Int(status.code), by: headers.first(name: CallSignature.answerHeader), with: secret)
+    }
+  }
+}

@@ -1,0 +1,100 @@
+import Crypto
+package import Foundation
+
+/// What proves who calls a host, and that the host itself answers.
+///
+/// | header | value |
+/// |---|---|
+/// | `x-martlet-time` | milliseconds since 1970, decimal |
+/// | `x-martlet-nonce` | 16 random bytes, hexadecimal; used once |
+/// | `x-martlet-mac` | HMAC-SHA256 of `martlet-host-call-v1`, method, target, time and nonce, one to a line; hexadecimal |
+/// | `x-martlet-answer` | of the answer: HMAC-SHA256 of `martlet-host-answer-v1`, nonce and HTTP status, one to a line; hexadecimal |
+///
+/// The target is path and query as they stand in the request line. Bodies are not covered, and nothing is encrypted
+/// (docs/threat-model.md).
+package struct CallSignature: Sendable, Equatable {
+  package static let timeHeader = "x-martlet-time"
+  package static let nonceHeader = "x-martlet-nonce"
+  package static let macHeader = "x-martlet-mac"
+  package static let answerHeader = "x-martlet-answer"
+
+  static let nonceBytes = 16
+
+  package let time: String
+  package let nonce: String
+  package let mac: String
+
+  /// As they came in headers; nothing of it is true yet.
+  package init(time: String, nonce: String, mac: String) {
+    self.time = time
+    self.nonce = nonce
+    self.mac = mac
+  }
+
+  /// Signs one call.
+  package init(_ method: String, _ target: String, at date: Date, with secret: HostSecret) {
+    var generator = SystemRandomNumberGenerator()
+    let random = (0..<Self.nonceBytes).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+    time = String(Int64((date.timeIntervalSince1970 * 1_000).rounded()))
+    nonce = Hexadecimal.text(random)
+    let code = HMAC<SHA256>.authenticationCode(
+      for: Self.statement(method, target, time: time, nonce: nonce), using: secret.key)
+    mac = Hexadecimal.text(code)
+  }
+
+  /// Compares in constant time.
+  func isSigned(_ method: String, _ target: String, with secret: HostSecret) -> Bool {
+    guard let code = Hexadecimal.bytes(mac) else { return false }
+    return HMAC<SHA256>.isValidAuthenticationCode(
+      code, authenticating: Self.statement(method, target, time: time, nonce: nonce), using: secret.key)
+  }
+
+  private static func statement(_ method: String, _ target: String, time: String, nonce: String) -> Data {
+    Data("martlet-host-call-v1\n\(method)\n\(target)\n\(time)\n\(nonce)".utf8)
+  }
+
+  // MARK: Answers
+
+  /// What the head of the answer to this call carries.
+  package func answer(status: Int, with secret: HostSecret) -> String {
+    Hexadecimal.text(HMAC<SHA256>.authenticationCode(for: answerStatement(status), using: secret.key))
+  }
+
+  /// Whether an answer was given to this very call by whoever knows the secret. Compares in constant time.
+  package func isAnswered(status: Int, by answer: String?, with secret: HostSecret) -> Bool {
+    guard let code = answer.flatMap({ Hexadecimal.bytes($0) }) else { return false }
+    return HMAC<SHA256>.isValidAuthenticationCode(code, authenticating: answerStatement(status), using: secret.key)
+  }
+
+  private func answerStatement(_ status: Int) -> Data {
+    Data("martlet-host-answer-v1\n\(nonce)\n\(status)".utf8)
+  }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+enum Hexadecimal {
+  static func text(_ bytes: some Sequence<UInt8>) -> String {
+    let digits = Array("0123456789abcdef".utf8)
+    return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+  }
+
+  /// - Returns: nil for anything but pairs of lower-case digits, 64 at most.
+  static func bytes(_ text: String) -> [UInt8]? {
+    let digits = Array(text.utf8)
+    guard digits.count.isMultiple(of: 2), digits.count <= 128 else { return nil }
+    var bytes: [UInt8] = []
+    for index in stride(from: 0, to: digits.count, by: 2) {
+      guard let high = value(digits[index]), let low = value(digits[index + 1]) else { return nil }
+      bytes.append(high << 4 | low)
+    }
+    return bytes
+  }
+
+  private static func value(_ digit: UInt8) -> UInt8? {
+    switch digit {
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
+    case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
+    default: nil
+    }
+  }
+}

@@ -1,0 +1,71 @@
+package import Connect
+import Foundation
+package import Model
+import NIOCore
+import Protos
+import SwiftProtobuf
+
+/// The only place that turns errors into what travels between host and control plane, and back: stable code and
+/// sentence. A cause stays where it is.
+package enum HostErrors {
+  private static let detailType = "martlet.host.v1.ErrorDetail"
+  /// As much of a host's sentence is passed on.
+  static let maximumMessageCharacters = 1_024
+
+  // MARK: On the host
+
+  package static func connectError(_ error: MartletError) -> ConnectError {
+    var detail = Host_ErrorDetail()
+    detail.code = error.code.rawValue
+    if let seconds = error.retryAfterSeconds { detail.retryAfterSeconds = Int64(seconds) }
+    let bytes: [UInt8] = (try? detail.serializedBytes()) ?? []
+    let code = ConnectCode(rawValue: error.code.meaning.connectCode) ?? .unknown
+    return ConnectError(
+      code, error.message, details: [ConnectError.Detail(type: detailType, value: ByteBuffer(bytes: bytes))])
+  }
+
+  // MARK: On the control plane
+
+  /// - Parameter error: what a call to the host threw. Without the host's own word it is the host that could not be
+  ///   reached.
+  package static func martletError(_ error: any Error) -> MartletError {
+    switch error {
+    case let error as MartletError: error
+    case is CancellationError: MartletError(.canceled, "the request was canceled", cause: error)
+    case let error as ConnectError: spoken(error) ?? unavailable(cause: error)
+    case let error as MalformedHostMessage:
+      MartletError(.hostUnavailable, "the sandbox's host runs another version of Martlet; update it", cause: error)
+    default: unavailable(cause: error)
+    }
+  }
+
+  package static func unavailable(cause: (any Error)?) -> MartletError {
+    MartletError(.hostUnavailable, "the sandbox's host does not answer at the moment; try again", cause: cause)
+  }
+
+  /// What the host itself says; nil when only the connection spoke.
+  private static func spoken(_ error: ConnectError) -> MartletError? {
+    guard let detail = error.details.first(where: { $0.type == detailType }),
+      let message = try? Host_ErrorDetail(serializedBytes: Array(detail.value.readableBytesView))
+    else { return nil }
+    return martletError(message, error.message)
+  }
+
+  static func martletError(_ detail: Host_ErrorDetail, _ message: String) -> MartletError {
+    let seconds = detail.hasRetryAfterSeconds ? Int(clamping: min(max(detail.retryAfterSeconds, 0), 86_400)) : nil
+    // A code of a later version.
+    let code = ErrorCode(rawValue: detail.code) ?? .agentError
+    return MartletError(code, String(message.prefix(maximumMessageCharacters)), retryAfterSeconds: seconds)
+  }
+}
+
+/// A message that does not say what it must.
+package struct MalformedHostMessage: Error, Equatable, CustomStringConvertible {
+  package let field: String
+
+  package init(_ field: String) {
+    self.field = field
+  }
+
+  package var description: String { "\(field) is missing or malformed" }
+}

@@ -1,0 +1,68 @@
+import Connect
+import ConnectServer
+import HTTPTypes
+import Hummingbird
+import Logging
+
+/// Lets nobody in who does not know the host's secret, before anything of the request but its head is read; signs the
+/// head of every answer that it lets out.
+struct CallGate: RouterMiddleware {
+  typealias Context = BasicConnectRequestContext
+
+  let verifier: CallVerifier
+
+  func handle(
+    _ request: Request, context: Context, next: (Request, Context) async throws -> Response
+  ) async throws -> Response {
+    let signature: CallSignature
+    do {
+      signature = try check(request)
+    } catch {
+      context.logger.notice(
+        "call refused", metadata: ["reason": "\(error)", "path": "\(request.uri.path.prefix(128))"])
+      return Self.refusal(error)
+    }
+    var response = try await answer(request, context, next)
+    response.headers[Self.answerName] = signature.answer(status: response.status.code, with: verifier.secret)
+    return response
+  }
+
+  private func check(_ request: Request) throws(CallVerifier.Refusal) -> CallSignature {
+    let headers = request.headers
+    guard let target = request.head.path, let time = headers[Self.timeName], let nonce = headers[Self.nonceName],
+      let mac = headers[Self.macName]
+    else { throw .malformed }
+    let signature = CallSignature(time: time, nonce: nonce, mac: mac)
+    try verifier.verify(signature, request.method.rawValue, target)
+    return signature
+  }
+
+  /// What routes do not answer is an answer too, and signed.
+  private func answer(
+    _ request: Request, _ context: Context, _ next: (Request, Context) async throws -> Response
+  ) async throws -> Response {
+    do {
+      return try await next(request, context)
+    } catch let error as any HTTPResponseError {
+      return try error.response(from: request, context: context)
+    }
+  }
+
+  /// Says the same to everybody who may not come in. Not signed: there is no one to sign it for.
+  private static func refusal(_ reason: CallVerifier.Refusal) -> Response {
+    switch reason {
+    case .tooMany: Response(ConnectError(.unavailable, "the host has too many calls to remember"))
+    default: Response(ConnectError(.unauthenticated, "the call is not signed as this host demands"))
+    }
+  }
+
+  private static let timeName = name(CallSignature.timeHeader)
+  private static let nonceName = name(CallSignature.nonceHeader)
+  private static let macName = name(CallSignature.macHeader)
+  private static let answerName = name(CallSignature.answerHeader)
+
+  private static func name(_ text: String) -> HTTPField.Name {
+    guard let name = HTTPField.Name(text) else { preconditionFailure("\(text) is not a header name") }
+    return name
+  }
+}

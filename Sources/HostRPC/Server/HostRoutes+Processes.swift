@@ -1,0 +1,112 @@
+import Connect
+import ConnectServer
+import HostAPI
+import Model
+import NIOCore
+import Protos
+import SwiftProtobuf
+
+extension HostRoutes {
+  func registerProcesses(on router: ConnectRouter<BasicConnectRequestContext>) {
+    let host = host
+    session(.startProcess, on: router, diesWithStream: true) { (request: Host_StartProcessRequest) in
+      try await host.startProcess(ProcessRequest(request), in: WireField.id(request.sandboxID, "sandbox_id"))
+    }
+    session(.attachProcess, on: router, diesWithStream: false) { (request: Host_AttachProcessRequest) in
+      try await host.attachProcess(ProcessSelector(request.process), in: WireField.id(request.sandboxID, "sandbox_id"))
+    }
+    registerSessionCalls(on: router)
+    unary(.listProcesses, on: router) { (request: Host_SandboxRequest) in
+      let processes = try await host.listProcesses(in: request.id())
+      return Host_ListProcessesResponse.with { $0.processes = processes.map { Host_GuestProcess($0) } }
+    }
+    unary(.signalProcess, on: router) { (request: Host_SignalProcessRequest) in
+      try await host.signalProcess(
+        ProcessSelector(request.process), signal: request.signal, in: WireField.id(request.sandboxID, "sandbox_id"))
+      return Host_Done()
+    }
+  }
+
+  private func registerSessionCalls(on router: ConnectRouter<BasicConnectRequestContext>) {
+    let sessions = sessions
+    unary(.sendInput, on: router) { (request: Host_SendInputRequest) in
+      try await sessions.session(request.sessionID).session.write(ByteBuffer(bytes: request.data))
+      return Host_Done()
+    }
+    unary(.closeInput, on: router) { (request: Host_SessionRequest) in
+      try await sessions.session(request.sessionID).session.closeStandardInput()
+      return Host_Done()
+    }
+    unary(.resizeTerminal, on: router) { (request: Host_ResizeTerminalRequest) in
+      try await sessions.session(request.sessionID).session.resize(TerminalSize(request.size))
+      return Host_Done()
+    }
+    unary(.signalSession, on: router) { (request: Host_SignalSessionRequest) in
+      try await sessions.session(request.sessionID).session.signal(request.signal)
+      return Host_Done()
+    }
+    unary(.detachSession, on: router) { (request: Host_DetachSessionRequest) in
+      // A session that has ended is detached.
+      try? await sessions.session(request.sessionID).detach(killing: request.kills)
+      return Host_Done()
+    }
+  }
+
+  /// A stream of a process's events. Whoever loses it has left: the session ends as if it had been given up here.
+  private func session<Q: Message>(
+    _ method: HostMethod, on router: ConnectRouter<BasicConnectRequestContext>, diesWithStream: Bool,
+    _ open: @escaping @Sendable (Q) async throws -> any ProcessSession
+  ) {
+    router.serverStream(HostMethod.service, method.rawValue) {
+      (request: Q, _, writer: ConnectWriter<Host_ProcessEvent>) in
+      try await answering(method) {
+        try await keepingAlive(writer, .keepAlive) {
+          let entry = sessions.open(try await open(request))
+          defer { sessions.close(entry) }
+          do {
+            let hasExited = try await follow(entry, writer)
+            await entry.detach(killing: !hasExited && diesWithStream)
+          } catch {
+            await entry.detach(killing: diesWithStream)
+            throw error
+          }
+        }
+      }
+    }
+  }
+
+  /// Returns when the process has ended, or the session was detached.
+  /// - Returns: whether the process is known to have ended.
+  private func follow(_ entry: OpenSession, _ writer: ConnectWriter<Host_ProcessEvent>) async throws -> Bool {
+    try await writer.write(Host_ProcessEvent(startedWith: entry.session.pid, session: entry.name))
+    return try await withThrowingTaskGroup(of: Bool.self) { group in
+      group.addTask { try await Self.pump(entry.session, writer) }
+      group.addTask {
+        for await _ in entry.detachments {}
+        try Task.checkCancellation()
+        return false
+      }
+      defer { group.cancelAll() }
+      return try await group.next() ?? false
+    }
+  }
+
+  /// Writes each event when there is room for it: a caller that reads slowly slows the process down.
+  private static func pump(
+    _ session: any ProcessSession, _ writer: ConnectWriter<Host_ProcessEvent>
+  ) async throws -> Bool {
+    for try await event in session.events {
+      switch event {
+      case .started:
+        continue
+      case .output(let stream, let bytes):
+        for piece in bytes.pieces { try await writer.write(Host_ProcessEvent(stream, piece)) }
+      case .exited(let exit):
+        try await writer.write(Host_ProcessEvent(exit))
+        return true
+      }
+    }
+    try Task.checkCancellation()
+    throw MartletError(.agentError, "the connection to the process was lost before it ended")
+  }
+}
