@@ -1,17 +1,17 @@
 package import Glibc
 
-/// A value that one thread at a time gets to see. Does what `Synchronization.Mutex` does and has its interface, for two
-/// reasons:
+/// A value that only one thread at a time can access. Same interface as `Synchronization.Mutex`, which must not be used
+/// here for two reasons:
 ///
-/// - On Linux that one is inlined down to the look-up of the thread's id. In an optimised `async` function that takes
-///   it behind an `await` on several paths, the compiler looks before the `await` and keeps the place in the frame,
-///   over a change of threads: the lock is taken in another thread's name, and the unlock ends the process. Seen with
-///   Swift 6.3 in `HostRoutes.session`, which HostRPCTests exercise; the same code came out of log-in and of publishing
-///   snapshots. Functions of pthreads are never inlined.
-/// - Its futex inherits priorities, so a contended lock is handed over by the kernel each time
+/// - On Linux its lock operation is inlined down to the look-up of the thread id. In an optimised `async` function that
+///   takes the lock after an `await` on several paths, the compiler hoists the look-up above the `await` and keeps its
+///   result across a change of threads: the lock is then taken with the id of another thread, and the unlock ends the
+///   process. Seen with Swift 6.3 in `HostRoutes.session`, which HostRPCTests exercise, and in the code of log-in and
+///   of publishing snapshots. Functions of pthreads are never inlined.
+/// - It uses priority-inheriting futexes, so the kernel hands over a contended lock each time
 ///   (https://github.com/swiftlang/swift/issues/88440).
 ///
-/// Not recursive. The lock is on the heap, so make few, for long.
+/// Not recursive. The lock is allocated on the heap, so a mutex should be long-lived.
 package struct Mutex<Value: ~Copyable>: ~Copyable {
   @usableFromInline let lock: UnsafeMutablePointer<pthread_mutex_t>
   @usableFromInline let value: UnsafeMutablePointer<Value>
@@ -33,8 +33,7 @@ package struct Mutex<Value: ~Copyable>: ~Copyable {
     lock.deallocate()
   }
 
-  /// Runs `body` when no other thread runs one. It must not take the same lock, and cannot wait for anything
-  /// asynchronous.
+  /// Runs `body` while no other thread runs one. `body` must not take the same lock and cannot await.
   @inlinable
   package borrowing func withLock<Result: ~Copyable, Failure: Error>(
     _ body: (inout sending Value) throws(Failure) -> sending Result

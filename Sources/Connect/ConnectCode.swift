@@ -19,7 +19,7 @@ package enum ConnectCode: String, Sendable, CaseIterable, Codable {
   case dataLoss = "data_loss"
   case unauthenticated
 
-  /// Status of a unary answer that fails with this code.
+  /// HTTP status of a unary response that fails with this code.
   package var httpStatus: Int {
     switch self {
     case .canceled: 499
@@ -36,7 +36,7 @@ package enum ConnectCode: String, Sendable, CaseIterable, Codable {
     }
   }
 
-  /// The code to assume for an answer that has this status and no readable Connect error.
+  /// The code for a response that has this HTTP status and no readable Connect error.
   ///
   /// Source: https://connectrpc.com/docs/protocol/#http-to-error-code
   package init(inferredFromHTTPStatus status: Int) {

@@ -1,7 +1,7 @@
 package import NIOCore
 package import SwiftProtobuf
 
-/// How messages become bytes; the raw value is the codec's name in content types.
+/// Encodes and decodes messages; the raw value is the codec's name in content types.
 package enum ConnectCodec: String, Sendable, CaseIterable {
   case json
   case proto
@@ -9,7 +9,7 @@ package enum ConnectCodec: String, Sendable, CaseIterable {
   package var unaryContentType: String { "application/\(rawValue)" }
   package var streamContentType: String { "application/connect+\(rawValue)" }
 
-  /// Parameters such as `; charset=utf-8` are tolerated and ignored.
+  /// Parses a content type. Parameters such as `; charset=utf-8` are ignored.
   package init?(unaryContentType: String) {
     self.init(unaryContentType, prefix: "application/")
   }
@@ -24,8 +24,8 @@ package enum ConnectCodec: String, Sendable, CaseIterable {
     self.init(rawValue: String(type.dropFirst(prefix.count)))
   }
 
-  /// Reads one message. Unknown JSON fields are ignored, unknown protobuf fields dropped.
-  /// - Throws: `invalid_argument` for bytes that are not such a message.
+  /// Decodes one message. Unknown JSON fields are ignored, unknown protobuf fields are dropped.
+  /// - Throws: `invalid_argument` when the bytes are not a message of this type.
   package func decode<M: Message>(_ type: M.Type = M.self, from bytes: ByteBuffer) throws(ConnectError) -> M {
     do {
       switch self {
@@ -43,14 +43,14 @@ package enum ConnectCodec: String, Sendable, CaseIterable {
     }
   }
 
-  /// The bare message.
+  /// Encodes the message without a frame header, as unary calls send it.
   package func encode(_ message: some Message) throws(ConnectError) -> ByteBuffer {
     var buffer = try bytes(of: message).framed
     buffer.moveReaderIndex(forwardBy: Envelope.headerLength)
     return buffer
   }
 
-  /// The message as a frame of a stream, encoded in place behind its header.
+  /// Encodes the message as a frame of a stream. The frame header is written in front of it without a copy.
   package func encodeFrame(_ message: some Message) throws(ConnectError) -> ByteBuffer {
     var buffer = try bytes(of: message).framed
     let length = UInt32(clamping: buffer.readableBytes - Envelope.headerLength)
@@ -70,10 +70,10 @@ package enum ConnectCodec: String, Sendable, CaseIterable {
   }
 }
 
-/// Lets swift-protobuf read and write a `ByteBuffer` without a copy. What it writes lies behind room for a frame
-/// header.
+/// Lets swift-protobuf read and write a `ByteBuffer` without a copy. Written messages start after
+/// `Envelope.headerLength` bytes that are reserved for a frame header.
 private struct MessageBytes: SwiftProtobufContiguousBytes {
-  /// Header and payload; the header is zero until its owner fills it in.
+  /// Header and payload. The header is zero until the codec fills it in.
   private(set) var framed: ByteBuffer
   private let headerLength: Int
 

@@ -6,13 +6,14 @@ package import NIOCore
   import Foundation
 #endif
 
-/// A failed call, as the peer sees it: code, message and details are all that travels.
+/// A failed call. Code, message and details are all that is sent to the peer.
 package struct ConnectError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// A message that says more about an error; the receiver knows it by its type's name, or leaves it alone.
+  /// Additional information about an error: a protobuf message that the receiver finds by its type name. Receivers
+  /// ignore types that they do not know.
   package struct Detail: Sendable, Equatable {
-    /// Such as `martlet.host.v1.ErrorDetail`.
+    /// Full name of the message type, for example `martlet.host.v1.ErrorDetail`.
     package var type: String
-    /// The message, as protobuf.
+    /// The encoded protobuf message.
     package var value: ByteBuffer
 
     package init(type: String, value: ByteBuffer) {
@@ -21,7 +22,7 @@ package struct ConnectError: Error, Sendable, Equatable, CustomStringConvertible
     }
   }
 
-  /// As many of a peer's details are kept.
+  /// Details that are kept of a received error; further ones are dropped.
   package static let maximumDetails = 8
 
   package var code: ConnectCode
@@ -38,15 +39,15 @@ package struct ConnectError: Error, Sendable, Equatable, CustomStringConvertible
 }
 
 extension ConnectError {
-  /// Body of a failed unary answer: `{"code":…,"message":…}`, with `"details"` where there are any.
+  /// Body of a failed unary response: `{"code":…,"message":…}`, and `"details"` if there are any.
   ///
   /// Source: https://connectrpc.com/docs/protocol/#error-end-stream
   package func encoded() -> ByteBuffer {
     Self.encode(WireError(self))
   }
 
-  /// Reads the body of a failed unary answer. A body that is not a Connect error is judged by its HTTP status; its
-  /// message is kept when it is a JSON object with one.
+  /// Reads the body of a failed unary response. If the body is not a Connect error, the code follows from the HTTP
+  /// status; the message is kept if the body is a JSON object with a message.
   package init(body: ByteBuffer, httpStatus: Int) {
     let wire = try? JSONDecoder().decode(LenientError.self, from: Data(body.readableBytesView))
     let code = wire?.code.flatMap(ConnectCode.init(rawValue:)) ?? ConnectCode(inferredFromHTTPStatus: httpStatus)
@@ -78,7 +79,7 @@ extension ConnectError {
   }
 
   private static func encode(_ value: some Encodable) -> ByteBuffer {
-    // Two strings always encode; a body that says less is still a valid answer.
+    // Strings always encode. The fallback is a valid error body too.
     guard let data = try? JSONEncoder().encode(value) else { return ByteBuffer(string: "{\"code\":\"internal\"}") }
     return ByteBuffer(bytes: data)
   }
@@ -87,7 +88,7 @@ extension ConnectError {
 private struct WireError: Encodable {
   let code: String
   let message: String
-  /// Absent where there are none.
+  /// nil if there are none, so that the JSON has no such key.
   let details: [WireDetail]?
 
   init(_ error: ConnectError) {
@@ -101,7 +102,7 @@ private struct WireEndOfStream: Encodable {
   let error: WireError
 }
 
-/// The value is base64 without padding; with padding it is understood too.
+/// A detail in JSON. The value is sent as base64 without padding and accepted with and without padding.
 ///
 /// Source: https://connectrpc.com/docs/protocol/#error-end-stream
 private struct WireDetail: Codable {
@@ -122,7 +123,8 @@ private struct WireDetail: Codable {
   }
 }
 
-/// What others send: the code may be missing or a number, the message missing, a detail no detail.
+/// An error from a peer, decoded tolerantly: the code may be missing or a number, the message may be missing, and
+/// details that are malformed are dropped.
 private struct LenientError: Decodable {
   let code: String?
   let message: String?

@@ -30,7 +30,7 @@ package struct Envelope: Sendable, Equatable {
     self.payload = payload
   }
 
-  /// The frame's bytes. Payloads are bounded far below the 4 GiB that the header can say.
+  /// The frame's bytes. The payload's length must fit into the 4 bytes of the header; all limits are far below 4 GiB.
   package func encoded() -> ByteBuffer {
     var buffer = ByteBuffer()
     buffer.reserveCapacity(Self.headerLength + payload.readableBytes)
@@ -41,10 +41,10 @@ package struct Envelope: Sendable, Equatable {
   }
 }
 
-/// Cuts a byte stream into frames, whatever the pieces it arrives in.
+/// Splits a byte stream into frames, independent of the pieces in which the bytes arrive.
 ///
-/// Holds at most one incomplete frame and the piece that was appended last: a frame whose header announces more than
-/// `maximumPayload` bytes is refused before any of them is kept.
+/// Holds at most one incomplete frame and the piece that was appended last. A frame whose header announces more than
+/// `maximumPayload` bytes is refused as soon as the header is complete.
 package struct EnvelopeDecoder {
   private let maximumPayload: Int
   private var buffer = ByteBuffer()
@@ -62,9 +62,9 @@ package struct EnvelopeDecoder {
     buffer.writeImmutableBuffer(bytes)
   }
 
-  /// The next complete frame; nil when more bytes are needed.
+  /// The next complete frame; nil when more bytes are needed. After an error the decoder must not be used any more.
   /// - Throws: `resource_exhausted` for a frame that is too long, `internal` for a compressed one (compression is never
-  ///   negotiated), `invalid_argument` for reserved flags. The decoder is of no use afterwards.
+  ///   negotiated), `invalid_argument` for reserved flags.
   package mutating func next() throws(ConnectError) -> Envelope? {
     guard let rawFlags = buffer.getInteger(at: buffer.readerIndex, as: UInt8.self),
       let length = buffer.getInteger(at: buffer.readerIndex + 1, as: UInt32.self)
@@ -77,8 +77,8 @@ package struct EnvelopeDecoder {
     return Envelope(flags: flags, payload: payload)
   }
 
-  /// To be called when the bytes have ended.
-  /// - Throws: `invalid_argument` when they ended inside a frame.
+  /// Checks that the byte stream ended between two frames. Call it after the last byte.
+  /// - Throws: `invalid_argument` when the stream ended inside a frame.
   package func finish() throws(ConnectError) {
     guard buffer.readableBytes == 0 else {
       throw ConnectError(.invalidArgument, "the stream ended inside a frame")

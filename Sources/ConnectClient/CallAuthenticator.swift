@@ -2,13 +2,14 @@ package import AsyncHTTPClient
 import Connect
 package import NIOHTTP1
 
-/// Proves to a server who calls, and that whoever answers is that server.
+/// Authenticates calls to a server and the server's responses.
 package protocol CallAuthenticator: Sendable {
-  /// - Parameter target: path and query, as they go into the request line.
+  /// Signs one request.
+  /// - Parameter target: path and query as in the request line.
   func prove(_ method: HTTPMethod, _ target: String) -> CallProof
 }
 
-/// What goes with one request, and what its answer is known by.
+/// The headers that authenticate one request, and the check of its response.
 package struct CallProof: Sendable {
   package let headers: HTTPHeaders
   private let isGenuine: @Sendable (HTTPResponseStatus, HTTPHeaders) -> Bool
@@ -18,8 +19,8 @@ package struct CallProof: Sendable {
     self.isGenuine = isGenuine
   }
 
-  /// To be called before anything of the answer but its head is looked at.
-  /// - Throws: `ConnectError` with code `unavailable`: the server that was meant has not answered.
+  /// Checks that the response comes from the intended server. Call it before anything but the response's head is used.
+  /// - Throws: `ConnectError` with code `unavailable` when the response is not authentic.
   package func check(_ response: HTTPClientResponse) throws {
     guard isGenuine(response.status, response.headers) else {
       throw ConnectError(

@@ -1,10 +1,10 @@
 package import NIOHTTP1
 
-/// What one call adds to its messages.
+/// Headers and limits of one call.
 package struct ConnectCallOptions: Sendable {
   package var headers: HTTPHeaders
-  /// Sent as `Connect-Timeout-Ms`. A unary or client-streaming call also gives up by itself when it has passed; the
-  /// server ends a server stream.
+  /// Sent as `Connect-Timeout-Ms`. The client enforces it too for unary and client-streaming calls; a server stream is
+  /// ended by the server.
   package var timeout: Duration?
   /// Longest message accepted from the server, in bytes.
   package var maximumMessageBytes: Int

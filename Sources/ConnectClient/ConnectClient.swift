@@ -6,15 +6,15 @@ package import SwiftProtobuf
 
 /// Calls the methods of one Connect server.
 ///
-/// Every method throws `ConnectError`, or `CancellationError` when the calling task was cancelled. A server that cannot
-/// be reached, and an answer that is cut short, is `unavailable`.
+/// Every method throws `ConnectError`, or `CancellationError` when the calling task was cancelled. The code is
+/// `unavailable` when the server cannot be reached or the response is truncated.
 ///
 /// Source: https://connectrpc.com/docs/protocol
 package struct ConnectClient: Sendable {
   package static let defaultMaximumMessageBytes = 4_194_304
-  /// Time in which a server stream's response head must arrive; servers send it with the first message at the latest.
+  /// Time limit for the response head of a server stream. Servers send the head with the first message at the latest.
   static let streamHeadLimit: Duration = .seconds(30)
-  /// As much of an error answer is read.
+  /// Bytes that are read of an error response.
   static let maximumErrorBytes = 65_536
 
   private let baseURL: String
@@ -25,7 +25,7 @@ package struct ConnectClient: Sendable {
   /// - Parameters:
   ///   - baseURL: scheme, host and port without a trailing slash, such as `http://10.0.0.2:49983`.
   ///   - httpClient: must not decompress or follow redirects, and must not limit the time of a body.
-  ///   - authenticator: signs calls and knows the server by the heads of its answers; nil: neither.
+  ///   - authenticator: signs requests and authenticates responses; nil for servers without authentication.
   package init(
     baseURL: String, httpClient: HTTPClient, codec: ConnectCodec = .proto, authenticator: (any CallAuthenticator)? = nil
   ) {
@@ -35,7 +35,7 @@ package struct ConnectClient: Sendable {
     self.authenticator = authenticator
   }
 
-  /// One message each way.
+  /// Calls a method with one request message and one response message.
   package func unary<Q: Message, R: Message>(
     _ service: String, _ method: String, _ message: Q, options: ConnectCallOptions = ConnectCallOptions(),
     returning: R.Type = R.self
@@ -52,7 +52,8 @@ package struct ConnectClient: Sendable {
     }
   }
 
-  /// One message out, many in. Returns when the response head is there.
+  /// Calls a method with one request message and a stream of response messages. Returns when the response head has
+  /// arrived.
   package func serverStream<Q: Message, R: Message>(
     _ service: String, _ method: String, _ message: Q, options: ConnectCallOptions = ConnectCallOptions(),
     returning: R.Type = R.self
@@ -66,8 +67,8 @@ package struct ConnectClient: Sendable {
     }
   }
 
-  /// Many messages out, one in. `messages` is pulled as fast as the server takes them; its error ends the call and is
-  /// thrown.
+  /// Calls a method with a stream of request messages and one response message. `messages` is pulled as fast as the
+  /// server reads. An error of `messages` ends the call and is thrown.
   package func clientStream<Messages: AsyncSequence & Sendable, R: Message>(
     _ service: String, _ method: String, _ messages: Messages, options: ConnectCallOptions = ConnectCallOptions(),
     returning: R.Type = R.self
@@ -105,7 +106,7 @@ package struct ConnectClient: Sendable {
     return (request, proof)
   }
 
-  /// Whole milliseconds, at least one, within the ten digits of the protocol.
+  /// Whole milliseconds, at least one and at most ten digits, as the protocol demands.
   private static func milliseconds(_ timeout: Duration) -> Int64 {
     let parts = timeout.components
     let (seconds, isTooLong) = parts.seconds.multipliedReportingOverflow(by: 1_000)

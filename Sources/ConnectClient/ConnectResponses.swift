@@ -3,11 +3,12 @@ import Connect
 import NIOCore
 package import SwiftProtobuf
 
-/// The messages a server streams; pulled, so back-pressure reaches the server. To be iterated once.
+/// The response messages of a server stream. They are pulled, so back-pressure reaches the server. May be iterated
+/// once.
 ///
-/// Ends after the server's end-of-stream frame. Throws `ConnectError`: the server's own, or `unavailable` when the
-/// connection ended before that frame. Iterating to the end gives the connection back for the next call; giving up
-/// earlier closes it.
+/// Ends after the server's end-of-stream frame. Throws the server's `ConnectError`, or `unavailable` when the
+/// connection ended before that frame. Iterating to the end returns the connection to the pool; stopping earlier closes
+/// it.
 package struct ConnectResponses<R: Message>: AsyncSequence, Sendable {
   package typealias Element = R
 
@@ -53,8 +54,7 @@ package struct ConnectResponses<R: Message>: AsyncSequence, Sendable {
       }
     }
 
-    /// Reads the HTTP body to its end, so that the connection can be used again, and only then reports how the call
-    /// ended.
+    /// Reads the HTTP body to its end, so that the connection can be reused, and then reports the result of the call.
     private mutating func finish(_ envelope: Envelope) async throws -> R? {
       isFinished = true
       let error = try ConnectError.decodeEndOfStream(envelope.payload)
@@ -85,7 +85,7 @@ package struct ConnectResponses<R: Message>: AsyncSequence, Sendable {
     }
   }
 
-  /// The only message of a call that answers with exactly one.
+  /// The response message of a call that has exactly one.
   func single() async throws -> R {
     var answer: R?
     for try await message in self {

@@ -2,7 +2,7 @@ import AsyncHTTPClient
 import Connect
 import NIOCore
 
-/// Runs one call and gives what the HTTP client throws its meaning in the Connect protocol.
+/// Runs one call and maps the errors of the HTTP client to `ConnectError`.
 func translatingErrors<Value>(
   isolation: isolated (any Actor)? = #isolation, _ call: () async throws -> Value
 ) async throws -> Value {
@@ -13,8 +13,8 @@ func translatingErrors<Value>(
   }
 }
 
-/// `ConnectError` and `CancellationError` pass; time-outs become `deadline_exceeded`, an answer that is too long
-/// `resource_exhausted`, everything else says that the server could not be reached.
+/// Maps an error of the HTTP client. `ConnectError` and `CancellationError` pass unchanged; time-outs become
+/// `deadline_exceeded`, a response that is too long `resource_exhausted`, everything else `unavailable`.
 func transportError(_ error: any Error) -> any Error {
   switch error {
   case is ConnectError, is CancellationError:

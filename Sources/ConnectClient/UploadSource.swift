@@ -1,7 +1,7 @@
 import Concurrency
 
-/// A request body that remembers why its source failed, so that the caller learns the source's own error and not what
-/// the HTTP client makes of it. To be iterated once.
+/// A request body that records the error of its source, so that the caller can throw that error instead of the HTTP
+/// client's. May be iterated once.
 package struct UploadSource<Base: AsyncSequence & Sendable>: AsyncSequence, Sendable {
   package typealias Element = Base.Element
 
@@ -12,7 +12,7 @@ package struct UploadSource<Base: AsyncSequence & Sendable>: AsyncSequence, Send
     self.base = base
   }
 
-  /// The error that ended the source; nil while there is none.
+  /// The error that ended the source; nil if it has not failed.
   package var error: (any Error)? { record.error.withLock { $0 } }
 
   package func makeAsyncIterator() -> AsyncIterator {

@@ -1,9 +1,9 @@
 import Connect
 package import HTTPTypes
 
-/// What the headers of a request say about the call, checked.
+/// The parsed and validated request headers of a call: codec and deadline.
 struct CallHead: Sendable {
-  /// Ten digits are the longest time-out the protocol allows.
+  /// The protocol allows time-outs of at most ten digits.
   static let maximumTimeoutDigits = 10
   static let protocolVersion = "1"
 
@@ -12,7 +12,9 @@ struct CallHead: Sendable {
 }
 
 extension HTTPField.Name {
-  /// Names of the protocol's own headers. Source: https://connectrpc.com/docs/protocol/#unary-request
+  /// Makes the name of one of the protocol's headers.
+  ///
+  /// Source: https://connectrpc.com/docs/protocol/#unary-request
   private static func known(_ name: String) -> HTTPField.Name {
     guard let name = HTTPField.Name(name) else { preconditionFailure("\(name) is not a header name") }
     return name
@@ -25,7 +27,8 @@ extension HTTPField.Name {
 }
 
 extension CallHead {
-  /// - Parameter encodingHeaders: the headers that may name a compression; none is supported.
+  /// Validates the headers of a request.
+  /// - Parameter encodingHeaders: the headers that may name a compression. No compression is supported.
   /// - Throws: `invalid_argument` for a malformed header, `unimplemented` for a compressed request.
   init(
     codec: ConnectCodec, headers: HTTPFields, encodingHeaders: [HTTPField.Name], now: ContinuousClock.Instant

@@ -2,10 +2,10 @@ import Concurrency
 import Connect
 import NIOCore
 
-/// Runs one handler and cancels it when its deadline passes or its client goes away.
+/// Runs one handler and cancels it when its deadline passes or its client disconnects.
 ///
-/// The handler runs in a task of its own, because that is the only task that can be cancelled from the connection's
-/// event loop; it inherits task-local values, and its result is always awaited.
+/// The handler runs in its own unstructured task, because the connection's event loop must be able to cancel it. The
+/// task inherits task-local values, and its result is always awaited.
 final class CallScope: Sendable {
   enum Ending: Sendable {
     case deadlinePassed
@@ -14,7 +14,7 @@ final class CallScope: Sendable {
 
   enum Outcome<Value: Sendable>: Sendable {
     case finished(Result<Value, any Error>)
-    /// The handler was cancelled before it finished; whatever it answered does not matter any more.
+    /// The handler was cancelled before it finished. Its result is discarded.
     case ended(Ending)
   }
 
@@ -26,7 +26,7 @@ final class CallScope: Sendable {
 
   private let state = Mutex(State())
 
-  /// Runs `handler` to its end; returns only when it has returned.
+  /// Runs `handler`. Returns only after the handler has returned.
   static func run<Value: Sendable>(
     on channel: any Channel, until deadline: ContinuousClock.Instant?, watchingClient: Bool,
     _ handler: @escaping @Sendable () async throws -> Value
@@ -53,7 +53,7 @@ final class CallScope: Sendable {
     return eventLoop.scheduleTask(in: TimeAmount(left)) { self.end(.deadlinePassed) }
   }
 
-  /// The first ending counts; none counts after the handler has returned.
+  /// Cancels the handler. Only the first call has an effect, and none after the handler has returned.
   private func end(_ ending: Ending) {
     let cancel = state.withLock { state -> (@Sendable () -> Void)? in
       guard state.ending == nil, !state.isFinished else { return nil }

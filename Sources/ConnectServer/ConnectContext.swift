@@ -14,12 +14,12 @@ package struct ConnectLimits: Sendable {
   }
 }
 
-/// What a handler knows about the call besides its messages.
+/// What a handler knows about a call besides the messages.
 package struct ConnectContext: Sendable {
   package let headers: HTTPFields
-  /// When the caller stops waiting; nil means never. The handler's task is cancelled at that moment.
+  /// The deadline that the client has set; nil if none. The handler's task is cancelled at that moment.
   package let deadline: ContinuousClock.Instant?
-  /// Nil on transports without addresses.
+  /// nil on transports without addresses.
   package let remoteAddress: SocketAddress?
   package let logger: Logger
 
@@ -31,13 +31,13 @@ package struct ConnectContext: Sendable {
   }
 }
 
-/// A request context that knows its connection. `ConnectRouter` needs it to notice a client that went away while a
-/// handler is idle, without giving up the connection's keep-alive.
+/// A request context that knows its connection. `ConnectRouter` uses the channel to notice that a client has
+/// disconnected while a handler is idle, without closing kept-alive connections.
 package protocol ConnectRequestContext: RequestContext {
   var channel: any Channel { get }
 }
 
-/// The smallest context a `ConnectRouter` can work with.
+/// The minimal request context for a `ConnectRouter`.
 package struct BasicConnectRequestContext: ConnectRequestContext {
   package var coreContext: CoreRequestContextStorage
   package let channel: any Channel

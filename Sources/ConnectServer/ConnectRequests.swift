@@ -3,10 +3,11 @@ import HummingbirdCore
 import NIOCore
 package import SwiftProtobuf
 
-/// The messages a client streams to a handler; pulled, so back-pressure reaches the client. To be iterated once.
+/// The request messages that a client streams to a handler. They are pulled, so back-pressure reaches the client. May
+/// be iterated once.
 ///
 /// Ends when the client has sent its last frame. Throws `ConnectError` for malformed frames, and the connection's error
-/// when it breaks before the end.
+/// when it breaks earlier.
 package struct ConnectRequests<Q: Message>: AsyncSequence, Sendable {
   package typealias Element = Q
 
@@ -47,7 +48,7 @@ package struct ConnectRequests<Q: Message>: AsyncSequence, Sendable {
     }
   }
 
-  /// The only message of a call that has exactly one.
+  /// The request message of a call that has exactly one.
   /// - Throws: `unimplemented` for none or several, as the reference implementation does.
   func single() async throws -> Q {
     var iterator = makeAsyncIterator()

@@ -10,10 +10,10 @@ package import SwiftProtobuf
 /// let connect = ConnectRouter(router)
 /// connect.unary("greet.Greeter", "Greet") { (request: GreetRequest, context) in GreetResponse() }
 /// ```
-/// Both codecs are answered, compression is refused and never used. A path below a known service that is no method of
-/// it is answered with 404 and `unimplemented`, a method other than POST with 405, a foreign content type with 415.
+/// Both codecs are supported; compression is refused. A path below a registered service that is not one of its methods
+/// gets status 404 and `unimplemented`, an HTTP method other than POST gets 405, an unsupported content type 415.
 ///
-/// A handler that throws a `ConnectError` passes it to the client. `CancellationError` becomes `canceled`; any other
+/// A `ConnectError` that a handler throws is sent to the client. `CancellationError` becomes `canceled`; any other
 /// error is logged and becomes `internal` without its text.
 ///
 /// Source: https://connectrpc.com/docs/protocol
@@ -27,7 +27,8 @@ package struct ConnectRouter<Context: ConnectRequestContext> {
     self.limits = limits
   }
 
-  /// One request, one answer. The handler is cancelled at the call's deadline, not when the client goes away.
+  /// Registers a method with one request and one response. The handler is cancelled at the call's deadline, but not
+  /// when the client disconnects.
   package func unary<Q: Message, R: Message>(
     _ service: String, _ method: String, _ handler: @escaping @Sendable (Q, ConnectContext) async throws -> R
   ) {
@@ -37,8 +38,9 @@ package struct ConnectRouter<Context: ConnectRequestContext> {
     }
   }
 
-  /// One request, many answers. The handler is cancelled when the client goes away, also while it writes nothing, and
-  /// at the deadline; the stream then ends with `deadline_exceeded`, after the handler has returned.
+  /// Registers a method with one request and a stream of responses. The handler is cancelled when the client
+  /// disconnects, even while it writes nothing, and at the deadline; the stream then ends with `deadline_exceeded`
+  /// after the handler has returned.
   package func serverStream<Q: Message, R: Message>(
     _ service: String, _ method: String,
     _ handler: @escaping @Sendable (Q, ConnectContext, ConnectWriter<R>) async throws -> Void
@@ -48,7 +50,7 @@ package struct ConnectRouter<Context: ConnectRequestContext> {
     }
   }
 
-  /// Many requests, one answer. Cancelled like `serverStream`.
+  /// Registers a method with a stream of requests and one response. Cancelled like `serverStream`.
   package func clientStream<Q: Message, R: Message>(
     _ service: String, _ method: String,
     _ handler: @escaping @Sendable (ConnectRequests<Q>, ConnectContext) async throws -> R
@@ -58,7 +60,8 @@ package struct ConnectRouter<Context: ConnectRequestContext> {
     }
   }
 
-  /// Many requests, many answers; with HTTP/1.1 clients usually one after the other. Cancelled like `serverStream`.
+  /// Registers a method with a stream of requests and a stream of responses; HTTP/1.1 clients usually send everything
+  /// before they read. Cancelled like `serverStream`.
   package func bidirectionalStream<Q: Message, R: Message>(
     _ service: String, _ method: String,
     _ handler: @escaping @Sendable (ConnectRequests<Q>, ConnectContext, ConnectWriter<R>) async throws -> Void
@@ -95,7 +98,7 @@ package struct ConnectRouter<Context: ConnectRequestContext> {
   }
 }
 
-/// Services whose catch-all route exists. Only touched while routes are registered, by one thread.
+/// The services whose catch-all route exists. Used by one thread, while routes are registered.
 private final class RegisteredServices {
   private var names: Set<String> = []
 

@@ -4,7 +4,7 @@ import HummingbirdCore
 import NIOCore
 package import SwiftProtobuf
 
-/// Where a handler writes the messages of its answer. Every message is one frame, flushed at once.
+/// Writes the response messages of a handler. Every message is one frame and is flushed at once.
 package struct ConnectWriter<R: Message>: Sendable {
   private let sink: FrameSink
   private let codec: ConnectCodec
@@ -14,18 +14,18 @@ package struct ConnectWriter<R: Message>: Sendable {
     self.codec = codec
   }
 
-  /// Returns when the connection has room for more (back-pressure). May be called from several tasks: frames never mix.
-  /// - Throws: when the client is gone, the task was cancelled, or the handler has already returned.
+  /// Writes one message. Returns when the connection has room for more (back-pressure). May be called from several
+  /// tasks: frames are not interleaved.
+  /// - Throws: when the client has disconnected, the task was cancelled, or the handler has already returned.
   package func write(_ message: R) async throws {
     try await sink.write(codec.encodeFrame(message))
   }
 }
 
-/// The body of one streamed answer, shared by the tasks of its handler.
+/// The body of one streamed response, shared by the tasks of its handler.
 final class FrameSink: Sendable {
-  /// As much may be on its way to the connection's event loop, in bytes. NIO's writer notices a connection that is full
-  /// only there, so without a bound a fast handler on a busy machine could queue any amount before the loop gets its
-  /// turn.
+  /// Bytes that may be on their way to the connection's event loop. NIO's writer notices a full connection only there,
+  /// so without a bound a fast handler on a busy machine could queue any amount before the event loop runs.
   private static let maximumUnseenBytes = 262_144
 
   private let gate: HeadGate
@@ -66,7 +66,7 @@ final class FrameSink: Sendable {
     try await writer.finish(nil)
   }
 
-  /// No more frames; the connection is to be closed by whoever throws next.
+  /// Refuses further frames. The caller must throw afterwards, which closes the connection.
   func abandon() {
     state.withLock { $0.isFinished = true }
   }

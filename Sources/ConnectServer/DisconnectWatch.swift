@@ -7,15 +7,14 @@ import NIOCore
   import Glibc
 #endif
 
-/// Calls back once the client of a connection has closed its side, also while nobody reads from the connection or
-/// writes to it.
+/// Calls back when the client of a connection has closed its side, even while the server neither reads nor writes.
 ///
-/// Hummingbird's own way (`consumeWithCancellationOnInboundClose`) ends the connection after every watched call; this
-/// handler sits in the pipeline for the time of one call only, so that the next call finds the connection alive.
+/// Hummingbird's `consumeWithCancellationOnInboundClose` closes the connection after every watched call. This handler
+/// is in the pipeline during one call only, so the connection can be reused for the next one.
 final class DisconnectWatch: ChannelInboundHandler, RemovableChannelHandler, Sendable {
   typealias InboundIn = Any
 
-  /// Number of the state "the peer has closed, we have not". Source: linux/include/net/tcp_states.h
+  /// The TCP state CLOSE_WAIT: the peer has closed, this side has not. Source: linux/include/net/tcp_states.h
   private static let closeWait: UInt8 = 8
 
   private let onClose: @Sendable () -> Void
@@ -24,18 +23,18 @@ final class DisconnectWatch: ChannelInboundHandler, RemovableChannelHandler, Sen
     self.onClose = onClose
   }
 
-  /// A connection that is closed already calls back before this returns.
+  /// Adds the handler to the pipeline. If the connection is already closed, it calls back before this returns.
   func install(on channel: any Channel) async {
     do {
       try await channel.pipeline.addHandler(self).get()
-      // The end may have been read before the handler was there to see it.
+      // The end may have been read before the handler was in the pipeline.
       guard let socket = channel as? any SocketOptionProvider, channel.remoteAddress?.protocol != .unix else { return }
       let information = try await socket.getTCPInfo().get()
       if information.tcpi_state == Self.closeWait { onClose() }
     } catch is ChannelError {
       onClose()
     } catch {
-      // Not a TCP socket: the events alone decide.
+      // Not a TCP socket: only the channel's events tell the end.
     }
   }
 
@@ -59,7 +58,7 @@ final class DisconnectWatch: ChannelInboundHandler, RemovableChannelHandler, Sen
     context.fireErrorCaught(error)
   }
 
-  /// Also the last word of a channel that closes: Hummingbird's connection handler keeps `channelInactive` to itself.
+  /// Also called when the channel closes: Hummingbird's connection handler does not forward `channelInactive`.
   func handlerRemoved(context: ChannelHandlerContext) {
     onClose()
   }

@@ -2,15 +2,15 @@ import Concurrency
 import Connect
 import HummingbirdCore
 
-/// Holds the head of a streamed answer back until its first frame is there, and the frame until the head has gone out.
+/// Delays the head of a streamed response until the first frame is ready, and the frame until the head has been sent.
 ///
-/// Some HTTP clients (hyper, and with it the E2B SDK) stop sending a request's body as soon as they have seen the head
-/// of the answer. A head that leaves at once then cuts requests short: measured, one in twenty calls arrived empty, and
-/// streamed input would be lost without an error. No handler writes before it has read what it needs, so its first
-/// frame is the moment.
+/// Some HTTP clients (hyper, and so the E2B SDK) stop sending a request's body as soon as they have received the
+/// response head. If the head were sent at once, requests would be truncated: measured, one in twenty calls arrived
+/// empty, and streamed input would be lost without an error. No handler writes before it has read what it needs, so the
+/// head is sent with its first frame.
 ///
-/// Unchecked, because Hummingbird's writer does not say that it is `Sendable`. Hummingbird's root writer is a value
-/// without mutable state around NIO's thread-safe outbound writer; every caller works on a copy of its own.
+/// `@unchecked Sendable` because Hummingbird's writer is not marked `Sendable`. Hummingbird's root writer is a value
+/// without mutable state around NIO's thread-safe outbound writer, and every caller works on its own copy.
 final class HeadGate: @unchecked Sendable {
   private struct State {
     var hasFrame = false
@@ -22,8 +22,8 @@ final class HeadGate: @unchecked Sendable {
     var isSettled: Bool { writer != nil || isAbandoned }
   }
 
-  /// What the answer holds: opens the gate, or fails those who wait when the answer is dropped without having been
-  /// written.
+  /// Held by the response. Opens the gate when the body is written; fails the waiting writers when the response is
+  /// dropped unwritten.
   final class Key: Sendable {
     private let gate: HeadGate
 
@@ -43,7 +43,7 @@ final class HeadGate: @unchecked Sendable {
   private let lock = Mutex(())
   private var state = State()
 
-  /// Returns once the head may go out.
+  /// Returns when the response head may be sent.
   func waitForFrame() async {
     await withCheckedContinuation { continuation in
       let hasFrame = lock.withLock { _ in
@@ -54,7 +54,7 @@ final class HeadGate: @unchecked Sendable {
     }
   }
 
-  /// Lets the head go. Idempotent.
+  /// Lets the response head be sent. Idempotent.
   func releaseHead() {
     let waiter = lock.withLock { _ in
       state.hasFrame = true
@@ -64,9 +64,9 @@ final class HeadGate: @unchecked Sendable {
     waiter?.resume()
   }
 
-  /// Lets the head go and returns the connection's writer. It comes, or the answer is dropped, soon after the head was
-  /// let go.
-  /// - Throws: `CancellationError` when the answer was dropped.
+  /// Lets the response head be sent and returns the connection's writer. The writer is available soon afterwards,
+  /// unless the response is dropped.
+  /// - Throws: `CancellationError` when the response was dropped.
   func writer() async throws -> any ResponseBodyWriter {
     releaseHead()
     if !lock.withLock({ _ in state.isSettled }) { await waitUntilSettled() }

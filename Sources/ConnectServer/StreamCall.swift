@@ -6,8 +6,8 @@ import Logging
 import NIOCore
 import SwiftProtobuf
 
-/// One call with a stream in at least one direction. The status is always 200; errors travel in the last frame. The
-/// head of the answer leaves together with the first frame (`HeadGate`).
+/// One call with a stream in at least one direction. The HTTP status is always 200; errors are sent in the last frame.
+/// The response head is sent together with the first frame (`HeadGate`).
 struct StreamCall<Context: ConnectRequestContext>: Sendable {
   typealias Handler<Q: Message, R: Message> =
     @Sendable (ConnectRequests<Q>, ConnectContext, ConnectWriter<R>) async throws -> Void
@@ -21,7 +21,7 @@ struct StreamCall<Context: ConnectRequestContext>: Sendable {
       return .unsupportedMediaType(ConnectCodec.allCases.map(\.streamContentType))
     }
     let gate = HeadGate()
-    // A task of its own, because the body is written from here on while this function still holds the head back.
+    // An unstructured task, because it produces the body while this function still delays the response head.
     let call = Task {
       defer { gate.releaseHead() }
       try await run(codec, FrameSink(gate, eventLoop: context.channel.eventLoop), handler)

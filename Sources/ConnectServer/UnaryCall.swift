@@ -6,7 +6,7 @@ import Logging
 import NIOCore
 import SwiftProtobuf
 
-/// One call with one message each way.
+/// One call with one request message and one response message.
 struct UnaryCall<Context: ConnectRequestContext>: Sendable {
   let request: Request
   let context: Context
@@ -65,7 +65,7 @@ extension ConnectContext {
 extension ConnectError {
   static var deadlineExceeded: ConnectError { ConnectError(.deadlineExceeded, "the call's time-out has passed") }
 
-  /// What the client is told about an error that a handler threw.
+  /// Maps an error that a handler threw to the error that is sent to the client.
   init(thrownByHandler error: any Error, logger: Logger) {
     switch error {
     case let error as ConnectError:
@@ -80,7 +80,7 @@ extension ConnectError {
 }
 
 extension Response {
-  /// The answer to a unary call that failed, or to a plain request beside the service.
+  /// The response to a failed unary call, or to a failed plain HTTP request of the same server.
   package init(_ error: ConnectError) {
     self.init(
       status: HTTPResponse.Status(code: error.code.httpStatus),

@@ -6,9 +6,10 @@ package import SwiftProtobuf
   package import Foundation
 #endif
 
-/// Conversions that hold for any message, also one that was made to do harm: the library's own overflow.
+/// Conversions that accept every message. The library's own conversions overflow on hostile values.
 extension Google_Protobuf_Timestamp {
-  /// Seconds since 1970 of the years 1 to 9999, the message's range. Source: google/protobuf/timestamp.proto
+  /// Seconds since 1970 of the years 1 to 9999, the range of a protobuf timestamp. Source:
+  /// google/protobuf/timestamp.proto
   private static let range = -62_135_596_800.0...253_402_300_799.0
   private static let secondsTo2001 = 978_307_200.0
 
@@ -25,7 +26,7 @@ extension Google_Protobuf_Timestamp {
     nanos = Int32(rest % 1_000_000_000)
   }
 
-  /// The time it says, or the nearest that it may say.
+  /// The time of the message, clamped to the valid range.
   package var clampedDate: Date {
     let whole = min(max(Double(seconds), Self.range.lowerBound), Self.range.upperBound)
     let rest = min(max(Double(nanos), 0), 999_999_999) / 1_000_000_000
