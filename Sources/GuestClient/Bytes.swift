@@ -6,6 +6,6 @@ extension GuestClient {
 }
 
 extension ByteBuffer {
-  /// The readable bytes as the type of protobuf's `bytes` fields.
+  /// The readable bytes as `Data`, the type of protobuf's `bytes` fields.
   var foundationData: Data { withUnsafeReadableBytes { Data($0) } }
 }

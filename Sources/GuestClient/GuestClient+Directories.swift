@@ -5,7 +5,7 @@ import Model
 import Protos
 import SwiftProtobuf
 
-/// Everything about files but their contents.
+/// Directory operations: everything about files except their content.
 extension GuestClient {
   private static let filesystemService = "filesystem.Filesystem"
 
@@ -56,7 +56,7 @@ extension GuestClient {
 }
 
 extension FileEntry {
-  /// The agent describes a symbolic link by its target's type and the path it leads to.
+  /// The agent describes a symbolic link by the type of its target and the target's path.
   init(_ entry: Filesystem_EntryInfo) {
     self.init(
       name: entry.name, path: entry.path, kind: Self.kind(entry), sizeBytes: entry.size, mode: entry.mode & 0o7777,

@@ -6,16 +6,16 @@ import Model
 import NIOCore
 import NIOHTTP1
 
-/// File contents, streamed both ways in constant memory.
+/// File content, streamed in both directions in constant memory.
 extension GuestClient {
-  /// Writes a file, with its parent directories; an existing one is replaced. `body` is pulled as fast as the guest
-  /// takes it.
-  /// - Throws: besides the guest's refusals, the error of `body` as `MartletError` (as it is when it is one).
+  /// Writes a file and creates its parent directories; an existing file is replaced. `body` is pulled as fast as the
+  /// guest reads.
+  /// - Throws: besides the guest's errors, the error of `body`, wrapped in a `MartletError` if it is not one.
   package func writeFile(_ path: String, user: String?, body: ByteStream) async throws {
     try await upload(path, user: user, body)
   }
 
-  /// Opens a file for reading. The body throws when bytes are missing at its end (L-15).
+  /// Opens a file for reading. The body throws if it ends before all bytes have arrived.
   package func readFile(_ path: String, user: String?) async throws -> FileDownload {
     var request = plainRequest(.GET, Self.filesRoute(path, user: user))
     request.headers.replaceOrAdd(name: "accept-encoding", value: "identity")

@@ -4,11 +4,11 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 
-/// How often and how patiently a guest is asked whether it is up.
+/// Intervals and time-outs with which the host polls a booting guest.
 ///
 /// A SYN that is sent before the guest's network interface is up is lost, and the kernel repeats it only after a
-/// second; so attempts are short and many. Each time-out makes the next attempt more patient, for a host so busy that a
-/// healthy guest needs longer than the first one allows. Measured on QEMU.
+/// second; so the attempts are short and many. Each time-out doubles the limit of the next attempt, because on a busy
+/// host a healthy guest may need longer than the first limit. Measured on QEMU.
 struct HealthPolicy {
   static let pause: Duration = .milliseconds(3)
   static let longestConnect: TimeAmount = .milliseconds(320)
@@ -26,8 +26,8 @@ struct HealthPolicy {
 }
 
 extension GuestClient {
-  /// Returns once the guest agent has answered `GET /health`.
-  /// - Throws: `agent_error` when it has not by `deadline`, with the last failure as cause.
+  /// Returns when the guest agent has responded to `GET /health`.
+  /// - Throws: `agent_error` if it has not by `deadline`, with the last failure as cause.
   package func waitUntilHealthy(deadline: ContinuousClock.Instant) async throws {
     var policy = HealthPolicy()
     while true {
@@ -47,7 +47,7 @@ extension GuestClient {
     }
   }
 
-  /// Whether the guest's port takes a connection.
+  /// Connects to the guest's port and closes the connection.
   private func probe(within limit: TimeAmount) async throws {
     let channel = try await ClientBootstrap(group: httpClient.eventLoopGroup)
       .connectTimeout(limit)

@@ -6,18 +6,18 @@ import NIOHTTP1
 import NIOPosix
 
 extension GuestClient {
-  /// A restored guest's interface is up, but its first answer takes long under emulation: a second attempt would only
-  /// add to its work.
+  /// Time limit of the first connection attempt. The interface of a restored guest is up, but under emulation its first
+  /// response takes long, and a second attempt would only add work.
   private static let firstConnect: TimeAmount = .milliseconds(80)
 
-  /// Begins a guest's new life, right after it was let run: gives it identity, wall clock and entropy, ends the streams
-  /// of whoever it knew before, and lets its processes run on.
+  /// Initializes a restored guest, right after its vCPUs continue: sets identity, wall clock and entropy, ends the
+  /// streams of earlier clients, and thaws the user processes.
   ///
-  /// One connection and one request, as every piece of the guest's code that runs for the first time after a restore
-  /// costs time. The client presents its token, which is the one the guest was saved with; the calls that follow need
-  /// the new one.
-  /// - Throws: `agent_error` when the guest has not answered by `deadline`, or could not do all of it; its processes
-  ///   stand still then.
+  /// Uses one connection and one request, because every piece of guest code that runs for the first time after a
+  /// restore costs time. The request carries this client's token, which must be the one that the guest was saved with.
+  /// Later calls need the new token.
+  /// - Throws: `agent_error` if the guest has not responded by `deadline` or could not apply everything; its processes
+  ///   are frozen then.
   package func initialize(_ initialization: GuestInitialization, deadline: ContinuousClock.Instant) async throws {
     var policy = HealthPolicy(connect: Self.firstConnect)
     while true {
@@ -36,7 +36,7 @@ extension GuestClient {
     }
   }
 
-  /// - Throws: `MartletError` for what the guest answers, anything else when there was no answer.
+  /// - Throws: `MartletError` for an error response of the guest, any other error if there was no response.
   private func initializeOnce(
     _ initialization: GuestInitialization, within limit: TimeAmount, deadline: ContinuousClock.Instant
   ) async throws {
@@ -57,7 +57,7 @@ extension GuestClient {
   }
 }
 
-/// One HTTP request over a connection of its own.
+/// One HTTP request on its own connection.
 private struct SingleExchange: Sendable {
   private let channel: any Channel
   private let answer: EventLoopPromise<NIOHTTPClientResponseFull>
@@ -97,7 +97,7 @@ private struct SingleExchange: Sendable {
     channel.write(HTTPClientRequestPart.body(.byteBuffer(body)), promise: nil)
     channel.writeAndFlush(HTTPClientRequestPart.end(nil), promise: nil)
     let channel = channel
-    // Its handler fails the promise when the connection ends.
+    // Closing the channel makes `ResponseHandler` fail the promise.
     let timer = channel.eventLoop.scheduleTask(in: TimeAmount(limit)) { () -> Void in channel.close(promise: nil) }
     defer { timer.cancel() }
     return try await withTaskCancellationHandler {

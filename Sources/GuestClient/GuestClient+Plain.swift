@@ -16,7 +16,7 @@ extension GuestClient {
     return request
   }
 
-  /// Sends a short request and reads the short answer.
+  /// Sends a short request and reads the short response.
   func perform(_ request: HTTPClientRequest, within limit: Duration, _ call: GuestCall) async throws -> ByteBuffer {
     try await guestCall(call) {
       try await withTimeLimit(limit, throwing: ConnectError(.deadlineExceeded, "the guest did not answer in time")) {
@@ -28,7 +28,7 @@ extension GuestClient {
     }
   }
 
-  /// Reads the error of a plain route: `{"code","message"}`.
+  /// Makes the error of a plain route from its JSON `{"code","message"}`.
   static func refusal(_ status: HTTPResponseStatus, _ body: ByteBuffer, _ call: GuestCall) -> MartletError {
     let answer = try? JSONDecoder().decode(PlainError.self, from: Data(body.readableBytesView))
     let code = GuestErrors.code(httpStatus: Int(status.code), call)

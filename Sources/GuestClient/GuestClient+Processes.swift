@@ -10,8 +10,8 @@ import SwiftProtobuf
 extension GuestClient {
   static let processService = "process.Process"
 
-  /// Starts a process. The session's first event is `started`; a call that is cancelled meanwhile kills what it has
-  /// started.
+  /// Starts a process. The session's first event is `started`. If the calling task is cancelled meanwhile, the started
+  /// process is killed.
   package func start(_ request: ProcessRequest) async throws -> any ProcessSession {
     let message = Process_StartRequest(request)
     var options = streamOptions(user: request.user)
@@ -31,7 +31,7 @@ extension GuestClient {
     return session
   }
 
-  /// Attaches to a running process; nothing is replayed.
+  /// Attaches to a running process; earlier output is not replayed.
   package func attach(_ selector: ProcessSelector) async throws -> any ProcessSession {
     let message = Process_ConnectRequest.with { $0.process = Process_ProcessSelector(selector) }
     let options = streamOptions()
@@ -54,7 +54,7 @@ extension GuestClient {
     return answer.processes.map { GuestProcess($0) }
   }
 
-  /// Signals the process and everything in its process group.
+  /// Sends a signal to the process and its process group.
   package func signal(_ selector: ProcessSelector, signal: Int32) async throws {
     guard (1...64).contains(signal) else {
       throw MartletError(.invalidRequest, "signal must be between 1 and 64")
@@ -83,8 +83,8 @@ extension GuestClient {
 
   /// Opens a stream and waits for its first event.
   ///
-  /// In a task of its own, which the caller's cancellation does not reach: a process whose start was given up half-way
-  /// would live on unknown (L-41). Bounded by the limits for a stream's head and first event.
+  /// Runs in an unstructured task that the caller's cancellation does not reach: otherwise a process whose start was
+  /// cancelled half-way would live on without a session. Bounded by the limits for a stream's head and first event.
   private func opening(
     _ open: @escaping @Sendable () async throws -> BoundedStream<ProcessEvent>,
     session: @escaping @Sendable (UInt32, BoundedStream<ProcessEvent>) -> GuestProcessSession

@@ -6,12 +6,11 @@ import Model
 import NIOCore
 import NIOHTTP1
 
-/// The host's side of one guest agent.
+/// The host's client of one guest agent.
 ///
-/// Every method throws `MartletError`: `not_found`, `invalid_request` and the like for what the guest refuses,
-/// `agent_error` when it does not answer, `deadline_exceeded` when it does not answer in time, `insufficient_storage`
-/// when its disk is full. `user` nil means the template's default user. Cancelling the calling task ends the call with
-/// `canceled`.
+/// Every method throws `MartletError`: `not_found`, `invalid_request` and others for errors of the guest, `agent_error`
+/// if it does not respond, `deadline_exceeded` if it does not respond in time, `insufficient_storage` if its disk is
+/// full. `user` nil means the template's default user. Cancelling the calling task ends the call with `canceled`.
 package struct GuestClient: Sendable {
   let baseURL: String
   let address: String
@@ -23,9 +22,9 @@ package struct GuestClient: Sendable {
   let logger: Logger
 
   /// - Parameters:
-  ///   - address: an IP address at which the host reaches the guest.
+  ///   - address: the IP address at which the host reaches the guest.
   ///   - accessToken: the sandbox's secret; sent with every call.
-  ///   - httpClient: one for all sandboxes, made by `makeHTTPClient()`.
+  ///   - httpClient: made by `makeHTTPClient()`; one for all sandboxes.
   package init(
     address: String, port: Int, accessToken: String?, httpClient: HTTPClient, limits: GuestLimits = GuestLimits(),
     logger: Logger
@@ -40,11 +39,11 @@ package struct GuestClient: Sendable {
     connect = ConnectClient(baseURL: baseURL, httpClient: httpClient, codec: .proto)
   }
 
-  /// The HTTP client that all guest clients of a host share. The caller shuts it down.
+  /// Makes the HTTP client that all guest clients of a host share. The caller shuts it down.
   ///
-  /// Bodies have no time limit (streams last as long as their process), answers are taken as they are, and every guest
-  /// may have as many connections as it has streams. Idle connections are dropped early, because a sandbox's address is
-  /// given to another one later.
+  /// Bodies have no time limit, because streams last as long as their process. Responses are not decompressed, and a
+  /// guest may have one connection per stream. Idle connections are closed early, because a sandbox's address is later
+  /// given to another sandbox.
   package static func makeHTTPClient() -> HTTPClient {
     var configuration = HTTPClient.Configuration(
       redirectConfiguration: .disallow, timeout: HTTPClient.Configuration.Timeout(connect: connectLimit),
@@ -58,7 +57,7 @@ package struct GuestClient: Sendable {
 
   static let connectLimit: TimeAmount = .seconds(2)
   static let idleConnectionLimit: TimeAmount = .seconds(15)
-  /// Streams one guest may have open at a time; more wait for a connection.
+  /// Streams that one guest may have open at a time; further ones wait for a connection.
   static let connectionsPerGuest = 1_024
 
   /// Headers of every request.

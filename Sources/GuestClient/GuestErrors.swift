@@ -2,16 +2,16 @@ import Connect
 import ConnectClient
 import Model
 
-/// What a call was about; decides what the guest's more general codes mean.
+/// The topic of a call; decides the meaning of the guest's general error codes.
 enum GuestCall: Sendable {
   case control
   case process
   case file
 }
 
-/// The only place that turns what a guest answers into `MartletError`.
+/// Maps errors of the guest to `MartletError`; no other code does.
 enum GuestErrors {
-  /// As much of a guest's own text is passed on; a guest is not trusted to be brief.
+  /// Characters that are kept of a guest's error text. The guest is hostile and may send any length.
   private static let maximumMessageCharacters = 512
 
   static func code(_ code: ConnectCode, _ call: GuestCall) -> ErrorCode {
@@ -24,7 +24,7 @@ enum GuestErrors {
     case .permissionDenied: .forbidden
     case .resourceExhausted: call == .file ? .insufficientStorage : .rateLimited
     case .unimplemented: .unimplemented
-    // The host always sends the right token; what is unknown is the user.
+    // The host always sends the right token, so the user is unknown.
     case .unauthenticated: call == .control ? .agentError : .invalidRequest
     case .unknown, .aborted, .internalError, .unavailable, .dataLoss: .agentError
     }
@@ -45,7 +45,7 @@ enum GuestErrors {
     }
   }
 
-  /// - Parameter error: what a call to the guest threw.
+  /// Maps an error that a call to the guest threw.
   static func martletError(_ error: any Error, _ call: GuestCall) -> MartletError {
     switch error {
     case let error as MartletError:
@@ -59,7 +59,7 @@ enum GuestErrors {
     }
   }
 
-  /// The guest's own sentence for what it refuses, ours for what is wrong with the guest.
+  /// Keeps the guest's text for a request that it refuses, and uses our own text for a fault of the guest.
   static func refusal(_ code: ErrorCode, _ message: String, cause: (any Error)? = nil) -> MartletError {
     switch code {
     case .agentError: unreachable(cause: cause ?? GuestFailure(message: message))
@@ -75,14 +75,14 @@ enum GuestErrors {
   }
 }
 
-/// What is known about a failure inside the guest; only ever a cause.
+/// A failure inside the guest. Used only as the cause of a `MartletError`.
 struct GuestFailure: Error, CustomStringConvertible {
   let message: String
 
   var description: String { message }
 }
 
-/// Runs a call to the guest and gives its errors their meaning.
+/// Runs a call to the guest and maps its errors to `MartletError`.
 func guestCall<Value>(
   _ call: GuestCall, isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> Value
 ) async throws -> Value {
@@ -94,7 +94,7 @@ func guestCall<Value>(
 }
 
 extension BoundedStream {
-  /// A stream of the guest's; what `read` throws, the consumer sees as `MartletError`.
+  /// A stream from the guest; errors of `read` reach the consumer as `MartletError`.
   convenience init(
     _ call: GuestCall, capacity: Int, idleLimit: Duration,
     _ read: @escaping @Sendable (BoundedChannel<Element>, IdleWatch) async throws -> Void

@@ -5,18 +5,18 @@ import Model
 import NIOCore
 import NIOHTTP1
 
-/// What a guest must know about itself before user code runs on (L-50, L-51, L-52).
+/// Everything that a guest must know about itself before user code runs.
 package struct GuestInitialization: Sendable, Equatable {
   /// Environment of every user process.
   package var environment: [String: String]
-  /// The secret the agent demands from now on. A client with the same token must make the calls that follow.
+  /// The secret that the agent demands from now on. Later calls need a client with this token.
   package var accessToken: String?
   package var defaultUser: String?
   package var defaultWorkingDirectory: String?
   package var hostname: String?
   package var sandboxID: String?
   package var templateID: String?
-  /// Mixed into the kernel's random state; fresh for every start and resume, 32 bytes or more.
+  /// Mixed into the kernel's random state. 32 bytes or more, new for every start and resume.
   package var entropy: [UInt8]
 
   package init(
@@ -37,7 +37,7 @@ package struct GuestInitialization: Sendable, Equatable {
 }
 
 extension GuestClient {
-  /// Gives the guest its identity and the wall clock, read at the last moment, and lets its processes run on.
+  /// Initializes a booted guest: sets identity and wall clock and thaws the user processes.
   package func initialize(_ initialization: GuestInitialization) async throws {
     try await postInit(try Self.body(initialization, beginsNewLife: false))
   }
@@ -49,20 +49,20 @@ extension GuestClient {
     _ = try await perform(request, within: limits.answer, .control)
   }
 
-  /// The clock is read here, so this comes right before the body is sent.
+  /// Encodes the request body. Reads the wall clock, so call it right before sending.
   static func body(_ initialization: GuestInitialization, beginsNewLife: Bool) throws -> ByteBuffer {
     let body = Body(initialization, timestamp: wallClock(), newLife: beginsNewLife ? true : nil)
     return ByteBuffer(bytes: try JSONEncoder().encode(body))
   }
 
-  /// Writes dirty data back and stops all user processes; returns when they stand still.
+  /// Writes dirty data back and freezes all user processes. Returns when they are frozen.
   package func freeze() async throws {
     _ = try await perform(plainRequest(.POST, "/freeze"), within: limits.answer, .control)
   }
 
-  /// Sets the wall clock, which stood still while the guest did, and lets user processes run on. Idempotent.
+  /// Sets the wall clock, which stood still while the guest was stopped, and thaws the user processes. Idempotent.
   package func thaw() async throws {
-    // What is not named stays as it is.
+    // Fields that the request does not name keep their values.
     try await postInit(ByteBuffer(bytes: try JSONEncoder().encode(["timestamp": Self.wallClock()])))
   }
 
@@ -79,7 +79,7 @@ extension GuestClient {
     return "\(second.dropLast()).\(String(repeating: "0", count: max(0, 9 - digits.count)))\(digits)Z"
   }
 
-  /// The JSON of `POST /init`. Source: E2B's envd contract; host name, ids and entropy are additions of ours.
+  /// The JSON of `POST /init`. Source: E2B's envd contract; host name, ids and entropy are our additions.
   private struct Body: Encodable {
     let envVars: [String: String]
     let accessToken: String?

@@ -10,14 +10,14 @@ import SwiftProtobuf
 
 /// One process of a guest and one stream of its events.
 final class GuestProcessSession: ProcessSession {
-  /// Where input goes. A session that attached to a process learns it from the process's output, or by trying.
+  /// The kind of a process's input. A session that attached to a process learns it with the first write.
   enum Input: Sendable {
     case standardInput
     case terminal
     case unknown
   }
 
-  /// What a terminal takes as end of file. Source: termios(3), VEOF.
+  /// The character that a terminal takes as end of file. Source: termios(3), VEOF.
   private static let endOfTransmission: UInt8 = 4
 
   let pid: UInt32
@@ -80,8 +80,8 @@ final class GuestProcessSession: ProcessSession {
     stream.cancel()
   }
 
-  /// In a task of its own: a session is mostly given up because its caller was cancelled, and the process must die
-  /// nevertheless.
+  /// Kills the process in an unstructured task: sessions mostly end because their caller was cancelled, and the process
+  /// must be killed nevertheless.
   private func kill() async {
     let (guest, pid) = (guest, pid)
     await Task {
@@ -89,7 +89,7 @@ final class GuestProcessSession: ProcessSession {
         let expiry = MartletError(.deadlineExceeded, "the guest agent did not answer in time")
         try await withTimeLimit(guest.limits.kill, throwing: expiry) { try await guest.signal(.pid(pid), signal: 9) }
       } catch let error as MartletError where error.code == .notFound {
-        // It has ended by itself.
+        // The process has already ended.
       } catch {
         guest.logger.warning("guest process not killed", metadata: ["process.pid": "\(pid)", "error": "\(error)"])
       }
@@ -100,7 +100,7 @@ final class GuestProcessSession: ProcessSession {
     do {
       try await sendToItsKind(piece)
     } catch let error as ConnectError where error.code == .internalError {
-      // The code with which the agent says that the input is closed; one that does not answer has another.
+      // With this code the agent reports that the input is closed. A silent agent leads to another code.
       throw MartletError(.notFound, "the process takes no more input", cause: error)
     } catch {
       throw GuestErrors.martletError(error, .process)
@@ -112,14 +112,14 @@ final class GuestProcessSession: ProcessSession {
     do {
       try await send(piece, toTerminal: input == .terminal)
     } catch let error as ConnectError where input == .unknown && error.code == .internalError {
-      // The code with which the agent refuses input of the wrong kind, too.
+      // With this code the agent also refuses input of the wrong kind.
       try await send(piece, toTerminal: true)
       state.withLock { $0.input = .terminal }
     }
   }
 
-  /// Without a limit in time: the agent answers when the process has taken the bytes, and it may be long at something
-  /// else. Whoever writes is cancelled when the session ends.
+  /// Sends one piece of input. Without a time limit: the agent responds when the process has read the bytes, and the
+  /// process may be busy for long. The writing task is cancelled when the session ends.
   private func send(_ piece: ByteBuffer, toTerminal: Bool) async throws {
     let request = Process_SendInputRequest.with {
       $0.process.pid = pid
@@ -138,7 +138,7 @@ extension Process_ProcessInput {
   }
 }
 
-/// `started` again, which opening the session has consumed, then the rest.
+/// Yields the `started` event that opening the session has consumed, then the remaining events.
 private struct SessionEvents: AsyncSequence, Sendable {
   typealias Element = ProcessEvent
 

@@ -8,10 +8,10 @@ import Protos
 import SwiftProtobuf
 
 extension GuestClient {
-  /// Reads a process stream. `exited` is the last event; what follows it on the wire, the end of the answer, is read
-  /// for the sake of the connection alone, which the next call then finds open. Nobody waits for that.
-  /// - Parameter endsByTimeout: whether the guest kills the process at a deadline and may end the stream with that
-  ///   alone.
+  /// Reads a process stream. `exited` is the last event. The end of the HTTP response after it is also read, so that
+  /// the connection can be reused; the consumer does not wait for that.
+  /// - Parameter endsByTimeout: whether the guest kills the process at a deadline and may end the stream without an end
+  ///   event.
   func processEvents<R: Message>(
     _ responses: ConnectResponses<R>, endsByTimeout: Bool, _ event: @escaping @Sendable (R) -> Process_ProcessEvent
   ) -> BoundedStream<ProcessEvent> {
@@ -23,7 +23,7 @@ extension GuestClient {
           try await channel.send(event)
           guard case .exited = event else { continue }
           channel.finish(nil)
-          // An answer that goes on instead of ending is dropped together with its connection.
+          // If the response does not end here, it is dropped together with its connection.
           _ = try? await watch.waiting(for: { try await iterator.next() })
           return
         }
@@ -37,7 +37,7 @@ extension GuestClient {
 }
 
 extension ProcessExit {
-  /// The guest killed the process with SIGKILL (9) because its time was up.
+  /// The guest killed the process with SIGKILL (9) because its time-out had passed.
   static var timedOut: ProcessExit { ProcessExit(exitCode: 128 + 9, signal: 9, isTimeout: true) }
 
   init(_ end: Process_ProcessEvent.EndEvent) {
@@ -47,7 +47,7 @@ extension ProcessExit {
 }
 
 extension ProcessEvent {
-  /// - Returns: nil for events that mean nothing to the host: keep-alives, empty output, events of later versions.
+  /// - Returns: nil for events that the host ignores: keep-alives, empty output, events of later versions.
   init?(_ event: Process_ProcessEvent) throws {
     switch event.event {
     case .start(let start): self = .started(pid: start.pid)
