@@ -11,11 +11,11 @@ extension ClientWebSocket {
     case refused(EventLoopFuture<ClientWebSocketError>)
   }
 
-  /// Connects, runs `body` with the open connection, and closes it properly whatever the outcome.
+  /// Connects, runs `body` with the open connection, and closes the connection whether `body` returns or throws.
   ///
-  /// - Throws: `ClientWebSocketError.refused` when the server answers the upgrade with a plain response (its body is
-  ///   kept), `timedOut` when a step takes longer than the configuration allows, the connect error of SwiftNIO when
-  ///   nobody listens, and whatever `body` throws.
+  /// - Throws: `ClientWebSocketError.refused` when the server responds to the upgrade with a plain response (its body
+  ///   is kept), `timedOut` when a step takes longer than the configuration allows, SwiftNIO's connect error when no
+  ///   server listens, and the errors of `body`.
   package static func withConnection<Result: Sendable>(
     to target: Target, configuration: Configuration = Configuration(),
     group: MultiThreadedEventLoopGroup = .singletonMultiThreadedEventLoopGroup,
@@ -36,12 +36,12 @@ extension ClientWebSocket {
     }
   }
 
-  /// Sends our close frame and waits for the end of the connection, which the handler bounds by `closeTimeout`.
+  /// Sends the close frame and waits for the end of the connection, which the handler bounds by `closeTimeout`.
   private static func close(_ channel: any Channel, writer: NIOAsyncChannelOutboundWriter<Command>, code: UInt16) async
   {
-    // A connection that is already gone needs no close frame.
+    // A connection that has already ended needs no close frame.
     guard channel.isActive else { return }
-    // Through the channel and not the writer: the writer refuses when the calling task is cancelled.
+    // Through the channel instead of the writer, because the writer refuses in a cancelled task.
     try? await channel.writeAndFlush(Command.close(code: code)).get()
     try? await channel.closeFuture.get()
   }
@@ -51,7 +51,7 @@ extension ClientWebSocket {
     do {
       answer = try await upgrade.get()
     } catch let error as ChannelError where error == .inappropriateOperationForState {
-      // The upgrade handler was removed because the connection ended before an answer.
+      // The connection ended before a response, so the upgrade handler was removed.
       throw ClientWebSocketError.connectionLost
     } catch is NIOHTTPClientUpgradeError {
       throw ClientWebSocketError.protocolViolation("the server's answer to the upgrade request is not valid")
@@ -71,7 +71,7 @@ extension ClientWebSocket {
     let initializer: @Sendable (any Channel) -> EventLoopFuture<EventLoopFuture<Answer>> = { channel in
       channel.eventLoop.makeCompletedFuture { try configure(channel, target: target, configuration: configuration) }
     }
-    // A literal address needs no resolver thread.
+    // Numeric addresses need no resolver thread.
     if let address = try? SocketAddress(ipAddress: target.host, port: target.port) {
       return try await bootstrap.connect(to: address, channelInitializer: initializer)
     }
@@ -104,7 +104,7 @@ extension ClientWebSocket {
           return .refused(refusal.futureResult)
         }
       })
-    // The server's first frames may arrive in the same segment as its answer.
+    // The server's first frames may arrive in the same segment as its response.
     pipeline.leftOverBytesStrategy = .forwardBytes
     let answer = try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(configuration: pipeline)
     return bounded(answer, on: channel, by: configuration.upgradeTimeout)
@@ -116,7 +116,7 @@ extension ClientWebSocket {
       configuration: .init(backPressureStrategy: .init(lowWatermark: 2, highWatermark: 8)))
   }
 
-  /// Closes the channel when no answer comes in time; the answer then fails with `timedOut`.
+  /// Closes the channel when no response arrives in time. The future then fails with `timedOut`.
   private static func bounded(
     _ answer: EventLoopFuture<Answer>, on channel: any Channel, by limit: Duration
   ) -> EventLoopFuture<Answer> {
@@ -138,7 +138,7 @@ extension ClientWebSocket {
   }
 }
 
-/// Keeps the plain response with which a server refuses an upgrade, up to a bound.
+/// Collects the plain response with which a server refuses an upgrade, up to a size limit.
 private final class RefusalCollector: ChannelInboundHandler {
   typealias InboundIn = HTTPClientResponsePart
 

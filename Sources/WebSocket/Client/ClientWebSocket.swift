@@ -1,18 +1,18 @@
 package import NIOCore
 package import NIOHTTP1
 
-/// One client connection of the WebSocket protocol: messages in, messages out, both with back-pressure.
+/// A client connection of the WebSocket protocol: receives and sends messages with back-pressure.
 ///
-/// The connection exists only inside `withConnection(to:…)`. Pings of the server are answered without the consumer's
-/// help; a server that stays silent to our pings is reported as `connectionLost`. Source: RFC 6455.
+/// The connection exists only inside `withConnection(to:…)`. The server's pings are answered automatically. A server
+/// that does not answer pings is reported as `connectionLost`. Source: RFC 6455.
 package struct ClientWebSocket: Sendable {
-  /// Where to connect and what to ask for.
+  /// The server and the resource of a connection.
   package struct Target: Sendable {
     package var host: String
     package var port: Int
     /// Path and query, percent-encoded.
     package var uri: String
-    /// Sent with the upgrade request beside those that the protocol demands.
+    /// Sent with the upgrade request, in addition to the headers of the protocol.
     package var headers: HTTPHeaders
 
     package init(host: String, port: Int, uri: String, headers: HTTPHeaders = [:]) {
@@ -23,21 +23,20 @@ package struct ClientWebSocket: Sendable {
     }
   }
 
-  /// Bounds in time and size.
+  /// Time and size limits.
   package struct Configuration: Sendable {
     package var connectTimeout: Duration = .seconds(10)
-    /// From the established connection to the answer to the upgrade request.
+    /// From the established connection to the response to the upgrade request.
     package var upgradeTimeout: Duration = .seconds(30)
-    /// Payload of a single frame that we accept.
+    /// Longest payload of a received frame.
     package var maximumFrameBytes = 1 << 20
-    /// A message put together from fragments.
+    /// Longest message, reassembled from fragments.
     package var maximumMessageBytes = 4 << 20
-    /// A ping goes out at this interval; an interval without any byte from the server, while we read, ends the
-    /// connection.
+    /// Interval of pings. The connection has failed if the server sends nothing for an interval while the client reads.
     package var pingInterval: Duration = .seconds(20)
-    /// How long we wait for the server's half of the close handshake.
+    /// How long the client waits for the server's close frame.
     package var closeTimeout: Duration = .seconds(2)
-    /// Body of an answer that refuses the upgrade; the rest is dropped.
+    /// Bytes that are kept of the body of a response that refuses the upgrade.
     package var maximumRefusalBytes = 64 << 10
 
     package init() {}
@@ -50,11 +49,12 @@ package struct ClientWebSocket: Sendable {
 
   package enum Event: Sendable, Equatable {
     case message(Message)
-    /// The server closed the connection properly; always the last event. `code` is nil when the server gave none.
+    /// The server has sent a close frame; always the last event. `code` is nil when the frame had none.
     case closed(code: UInt16?, reason: String)
   }
 
-  /// Ends after `closed`; throws `ClientWebSocketError` when the connection breaks. To be iterated once.
+  /// The events of a connection. Ends after `closed`; throws `ClientWebSocketError` when the connection breaks. May be
+  /// iterated once.
   package struct Inbound: AsyncSequence, Sendable {
     let stream: NIOAsyncChannelInboundStream<Event>
 
@@ -70,7 +70,7 @@ package struct ClientWebSocket: Sendable {
         guard !isClosed else { return nil }
         guard let event = try await base.next() else {
           try Task.checkCancellation()
-          // A connection that ends in the moment of the upgrade ends before anybody could call it an error.
+          // A connection that ends during the upgrade ends without an error event.
           throw ClientWebSocketError.connectionLost
         }
         if case .closed = event { isClosed = true }
@@ -89,19 +89,20 @@ package struct ClientWebSocket: Sendable {
     case close(code: UInt16)
   }
 
-  /// Returns when the connection has room for more. Safe to call from several tasks; messages stay whole.
-  /// - Throws: `ChannelError` and friends when the connection is gone.
+  /// Sends a message. Returns when the connection has room for more. May be called from several tasks; messages are not
+  /// interleaved.
+  /// - Throws: `ChannelError` and other errors of SwiftNIO when the connection has ended.
   package func send(_ message: Message) async throws {
     try await writer.write(.message(message))
   }
 }
 
 package enum ClientWebSocketError: Error, Sendable, Equatable {
-  /// The server answered the upgrade request with a plain response.
+  /// The server responded to the upgrade request with a plain response.
   case refused(status: Int, body: ByteBuffer)
-  /// What did not happen in time.
+  /// The value names the step that took too long.
   case timedOut(String)
-  /// The connection ended without a close frame, or the server stopped answering.
+  /// The connection ended without a close frame, or the server no longer answers pings.
   case connectionLost
   case protocolViolation(String)
   case messageTooLarge(limitBytes: Int)

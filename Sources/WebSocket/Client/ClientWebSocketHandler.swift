@@ -1,7 +1,7 @@
 import NIOCore
 import NIOWebSocket
 
-/// Performs what `ClientWebSocketStateMachine` decides, answers pings, and notices a server that has gone silent.
+/// Performs the actions of `ClientWebSocketStateMachine`, answers pings, and detects a silent server.
 final class ClientWebSocketHandler: ChannelDuplexHandler {
   typealias InboundIn = WebSocketFrame
   typealias InboundOut = ClientWebSocket.Event
@@ -12,8 +12,8 @@ final class ClientWebSocketHandler: ChannelDuplexHandler {
   private let pingInterval: TimeAmount
   private let closeTimeout: TimeAmount
   private var pingTask: RepeatedTask?
-  /// Whether the consumer has asked for bytes since the last ones came: silence counts only then. The upgrade leaves a
-  /// read open.
+  /// Whether the consumer has requested bytes since the last ones arrived; only then silence counts. A read is pending
+  /// after the upgrade.
   private var isReading = true
   private var heardSinceLastPing = true
   private var readingSinceLastPing = false
@@ -50,7 +50,8 @@ final class ClientWebSocketHandler: ChannelDuplexHandler {
     isReading = false
     readingSinceLastPing = false
     context.fireChannelReadComplete()
-    // While closing nobody consumes any more, but the server's close frame is still behind what it has sent.
+    // While the connection is closing, no consumer reads, but the server's close frame comes after data that it has
+    // sent.
     if machine.state == .closeSent { context.read() }
   }
 
@@ -67,7 +68,7 @@ final class ClientWebSocketHandler: ChannelDuplexHandler {
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     guard let error = error as? NIOWebSocketError else {
-      // A reset says no more than an end without a close frame.
+      // A connection reset means the same as an end without a close frame.
       let isLoss = error is IOError && machine.state == .open
       if isLoss { machine.end() }
       return context.fireErrorCaught(isLoss ? ClientWebSocketError.connectionLost : error)
@@ -136,7 +137,7 @@ final class ClientWebSocketHandler: ChannelDuplexHandler {
   }
 
   private func sendClose(code: UInt16, context: ChannelHandlerContext, promise: EventLoopPromise<Void>?) {
-    // 1005 and 1006 describe what was seen and must never be sent. Source: RFC 6455, 7.4.1.
+    // 1005 and 1006 describe local observations and must never be sent. Source: RFC 6455, 7.4.1.
     let sendable = code == 1005 || code == 1006 ? 1000 : code
     var payload = context.channel.allocator.buffer(capacity: 2)
     payload.writeInteger(sendable)

@@ -1,20 +1,20 @@
 import NIOCore
 import NIOWebSocket
 
-/// Decides what a frame from the server means; holds the fragments of one message and the state of the close handshake.
+/// Interprets the frames of the server. Holds the fragments of one message and the state of the close handshake.
 ///
 /// ```
-/// open ──we close──▶ closeSent ──peer closes──▶ closed
-///   └────peer closes (answered) or fails──────────▲
+/// open ──client closes──▶ closeSent ──server closes──▶ closed
+///   └────server closes (answered) or fails───────────────▲
 /// ```
 struct ClientWebSocketStateMachine {
   enum Action: Equatable {
     case none
     case deliver(ClientWebSocket.Message)
     case pong(ByteBuffer)
-    /// The peer's close frame; `reply` says whether ours is still owed.
+    /// The server's close frame; `reply` says whether the client must still send its own.
     case closed(code: UInt16?, reason: String, reply: Bool)
-    /// The peer broke the protocol: send a close frame with this code, then report the error.
+    /// The server violated the protocol: send a close frame with this code, then report the error.
     case fail(ClientWebSocketError, code: UInt16)
   }
 
@@ -28,7 +28,7 @@ struct ClientWebSocketStateMachine {
     self.maximumMessageBytes = maximumMessageBytes
   }
 
-  /// True when our close frame may go out now.
+  /// Whether the client may send its close frame now.
   mutating func beginClose() -> Bool {
     guard state == .open else { return false }
     state = .closeSent
@@ -86,7 +86,7 @@ struct ClientWebSocketStateMachine {
   }
 
   private mutating func complete(_ payload: ByteBuffer, isText: Bool) -> Action {
-    // After our close frame whatever still arrives is of no interest to anybody.
+    // Data that arrives after the client's close frame is dropped.
     guard state == .open else { return .none }
     guard payload.readableBytes <= maximumMessageBytes else { return tooLarge() }
     guard isText else { return .deliver(.binary(payload)) }

@@ -19,7 +19,7 @@ struct ClientFrame: Equatable {
   var payload: ByteBuffer
 }
 
-/// A peer that breaks RFC 6455; the connection is closed with `code`.
+/// A violation of RFC 6455 by the peer. The connection is closed with `code`.
 package struct WebSocketProtocolError: Error, Equatable {
   package var code: WebSocketErrorCode
   package var reason: String
@@ -30,17 +30,17 @@ package struct WebSocketProtocolError: Error, Equatable {
   }
 }
 
-/// Cuts a byte stream into client frames.
+/// Splits a byte stream into client frames.
 ///
 /// Refused with 1002: reserved bits, reserved opcodes, frames without a mask, control frames that are fragmented or
-/// longer than 125 bytes, lengths that are not in their shortest form. Refused with 1009 before the payload is read:
-/// frames above `maximumPayloadBytes`.
+/// longer than 125 bytes, lengths that are not encoded in their shortest form. Refused with 1009 before the payload is
+/// read: frames above `maximumPayloadBytes`.
 ///
 /// Source: RFC 6455, section 5.2
 struct WebSocketFrameParser {
   let maximumPayloadBytes: Int
 
-  /// - Returns: nil when `buffer` does not hold a whole frame; nothing is consumed then.
+  /// - Returns: nil when `buffer` does not contain a complete frame; nothing is consumed then.
   mutating func next(_ buffer: inout ByteBuffer) throws(WebSocketProtocolError) -> ClientFrame? {
     var view = buffer
     guard let first: UInt8 = view.readInteger(), let second: UInt8 = view.readInteger() else { return nil }

@@ -4,24 +4,23 @@ import NIOHTTP1
 import NIOHTTPTypes
 import NIOHTTPTypesHTTP1
 
-/// Sits between Hummingbird's HTTP machinery and the route, and does what neither does: upgrades, lingering closes,
-/// parse errors in the API's format, notice of clients that leave.
+/// Sits between Hummingbird's HTTP handlers and the routes. Adds upgrades, lingering closes, parse errors in the API's
+/// format, and the detection of clients that disconnect.
 ///
 /// ```
-/// http ──head asks for WebSocket──▶ asked ──101──▶ tunnel ──response end──▶ lingering
-///   │                                 └──other answer──▶ http, closing
-///   └──error answered before the request was read──▶ lingering
+/// http ──head requests a WebSocket──▶ upgradeRequested ──101──▶ tunnel ──response end──▶ lingering
+///   │                                   └──other response──▶ http, closing
+///   └──error response before the request was read──▶ lingering
 /// ```
-/// An upgraded connection keeps its request and response: what the client sends arrives as request body, what the route
-/// writes as response body goes out unchanged. So a WebSocket is a route like any other, with the same middleware and
-/// the same errors.
+/// An upgraded connection keeps its request and response: the client's bytes arrive as request body, and the route's
+/// response body is sent unchanged. So a WebSocket is a route like any other, with the same middleware and errors.
 final class ConnectionHandler: ChannelDuplexHandler {
   typealias InboundIn = HTTPRequestPart
   typealias InboundOut = HTTPRequestPart
   typealias OutboundIn = HTTPResponsePart
   typealias OutboundOut = HTTPResponsePart
 
-  /// How long a closed connection is still read, so that the client gets to see the answer (a reset would destroy it).
+  /// How long a closing connection is still read, so that the client receives the response (a reset would destroy it).
   static let lingerTime: TimeAmount = .seconds(2)
 
   private enum Mode: Equatable {
@@ -78,7 +77,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     context.fireUserInboundEventTriggered(event)
   }
 
-  // Not `channelInactive`: Hummingbird's connection handler keeps that to itself.
+  // Not `channelInactive`, because Hummingbird's connection handler does not forward it.
   func handlerRemoved(context: ChannelHandlerContext) {
     watch.close()
   }
@@ -97,7 +96,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
   private func examine(_ request: HTTPRequest, _ context: ChannelHandlerContext) {
     if WebSocketHandshake.wantsUpgrade(request) {
-      // The parser stops behind a request that asks for any upgrade; the connection cannot be used again unless it is
+      // The parser stops after a request for any upgrade. The connection cannot be reused unless the upgrade is
       // granted.
       mustClose = true
       if WebSocketHandshake.canBeGranted(request) { mode = .asked }
@@ -163,8 +162,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
   }
 
-  /// Writes the end of the last response. The time to linger begins when the system has taken it: a slow client gets
-  /// all of it.
+  /// Writes the end of the last response. The linger time starts when the kernel has taken it, so a slow client gets
+  /// the whole response.
   private func writeLast(_ end: NIOAny, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) {
     mode = .lingering
     let flushed = promise ?? context.eventLoop.makePromise(of: Void.self)
@@ -174,7 +173,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     context.read()
   }
 
-  /// Says that nothing more will come, and reads (without looking) until the client has gone or time is up.
+  /// Closes the output and reads and drops the client's data until it closes or the linger time is over.
   private func linger(_ context: ChannelHandlerContext) {
     context.close(mode: .output, promise: nil)
     let context = NIOLoopBound(context, eventLoop: context.eventLoop)
@@ -182,7 +181,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
   }
 }
 
-/// Takes the place of the HTTP codec on an upgraded connection.
+/// Replaces the HTTP codec on an upgraded connection.
 private final class TunnelHandler: ChannelDuplexHandler {
   typealias InboundIn = ByteBuffer
   typealias InboundOut = HTTPRequestPart

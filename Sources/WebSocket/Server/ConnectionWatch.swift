@@ -2,7 +2,7 @@ import Concurrency
 package import NIOCore
 import ServiceLifecycle
 
-/// Tells whoever works for a client that the client is gone.
+/// Notifies observers that the client of a connection has disconnected.
 package final class ConnectionWatch: Sendable {
   private struct State {
     var isClosed = false
@@ -12,21 +12,21 @@ package final class ConnectionWatch: Sendable {
 
   private let state = Mutex(State())
 
-  /// The watch of a connection that `UpgradableHTTP1Channel` set up; nil for another kind of channel.
+  /// The watch of a connection of `UpgradableHTTP1Channel`; nil for other channels.
   package static func of(_ channel: any Channel) async -> ConnectionWatch? {
     try? await channel.eventLoop.submit {
       try channel.pipeline.syncOperations.handler(type: ConnectionHandler.self).watch
     }.get()
   }
 
-  /// How long work may go on when the server stops.
+  /// How long requests may continue after the server was told to stop.
   package static let shutdownGrace: Duration = .seconds(5)
 
-  /// Runs `work`; it is cancelled when the client goes away, and some time after the server was told to stop.
+  /// Runs `work`. It is cancelled when the client disconnects, and `shutdownGrace` after the server was told to stop.
   package func cancellingWhenClosed<Value: Sendable>(
     _ work: @escaping @Sendable () async throws -> Value
   ) async throws -> Value {
-    // Unstructured, so that the observer, which runs on the event loop, has something to cancel.
+    // Unstructured, so that the observer on the event loop can cancel it.
     let task = Task { try await work() }
     let number = observe { task.cancel() }
     defer { forget(number) }
@@ -44,7 +44,7 @@ package final class ConnectionWatch: Sendable {
     }
   }
 
-  /// - Parameter action: runs once, at once when the client is gone already.
+  /// - Parameter action: called once; at once if the client has already disconnected.
   func observe(_ action: @escaping @Sendable () -> Void) -> Int {
     let (number, isClosed) = state.withLock { state in
       state.next += 1

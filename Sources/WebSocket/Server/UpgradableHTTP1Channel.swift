@@ -8,18 +8,18 @@ import NIOHTTPTypesHTTP1
 
 /// HTTP/1.1 connections on which any request may become a WebSocket; see `ConnectionHandler`.
 package struct UpgradableHTTP1Channel: ServerChildChannel, HTTPChannelHandler {
-  /// A connection that receives a lot takes up to this with each read(2).
+  /// Bytes per read(2) that a connection with much input may use.
   private static let maximumReadBytes = 524_288
 
   package typealias Value = NIOAsyncChannel<HTTPRequestPart, HTTPResponsePart>
-  /// Answers a request that is not HTTP. The argument says whether its head was too large.
+  /// Makes the response to a request that is not valid HTTP. The argument says whether its head was too large.
   package typealias ParseErrorResponse = @Sendable (Bool) -> (HTTPResponse, ByteBuffer)
 
   package struct Configuration: Sendable {
-    /// All header fields of a request together.
+    /// For all header fields of a request together.
     package var maximumHeaderBytes = 32_768
     package var maximumHeaderCount = 128
-    /// A connection without a request, or with one that does not get on, is closed after this.
+    /// A connection without a request, or whose request makes no progress, is closed after this time.
     package var idleTimeout: Duration = .seconds(75)
 
     package init() {}

@@ -7,11 +7,11 @@ package enum WebSocketHandshake {
   private static let suffix = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
   package enum Verdict: Sendable, Equatable {
-    /// Headers of the 101 answer.
+    /// Headers of the 101 response.
     case accepted(HTTPFields)
-    /// An ordinary request.
+    /// A request without WebSocket headers.
     case notRequested
-    /// A sentence for the client.
+    /// The value is an error message for the client.
     case malformed(String)
   }
 
@@ -30,7 +30,7 @@ package enum WebSocketHandshake {
     ])
   }
 
-  /// Whether the request may end in a 101; the end of any other must reach its route, which may wait for it.
+  /// Whether the request may lead to a 101. The end of any other request must reach its route, which may wait for it.
   static func canBeGranted(_ request: HTTPRequest) -> Bool {
     request.method == .get && isRequested(by: request)
   }
@@ -39,7 +39,7 @@ package enum WebSocketHandshake {
     hasToken("websocket", request.headerFields[.upgrade]) && wantsUpgrade(request)
   }
 
-  /// Whether the HTTP parser takes the request for the last one on its connection.
+  /// Whether the HTTP parser treats the request as the last one of its connection.
   static func wantsUpgrade(_ request: HTTPRequest) -> Bool {
     request.headerFields[.upgrade] != nil && hasToken("upgrade", request.headerFields[.connection])
   }

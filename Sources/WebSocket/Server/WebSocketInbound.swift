@@ -5,11 +5,10 @@ package struct WebSocketConnectionLost: Error {
   package init() {}
 }
 
-/// Messages from the client, in order; to be iterated by one task at a time.
+/// Messages from the client, in order. May be iterated by one task at a time.
 ///
-/// Ends after the client's close frame; throws `WebSocketConnectionLost` or `WebSocketProtocolError`. A consumer that
-/// does not pull stops the client through TCP once `capacity` messages wait. A consumer that is cancelled loses nothing
-/// but its place.
+/// Ends after the client's close frame; throws `WebSocketConnectionLost` or `WebSocketProtocolError`. If the consumer
+/// does not read, TCP stops the client once `capacity` messages wait. A cancelled consumer loses no message.
 package struct WebSocketInbound: AsyncSequence, Sendable {
   package typealias Element = WebSocketMessage
 
@@ -28,9 +27,9 @@ package struct WebSocketInbound: AsyncSequence, Sendable {
   }
 }
 
-/// Between the task that reads the connection and the one that handles messages.
+/// The queue between the task that reads the connection and the one that handles messages.
 final class WebSocketMessageQueue: Sendable {
-  /// Messages that may wait; each is bounded by the frame parser.
+  /// Messages that may wait. The frame parser bounds each.
   static let capacity = 8
 
   private enum Ending {
@@ -48,11 +47,11 @@ final class WebSocketMessageQueue: Sendable {
 
   private let state = Mutex(State())
 
-  /// Whether the client is faster than the handler.
+  /// Whether the client sends faster than the handler reads.
   var isFull: Bool { state.withLock { $0.messages.count >= Self.capacity } }
 
   /// Waits while the queue is full.
-  /// - Returns: false when nobody will take the message.
+  /// - Returns: false when the message will not be read.
   func push(_ message: WebSocketMessage) async -> Bool {
     while true {
       if let accepted = offer(message) { return accepted }
@@ -100,7 +99,7 @@ final class WebSocketMessageQueue: Sendable {
     }
   }
 
-  /// No more messages come; those that wait are still delivered.
+  /// No more messages will follow. Waiting ones are still delivered.
   func finish(throwing error: (any Error)? = nil) {
     let (consumer, producer) = state.withLock {
       state -> (CheckedContinuation<WebSocketMessage?, any Error>?, CheckedContinuation<Bool, Never>?) in
@@ -113,8 +112,8 @@ final class WebSocketMessageQueue: Sendable {
     producer?.resume(returning: false)
   }
 
-  /// The client sends no more. What is in the connection is still read, but nobody waits for room any longer: a client
-  /// that is gone must not be hidden by input that its process does not read (L-41).
+  /// The client sends no more. Data in the connection is still read, but the producer no longer waits for space:
+  /// otherwise input that a process does not read would hide a client that has disconnected.
   func inputClosed() {
     let producer = state.withLock { state in
       state.isInputClosed = true

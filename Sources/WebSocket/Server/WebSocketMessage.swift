@@ -1,7 +1,7 @@
 package import NIOCore
 import NIOWebSocket
 
-/// A whole message, fragments put together.
+/// A complete message, reassembled from its fragments.
 package enum WebSocketMessage: Sendable, Equatable {
   case text(String)
   case binary(ByteBuffer)
@@ -14,7 +14,7 @@ package enum WebSocketMessage: Sendable, Equatable {
   }
 }
 
-/// Puts data frames together, bounded.
+/// Reassembles messages from data frames, up to a size limit.
 struct WebSocketMessageAssembler {
   let maximumMessageBytes: Int
   private var opcode: ClientFrame.Opcode?
@@ -57,7 +57,7 @@ struct WebSocketMessageAssembler {
   }
 }
 
-/// Why a peer closes. Source: RFC 6455, sections 5.5.1 and 7.4
+/// Content of a close frame. Source: RFC 6455, sections 5.5.1 and 7.4
 struct WebSocketClosure: Equatable {
   static let maximumReasonBytes = 123
 

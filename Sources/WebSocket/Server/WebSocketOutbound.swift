@@ -3,10 +3,10 @@ package import NIOCore
 import NIOHTTPTypes
 package import NIOWebSocket
 
-/// Writes messages to the client. Each call returns when the operating system has taken the bytes: a client that does
-/// not read stops whoever produces for it. May be used by several tasks; messages are never mixed.
+/// Writes messages to the client. Each call returns when the kernel has taken the bytes, so a client that does not read
+/// stops the producer. May be called from several tasks; messages are not interleaved.
 package final class WebSocketOutbound: Sendable {
-  /// How long a write goes on once its task was cancelled.
+  /// How long a write may continue after its task was cancelled.
   private static let lastChance: TimeAmount = .seconds(2)
 
   private let channel: any Channel
@@ -16,7 +16,7 @@ package final class WebSocketOutbound: Sendable {
     self.channel = channel
   }
 
-  /// - Throws: `WebSocketConnectionLost` when the connection is gone or a close frame has been sent.
+  /// - Throws: `WebSocketConnectionLost` when the connection has ended or a close frame has been sent.
   package func send(text: String) async throws {
     try await send(.text, ByteBuffer(string: text))
   }
@@ -47,7 +47,7 @@ package final class WebSocketOutbound: Sendable {
     try await send(.ping, ByteBuffer())
   }
 
-  /// Whether the client is behind with reading; then silence is not a sign of death.
+  /// Whether the client is slow to read. Its silence does not mean then that it has disconnected.
   var isBlocked: Bool { state.withLock { $0.pendingWrites > 0 } }
 
   private func send(_ opcode: ClientFrame.Opcode, _ payload: ByteBuffer) async throws {
@@ -61,7 +61,7 @@ package final class WebSocketOutbound: Sendable {
     defer { state.withLock { $0.pendingWrites -= 1 } }
     let written = channel.eventLoop.makePromise(of: Void.self)
     channel.eventLoop.execute { [channel] in
-      // One step on the event loop, so that no other frame gets between head and payload.
+      // Both in one event-loop task, so that no other frame comes between head and payload.
       channel.write(HTTPResponsePart.body(head), promise: nil)
       channel.writeAndFlush(HTTPResponsePart.body(payload), promise: written)
     }
@@ -76,7 +76,7 @@ package final class WebSocketOutbound: Sendable {
     }
   }
 
-  /// A client that reads may still get what was under way; one that does not must not hold whoever writes.
+  /// A client that reads may still get the message. A client that does not must not block the writing task.
   private func giveUp(_ written: EventLoopFuture<Void>) {
     let late = channel.eventLoop.scheduleTask(in: Self.lastChance) { [channel] in channel.close(promise: nil) }
     written.whenComplete { _ in late.cancel() }

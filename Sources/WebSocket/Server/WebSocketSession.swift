@@ -6,16 +6,16 @@ package import NIOCore
 import NIOWebSocket
 import ServiceLifecycle
 
-/// What a route does with its WebSocket. Cancelled when the connection ends or the server shuts down.
+/// A route's handler of its WebSocket. Cancelled when the connection ends or the server shuts down.
 ///
-/// When it returns the connection is closed with 1000; when it throws a `WebSocketProtocolError`, with its code;
-/// otherwise with 1011.
+/// The connection is closed with 1000 when the handler returns, with the error's code when it throws a
+/// `WebSocketProtocolError`, otherwise with 1011.
 package typealias WebSocketHandler = @Sendable (WebSocketInbound, WebSocketOutbound) async throws -> Void
 
 /// One WebSocket connection from the 101 to the last byte.
 package struct WebSocketSession: Sendable {
   package static let pingInterval: Duration = .seconds(30)
-  /// How often a client is pinged whose input nobody takes.
+  /// Interval of pings while the handler does not read the client's messages.
   static let stuckPingInterval: Duration = .seconds(2)
   /// How long the client may take to answer a close frame.
   static let closeDeadline: Duration = .seconds(2)
@@ -35,8 +35,8 @@ package struct WebSocketSession: Sendable {
   let channel: any Channel
   let handler: WebSocketHandler
 
-  /// The 101 response that carries a session; return it from a route. Check everything before: after this there are
-  /// only close codes.
+  /// The 101 response that carries a session, for a route to return. Validate everything before: afterwards errors can
+  /// only be reported as close codes.
   package static func response(
     headers: HTTPFields, body: RequestBody, channel: any Channel, maximumMessageBytes: Int,
     pingInterval: Duration = WebSocketSession.pingInterval, handler: @escaping WebSocketHandler
@@ -78,7 +78,7 @@ package struct WebSocketSession: Sendable {
     }
   }
 
-  /// Ends the others when one of reader, handler, keep-alive and server has ended.
+  /// Ends all tasks when one of reader, handler, keep-alive and server has ended.
   private func follow(_ group: inout TaskGroup<Event>, _ outbound: WebSocketOutbound) async {
     var isClosing = false
     while let event = await group.next() {
@@ -102,7 +102,8 @@ package struct WebSocketSession: Sendable {
     }
   }
 
-  /// The deadline runs beside the close frame: a client that does not read does not take that one either.
+  /// The deadline runs in parallel with the close frame, because a client that does not read does not take that frame
+  /// either.
   private func beginClosing(_ group: inout TaskGroup<Event>, _ close: @escaping @Sendable () async -> Void) {
     group.addTask {
       await close()
@@ -173,10 +174,10 @@ package struct WebSocketSession: Sendable {
     do {
       while true {
         try await Task.sleep(for: min(pingInterval, Self.stuckPingInterval))
-        // While the client is behind with reading it cannot answer; TCP notices when it dies.
+        // A client that is slow to read cannot answer pings; TCP notices when it dies.
         guard !outbound.isBlocked else { continue }
-        // While our queue is full its answers are not read, nor is its end seen behind the input that waits; but a ping
-        // to a client that is gone makes its system reset the connection.
+        // While the queue is full, the client's pongs and its end are not seen behind the waiting input. But a ping to
+        // a client that has gone makes its kernel reset the connection.
         let isStuck = queue.isFull
         guard isStuck || ContinuousClock.now - lastPing >= pingInterval else { continue }
         if !isStuck, ContinuousClock.now - lastHeard.time > pingInterval * 2 { return .clientIsDead }
@@ -184,7 +185,7 @@ package struct WebSocketSession: Sendable {
         lastPing = .now
       }
     } catch {
-      // Cancelled, or nothing can be sent any more: then the reader or the handler ends the session.
+      // Cancelled, or sending has failed: then the reader or the handler ends the session.
       return await Self.idle()
     }
   }
@@ -194,14 +195,14 @@ package struct WebSocketSession: Sendable {
     return Task.isCancelled ? await idle() : .serverStops
   }
 
-  /// Waits to be cancelled.
+  /// Waits until the task is cancelled.
   private static func idle() async -> Event {
     try? await Task.sleep(for: .seconds(86_400 * 365))
     return .serverStops
   }
 }
 
-/// When the client last sent anything.
+/// The time of the client's last data.
 private final class LastHeard: Sendable {
   private let state = Mutex(ContinuousClock.now)
 
