@@ -1,11 +1,10 @@
-/// Command line of the `envd` executable.
-///
-/// `--port N` (0: any free port), `--host ADDRESS`, `--no-cgroup` (PID 1 only: user processes stay in the root group).
+/// Command-line options of the `envd` executable: `--port N` (0: any free port), `--host ADDRESS`, `--no-cgroup` (only
+/// as process 1: user processes stay in the root control group).
 package struct AgentOptions: Sendable, Equatable {
   package static let standardPort = 49_983
 
   package var port = AgentOptions.standardPort
-  /// Nil: all addresses as PID 1, only the loopback elsewhere.
+  /// nil: all addresses as process 1, only the loopback address otherwise.
   package var host: String?
   package var usesCgroup = true
 
@@ -15,8 +14,8 @@ package struct AgentOptions: Sendable, Equatable {
 
   package init() {}
 
-  /// - Parameter arguments: without the program's name.
-  /// - Throws: `ParseError` with a sentence for the caller.
+  /// - Parameter arguments: without the program name.
+  /// - Throws: `ParseError` with a text for standard error.
   package init(arguments: [String]) throws(ParseError) {
     var rest = arguments[...]
     while let argument = rest.popFirst() {

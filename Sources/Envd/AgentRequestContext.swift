@@ -3,8 +3,8 @@ import ConnectServer
 package import Hummingbird
 package import NIOCore
 
-/// What every request to the guest agent carries: its connection, for noticing clients that go away and for the peer's
-/// address, which decides who may use the control routes.
+/// The context of every request to the guest agent. Its channel is used to notice clients that disconnect, and for the
+/// peer's address, which decides about access to the control routes.
 package struct AgentRequestContext: ConnectRequestContext, RemoteAddressRequestContext {
   package var coreContext: CoreRequestContextStorage
   package let channel: any Channel
@@ -14,6 +14,6 @@ package struct AgentRequestContext: ConnectRequestContext, RemoteAddressRequestC
     self.channel = source.channel
   }
 
-  /// Address of the peer; nil only on transports without one.
+  /// Address of the peer; nil only on transports without addresses.
   package var remoteAddress: SocketAddress? { channel.remoteAddress }
 }

@@ -8,12 +8,12 @@ package import Logging
 package import NIOCore
 import ServiceLifecycle
 
-/// The guest agent, composed: one HTTP/1.1 server with the plain routes, the process service and the file routes.
+/// The guest agent: one HTTP/1.1 server with the plain routes, the process service and the file routes.
 ///
-/// It builds on Hummingbird's server without `Application`, whose services keep a clock ticking once a second: an idle
-/// guest should not touch its memory, which is shared with others and saved in snapshots.
+/// It uses Hummingbird's server without `Application`, whose services wake up once a second: an idle guest should not
+/// touch its memory, which is shared with other guests and saved in snapshots.
 package final class GuestAgent: Sendable {
-  /// What differs between PID 1 of a guest and a program on a developer's machine.
+  /// The differences between process 1 of a guest and a program on a developer's machine.
   package struct Setting: Sendable {
     package var host: String
     package var port: Int
@@ -36,7 +36,7 @@ package final class GuestAgent: Sendable {
     }
   }
 
-  /// Backlog of connections that wait to be accepted.
+  /// Connections that may wait to be accepted.
   private static let backlog = 256
 
   package let state: GuestState
@@ -54,7 +54,7 @@ package final class GuestAgent: Sendable {
     group: any EventLoopGroup,
     logger: Logger
   ) throws(SystemError) {
-    // A process that closes its standard input must not end the agent (pipe(7)).
+    // Otherwise a process that closes its standard input would end the agent (pipe(7)).
     signal(SIGPIPE, SIG_IGN)
     self.setting = setting
     self.state = state
@@ -89,7 +89,7 @@ package final class GuestAgent: Sendable {
     try await server.run()
   }
 
-  /// All routes; for tests without a server too.
+  /// Makes the router with all routes. Tests use it without a server.
   package func makeRouter() -> Router<AgentRequestContext> {
     let router = Router(context: AgentRequestContext.self)
     router.addMiddleware {

@@ -2,16 +2,16 @@ import Concurrency
 
 /// The identity that the host gave this guest through `POST /init`: token, default user and directory, environment.
 ///
-/// Small data shared by all requests. Each accessor is atomic by itself; `update` changes several fields as one.
+/// Shared by all requests. Each accessor is atomic; `update` changes several fields atomically.
 package final class GuestState: Sendable {
   package struct Identity: Sendable, Equatable {
-    /// Secret that every protected request must carry in `X-Access-Token`; nil means that everything is open.
+    /// The secret that protected requests must carry in `X-Access-Token`; nil means that no token is required.
     package var accessToken: String?
-    /// User for requests that name none.
+    /// The user of requests that name none.
     package var defaultUser: String
-    /// Working directory for processes that name none; nil means the user's home.
+    /// The working directory of processes that name none; nil means the user's home.
     package var defaultWorkdir: String?
-    /// Variables that every user process gets, create-time ones included.
+    /// Variables that every user process gets, including those given when the sandbox was created.
     package var environment: [String: String]
     package var sandboxID: String?
     package var templateID: String?
@@ -29,7 +29,7 @@ package final class GuestState: Sendable {
     }
   }
 
-  /// User until `/init` names another; every image has it.
+  /// The user until `/init` names another. Every image has it.
   package static let initialDefaultUser = "root"
 
   private let storage: Mutex<Identity>
@@ -60,7 +60,7 @@ package final class GuestState: Sendable {
     set { storage.withLock { $0.environment = newValue } }
   }
 
-  /// Applies several changes as one step.
+  /// Applies several changes atomically.
   package func update<Result: Sendable, Failure: Error>(
     _ body: (inout Identity) throws(Failure) -> Result
   ) throws(Failure) -> Result {

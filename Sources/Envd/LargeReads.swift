@@ -1,11 +1,11 @@
 import NIOCore
 import NIOHTTPTypes
 
-/// Lets a connection that receives a lot take more with each read(2): under emulation every system call counts.
+/// Lets connections with much input read more per read(2), because system calls are slow under emulation.
 final class LargeReads: ChannelInboundHandler, RemovableChannelHandler, Sendable {
   typealias InboundIn = HTTPRequestPart
 
-  /// As large as a piece of a file on its way to the disk.
+  /// Same size as the chunks in which uploads are written to disk.
   private static let maximumBytes = 524_288
 
   func handlerAdded(context: ChannelHandlerContext) {

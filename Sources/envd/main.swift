@@ -1,4 +1,4 @@
-// The guest agent. As PID 1 it is the guest's init too; started otherwise it only serves (development, tests).
+// The guest agent. As process 1 it is also the guest's init; otherwise it only serves (development, tests).
 
 import CLinux
 import Envd
@@ -8,15 +8,15 @@ import Logging
 import NIOCore
 import NIOPosix
 
-/// Keeps freed memory from staying with the process: an idle agent should be small (docs/specification.md).
+/// Makes malloc return freed memory to the kernel, so that an idle agent stays small (docs/specification.md).
 func tuneMemory() {
   mallopt(M_ARENA_MAX, 2)
   mallopt(M_TRIM_THRESHOLD, 128 * 1024)
   mallopt(M_MMAP_THRESHOLD, 128 * 1024)
 }
 
-/// Ends the program. As PID 1 of a machine that is a kernel panic, which the host notices and reports with the
-/// console's text.
+/// Ends the program. For process 1 of a machine this is a kernel panic, which the host notices and reports with the
+/// console output.
 func fail(_ message: String) -> Never {
   let line = Array("envd: \(message)\n".utf8)
   _ = write(STDERR_FILENO, line, line.count)
@@ -28,7 +28,7 @@ func start() throws -> GuestAgent {
   var logger = Logger(label: "envd")
   logger.logLevel = .notice
   let options = try AgentOptions(arguments: Array(CommandLine.arguments.dropFirst()))
-  // As PID 1 the signal mask must be set before the first thread exists, so this comes before the event loops.
+  // As process 1 the signal mask must be set before any other thread exists, so before the event loops.
   let initProcess = getpid() == 1 ? try InitProcess(usesCgroup: options.usesCgroup, logger: logger) : nil
   let setting =
     try initProcess?.setting(options) ?? GuestAgent.Setting(host: options.host ?? "127.0.0.1", port: options.port)
@@ -43,8 +43,8 @@ NIOSingletons.groupLoopCountSuggestion = 1
 NIOSingletons.blockingPoolThreadCountSuggestion = 2
 do {
   let agent = try start()
-  // Detached, because the main actor never runs: the main thread stays below, where an asynchronous main would end it,
-  // which PID 1 must not.
+  // Detached, because the main actor never runs: the main thread stays in the loop below. An asynchronous main would
+  // end that thread, which process 1 must not do.
   Task.detached {
     do {
       try await agent.run()

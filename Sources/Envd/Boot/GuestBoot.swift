@@ -3,16 +3,16 @@ import Glibc
 import LinuxSystem
 package import Logging
 
-/// What PID 1 does before it serves. Every step that fails is logged and the next one tried: an agent that answers and
-/// says what is missing is worth more than a kernel panic.
+/// The boot steps of process 1, done before it serves requests. A step that fails is logged and the next one follows:
+/// an agent that responds and reports what is missing is more useful than a kernel panic.
 package struct GuestBoot: Sendable {
   package let commandLine: KernelCommandLine
   package let userProcesses: UserCgroup?
 
-  /// Keeps the kernel's out-of-memory killer away from the agent. Source: proc_pid_oom_score_adj(5).
+  /// Exempts the agent from the kernel's out-of-memory killer. Source: proc_pid_oom_score_adj(5).
   private static let protectedScore = "-1000"
 
-  /// Runs all steps, in about the time of their system calls.
+  /// Runs all steps. They take little more than their system calls.
   package static func run(usesCgroup: Bool, logger: Logger) -> GuestBoot {
     umask(0o022)
     for failure in GuestMounts.mountAll() { logger.warning("mount failed", metadata: ["error": "\(failure)"]) }

@@ -2,7 +2,7 @@ import Glibc
 package import LinuxSystem
 import SystemPackage
 
-/// The file systems that PID 1 mounts, unless the initramfs has done so.
+/// The file systems that process 1 mounts unless the initramfs has mounted them.
 package enum GuestMounts {
   package struct Mount: Sendable, Equatable {
     package var type: String
@@ -14,7 +14,8 @@ package enum GuestMounts {
   private static let noProgramsOrDevices = UInt(MS_NOSUID) | UInt(MS_NODEV) | UInt(MS_NOEXEC)
   private static let noDevices = UInt(MS_NOSUID) | UInt(MS_NODEV)
 
-  /// In the order of mounting. /tmp stays on the disk: it can be large, and memory is what sandboxes have least of.
+  /// In the order of mounting. /tmp stays on the disk, because it can be large and memory is a sandbox's scarcest
+  /// resource.
   package static let all = [
     Mount(type: "proc", target: "/proc", flags: noProgramsOrDevices, options: ""),
     Mount(type: "sysfs", target: "/sys", flags: noProgramsOrDevices, options: ""),
@@ -27,7 +28,7 @@ package enum GuestMounts {
     Mount(type: "cgroup2", target: "/sys/fs/cgroup", flags: noProgramsOrDevices, options: "nsdelegate"),
   ]
 
-  /// Mounts what is not mounted yet. A mount that fails does not keep the guest from starting.
+  /// Mounts the file systems that are not mounted yet. The guest starts even if a mount fails.
   /// - Returns: the failures, for the log.
   package static func mountAll() -> [SystemError] {
     var failures: [SystemError] = []
@@ -50,7 +51,7 @@ package enum GuestMounts {
     }
   }
 
-  /// Whether something is mounted exactly there: another device than the parent directory's.
+  /// Whether `path` is a mount point: its device differs from that of its parent directory.
   private static func isMounted(_ path: String) -> Bool {
     var own = stat()
     var parent = stat()
@@ -58,7 +59,7 @@ package enum GuestMounts {
     return own.st_dev != parent.st_dev
   }
 
-  /// Names below /dev that programs expect and devtmpfs lacks.
+  /// Creates the links in /dev that programs expect and devtmpfs lacks.
   private static func makeLinks() {
     for (target, link) in [
       ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),

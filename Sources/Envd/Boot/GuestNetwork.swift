@@ -3,10 +3,10 @@ import Glibc
 package import LinuxSystem
 package import SystemPackage
 
-/// Brings the loopback and the link to the host up, as the kernel's command line says.
+/// Configures the loopback interface and the link to the host from the kernel's command line.
 package enum GuestNetwork {
   package static let hostLink = "eth0"
-  /// The network driver is loaded before us; its link may appear a moment later.
+  /// The network driver is loaded earlier, but its link may appear a moment later.
   private static let linkDeadlineMilliseconds = 2_000
   private static let linkPollMilliseconds = 5
 
@@ -15,7 +15,7 @@ package enum GuestNetwork {
     guard let network = commandLine.network else { return }
     try waitForLink()
     if let address = commandLine.linkAddress {
-      // Refused by drivers whose address is fixed; the host gives the link the right one anyway.
+      // Drivers with a fixed address refuse this. The host then gives the link the right address.
       _ = martlet_guest_set_link_address(hostLink, address)
     }
     try check("set address", hostLink) {
@@ -26,13 +26,13 @@ package enum GuestNetwork {
     try check("default route", hostLink) { martlet_guest_add_default_route(hostLink, gateway.bigEndian) }
   }
 
-  /// Replaces /etc/resolv.conf; without name servers it stays what the image says.
+  /// Replaces /etc/resolv.conf. Without name servers the image's file stays.
   package static func writeResolver(_ nameServers: [String], path: FilePath = "/etc/resolv.conf") throws(SystemError) {
     guard !nameServers.isEmpty else { return }
     try SmallFile.replace(path, with: Array(resolver(nameServers).utf8), mode: 0o644)
   }
 
-  /// Source: resolv.conf(5).
+  /// Content of resolv.conf(5).
   package static func resolver(_ nameServers: [String]) -> String {
     nameServers.map { "nameserver \($0)\n" }.joined()
   }
@@ -50,7 +50,8 @@ package enum GuestNetwork {
     }
   }
 
-  /// An existing route or address is fine: whoever set it meant the same.
+  /// Throws unless `body` returned 0 or `EEXIST`: an address or route that exists already is the one of this command
+  /// line.
   private static func check(_ call: String, _ subject: String, _ body: () -> Int32) throws(SystemError) {
     let result = body()
     guard result == 0 || -result == EEXIST else { throw SystemError(call, Errno(rawValue: -result), subject: subject) }

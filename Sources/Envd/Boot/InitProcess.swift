@@ -3,27 +3,27 @@ import Glibc
 package import LinuxSystem
 package import Logging
 
-/// The agent as PID 1: what it adds to a plain `GuestAgent`.
+/// The duties of the agent as process 1.
 ///
-/// PID 1 of a machine boots it. PID 1 of a container only reaps orphans and ends with its container: the machine around
-/// it is not the agent's to set up, rename or switch off.
+/// As process 1 of a machine it boots the machine. As process 1 of a container it only reaps orphaned processes and
+/// ends with the container; it does not configure, rename or power off the machine around the container.
 package struct InitProcess: Sendable {
   private static let userScore = 0
-  /// What /proc/self/ns/pid names in the first PID namespace. Source: linux/include/linux/proc_ns.h
+  /// Target of /proc/self/ns/pid in the initial PID namespace. Source: linux/include/linux/proc_ns.h
   /// (PROC_PID_INIT_INO).
   private static let firstNamespace = "pid:[4026531836]"
 
   private let signals: InitSignals
-  /// Nil in a container.
+  /// nil in a container.
   private let boot: GuestBoot?
 
-  /// To be made before any other thread exists.
+  /// Must be called before any other thread exists.
   package init(usesCgroup: Bool, logger: Logger) throws(SystemError) {
     signals = try InitSignals()
     boot = Self.isMachine() ? GuestBoot.run(usesCgroup: usesCgroup, logger: logger) : nil
   }
 
-  /// A place without /proc is a machine that has just started: containers come with one.
+  /// Without /proc this is a machine that has just booted, because containers have /proc.
   private static func isMachine() -> Bool {
     var buffer = [CChar](repeating: 0, count: 64)
     let count = readlink("/proc/self/ns/pid", &buffer, buffer.count)
@@ -44,7 +44,7 @@ package struct InitProcess: Sendable {
       adoptsOrphans: true)
   }
 
-  /// Handles the signals on the poller's thread, where the agent's own children are reaped too.
+  /// Handles the signals on the poller's thread, which also reaps the agent's own children.
   package func watchSignals(of agent: GuestAgent) throws(SystemError) {
     let signals = signals
     let reaper = agent.reaper
@@ -60,7 +60,7 @@ package struct InitProcess: Sendable {
     watch.arm()
   }
 
-  /// Ends the machine or the container.
+  /// Powers off the machine, or ends the container.
   package func end() {
     guard boot == nil else { return PowerOff.run() }
     PowerOff.endProcesses()
@@ -68,7 +68,7 @@ package struct InitProcess: Sendable {
   }
 }
 
-/// Lets a handler arm the registration that it belongs to.
+/// Holds a registration so that its own handler can arm it.
 private final class Registration: Sendable {
   private let value = Mutex<DescriptorPoller.Registration?>(nil)
 

@@ -3,15 +3,15 @@ import Glibc
 package import LinuxSystem
 import SystemPackage
 
-/// The signals that PID 1 lives by: SIGCHLD for orphans, and those that ask for the end of the machine.
+/// The signals that process 1 handles: SIGCHLD for orphaned processes, and the ones that request power-off.
 package struct InitSignals: Sendable {
-  /// What the signals ask for; busybox's poweroff, halt and reboot send USR2, USR1 and TERM to PID 1.
+  /// busybox's poweroff, halt and reboot send USR2, USR1 and TERM to process 1.
   private static let endSignals = [SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGPWR]
 
   package let descriptor: OwnedDescriptor
 
-  /// Blocks the signals in the calling thread. To be called before any other thread exists, as threads inherit the
-  /// mask.
+  /// Blocks the signals in the calling thread. Must be called before any other thread exists, because threads inherit
+  /// the mask.
   package init() throws(SystemError) {
     let signals = [SIGCHLD] + Self.endSignals
     let result = martlet_guest_open_signals(signals, signals.count)
@@ -24,7 +24,7 @@ package struct InitSignals: Sendable {
     package var asksForEnd = false
   }
 
-  /// Takes the signals that have arrived; never blocks.
+  /// Reads the signals that have arrived. Never blocks.
   package func drain() -> Pending {
     var pending = Pending()
     var information = signalfd_siginfo()
@@ -37,13 +37,13 @@ package struct InitSignals: Sendable {
   }
 }
 
-/// The end of the machine.
+/// Powers off the machine.
 package enum PowerOff {
   private static let terminationGraceMilliseconds: UInt32 = 2_000
   private static let pollMilliseconds: UInt32 = 20
 
-  /// Ends all processes, writes the disks back and restarts the machine, which ends the VMM (it is started with reboots
-  /// off, and the kernel with `reboot=t`). Returns only when the kernel refuses.
+  /// Ends all processes, writes the file systems back and restarts the machine, which ends the VMM: it runs with
+  /// reboots off, and the kernel with `reboot=t`. Returns only if the kernel refuses.
   package static func run() {
     endProcesses()
     sync()
@@ -51,7 +51,7 @@ package enum PowerOff {
     _ = reboot(Int32(bitPattern: UInt32(RB_AUTOBOOT)))
   }
 
-  /// Asks all processes but this one to end, and ends those that do not.
+  /// Sends SIGTERM to all other processes, and SIGKILL to those that have not ended in time.
   package static func endProcesses() {
     kill(-1, SIGTERM)
     kill(-1, SIGCONT)

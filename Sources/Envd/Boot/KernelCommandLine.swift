@@ -5,12 +5,12 @@
 /// | `martlet.ip=169.254.0.21/30` | address and prefix length of eth0 |
 /// | `martlet.gw=169.254.0.22` | default gateway |
 /// | `martlet.mac=06:00:ac:10:00:02` | link address of eth0 |
-/// | `martlet.dns=1.1.1.1,8.8.8.8` | name servers; absent: /etc/resolv.conf is left alone |
+/// | `martlet.dns=1.1.1.1,8.8.8.8` | name servers; without them /etc/resolv.conf is not changed |
 ///
-/// Values come from the host, but a value that cannot be right is dropped, never trapped on.
+/// The values come from the host; invalid ones are ignored and never trap.
 package struct KernelCommandLine: Sendable, Equatable {
   package struct Network: Sendable, Equatable {
-    /// Host byte order.
+    /// In host byte order.
     package var address: UInt32
     package var prefixLength: Int
 
@@ -22,7 +22,7 @@ package struct KernelCommandLine: Sendable, Equatable {
   package var linkAddress: [UInt8]?
   package var nameServers: [String] = []
 
-  /// - Parameter text: as /proc/cmdline has it. Of a repeated parameter the last one counts.
+  /// - Parameter text: content of /proc/cmdline. The last one of repeated parameters counts.
   package init(_ text: String) {
     for word in text.split(whereSeparator: \.isWhitespace) {
       guard let separator = word.firstIndex(of: "=") else { continue }
@@ -37,7 +37,7 @@ package struct KernelCommandLine: Sendable, Equatable {
     }
   }
 
-  /// The four bytes of a dotted address in host byte order.
+  /// The four bytes of a dotted IPv4 address in host byte order.
   package static func ipv4(_ text: some StringProtocol) -> UInt32? {
     let parts = text.split(separator: ".", omittingEmptySubsequences: false)
     guard parts.count == 4 else { return nil }

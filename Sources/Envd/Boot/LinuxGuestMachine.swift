@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// The real effects of the control routes, for an agent that is PID 1.
+/// Changes the real machine; used when the agent is process 1.
 package struct LinuxGuestMachine: GuestMachine {
   private static let hostsMark = "# martlet"
 
@@ -46,7 +46,7 @@ package struct LinuxGuestMachine: GuestMachine {
     return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  /// Seen whole or not at all, but not synchronized: every start of the guest writes it anew, and waits for it.
+  /// Replaces a file atomically, but without fsync(2): every start of the guest writes it again and waits for it.
   private static func replace(_ path: FilePath, with content: [UInt8], mode: mode_t) throws(SystemError) {
     let temporary = path.string + ".new"
     let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: mode)
@@ -57,7 +57,8 @@ package struct LinuxGuestMachine: GuestMachine {
   }
 
   package func freeze() throws {
-    // Before, so that little is left to write while the processes stand still; after, for what they wrote meanwhile.
+    // The first call leaves little to write while the processes are frozen; the second one writes what they wrote
+    // meanwhile.
     sync()
     try userProcesses?.freeze()
     sync()
@@ -67,7 +68,7 @@ package struct LinuxGuestMachine: GuestMachine {
     try userProcesses?.thaw()
   }
 
-  /// The file's text with one line that resolves the host's own name (sudo looks it up at every call).
+  /// The text with one line that resolves the machine's own name, which sudo looks up at every call.
   package static func hosts(_ text: String, naming name: String) -> String {
     let others = text.split(separator: "\n", omittingEmptySubsequences: false).filter { !$0.hasSuffix(hostsMark) }
     var body = others.joined(separator: "\n")

@@ -3,18 +3,17 @@ import Glibc
 package import LinuxSystem
 import SystemPackage
 
-/// Grows the root file system to the size of its disk, online, so that the guest has the disk that was asked for
-/// (SB-5).
+/// Grows the mounted root file system to the size of its disk.
 package enum RootGrowth {
   /// Source: linux/include/uapi/linux/magic.h
   private static let ext4Magic = 0xEF53
-  /// Unit of /sys/dev/block/*/size, whatever the disk's own sectors are.
+  /// Unit of /sys/dev/block/*/size, independent of the disk's sector size.
   private static let sectorBytes: UInt64 = 512
 
   package enum Outcome: Sendable, Equatable {
     case grown(fromBlocks: UInt64, toBlocks: UInt64)
     case alreadyLarge
-    /// Not an ext4 on a block device: nothing that could be grown.
+    /// The root file system is not ext4 on a block device.
     case notApplicable
   }
 
@@ -29,14 +28,14 @@ package enum RootGrowth {
     }
     let current = UInt64(system.f_blocks)
     let target = sectors * sectorBytes / UInt64(system.f_bsize)
-    // f_blocks leaves the metadata out, so a full-grown file system looks smaller; the kernel does nothing then.
+    // f_blocks does not count metadata, so a file system of full size looks smaller. The kernel does nothing then.
     guard target > current else { return .alreadyLarge }
     let result = martlet_guest_resize_ext4(root.rawValue, target)
     guard result == 0 else { throw SystemError("ioctl(EXT4_IOC_RESIZE_FS)", Errno(rawValue: -result), subject: "/") }
     return .grown(fromBlocks: current, toBlocks: target)
   }
 
-  /// Size of a block device. Source: makedev(3) for the layout of device numbers, sysfs(5).
+  /// Size of a block device in sectors. Source: makedev(3) for the layout of device numbers, sysfs(5).
   private static func sectors(of device: UInt64) -> UInt64? {
     let major = (device >> 8 & 0xFFF) | (device >> 32 & 0xFFFF_F000)
     let minor = (device & 0xFF) | (device >> 12 & 0xFFFF_FF00)

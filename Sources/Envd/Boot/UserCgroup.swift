@@ -2,12 +2,13 @@ import Glibc
 package import LinuxSystem
 package import SystemPackage
 
-/// The control group of all user processes: bounded in memory, so that the agent survives their hunger, and freezable.
+/// The control group of all user processes. Its memory is limited, so that the agent keeps working when users exhaust
+/// theirs, and it can be frozen.
 ///
 /// Source: Linux, Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.oom.group, cgroup.freeze, cgroup.events).
 package struct UserCgroup: Sendable {
   package static let name = "user"
-  /// Memory kept back for the agent, the kernel's buffers and page tables.
+  /// Memory reserved for the agent, kernel buffers and page tables.
   private static let reservedShare: Int64 = 16
   private static let reservedBytes: ClosedRange<Int64> = 24 * 1_048_576...192 * 1_048_576
   private static let freezeDeadlineMilliseconds: Int32 = 10_000
@@ -18,8 +19,8 @@ package struct UserCgroup: Sendable {
     self.directory = directory
   }
 
-  /// Makes the group below the root of the hierarchy.
-  /// - Throws: when there is no cgroup2; the guest then runs its processes unbounded.
+  /// Creates the group below the root of the hierarchy.
+  /// - Throws: when there is no cgroup2. The guest then runs its processes without a limit.
   package static func create(
     totalMemoryBytes: Int64, root: FilePath = "/sys/fs/cgroup"
   ) throws(SystemError) -> UserCgroup {
@@ -31,19 +32,19 @@ package struct UserCgroup: Sendable {
     return group
   }
 
-  /// What user processes may use together of so much memory.
+  /// The limit for all user processes together, given the machine's memory.
   package static func memoryLimitBytes(of total: Int64) -> Int64 {
     let reserve = min(max(total / reservedShare, reservedBytes.lowerBound), reservedBytes.upperBound)
     return max(total - reserve, total / 2)
   }
 
-  /// `cgroup.procs`, for processes that join before they execute.
+  /// Opens `cgroup.procs`, through which processes join the group before they execute.
   package func joinDescriptor() throws(SystemError) -> OwnedDescriptor {
     try OwnedDescriptor.open(directory.appending("cgroup.procs").string, O_WRONLY)
   }
 
-  /// Stops all processes and returns when they stand still. Blocks.
-  /// - Throws: `ETIMEDOUT` when one does not stop in time; all run on then.
+  /// Freezes all processes and returns when they are frozen. Blocks.
+  /// - Throws: `ETIMEDOUT` when a process is not frozen in time. All are thawed then.
   package func freeze() throws(SystemError) {
     let events = try OwnedDescriptor.open(directory.appending("cgroup.events").string, O_RDONLY)
     try set("cgroup.freeze", "1")
@@ -54,13 +55,13 @@ package struct UserCgroup: Sendable {
         try thaw()
         throw SystemError("freeze", .timedOut, subject: directory.string)
       }
-      // The file signals every change; the short step bounds what a missed one would cost.
+      // The file signals every change. The short step bounds the delay if a signal is missed.
       var poll = pollfd(fd: events.rawValue, events: Int16(POLLPRI), revents: 0)
       if Glibc.poll(&poll, 1, step) == 0 { waited += step }
     }
   }
 
-  /// Lets the processes run on. Idempotent.
+  /// Thaws the processes. Idempotent.
   package func thaw() throws(SystemError) {
     try set("cgroup.freeze", "0")
   }

@@ -1,7 +1,7 @@
 import HTTPTypes
 package import Hummingbird
 
-/// The sandbox's secret on the wire.
+/// The sandbox's access token in requests.
 package enum AccessToken {
   package static let headerName = "X-Access-Token"
 
@@ -20,8 +20,8 @@ package enum AccessToken {
   }
 }
 
-/// Refuses requests without the token once one is set. `/health` is open, `/files` and `/init` decide by themselves.
-/// Source: E2B's envd contract
+/// Refuses requests without the token once one is set. `/health` is open; `/files` and `/init` check the token
+/// themselves. Source: E2B's envd contract
 package struct TokenMiddleware: RouterMiddleware {
   package typealias Context = AgentRequestContext
 

@@ -1,11 +1,11 @@
 import CLinux
 import NIOCore
 
-/// When the newest data of a connection arrived in the guest, long before a handler sees it: the first request after a
-/// restore runs code that nothing has touched since, which takes a hundred milliseconds under emulation. The clock must
-/// not be late by as much (L-51).
+/// The time at which the newest data of a connection arrived in the guest. A handler sees the data much later: the
+/// first request after a restore runs code whose pages are not loaded yet, which takes a hundred milliseconds under
+/// emulation, and the guest's clock must not be late by as much.
 enum ArrivalTime {
-  /// Now, where the kernel does not tell.
+  /// The current time if the kernel does not report the arrival.
   static func ofNewestData(on channel: any Channel) async -> ContinuousClock.Instant {
     let age = try? await channel.eventLoop.submit { try milliseconds(channel) }.get()
     return .now - .milliseconds(Int64(age ?? 0))

@@ -3,13 +3,13 @@ import Glibc
 package import NIOCore
 import NIOHTTPTypes
 
-/// The connections that clients have open, so that those of an earlier life can be ended.
+/// The open connections of clients, so that those from before a restore can be closed.
 ///
-/// A guest that is restored believes that its connections still stand, but nobody is at their other end: a stream among
-/// them would hold up its process for ever once its queue is full (L-43), and its peer's address is another's now
-/// (L-52).
+/// A restored guest still has its old connections, but their clients are gone: a stream among them would block its
+/// process for ever once its queue is full, and the peer's address may now belong to another sandbox.
 package final class ClientConnections: Sendable {
-  /// For connections without a request when a new life begins. A client that is there uses or closes its own sooner.
+  /// Time limit for connections that have no request when the guest is initialized after a restore. A client that still
+  /// exists uses or closes its connection sooner.
   package static let idleLimit = TimeAmount.seconds(30)
 
   private struct Connection {
@@ -27,7 +27,7 @@ package final class ClientConnections: Sendable {
 
   package var count: Int { connections.withLock { $0.count } }
 
-  /// Ends every stream and request but those of `current`; what is idle ends a little later if it stays so.
+  /// Aborts all connections with a request, except `current`. Closes idle connections that stay unused for `idleLimit`.
   package func beginNewLife(keeping current: any Channel) {
     let others = connections.withLock { $0.filter { $0.key != ObjectIdentifier(current) } }
     for (id, connection) in others {
@@ -66,7 +66,7 @@ package final class ClientConnections: Sendable {
     Self.abort(connection.channel)
   }
 
-  /// Without lingering: nobody acknowledges what is still to be sent.
+  /// Resets the connection without lingering, because no peer acknowledges unsent data.
   private static func abort(_ channel: any Channel) {
     channel.eventLoop.execute {
       _ = (channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
@@ -75,7 +75,7 @@ package final class ClientConnections: Sendable {
   }
 }
 
-/// Reports one connection's life and requests.
+/// Reports the opening, requests and closing of one connection to `ClientConnections`.
 final class ConnectionReporter: ChannelDuplexHandler, RemovableChannelHandler, Sendable {
   typealias InboundIn = HTTPRequestPart
   typealias InboundOut = HTTPRequestPart

@@ -3,10 +3,9 @@ package import Hummingbird
 package import LinuxSystem
 import NIOCore
 
-/// The routes by which the host gives the guest its identity and stops and starts its processes. Nobody else may use
-/// them.
+/// The routes by which the host initializes, freezes and thaws the guest. Only the host may use them.
 package struct ControlRoutes: Sendable {
-  /// Contract version that the agent implements; clients switch features on by it. Source: E2B's envd contract
+  /// The contract version that this agent implements. Clients enable features by it. Source: E2B's envd contract
   package static let version = "0.6.13"
   private static let versionHeader = HTTPField.Name("X-Envd-Version")
 
@@ -48,8 +47,8 @@ package struct ControlRoutes: Sendable {
     }
   }
 
-  /// Order matters: clock and random state are right, and the clients of an earlier life gone, before user processes
-  /// run on (L-50, L-51, L-43). What fails leaves them standing still.
+  /// Sets clock and random state and closes old connections before user processes are thawed. If a step fails, the
+  /// processes stay frozen.
   private func initialize(_ request: Request, on channel: any Channel) async throws -> Response {
     let body = try await JSONBody.decode(GuestInitialization.self, from: request)
     let arrival = await ArrivalTime.ofNewestData(on: channel)
@@ -67,7 +66,7 @@ package struct ControlRoutes: Sendable {
   }
 
   /// Stores the identity if the caller may change it.
-  /// - Returns: whether this is another sandbox than before.
+  /// - Returns: whether the sandbox id has changed.
   private func accept(_ body: GuestInitialization, token: String?) throws(AgentError) -> Bool {
     try state.update { (identity) throws(AgentError) in
       if let current = identity.accessToken {
@@ -97,7 +96,7 @@ package struct ControlRoutes: Sendable {
 }
 
 extension GuestState.Identity {
-  /// Takes over the fields that are there. Create-time variables replace the former ones as a whole.
+  /// Applies the fields that are present. Environment variables replace the former ones as a whole.
   package mutating func apply(_ body: GuestInitialization) {
     if let variables = body.envVars { environment = variables }
     if let token = body.accessToken { accessToken = token }

@@ -2,7 +2,7 @@ import HTTPTypes
 package import Hummingbird
 import Logging
 
-/// Gives every error that reaches it the shape of the contract, routes that do not exist included.
+/// Turns every error, including those of unknown routes, into the error format of the contract.
 package struct ErrorMiddleware: RouterMiddleware {
   package typealias Context = AgentRequestContext
 
@@ -20,7 +20,7 @@ package struct ErrorMiddleware: RouterMiddleware {
       response.headers.append(contentsOf: error.headers)
       return response
     } catch let error as any HTTPResponseError {
-      // Errors of other rooms know their own answer.
+      // Errors of other modules make their own response.
       return try error.response(from: request, context: context)
     } catch is CancellationError {
       throw CancellationError()

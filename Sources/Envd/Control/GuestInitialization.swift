@@ -2,11 +2,11 @@ import FoundationEssentials
 import HTTPTypes
 
 /// Body of `POST /init`. Fields that are absent change nothing. Source: E2B's envd contract; `hostname`, `sandboxID`,
-/// `templateID`, `entropy` and `newLife` are additions of ours. Fields of E2B that have no meaning here are ignored.
+/// `templateID`, `entropy` and `newLife` are our additions. E2B's fields that have no meaning here are ignored.
 package struct GuestInitialization: Sendable, Equatable, Decodable {
   package var envVars: [String: String]?
   package var accessToken: String?
-  /// RFC 3339, the host's wall clock.
+  /// The host's wall clock in RFC 3339.
   package var timestamp: String?
   package var defaultUser: String?
   package var defaultWorkdir: String?
@@ -15,20 +15,21 @@ package struct GuestInitialization: Sendable, Equatable, Decodable {
   package var templateID: String?
   /// Base64 of at most `maximumEntropyBytes` random bytes.
   package var entropy: String?
-  /// The guest has just booted or been restored: whatever clients it had are gone. Needs `entropy`.
+  /// The guest has just been booted or restored, so all earlier connections are stale. Needs `entropy`.
   package var newLife: Bool?
 
   package static let maximumEntropyBytes = 4096
   /// Longest host name. Source: sethostname(2), HOST_NAME_MAX.
   static let maximumHostnameBytes = 64
 
-  /// What the fields mean, checked.
+  /// The validated fields.
   package struct Checked: Sendable, Equatable {
     package var time: WallClockTime?
     package var entropy: [UInt8]
     package var hostname: String?
   }
 
+  /// Validates the fields.
   /// - Throws: `AgentError` 400 that names the field.
   package func checked() throws(AgentError) -> Checked {
     var time: WallClockTime?
@@ -42,7 +43,7 @@ package struct GuestInitialization: Sendable, Equatable, Decodable {
     }
     if let accessToken, accessToken.isEmpty { throw AgentError(.badRequest, "accessToken is empty") }
     let entropy = try decodedEntropy()
-    // Else copies would share their random numbers (L-50).
+    // Without entropy, copies of a guest would generate the same random numbers.
     if newLife == true, entropy.isEmpty { throw AgentError(.badRequest, "a new life needs entropy") }
     return Checked(time: time, entropy: entropy, hostname: hostname)
   }

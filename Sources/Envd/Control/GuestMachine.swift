@@ -1,21 +1,21 @@
-/// The effects on the machine that `/init`, `/freeze` and `/unfreeze` have. As PID 1 the real ones; elsewhere none,
-/// since a developer's machine keeps its name, clock and random state.
+/// What `/init`, `/freeze` and `/unfreeze` do to the machine. As process 1 the agent uses `LinuxGuestMachine`;
+/// elsewhere it changes nothing, because a developer's machine keeps its name, clock and random state.
 package protocol GuestMachine: Sendable {
   /// Sets the wall clock.
   func setClock(_ time: WallClockTime) throws
-  /// Mixes secret bytes into the kernel's random state and reseeds it at once, so that clones differ (L-50).
+  /// Mixes secret bytes into the kernel's random state and reseeds it at once, so that clones differ.
   func addEntropy(_ bytes: [UInt8]) throws
-  /// Sets host name, /etc/hostname and its line in /etc/hosts.
+  /// Sets the host name in the kernel, in /etc/hostname and in /etc/hosts.
   func setHostname(_ name: String) throws
-  /// Gives the machine a new /etc/machine-id.
+  /// Writes a new random /etc/machine-id.
   func renewMachineID() throws
-  /// Writes dirty data back and stops all user processes; returns when they stand still. Blocks.
+  /// Writes dirty data back and freezes all user processes. Returns when they are frozen. Blocks.
   func freeze() throws
-  /// Lets user processes run on. Idempotent.
+  /// Thaws the user processes. Idempotent.
   func thaw() throws
 }
 
-/// Leaves the machine as it is.
+/// Changes nothing.
 package struct UntouchedMachine: GuestMachine {
   package init() {}
 

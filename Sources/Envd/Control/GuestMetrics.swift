@@ -8,7 +8,7 @@ package struct GuestMetrics: Sendable, Equatable, Encodable {
   /// Seconds since 1970.
   package var timestamp: Int64
   package var cpuCount: Int
-  /// 0...100, of all CPUs together, since the previous sample (the first: since boot).
+  /// 0...100, of all CPUs together, since the previous sample (the first one: since boot).
   package var cpuUsedPercent: Double
   package var memoryTotalBytes: Int64
   package var memoryUsedBytes: Int64
@@ -53,7 +53,7 @@ package struct ProcessorTimes: Sendable, Equatable {
   package var total: UInt64 = 0
   package var cpuCount = 0
 
-  /// Nil when the text is not that of /proc/stat.
+  /// nil when the text does not have the format of /proc/stat.
   package init?(procStat text: String) {
     let lines = text.split(separator: "\n")
     guard let first = lines.first, first.hasPrefix("cpu ") else { return nil }
@@ -65,7 +65,7 @@ package struct ProcessorTimes: Sendable, Equatable {
     cpuCount = lines.filter { $0.hasPrefix("cpu") && !$0.hasPrefix("cpu ") }.count
   }
 
-  /// Percent of the time since `earlier` (nil: since boot) that was not idle.
+  /// Percentage of the time since `earlier` (nil: since boot) that was not idle.
   package func usedPercent(since earlier: ProcessorTimes?) -> Double {
     let elapsed = total &- (earlier?.total ?? 0)
     guard elapsed > 0, total >= (earlier?.total ?? 0), busy >= (earlier?.busy ?? 0) else { return 0 }
@@ -73,13 +73,13 @@ package struct ProcessorTimes: Sendable, Equatable {
   }
 }
 
-/// Takes samples; keeps the last processor times to compute the use in between.
+/// Takes samples. Keeps the last CPU times to compute the usage between two samples.
 package final class MetricsSampler: Sendable {
   private let previous = Mutex<ProcessorTimes?>(nil)
 
   package init() {}
 
-  /// Reads only /proc and one statvfs(2), which do not block for long.
+  /// Reads only /proc and calls statvfs(2), which do not block for long.
   package func sample() throws(SystemError) -> GuestMetrics {
     let memory = MemoryInformation(procMeminfo: try SmallFile.readText("/proc/meminfo"))
     let times = ProcessorTimes(procStat: try SmallFile.readText("/proc/stat"))
@@ -105,7 +105,7 @@ package struct MemoryInformation: Sendable, Equatable {
   /// Page cache, buffers and reclaimable slab.
   package var cache: Int64
 
-  /// What cannot be had back without swapping.
+  /// Memory that cannot be reclaimed without swapping.
   package var used: Int64 { max(0, total - available) }
 
   package init(procMeminfo text: String) {

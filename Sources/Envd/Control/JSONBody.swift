@@ -5,7 +5,7 @@ import NIOCore
 
 /// JSON bodies of the plain HTTP routes.
 enum JSONBody {
-  /// Longest body of a control request; the environment of a sandbox is the largest thing in one.
+  /// Longest body of a control request. The sandbox's environment is its largest part.
   static let maximumBytes = 4 * 1024 * 1024
 
   static func response(_ value: some Encodable, status: HTTPResponse.Status = .ok) -> Response {
@@ -17,8 +17,8 @@ enum JSONBody {
       body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
   }
 
-  /// An empty body stands for `{}`.
-  /// - Throws: `AgentError` 400 for anything that is not such an object, 413 for too much of it.
+  /// Decodes the request's body. An empty body means `{}`.
+  /// - Throws: `AgentError` 400 when the body is not a valid object, 413 when it is too long.
   static func decode<Value: Decodable>(_ type: Value.Type, from request: Request) async throws -> Value {
     let body: ByteBuffer
     do {

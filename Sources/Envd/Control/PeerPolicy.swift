@@ -2,12 +2,12 @@ import CLinux
 import Glibc
 package import NIOCore
 
-/// Decides whether a peer may use the routes that only the host uses.
+/// Decides whether a peer may use the routes that are reserved for the host.
 ///
-/// As PID 1 of a guest, everything that runs inside is refused: peers with an address of the guest itself, and peers in
-/// a network that is on another link than the one to the host (containers and namespaces inside the guest).
+/// As process 1 of a guest, the agent refuses every peer inside the guest: peers with an address of the guest itself,
+/// and peers in a network on another link than the one to the host (containers and namespaces inside the guest).
 package struct PeerPolicy: Sendable {
-  /// One address of one link, in host byte order.
+  /// An address of a link, in host byte order.
   package struct LinkAddress: Sendable, Equatable {
     package var link: String
     package var address: UInt32
@@ -26,7 +26,7 @@ package struct PeerPolicy: Sendable {
   private let hostLink: String?
   private let linkAddresses: @Sendable () -> [LinkAddress]
 
-  /// - Parameter hostLink: the link that leads to the host; nil lets everybody in (not PID 1).
+  /// - Parameter hostLink: the link to the host; nil admits every peer (not process 1).
   package init(hostLink: String?, linkAddresses: @escaping @Sendable () -> [LinkAddress] = PeerPolicy.currentAddresses)
   {
     self.hostLink = hostLink
@@ -45,7 +45,7 @@ package struct PeerPolicy: Sendable {
     }
   }
 
-  /// The IPv4 addresses that the guest's links have now. Source: getifaddrs(3).
+  /// The current IPv4 addresses of the guest's links. Source: getifaddrs(3).
   package static func currentAddresses() -> [LinkAddress] {
     var first: UnsafeMutablePointer<ifaddrs>?
     guard getifaddrs(&first) == 0 else { return [] }

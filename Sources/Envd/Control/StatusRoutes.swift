@@ -1,7 +1,7 @@
 import HTTPTypes
 package import Hummingbird
 
-/// The routes that report and change nothing: `/health`, `/envs`, `/metrics`.
+/// The read-only routes `/health`, `/envs` and `/metrics`.
 package struct StatusRoutes: Sendable {
   private let state: GuestState
   private let sampler: MetricsSampler
@@ -26,7 +26,7 @@ package struct StatusRoutes: Sendable {
 }
 
 extension GuestState.Identity {
-  /// The variables that every user process gets whoever the user is.
+  /// The variables that every user process gets, independent of its user.
   package var visibleEnvironment: [String: String] {
     var variables = ["E2B_SANDBOX": "true"]
     variables["E2B_SANDBOX_ID"] = sandboxID

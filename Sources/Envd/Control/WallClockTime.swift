@@ -1,4 +1,4 @@
-/// A moment of the wall clock with nanoseconds, from its RFC 3339 text.
+/// A wall-clock time with nanoseconds, parsed from RFC 3339.
 package struct WallClockTime: Sendable, Equatable {
   /// Since 1970-01-01T00:00:00Z.
   package var seconds: Int64
@@ -10,15 +10,15 @@ package struct WallClockTime: Sendable, Equatable {
     self.nanoseconds = nanoseconds
   }
 
-  /// - Parameter duration: not negative.
+  /// - Parameter duration: must not be negative.
   package func advanced(by duration: Duration) -> WallClockTime {
     let (whole, attoseconds) = duration.components
     let sum = nanoseconds + attoseconds / 1_000_000_000
     return WallClockTime(seconds: seconds + whole + sum / 1_000_000_000, nanoseconds: sum % 1_000_000_000)
   }
 
-  /// Nil for anything but `YYYY-MM-DDThh:mm:ss[.fraction](Z|±hh:mm)`; digits after the ninth of the fraction are
-  /// dropped. Source: RFC 3339, section 5.6.
+  /// nil unless the text is `YYYY-MM-DDThh:mm:ss[.fraction](Z|±hh:mm)`. Digits after the ninth of the fraction are
+  /// ignored. Source: RFC 3339, section 5.6.
   package init?(rfc3339 text: String) {
     var scanner = Scanner(rest: Substring(text))
     guard let year = scanner.number(4), scanner.skip("-"), let month = scanner.number(2), scanner.skip("-"),

@@ -1,10 +1,9 @@
 import Crypto
 import FoundationEssentials
 
-/// Decides whether a `/files` request may proceed once the guest has an access token.
+/// Authorizes `/files` requests once the guest has an access token.
 ///
-/// A request proves itself by the token or by a signature over what it wants to do, which the owner of the token may
-/// give away.
+/// A request needs the token itself or a signature over the operation. The token's owner can give signatures to others.
 ///
 /// Source: E2B's envd contract
 struct AccessSignature: Sendable {
@@ -13,7 +12,7 @@ struct AccessSignature: Sendable {
     case write
   }
 
-  /// The path as given, before it is resolved.
+  /// The path as the client has sent it, not resolved.
   let path: String
   let operation: Operation
   /// The `username` of the query; nil counts as empty.
@@ -29,7 +28,7 @@ struct AccessSignature: Sendable {
   }
 
   /// - Parameters:
-  ///   - token: the guest's token; nil means that everything is open.
+  ///   - token: the guest's token; nil means that no token is required.
   ///   - presented: the request's `X-Access-Token`.
   ///   - now: seconds since 1970.
   /// - Throws: `unauthenticated`.
@@ -53,7 +52,7 @@ struct AccessSignature: Sendable {
     }
   }
 
-  /// Compares in a time that depends on the lengths only.
+  /// Compares in a time that depends only on the lengths.
   static func isEqual(_ left: String, _ right: String) -> Bool {
     let left = Array(left.utf8)
     let right = Array(right.utf8)

@@ -1,15 +1,15 @@
-/// The part of a file that a `Range` header asks for.
+/// The part of a file that a `Range` header requests.
 ///
-/// One range of bytes is honoured. Several ranges, other units and malformed headers are ignored, as the specification
-/// allows.
+/// A single byte range is supported. Several ranges, other units and malformed headers are ignored, as the
+/// specification allows.
 ///
 /// Source: RFC 9110, 14
 enum ByteRange: Sendable, Equatable {
-  /// Answer 200 with everything.
+  /// Status 200 with the whole file.
   case whole
-  /// Answer 206 with these bytes; never empty.
+  /// Status 206 with these bytes; never empty.
   case part(Range<Int64>)
-  /// Answer 416.
+  /// Status 416.
   case unsatisfiable
 
   init(header: String?, size: Int64) {

@@ -1,7 +1,7 @@
 import Concurrency
 import NIOCore
 
-/// A `Deflater` that moves between threads; one call at a time.
+/// A `Deflater` that several threads may use, one call at a time.
 final class Compressor: Sendable {
   private let deflater: Mutex<Deflater>
 

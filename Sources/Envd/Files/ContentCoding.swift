@@ -1,11 +1,11 @@
-/// How a download is encoded on the wire.
+/// The encodings that a client accepts for a download.
 ///
 /// Source: RFC 9110, 12.5.3
 enum ContentCoding: Sendable, Equatable {
   case identity
-  /// The client takes gzip; whether it pays is the server's choice.
+  /// The client accepts gzip and identity; the server decides.
   case gzipAllowed
-  /// The client refuses anything but gzip.
+  /// The client accepts only gzip.
   case gzipRequired
 
   /// - Throws: `notAcceptable` when neither gzip nor identity may be used.

@@ -1,7 +1,7 @@
 import CZlib
 import NIOCore
 
-/// Compresses a stream to gzip, fast rather than small: the guest's processor is dearer than the link to its host.
+/// Compresses a stream to gzip at the fastest level: the guest's CPU is slower than the link to its host.
 final class Deflater {
   private static let level: Int32 = 1
 
@@ -18,7 +18,7 @@ final class Deflater {
     deflateEnd(&stream)
   }
 
-  /// Compresses `input`; the output may stay behind until more input, or the end, comes.
+  /// Compresses `input`. Output may be delayed until more input or the end.
   func compress(_ input: ByteBuffer, isLast: Bool) -> ByteBuffer {
     var input = input
     var output = ByteBufferAllocator().buffer(capacity: input.readableBytes / 2 + 1_024)

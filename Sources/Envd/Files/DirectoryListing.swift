@@ -4,12 +4,12 @@ import LinuxSystem
 import Protos
 import SystemPackage
 
-/// Lists a directory tree: depth first, lexical within a directory, parents before children. Links are followed at the
-/// root only.
+/// Lists a directory tree: depth first, sorted by bytes within a directory, parents before children. Only a symbolic
+/// link at the root is followed.
 ///
 /// Source: E2B's envd contract
 struct DirectoryListing {
-  /// Most entries of one answer; a deeper look at a large tree is to be made in parts.
+  /// Entries of one listing; larger trees must be listed in parts.
   static let maximumEntries = 100_000
 
   private let reader: EntryReader
@@ -19,11 +19,11 @@ struct DirectoryListing {
     reader = EntryReader(users: users)
   }
 
-  /// Blocks.
+  /// Lists a directory. Blocks.
   /// - Parameters:
-  ///   - path: absolute and clean; the entries' paths are below it as it is given.
-  ///   - depth: 1 lists the directory itself; 0 means 1.
-  /// - Throws: `notFound`, `invalidArgument` when it is no directory, `resourceExhausted` beyond `maximumEntries`.
+  ///   - path: absolute and clean; the prefix of the entries' paths.
+  ///   - depth: 1 lists the directory's own entries; 0 means 1.
+  /// - Throws: `notFound`, `invalidArgument` if it is not a directory, `resourceExhausted` beyond `maximumEntries`.
   mutating func list(_ path: String, depth: UInt32) throws(FileFailure) -> [Filesystem_EntryInfo] {
     let root: OwnedDescriptor
     do {
@@ -32,7 +32,7 @@ struct DirectoryListing {
       guard error.errno.rawValue == ENOTDIR else { throw FileFailure(error, path: path) }
       throw FileFailure(.invalidArgument, "path is not a directory: \(path)")
     }
-    // What is still to be described, the next one last.
+    // The entries that have not been read yet, in reverse order.
     var stack = try children(of: root, path: path, depth: 1)
     while let (child, level) = stack.popLast() {
       guard let isDirectory = try append(child) else { continue }
@@ -42,7 +42,7 @@ struct DirectoryListing {
     return entries
   }
 
-  /// - Returns: whether it is a directory, links not counted; nil when it is gone already.
+  /// - Returns: whether the entry is a directory (false for links to directories); nil if it no longer exists.
   private mutating func append(_ path: String) throws(FileFailure) -> Bool? {
     guard entries.count < Self.maximumEntries else {
       throw FileFailure(
@@ -64,14 +64,14 @@ struct DirectoryListing {
     let relative = path.utf8.dropFirst(rootPath == "/" ? 1 : rootPath.utf8.count + 1)
     let descriptor = clinux_open_beneath(root.rawValue, String(Substring(relative)), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else {
-      // Removed, or replaced by something else, since it was described.
+      // The directory has been removed or replaced since its entry was read.
       if [ENOENT, ENOTDIR, ELOOP, EXDEV].contains(errno) { return [] }
       throw FileFailure(.current("openat2", subject: path), path: path)
     }
     return try children(of: OwnedDescriptor(descriptor), path: path, depth: depth)
   }
 
-  /// In reverse order, as for a stack.
+  /// The entries in reverse order, for the stack.
   private func children(
     of directory: OwnedDescriptor, path: String, depth: UInt32
   ) throws(FileFailure) -> [(String, UInt32)] {

@@ -5,10 +5,10 @@ import LinuxSystem
 import Protos
 import SystemPackage
 
-/// One watched directory, or tree of directories, with the events that nobody has fetched yet.
+/// A watched directory or directory tree, with the events that the client has not fetched yet.
 ///
-/// Nothing is lost in silence: when the kernel's queue or ours overflows, `drain` throws `dataLoss` from then on.
-/// All methods may block for a moment (file system calls) and never wait.
+/// Lost events are always reported: when the kernel's queue or this one overflows, `drain` throws `dataLoss` from then
+/// on. The methods make file system calls that may block for a moment; they never wait for events.
 final class DirectoryWatch: Sendable {
   /// Events that wait for a slow or absent client.
   static let maximumEvents = 16_384
@@ -23,7 +23,7 @@ final class DirectoryWatch: Sendable {
   private let entries: EntryReader?
   private let state: Mutex<State>
 
-  /// - Parameter entries: describes the files of create, write and chmod events; nil leaves that out.
+  /// - Parameter entries: adds the entry to create, write and chmod events; nil adds none.
   init(path: String, isRecursive: Bool, entries: EntryReader?) throws(FileFailure) {
     self.entries = entries
     do {
@@ -34,13 +34,13 @@ final class DirectoryWatch: Sendable {
     state = Mutex(State(tree: try WatchTree(root: path, isRecursive: isRecursive, queue: queue)))
   }
 
-  /// Readable when events wait in the kernel.
+  /// Readable when the kernel's queue has events.
   var rawDescriptor: Int32 { queue.rawDescriptor }
 
-  /// Whether events were lost; nothing more is collected then.
+  /// Whether events were lost. No further events are collected then.
   var hasFailed: Bool { state.withLock { $0.failure != nil } }
 
-  /// Takes over what the kernel has. To be called whenever `rawDescriptor` is readable.
+  /// Collects the events of the kernel's queue. Called whenever `rawDescriptor` is readable.
   func pump() {
     state.withLock { state in
       do {
@@ -51,8 +51,8 @@ final class DirectoryWatch: Sendable {
     }
   }
 
-  /// All events since the last call, those included that the kernel has at this moment.
-  /// - Throws: `dataLoss` once events were lost; then the watch is of no use any more.
+  /// Returns all events since the last call, including those in the kernel's queue.
+  /// - Throws: `dataLoss` once events were lost. The watch is unusable then.
   func drain() throws(FileFailure) -> [Filesystem_FilesystemEvent] {
     try state.withLock { (state) throws(FileFailure) in
       do {
@@ -87,7 +87,7 @@ final class DirectoryWatch: Sendable {
     event.name = change.name
     event.type = change.type
     let hasEntry = change.type == .create || change.type == .write || change.type == .chmod
-    // Best effort: the file may be gone again.
+    // Best effort: the file may have been removed.
     if hasEntry, let entries, let entry = try? entries.entry(change.path) { event.entry = entry }
     return event
   }

@@ -11,10 +11,11 @@ struct DownloadedFile: Sendable {
   /// Changes whenever the content may have changed.
   let entityTag: String
 
-  /// Blocks. Never waits for a writer of a pipe and never touches a device.
+  /// Opens the file. Blocks, but does not wait for a pipe's writer and does not open devices.
   static func open(_ path: String) throws(FileFailure) -> DownloadedFile {
     do {
-      // Looked at without opening first, as opening a device can have effects; the second look counts.
+      // Checked first through O_PATH, because opening a device can have effects. The file that is then opened is
+      // checked again, because it may be another one.
       var status = try examine(OwnedDescriptor.open(path, clinux_o_path), path)
       try requireRegular(status, path)
       let descriptor = try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)

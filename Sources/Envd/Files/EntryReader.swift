@@ -4,16 +4,16 @@ import LinuxSystem
 import Protos
 import SwiftProtobuf
 
-/// Describes files the way the Filesystem service does. Blocks.
+/// Reads file entries for the Filesystem service. Blocks.
 ///
-/// For a symbolic link `type` and `mode` are the target's, everything else is the link's own; a link whose target is
-/// missing has no type.
+/// For a symbolic link, `type` and `mode` are the target's and everything else is the link's. A link without a target
+/// has no type.
 ///
 /// Source: E2B's envd contract
 struct EntryReader: Sendable {
   let users: UserDatabase
 
-  /// - Throws: `notFound`, and what else lstat(2) can fail with.
+  /// - Throws: `notFound` and the other errors of lstat(2).
   func entry(_ path: String) throws(FileFailure) -> Filesystem_EntryInfo {
     var status = stat()
     guard lstat(path, &status) == 0 else { throw FileFailure(.current("lstat", subject: path), path: path) }
@@ -46,7 +46,7 @@ struct EntryReader: Sendable {
     }
   }
 
-  /// Pipes, sockets and devices have no type of their own in the contract.
+  /// The contract has no types for pipes, sockets and devices.
   private static func type(_ mode: mode_t) -> Filesystem_FileType {
     switch mode & S_IFMT {
     case S_IFREG: .file

@@ -3,20 +3,20 @@ import Glibc
 import LinuxSystem
 import NIOCore
 
-/// Reads a part of an open file in large pieces, for one consumer.
+/// Reads a part of an open file in large chunks, for one consumer.
 ///
-/// The buffers go round: one is filled again once the connection has let go of it, so that a transfer of any length
-/// uses a handful of them (and touches no fresh memory, which is what large reads cost most under emulation).
+/// Buffers are reused once the connection has released them, so a transfer of any length uses only a few. New memory is
+/// the largest cost of large reads under emulation.
 final class FileChunkReader: Sendable {
   static let chunkBytes = 524_288
-  /// One being filled, one waiting, one on its way through the socket, one in reserve.
+  /// One is being filled, one waits, one is being sent, one is in reserve.
   static let bufferCount = 4
 
   private struct State {
     var buffers: [ByteBuffer] = []
     var next = 0
     var offset: Int64
-    /// Nil means until the end of the file, wherever that is.
+    /// nil means until the end of the file.
     var remaining: Int64?
   }
 
@@ -24,15 +24,15 @@ final class FileChunkReader: Sendable {
   private let path: String
   private let state: Mutex<State>
 
-  /// - Parameter length: bytes to read; nil for files that do not know their size (/proc).
+  /// - Parameter length: bytes to read; nil for files that report no size (/proc).
   init(_ descriptor: OwnedDescriptor, path: String, offset: Int64, length: Int64?) {
     self.descriptor = descriptor
     self.path = path
     state = Mutex(State(offset: offset, remaining: length))
   }
 
-  /// Blocks. Empty at the end.
-  /// - Throws: `internalError` when the file has become shorter than `length`: what was promised cannot be delivered.
+  /// The next chunk; empty at the end. Blocks.
+  /// - Throws: `internalError` when the file has become shorter than `length`, which the client was promised.
   func next() throws(FileFailure) -> ByteBuffer {
     try state.withLock { (state) throws(FileFailure) in
       let wanted = Int(min(state.remaining ?? Int64(Self.chunkBytes), Int64(Self.chunkBytes)))

@@ -6,7 +6,7 @@ import Hummingbird
 import LinuxSystem
 import SystemPackage
 
-/// Why a file request failed, in words for the client: one error for `/files` and for the Filesystem service.
+/// An error of a file request with a message for the client; used by `/files` and the Filesystem service.
 struct FileFailure: Error, Sendable, Equatable {
   enum Reason: Sendable, CaseIterable {
     case invalidArgument
@@ -33,7 +33,7 @@ struct FileFailure: Error, Sendable, Equatable {
 }
 
 extension FileFailure.Reason {
-  /// Status of `/files` answers. Source: E2B's envd contract
+  /// HTTP status of `/files` responses. Source: E2B's envd contract
   var httpStatus: HTTPResponse.Status {
     switch self {
     case .invalidArgument, .failedPrecondition: .badRequest
@@ -49,7 +49,7 @@ extension FileFailure.Reason {
     }
   }
 
-  /// Code of Filesystem service answers.
+  /// Code of Filesystem service responses.
   var connectCode: ConnectCode {
     switch self {
     case .invalidArgument, .notAcceptable: .invalidArgument
@@ -71,7 +71,7 @@ extension FileFailure {
     FileFailure(.notFound, "path '\(path)' does not exist")
   }
 
-  /// What a failed system call on `path` means for the client.
+  /// Maps a failed system call on `path`.
   init(_ error: SystemError, path: String) {
     switch error.errno.rawValue {
     case ENOENT: self = .notFound(path)
@@ -94,7 +94,7 @@ extension FileFailure {
     }
   }
 
-  /// Anything that was thrown on the way, made fit for the client.
+  /// Maps any error to one for the client.
   static func describing(_ error: any Error) -> FileFailure {
     switch error {
     case let error as FileFailure: error

@@ -3,26 +3,26 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// The client's own facts about a file, kept as extended attributes `user.e2b.<key>`.
+/// Metadata that a client attaches to a file, stored as extended attributes `user.e2b.<key>`.
 ///
 /// Source: E2B's envd contract; xattr(7)
 struct FileMetadata: Sendable, Equatable {
   static let attributePrefix = "user.e2b."
   static let headerPrefix = "x-metadata-"
-  /// The kernel takes attribute names of 255 bytes.
+  /// The kernel allows attribute names of 255 bytes.
   static let maximumKeyBytes = 255 - attributePrefix.utf8.count
-  /// Keys with their prefix and values together.
+  /// For keys, including the prefix, and values together.
   static let maximumTotalBytes = 4_096
 
-  /// By key in lower case, without the prefix.
+  /// By lower-case key without the prefix.
   let values: [String: String]
 
   init(values: [String: String] = [:]) {
     self.values = values
   }
 
-  /// Collects `X-Metadata-<key>` from header names and values; of several equal keys the last counts.
-  /// - Throws: `invalidArgument` for an empty key, anything but printable ASCII, or too many bytes.
+  /// Collects `X-Metadata-<key>` from header names and values. The last one of equal keys counts.
+  /// - Throws: `invalidArgument` for an empty key, characters other than printable ASCII, or too many bytes.
   init(headers: some Sequence<(name: String, value: String)>) throws(FileFailure) {
     var values: [String: String] = [:]
     for (name, value) in headers where name.lowercased().hasPrefix(Self.headerPrefix) {
@@ -50,7 +50,7 @@ struct FileMetadata: Sendable, Equatable {
 }
 
 extension FileMetadata {
-  /// Makes this the file's whole metadata. File systems without extended attributes are left alone.
+  /// Replaces all metadata of the file. Does nothing on file systems without extended attributes.
   func replace(on descriptor: OwnedDescriptor) throws(SystemError) {
     let present = Self.names { flistxattr(descriptor.rawValue, $0, $1) }
     for name in present where values[String(name.dropFirst(Self.attributePrefix.count))] == nil {
@@ -67,7 +67,7 @@ extension FileMetadata {
     }
   }
 
-  /// The metadata of a file, symbolic links followed; empty when it cannot be read.
+  /// The metadata of a file; follows symbolic links. Empty when it cannot be read.
   static func read(path: String) -> FileMetadata {
     var values: [String: String] = [:]
     for name in names({ listxattr(path, $0, $1) }) {
@@ -79,7 +79,7 @@ extension FileMetadata {
     return FileMetadata(values: values)
   }
 
-  /// Names of our attributes. `list` is listxattr(2) without its first argument.
+  /// Names of the metadata attributes. `list` is listxattr(2) without its first argument.
   private static func names(_ list: (UnsafeMutablePointer<CChar>?, Int) -> Int) -> [String] {
     let size = list(nil, 0)
     guard size > 0 else { return [] }

@@ -1,8 +1,8 @@
 import CLinux
 import Glibc
 
-/// A file mode as Go prints it (`drwxr-xr-x`, `Lrwxrwxrwx`, `dtrwxrwxrwx`): every special bit is a letter of its own
-/// before the nine permission letters, a plain file has `-` there.
+/// A file mode in Go's format (`drwxr-xr-x`, `Lrwxrwxrwx`, `dtrwxrwxrwx`): every special bit is a letter before the
+/// nine permission letters; a regular file has `-` there.
 ///
 /// Source: E2B's envd contract; Go's io/fs.FileMode.String
 enum FileModeText {

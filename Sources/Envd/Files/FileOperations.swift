@@ -4,7 +4,7 @@ import LinuxSystem
 import Protos
 import SystemPackage
 
-/// Stat, ListDir, MakeDir, Move and Remove on absolute, clean paths. Everything blocks.
+/// Stat, ListDir, MakeDir, Move and Remove on absolute, clean paths. All methods block.
 ///
 /// Source: E2B's envd contract
 struct FileOperations: Sendable {
@@ -45,7 +45,7 @@ struct FileOperations: Sendable {
     return try entry(destination)
   }
 
-  /// A path that does not exist is removed already.
+  /// Removes the tree at `path`. A path that does not exist is a success.
   func remove(_ path: String) throws(FileFailure) {
     try GuestDirectories.removeTree(path)
   }

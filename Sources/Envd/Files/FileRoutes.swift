@@ -2,9 +2,9 @@ import Connect
 package import ConnectServer
 package import Hummingbird
 
-/// Registers the file half of the agent: `/files`, `/files/compose`, and the service `filesystem.Filesystem`.
+/// Registers the file routes: `/files`, `/files/compose`, and the service `filesystem.Filesystem`.
 ///
-/// `/files` checks token and signature itself; everything else relies on the agent's token check.
+/// `/files` checks token and signature itself; the others rely on the agent's token check.
 package func registerFileRoutes(
   on router: Router<AgentRequestContext>, connect: ConnectRouter<AgentRequestContext>, state: GuestState,
   users: UserDatabase

@@ -1,6 +1,6 @@
 import NIOPosix
 
-/// The threads that do the file service's blocking calls, kept alive because a transfer makes thousands of short calls.
+/// The threads for the file service's blocking calls. They are kept, because a transfer makes thousands of short calls.
 ///
 /// A call that hangs (a dead network mount) occupies one of them; the cooperative pool and the event loops stay free.
 enum FileThreads {
@@ -12,7 +12,7 @@ enum FileThreads {
     return pool
   }()
 
-  /// Runs `body` where it may block. A task that is cancelled before its turn throws `CancellationError`.
+  /// Runs `body` on one of the threads. Throws `CancellationError` if the task is cancelled before `body` starts.
   static func run<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
     try await pool.runIfActive(body)
   }

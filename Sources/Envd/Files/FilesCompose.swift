@@ -6,7 +6,7 @@ import SystemPackage
 
 /// `POST /files/compose`: concatenates files into one and deletes them.
 ///
-/// The destination appears complete or not at all: it is put together under a temporary name beside it and then
+/// The destination appears complete or not at all: it is written under a temporary name in the same directory and
 /// renamed.
 ///
 /// Source: E2B's envd contract
@@ -25,7 +25,7 @@ struct FilesCompose: Sendable, Decodable {
     case username
   }
 
-  /// Blocks.
+  /// Composes the file. Blocks.
   func run(user: GuestUser, defaultWorkdir: String?) throws(FileFailure) -> UploadedFile {
     guard !sourcePaths.isEmpty, sourcePaths.count <= Self.maximumSources else {
       throw FileFailure(.invalidArgument, "source_paths must name 1 to \(Self.maximumSources) files")
@@ -38,7 +38,7 @@ struct FilesCompose: Sendable, Decodable {
       guard source != target else {
         throw FileFailure(.invalidArgument, "source path '\(path)' cannot be the same as the destination")
       }
-      // Opened once before anything is written, so that a missing source leaves no trace.
+      // Opened before anything is written, so that a missing source changes nothing.
       _ = try DownloadedFile.open(source)
       sources.append(source)
     }
@@ -61,10 +61,10 @@ struct FilesCompose: Sendable, Decodable {
 }
 
 extension OpenedUpload {
-  /// Most bytes of one copy_file_range(2).
+  /// Bytes of one copy_file_range(2) at most.
   private static let copyBytes = 16_777_216
 
-  /// Appends a whole file inside the kernel where the file systems can. Blocks.
+  /// Appends a whole file, inside the kernel if the file systems support it. Blocks.
   func append(contentsOf file: DownloadedFile) throws(FileFailure) {
     do {
       while true {
@@ -72,7 +72,7 @@ extension OpenedUpload {
         if count == 0 { return }
       }
     } catch {
-      // Not possible between these file systems: through memory then, from where the kernel got to.
+      // These file systems do not support it: the rest is copied through memory.
       guard [EXDEV, EINVAL, EOPNOTSUPP, ENOSYS].contains(error.errno.rawValue) else {
         throw FileFailure(error, path: path)
       }

@@ -2,19 +2,21 @@ import HTTPTypes
 import Hummingbird
 import NIOCore
 
-/// `GET` and `HEAD /files`: a regular file as the body, whole or a range, compressed when asked for and worthwhile.
+/// `GET` and `HEAD /files`: sends a regular file or a range of it, compressed if the client accepts it and it saves
+/// time.
 ///
 /// Source: E2B's envd contract
 struct FilesDownload: Sendable {
-  /// Below this a gzip answer is hardly smaller; above it the guest's processor costs more time than the link saves.
+  /// Sizes of files that are compressed. Smaller ones hardly shrink; for larger ones the guest's CPU costs more time
+  /// than the link saves.
   static let worthwhileBytes: Range<Int64> = 1_024..<16_777_216
-  /// A first piece that does not shrink below this share is not worth going on with.
+  /// The file is compressed if its first chunk shrinks below this ratio.
   static let worthwhileRatio = 0.75
 
   let headers: HTTPFields
   let isHead: Bool
-  /// Of the connection. NIO's writer notices a full connection only there, so each piece waits for its turn: a slow
-  /// client would otherwise make the agent queue the file in the guest's memory.
+  /// The connection's event loop. NIO's writer notices a full connection only there, so the code awaits the loop after
+  /// each chunk: otherwise a slow client would make the agent queue the whole file in the guest's memory.
   let eventLoop: any EventLoop
 
   func respond(path: String) async throws -> Response {
@@ -35,7 +37,7 @@ struct FilesDownload: Sendable {
   }
 
   private func whole(_ file: DownloadedFile, coding: ContentCoding) async throws -> Response {
-    // Files of /proc and the like have no size but content: they are sent without a length.
+    // Files in /proc and similar have content but size 0; they are sent without a length.
     let length = file.size > 0 ? file.size : nil
     let reader = FileChunkReader(file.descriptor, path: file.path, offset: 0, length: length)
     let first = try await FileThreads.run { try reader.next() }
@@ -59,8 +61,8 @@ struct FilesDownload: Sendable {
     return Response(status: .partialContent, headers: fields, body: body(length: length, first: nil, reader: reader))
   }
 
-  /// The body as it is. A file that shrinks meanwhile breaks the connection off, so that no client takes the rest for
-  /// the whole.
+  /// The uncompressed body. If the file shrinks meanwhile, the connection is closed, so that the client does not take
+  /// the truncated file for complete.
   private func body(length: Int64?, first: ByteBuffer?, reader: FileChunkReader) -> ResponseBody {
     let isHead = isHead
     let eventLoop = eventLoop
@@ -68,7 +70,7 @@ struct FilesDownload: Sendable {
       if !isHead, length != 0 {
         if let first { try await writer.write(first) }
         while true {
-          // The writer suspends when the previous piece is still on its way: reading and sending overlap.
+          // The writer suspends while the previous chunk is being sent, so reading and sending overlap.
           let chunk = try await FileThreads.run { try reader.next() }
           if chunk.readableBytes == 0 { break }
           try await writer.write(chunk)
@@ -97,7 +99,7 @@ struct FilesDownload: Sendable {
     }
   }
 
-  /// A compressor when the answer is to be compressed.
+  /// A compressor if the response is to be compressed.
   private func deflater(for file: DownloadedFile, first: ByteBuffer, coding: ContentCoding) throws -> Compressor? {
     switch coding {
     case .identity: return nil

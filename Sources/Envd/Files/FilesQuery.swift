@@ -1,7 +1,6 @@
 /// The query of a `/files` request.
 ///
-/// Decoded like an HTML form (`+` is a space), because that is how the clients encode it; the first of several equal
-/// names counts.
+/// Decoded like an HTML form (`+` is a space), because the clients encode it so. The first one of equal names counts.
 struct FilesQuery: Sendable, Equatable {
   private let values: [String: String]
 
@@ -17,9 +16,9 @@ struct FilesQuery: Sendable, Equatable {
     self.values = values
   }
 
-  /// The path as given; nil when there is none, which is not the same as an empty one.
+  /// The path as the client has sent it; nil if the query has none, which differs from an empty path.
   var path: String? { values["path"] }
-  /// Nil when absent or empty.
+  /// nil when absent or empty.
   var username: String? { values["username"].flatMap { $0.isEmpty ? nil : $0 } }
   var signature: String? { values["signature"].flatMap { $0.isEmpty ? nil : $0 } }
 

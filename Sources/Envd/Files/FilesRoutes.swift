@@ -4,7 +4,7 @@ import Hummingbird
 import Logging
 import NIOCore
 
-/// The plain HTTP half of the file contract: `/files` and `/files/compose`.
+/// The plain HTTP routes `/files` and `/files/compose`.
 ///
 /// Source: E2B's envd contract
 struct FilesRoutes: Sendable {
@@ -55,7 +55,7 @@ struct FilesRoutes: Sendable {
     return try Self.json(try await FileThreads.run { try compose.run(user: user, defaultWorkdir: workdir) })
   }
 
-  /// The user on whose behalf the request acts, once it may.
+  /// Authorizes the request and returns the user in whose name it acts.
   private func authorize(
     _ request: Request, query: FilesQuery, operation: AccessSignature.Operation
   ) throws -> GuestUser {
@@ -70,7 +70,7 @@ struct FilesRoutes: Sendable {
     HTTPField.Name(Self.accessTokenHeader).flatMap { request.headers[$0] }
   }
 
-  /// Turns what is thrown into `{"code","message"}`. Failures of our own are logged; those of the client are not.
+  /// Maps errors to `{"code","message"}`. Logs internal errors, but not those of the client.
   private func answer(_ context: AgentRequestContext, _ body: () async throws -> Response) async -> Response {
     do {
       return try await body()

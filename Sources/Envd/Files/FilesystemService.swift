@@ -5,7 +5,7 @@ import HTTPTypes
 import Protos
 import SwiftProtobuf
 
-/// `filesystem.Filesystem` but for its watchers: resolves user and path, then does the work on the file threads.
+/// `filesystem.Filesystem` without its watchers: resolves user and path, then works on the file threads.
 ///
 /// Source: E2B's envd contract
 struct FilesystemService: Sendable {
@@ -44,7 +44,7 @@ struct FilesystemService: Sendable {
     }
   }
 
-  /// The caller and the absolute path it means.
+  /// The calling user and the absolute path.
   /// - Throws: `ConnectError`.
   func resolve(_ context: ConnectContext, _ path: String) throws(ConnectError) -> (user: GuestUser, path: String) {
     do {
@@ -67,7 +67,7 @@ struct FilesystemService: Sendable {
     }
   }
 
-  /// The user part of HTTP Basic authentication; nil when there is none.
+  /// The user part of HTTP Basic credentials; nil if there are none.
   static func userName(_ context: ConnectContext) -> String? {
     guard let header = context.headers[.authorization], header.lowercased().hasPrefix("basic "),
       let decoded = Data(base64Encoded: String(header.dropFirst(6))),

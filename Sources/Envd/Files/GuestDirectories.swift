@@ -3,13 +3,13 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// Makes and removes directories on behalf of a user, in ways that a user inside the guest cannot redirect by swapping
-/// a directory for a symbolic link while the agent, which is root, works on it.
+/// Creates and removes directories for a user. Users inside the guest cannot redirect these operations by replacing a
+/// directory with a symbolic link while the agent, which runs as root, works on it.
 enum GuestDirectories {
   static let mode: UInt32 = 0o755
 
-  /// Opens a directory (O_PATH), creating what is missing with mode 0755, owned by the user. Existing symbolic links on
-  /// the way are followed; what was just created is reopened without following any.
+  /// Opens a directory (O_PATH) and creates missing ones with mode 0755, owned by the user. Existing symbolic links in
+  /// the path are followed; new directories are opened without following links.
   static func open(_ path: String, creatingFor user: GuestUser) throws(FileFailure) -> OwnedDescriptor {
     if let directory = try? OwnedDescriptor.open(path, clinux_o_path | O_DIRECTORY) { return directory }
     do {
@@ -39,13 +39,13 @@ enum GuestDirectories {
       try SystemError.check("openat", name) {
         clinux_openat(parent.rawValue, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0)
       })
-    // A directory that somebody else made in the meantime stays theirs.
+    // A directory that another process has created in the meantime keeps its owner.
     if isOurs { try SystemError.check("fchown", name) { fchown(descriptor.rawValue, user.uid, user.gid) } }
     return descriptor
   }
 
-  /// Removes whatever is at `path`, a directory with all its content. Symbolic links are removed, never followed.
-  /// Already gone is success.
+  /// Removes the entry at `path`, and all content if it is a directory. Symbolic links are removed, not followed. A
+  /// path that does not exist is a success.
   /// - Throws: `invalidArgument` for the root directory.
   static func removeTree(_ path: String) throws(FileFailure) {
     guard path != "/" else { throw FileFailure(.invalidArgument, "the root directory cannot be removed") }
@@ -53,7 +53,7 @@ enum GuestDirectories {
     do {
       parent = try OwnedDescriptor.open(GuestPath.parent(of: path), clinux_o_path | O_DIRECTORY)
     } catch {
-      // Nothing can be below a directory that is not there, or that is a file.
+      // If the parent is missing or a file, there is nothing to remove.
       if error.errno.rawValue == ENOENT || error.errno.rawValue == ENOTDIR { return }
       throw FileFailure(error, path: path)
     }
@@ -64,12 +64,11 @@ enum GuestDirectories {
     }
   }
 
-  /// How often a directory that keeps being filled by somebody else is emptied before the removal gives up.
+  /// How often a directory is emptied that other processes keep filling.
   private static let maximumAttempts = 16
 
-  /// Depth first. `stack` holds the directories that are still to be removed, as paths relative to `parent`; each is
-  /// reached again from there without following links, so that the depth of the tree costs neither descriptors nor
-  /// stack.
+  /// Depth first. `stack` holds the directories that remain to be removed, as paths relative to `parent`. Each is
+  /// opened from there without following links, so the depth of the tree needs neither descriptors nor stack.
   private static func removeTree(_ name: String, in parent: OwnedDescriptor) throws(SystemError) {
     var stack = [(path: name, attempts: 0)]
     while let (path, attempts) = stack.last {
@@ -99,7 +98,7 @@ enum GuestDirectories {
     return false
   }
 
-  /// Removes the files of one directory; its directories go on the stack.
+  /// Removes the files of one directory and pushes its directories on the stack.
   private static func removeChildren(
     of path: String, in parent: OwnedDescriptor, stack: inout [(path: String, attempts: Int)]
   ) throws(SystemError) {
@@ -116,8 +115,8 @@ enum GuestDirectories {
 
 /// The names in a directory.
 enum DirectoryNames {
-  /// All names but `.` and `..`, in the kernel's order. Names that are not UTF-8 are repaired and may then not be
-  /// found.
+  /// All names except `.` and `..`, in the kernel's order. Names that are not UTF-8 are repaired, so they may not name
+  /// the file.
   static func read(_ directory: OwnedDescriptor, path: String) throws(SystemError) -> [String] {
     let copy = try SystemError.check("dup", path) { fcntl(directory.rawValue, F_DUPFD_CLOEXEC, 3) }
     guard let stream = fdopendir(copy) else {

@@ -1,12 +1,12 @@
-/// Turns the paths of clients into absolute, lexically clean paths of the guest.
+/// Resolves clients' paths to absolute, lexically clean paths of the guest.
 ///
 /// Source: E2B's envd contract (path resolution)
 enum GuestPath {
-  /// Longest path in bytes; the kernel takes 4096 with the terminating zero (PATH_MAX).
+  /// Longest path in bytes. The kernel allows 4096 including the terminating zero (PATH_MAX).
   static let maximumBytes = 4_095
 
-  /// Empty means the default working directory or else the home, `~` and `~/x` are below the home, and so are relative
-  /// paths.
+  /// An empty path means the default working directory, or the home if there is none. `~`, `~/x` and relative paths are
+  /// relative to the home.
   /// - Throws: `invalidArgument` for a zero byte, a path that is too long, or another user's `~name`.
   static func resolve(_ path: String, home: String, defaultWorkdir: String?) throws(FileFailure) -> String {
     try validate(path)
@@ -19,7 +19,7 @@ enum GuestPath {
     return try bounded(clean(home + "/" + rest))
   }
 
-  /// Removes empty and `.` components and resolves `..` by the text alone; `..` at the root stays there.
+  /// Removes empty and `.` components and resolves `..` lexically. `..` at the root is ignored.
   static func clean(_ path: String) -> String {
     var cleaned: [Substring] = []
     for component in components(of: path) where component != "." {
@@ -37,13 +37,13 @@ enum GuestPath {
     return String(path[..<slash])
   }
 
-  /// The non-empty components. Split at bytes, as the kernel does: a combining character after a slash makes them one
-  /// `Character`.
+  /// The non-empty components. Split at bytes like the kernel does: as a `Character`, a slash may be joined with a
+  /// combining character after it.
   static func components(of path: String) -> [Substring] {
     path.utf8.split(separator: UInt8(ascii: "/")).map(Substring.init)
   }
 
-  /// `directory` and `name` as one path; an absolute `name` stands alone.
+  /// `directory/name`, or `name` alone if it is absolute.
   static func joined(_ directory: String, _ name: String) -> String {
     if name.isEmpty { return directory }
     if name.utf8.first == UInt8(ascii: "/") { return name }

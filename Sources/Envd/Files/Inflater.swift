@@ -1,16 +1,16 @@
 import CZlib
 import NIOCore
 
-/// Decompresses a gzip stream piece by piece; several members in a row are one stream (RFC 1952, 2.2).
+/// Decompresses a gzip stream incrementally. Several concatenated members are one stream (RFC 1952, 2.2).
 ///
-/// `feed` compressed input, then call `next` until it returns nil. Each output is at most `outputBytes` long, however
-/// strongly the input was compressed.
+/// `feed` compressed input, then call `next` until it returns nil. Each output has at most `outputBytes`, independent
+/// of the compression ratio.
 final class Inflater {
   static let outputBytes = 262_144
 
   private var stream = z_stream()
   private var input = ByteBuffer()
-  /// Whether the last member is complete, with nothing of another one seen.
+  /// Whether the last member is complete and no further one has begun.
   private var isAtMemberEnd = false
 
   init() throws(FileFailure) {
@@ -33,7 +33,7 @@ final class Inflater {
     }
   }
 
-  /// - Returns: nil when all input is used up.
+  /// - Returns: nil when all input has been used.
   /// - Throws: `invalidArgument` when the input is not gzip.
   func next() throws(FileFailure) -> ByteBuffer? {
     while input.readableBytes > 0 {
@@ -44,7 +44,7 @@ final class Inflater {
     return nil
   }
 
-  /// - Throws: `invalidArgument` when the stream is cut short.
+  /// - Throws: `invalidArgument` when the stream is truncated.
   func finish() throws(FileFailure) {
     guard isAtMemberEnd else { throw FileFailure(.invalidArgument, "the gzip request body ends too early") }
   }

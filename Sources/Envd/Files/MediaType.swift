@@ -1,4 +1,4 @@
-/// Content types of downloads: what a browser shows well; anything else is plain bytes.
+/// Content types of downloads that a browser can show; everything else is `application/octet-stream`.
 enum MediaType {
   private static let types: [String: String] = [
     "css": "text/css; charset=utf-8", "csv": "text/csv; charset=utf-8", "gif": "image/gif",
@@ -17,9 +17,9 @@ enum MediaType {
   }
 }
 
-/// Source: RFC 6266, RFC 8187
+/// The `Content-Disposition` of a download. Source: RFC 6266, RFC 8187
 enum ContentDisposition {
-  /// `inline` with the name in plain text where it can be, and percent-encoded where it cannot.
+  /// `inline` with the name as plain text if possible, otherwise percent-encoded.
   static func inline(filename: String) -> String {
     let plain = filename.unicodeScalars.allSatisfy {
       $0.isASCII && $0.value >= 0x20 && $0.value != 0x7F && $0 != "\"" && $0 != "\\"

@@ -1,13 +1,13 @@
-/// The headers of one part of a multipart body, as far as uploads need them.
+/// The headers of one part of a multipart body that uploads need.
 ///
 /// Source: RFC 7578; RFC 2183 (Content-Disposition); RFC 8187 (`filename*`)
 struct MultipartHeaders: Sendable, Equatable {
-  /// The field's name; empty when the part names none.
+  /// The field's name; empty if the part has none.
   let name: String
-  /// Nil when the part is not a file.
+  /// nil if the part is not a file.
   let filename: String?
 
-  /// - Parameter block: the header lines without the empty line that ends them.
+  /// - Parameter block: the header lines without the empty line at their end.
   /// - Throws: `invalidArgument` for text that is not UTF-8.
   init(block: some Collection<UInt8>) throws(FileFailure) {
     guard let text = String(validating: block, as: UTF8.self) else {
@@ -26,7 +26,7 @@ struct MultipartHeaders: Sendable, Equatable {
 
 /// Parameters of a header value like `form-data; name="file"; filename="a b"`.
 enum HeaderParameters {
-  /// Names in lower case; the first of several equal ones counts. What cannot be read is skipped.
+  /// Lower-case names and values. The first one of equal names counts; unreadable parameters are skipped.
   static func parse(_ value: Substring) -> [String: String] {
     var parameters: [String: String] = [:]
     var rest = value.drop { $0 != ";" }
@@ -44,7 +44,7 @@ enum HeaderParameters {
     return parameters
   }
 
-  /// The first word of a header value, in lower case: `multipart/form-data` of `multipart/form-data; boundary=x`.
+  /// The value without its parameters in lower case: `multipart/form-data` of `multipart/form-data; boundary=x`.
   static func mainValue(_ value: String) -> String {
     value.prefix { $0 != ";" }.trimmed.lowercased()
   }
@@ -55,8 +55,7 @@ enum HeaderParameters {
     return String(token.trimmed)
   }
 
-  /// A backslash escapes a quotation mark or a backslash; before anything else it stands for itself, as some clients
-  /// send paths.
+  /// A backslash escapes a quotation mark or a backslash. Otherwise it is literal, because some clients send paths.
   private static func takeQuoted(_ rest: inout Substring) -> String {
     rest = rest.dropFirst()
     var text = ""
@@ -71,7 +70,7 @@ enum HeaderParameters {
     return text
   }
 
-  /// `UTF-8''percent%20encoded`; nil for other character sets and malformed text.
+  /// Decodes `UTF-8''percent%20encoded`; nil for other character sets and malformed text.
   static func decodeExtended(_ value: String) -> String? {
     let parts = value.split(separator: "'", maxSplits: 2, omittingEmptySubsequences: false)
     guard parts.count == 3, parts[0].lowercased() == "utf-8" else { return nil }

@@ -1,7 +1,7 @@
 import CLinux
 import NIOCore
 
-/// Cuts a multipart body into parts while it arrives, without copying the content.
+/// Splits a multipart body into parts while it arrives, without copying the content.
 ///
 /// ```
 /// preamble ──boundary──▶ headers ──empty line──▶ content ──boundary──▶ headers … ──boundary"--"──▶ epilogue (ignored)
@@ -31,7 +31,7 @@ struct MultipartParser {
 
   private let delimiter: [UInt8]
   private var state = State.preamble
-  /// Input that is not decided yet: less than a delimiter outside of headers, at most `maximumHeaderBytes` in headers.
+  /// Input that is not parsed yet: less than a delimiter outside of headers, at most `maximumHeaderBytes` in headers.
   private var pending: ByteBuffer
   private var parts = 0
 
@@ -44,12 +44,12 @@ struct MultipartParser {
         .invalidArgument, "the multipart content type has no boundary of 1 to \(Self.maximumBoundaryBytes) bytes")
     }
     delimiter = Array("\r\n--\(boundary)".utf8)
-    // The first boundary may stand at the very beginning, without a line break before it.
+    // The first boundary may be at the very beginning, without a line break before it.
     pending = ByteBuffer(string: "\r\n")
   }
 
-  /// Takes the next piece of the body.
-  /// - Throws: `invalidArgument` when it is malformed or beyond the bounds.
+  /// Parses the next piece of the body.
+  /// - Throws: `invalidArgument` when the body is malformed or exceeds a limit.
   mutating func consume(_ buffer: ByteBuffer) throws(FileFailure) -> [Event] {
     var input = buffer
     if pending.readableBytes > 0 {
@@ -63,14 +63,14 @@ struct MultipartParser {
     return events
   }
 
-  /// - Throws: `invalidArgument` when the closing boundary has not come.
+  /// - Throws: `invalidArgument` when the closing boundary is missing.
   func finish() throws(FileFailure) {
     guard case .epilogue = state else {
       throw FileFailure(.invalidArgument, "the multipart body ends before its closing boundary")
     }
   }
 
-  /// One step. Returns false when more input is needed for the next one.
+  /// One step. Returns false when it needs more input.
   private mutating func advance(_ input: inout ByteBuffer, _ events: inout [Event]) throws(FileFailure) -> Bool {
     switch state {
     case .preamble: return takeContent(&input) { _ in }
@@ -110,7 +110,7 @@ struct MultipartParser {
     case [0x0D, 0x0A]: state = .headers
     default: throw FileFailure(.invalidArgument, "a multipart boundary is followed by something else than a line break")
     }
-    // The line break stays, so that an empty header block ends like any other: at an empty line.
+    // The line break stays in the input, so that an empty header block also ends at an empty line.
     if case .epilogue = state { input.moveReaderIndex(forwardBy: 2) }
     return true
   }
@@ -148,7 +148,7 @@ extension ByteBuffer {
     }
   }
 
-  /// How many bytes at the end could be the beginning of `pattern`.
+  /// Length of the longest suffix that is a proper prefix of `pattern`.
   func lengthOfSuffixBeginning(_ pattern: [UInt8]) -> Int {
     withUnsafeReadableBytes { bytes in
       var length = min(bytes.count, pattern.count - 1)

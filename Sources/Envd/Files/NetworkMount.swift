@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// Whether a path is on a file system of another machine, where inotify does not see what others change.
+/// Detects paths on network file systems, where inotify does not see changes by other machines.
 ///
 /// Source: statfs(2), linux/magic.h
 enum NetworkMount {

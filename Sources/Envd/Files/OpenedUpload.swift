@@ -6,18 +6,18 @@ import SystemPackage
 
 /// A file that is open for an upload. All methods block.
 ///
-/// Seen by inotify, creating a small file is exactly: create, attributes (the owner), modify. Ownership is changed on
-/// the descriptor, never by path, and only when the path names the file itself: a file that is reached through a
-/// symbolic link, or that has other names, keeps its owner, so that nobody gets a foreign file by linking to it.
+/// For inotify, creating a small file is exactly: create, attributes (the owner), modify. The owner is changed through
+/// the descriptor, never by path, and only if the path names the file itself: a file that is reached through a symbolic
+/// link, or that has other names, keeps its owner, so that a user cannot get another user's file by linking to it.
 final class OpenedUpload: Sendable {
   static let mode: UInt32 = 0o644
-  /// Most buffers of one writev(2). Source: IOV_MAX in limits.h
+  /// Buffers of one writev(2) at most. Source: IOV_MAX in limits.h
   private static let maximumVectors = 1_024
 
   let path: String
   private let descriptor: OwnedDescriptor
   private let directory: OwnedDescriptor
-  /// Whether the file did not exist before; only then a failed upload removes it.
+  /// Whether this upload has created the file. Only then a failed upload removes it.
   private let isNew: Bool
 
   private init(path: String, descriptor: OwnedDescriptor, directory: OwnedDescriptor, isNew: Bool) {
@@ -27,7 +27,7 @@ final class OpenedUpload: Sendable {
     self.isNew = isNew
   }
 
-  /// Creates or truncates the file at an absolute, clean path, and the directories above it.
+  /// Creates or truncates the file at an absolute, clean path, and creates missing parent directories.
   static func open(_ path: String, for user: GuestUser) throws(FileFailure) -> OpenedUpload {
     guard path != "/" else { throw FileFailure(.invalidArgument, "path is a directory: \(path)") }
     let directory = try GuestDirectories.open(GuestPath.parent(of: path), creatingFor: user)
@@ -65,7 +65,7 @@ final class OpenedUpload: Sendable {
     var opened = clinux_openat(directory.rawValue, name, flags | O_NOFOLLOW, 0)
     let isLink = opened < 0 && errno == ELOOP
     if isLink { opened = clinux_openat(directory.rawValue, name, flags | O_CREAT, mode) }
-    // A pipe without a reader, a socket: whatever cannot be opened for writing is no file.
+    // A pipe without a reader or a socket.
     if opened < 0, errno == ENXIO { throw FileFailure(.invalidArgument, "path '\(path)' is not a regular file") }
     let descriptor = OwnedDescriptor(try SystemError.check("open", path) { opened })
     var status = stat()
@@ -80,7 +80,7 @@ final class OpenedUpload: Sendable {
     return OpenedUpload(path: path, descriptor: descriptor, directory: directory, isNew: false)
   }
 
-  /// Appends all buffers, with one writev(2) when the kernel takes them at once.
+  /// Appends all buffers, with one writev(2) if the kernel takes them at once.
   func write(_ buffers: [ByteBuffer]) throws(FileFailure) {
     var buffers = buffers[...]
     do {
@@ -96,7 +96,7 @@ final class OpenedUpload: Sendable {
     }
   }
 
-  /// - Returns: how many bytes were written; less than offered when the disk fills up.
+  /// - Returns: the number of bytes written, which is less than offered when the disk becomes full.
   private func gather(_ buffers: ArraySlice<ByteBuffer>) throws(SystemError) -> Int {
     var vectors: [iovec] = []
     vectors.reserveCapacity(buffers.count)
@@ -105,7 +105,7 @@ final class OpenedUpload: Sendable {
     }
   }
 
-  /// Calls `body` with vectors that are valid during the call only.
+  /// Calls `body` with vectors that are valid only during the call.
   private static func collect(
     _ buffers: ArraySlice<ByteBuffer>, into vectors: inout [iovec], _ body: ([iovec]) -> Int
   ) -> Int {
@@ -127,7 +127,7 @@ final class OpenedUpload: Sendable {
     }
   }
 
-  /// Ends a complete upload. After this the content is what the client sent, or an error was thrown.
+  /// Finishes a complete upload. The file then has the client's content, or an error was thrown.
   func finish(metadata: FileMetadata) throws(FileFailure) {
     do {
       try metadata.replace(on: descriptor)
@@ -137,10 +137,10 @@ final class OpenedUpload: Sendable {
     descriptor.close()
   }
 
-  /// For system calls of other files of this room; -1 after `finish`.
+  /// For system calls in other files of this module; -1 after `finish`.
   var rawDescriptor: Int32 { descriptor.rawValue }
 
-  /// Moves the file to another name in its directory, over whatever file has that name.
+  /// Renames the file within its directory, replacing any file of that name.
   func rename(to name: String) throws(FileFailure) {
     do {
       try SystemError.check("rename", path) {
@@ -151,8 +151,7 @@ final class OpenedUpload: Sendable {
     }
   }
 
-  /// Ends a failed upload: a file that did not exist before is removed again, unless the name means another file by
-  /// now.
+  /// Ends a failed upload: removes the file if this upload has created it and its name still refers to it.
   func discard() {
     guard isNew else { return }
     var ours = stat()

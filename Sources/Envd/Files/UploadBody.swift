@@ -2,7 +2,7 @@ import HTTPTypes
 import Hummingbird
 import NIOCore
 
-/// The body of an upload request: told by its headers how to be read.
+/// The body of an upload request. Its headers say how to decode it.
 struct UploadBody {
   private let request: Request
 
@@ -10,8 +10,8 @@ struct UploadBody {
     self.request = request
   }
 
-  /// Reads the body to its end into files.
-  /// - Throws: `FileFailure`; what was half written is gone then.
+  /// Reads the whole body into files.
+  /// - Throws: `FileFailure`, after the incomplete file was removed.
   func receive(target: UploadTarget) async throws -> [UploadedFile] {
     let inflater = try inflater()
     let contentType = request.headers[.contentType] ?? ""
@@ -63,7 +63,7 @@ struct UploadBody {
     }
   }
 
-  /// A connection that breaks ends the body like a complete one does; the promised length tells them apart.
+  /// A broken connection ends the body like a complete one; the content length tells the difference.
   private static func requireComplete(received: Int64, expected: Int64?) throws {
     try Task.checkCancellation()
     if let expected, received < expected {

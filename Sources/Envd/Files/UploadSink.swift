@@ -1,11 +1,11 @@
 import NIOCore
 
-/// What the decoded body of an upload is poured into.
+/// Consumes the decoded body of an upload.
 protocol UploadSink {
   mutating func consume(_ buffer: ByteBuffer) async throws
   /// The body is complete.
   mutating func finish() async throws -> [UploadedFile]
-  /// The body broke off or something failed: what is half written goes away.
+  /// The upload has failed: removes the incomplete file.
   mutating func discard()
 }
 
@@ -34,7 +34,7 @@ struct RawUploadSink: UploadSink {
 
 /// `multipart/form-data`: every part named `file` is a file; others are ignored.
 ///
-/// The parts that were complete before a failure stay, as in the reference.
+/// Parts that were complete before a failure stay, as in E2B's agent.
 struct MultipartUploadSink: UploadSink {
   private var parser: MultipartParser
   private let target: UploadTarget
@@ -81,17 +81,17 @@ struct MultipartUploadSink: UploadSink {
 
   private mutating func end() async throws {
     guard var stream = current else { return }
-    // Still `current` while it is finished: a failure there discards it.
+    // Still `current` while it is being finished, so that a failure there discards it.
     finished.append(try await stream.finish(metadata: target.metadata))
     current = nil
   }
 }
 
-/// Where an upload goes and on whose behalf.
+/// The destination of an upload and the user in whose name it is written.
 struct UploadTarget: Sendable {
   let user: GuestUser
   let defaultWorkdir: String?
-  /// The `path` of the query; it wins over file names.
+  /// The `path` of the query. It takes precedence over file names.
   let requestedPath: String?
   let metadata: FileMetadata
 

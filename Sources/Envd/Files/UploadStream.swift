@@ -1,13 +1,13 @@
 import NIOCore
 
-/// Writes one upload while it arrives, in batches: few system calls, and the socket is read on while a batch goes to
+/// Writes one upload while it arrives, in batches: few system calls, and the socket is read while a batch is written to
 /// the disk.
 ///
-/// At most one batch is held here; the connection holds a few reads more and then stops reading (back-pressure).
+/// Holds at most one batch. The connection holds a few reads more and then stops reading (back-pressure).
 struct UploadStream {
   /// A batch is written when it has this many bytes …
   static let batchBytes = 524_288
-  /// … or this many pieces, so that tiny chunks cannot pile up.
+  /// … or this many pieces, so that tiny chunks cannot accumulate.
   static let batchPieces = 256
 
   private let upload: OpenedUpload
@@ -36,7 +36,7 @@ struct UploadStream {
     return UploadedFile(path: upload.path, metadata: metadata)
   }
 
-  /// Never throws and works in a cancelled task, as a failed upload must not leave half a file.
+  /// Never throws and also works in a cancelled task, because a failed upload must not leave an incomplete file.
   func discard() {
     upload.discard()
   }
@@ -56,14 +56,14 @@ struct UploadStream {
   }
 }
 
-/// One element of the answer to an upload.
+/// One element of the response to an upload.
 ///
 /// Source: E2B's envd contract
 struct UploadedFile: Sendable, Equatable, Encodable {
   let path: String
   let name: String
   let type: String
-  /// Absent when there is none.
+  /// nil when there is none.
   let metadata: [String: String]?
 
   init(path: String, metadata: FileMetadata) {

@@ -7,7 +7,7 @@ import LinuxSystem
 import Protos
 import SwiftProtobuf
 
-/// The watching methods of `filesystem.Filesystem`.
+/// The watch methods of `filesystem.Filesystem`.
 ///
 /// Source: E2B's envd contract
 struct WatchService: Sendable {
@@ -39,7 +39,7 @@ struct WatchService: Sendable {
     }
   }
 
-  /// Ends when the client goes away (the task is cancelled) or when events were lost.
+  /// Streams events. Ends when the client disconnects (the task is cancelled) or when events were lost.
   private func stream(
     _ request: Filesystem_WatchDirRequest, _ context: ConnectContext,
     _ writer: ConnectWriter<Filesystem_WatchDirResponse>
@@ -86,7 +86,7 @@ struct WatchService: Sendable {
     }
   }
 
-  /// Seconds as the client wants them, from one second to an hour.
+  /// The interval that the client requests, clamped to 1 s...1 h.
   static func keepAliveInterval(_ headers: HTTPFields) -> Duration {
     guard let name = HTTPField.Name(keepAliveHeader), let seconds = headers[name].flatMap(Int.init) else {
       return defaultKeepAlive
@@ -111,13 +111,13 @@ struct WatchService: Sendable {
   }
 }
 
-/// How a directory is to be watched.
+/// Options of a watch.
 private struct WatchOptions: Sendable {
   let isRecursive: Bool
   let includesEntry: Bool
   let allowsNetworkMounts: Bool
 
-  /// - Throws: `notFound`, or `invalidArgument` for a file or an unwanted network mount.
+  /// - Throws: `notFound`, or `invalidArgument` for a file or for a network mount that is not allowed.
   func check(_ path: String) throws(FileFailure) {
     var status = stat()
     guard stat(path, &status) == 0 else { throw FileFailure(.current("stat", subject: path), path: path) }

@@ -4,7 +4,7 @@ import LinuxSystem
 import Protos
 import SystemPackage
 
-/// One change as the client sees it.
+/// One change for the client.
 struct WatchChange: Equatable {
   /// Relative to the watched directory; `.` is the directory itself.
   let name: String
@@ -13,15 +13,15 @@ struct WatchChange: Equatable {
   let path: String
 }
 
-/// Which directories are watched, and what an inotify event means for the client.
+/// The watched directories, and the translation of inotify events to changes.
 ///
-/// In a recursive watch a new directory is watched as soon as its creation is seen, and what it already contains by
-/// then is reported as created, and as written when it has content; a creation that is found that way and reported by
-/// the kernel too is reported once.
+/// A recursive watch adds a new directory when it sees its creation. The entries that the directory already has are
+/// reported as created, and as written if they have content. If the kernel also reports such a creation, it is reported
+/// only once.
 ///
 /// Source: inotify(7); event names as in E2B's envd contract
 struct WatchTree {
-  /// Most directories of one watch.
+  /// Directories of one watch.
   static let maximumDirectories = 8_192
 
   private static let mask =
@@ -34,7 +34,7 @@ struct WatchTree {
   private var rootWatch: Int32 = -1
   /// Relative path of each watched directory; the root's is empty.
   private var directories: [Int32: String] = [:]
-  /// Relative paths that were reported as found, whose own creation event may still come.
+  /// Relative paths that were found by reading a directory; the kernel may still report their creation.
   private var alreadyReported: Set<String> = []
 
   init(root: String, isRecursive: Bool, queue: Inotify) throws(FileFailure) {
@@ -48,7 +48,7 @@ struct WatchTree {
     }
   }
 
-  /// - Throws: `resourceExhausted` when a new directory cannot be watched any more.
+  /// - Throws: `resourceExhausted` when a new directory cannot be watched.
   mutating func handle(_ event: InotifyEvent, queue: Inotify) throws(FileFailure) -> [WatchChange] {
     if event.has(IN_IGNORED) {
       directories[event.watch] = nil
@@ -57,20 +57,20 @@ struct WatchTree {
     guard let directory = directories[event.watch] else { return [] }
     guard let name = event.name else { return event.watch == rootWatch ? changes(event, relative: ".") : [] }
     let relative = directory.isEmpty ? name : directory + "/" + name
-    // Taken out by whatever is reported of the name first.
+    // The first event of this name removes it.
     if alreadyReported.remove(relative) != nil, event.has(IN_CREATE) { return [] }
     var changes = changes(event, relative: relative)
     guard isRecursive, event.has(IN_ISDIR) else { return changes }
     if event.has(IN_MOVED_FROM) { forget(relative, queue: queue) }
     if event.has(IN_CREATE) || event.has(IN_MOVED_TO) {
       let found = try addDirectory(relative, queue: queue)
-      // What moved here with its directory was not created.
+      // Entries that were moved here together with their directory were not created.
       if event.has(IN_CREATE) { changes += found }
     }
     return changes
   }
 
-  /// The kernel has no more events: what was found by looking has no creation event to come.
+  /// Called when the kernel's queue is empty: no creation event can follow for entries that were found by reading.
   mutating func settle() {
     alreadyReported.removeAll()
   }
@@ -84,7 +84,7 @@ struct WatchTree {
     return kinds.filter { event.has($0.bits) }.map { WatchChange(name: relative, type: $0.type, path: path) }
   }
 
-  /// Watches a directory and all below it. Returns what was found in it.
+  /// Watches a directory and everything below it. Returns the entries found.
   private mutating func addDirectory(_ relative: String, queue: Inotify) throws(FileFailure) -> [WatchChange] {
     guard directories.count < Self.maximumDirectories else {
       throw FileFailure(.resourceExhausted, "a recursive watch covers at most \(Self.maximumDirectories) directories")
@@ -94,7 +94,7 @@ struct WatchTree {
         GuestPath.joined(root, relative), mask: Self.mask | UInt32(IN_DONT_FOLLOW), queue: queue)
       directories[watch] = relative
     } catch {
-      // Gone again, or replaced by something else.
+      // The directory has been removed or replaced.
       if error.reason == .notFound || error.reason == .invalidArgument || error.reason == .failedPrecondition {
         return []
       }
@@ -116,7 +116,7 @@ struct WatchTree {
       var status = stat()
       guard fstatat(directory.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { continue }
       if status.st_mode & S_IFMT == S_IFDIR { found += try addDirectory(child, queue: queue) }
-      // Whoever waits for content to come must not wait for a write that was before the watch.
+      // A client that waits for content must also learn of a write before the watch.
       if status.st_mode & S_IFMT == S_IFREG, status.st_size > 0 {
         found.append(WatchChange(name: child, type: .write, path: GuestPath.joined(root, child)))
       }
@@ -124,7 +124,7 @@ struct WatchTree {
     return found
   }
 
-  /// A directory left the tree, or got another name in it.
+  /// A directory has left the tree or changed its name in it.
   private mutating func forget(_ relative: String, queue: Inotify) {
     for (watch, directory) in directories
     where directory == relative || directory.utf8.starts(with: (relative + "/").utf8) {

@@ -3,13 +3,13 @@ import LinuxSystem
 
 /// The watchers of clients that poll (CreateWatcher, GetWatcherEvents, RemoveWatcher).
 ///
-/// Every watcher has a task that empties its kernel queue, so that new directories of a recursive watch are covered at
-/// once, not at the next poll. Clients that go away without a word leave watchers behind; when there are too many, the
-/// one that was not asked for longest goes first.
+/// Each watcher has a task that empties its kernel queue, so that new directories of a recursive watch are added at
+/// once and not at the next poll. Clients that disappear leave watchers behind; when there are too many, the least
+/// recently polled one is removed.
 final class WatcherRegistry: Sendable {
-  /// The kernel gives root 128 inotify instances by default; the rest is for streams and for the user's programs.
+  /// By default the kernel allows root 128 inotify instances; the rest is for streams and for the users' programs.
   static let maximumWatchers = 64
-  /// A watcher that was asked for more recently than this is in use and not replaced.
+  /// A watcher that was polled within this time is in use and not removed.
   static let idleTime = Duration.seconds(600)
 
   private struct Watcher {
@@ -55,7 +55,8 @@ final class WatcherRegistry: Sendable {
     watchers.removeValue(forKey: oldest.key)?.pump.cancel()
   }
 
-  /// A task of its own, because the watcher outlives the request that made it; it ends when the watcher is removed.
+  /// An unstructured task, because the watcher outlives the request that has created it. Ends when the watcher is
+  /// removed.
   private static func startPump(_ watch: DirectoryWatch) -> Task<Void, Never> {
     Task {
       while !Task.isCancelled {

@@ -1,12 +1,12 @@
 import FoundationEssentials
 package import HTTPTypes
 
-/// The user that a call names: the user part of HTTP Basic credentials; the password means nothing.
-/// Source: E2B's envd contract; RFC 7617.
+/// The user that a call names in the user part of HTTP Basic credentials. The password is ignored. Source: E2B's envd
+/// contract; RFC 7617.
 package enum BasicUser {
   private static let scheme = "basic "
 
-  /// Nil when the header is missing, malformed, of another scheme, or has an empty user.
+  /// nil when the header is missing, malformed, of another scheme, or has an empty user.
   package static func name(in headers: HTTPFields) -> String? {
     guard let value = headers[.authorization], value.lowercased().hasPrefix(scheme) else { return nil }
     let encoded = value.dropFirst(scheme.count).trimmingPrefix(while: { $0 == " " })

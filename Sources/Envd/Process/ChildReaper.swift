@@ -3,11 +3,11 @@ import Concurrency
 import Glibc
 package import LinuxSystem
 
-/// The only place that creates and reaps children, so that a pid is never signalled after it was reaped: signalling and
-/// reaping exclude each other.
+/// Creates, signals and reaps all children of the agent. One lock covers signalling and reaping, so a pid is never
+/// signalled after it was reaped.
 ///
-/// As PID 1 (or a child subreaper) the agent inherits orphans; `reapOrphans` collects those and tells the owners of the
-/// others.
+/// As process 1 (or as a child subreaper) the agent inherits orphaned processes; `reapOrphans` reaps those, and reports
+/// the ends of its own children.
 package final class ChildReaper: Sendable {
   package typealias ExitHandler = @Sendable (ExitStatus) -> Void
 
@@ -18,23 +18,23 @@ package final class ChildReaper: Sendable {
 
   private struct State {
     var children: [Int32: Child] = [:]
-    /// While it is not 0, a child that is not in `children` may belong to a spawn that has not returned.
+    /// While this is not 0, a child that is not in `children` may belong to a spawn that has not returned yet.
     var spawnsInFlight = 0
   }
 
   private let adoptsOrphans: Bool
   private let state = Mutex(State())
 
-  /// - Parameter adoptsOrphans: whether children that others created come to this process when their parents end.
+  /// - Parameter adoptsOrphans: whether this process inherits orphaned processes.
   package init(adoptsOrphans: Bool) {
     self.adoptsOrphans = adoptsOrphans
   }
 
   package var count: Int { state.withLock { $0.children.count } }
 
-  /// Starts a program. Blocks until it is executing (which a hung file system can delay), so not for the cooperative
-  /// pool.
-  /// - Parameter onExit: called once, on the thread that reaps.
+  /// Starts a program. Blocks until the program executes, which a hung file system can delay, so it must not run on the
+  /// cooperative pool.
+  /// - Parameter onExit: called once, on the reaping thread.
   package func spawn(_ request: SpawnRequest, onExit: @escaping ExitHandler) throws(SpawnError) -> ChildProcess {
     state.withLock { $0.spawnsInFlight += 1 }
     defer { if adoptsOrphans { reapOrphans() } }
@@ -51,7 +51,7 @@ package final class ChildReaper: Sendable {
     }
   }
 
-  /// Reaps a child that has ended; nothing happens while it runs.
+  /// Reaps a child that has ended. Does nothing while the child runs.
   package func reap(_ pid: Int32) {
     let ended = state.withLock { state -> (Child, ExitStatus)? in
       guard let child = state.children[pid], let status = child.process.reapIfEnded() else { return nil }
@@ -61,7 +61,7 @@ package final class ChildReaper: Sendable {
     if let (child, status) = ended { child.onExit(status) }
   }
 
-  /// Reaps everything that has ended, adopted orphans included.
+  /// Reaps everything that has ended, including adopted orphans.
   package func reapOrphans() {
     while let pid = firstEnded() {
       let reapsOwn = state.withLock { state -> Bool? in
@@ -72,14 +72,14 @@ package final class ChildReaper: Sendable {
         martlet_guest_wait(Int32(P_PID.rawValue), pid, 0, &code, &status)
         return false
       }
-      // The spawn that is in flight calls again when it is done.
+      // The spawn in flight calls this function again when it is done.
       guard let reapsOwn else { return }
       if reapsOwn { reap(pid) }
     }
   }
 
   /// Signals a child that has not been reaped, or its process group.
-  /// - Returns: false when there is no such child any more.
+  /// - Returns: false when there is no such child.
   package func signal(_ pid: Int32, _ number: Int32, group: Bool) -> Bool {
     state.withLock { state in
       guard let child = state.children[pid] else { return false }

@@ -5,15 +5,15 @@ package import LinuxSystem
 
 import struct Synchronization.Atomic
 
-/// One thread in epoll_wait(2) that calls a handler whenever a watched descriptor is ready.
+/// A thread in epoll_wait(2) that calls a handler when a watched descriptor is ready.
 ///
-/// Registrations are one-shot: after each call the handler arms its registration again when it wants more, and does not
-/// while its consumers are slow; that is how back-pressure reaches the process. Handlers run on the poller's thread,
-/// one at a time, and must not block. `LinuxSystem.DescriptorWatcher` serves waits of tasks; this one is for
-/// descriptors that are ready thousands of times a second, which would cost it five system calls each.
+/// Registrations are one-shot: after each call the handler arms its registration again to get more. It does not while
+/// its consumers are slow, and so back-pressure reaches the process. Handlers run on the poller's thread, one at a
+/// time, and must not block. `LinuxSystem.DescriptorWatcher` is for tasks that wait; this type is for descriptors that
+/// are ready thousands of times a second, for which the other one would need five system calls each time.
 package final class DescriptorPoller: Sendable {
-  /// Buffer that handlers may use during their call; sized for one chunk of output (E2B's envd contract: chunks of at
-  /// most 32 KiB).
+  /// Size of the buffer that handlers may use during their call: one chunk of output (E2B's envd contract: at most 32
+  /// KiB).
   package static let scratchBytes = 32 * 1024
 
   package typealias Handler = @Sendable (UnsafeMutableRawBufferPointer) -> Void
@@ -25,7 +25,7 @@ package final class DescriptorPoller: Sendable {
     fileprivate var events: UInt32 { self == .readable ? EPOLLIN.rawValue : EPOLLOUT.rawValue }
   }
 
-  /// A watched descriptor. Cancel it before the descriptor is closed.
+  /// A watched descriptor. Cancel the registration before the descriptor is closed.
   package final class Registration: Sendable {
     package let descriptor: OwnedDescriptor
     private let poller: DescriptorPoller
@@ -39,7 +39,7 @@ package final class DescriptorPoller: Sendable {
       self.interest = interest
     }
 
-    /// Lets the handler be called once more. Any thread.
+    /// Allows one more call of the handler. Any thread may call this.
     package func arm() {
       var event = epoll_event(events: interest.events | EPOLLONESHOT.rawValue, data: epoll_data_t(u64: key))
       epoll_ctl(poller.epoll.rawValue, EPOLL_CTL_MOD, descriptor.rawValue, &event)
@@ -68,7 +68,7 @@ package final class DescriptorPoller: Sendable {
     Threads.start(name: "process-io") { self.run() }
   }
 
-  /// Starts to watch a descriptor, not armed yet. The handler gets the scratch buffer.
+  /// Starts to watch a descriptor. The registration is not armed yet. The handler gets the scratch buffer.
   package func add(
     _ descriptor: OwnedDescriptor, _ interest: Interest, handler: @escaping Handler
   ) throws(SystemError) -> Registration {
@@ -84,7 +84,7 @@ package final class DescriptorPoller: Sendable {
     return Registration(descriptor: descriptor, poller: self, key: key, interest: interest)
   }
 
-  /// Ends the thread; no handler is called any more once it has noticed.
+  /// Ends the thread. No handler is called after the thread has noticed.
   package func stop() {
     var one: UInt64 = 1
     _ = write(stopEvent.rawValue, &one, MemoryLayout<UInt64>.size)

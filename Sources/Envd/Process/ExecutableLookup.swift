@@ -1,11 +1,11 @@
 import CLinux
 import Glibc
 
-/// Finds programs the way a shell does. Source: execvp(3).
+/// Finds programs like a shell does. Source: execvp(3).
 package enum ExecutableLookup {
   /// - Parameters:
-  ///   - command: a path when it contains a slash, else a name that is looked for in `searchPath`.
-  ///   - directory: what relative paths and relative entries of the search path start from.
+  ///   - command: a path if it contains a slash, otherwise a name that is looked up in `searchPath`.
+  ///   - directory: the base of relative paths and of relative entries of the search path.
   /// - Returns: an absolute path.
   /// - Throws: `commandNotFound`, or `commandNotExecutable` when only files without execute permission were found.
   package static func find(

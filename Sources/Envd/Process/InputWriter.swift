@@ -5,17 +5,17 @@ package import LinuxSystem
 
 /// Why input could not be written.
 package enum InputError: Error, Sendable, Equatable {
-  /// Standard input was closed by `close()` or the process ended.
+  /// `close()` was called or the process has ended.
   case closed
-  /// The process no longer reads (EPIPE), or another error of write(2).
+  /// The process has closed its end (EPIPE), or another error of write(2).
   case failed(SystemError)
-  /// More than `InputWriter.queueLimitBytes` are waiting already.
+  /// More than `InputWriter.queueLimitBytes` are queued.
   case overflow
 }
 
 /// Writes to a process's standard input or terminal in the order of the calls, without blocking a thread.
 ///
-/// `write` returns when the kernel has taken the bytes, so a process that reads slowly slows its writers down.
+/// `write` returns when the kernel has taken the bytes, so a slow process slows its writers down.
 package final class InputWriter: Sendable {
   package static let queueLimitBytes = 16 * 1024 * 1024
 
@@ -31,7 +31,7 @@ package final class InputWriter: Sendable {
     var queue: [Entry] = []
     var queuedBytes = 0
     var nextID: UInt64 = 1
-    /// No more input is accepted; the descriptor closes when the queue is empty.
+    /// No more input is accepted. The descriptor is closed when the queue is empty.
     var isClosing = false
   }
 
@@ -58,7 +58,7 @@ package final class InputWriter: Sendable {
     }
   }
 
-  /// Closes after what was written before. Idempotent.
+  /// Closes the descriptor after all queued input has been written. Idempotent.
   package func close() {
     state.withLock { state in
       state.isClosing = true
@@ -66,7 +66,7 @@ package final class InputWriter: Sendable {
     }
   }
 
-  /// Closes at once; waiting writers fail with `closed`. Idempotent.
+  /// Closes the descriptor at once. Waiting writers fail with `closed`. Idempotent.
   package func abort() {
     let waiting = state.withLock { state in
       state.isClosing = true
@@ -122,7 +122,7 @@ package final class InputWriter: Sendable {
     if let failure { fail(failure) }
   }
 
-  /// Bytes that were taken, 0 when the descriptor is full.
+  /// The number of bytes written; 0 when the descriptor is full.
   private static func writeSome(_ entry: Entry, to descriptor: Int32) -> Result<Int, SystemError> {
     let count = entry.bytes.withUnsafeBytes { bytes in
       Glibc.write(descriptor, bytes.baseAddress.map { $0 + entry.offset }, bytes.count - entry.offset)

@@ -2,7 +2,7 @@ import Glibc
 package import LinuxSystem
 package import Protos
 
-/// Everything that is decided before a process is started, from the request, the user and the guest's identity.
+/// All decisions about a process before its start: derived from the request, the user and the guest's identity.
 package struct LaunchPlan: Sendable, Equatable {
   package enum StandardInput: Sendable, Equatable {
     case pipe
@@ -16,13 +16,14 @@ package struct LaunchPlan: Sendable, Equatable {
   package var workingDirectory: String
   package var credentials: SpawnRequest.Credentials
   package var standardInput: StandardInput
-  /// Set when the process gets a terminal.
+  /// The terminal's size if the process gets a terminal.
   package var terminal: WindowSize?
   package var description: ManagedProcess.Description
 
   private static let maximumTagBytes = 256
 
-  /// Looks at the file system (for the directory and the program), so not for the cooperative pool.
+  /// Makes the plan. Accesses the file system for the directory and the program, so it must not run on the cooperative
+  /// pool.
   package static func make(
     _ request: Process_StartRequest, user: GuestUser, guest: GuestState.Identity, agentPath: String?
   ) throws(ProcessServiceError) -> LaunchPlan {
@@ -49,8 +50,8 @@ package struct LaunchPlan: Sendable, Equatable {
         workingDirectory: config.hasCwd ? config.cwd : nil, tag: request.hasTag ? request.tag : nil))
   }
 
-  /// The requested directory must exist. Without a request it is the default directory or the user's home, and `/`
-  /// where those are missing, as login(1) does.
+  /// The requested directory, which must exist. If the request names none: the default directory or the user's home, or
+  /// `/` if those are missing, like login(1).
   static func workingDirectory(
     requested: String, user: GuestUser, guest: GuestState.Identity
   ) throws(ProcessServiceError) -> String {

@@ -5,9 +5,10 @@ import LinuxSystem
 import NIOCore
 
 extension ManagedProcess {
-  /// Most bytes that are still read from each output after the process was killed: more than a pipe holds by default.
+  /// Bytes that are read at most from each output after the process was killed: more than the default capacity of a
+  /// pipe.
   private static var finalReadLimitBytes: Int { 128 * 1024 }
-  /// Chunks that one output may deliver before the others get their turn.
+  /// Chunks that one output may deliver before other descriptors get their turn.
   private static var chunksPerTurn: Int { 4 }
 
   private enum Chunk {
@@ -23,7 +24,7 @@ extension ManagedProcess {
       switch Self.read(registration.descriptor, into: scratch) {
       case .bytes(let data):
         guard publish(data, from: channel) else { return }
-        // A short read means that the output is empty; asking again would only cost a system call.
+        // After a short read the output is empty; another read would be a wasted system call.
         if data.count < scratch.count { return registration.arm() }
       case .nothing: return registration.arm()
       case .closed: return outputClosed(channel)
@@ -32,7 +33,7 @@ extension ManagedProcess {
     registration.arm()
   }
 
-  /// Takes over what a killed process has left in its outputs, without waiting for their end.
+  /// Reads and publishes what a killed process has left in its outputs, without waiting for end of file.
   func readWhatIsLeft() {
     let channels = state.withLock { $0.outputs.filter(\.value.isOpen).keys }
     let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: DescriptorPoller.scratchBytes, alignment: 16)
@@ -48,7 +49,7 @@ extension ManagedProcess {
     }
   }
 
-  /// Reads on from outputs that were paused; to be called when the subscribers have caught up.
+  /// Resumes reading from paused outputs. Called when subscribers have taken updates.
   func resumeOutputs() {
     let paused = state.withLock { state -> [DescriptorPoller.Registration] in
       guard !state.broadcast.isBlocked else { return [] }
@@ -68,7 +69,7 @@ extension ManagedProcess {
     }
   }
 
-  /// - Returns: whether more may be read; if not, the output stays paused until its subscribers have caught up.
+  /// - Returns: whether more may be read. If not, the output is paused until its subscribers have caught up.
   private func publish(_ data: Data, from channel: OutputChannel) -> Bool {
     let (wakeups, isBlocked) = state.withLock { state in
       let wakeups = state.broadcast.publish(.output(channel, data), now: .now())
@@ -92,7 +93,7 @@ extension ManagedProcess {
     if ends { finish() }
   }
 
-  /// While outputs are paused, drops subscribers that hold up others for too long.
+  /// While outputs are paused, drops subscribers that block the others for too long.
   private func watchForStall() {
     let interval = OutputBroadcast<Waiter>.stallLimit
     state.withLock { state in
@@ -116,7 +117,7 @@ extension ManagedProcess {
       if count > 0 { return .bytes(Data(scratch.prefix(count))) }
       if count == 0 { return .closed }
       if errno == EINTR { continue }
-      // A terminal whose last user is gone answers EIO instead of an end of file.
+      // The controller of a terminal without users returns EIO instead of end of file.
       return errno == EAGAIN ? .nothing : .closed
     }
   }

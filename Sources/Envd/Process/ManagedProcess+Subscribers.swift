@@ -2,9 +2,9 @@ import Concurrency
 package import NIOCore
 
 extension ManagedProcess {
-  /// Adds a subscriber. One that comes after the start is first told the start, and after the end also the end; output
-  /// is never replayed.
-  /// - Parameter keepAlive: after how long without anything to tell a keep-alive is sent.
+  /// Adds a subscriber. After the start, its first update is the start, and after the end, the end follows; output is
+  /// never replayed.
+  /// - Parameter keepAlive: a keep-alive is sent after this time without an update.
   /// - Throws: `tooManySubscribers`.
   package func subscribe(keepAlive interval: TimeAmount) throws(ProcessServiceError) -> ProcessSubscription {
     let id = state.withLock { state in
@@ -40,7 +40,7 @@ extension ManagedProcess {
 
   private func take(_ id: UInt64, _ waiter: Waiter) {
     let (outcome, canRead) = state.withLock { state -> (OutputBroadcast<Waiter>.Outcome?, Bool) in
-      // Checked under the lock: a cancellation from here on finds the waiter.
+      // Checked under the lock: a later cancellation finds the waiter.
       if Task.isCancelled { return (.finished, false) }
       let wasBlocked = state.broadcast.isBlocked
       let outcome = state.broadcast.next(for: id, waiter: waiter, now: .now())
@@ -52,14 +52,14 @@ extension ManagedProcess {
     Self.resume(waiter, outcome)
   }
 
-  /// Wakes a cancelled task; the subscription stays.
+  /// Resumes the waiter of a cancelled task. The subscription stays.
   private func stopWaiting(_ id: UInt64) {
     let waiter = state.withLock { $0.broadcast.withdrawWaiter(of: id) }
     waiter?.resume(throwing: CancellationError())
   }
 
   private func scheduleKeepAlive(_ id: UInt64, interval: TimeAmount, at deadline: NIODeadline) {
-    // The closure holds the process weakly: a timer that is left over after the end does nothing.
+    // The closure holds the process weakly: a timer that outlives the process does nothing.
     eventLoop.scheduleTask(deadline: deadline) { [weak self] in
       guard let self else { return }
       let (next, wakeup) = state.withLock { $0.broadcast.keepAlive(id, interval: interval, now: .now()) }

@@ -3,14 +3,14 @@ import Glibc
 import LinuxSystem
 import NIOCore
 
-/// A process that was started for a client, from its birth to its end, with its subscribers.
+/// A process that was started for a client, from its start to its end, with its subscribers.
 ///
-/// `ProcessLifecycle` decides when it is over, `OutputBroadcast` who is told what; this shell moves the bytes. State is
-/// touched under one lock; continuations are resumed outside of it.
+/// `ProcessLifecycle` decides when the process is over and `OutputBroadcast` which subscriber gets which update; this
+/// class does the I/O. All state is guarded by one lock; continuations are resumed outside of it.
 package final class ManagedProcess: Sendable {
   typealias Waiter = CheckedContinuation<ProcessUpdate?, any Error>
 
-  /// What the process was started with, for List.
+  /// The start parameters, as `List` reports them.
   package struct Description: Sendable, Equatable {
     package var command: String
     package var arguments: [String] = []
@@ -22,7 +22,7 @@ package final class ManagedProcess: Sendable {
   struct Output {
     let registration: DescriptorPoller.Registration
     var isOpen = true
-    /// Ready bytes wait until the subscribers have caught up.
+    /// Not read until the subscribers have caught up.
     var isPaused = false
   }
 
@@ -36,11 +36,11 @@ package final class ManagedProcess: Sendable {
     var timeoutTimer: Scheduled<Void>?
     var stallTimer: Scheduled<Void>?
     var onEnd: (@Sendable (ManagedProcess) -> Void)?
-    /// What a late subscriber is told after `started`.
+    /// The second update of a subscriber that comes after the end.
     var publishedEnd: ProcessEnd?
   }
 
-  /// Our ends of the pipes or of the terminal, all non-blocking.
+  /// The agent's ends of the pipes or of the terminal, all non-blocking.
   struct Endpoints: Sendable {
     var outputs: [OutputChannel: OwnedDescriptor]
     var input: OwnedDescriptor?
@@ -53,7 +53,8 @@ package final class ManagedProcess: Sendable {
   let eventLoop: any EventLoop
   let state: Mutex<State>
 
-  /// Connects a process that is about to be spawned with its descriptors, so that no output precedes its subscribers.
+  /// Registers the descriptors of a process that is about to be spawned, so that subscribers are there before any
+  /// output.
   init(
     description: Description, endpoints: Endpoints, reaper: ChildReaper, poller: DescriptorPoller,
     eventLoop: any EventLoop
@@ -81,10 +82,10 @@ package final class ManagedProcess: Sendable {
   package var pid: UInt32 { state.withLock { UInt32(bitPattern: $0.pid) } }
   package var isOver: Bool { state.withLock { $0.publishedEnd != nil } }
   package var subscriberCount: Int { state.withLock { $0.broadcast.subscriberCount } }
-  /// Standard input, or the terminal's; nil without one.
+  /// Standard input or terminal; nil if the process has no input.
   package var input: InputWriter? { state.withLock { $0.input } }
 
-  /// The process runs: starts to read its outputs and to watch for its end.
+  /// Starts to read the outputs of the spawned process and to watch for its end.
   /// - Parameters:
   ///   - timeout: when to kill its process group.
   ///   - onEnd: called once, when the process is over.
@@ -106,7 +107,7 @@ package final class ManagedProcess: Sendable {
     if let timeout { startTimer(timeout) }
   }
 
-  /// Lets go of the descriptors of a process that could not be spawned.
+  /// Releases the descriptors of a process that could not be spawned.
   func abandon() {
     releaseDescriptors()
   }
@@ -120,7 +121,7 @@ package final class ManagedProcess: Sendable {
     if isOver { timer.cancel() }
   }
 
-  /// Called by the reaper with the exit status, also before `begin` has returned.
+  /// Called by the reaper with the exit status, possibly before `begin` has returned.
   func exited(_ status: ExitStatus) {
     let (ends, isStopRequested) = state.withLock { ($0.lifecycle.exited(status), $0.lifecycle.isStopRequested) }
     guard ends else { return }
@@ -128,7 +129,7 @@ package final class ManagedProcess: Sendable {
     finish()
   }
 
-  /// Tells everybody the end and releases what the process held. Called once, by the event that ended it.
+  /// Publishes the end and releases the descriptors. Called once, by the event that ended the process.
   func finish() {
     let (wakeups, onEnd) = state.withLock { state in
       guard let end = state.lifecycle.end else {

@@ -1,21 +1,21 @@
 package import NIOCore
 
-/// Copies what a process does to all its subscribers, each with a bounded queue of its own. Pure bookkeeping: `Waiter`
-/// is what the shell resumes.
+/// Copies the updates of a process to all its subscribers, each with a bounded queue. A synchronous state machine: the
+/// caller resumes the `Waiter`s that it returns.
 ///
-/// Back-pressure: while any queue is full the process's outputs are not read (`isBlocked`), so the process itself waits
-/// and no byte is lost. A subscriber that has taken nothing for `stallLimit` while its queue is full must not hold up
-/// the others: when there are others, it is dropped with an error (`Outcome.stalled`); when it is alone, the process
-/// waits for it. With no subscriber at all, output is discarded: a process does not depend on anybody listening.
+/// Back-pressure: while any queue is full, the process's outputs are not read (`isBlocked`), so the process waits and
+/// no byte is lost. A subscriber that has taken nothing for `stallLimit` while its queue is full must not block the
+/// others: if there are others, it is dropped with an error (`Outcome.stalled`); if it is alone, the process waits for
+/// it. Without subscribers, output is discarded: a process does not depend on clients that read.
 package struct OutputBroadcast<Waiter> {
   package typealias SubscriptionID = UInt64
 
-  /// What a subscriber's call for the next update comes to.
+  /// The result of a subscriber's call for the next update.
   package enum Outcome: Equatable {
     case update(ProcessUpdate)
-    /// The end was delivered before, or the subscription is cancelled.
+    /// The end was delivered already, or the subscription was cancelled.
     case finished
-    /// Dropped for being too slow.
+    /// The subscriber was dropped because it was too slow.
     case stalled
   }
 
@@ -34,9 +34,9 @@ package struct OutputBroadcast<Waiter> {
     var isFull: Bool { queuedBytes >= OutputBroadcast.queueLimitBytes }
   }
 
-  /// Bytes of output that may wait for one subscriber before the process is made to wait.
+  /// Bytes of output that may be queued for one subscriber before the process has to wait.
   package static var queueLimitBytes: Int { 256 * 1024 }
-  /// How long a full queue may stand still while others wait for it.
+  /// How long a subscriber with a full queue may block others.
   package static var stallLimit: TimeAmount { .seconds(30) }
   package static var maximumSubscribers: Int { 128 }
 
@@ -49,7 +49,7 @@ package struct OutputBroadcast<Waiter> {
   package var isBlocked: Bool { subscribers.values.contains { $0.isFull } }
   package var subscriberCount: Int { subscribers.count }
 
-  /// Adds a subscriber whose first update is `first`; nil when there are too many.
+  /// Adds a subscriber whose first updates are `first`; nil when there are too many.
   package mutating func subscribe(first: [ProcessUpdate], now: NIODeadline) -> SubscriptionID? {
     guard subscribers.count < Self.maximumSubscribers else { return nil }
     defer { nextID += 1 }
@@ -59,7 +59,7 @@ package struct OutputBroadcast<Waiter> {
     return nextID
   }
 
-  /// Queues an update for everybody; after `finish` nothing is queued any more.
+  /// Queues an update for all subscribers. After `finish` nothing is queued.
   package mutating func publish(_ update: ProcessUpdate, now: NIODeadline) -> [Wakeup] {
     guard !isFinished else { return [] }
     return subscribers.keys.compactMap { deliver(update, to: $0, now: now) }
@@ -72,7 +72,7 @@ package struct OutputBroadcast<Waiter> {
     return wakeups
   }
 
-  /// The next update for a subscriber; nil means that `waiter` is kept and comes back in a later `Wakeup`.
+  /// The next update for a subscriber. nil means that `waiter` is kept and will be returned in a later `Wakeup`.
   package mutating func next(for id: SubscriptionID, waiter: Waiter, now: NIODeadline) -> Outcome? {
     guard var subscriber = subscribers[id] else { return .finished }
     defer { if subscribers[id] != nil { subscribers[id] = subscriber } }
@@ -87,30 +87,30 @@ package struct OutputBroadcast<Waiter> {
     return nil
   }
 
-  /// Removes a subscriber; its waiter, if it has one, is to be told that it is over.
+  /// Removes a subscriber. The caller resumes the returned waiter with nil.
   package mutating func cancel(_ id: SubscriptionID) -> Waiter? {
     subscribers.removeValue(forKey: id)?.waiter
   }
 
-  /// Takes back the waiter of a subscriber that stays.
+  /// Removes the waiter of a subscriber that stays.
   package mutating func withdrawWaiter(of id: SubscriptionID) -> Waiter? {
     defer { subscribers[id]?.waiter = nil }
     return subscribers[id]?.waiter
   }
 
-  /// Drops the subscribers that hold up others; to be called when the outputs have been blocked for a while.
+  /// Drops the subscribers that block others. Called when the outputs have been blocked for a while.
   package mutating func dropStalled(now: NIODeadline) {
     guard subscribers.count > 1 else { return }
     for (id, subscriber) in subscribers where subscriber.isFull && now - subscriber.lastTakenAt >= Self.stallLimit {
-      // A full queue has no waiter, so nobody has to be woken: the subscriber learns it when it asks again.
+      // A subscriber with a full queue has no waiter; its next call returns the error.
       subscribers[id]?.isStalled = true
       subscribers[id]?.queue.removeAll()
       subscribers[id]?.queuedBytes = 0
     }
   }
 
-  /// Sends a keep-alive to a subscriber for whom nothing happened for `interval`.
-  /// - Returns: when to ask again (nil: never, the subscriber is gone), and whom to wake.
+  /// Sends a keep-alive to a subscriber that has got no update for `interval`.
+  /// - Returns: when to call again (nil: never, the subscription has ended), and the waiter to resume.
   package mutating func keepAlive(
     _ id: SubscriptionID, interval: TimeAmount, now: NIODeadline
   ) -> (next: NIODeadline?, wakeup: Wakeup?) {

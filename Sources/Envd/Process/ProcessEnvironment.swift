@@ -1,8 +1,8 @@
-/// Builds the environment of a user's process.
+/// Builds the environment of a user process.
 ///
-/// Later sources win: the agent's PATH, the user's identity, the guest's globals, the request's own variables.
+/// Later sources win: the agent's PATH, the user's identity, the guest's variables, the request's variables.
 package enum ProcessEnvironment {
-  /// Search path where nothing else gives one. Source: Debian's /etc/profile.
+  /// Search path if no source gives one. Source: Debian's /etc/profile.
   package static let standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
   package static func build(

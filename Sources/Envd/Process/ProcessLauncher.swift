@@ -4,13 +4,13 @@ package import LinuxSystem
 package import NIOCore
 import SystemPackage
 
-/// Turns a plan into a running process.
+/// Starts the process of a launch plan.
 package final class ProcessLauncher: Sendable {
-  /// What every user process gets besides its plan.
+  /// Restrictions of every user process, in addition to its plan.
   package struct Confinement: Sendable {
     /// `cgroup.procs` of the group for user processes, open for writing.
     package var cgroups: [OwnedDescriptor]
-    /// Undoes the agent's own protection from the out-of-memory killer.
+    /// Undoes the agent's exemption from the out-of-memory killer.
     package var oomScoreAdjustment: Int?
 
     package init(cgroups: [OwnedDescriptor] = [], oomScoreAdjustment: Int? = nil) {
@@ -19,7 +19,7 @@ package final class ProcessLauncher: Sendable {
     }
   }
 
-  /// Terminals belong to this group and are writable by it. Source: Debian policy, /etc/group (tty 5); pts(4).
+  /// The group that owns terminals and may write to them. Source: Debian policy, /etc/group (tty 5); pts(4).
   private static let terminalGroup: UInt32 = 5
   /// umask(2) of user processes: files 0644, directories 0755.
   private static let fileModeMask: Int32 = 0o022
@@ -36,14 +36,14 @@ package final class ProcessLauncher: Sendable {
     self.confinement = confinement
   }
 
-  /// The child's ends, closed here once it has started, and ours.
+  /// The agent's ends of pipes or terminal and the child's ends, which are closed once the child has started.
   private struct Plumbing {
     var endpoints: ManagedProcess.Endpoints
     /// Descriptor number in the child → its descriptor.
     var childEnds: [Int32: OwnedDescriptor]
   }
 
-  /// Starts the process with one subscriber, who misses nothing (L-43). Blocks until the program is executing.
+  /// Starts the process with one subscriber, which gets all output. Blocks until the program executes.
   package func launch(
     _ plan: LaunchPlan, keepAlive: TimeAmount, timeout: NIODeadline?,
     onEnd: @escaping @Sendable (ManagedProcess) -> Void
@@ -80,7 +80,7 @@ package final class ProcessLauncher: Sendable {
     do {
       try process.begin(child, poller: poller, timeout: timeout, onEnd: onEnd)
     } catch {
-      // Nobody would notice its end, so it must not go on.
+      // The agent would not notice its end, so the process is killed.
       while reaper.signal(child.pid, SIGKILL, group: true) {
         usleep(1_000)
         reaper.reap(child.pid)
@@ -139,8 +139,8 @@ package final class ProcessLauncher: Sendable {
     let ours = OwnedDescriptor(controller)
     let theirs = OwnedDescriptor(terminal)
     try size.apply(to: ours)
-    // Best effort: in a container without the right, the terminal is usable through the inherited descriptor all the
-    // same.
+    // Best effort: in a container without the right, the process still uses the terminal through the inherited
+    // descriptor.
     fchown(theirs.rawValue, owner.uid, Self.terminalGroup)
     fchmod(theirs.rawValue, 0o620)
     let input = try OwnedDescriptor.duplicate(ours)
@@ -160,7 +160,7 @@ extension OwnedDescriptor {
 }
 
 extension ProcessServiceError {
-  /// What a failed spawn means for the client.
+  /// Maps a failed spawn to the error for the client.
   init(_ error: SpawnError, plan: LaunchPlan) {
     let command = plan.description.command
     switch (error.step, error.errno) {

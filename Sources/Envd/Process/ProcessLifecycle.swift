@@ -1,6 +1,6 @@
 package import LinuxSystem
 
-/// Decides when a process is over, from the events that arrive in any order.
+/// Decides when a process is over, from events that arrive in any order.
 ///
 /// ```
 /// running ──exited──▶ draining ──last output closed──▶ over
@@ -8,8 +8,8 @@ package import LinuxSystem
 ///    └──stop requested (SIGKILL, SIGTERM, time-out)──▶ running, but `exited` leads to over at once
 /// ```
 ///
-/// Without a stop request the end waits for the end of all outputs, so that nothing a grandchild still writes is lost.
-/// After one it does not, since grandchildren may hold the pipes open for ever.
+/// Without a stop request, the process is over when all outputs have ended, so that later output of its descendants is
+/// not lost. After a stop request it does not wait for them, because descendants may hold the pipes open for ever.
 package struct ProcessLifecycle: Sendable, Equatable {
   private var openOutputs: Int
   private var status: ExitStatus?
@@ -24,7 +24,7 @@ package struct ProcessLifecycle: Sendable, Equatable {
 
   var hasExited: Bool { status != nil }
 
-  /// Each event returns true exactly when it is the one that ends the process.
+  /// Each event function returns true exactly if its event ends the process.
   package mutating func outputClosed() -> Bool {
     precondition(openOutputs > 0, "an output was closed twice")
     openOutputs -= 1

@@ -16,7 +16,7 @@ extension Process_ProcessEvent {
 }
 
 extension Process_ProcessEvent.EndEvent {
-  /// `status` has the texts of Go's os.ProcessState, which E2B's clients show; `error` is there unless the process
+  /// `status` has the texts of Go's os.ProcessState, which E2B's clients show. `error` is set unless the process
   /// succeeded.
   package init(_ end: ProcessEnd) {
     self.init()

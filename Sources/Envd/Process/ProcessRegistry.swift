@@ -2,12 +2,12 @@ import Concurrency
 package import NIOCore
 package import Protos
 
-/// The processes that clients can name: those that run, and for a while those that have ended, so that a client that
-/// comes late still learns how they ended.
+/// The processes that clients can name: running ones, and for `retention` those that have ended, so that a late client
+/// still gets their result.
 package final class ProcessRegistry: Sendable {
   package static let retention = TimeAmount.seconds(30)
   package static let maximumRunning = 4096
-  /// Beyond this, the longest-ended processes are forgotten early.
+  /// Beyond this number, the processes that ended first are removed early.
   package static let maximumEnded = 1024
 
   private struct State {
@@ -29,17 +29,17 @@ package final class ProcessRegistry: Sendable {
   package var endedCount: Int { state.withLock { $0.ended.count } }
   package var isFull: Bool { state.withLock { $0.running.count >= Self.maximumRunning } }
 
-  /// Makes a process findable; one that has ended in the meantime is kept as such.
+  /// Adds a process. If it has ended in the meantime, it is added as ended.
   package func add(_ process: ManagedProcess) {
     state.withLock { state in
-      // Its pid is a new one, whatever older process had the same number.
+      // The kernel has reused the pid of an ended process.
       state.ended.removeAll { $0.pid == process.pid }
       state.running[process.pid] = process
     }
     if process.isOver { retire(process) }
   }
 
-  /// Moves an ended process to those that are remembered for `retention`. Idempotent.
+  /// Moves a process to the ended ones, which are kept for `retention`. Idempotent.
   package func retire(_ process: ManagedProcess) {
     let isRetired = state.withLock { state in
       guard state.running[process.pid] === process else { return false }
@@ -75,7 +75,7 @@ package final class ProcessRegistry: Sendable {
     }
   }
 
-  /// Like `find`, for what makes sense only while the process runs.
+  /// Like `find`, but only for running processes.
   package func findRunning(_ selector: Process_ProcessSelector) throws(ProcessServiceError) -> ManagedProcess {
     let process = try find(selector)
     guard !process.isOver else {

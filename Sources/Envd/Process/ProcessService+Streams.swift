@@ -8,16 +8,16 @@ import Protos
 import SwiftProtobuf
 
 extension ProcessService {
-  /// Interval of keep-alives when the client does not say. Source: E2B's envd contract
+  /// Interval of keep-alives if the client requests none. Source: E2B's envd contract
   static let standardKeepAlive = TimeAmount.seconds(90)
   private static let keepAliveHeader = HTTPField.Name("Keepalive-Ping-Interval")
   private static let keepAliveRangeSeconds: ClosedRange<Int64> = 1...3600
-  /// Our own client sends it and then learns from the end event that the time-out ended the process.
+  /// Sent by `GuestClient`, which then gets the end event when the time-out has ended the process.
   private static let martletClientHeader = HTTPField.Name("Martlet-Client")
-  /// How long the end of a killed process may take to arrive before the call ends without it.
+  /// How long the call waits for the end of a killed process.
   private static let killGrace = TimeAmount.seconds(2)
 
-  /// Starts a process and streams what it does. The process outlives a client that goes away, but not the call's
+  /// Starts a process and streams its updates. The process outlives a client that disconnects, but not the call's
   /// time-out.
   func start(
     _ request: Process_StartRequest, _ context: ConnectContext, _ writer: ConnectWriter<Process_StartResponse>
@@ -30,7 +30,7 @@ extension ProcessService {
     }
   }
 
-  /// Streams what a process does from now on. The call's time-out ends the stream only.
+  /// Streams the updates of a process from now on. The call's time-out ends only the stream.
   func attach(
     _ request: Process_ConnectRequest, _ context: ConnectContext, _ writer: ConnectWriter<Process_ConnectResponse>
   ) async throws {
@@ -67,7 +67,7 @@ extension ProcessService {
     }
   }
 
-  /// - Parameter endsWithCall: whether the time-out that ends the call has killed the process too.
+  /// - Parameter endsWithCall: whether the time-out that ends the call also kills the process.
   private func stream(
     _ subscription: ProcessSubscription, _ context: ConnectContext, endsWithCall: Bool,
     send: @escaping @Sendable (Process_ProcessEvent) async throws -> Void
@@ -94,11 +94,11 @@ extension ProcessService {
     ConnectError(.deadlineExceeded, "the process was killed: its time-out has passed")
   }
 
-  /// After the deadline has cancelled the handler: passes on what the process still said, up to its end.
+  /// Sends the remaining updates of the process up to its end, after the deadline has cancelled the handler.
   private func sendRest(
     of subscription: ProcessSubscription, _ send: @escaping @Sendable (Process_ProcessEvent) async throws -> Void
   ) async {
-    // The handler's own task is cancelled, which would make every further wait fail at once.
+    // An unstructured task, because every wait in the handler's cancelled task would fail at once.
     let rest = Task {
       while let update = try await subscription.next() { try await send(Process_ProcessEvent(update)) }
     }
@@ -108,7 +108,7 @@ extension ProcessService {
   }
 
   private static func shielded(_ body: @escaping @Sendable () async throws -> Void) async throws {
-    // A task of its own, as the deadline may cancel this one while it writes.
+    // An unstructured task, because the deadline may cancel the current one while it writes.
     try await Task { try await body() }.value
   }
 

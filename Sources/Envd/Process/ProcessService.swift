@@ -7,10 +7,11 @@ import NIOCore
 import Protos
 import SwiftProtobuf
 
-/// `process.Process` of the E2B contract: starts processes for clients, streams what they do, feeds and signals them.
+/// `process.Process` of the E2B contract: starts processes for clients, streams their output, sends them input and
+/// signals.
 ///
-/// Source: E2B's envd contract. Additions of ours: more signals, `process_group`, the number of the ending signal,
-/// and `timed_out`.
+/// Source: E2B's envd contract. Our additions: more signals, `process_group`, the number of the ending signal, and
+/// `timed_out`.
 package struct ProcessService: Sendable {
   package static let name = "process.Process"
 
@@ -18,7 +19,7 @@ package struct ProcessService: Sendable {
   let registry: ProcessRegistry
   let state: GuestState
   let users: UserDatabase
-  /// PATH of the agent, the base of every process's own.
+  /// PATH of the agent, the default for processes.
   let agentPath: String?
   let blocking: BlockingPool
 
@@ -137,7 +138,7 @@ extension ProcessServiceError {
 }
 
 extension ConnectError {
-  /// Runs a handler and gives its `ProcessServiceError`s their codes.
+  /// Runs a handler and maps its `ProcessServiceError`s to Connect codes.
   static func translating<Result>(_ body: () async throws -> Result) async throws -> Result {
     do {
       return try await body()

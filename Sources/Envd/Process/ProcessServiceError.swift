@@ -2,7 +2,7 @@ package import Connect
 package import LinuxSystem
 import SystemPackage
 
-/// What can go wrong between a request and a process. Mapped to the wire in one place, below.
+/// Errors of the process service. Mapped to Connect errors below.
 package enum ProcessServiceError: Error, Sendable, Equatable {
   case invalidRequest(String)
   case invalidUser(String)
@@ -29,7 +29,7 @@ package enum ProcessServiceError: Error, Sendable, Equatable {
 }
 
 extension ConnectError {
-  /// Codes are those of E2B's agent where clients depend on them. Source: E2B's envd contract
+  /// The codes are those of E2B's agent where clients depend on them. Source: E2B's envd contract
   package init(_ error: ProcessServiceError) {
     switch error {
     case .invalidRequest(let text): self.init(.invalidArgument, text)

@@ -1,16 +1,16 @@
-/// A subscriber's view of a process: `next` until nil, then (or earlier) `cancel`.
+/// One subscription to a process. Call `next` until it returns nil, then (or earlier) `cancel`.
 package struct ProcessSubscription: Sendable {
   package let process: ManagedProcess
   let id: UInt64
 
   /// The next update, or nil after the end was delivered.
-  /// - Throws: `ProcessServiceError.tooSlow` when the subscriber was dropped, `CancellationError` when the task is
-  ///   cancelled.
+  /// - Throws: `ProcessServiceError.subscriberTooSlow` when the subscriber was dropped, `CancellationError` when the
+  ///   task is cancelled.
   package func next() async throws -> ProcessUpdate? {
     try await process.nextUpdate(for: id)
   }
 
-  /// Stops listening; the process lives on. Idempotent.
+  /// Ends the subscription; the process continues. Idempotent.
   package func cancel() {
     process.unsubscribe(id)
   }

@@ -1,7 +1,7 @@
 package import FoundationEssentials
 package import LinuxSystem
 
-/// Which of a process's outputs some bytes came from.
+/// The output of a process from which bytes come.
 package enum OutputChannel: Sendable, Hashable, CaseIterable {
   case standardOutput
   case standardError
@@ -11,7 +11,7 @@ package enum OutputChannel: Sendable, Hashable, CaseIterable {
 /// How a process ended.
 package struct ProcessEnd: Sendable, Equatable {
   package var status: ExitStatus
-  /// The agent killed it because its time-out had passed.
+  /// The agent killed the process because its time-out had passed.
   package var isTimeout: Bool
 
   package init(status: ExitStatus, isTimeout: Bool = false) {
@@ -20,12 +20,12 @@ package struct ProcessEnd: Sendable, Equatable {
   }
 }
 
-/// One thing that a subscriber of a process is told.
+/// One update for the subscribers of a process.
 package enum ProcessUpdate: Sendable, Equatable {
   case started(pid: UInt32)
   case output(OutputChannel, Data)
   case ended(ProcessEnd)
-  /// Nothing happened for the subscriber's keep-alive interval.
+  /// Nothing has happened for the subscriber's keep-alive interval.
   case keepAlive
 
   var outputBytes: Int {

@@ -1,10 +1,10 @@
 import Glibc
 package import Protos
 
-/// Which signals clients may send, and what the signals that end processes are called.
+/// The signals that clients may send, and the texts of signals that end processes.
 package enum SignalTable {
   /// The kernel's number for a signal of the contract.
-  /// - Throws: `unsupportedSignal` for everything else (E2B: `unimplemented`).
+  /// - Throws: `unsupportedSignal` for all other signals (E2B: `unimplemented`).
   package static func number(_ signal: Process_Signal) throws(ProcessServiceError) -> Int32 {
     switch signal {
     case .sighup, .sigint, .sigquit, .sigkill, .sigusr1, .sigusr2, .sigterm, .sigcont, .sigstop: Int32(signal.rawValue)

@@ -1,7 +1,7 @@
-/// The parsed content of one /etc/passwd and one /etc/group.
+/// The parsed content of /etc/passwd and /etc/group.
 ///
-/// Lines that are malformed, comments, and NIS lines (`+…`) are skipped, as the C library does; of several entries with
-/// the same name or number the first counts.
+/// Malformed lines, comments and NIS lines (`+…`) are skipped, like the C library does. The first one of several
+/// entries with the same name or number counts.
 ///
 /// Source: passwd(5), group(5)
 struct AccountFiles: Sendable {
@@ -18,7 +18,7 @@ struct AccountFiles: Sendable {
     }
   }
 
-  /// Fills `groupNames`. Returns the group numbers that list each user name as a member.
+  /// Fills `groupNames`. Returns, for each user name, the numbers of the groups that list it as a member.
   private mutating func readGroups(_ text: String) -> [String: [UInt32]] {
     var memberships: [String: [UInt32]] = [:]
     for line in text.split(separator: "\n") {

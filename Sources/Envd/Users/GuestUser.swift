@@ -1,13 +1,13 @@
-/// An account of the guest, as /etc/passwd and /etc/group describe it.
+/// A user account of the guest, as in /etc/passwd and /etc/group.
 package struct GuestUser: Sendable, Equatable {
   package let name: String
   package let uid: UInt32
   package let gid: UInt32
-  /// Supplementary groups for setgroups(2): the groups that list the user as a member, and the primary group first.
+  /// Groups for setgroups(2): the primary group first, then the groups that list the user as a member.
   package let groups: [UInt32]
-  /// Home directory; `/` when the entry has none.
+  /// Home directory; `/` if the entry has none.
   package let home: String
-  /// Login shell; `/bin/sh` when the entry has none (passwd(5)).
+  /// Login shell; `/bin/sh` if the entry has none (passwd(5)).
   package let shell: String
 
   package init(name: String, uid: UInt32, gid: UInt32, groups: [UInt32], home: String, shell: String) {
@@ -20,10 +20,10 @@ package struct GuestUser: Sendable, Equatable {
   }
 }
 
-/// Why a user could not be looked up. The description is fit for the client.
+/// Why a user could not be looked up. Clients see the description.
 package enum UserLookupError: Error, Sendable, Equatable, CustomStringConvertible {
   case unknownUser(String)
-  /// The account files cannot be read; the reason is a system error's text.
+  /// The account files cannot be read. The value is a system error's text.
   case unreadable(String)
 
   package var description: String {

@@ -4,10 +4,10 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// The guest's accounts, read from the files themselves: a static executable has no name service switch (getpwnam(3)).
+/// The guest's user accounts, read from the files: a static executable has no name service switch (getpwnam(3)).
 ///
-/// The parsed files are kept until one of them changes (device, inode, size, or modification time). A missing group
-/// file is an empty one; a missing passwd file still knows `root`, so that an image without any accounts can be used.
+/// The parsed files are cached until one of them changes (device, inode, size, or modification time). A missing group
+/// file is treated as empty. With a missing passwd file `root` exists, so that an image without accounts is usable.
 package final class UserDatabase: Sendable {
   private let passwd: String
   private let group: String
@@ -18,19 +18,19 @@ package final class UserDatabase: Sendable {
     self.group = group
   }
 
-  /// The account with this exact name; numbers are not names.
+  /// The account with this exact name. User ids are not accepted.
   /// - Throws: `unknownUser`, or `unreadable` when a file exists and cannot be read.
   package func user(named name: String) throws(UserLookupError) -> GuestUser {
     guard let user = try load().users[name] else { throw .unknownUser(name) }
     return user
   }
 
-  /// Nil when no account has this number or the files cannot be read.
+  /// nil when no account has this number or the files cannot be read.
   package func name(ofUID uid: UInt32) -> String? {
     (try? load())?.userNames[uid]
   }
 
-  /// Nil when no group has this number or the files cannot be read.
+  /// nil when no group has this number or the files cannot be read.
   package func name(ofGID gid: UInt32) -> String? {
     (try? load())?.groupNames[gid]
   }
@@ -42,7 +42,7 @@ package final class UserDatabase: Sendable {
       let files = AccountFiles(
         passwd: try Self.read(passwd, ifMissing: "root:x:0:0:root:/root:/bin/sh"),
         group: try Self.read(group, ifMissing: ""))
-      // The stamps were taken before reading: a change in between is seen by the next call.
+      // The stamps were taken before reading, so the next call notices a change in between.
       cache = (stamps, files)
       return files
     }
@@ -58,7 +58,7 @@ package final class UserDatabase: Sendable {
   }
 }
 
-/// What tells one version of a file from the next.
+/// Distinguishes versions of a file.
 private struct FileStamp: Equatable {
   let device: UInt64
   let inode: UInt64
