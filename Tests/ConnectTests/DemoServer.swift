@@ -7,14 +7,14 @@ import Hummingbird
 import NIOCore
 import SwiftProtobuf
 
-/// A Connect server on loopback with one method of each kind, for tests.
+/// A Connect server on loopback with one method of each kind.
 struct DemoServer {
   static let service = "demo.Demo"
 
   let port: Int
   let observations: Observations
 
-  /// What handlers have seen.
+  /// Counters of handler events.
   final class Observations: Sendable {
     let cancelled = Mutex(0)
     let written = Mutex(0)
@@ -95,7 +95,7 @@ struct DemoServer {
   private struct Crash: Error {}
 }
 
-/// Waits until `condition` holds.
+/// Polls until `condition` holds, for 5 s at most.
 func eventually(_ condition: () async -> Bool) async -> Bool {
   for _ in 0..<500 {
     if await condition() { return true }

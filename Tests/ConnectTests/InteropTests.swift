@@ -1,8 +1,8 @@
 import Foundation
 import Testing
 
-/// The Connect client from PyPI is an implementation by others, so it finds what our own client and server agree on
-/// wrongly.
+/// Runs the Connect client from PyPI, an independent implementation, against our server: our own client and server
+/// could agree on a mistake.
 @Suite("Interoperability", .timeLimit(.minutes(2)))
 struct InteropTests {
   private static let checkout = URL(filePath: #filePath)
@@ -31,7 +31,7 @@ struct InteropTests {
     process.standardError = pipe
     return try await withCheckedThrowingContinuation { continuation in
       process.terminationHandler = { process in
-        // The script prints less than a pipe holds.
+        // The script prints less than the capacity of a pipe.
         let output = String(decoding: pipe.fileHandleForReading.availableData, as: UTF8.self)
         continuation.resume(returning: (process.terminationStatus, output))
       }

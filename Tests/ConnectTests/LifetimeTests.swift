@@ -49,7 +49,7 @@ struct LifetimeTests {
       )
       request.writeImmutableBuffer(body)
       try await channel.writeAndFlush(request).get()
-      // A reset that overtakes the request leaves nothing to cancel.
+      // A reset that arrives before the request leaves no handler to cancel.
       if resets { #expect(await eventually { server.observations.written.withLock { $0 } == 1 }) }
       try await channel.close().get()
       #expect(await eventually { server.observations.cancelled.withLock { $0 } == 1 })
@@ -63,7 +63,7 @@ struct LifetimeTests {
         .serverStream(Self.service, "Flood", Google_Protobuf_Empty())
       var iterator: ConnectResponses<Google_Protobuf_BytesValue>.AsyncIterator? = stream.makeAsyncIterator()
       _ = try await iterator?.next()
-      // The handler stands still once the buffers of both sockets are full, however slowly the machine fills them.
+      // The handler blocks once the buffers of both sockets are full, however slowly the machine fills them.
       var before = 0
       #expect(
         await eventually {
@@ -129,7 +129,7 @@ struct LifetimeTests {
         "POST /demo.Demo/Join HTTP/1.1\r\nHost: a\r\nContent-Type: application/connect+json\r\nTransfer-Encoding: chunked\r\n\r\n"
       try await channel.writeAndFlush(ByteBuffer(string: head + Self.chunk("\"first \""))).get()
       #expect(await eventually { server.observations.received.withLock { $0 } == 1 })
-      // A head that does not wait is on its way by now; another exchange gives it the time to arrive.
+      // Without the delay the head would be on its way by now; another exchange gives it the time to arrive.
       let _: Text = try await server.client(.proto).unary(Self.service, "Echo", Text("x"))
       #expect(answer.withLock { $0 }.isEmpty)
       try await channel.writeAndFlush(ByteBuffer(string: Self.chunk("\"second\"") + "0\r\n\r\n")).get()
@@ -145,7 +145,7 @@ struct LifetimeTests {
   }
 }
 
-/// Hands on what arrives as text.
+/// Passes received bytes on as text.
 private final class Reader: ChannelInboundHandler, Sendable {
   typealias InboundIn = ByteBuffer
 

@@ -167,7 +167,7 @@ struct ProtocolTests {
       let answer = try await Self.send(server, "/demo.Demo/Count", Self.stream, ByteBuffer(bytes: bytes))
       #expect(answer.status == 200)
       #expect(try answer.streamError()?.code == code)
-      // The connection and the server are none the worse for it.
+      // Connection and server still work.
       #expect(try await Self.send(server, "/demo.Demo/Echo", Self.json, ByteBuffer(string: "\"a\"")).status == 200)
     }
   }

@@ -3,7 +3,7 @@ import Foundation
 import NIOCore
 import NIOHTTP1
 
-/// The files routes over a dictionary.
+/// The file routes on a dictionary.
 struct FakeFiles {
   let server: FakeMartlet
 
@@ -59,7 +59,7 @@ struct FakeFiles {
     try await exchange.respond(.noContent)
   }
 
-  /// A strict reading: the path part first, then the file part, then the end.
+  /// Parses strictly: the path part, then the file part, then the end.
   static func parse(_ body: [UInt8], _ contentType: String) -> (path: String, bytes: [UInt8])? {
     guard let boundary = contentType.split(separator: "boundary=").last else { return nil }
     let separator = Array("--\(boundary)\r\n".utf8)

@@ -3,7 +3,7 @@ import Foundation
 import NIOCore
 import NIOWebSocket
 
-/// One command behind `exec/stream`.
+/// Runs one command of `exec/stream`.
 struct FakeGuest {
   let server: FakeMartlet
   let socket: FakeSocket
@@ -62,7 +62,7 @@ struct FakeGuest {
     }
   }
 
-  /// Every value, cut where characters and escapes would suffer.
+  /// Sends all byte values, split in the middle of characters and escapes.
   private func allBytes() async throws {
     for start in stride(from: 0, to: 256, by: 50) {
       try await socket.send([1] + (start..<min(start + 50, 256)).map { UInt8($0) })
@@ -82,7 +82,7 @@ struct FakeGuest {
     }
   }
 
-  /// Takes one piece of input, then no more; hears what comes past it.
+  /// Reads one piece of input and then no more. Still receives control frames.
   private func deaf() async throws {
     _ = try await socket.nextData()
     server.state.withLock { $0.isDeaf = true }

@@ -4,18 +4,18 @@ import NIOCore
 import NIOHTTP1
 import NIOWebSocket
 
-/// A server with sandboxes that exist only in memory: enough of the REST API to drive the client and the command line
-/// against it.
+/// A server whose sandboxes exist only in memory. It has enough of the REST API to test the client and the command
+/// line.
 ///
 /// Commands of its guests: `cat`, `all-bytes`, `exit N`, `echo WORDS`, `stderr TEXT`, `wait` (for a signal), `stubborn`
-/// (ignores all but SIGKILL), `break` (the connection), `fail` (an error frame), `size` (of its terminal), `environment
-/// NAME`.
+/// (ignores all signals but SIGKILL), `break` (closes the connection), `fail` (sends an error frame), `size` (of its
+/// terminal), `environment NAME`, `deaf` (stops reading its input).
 package final class FakeMartlet: Sendable {
   package struct File: Sendable, Equatable {
     package var bytes: [UInt8]?
     package var mode: Int
 
-    /// Nil bytes make a directory.
+    /// - Parameter bytes: nil for a directory.
     package init(bytes: [UInt8]?, mode: Int = 0o644) {
       self.bytes = bytes
       self.mode = mode
@@ -27,20 +27,20 @@ package final class FakeMartlet: Sendable {
     package var destroyed: [String] = []
     package var requests: [String] = []
     package var files: [String: File] = ["/": File(bytes: nil, mode: 0o755)]
-    /// Frames that came after the first one, as text.
+    /// Text frames after the first one.
     package var controls: [String] = []
     package var commands: [[String]] = []
-    /// Downloads end after so many bytes, with the connection.
+    /// Downloads break off after this many bytes, together with the connection.
     package var truncatesDownloadsAfter: Int?
     package var createDelay = Duration.zero
-    /// A command has stopped to read its input.
+    /// A command has stopped reading its input.
     package var isDeaf = false
     /// Names of snapshots.
     package var snapshots: [String] = []
     /// JSON bodies of calls that change something, as text.
     package var bodies: [String] = []
     package var paused: Set<String> = []
-    /// Copies that a fork makes at most.
+    /// Largest number of copies that a fork makes.
     package var maximumCopies = Int.max
   }
 
@@ -50,7 +50,7 @@ package final class FakeMartlet: Sendable {
 
   package init() {}
 
-  /// Serves while `body` runs with the URL of the server.
+  /// Serves while `body` runs. `body` gets the URL of the server.
   package func serving<Result: Sendable>(
     _ body: @escaping @Sendable (String) async throws -> Result
   ) async throws -> Result {
@@ -101,7 +101,7 @@ package final class FakeMartlet: Sendable {
 
   private func list(_ exchange: FakeExchange) async throws {
     let ids = state.withLock { $0.sandboxes }
-    // Pages of two, so that every client has to turn them.
+    // Two entries per page, so that every client has to request further pages.
     let start = exchange.head.uri.split(separator: "cursor=").dropFirst().first.flatMap { Int($0) } ?? 0
     let page = ids.dropFirst(start).prefix(2)
     let next = start + page.count

@@ -3,8 +3,7 @@ package import NIOHTTP1
 import NIOPosix
 package import NIOWebSocket
 
-/// A small HTTP and WebSocket server on a port of the loopback, whose answers a test writes itself, down to broken
-/// ones.
+/// A small HTTP and WebSocket server on a loopback port. Each test writes its responses, including broken ones.
 package struct FakeServer: Sendable {
   package typealias RequestHandler = @Sendable (FakeExchange) async throws -> Void
   package typealias SocketHandler = @Sendable (HTTPRequestHead, FakeSocket) async throws -> Void
@@ -20,8 +19,7 @@ package struct FakeServer: Sendable {
   package let port: Int
   package var url: String { "http://127.0.0.1:\(port)" }
 
-  /// Serves while `body` runs. Only requests for which `upgrades` holds become sockets; without it the server knows no
-  /// sockets.
+  /// Serves while `body` runs. Requests for which `upgrades` returns true become WebSockets; without it none do.
   package static func serving<Result: Sendable>(
     requests: @escaping RequestHandler, upgrades: (@Sendable (HTTPRequestHead) -> Bool)? = nil,
     sockets: @escaping SocketHandler = { _, _ in }, _ body: @escaping @Sendable (FakeServer) async throws -> Result
@@ -36,7 +34,7 @@ package struct FakeServer: Sendable {
         try await listener.executeThenClose { connections in
           try await withThrowingDiscardingTaskGroup { tasks in
             for try await connection in connections {
-              // A connection that a test broke on purpose is not a failure of the server.
+              // A connection that a test has broken on purpose is not a failure of the server.
               tasks.addTask { try? await serve(connection.get(), requests: requests, sockets: sockets) }
             }
           }
@@ -99,7 +97,7 @@ package struct FakeServer: Sendable {
   }
 }
 
-/// One request and the means to answer it.
+/// One request and the methods to respond to it.
 package final class FakeExchange {
   package let head: HTTPRequestHead
   private let channel: any Channel
@@ -151,11 +149,11 @@ package final class FakeExchange {
   package func write(_ bytes: ByteBuffer) async throws { try await outbound.write(.body(bytes)) }
   package func end() async throws { try await outbound.write(.end(nil)) }
 
-  /// Breaks the connection in the middle of whatever it was doing.
+  /// Breaks the connection at once.
   package func abort() async throws { try await channel.close() }
 }
 
-/// One WebSocket connection, frame by frame.
+/// One WebSocket connection at the level of frames.
 package final class FakeSocket {
   private let channel: any Channel
   private var inbound: NIOAsyncChannelInboundStream<WebSocketFrame>.AsyncIterator
@@ -172,7 +170,7 @@ package final class FakeSocket {
 
   package func next() async throws -> WebSocketFrame? { try await inbound.next() }
 
-  /// The next text, binary or close frame; answers nothing by itself.
+  /// The next text, binary or close frame. Never replies by itself.
   package func nextData() async throws -> WebSocketFrame? {
     while let frame = try await inbound.next() {
       if frame.opcode != .ping, frame.opcode != .pong { return frame }

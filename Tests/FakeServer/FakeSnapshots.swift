@@ -3,7 +3,7 @@ import Foundation
 import NIOCore
 import NIOHTTP1
 
-/// The calls of a `FakeMartlet` that pause, resume, copy and freeze.
+/// The routes of a `FakeMartlet` for pause, resume, fork and snapshots.
 struct FakeSnapshots {
   private struct Body: Decodable {
     var name: String?

@@ -8,7 +8,7 @@ import NIOCore
 import Protos
 import SwiftProtobuf
 
-/// The plain HTTP routes and the file service of the fake guest; the path says what happens.
+/// The plain HTTP routes and the file service of the fake guest agent. The path selects the behaviour.
 struct FakeFiles: Sendable {
   private static let service = "filesystem.Filesystem"
   static let chunk = ByteBuffer(repeating: 7, count: 65_536)
@@ -54,7 +54,7 @@ struct FakeFiles: Sendable {
     let body = ResponseBody(contentLength: announced) { writer in
       for _ in 0..<chunks {
         try await writer.write(Self.chunk)
-        // Lets the connection see what was written, or the writer would not notice that it is full.
+        // Lets the event loop see the written bytes; otherwise the writer would not notice a full connection.
         try await eventLoop.submit {}.get()
         record.written.withLock { $0 += 1 }
       }

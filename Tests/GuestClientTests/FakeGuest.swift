@@ -12,21 +12,21 @@ import NIOCore
 import Protos
 import SwiftProtobuf
 
-/// A guest agent on loopback that does what a test's command asks for, without any process.
+/// A guest agent on loopback without processes. The command of a start request selects its behaviour.
 struct FakeGuest {
   let port: Int
   let record: Record
   let client: GuestClient
 
-  /// What the guest has seen.
+  /// The requests that the guest agent has received.
   final class Record: Sendable {
     let signals = Mutex<[Process_SendSignalRequest]>([])
     let inputs = Mutex<[Process_ProcessInput]>([])
-    /// How long the process takes to read what it is sent.
+    /// How long the process takes to read its input.
     let inputDelay = Mutex(Duration.zero)
     let closesInput = Mutex(false)
     let starts = Mutex<[(Process_StartRequest, HTTPFields)]>([])
-    /// Where each start came from: one port is one connection.
+    /// Source port of each start; equal ports mean one connection.
     let sourcePorts = Mutex<[Int]>([])
     let ended = Mutex(0)
     let written = Mutex(0)
@@ -59,7 +59,7 @@ struct FakeGuest {
   }
 }
 
-/// The command of a start request is the script of the fake process.
+/// The process service of the fake guest agent.
 struct FakeProcesses: Sendable {
   private static let service = "process.Process"
   static let pid: UInt32 = 42

@@ -255,7 +255,7 @@ struct ProcessTests {
   }
 }
 
-/// Waits until `condition` holds.
+/// Polls until `condition` holds, for 5 s at most.
 func eventually(_ condition: () -> Bool) async -> Bool {
   for _ in 0..<500 {
     if condition() { return true }

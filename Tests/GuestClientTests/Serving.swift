@@ -27,7 +27,7 @@ func serving<Context: RequestContext, Value: Sendable>(
     result = .failure(error)
   }
   await services.triggerGracefulShutdown()
-  // A forced end is reported as an error; it is what some tests provoke.
+  // A forced shutdown is reported as an error. Some tests provoke it.
   try? await run
   return try result.get()
 }

@@ -10,9 +10,8 @@ import struct Synchronization.Atomic
 
 @testable import Envd
 
-/// The file half of the agent on a loopback port of the kernel's choice, for the time of `body`. The tests run as root:
-/// files are really given to the user `user` (uid 1234) of the server's own passwd file, whose home is the temporary
-/// directory.
+/// Serves the agent's file routes on a free loopback port while `body` runs. The tests run as root: files are given to
+/// the user `user` (uid 1234) of the server's own passwd file, whose home is the temporary directory.
 func withFileServer(
   accessToken: String? = nil,
   _ body: @escaping @Sendable (_ port: Int, _ directory: TemporaryDirectory) async throws -> Void
@@ -52,7 +51,7 @@ extension Result where Failure == any Error {
   }
 }
 
-/// What curl(1) saw.
+/// The response that curl(1) has received.
 struct Answer: Sendable {
   let status: Int
   /// Lower-case header lines.
@@ -62,7 +61,7 @@ struct Answer: Sendable {
   var text: String { String(decoding: body, as: UTF8.self) }
 }
 
-/// Talks to the server with curl, an independent HTTP implementation.
+/// Sends requests with curl, an independent HTTP implementation.
 enum Curl {
   private static let count = Atomic<Int>(0)
 

@@ -237,7 +237,7 @@ struct FilesRoutesTests {
     return try await Curl.run(directory, ["-H", "Content-Type: application/octet-stream", "--data-binary", text, url])
   }
 
-  /// VmHWM of this process; `reset` sets the mark to the present size first. Source: proc_pid_clear_refs(5)
+  /// VmHWM of this process; `reset` first sets it to the present size. Source: proc_pid_clear_refs(5)
   private static func peakMemoryBytes(reset: Bool) throws -> Int {
     if reset { try SmallFile.write("5", to: "/proc/self/clear_refs") }
     let line = try SmallFile.readText("/proc/self/status").split(separator: "\n").first { $0.hasPrefix("VmHWM:") }

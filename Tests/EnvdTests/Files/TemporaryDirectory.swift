@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// A directory below /tmp that is removed with everything in it when the last reference goes.
+/// A directory below /tmp that is removed with its content when its last reference is released.
 final class TemporaryDirectory: Sendable {
   let root: String
 
@@ -11,7 +11,7 @@ final class TemporaryDirectory: Sendable {
     var template = Array("/tmp/martlet-envd-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw SystemError.current("mkdtemp") }
     root = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    // Other users reach the files in it, as in a guest.
+    // Other users access the files in it, like in a guest.
     chmod(root, 0o755)
   }
 

@@ -4,7 +4,7 @@ import LinuxSystem
 import NIOCore
 import Testing
 
-/// The broadcast behind a reference, as expectations cannot call mutating methods.
+/// A class around the broadcast, because expectations cannot call mutating methods.
 private final class Broadcast {
   static let queueLimitBytes = OutputBroadcast<Int>.queueLimitBytes
   static let stallLimit = OutputBroadcast<Int>.stallLimit

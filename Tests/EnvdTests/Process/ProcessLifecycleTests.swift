@@ -2,7 +2,7 @@ import Envd
 import LinuxSystem
 import Testing
 
-/// The state machine behind a reference, as expectations cannot call mutating methods.
+/// A class around the state machine, because expectations cannot call mutating methods.
 private final class Lifecycle {
   private var value: ProcessLifecycle
 

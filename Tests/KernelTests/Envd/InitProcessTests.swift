@@ -8,7 +8,7 @@ import Protos
 import SystemPackage
 import Testing
 
-/// The built program as PID 1 of a PID namespace.
+/// Runs the built program as process 1 of a PID namespace.
 @Suite(.serialized, .timeLimit(.minutes(1))) struct InitProcessTests {
   private func program() throws -> String {
     var buffer = [CChar](repeating: 0, count: 4096)
@@ -19,7 +19,7 @@ import Testing
     return path
   }
 
-  /// A port that was free a moment ago.
+  /// A port that was free just now.
   private func freePort() throws -> Int {
     let socket = OwnedDescriptor(
       try SystemError.check("socket") {

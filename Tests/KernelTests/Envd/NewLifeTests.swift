@@ -9,7 +9,7 @@ import Testing
 
 @testable import Envd
 
-/// A guest that is restored keeps its processes and loses its clients.
+/// A restored guest keeps its processes and closes the connections of its former clients.
 @Suite(.serialized, .timeLimit(.minutes(1))) struct NewLifeTests {
   private func initialize(_ agent: RunningAgent, _ body: String) async throws -> Int {
     var request = HTTPClientRequest(url: "http://127.0.0.1:\(agent.port)/init")
@@ -24,7 +24,7 @@ import Testing
     try await RunningAgent.with { agent in
       let marker = FileManager.default.temporaryDirectory.appending(path: "martlet-\(UUID().uuidString)")
       defer { try? FileManager.default.removeItem(at: marker) }
-      // More than all buffers between the process and a client that does not read.
+      // More than all buffers between the process and a client that does not read can hold.
       let script = "head -c 67108864 /dev/zero; touch \(marker.path); exec sleep 1000"
       let events = try await agent.start("/bin/sh", ["-c", script])
       let process = try #require(agent.agent.registry.running.first)
@@ -34,7 +34,7 @@ import Testing
       try await eventually("the process has written all of it") { FileManager.default.fileExists(atPath: marker.path) }
       #expect(!process.isOver)
       await #expect(throws: (any Error).self) { for try await _ in events {} }
-      // Whoever comes now is served.
+      // New clients are served.
       var second = try await agent.attach(process.pid).makeAsyncIterator()
       #expect(try await second.next()?.event.start.pid == process.pid)
     }
@@ -56,7 +56,7 @@ import Testing
   @Test("an initialisation that is no new life leaves streams alone")
   func sameLife() async throws {
     try await RunningAgent.with { agent in
-      // Held to the end: a stream that is let go of is a client that has gone.
+      // Kept to the end, because releasing the stream would disconnect the client.
       let events = try await agent.start("/bin/sleep", ["1000"])
       let process = try #require(agent.agent.registry.running.first)
       #expect(try await initialize(agent, "{}") == 204)

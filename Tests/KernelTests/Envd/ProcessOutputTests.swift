@@ -101,12 +101,12 @@ import Testing
       for _ in 0..<50 { _ = try await agent.run("/bin/sh", ["-c", "echo x"]) { $0.stdin = true } }
       _ = try await agent.run("/bin/sh", ["-c", "tty"]) { $0.pty = Process_PTY() }
       _ = try? await agent.run("/no/such/program")
-      // The client's pool may keep a few connections more; a leak would be one for each of the fifty runs.
+      // The client's pool may keep a few more connections; a leak would add one descriptor for each of the fifty runs.
       try await eventually("the descriptors are as before") { try openDescriptors() <= before + 8 }
       #expect(agent.agent.reaper.count == 0)
       #expect(agent.agent.registry.running.isEmpty)
       #expect(agent.agent.registry.endedCount >= 50)
-      // Other suites have children of their own, so a zombie may be seen for a moment.
+      // Other suites have children too, so a zombie may exist for a moment.
       try await eventually("no zombie is left") { try zombies() == 0 }
     }
   }

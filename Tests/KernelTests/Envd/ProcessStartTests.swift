@@ -51,7 +51,8 @@ import Testing
       let fields = status.split(separator: "\n").compactMap { $0.split(separator: "\t").last.map(String.init) }
       #expect(fields.first == "0022")
       #expect(fields[1] == "0000000000000000")
-      // Signals 32 and 33 belong to the C library, which resets them for nobody; a parent of this test may ignore them.
+      // Signals 32 and 33 belong to the C library, which never resets them; the parent of this test process may ignore
+      // them.
       let ignored = try #require(fields.last.flatMap { UInt64($0, radix: 16) })
       #expect(ignored & ~0x1_8000_0000 == 0)
       let descriptors = try await agent.run("/bin/sh", ["-c", "ls /proc/$$/fd | tr '\\n' ' '"])

@@ -16,14 +16,15 @@ import SwiftProtobuf
 import SystemPackage
 import Testing
 
-/// The agent in this process on a loopback port, and a client for it. Needs root: the agent becomes other users.
+/// The agent in this process on a loopback port, with a client. Needs root, because the agent starts processes as other
+/// users.
 struct RunningAgent: Sendable {
   let local: GuestAgent?
   let port: Int
   let http: HTTPClient
   let connect: ConnectClient
 
-  /// A client for an agent in another process; it has no `agent`.
+  /// A client of an agent in another process, so `agent` is not available.
   static func remote(port: Int, http: HTTPClient) -> RunningAgent {
     RunningAgent(
       local: nil, port: port, http: http, connect: ConnectClient(baseURL: "http://127.0.0.1:\(port)", httpClient: http))
@@ -53,7 +54,7 @@ struct RunningAgent: Sendable {
       local: agent, port: number, http: http,
       connect: ConnectClient(baseURL: "http://127.0.0.1:\(number)", httpClient: http, codec: codec))
     let outcome = await Task { try await body(running) }.result
-    // The agent reaps only while it runs.
+    // The agent reaps children only while it runs.
     for process in agent.registry.running { _ = process.signal(SIGKILL, group: true) }
     try await eventually("all children are reaped") { agent.reaper.count == 0 }
     try await http.shutdown()
@@ -120,7 +121,7 @@ struct RunningAgent: Sendable {
   }
 }
 
-/// Everything a stream of a process has said.
+/// All events of a process stream.
 struct Transcript: Sendable {
   var pid: UInt32?
   var standardOutput = Data()
@@ -171,7 +172,7 @@ struct Transcript: Sendable {
   }
 }
 
-/// Waits for a condition; the last resort against waiting for ever is the test's time limit.
+/// Polls a condition until it holds. Fails after `limit`; if the condition hangs, the test's time limit ends it.
 func eventually(
   _ what: Comment, within limit: Duration = .seconds(10), _ condition: () async throws -> Bool
 ) async throws {
@@ -182,7 +183,7 @@ func eventually(
   }
 }
 
-/// Whether a process exists and is no zombie.
+/// Whether a process exists and is not a zombie.
 func isAlive(_ pid: UInt32) -> Bool {
   guard let status = try? SmallFile.readText("/proc/\(pid)/stat"), let close = status.lastIndex(of: ")") else {
     return false

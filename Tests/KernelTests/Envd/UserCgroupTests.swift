@@ -4,7 +4,7 @@ import LinuxSystem
 import SystemPackage
 import Testing
 
-/// Freezing in a control group of this machine's cgroup2 hierarchy, wherever it is mounted.
+/// Freezes processes in a control group of this machine's cgroup2 hierarchy, wherever it is mounted.
 @Suite(.serialized, .timeLimit(.minutes(1))) struct UserCgroupTests {
   private func hierarchy() throws -> FilePath {
     let roots: [FilePath] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
@@ -16,7 +16,7 @@ import Testing
       "no cgroup2 hierarchy is mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified")
   }
 
-  /// Processor time that a process has used, in clock ticks.
+  /// CPU time that a process has used, in clock ticks.
   private func ticks(of pid: Int32) throws -> UInt64 {
     let text = try SmallFile.readText("/proc/\(pid)/stat")
     let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
