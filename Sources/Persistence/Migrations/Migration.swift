@@ -1,4 +1,4 @@
-/// One numbered step of the schema, in both directions.
+/// One numbered schema change, with the SQL to apply and to revert it.
 package struct Migration: Sendable, Equatable {
   /// Starts at 1, without gaps.
   package let number: Int
@@ -8,8 +8,9 @@ package struct Migration: Sendable, Equatable {
 }
 
 extension Migration {
-  /// All migrations of a dialect in order. The texts are the `.sql` files beside this one, compiled into the program;
-  /// the package manager makes a constant of each file name, with its first digit turned into an underscore.
+  /// All migrations of a dialect in order. The SQL texts are the `.sql` files beside this one, compiled into the
+  /// program as constants. The package manager derives a constant's name from the file name and replaces the first
+  /// digit by an underscore.
   package static func all(for dialect: SQLDialect) -> [Migration] {
     switch dialect {
     case .sqlite:

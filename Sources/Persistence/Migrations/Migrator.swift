@@ -1,10 +1,10 @@
 import Foundation
 
-/// Brings a database to the newest schema, or down again.
+/// Applies or reverts schema migrations.
 ///
-/// Each migration runs in a transaction of its own together with its entry in `schema_migrations`, under the database's
-/// lock for that (`Database.migrate`): of two servers that start at once, the second waits and then finds the work
-/// done. A crash leaves whole migrations only.
+/// Each migration runs in its own transaction, together with its entry in `schema_migrations` and under the database's
+/// migration lock (`Database.migrate`). If two servers start at once, the second waits and then finds the migrations
+/// applied. A crash never leaves a partial migration.
 package struct Migrator: Sendable {
   private let database: any Database
   private let migrations: [Migration]
@@ -18,8 +18,8 @@ package struct Migrator: Sendable {
     self.migrations = migrations
   }
 
-  /// Applies every migration that is missing.
-  /// - Returns: the numbers of those that were applied.
+  /// Applies all pending migrations.
+  /// - Returns: the numbers of the migrations that this call applied.
   /// - Throws: `PersistenceError.incompatibleSchema` when the database was migrated by a newer program.
   @discardableResult
   package func migrateUp() async throws -> [Int] {
@@ -40,7 +40,7 @@ package struct Migrator: Sendable {
     return applied
   }
 
-  /// Takes migrations back, newest first, until `number` is the newest applied.
+  /// Reverts migrations, newest first, until `number` is the newest applied one.
   package func migrateDown(to number: Int) async throws {
     for migration in migrations.reversed() where migration.number > number {
       let known = migrations
@@ -52,7 +52,7 @@ package struct Migrator: Sendable {
     }
   }
 
-  /// Number of the newest applied migration; 0 for an empty database.
+  /// The number of the newest applied migration; 0 for an empty database.
   package func currentNumber() async throws -> Int {
     let known = migrations
     return try await database.migrate { try Self.prepare($0, known: known) }

@@ -1,15 +1,16 @@
-/// The ways in which `Database` runs statements.
+/// The kinds of calls that `Database` offers.
 enum PostgresCall: Sendable {
   case query
   case read
   case write
   case migrate
 
-  /// What opens the transaction; nil for none.
+  /// The statement that opens the transaction; nil for a call without an explicit transaction.
   ///
-  /// Writes are serializable: the server refuses one of two transactions that could not have run one after the other,
-  /// and it is run again. Repositories can rely on the same as on SQLite, which has one writer. A migration sees what
-  /// the one before it committed while it waited for the lock.
+  /// Writes are serializable: of two transactions that could not have run one after the other the server rejects one,
+  /// which is then retried. Repositories can therefore rely on the same guarantee as on SQLite, which has one writer. A
+  /// migration runs READ COMMITTED so that, once it has the migration lock, it sees what the previous migration
+  /// committed.
   var opening: String? {
     switch self {
     case .query: nil
@@ -27,13 +28,13 @@ enum PostgresCall: Sendable {
   }
 }
 
-/// Decides what follows a failed attempt of a call. Nothing that may have been committed is ever tried again.
+/// Decides what follows a failed attempt of a call. A call whose commit may have succeeded is never retried.
 struct PostgresRetryPolicy {
   enum Decision: Equatable {
-    /// Again, after a random time up to this.
+    /// Retry after a random pause of at most this duration.
     case again(within: Duration)
     case report
-    /// The failure struck while the commit was on its way.
+    /// The connection was lost while the commit was under way: the server may or may not have committed.
     case reportUnknownOutcome
   }
 
@@ -42,7 +43,7 @@ struct PostgresRetryPolicy {
   private static let longestConflictPause: Duration = .milliseconds(100)
 
   let call: PostgresCall
-  /// No reconnecting after this.
+  /// After this moment the policy no longer reconnects.
   let giveUpAt: ContinuousClock.Instant
   private var conflicts = 0
   private var losses = 0
@@ -74,7 +75,7 @@ struct PostgresRetryPolicy {
     }
   }
 
-  /// The first time at once: most often an idle connection was closed, and the server is there.
+  /// Retries the first time without a pause: most often only an idle connection was closed and the server is available.
   private mutating func reconnect(_ now: ContinuousClock.Instant) -> Decision {
     losses += 1
     guard now < giveUpAt else { return .report }

@@ -1,25 +1,28 @@
 import CPostgres
 
-/// Where the server is and how much is asked of it.
+/// Address of a PostgreSQL server, connection limits and time-outs.
 package struct PostgresConfiguration: Sendable {
-  /// Libpq's form, `postgres://user:password@host:5432/database?sslmode=verify-full`; never shown, as it may hold a
-  /// password.
+  /// A libpq connection URI, `postgres://user:password@host:5432/database?sslmode=verify-full`. Never logged or shown,
+  /// as it may contain a password.
   package let url: String
-  /// For a URL without one; the environment's PGPASSWORD serves when both lack it.
+  /// Used if the URL contains no password; libpq falls back to the environment variable PGPASSWORD when both lack it.
   package var password: String?
-  /// Each is a process on the server and a thread here; look-ups by key and the leadership have one more each.
+  /// Each connection costs a process on the server and a thread here. Look-ups by key and the leader lock use one
+  /// further connection each.
   package var maximumConnections = 8
-  /// Calls that wait for a connection; further ones fail at once.
+  /// Upper bound on calls that wait for a connection; further calls fail at once.
   package var maximumWaiting = 4_096
-  /// How long a call goes on trying while the server is away. A restart of the server within it goes unnoticed.
+  /// How long a call waits for a connection, and keeps reconnecting while the server is unreachable. A server restart
+  /// within this time goes unnoticed by callers.
   package var patience: Duration = .seconds(5)
   package var connectTimeoutSeconds = 5
-  /// After this the server gives a statement up; some seconds later so do we.
+  /// The server cancels a statement after this time; if it does not respond, the client closes the connection a few
+  /// seconds later.
   package var statementTimeout: Duration = .seconds(30)
-  /// The same for changes of the schema.
+  /// The statement time-out of schema migrations.
   package var migrationTimeout: Duration = .seconds(900)
 
-  /// - Throws: `PersistenceError.failed` that shows the form, and nothing of the URL.
+  /// - Throws: `PersistenceError.failed` with a text that shows the expected form but nothing of the URL.
   package init(url: String, password: String? = nil) throws(PersistenceError) {
     guard Self.isPostgres(url), Self.parses(url) else {
       throw PersistenceError.failed(
@@ -44,8 +47,8 @@ package struct PostgresConfiguration: Sendable {
     return true
   }
 
-  /// Keywords and values for libpq; later ones win over earlier ones, so the URL stands between our defaults and our
-  /// demands.
+  /// Keywords and values for libpq. Later entries override earlier ones, so the URL overrides our defaults but not our
+  /// requirements.
   ///
   /// Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
   var parameters: [(keyword: String, value: String)] {

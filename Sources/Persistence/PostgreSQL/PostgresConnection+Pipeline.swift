@@ -1,11 +1,11 @@
 import CPostgres
 
 extension PostgresConnection {
-  /// Runs many look-ups in one round trip. They see what was committed when each of them runs.
+  /// Runs many look-ups in one round trip. Each sees what is committed when the server runs it.
   ///
   /// Source: https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
-  /// - Returns: the first row of each, or nil.
-  /// - Throws: `PersistenceError` when one of them fails; the connection can be used again unless it broke.
+  /// - Returns: for each look-up the first row of its result, or nil if there is none.
+  /// - Throws: `PersistenceError` when one of them fails. The connection stays usable unless it broke.
   func rows(_ lookUps: [PostgresLookUp]) throws -> [SQLRow?] {
     let calls = try translating {
       try lookUps.map { lookUp in
@@ -32,12 +32,12 @@ extension PostgresConnection {
     guard PQpipelineSync(handle) == 1 else { throw lost("the connection broke") }
   }
 
-  /// Reads to the end also when one has failed, so that nothing is left for the next call.
+  /// Reads all results even if one is an error, so that none is left for the next call.
   private func receive(_ count: Int) throws -> [SQLRow?] {
     var answers: [SQLRow?] = []
     var failure: (any Error)?
     for _ in 0..<count {
-      // After a failure the server skips the rest, which comes back as failed too.
+      // After an error the server skips the remaining commands and reports each of them as aborted.
       guard let result = try awaitResult() else { throw lost("an answer is missing") }
       do {
         if let failure = result.failure { throw failure }

@@ -2,22 +2,22 @@ import CPostgres
 import Glibc
 import Logging
 
-/// One connection to a server; used by one thread at a time. Every wait for an answer ends at `deadline`.
+/// A connection to a PostgreSQL server, used by one thread at a time. Every wait for a response ends at `deadline`.
 final class PostgresConnection {
-  /// The first with `pg_current_snapshot`. Source:
-  /// https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQSERVERVERSION
+  /// PostgreSQL 13 is the first version with `pg_current_snapshot`.
+  /// Source: https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQSERVERVERSION
   private static let oldestServer: Int32 = 130_000
 
-  /// After an answer that came too late the connection cannot be used: the late answer would be taken for that of the
-  /// next call.
+  /// Whether the connection can no longer be used. After a response time-out it cannot: a late response would be taken
+  /// for the response to the next call.
   private(set) var isBroken = false
-  /// The newest failure since `begin`, whatever became of the error that told of it.
+  /// The newest failure since `begin`, even if the caller discarded the error that reported it.
   private(set) var failure: PostgresFailure?
-  /// What the session's holder keeps on it; goes with the connection.
+  /// Advisory locks that `PostgresLeaderLock` holds on this connection; they end with it.
   var heldLocks: PostgresLeaderLock.HeldLocks?
-  /// The answer to the newest question for the state of the database; goes with the connection.
+  /// The database state that the newest `PostgresStateToken.query` on this connection returned.
   var mark: PostgresMark?
-  /// The server and its start, set by the session.
+  /// Identifies the server process and its start time; set by the session.
   var server = ""
 
   let handle: OpaquePointer
@@ -25,7 +25,7 @@ final class PostgresConnection {
   private var statements = PostgresStatements()
   private var deadline = ContinuousClock.now
 
-  /// Connects, which blocks as long as `connect_timeout` says for each address of the server.
+  /// Connects. Blocks for up to `connect_timeout` per address of the server.
   init(_ configuration: PostgresConfiguration, logger: Logger) throws(PostgresFailure) {
     let parameters = configuration.parameters
     let handle = Self.withCStrings(parameters.map(\.keyword)) { keywords in
@@ -48,24 +48,24 @@ final class PostgresConnection {
 
   deinit { PQfinish(handle) }
 
-  /// Where transactions stand. `.idle` is the only state in which the next call may begin.
+  /// Whether the connection is usable and outside of a transaction, the only state in which the next call may begin.
   var isIdle: Bool { !isBroken && PQtransactionStatus(handle) == PQTRANS_IDLE }
 
-  /// Starts the clock of a call.
+  /// Starts a call: sets its deadline and clears `failure`.
   func begin(until deadline: ContinuousClock.Instant) {
     self.deadline = deadline
     failure = nil
   }
 
-  /// Runs statements without parameters, several separated by semicolons too.
-  /// - Returns: what the last one did, in a word.
+  /// Runs one or more statements without parameters, separated by semicolons.
+  /// - Returns: the command tag of the last statement, such as `COMMIT`.
   @discardableResult
   func command(_ sql: String) throws(PostgresFailure) -> String {
     try call { PQsendQuery(handle, sql) }.command
   }
 
-  /// Runs statements without parameters.
-  /// - Returns: the first column of the last one's first row.
+  /// Runs one or more statements without parameters.
+  /// - Returns: the first column of the first row of the last statement.
   func text(_ sql: String) throws(PostgresFailure) -> String? {
     try call { PQsendQuery(handle, sql) }.text
   }
@@ -97,7 +97,7 @@ final class PostgresConnection {
     return statement
   }
 
-  /// Sends something and waits for all of its answer.
+  /// Sends a command and waits for its complete response.
   private func call(_ send: () -> Int32) throws(PostgresFailure) -> PostgresResult {
     do throws(PostgresFailure) {
       guard !isBroken, send() == 1 else { throw lost("the connection broke") }
@@ -110,7 +110,7 @@ final class PostgresConnection {
     }
   }
 
-  /// Remembers how `work` fails.
+  /// Runs `work` and records in `failure` the `PostgresFailure` that it throws.
   func noting<Value>(_ work: () throws -> Value) throws -> Value {
     do {
       return try work()
@@ -130,14 +130,14 @@ final class PostgresConnection {
     while let result = try awaitResult() {
       let isCopy = result.isCopy
       last = consume result
-      // In the middle of a COPY there is no end of results; nothing here asks for one.
+      // libpq keeps returning COPY results until the copy ends; no statement here starts one.
       guard !isCopy else { throw lost("unexpected COPY") }
     }
     guard let last else { throw lost("the connection broke") }
     return last
   }
 
-  /// Nil at the end of one statement's results.
+  /// Waits for the next result; nil after the last result of a statement.
   func awaitResult() throws(PostgresFailure) -> PostgresResult? {
     while PQisBusy(handle) == 1 { try awaitInput() }
     return PQgetResult(handle).map { PostgresResult($0) }

@@ -1,16 +1,16 @@
 package import Logging
 
-/// A PostgreSQL server, reached through libpq; shared by any number of control planes.
+/// A database on a PostgreSQL server, accessed through libpq and shared by any number of control planes.
 ///
-/// A bounded number of threads own one connection each; statements are prepared once per connection and their
-/// parameters and results go in binary form. A connection that broke is dropped, and the call is run again where that
-/// is safe: reads, and transactions whose commit was not sent. Calls ride out an absence of the server of
-/// `PostgresConfiguration.patience`; after that they throw `PersistenceError.unavailable` until it is back.
+/// A bounded number of threads own one connection each. Statements are prepared once per connection; parameters and
+/// results are transferred in binary format. A broken connection is closed, and the call is retried where that is safe:
+/// reads, and transactions whose COMMIT was not sent. While the server is unreachable, calls wait for it up to
+/// `PostgresConfiguration.patience`; then they throw `PersistenceError.unavailable` until it is available again.
 ///
-/// Look-ups have a connection for themselves, and what they found is kept for as long as the server says that nothing
-/// was committed since (`PostgresLookUps`).
+/// Look-ups have a connection of their own, and the rows they find are cached as long as the server reports that
+/// nothing was committed since (`PostgresLookUps`).
 ///
-/// Prepared statements and session locks need a connection to the server itself, or a pooler in session mode.
+/// Prepared statements and session locks need a direct connection to the server, or a pooler in session mode.
 ///
 /// Source: https://www.postgresql.org/docs/current/libpq.html
 package final class PostgresDatabase: Database {
@@ -18,10 +18,11 @@ package final class PostgresDatabase: Database {
   package let worker = WorkerID.random()
   private let pool: PostgresPool
   private let lookUps: PostgresLookUps
-  /// The connection that holds the leadership serves nothing else: its end is the lock's end.
+  /// A pool with the one connection that holds the leader lock and serves nothing else: the lock ends with the
+  /// connection.
   private let lockPool: PostgresPool
 
-  /// Connects when it is first used. To be closed, as its threads keep it alive.
+  /// Connects on first use. The owner must call `close`, as the threads keep the instance alive.
   package init(_ configuration: PostgresConfiguration, logger: Logger) {
     let servers = PostgresServers()
     pool = PostgresPool(configuration, servers: servers, logger: logger)
@@ -69,7 +70,7 @@ package final class PostgresDatabase: Database {
 
   package func makeLeaderLock() -> any LeaderLock { PostgresLeaderLock(pool: lockPool, worker: worker) }
 
-  /// Asks the server for its version.
+  /// The version of the server, such as `16.3`.
   package func serverVersion() async throws -> String {
     try await query { try $0.row("SHOW server_version", [])?.text(0) ?? "" }
   }

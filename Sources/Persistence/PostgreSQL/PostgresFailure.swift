@@ -1,27 +1,27 @@
 import CPostgres
 
-/// What the server or the connection to it said, before anybody decided what it means for the call.
+/// An error of the server or of the connection, before it is decided what it means for the call.
 struct PostgresFailure: Error, Sendable {
   enum Kind: Sendable, Equatable {
-    /// There is no connection and none could be made.
+    /// There is no connection and none could be established.
     case notConnected
-    /// The connection broke, or was given up because no answer came.
+    /// The connection broke, or was closed because no response arrived.
     case connectionLost
-    /// Transactions got into each other's way; this one was undone and may run again.
+    /// A serialization failure or deadlock with another transaction; this one was rolled back and may be retried.
     case conflict
-    /// A change was asked of a connection that only reads: a mistake of ours, or a server that turned into a stand-by.
+    /// A write on a read-only connection: a bug in this program, or a server that became a stand-by.
     case readOnly
-    /// A prepared statement does not fit the schema any more.
+    /// A prepared statement no longer fits the schema, or no longer exists on the server.
     case staleStatement
     case duplicate
     case constraint
-    /// The server gave the statement up, or lacks something to carry it out.
+    /// The server cancelled the statement, or lacks a resource to run it.
     case unavailable
     case other
   }
 
   let kind: Kind
-  /// For the log: may name tables and columns, never holds values.
+  /// For the log: may name tables and columns, never contains values.
   let text: String
 
   var persistenceError: PersistenceError {
@@ -35,16 +35,16 @@ struct PostgresFailure: Error, Sendable {
 }
 
 extension PostgresFailure {
-  /// Of an unsuccessful result.
+  /// The failure that an unsuccessful result reports.
   init(result: OpaquePointer) {
     guard let state = PostgresDiagnosis.state.text(in: result) else {
-      // Errors that libpq makes itself have no SQLSTATE; all that can happen to a well-formed call is a broken
+      // Errors that libpq generates itself have no SQLSTATE; for a well-formed call the only such error is a broken
       // connection.
       self.init(kind: .connectionLost, text: "the connection broke")
       return
     }
     let names = [PostgresDiagnosis.table, .column, .constraint].compactMap { $0.text(in: result) }
-    // The messages of class 22 (data exception) quote the value.
+    // Messages of class 22 (data exception) quote the value.
     let message = state.hasPrefix("22") ? "a value is not acceptable" : PostgresDiagnosis.message.text(in: result) ?? ""
     self.init(kind: Self.kind(state: state), text: ([state, message] + names).joined(separator: " "))
   }
@@ -54,8 +54,8 @@ extension PostgresFailure {
     switch state {
     case "40001", "40P01": return .conflict
     case "23505": return .duplicate
-    // feature_not_supported is said of a cached plan whose result type changed, invalid_sql_statement_name of one that
-    // is gone.
+    // feature_not_supported: the result type of a cached plan changed; invalid_sql_statement_name: the prepared
+    // statement no longer exists.
     case "0A000", "26000": return .staleStatement
     // query_canceled, lock_not_available
     case "57014", "55P03": return .unavailable
@@ -63,7 +63,7 @@ extension PostgresFailure {
     default: break
     }
     switch state.prefix(2) {
-    // Integrity constraint violation, and data exception: a value that no column takes.
+    // Integrity constraint violation; data exception: a value that the column cannot store.
     case "22", "23": return .constraint
     // Connection exception, operator intervention (shutdown, crash, starting up).
     case "08", "57": return .connectionLost
@@ -74,7 +74,7 @@ extension PostgresFailure {
   }
 }
 
-/// Parts of an error or remark. Source: PG_DIAG_… in postgres_ext.h, character constants that Swift does not import.
+/// Fields of an error or notice. Source: PG_DIAG_… in postgres_ext.h, character constants that Swift does not import.
 enum PostgresDiagnosis: Character {
   case severity = "V"
   case state = "C"

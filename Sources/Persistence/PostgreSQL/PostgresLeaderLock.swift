@@ -1,21 +1,22 @@
-/// Session-level advisory locks; the server frees them when the connection ends, however it ends.
+/// Session-level advisory locks; the server releases them when the connection ends for any reason.
 ///
 /// Source: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 enum PostgresLock: Int32, Sendable {
   case migrations = 1
   case leadership = 2
 
-  /// The first of the two keys, so that other programs on the same database have theirs.
+  /// The first of the two lock keys, so that other programs on the same database can have advisory locks of their own.
   static let space: Int32 = 0x6D72_746C
-  /// The same for locks whose second key is a worker: as long as one is connected it holds its own.
+  /// The first key of worker locks; the second key is the worker's number. A worker holds its lock as long as it is
+  /// connected.
   static let workers: Int32 = 0x6D72_7477
 
   var keys: [SQLValue] { [.integer(Int64(Self.space)), .integer(Int64(rawValue))] }
 }
 
-/// Leadership by advisory lock, on a connection that serves nothing else.
+/// The leader lock as an advisory lock, on a connection that serves nothing else.
 struct PostgresLeaderLock: LeaderLock {
-  /// The locks of a connection.
+  /// Advisory locks that a connection holds; the worker lock is held if this exists.
   struct HeldLocks {
     var leads: Bool
   }
@@ -37,19 +38,19 @@ struct PostgresLeaderLock: LeaderLock {
     } catch let lost as LostLeadership {
       throw lost
     } catch {
-      // An idle connection that was closed; the lock was not ours.
+      // The server closed an idle connection on which this worker held no leadership.
       return try session.onConnection(stand)
     }
   }
 
-  /// Leadership that ended is told of once before it is taken again: whoever had it must forget what it learned as
-  /// leader.
+  /// The connection that held the leadership was lost. `tryAcquire` reports that once as `follower` before it acquires
+  /// the lock again, so that the former leader discards the state that it collected as leader.
   private struct LostLeadership: Error {}
 
   private func stand(_ connection: PostgresConnection) throws -> LeadershipState {
     do {
       if connection.heldLocks == nil {
-        // Shared: a connection of ours that was lost may be a while about its end.
+        // A shared lock: after a connection loss, the server may keep the old connection's lock for a while.
         _ = try connection.row(
           "SELECT pg_advisory_lock_shared(?, ?)",
           [.integer(Int64(PostgresLock.workers)), .integer(Int64(worker.number))])
@@ -68,7 +69,8 @@ struct PostgresLeaderLock: LeaderLock {
     }
   }
 
-  /// Source: https://www.postgresql.org/docs/current/view-pg-locks.html
+  /// The workers that are connected to the database now. Source:
+  /// https://www.postgresql.org/docs/current/view-pg-locks.html
   private func connected(_ connection: PostgresConnection) throws -> Set<WorkerID> {
     let sql = """
       SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = \(PostgresLock.workers) AND objsubid = 2 AND granted \

@@ -3,22 +3,22 @@ import Dispatch
 import LinuxSystem
 import Logging
 
-/// One row by a unique key.
+/// A query for one row by a unique key.
 typealias PostgresLookUp = RowCache.Key
 
-/// Answers look-ups, on a thread and a connection that serve nothing else.
+/// Runs look-ups on a dedicated thread and connection, in batches.
 ///
-/// One batch is on its way at a time, and whoever comes meanwhile is in the next one. Alone, a look-up waits for
-/// nothing; under load the way to the thread, to the server and back, which costs more than the look-up itself, is
-/// shared by all of a batch, and equal ones are one.
+/// One batch is under way at a time; look-ups that arrive meanwhile form the next batch. A single look-up does not wait
+/// for others. Under load a batch shares the cost of the thread switch and the round trip, which exceed the cost of a
+/// look-up, and equal look-ups of a batch run once.
 ///
-/// Rows are kept with the version of the database that they were read at. Each batch ends with the question for the
-/// version (`PostgresMark`): what is kept is the answer where the version is still the same, also for whoever committed
-/// since, and elsewhere the rows are asked for. So none is answered from a state older than its call: a batch begins
-/// after all of its look-ups have.
+/// Found rows are cached together with the database version at which they were read. Each batch ends with a query for
+/// the state of the database (`PostgresStateToken`). If the version is unchanged, also with respect to commits of other
+/// programs, the cached rows are returned; otherwise the rows are read again. No result is therefore older than its
+/// call: a batch begins after all of its look-ups have been called.
 final class PostgresLookUps: Sendable {
   private struct Waiting {
-    /// Nil: only for the version.
+    /// Nil if the caller needs only the version.
     let lookUp: PostgresLookUp?
     let start: ContinuousClock.Instant
     let answer: CheckedContinuation<Finding<SQLRow?>, any Error>
@@ -36,8 +36,8 @@ final class PostgresLookUps: Sendable {
 
   typealias Results = [PostgresLookUp: Result<SQLRow?, any Error>]
 
-  /// Different rows of a batch. What is sent for them is small enough for the socket's buffer, so that nobody waits for
-  /// the server to read while it waits for us to.
+  /// Upper bound on different rows in a batch. The requests of a batch fit into the socket's buffer, so client and
+  /// server cannot block each other while both write.
   static let maximumBatch = 32
 
   private let configuration: PostgresConfiguration
@@ -52,8 +52,8 @@ final class PostgresLookUps: Sendable {
     self.servers = servers
   }
 
-  /// - Parameter version: one that is new enough.
-  /// - Throws: `PersistenceError`: `unavailable` when too many wait already, or this one did for too long.
+  /// - Parameter version: the oldest version of which a cached row is acceptable; nil reads from the server.
+  /// - Throws: `PersistenceError.unavailable` when too many look-ups wait or this one waited for too long.
   func row(_ lookUp: PostgresLookUp, notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?> {
     if let version, let finding = kept(lookUp, notBefore: version) { return finding }
     return try await wait(for: lookUp)
@@ -64,7 +64,7 @@ final class PostgresLookUps: Sendable {
     try await wait(for: nil).version
   }
 
-  /// Answers who waits, then closes the connection.
+  /// Completes the waiting look-ups, then closes the connection.
   func close() async {
     await withCheckedContinuation { continuation in
       let (isOver, wakesUp) = state.withLock { state in
@@ -129,7 +129,7 @@ final class PostgresLookUps: Sendable {
     for closer in closers { closer.resume() }
   }
 
-  /// Those who wait; waits for them. Nil when the database was closed and nobody is left.
+  /// Waits for look-ups and returns the next batch; nil when the database is closed and no look-up waits.
   private func next() -> [Waiting]? {
     while true {
       let (batch, isOver) = state.withLock { state -> ([Waiting], Bool) in
@@ -143,7 +143,7 @@ final class PostgresLookUps: Sendable {
     }
   }
 
-  /// The first ones, as many as have no more than `maximumBatch` different look-ups.
+  /// Removes and returns the first look-ups, as many as contain at most `maximumBatch` different ones.
   private static func batch(_ waiting: inout [Waiting]) -> [Waiting] {
     var lookUps: Set<PostgresLookUp> = []
     var count = 0
@@ -164,7 +164,7 @@ final class PostgresLookUps: Sendable {
       waiting.answer.resume(throwing: PersistenceError.unavailable("all connections are busy"))
     }
     let batch = all.filter { $0.start >= limit }
-    // Whoever came first has waited longest.
+    // The first look-up of the batch has waited longest.
     guard let start = batch.first?.start else { return }
     do {
       let (results, version) = try answers(to: Set(batch.compactMap(\.lookUp)), session, start)
@@ -182,8 +182,8 @@ final class PostgresLookUps: Sendable {
     return try result.get()
   }
 
-  /// Asks for the version, and for the rows that are not kept; for all of them where those that are would turn out to
-  /// be old.
+  /// Queries the version, and the rows that are not cached. Reads the cached rows again if the version shows that they
+  /// are out of date.
   private func answers(
     to lookUps: Set<PostgresLookUp>, _ session: PostgresSession, _ start: ContinuousClock.Instant
   ) throws -> (Results, DatabaseVersion?) {
@@ -198,8 +198,8 @@ final class PostgresLookUps: Sendable {
     return (new.merging(again) { $1 }, newest)
   }
 
-  /// - Returns: one result for each, and the version that the database has after them.
-  /// - Throws: `PersistenceError` when the server does not say its version.
+  /// - Returns: one result per look-up, and the database version after them.
+  /// - Throws: `PersistenceError` when the server does not return its version.
   private func ask(
     _ lookUps: Set<PostgresLookUp>, _ session: PostgresSession, _ start: ContinuousClock.Instant
   ) throws -> (Results, DatabaseVersion?) {
@@ -207,11 +207,11 @@ final class PostgresLookUps: Sendable {
       let (rows, version) = try askTogether(Array(lookUps), session, start)
       return (rows.mapValues { .success($0) }, version)
     } catch let error as PersistenceError where error.isUnavailable {
-      // Asking a server that does not answer for each of them would take as long again for each.
+      // Repeating each look-up against an unresponsive server would take the full time-out each time.
       throw error
     } catch {
       guard !lookUps.isEmpty else { throw error }
-      // One of them is at fault; each by itself has its own error.
+      // One look-up of the batch is at fault: run each alone, so that each gets its own result or error.
       var (_, version) = try askTogether([], session, start)
       var results: Results = [:]
       for lookUp in lookUps {
@@ -238,8 +238,7 @@ final class PostgresLookUps: Sendable {
     return state.withLock { state in
       state.turnover.note(isSame: isSame)
       if isSame {
-        // The question before these rows and the one after them had the same answer, and so would have one at their
-        // moment.
+        // The state before these rows equals the state after them, so the rows were read in that state.
         for case (let lookUp, let row?) in rows { state.kept.keep(row, lookUp) }
       } else {
         state.kept.advance()
@@ -249,9 +248,9 @@ final class PostgresLookUps: Sendable {
   }
 }
 
-/// Whether the database changes so often that what is kept is rarely of use.
+/// Whether the database changes so often that cached rows are rarely usable.
 struct PostgresTurnover {
-  /// A bit for each of the last questions: whether something was committed since the one before.
+  /// One bit per recent query of the database state: whether it had changed since the one before.
   private var changes: UInt16 = 0
 
   var isHigh: Bool { changes.nonzeroBitCount >= 8 }

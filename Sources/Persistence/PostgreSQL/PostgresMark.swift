@@ -1,31 +1,33 @@
-/// Tells one state of a server's databases from another: two equal ones, of questions that one connection asked, see
-/// the same rows.
+/// Identifies a state of the databases of a server. If two tokens that were queried on one connection are equal,
+/// statements between the two queries saw the same rows.
 ///
-/// A snapshot says which transactions a statement sees: all that began before `xmin`, none from `xmax` on, and those
-/// between that it does not list as in progress. So what a statement finds is a function of it. Of a transaction in
-/// progress nothing can be seen; when it ends, it leaves the list or moves `xmax`, before its client is told and for
-/// good: a snapshot that was left does not come back, and one that a question finds, which was sent after the answer to
-/// a commit, sees that commit. Whoever commits, in whatever program and database of the server, changes it; a
-/// transaction that only reads does not.
+/// A token contains a PostgreSQL snapshot. A snapshot determines which transactions a statement sees: all with an id
+/// below `xmin`, none with an id of `xmax` or above, and those between that its list of transactions in progress does
+/// not contain. Changes of a transaction in progress are invisible. When it commits, it leaves that list or `xmax`
+/// advances, before the server reports the commit to its client; an earlier snapshot never returns. A query that is
+/// sent after the response to a commit therefore gets a token that differs from every token before that commit. Commits
+/// of any program in any database of the server change the token; read-only transactions do not.
 ///
 /// Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT, `GetSnapshotData` in
 /// procarray.c, `XidInMVCCSnapshot` in snapmgr.c, `CommitTransaction` in xact.c
 struct PostgresMark: Equatable {
-  /// A snapshot names what is in progress, eight bytes each; one that is longer is not remembered.
+  /// A snapshot lists each transaction in progress with eight bytes; a longer one yields no token.
   static let maximumBytes = 16_384
 
-  /// A statement sees its own snapshot, also in the middle of a pipeline (READ COMMITTED).
+  /// Each statement has its own snapshot, also in the middle of a pipeline (READ COMMITTED).
   static let question = PostgresLookUp(
     sql: "SELECT pg_current_snapshot(), pg_backend_pid(), pg_is_in_recovery()", parameters: [])
 
   private let snapshot: [UInt8]
-  /// Transactions are numbered by a server. A pooler that leads one connection to several is found out.
+  /// Transaction ids are per server. The backend's process id reveals a pooler that switches one connection between
+  /// servers.
   private let backend: Int
-  /// How often calls of this program went to another server than the one before.
+  /// `PostgresServers.changes` when the token was queried.
   private let moves: Int
 
-  /// - Parameter answer: of the question.
-  /// - Returns: nil when nothing follows from it: a stand-by's snapshots do not list what is in progress.
+  /// - Parameter row: the result of `query`.
+  /// - Returns: nil if the result does not identify a state: the snapshots of a stand-by do not list transactions in
+  ///   progress, and very long snapshots are not kept.
   /// - Throws: `PersistenceError.corruptRow`.
   init?(_ answer: SQLRow?, moves: Int) throws {
     guard let answer else { throw PersistenceError.corruptRow("a question without an answer") }

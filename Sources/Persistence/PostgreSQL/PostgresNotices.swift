@@ -1,7 +1,7 @@
 import CPostgres
 import Logging
 
-/// Takes the server's remarks to the log; without a receiver libpq writes them to standard error.
+/// Writes the server's notices to the log; without a receiver libpq would write them to standard error.
 final class PostgresNotices: Sendable {
   private let logger: Logger
 

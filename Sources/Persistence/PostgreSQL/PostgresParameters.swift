@@ -1,14 +1,14 @@
 import CPostgres
 import Foundation
 
-/// Parameters of one call, encoded as the types that the server expects at their places.
+/// Parameters of one call, encoded as the types that the server expects at their positions.
 ///
-/// The server's own inference decides, so the same value can go into a column of either representation: an id into a
-/// `uuid` or, in the audit log, a `text` column.
+/// The server infers the types, so the same value can be stored in columns of different types: an id in a `uuid` column
+/// or, in the audit log, in a `text` column.
 struct PostgresParameters {
-  /// Never without a byte, so that every value has an address: an empty one must not look like NULL.
+  /// Contains at least one byte, so that every value has an address: libpq takes a null pointer for NULL.
   private var bytes: [UInt8] = [0]
-  /// Nil is NULL.
+  /// One field per parameter; nil stands for NULL.
   private var fields: [(offset: Int, length: Int, isBinary: Bool)?] = []
 
   /// - Throws: `PersistenceError.constraint` for a value that its column cannot hold.
@@ -19,7 +19,7 @@ struct PostgresParameters {
     for (value, type) in zip(values, types) { try append(value, PostgresType(oid: type)) }
   }
 
-  /// Hands libpq its arrays; they are valid during `body` only.
+  /// Passes libpq's parameter arrays to `body`; they are valid only during the call.
   func withPointers<Result>(
     _ body: (Int32, UnsafePointer<UnsafePointer<CChar>?>?, UnsafePointer<Int32>?, UnsafePointer<Int32>?) -> Result
   ) -> Result {
@@ -60,7 +60,7 @@ struct PostgresParameters {
     case .jsonb: add([PostgresType.jsonbVersion] + text.utf8, isBinary: true)
     case .text, .varchar, .name, .json, .unknown: add(Array(text.utf8), isBinary: true)
     default:
-      // libpq takes text up to its first NUL.
+      // libpq takes parameters in text format as NUL-terminated strings.
       guard !text.utf8.contains(0) else { throw PersistenceError.constraint("a text with a NUL byte") }
       add(Array(text.utf8) + [0], isBinary: false)
     }
@@ -89,6 +89,6 @@ struct PostgresParameters {
 }
 
 extension UUID {
-  /// As SQLite keeps it.
+  /// The text form that SQLite databases store.
   fileprivate var text: String { uuidString.lowercased() }
 }

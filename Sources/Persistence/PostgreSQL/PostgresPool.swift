@@ -3,16 +3,16 @@ import Dispatch
 import LinuxSystem
 import Logging
 
-/// Threads with a connection each. Calls go to the one that became idle last, so that few connections carry a small
-/// load.
+/// Threads that own one connection each. A call goes to the thread that became idle last, so that a small load uses few
+/// connections.
 final class PostgresPool: Sendable {
-  /// Work for a thread; told when it was submitted.
+  /// Work for a thread, with the time at which it was submitted.
   private struct Job: Sendable {
     let start: ContinuousClock.Instant
     let perform: @Sendable (PostgresSession, ContinuousClock.Instant) -> Void
   }
 
-  /// A thread that waits for work. Given none, it looks whether the pool was closed.
+  /// A thread that waits for work. When it wakes without a job, it checks whether the pool was closed.
   private final class Idler: Sendable {
     let semaphore = DispatchSemaphore(value: 0)
     let job = Mutex<Job?>(nil)
@@ -45,7 +45,7 @@ final class PostgresPool: Sendable {
     self.logger = logger
   }
 
-  /// Runs `body` on a thread that may block. It is run to its end also when the caller is cancelled meanwhile.
+  /// Runs `body` on a thread that may block. Cancelling the caller does not stop `body`.
   func run<Value: Sendable>(
     _ body: @escaping @Sendable (PostgresSession, _ start: ContinuousClock.Instant) throws -> Value
   ) async throws -> Value {
@@ -64,7 +64,7 @@ final class PostgresPool: Sendable {
     }
   }
 
-  /// Lets work in progress end, then closes all connections.
+  /// Waits for work in progress, then closes all connections.
   func close() async {
     await withCheckedContinuation { continuation in
       let (idlers, isOver) = state.withLock { state in
@@ -116,7 +116,7 @@ final class PostgresPool: Sendable {
     for closer in closers { closer.resume() }
   }
 
-  /// The next job; waits for it. Nil when the pool was closed and nothing is left to do.
+  /// Waits for the next job; nil when the pool was closed and no job is left.
   private func next(_ idler: Idler) -> Job? {
     while true {
       let (job, isOver) = state.withLock { state -> (Job?, Bool) in

@@ -1,7 +1,7 @@
 import CPostgres
 import Foundation
 
-/// An answer of the server; frees it when it is no longer used.
+/// A result that libpq returned; freed with this value.
 struct PostgresResult: ~Copyable {
   private let pointer: OpaquePointer
 
@@ -22,10 +22,10 @@ struct PostgresResult: ~Copyable {
   var isCopy: Bool { [PGRES_COPY_IN, PGRES_COPY_OUT].contains(PQresultStatus(pointer)) }
   var isPipelineEnd: Bool { PQresultStatus(pointer) == PGRES_PIPELINE_SYNC }
 
-  /// What the server did, in a word: `COMMIT`, `UPDATE 1`.
+  /// The command tag, such as `COMMIT` or `UPDATE 1`.
   var command: String { String(cString: PQcmdStatus(pointer)) }
 
-  /// The first value of the first row; only of statements whose results come as text.
+  /// The first value of the first row; valid only for statements whose results are in text format.
   var text: String? {
     guard PQntuples(pointer) > 0, PQnfields(pointer) > 0, PQgetisnull(pointer, 0, 0) == 0 else { return nil }
     return PQgetvalue(pointer, 0, 0).map { String(cString: $0) }
@@ -33,10 +33,10 @@ struct PostgresResult: ~Copyable {
 
   var changedRows: Int { Int(String(cString: PQcmdTuples(pointer))) ?? 0 }
 
-  /// Of the description of a prepared statement.
+  /// The parameter types, if this is the description of a prepared statement.
   var parameterTypes: [Oid] { (0..<PQnparams(pointer)).map { PQparamtype(pointer, $0) } }
 
-  /// - Throws: `PersistenceError.corruptRow` for a column of a type that `SQLValue` does not have.
+  /// - Throws: `PersistenceError.corruptRow` for a column whose type `SQLValue` cannot represent.
   func rows() throws -> [SQLRow] {
     let columns = PQnfields(pointer)
     let types = (0..<columns).map { PostgresType(oid: PQftype(pointer, $0)) }

@@ -1,7 +1,7 @@
 import Concurrency
 
-/// Notices when the connections of one program lead to several servers, one after the other or beside each other: after
-/// a failover, or with several hosts in the URL. What was read from one says nothing about another.
+/// Detects that the connections of this program lead to different servers, after a failover or with several hosts in
+/// the URL. A state token of one server says nothing about another.
 final class PostgresServers: Sendable {
   private struct State {
     var current: String?
@@ -10,11 +10,11 @@ final class PostgresServers: Sendable {
 
   private let state = Mutex(State())
 
-  /// How often a call went to another server than the one before it.
+  /// How often a call used another server than the call before it.
   var moves: Int { state.withLock { $0.moves } }
 
-  /// To be said before each call.
-  /// - Parameter identity: of the server, and of its start.
+  /// Must be called before each call.
+  /// - Parameter identity: identifies the server and its start time.
   func willUse(_ identity: String) {
     state.withLock { state in
       guard state.current != identity else { return }

@@ -1,9 +1,9 @@
 import Glibc
 import Logging
 
-/// One thread's connection, made when it is needed and again after it broke, and the calls that run on it.
+/// A thread's connection to the server, established on demand and again after it broke, and the calls that run on it.
 final class PostgresSession {
-  /// How much longer than the server we wait before a silent connection is given up.
+  /// How much longer than the server's own time-out the client waits before it closes an unresponsive connection.
   private static let margin: Duration = .seconds(5)
 
   private let configuration: PostgresConfiguration
@@ -17,7 +17,7 @@ final class PostgresSession {
     self.logger = logger
   }
 
-  /// Runs a call to its end, with as many attempts as `PostgresRetryPolicy` allows.
+  /// Runs a call, with as many attempts as `PostgresRetryPolicy` allows.
   /// - Parameter start: when the caller began to wait.
   func run<Value>(
     _ call: PostgresCall, since start: ContinuousClock.Instant, _ body: (PostgresConnection) throws -> Value
@@ -38,7 +38,7 @@ final class PostgresSession {
     }
   }
 
-  /// Runs `body` on the connection, once and outside any transaction; for what belongs to the session.
+  /// Runs `body` on the connection once, outside of any transaction; for session-level state such as advisory locks.
   func onConnection<Value>(_ body: (PostgresConnection) throws -> Value) throws -> Value {
     let connection = try connected()
     connection.begin(until: .now + Self.margin)
@@ -50,7 +50,7 @@ final class PostgresSession {
     }
   }
 
-  /// Gives up the connection, and with it all locks.
+  /// Closes the connection, which releases all its locks.
   func disconnect() {
     connection = nil
   }
@@ -58,9 +58,9 @@ final class PostgresSession {
   // MARK: One attempt
 
   private struct Stop: Error {
-    /// What the caller gets to see.
+    /// The error for the caller.
     var error: any Error
-    /// What the database said; nil when `body` threw for a reason of its own.
+    /// The database error; nil when `body` threw an error of its own.
     var failure: PostgresFailure?
     var isCommitting = false
   }
@@ -94,23 +94,23 @@ final class PostgresSession {
   }
 
   private func commit(_ connection: PostgresConnection) throws {
-    // After a failed statement, which `body` may have taken no notice of, the server answers COMMIT with ROLLBACK.
+    // After a failed statement whose error `body` ignored, the server responds to COMMIT with ROLLBACK.
     guard try connection.command("COMMIT") == "COMMIT" else {
       throw connection.failure?.persistenceError ?? PersistenceError.failed("the transaction was rolled back")
     }
   }
 
-  /// Waiting for another program's migration is part of the time.
+  /// Takes the migration lock; waiting for another program's migration counts towards the time limit.
   private func prepareMigration(_ connection: PostgresConnection) throws {
     let limit = configuration.migrationTimeout.wholeMilliseconds
     try connection.command("SET statement_timeout = \(limit); SET lock_timeout = \(limit)")
     _ = try connection.row("SELECT pg_advisory_lock(?, ?)", PostgresLock.migrations.keys)
   }
 
-  /// Leaves a connection that the next call can use, or none.
+  /// Leaves either a connection that the next call can use, or none.
   private func clean(_ connection: PostgresConnection, after call: PostgresCall) {
-    // The connection of a migration has a lock and a time-out of its own, and knows statements for the schema before
-    // it.
+    // A migration's connection holds the migration lock, has different time-outs, and its prepared statements refer to
+    // the old schema.
     guard call != .migrate, !connection.isBroken, connection.failure?.kind != .readOnly else { return disconnect() }
     do {
       if connection.failure?.kind == .staleStatement {
@@ -130,9 +130,9 @@ final class PostgresSession {
     let made = try PostgresConnection(configuration, logger: logger)
     made.begin(until: .now + Self.margin)
     let limit = configuration.statementTimeout.wholeMilliseconds
-    // Only transactions that say so may write, as on SQLite, whose readers cannot. The server asks over TCP whether we
-    // are still there: it frees the locks of a machine that vanished, the leadership's too, after half a minute instead
-    // of two hours.
+    // Transactions are read-only unless they state otherwise, as on SQLite, whose readers cannot write. With TCP
+    // keepalives the server detects a client machine that vanished within half a minute instead of two hours, and
+    // releases its locks, including the leader lock.
     let server = try made.text(
       """
       SET default_transaction_read_only = on; SET statement_timeout = \(limit); SET lock_timeout = \(limit); \

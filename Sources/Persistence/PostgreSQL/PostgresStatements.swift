@@ -6,9 +6,10 @@ struct PostgresStatement {
   let parameterTypes: [Oid]
 }
 
-/// What is prepared on one connection, by the text that repositories use.
+/// The prepared statements of one connection, keyed by their SQL text with `?` placeholders.
 struct PostgresStatements {
-  /// Beyond this all are forgotten, on the server too; lists with filters come in many forms.
+  /// When this many statements are prepared, all are deallocated, on the server too: filtered lists yield many
+  /// different texts.
   static let maximumCount = 256
 
   private var known: [String: PostgresStatement] = [:]
@@ -31,7 +32,7 @@ struct PostgresStatements {
     known.removeAll()
   }
 
-  /// `?`, the placeholder of `SQLConnection`, becomes `$1`, `$2`, …
+  /// Replaces each `?`, the placeholder of `SQLConnection`, by `$1`, `$2`, …
   static func numbered(_ sql: String) -> String {
     var result = ""
     result.reserveCapacity(sql.utf8.count + 32)

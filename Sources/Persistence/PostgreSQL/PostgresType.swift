@@ -1,11 +1,11 @@
 import CPostgres
 import Foundation
 
-/// The column types that occur, with their binary representation.
+/// The supported column types and their binary representation.
 ///
-/// Integers are big-endian; `timestamptz` is microseconds since 2000-01-01 UTC; `jsonb` is a version byte (1) and text;
-/// `numeric` is four 16-bit numbers (digit count, weight of the first digit, sign, scale) and digits to the base
-/// 10,000; snapshots are only compared.
+/// Integers are big-endian. `timestamptz` is microseconds since 2000-01-01 UTC. `jsonb` is a version byte (1) and text.
+/// `numeric` is four 16-bit numbers (digit count, weight of the first digit, sign, scale) and digits in base 10,000.
+/// Snapshots are only compared, not decoded.
 ///
 /// Source: the `_recv` and `_send` functions of src/backend/utils/adt; numbers in src/include/catalog/pg_type.dat.
 enum PostgresType: Oid, Sendable {
@@ -35,7 +35,7 @@ enum PostgresType: Oid, Sendable {
     self.init(rawValue: oid)
   }
 
-  /// - Returns: nil when the bytes are not of this type.
+  /// - Returns: nil when the bytes are not a valid value of this type.
   func decode(_ bytes: UnsafeRawBufferPointer) -> SQLValue? {
     switch self {
     case .bool: bytes.count == 1 ? .bool(bytes[0] != 0) : nil
@@ -59,14 +59,14 @@ enum PostgresType: Oid, Sendable {
     return Number(bigEndian: bytes.loadUnaligned(as: Number.self))
   }
 
-  /// Infinity, the two extreme values, has no date.
+  /// The two extreme values represent infinity, which has no `Date`.
   private static func timestamp(_ microseconds: Int64) -> SQLValue? {
     guard microseconds != .max, microseconds != .min else { return nil }
     let (sum, overflows) = microseconds.addingReportingOverflow(epochMicroseconds)
     return overflows ? nil : .timestamp(StoredTime.date(microseconds: sum))
   }
 
-  /// Sums of integers are `numeric`.
+  /// Decodes a `numeric` without fraction: the server returns sums of integers in this type.
   private static func wholeNumber(_ bytes: UnsafeRawBufferPointer) -> Int64? {
     let words = stride(from: 0, to: bytes.count - 1, by: 2).map {
       Int16(bigEndian: bytes.loadUnaligned(fromByteOffset: $0, as: Int16.self))

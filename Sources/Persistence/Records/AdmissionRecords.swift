@@ -1,12 +1,12 @@
 package import Foundation
 package import Model
 
-/// A create that the client may repeat without getting a second sandbox.
+/// A create request with an idempotency key: the client may repeat it without creating a second sandbox.
 package struct IdempotencyRecord: Sendable, Equatable {
   package var teamID: TeamID
   /// Chosen by the client.
   package var key: String
-  /// SHA-256 of what is asked for.
+  /// SHA-256 of the request.
   package var requestHash: [UInt8]
   package var sandboxID: SandboxID
   package var createdAt: Date
@@ -20,7 +20,7 @@ package struct IdempotencyRecord: Sendable, Equatable {
   }
 }
 
-/// What a team holds at the moment, in the terms of `QuotaRecord`.
+/// A team's present usage, in the units of `QuotaRecord`.
 package struct TeamUsage: Sendable, Equatable {
   package var sandboxes = 0
   package var vcpus = 0
@@ -37,13 +37,13 @@ package struct TeamUsage: Sendable, Equatable {
   }
 }
 
-/// Why a sandbox or snapshot was not admitted; nothing was written.
+/// The reason why a sandbox or snapshot was not admitted; nothing was written.
 package enum AdmissionRefusal: Error, Sendable, Equatable {
   /// - Parameters:
-  ///   - what: the bound's name on the wire, such as `max_vcpus`.
-  ///   - used: what the team holds without the request.
+  ///   - what: the quota's name in the API, such as `max_vcpus`.
+  ///   - used: the team's usage without the request.
   case quota(what: String, limit: Int, used: Int, requested: Int)
   case teamIsGone
-  /// The same key was used before.
+  /// The idempotency key was used before, by this earlier request.
   case repeated(IdempotencyRecord)
 }

@@ -1,7 +1,7 @@
 package import Foundation
 package import Model
 
-/// Who did what to which thing, and how it ended (DB-5).
+/// One row of the audit log: who did what to which object, with what outcome.
 package struct AuditRecord: Sendable, Equatable {
   package var teamID: TeamID
   /// `api_key`, `user` or `system`.
@@ -11,9 +11,9 @@ package struct AuditRecord: Sendable, Equatable {
   package var action: String
   package var targetType: String
   package var targetID: String
-  /// `ok`, or the error's code.
+  /// `ok`, or the code of the error.
   package var outcome: String
-  /// Address of the client.
+  /// The client's address.
   package var source: String?
   package var createdAt: Date
 
@@ -34,7 +34,7 @@ package struct AuditRecord: Sendable, Equatable {
   }
 }
 
-/// Which rows of the audit log to show, newest first.
+/// Selects rows of the audit log, newest first.
 package struct AuditFilter: Sendable, Equatable {
   package var action: String?
   package var actorID: String?
@@ -44,7 +44,7 @@ package struct AuditFilter: Sendable, Equatable {
   package var since: Date?
   package var until: Date?
   package var limit: Int
-  /// Number of the last row of the page before.
+  /// The number of the last row of the previous page.
   package var before: Int?
 
   package init(

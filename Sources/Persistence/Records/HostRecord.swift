@@ -1,16 +1,16 @@
 package import Foundation
 package import Model
 
-/// A host as the control planes on one database know it: one row of `hosts`.
+/// A row of `hosts`: a host and how control planes reach it.
 package struct HostRecord: Sendable, Equatable {
   package var id: HostID
-  /// `HOST:PORT` at which other control planes reach it.
+  /// The `HOST:PORT` at which other control planes reach the host.
   package var address: String
-  /// 32 bytes that prove, both ways, who may command it and that it answers.
+  /// The 32-byte secret with which callers and the host authenticate to each other.
   package var secret: [UInt8]
-  /// When it was first seen.
+  /// When the host first registered.
   package var registeredAt: Date
-  /// Its last sign of life.
+  /// When the host last renewed its row.
   package var lastHeartbeat: Date
 
   package init(id: HostID, address: String, secret: [UInt8], registeredAt: Date, lastHeartbeat: Date? = nil) {

@@ -1,6 +1,6 @@
 package import Foundation
 
-/// Position in a list that is ordered by time and then by id.
+/// A position in a list that is ordered by time and then by id.
 package struct ListPosition: Sendable, Equatable {
   package var microseconds: Int64
   package var id: UUID
@@ -17,7 +17,7 @@ package struct ListPosition: Sendable, Equatable {
   var time: SQLValue { .timestamp(StoredTime.date(microseconds: microseconds)) }
 }
 
-/// A piece of a list that is ordered by time and then by id, oldest first.
+/// A page of a list that is ordered by time and then by id, oldest first.
 package struct ListPage: Sendable, Equatable {
   package var limit: Int
   package var after: ListPosition?
@@ -27,7 +27,7 @@ package struct ListPage: Sendable, Equatable {
     self.after = after
   }
 
-  /// The end of a statement that has a WHERE clause already.
+  /// The end of an SQL statement that already has a WHERE clause.
   func clause(time: String, id: String) -> (sql: String, parameters: [SQLValue]) {
     let order = " ORDER BY \(time), \(id) LIMIT ?"
     guard let after else { return (order, [.integer(limit)]) }

@@ -1,15 +1,15 @@
 package import Foundation
 import Model
 
-/// How busy a sandbox was at one moment, as its guest said.
+/// The CPU, memory and disk usage of a sandbox at one moment, as reported by its guest.
 package struct LoadSample: Sendable, Equatable {
-  /// Of these one is kept longer than the others.
+  /// One sample per interval of this many seconds is retained longer than the others.
   package static let coarseInterval: TimeInterval = 900
-  /// Guests say what they like; more than this is not believed.
+  /// Guests are not trusted; larger values are clamped to this.
   private static let maximumPercent = 1e6
 
   package var takenAt: Date
-  /// Of all CPUs together; in thousandths.
+  /// The sum over all CPUs, with a resolution of a thousandth.
   package var cpuPercent: Double
   package var memoryBytes: Int64
   package var memoryTotalBytes: Int64
@@ -29,11 +29,11 @@ package struct LoadSample: Sendable, Equatable {
     self.diskTotalBytes = max(0, diskTotalBytes)
   }
 
-  /// The mean of samples, at `time`.
-  /// - Precondition: there is one at least.
+  /// The mean of the samples, dated `time`.
+  /// - Precondition: `samples` is not empty.
   package static func mean(of samples: [LoadSample], at time: Date) -> LoadSample {
     precondition(!samples.isEmpty, "nothing has no mean")
-    // As fractions: sums of what guests say may be more than a number holds.
+    // Adds fractions as Double: the sum of values that guests report may overflow an Int64.
     func mean(_ value: (LoadSample) -> Int64) -> Int64 {
       Int64(clamping: UInt64(samples.reduce(0.0) { $0 + Double(value($1)) / Double(samples.count) }.rounded()))
     }
@@ -45,6 +45,6 @@ package struct LoadSample: Sendable, Equatable {
 
   var cpuMillipercent: Int { Int((cpuPercent * 1_000).rounded()) }
 
-  /// Whether it was taken at the start of a `coarseInterval`.
+  /// Whether the sample was taken at the start of a `coarseInterval`.
   var isCoarse: Bool { UsageSample.start(of: takenAt, every: Self.coarseInterval) == takenAt }
 }

@@ -5,7 +5,7 @@ package struct TeamRecord: Sendable, Equatable {
   package var id: TeamID
   package var name: String
   package var createdAt: Date
-  /// What an administrator set for this team.
+  /// Quotas that an administrator set for this team.
   package var quota: QuotaRecord
 
   package init(id: TeamID = TeamID(), name: String, createdAt: Date, quota: QuotaRecord = QuotaRecord()) {
@@ -16,13 +16,13 @@ package struct TeamRecord: Sendable, Equatable {
   }
 }
 
-/// Bounds on what a team may hold at once; nil is the server's default.
+/// Upper bounds on what a team holds at once; nil means the server's default.
 package struct QuotaRecord: Sendable, Equatable {
-  /// Sandboxes that run or are about to; the vCPUs and memory are those of these sandboxes.
+  /// Sandboxes that run or are starting; `vcpus` and `memoryMiB` bound the sums over these sandboxes.
   package var sandboxes: Int?
   package var vcpus: Int?
   package var memoryMiB: Int?
-  /// Disks of all sandboxes, the saved memory of paused ones, and named snapshots.
+  /// The disks of all sandboxes, the saved memory of paused ones, and named snapshots.
   package var diskMiB: Int?
   /// Named snapshots.
   package var snapshots: Int?
@@ -43,11 +43,11 @@ package struct UserRecord: Sendable, Equatable {
   /// Trimmed and lower-cased.
   package var email: String
   package var name: String
-  /// Argon2id in its encoded form, parameters and salt included.
+  /// The Argon2id hash in encoded form, including parameters and salt.
   package var passwordHash: String
   package var isAdmin: Bool
   package var createdAt: Date
-  /// Sessions that carry another number are over.
+  /// Sessions that carry another epoch have ended.
   package var sessionEpoch: Int
 
   package init(
@@ -86,7 +86,7 @@ package struct MembershipRecord: Sendable, Equatable {
   }
 }
 
-/// A team as one of its members sees it.
+/// A membership from the user's point of view.
 package struct TeamMembership: Sendable, Equatable {
   package var team: TeamRecord
   package var role: TeamRole
@@ -101,7 +101,7 @@ package struct TeamMembership: Sendable, Equatable {
   }
 }
 
-/// A member as the team sees them.
+/// A membership from the team's point of view.
 package struct TeamMember: Sendable, Equatable {
   package var user: UserID
   package var email: String
@@ -118,11 +118,11 @@ package struct TeamMember: Sendable, Equatable {
   }
 }
 
-/// What decides about a user's call, read anew for each of them (AUTH-4).
+/// A user's rights, read from the database for each request.
 package struct UserAccess: Sendable, Equatable {
   package var isAdmin: Bool
   package var sessionEpoch: Int
-  /// Role in the team of the session; nil for those who are no members any more.
+  /// The user's role in the session's team; nil if the user is no longer a member.
   package var role: TeamRole?
 }
 
@@ -130,7 +130,7 @@ package struct APIKeyRecord: Sendable, Equatable {
   package var id: APIKeyID
   package var teamID: TeamID
   package var name: String
-  /// The key's first characters, enough to recognise it and useless to guess it.
+  /// The first characters of the key: enough to identify it, too few to guess it.
   package var keyPrefix: String
   /// SHA-256 of the secret part.
   package var keyHash: [UInt8]

@@ -1,24 +1,24 @@
 package import Foundation
 package import Model
 
-/// A sandbox as the control plane wants it and last knew it: one row of `sandboxes`.
+/// A row of `sandboxes`: a sandbox's specification and its last known state.
 package struct SandboxRecord: Sendable, Equatable {
   package var spec: SandboxSpec
   package var status: SandboxStatus
   package var facts: SandboxFacts
-  /// Whether a request for a paused sandbox resumes it instead of being refused.
+  /// Whether a request for the sandbox resumes it when it is paused, instead of being refused.
   package var autoResumes: Bool
-  /// For a paused sandbox: whether the idle time-out paused it.
+  /// If the sandbox is paused: whether the idle time-out paused it.
   package var isAutoPaused: Bool
-  /// Why `status` is `error`, or what ended the sandbox; a sentence for the tenant.
+  /// Why `status` is `error`, or why the sandbox ended; a sentence for the tenant.
   package var error: String?
   package var createdAt: Date
   package var lastActiveAt: Date?
-  /// When the row last changed; activity alone does not count.
+  /// When the row last changed, apart from `lastActiveAt`.
   package var lastUpdated: Date
-  /// Number of transitions so far.
+  /// The number of transitions so far.
   package var revision: Int
-  /// Who made the last of them. Set by the repository; nil when nobody noted it.
+  /// The worker that made the last transition. Set by the repository; nil if it was not recorded.
   package var worker: WorkerID?
 
   package var id: SandboxID { spec.id }
@@ -45,7 +45,7 @@ package struct SandboxRecord: Sendable, Equatable {
   }
 }
 
-/// What a host told about a sandbox that it runs.
+/// Facts that a host reported about a sandbox that it runs.
 package struct SandboxFacts: Sendable, Equatable {
   package var hostID: HostID?
   package var guestIP: String?
@@ -68,11 +68,11 @@ package struct SandboxFacts: Sendable, Equatable {
   }
 }
 
-/// What a list of sandboxes shows and where it goes on.
+/// Selects sandboxes for a page of a list.
 package struct SandboxFilter: Sendable, Equatable {
-  /// Nil: all but `stopped` and `error`.
+  /// Nil selects all states except `stopped` and `error`.
   package var statuses: Set<SandboxStatus>?
-  /// Every pair must be in the sandbox's metadata.
+  /// Selects sandboxes whose metadata contains all of these pairs.
   package var metadata: [String: String]
   package var limit: Int
   package var after: SandboxCursor?
@@ -87,7 +87,7 @@ package struct SandboxFilter: Sendable, Equatable {
   }
 }
 
-/// Position in a list of sandboxes, newest first.
+/// A position in a list of sandboxes, newest first.
 package struct SandboxCursor: Sendable, Equatable {
   package var createdAtMicroseconds: Int64
   package var id: SandboxID

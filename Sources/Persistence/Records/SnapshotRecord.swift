@@ -1,23 +1,23 @@
 package import Foundation
 package import Model
 
-/// A named snapshot as the control plane knows it: one row of `snapshots`.
+/// A row of `snapshots`: a named snapshot.
 ///
 /// ```
-/// (none) → creating → ready ⇄ replacing          creating fails → (none); replacing fails → ready, as it was
+/// (none) → creating → ready ⇄ replacing       creating fails → (none); replacing fails → ready, unchanged
 ///                       └──→ deleting → (none)
 /// ```
 package struct SnapshotRecord: Sendable, Equatable {
   package enum Status: String, Sendable, CaseIterable {
-    /// The name is taken; the host is freezing the sandbox.
+    /// The name is reserved; the host is writing the snapshot.
     case creating
     case ready
-    /// The old snapshot is in use until the new one is there.
+    /// The old snapshot remains in use until the new one is complete.
     case replacing
-    /// Gone for tenants; hosts have yet to confirm.
+    /// Invisible to tenants; hosts have yet to confirm the deletion.
     case deleting
 
-    /// Whether tenants see it.
+    /// Whether tenants see the snapshot.
     package var isVisible: Bool { self == .ready || self == .replacing }
   }
 
@@ -27,15 +27,15 @@ package struct SnapshotRecord: Sendable, Equatable {
   package var vcpus: Int
   package var memoryMiB: Int
   package var diskSizeMiB: Int
-  /// Allocated bytes (DM-4).
+  /// The number of bytes allocated on disk.
   package var sizeBytes: Int64
-  /// Where the files are.
+  /// The host that stores the files.
   package var hostID: HostID
   package var sourceID: SandboxID?
   package var createdAt: Date
   package var lastUpdated: Date
   package var revision: Int
-  /// Who changed it last. Set by the repository; nil when nobody noted it.
+  /// The worker that changed the row last. Set by the repository; nil if it was not recorded.
   package var worker: WorkerID?
 
   package init(

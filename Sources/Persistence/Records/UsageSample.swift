@@ -1,9 +1,9 @@
 package import Foundation
 import Model
 
-/// What a team had running at one moment.
+/// A team's running sandboxes and their resources at one moment.
 package struct UsageSample: Sendable, Equatable {
-  /// Samples are taken at most this often, at the start of such a span.
+  /// At most one sample is taken per interval of this many seconds, dated at its start.
   package static let interval: TimeInterval = 60
 
   package var takenAt: Date
@@ -18,7 +18,7 @@ package struct UsageSample: Sendable, Equatable {
     self.memoryMiB = memoryMiB
   }
 
-  /// The start of the span of `seconds` that `time` lies in; the same in every control plane.
+  /// The start of the interval of `seconds` that contains `time`; the same in every control plane.
   package static func start(of time: Date, every seconds: TimeInterval = interval) -> Date {
     Date(timeIntervalSince1970: (time.timeIntervalSince1970 / seconds).rounded(.down) * seconds)
   }

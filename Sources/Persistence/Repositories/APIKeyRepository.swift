@@ -1,7 +1,7 @@
 package import Foundation
 package import Model
 
-/// API keys; at rest there is only their hash (KEY-2).
+/// Stores API keys, of which only the hash is kept.
 package struct APIKeyRepository: Sendable {
   private let database: any Database
 
@@ -9,9 +9,9 @@ package struct APIKeyRepository: Sendable {
     self.database = database
   }
 
-  /// - Parameter sessionEpoch: of the session in which `createdBy` makes it; nil is any.
-  /// - Returns: false when there is no such team, or it has `maximum` keys already.
-  /// - Throws: `AuthorizationRefusal` when `createdBy` is no member of the team any more, or the session is over.
+  /// - Parameter sessionEpoch: the epoch of the session in which `createdBy` creates the key; nil accepts any.
+  /// - Returns: false when the team does not exist or already has `maximum` keys.
+  /// - Throws: `AuthorizationRefusal` when `createdBy` is no longer a member of the team, or the session has ended.
   @discardableResult
   package func insert(
     _ key: APIKeyRecord, maximum: Int = .max, sessionEpoch: Int? = nil, audit: AuditRecord
@@ -30,7 +30,7 @@ package struct APIKeyRepository: Sendable {
     }
   }
 
-  /// The key with this hash; a deleted team has taken its keys along (L-63).
+  /// The key with this hash. Deleting a team deletes its keys.
   package func key(hash: [UInt8]) async throws -> APIKeyRecord? {
     try await find(hash: hash).value
   }
@@ -59,7 +59,7 @@ package struct APIKeyRepository: Sendable {
     }
   }
 
-  /// - Returns: whether the key existed in this team.
+  /// - Returns: whether this team had the key.
   package func delete(_ id: APIKeyID, team: TeamID, audit: AuditRecord) async throws -> Bool {
     try await database.write { connection in
       let changed = try connection.execute(
@@ -70,9 +70,9 @@ package struct APIKeyRepository: Sendable {
     }
   }
 
-  /// Notes the last use of many keys, some in one transaction. Doing it twice changes nothing.
+  /// Records when keys were last used, many in one transaction. Idempotent.
   package func touch(_ uses: [APIKeyID: Date]) async throws {
-    // In one order everywhere, so that two servers do not wait for each other.
+    // Updates in one fixed order, so that two servers do not deadlock.
     for batch in uses.sorted(by: { $0.key.wire < $1.key.wire }).batches {
       try await database.write { connection in
         for (id, time) in batch {

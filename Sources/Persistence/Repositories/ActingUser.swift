@@ -1,12 +1,13 @@
 package import Model
 
-/// A person who changes who may do what, as their session showed them when the request began.
+/// A user who changes access rights, as authenticated when the request began.
 ///
-/// Between that moment and the change lies the request's body, which may take its time. So the transaction of the
-/// change asks again: who was removed, dismissed or has a new password meanwhile changes nothing (L-63).
+/// Between that moment and the change the server reads the request's body, which may take long. The transaction of the
+/// change therefore checks the user's rights again: a user who was removed or lost the administrator role, or whose
+/// password changed meanwhile, changes nothing.
 package struct ActingUser: Sendable, Equatable {
   package var id: UserID
-  /// Nil: of whatever session.
+  /// The epoch of the user's session; nil accepts any session.
   package var sessionEpoch: Int?
 
   package init(id: UserID, sessionEpoch: Int? = nil) {
@@ -15,7 +16,7 @@ package struct ActingUser: Sendable, Equatable {
   }
 }
 
-/// Why somebody may not make a change any more; nothing was written.
+/// The reason why a user may no longer make a change; nothing was written.
 package enum AuthorizationRefusal: Error, Sendable, Equatable {
   case sessionIsOver
   case isNoMember
@@ -46,7 +47,7 @@ extension ActingUser {
     guard try requireSession(connection) else { throw AuthorizationRefusal.isNoAdministrator }
   }
 
-  /// - Returns: whether the person administers the platform.
+  /// - Returns: whether the user is an administrator.
   @discardableResult
   private func requireSession(_ connection: any SQLConnection) throws -> Bool {
     guard let row = try connection.row("SELECT is_admin, session_epoch FROM users WHERE id = ?", [.uuid(id.uuid)])

@@ -1,7 +1,7 @@
 package import Foundation
 package import Model
 
-/// The audit log: appended to, read page by page, never changed; rows go when they are old.
+/// The audit log: rows are appended, read page by page, never changed, and deleted when they are old.
 package struct AuditRepository: Sendable {
   private let database: any Database
 
@@ -9,7 +9,7 @@ package struct AuditRepository: Sendable {
     self.database = database
   }
 
-  /// Adds rows, all or none, in a few statements: a round trip for each would not end in time when there are many.
+  /// Adds all rows or none. Inserts many rows per statement, as one round trip per row would take too long.
   package func append(_ records: [AuditRecord]) async throws {
     guard !records.isEmpty else { return }
     try await database.write { connection in
@@ -21,8 +21,8 @@ package struct AuditRepository: Sendable {
     }
   }
 
-  /// Few different statements to prepare. The largest has 4,500 parameters, where SQLite takes 32,766 and PostgreSQL
-  /// 65,535.
+  /// A few statement sizes, so that few statements are prepared. The largest has 4,500 parameters; SQLite allows 32,766
+  /// and PostgreSQL 65,535.
   private static let rowsPerStatement = [500, 100, 20, 5, 1]
 
   /// Newest first.
@@ -37,12 +37,12 @@ package struct AuditRepository: Sendable {
     }
   }
 
-  /// A filter that few rows match looks at all of the team's.
+  /// Time limit for a query whose filter matches few rows: it reads all of the team's rows.
   private static let listTimeout: Duration = .seconds(5)
 
-  /// Deletes rows from before `time`, the oldest few. They are numbered in the order in which they came, so the oldest
-  /// are the first.
-  /// - Returns: how many; 0 when none is left.
+  /// Deletes a batch of the oldest rows from before `time`. Row ids grow with time, so the rows with the lowest ids are
+  /// the oldest.
+  /// - Returns: the number of deleted rows; 0 when none is left.
   package func forget(before time: Date) async throws -> Int {
     try await database.write { connection in
       try connection.execute(
@@ -51,10 +51,10 @@ package struct AuditRepository: Sendable {
     }
   }
 
-  /// Rows that are deleted in one transaction.
+  /// The number of rows that one transaction deletes.
   package static let retentionBatch = 500
 
-  /// Newest first, whatever it is.
+  /// All of the team's rows, newest first.
   package func list(team: TeamID, limit: Int, before: Int? = nil) async throws -> [(number: Int, record: AuditRecord)] {
     try await list(team: team, AuditFilter(limit: limit, before: before))
   }

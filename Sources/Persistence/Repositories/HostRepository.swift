@@ -1,7 +1,7 @@
 package import Foundation
 package import Model
 
-/// Hosts and how to reach them.
+/// Stores the hosts that control planes can reach.
 package struct HostRepository: Sendable {
   private let database: any Database
 
@@ -13,13 +13,12 @@ package struct HostRepository: Sendable {
     try await database.lookUp(Self.byID, [.uuid(id.uuid)]).map(Self.record)
   }
 
-  /// By id.
+  /// All hosts, ordered by id.
   package func all() async throws -> [HostRecord] {
     try await database.query { try $0.rows("SELECT \(Self.columns) FROM hosts ORDER BY id").map(Self.record) }
   }
 
-  /// Makes a host known, or known anew: address, secret and sign of life are replaced, the time of its first
-  /// registration stays.
+  /// Inserts a host, or replaces its address, secret and heartbeat; the time of its first registration is kept.
   package func register(_ record: HostRecord) async throws {
     _ = try await database.write { connection in
       try connection.execute(
@@ -34,8 +33,8 @@ package struct HostRepository: Sendable {
     }
   }
 
-  /// Notes a sign of life of the host that registered with this secret.
-  /// - Returns: false when it is not known, or was registered anew by somebody else.
+  /// Updates the heartbeat of the host that registered with this secret.
+  /// - Returns: false when the host is not registered, or was registered again with another secret.
   package func renew(_ id: HostID, secret: [UInt8], at time: Date) async throws -> Bool {
     try await database.write { connection in
       try connection.execute(
@@ -44,8 +43,8 @@ package struct HostRepository: Sendable {
     }
   }
 
-  /// Forgets a host, unless it has registered with another secret since.
-  /// - Returns: whether it was known.
+  /// Deletes a host's row, unless the host has registered again with another secret.
+  /// - Returns: whether a row was deleted.
   @discardableResult
   package func forget(_ id: HostID, secret: [UInt8]) async throws -> Bool {
     try await database.write { connection in

@@ -1,6 +1,6 @@
 package import Model
 
-/// Users, and how they come into being.
+/// Stores users and their rights.
 package struct PeopleRepository: Sendable {
   private let database: any Database
 
@@ -33,8 +33,7 @@ package struct PeopleRepository: Sendable {
     }
   }
 
-  /// What decides about a call of this user for this team; one read by primary keys (AUTH-4). Nil: there is no such
-  /// user.
+  /// The rights of a user in a team, with one read by primary keys; nil when the user does not exist.
   package func access(of user: UserID, in team: TeamID) async throws -> UserAccess? {
     try await findAccess(of: user, in: team).value
   }
@@ -54,7 +53,7 @@ package struct PeopleRepository: Sendable {
     LEFT JOIN memberships ON memberships.user_id = users.id AND memberships.team_id = ? WHERE users.id = ?
     """
 
-  /// Makes the platform team if it is missing.
+  /// Inserts the platform team if it does not exist.
   package func ensureTeam(_ team: TeamRecord) async throws {
     try await database.write { connection in
       _ = try connection.execute(
@@ -63,8 +62,8 @@ package struct PeopleRepository: Sendable {
     }
   }
 
-  /// Creates a user, a team of their own, the membership and a key in one transaction (AUTH-1, AUTH-7).
-  /// - Parameter administrator: who does it; nil for people who sign themselves up, and for programs on the machine.
+  /// Creates a user together with a team, the membership and an API key in one transaction.
+  /// - Parameter administrator: the acting administrator; nil for users who sign up, and for programs on the host.
   /// - Throws: `PersistenceError.duplicate` when the e-mail is taken; `AuthorizationRefusal`.
   package func insert(
     user: UserRecord, team: TeamRecord, membership: MembershipRecord, key: APIKeyRecord?, audit: [AuditRecord],
@@ -87,26 +86,26 @@ package struct PeopleRepository: Sendable {
     }
   }
 
-  /// Sets what is given and leaves the rest alone, which somebody else may be changing.
+  /// Sets the given columns only, as another request may change the others at the same time.
   /// - Throws: `PersistenceError.duplicate` when the e-mail is taken.
   /// - Returns: whether the user exists.
   package func setProfile(_ id: UserID, email: String?, name: String?, audit: AuditRecord) async throws -> Bool {
     let given = [("email = ?", email), ("name = ?", name)].compactMap { column, value in
       value.map { (column, SQLValue.text($0)) }
     }
-    // One column is always named, so that the user is looked for also when nothing is given.
+    // Assigns at least one column, so that the statement finds the user even if nothing is given.
     let assignments = given.isEmpty ? "name = name" : given.map(\.0).joined(separator: ", ")
     return try await change("UPDATE users SET \(assignments) WHERE id = ?", given.map(\.1) + [.uuid(id.uuid)], audit)
   }
 
-  /// Sets a new password and ends all sessions, when the hash is still `old`: of two changes at once one wins.
+  /// Sets a new password and ends all sessions, if the hash is still `old`: of two concurrent changes one succeeds.
   package func setPassword(_ id: UserID, hash: String, replacing old: String, audit: AuditRecord) async throws -> Bool {
     try await change(
       "UPDATE users SET password_hash = ?, session_epoch = session_epoch + 1 WHERE id = ? AND password_hash = ?",
       [.text(hash), .uuid(id.uuid), .text(old)], audit)
   }
 
-  /// Stores the same password hashed anew; sessions go on.
+  /// Stores a new hash of the same password; sessions remain valid.
   package func rehash(_ id: UserID, hash: String, replacing old: String) async throws {
     try await database.write { connection in
       _ = try connection.execute(
@@ -115,15 +114,15 @@ package struct PeopleRepository: Sendable {
     }
   }
 
-  /// - Parameter administrator: who does it; nil for programs on the machine.
-  /// - Returns: false when there is no such user, or when this would take away the last administrator.
+  /// - Parameter administrator: the acting administrator; nil for programs on the host.
+  /// - Returns: false when the user does not exist, or is the last administrator and would lose the role.
   /// - Throws: `AuthorizationRefusal`.
   package func setAdmin(
     _ id: UserID, _ isAdmin: Bool, by administrator: ActingUser? = nil, audit: AuditRecord
   ) async throws -> Bool {
     try await database.write { connection in
-      // Held until the end of the transaction: two administrators cannot take each other's place away at once, and
-      // whoever is dismissed cannot make themselves one again.
+      // Locks the rows of all administrators until the end of the transaction: two administrators cannot demote each
+      // other at the same time, and a demoted administrator cannot restore their own role.
       try connection.execute("UPDATE users SET is_admin = is_admin WHERE is_admin = ?", [.bool(true)])
       try administrator?.requireAdministrator(connection)
       guard !isAdmin else {

@@ -2,14 +2,14 @@ package import Foundation
 package import Model
 
 extension SandboxRepository {
-  /// States in which a sandbox counts as running for its team's quota.
+  /// States in which a sandbox counts against its team's quota of running sandboxes.
   static let activeStatuses: Set<SandboxStatus> = [.pending, .starting, .running, .pausing, .resuming, .missing]
 
-  /// Adds sandboxes of one team when its quota has room for all of them, else none.
+  /// Inserts sandboxes of one team if its quota permits all of them; otherwise none.
   /// - Parameters:
-  ///   - defaults: bounds for a team that has none of its own; nil is no bound.
-  ///   - request: the client's key, when it gave one. One that is older than `validity`, or whose sandbox never ran, is
-  ///     replaced.
+  ///   - defaults: bounds for quotas that the team does not set itself; nil means no bound.
+  ///   - request: the idempotency key, if the client sent one. An earlier request with the same key is replaced if it
+  ///     is older than `validity` seconds or its sandbox never ran.
   /// - Throws: `AdmissionRefusal`.
   package func admit(
     _ entries: [(record: SandboxRecord, audit: AuditRecord)], defaults: QuotaRecord, request: IdempotencyRecord? = nil,
@@ -32,18 +32,18 @@ extension SandboxRepository {
     }
   }
 
-  /// What a team holds.
+  /// The present usage of a team.
   package func usage(of team: TeamID) async throws -> TeamUsage {
     try await database.query { try Self.usage(of: team, $0) }
   }
 
-  /// - Throws: `AdmissionRefusal.quota` when the team has no room for a sandbox that is to run again.
+  /// - Throws: `AdmissionRefusal.quota` when the team's quota does not permit that this sandbox runs again.
   static func checkResume(of id: SandboxID, defaults: QuotaRecord, _ connection: any SQLConnection) throws {
     guard let record = try connection.row("SELECT \(columns) FROM sandboxes WHERE id = ?", [.uuid(id.uuid)]).map(record)
     else { return }
     guard try TeamRepository.lock(record.teamID, connection) else { throw AdmissionRefusal.teamIsGone }
     var requested = TeamUsage()
-    // Its disk is counted already.
+    // The quota usage already includes the sandbox's disk.
     requested.add(record.spec, disk: 0)
     try check(requested, record.teamID, defaults, connection)
   }
@@ -69,7 +69,8 @@ extension SandboxRepository {
     }
   }
 
-  /// One row and no groups: with groups SQLite reads what is over too, in the order of the index by status.
+  /// One aggregate row without GROUP BY: with groups SQLite would also read finished sandboxes, in the order of the
+  /// index on the status.
   private static func usage(of team: TeamID, _ connection: any SQLConnection) throws -> TeamUsage {
     let active = "status IN (\(activeStatuses.map { "'\($0.rawValue)'" }.sorted().joined(separator: ", ")))"
     let row = try connection.row(
@@ -87,7 +88,7 @@ extension SandboxRepository {
       diskMiB: try row.integer(3) + snapshotMiB, snapshots: snapshots)
   }
 
-  /// Also those that are on their way: in or out, their files are there.
+  /// Includes snapshots that are being created or deleted, as their files occupy the disk.
   private static func snapshots(of team: TeamID, _ connection: any SQLConnection) throws -> (count: Int, sizeMiB: Int) {
     let row = try connection.row(
       "SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM snapshots WHERE team_id = ?",
@@ -97,10 +98,10 @@ extension SandboxRepository {
   }
 }
 
-// MARK: Repeated requests
+// MARK: - Idempotency keys
 
 extension SandboxRepository {
-  /// An earlier request with this key that still counts.
+  /// The earlier request with this key, if it is still valid.
   package func earlierRequest(team: TeamID, key: String, since: Date) async throws -> IdempotencyRecord? {
     try await database.query { connection in
       guard let earlier = try Self.earlierRequest(team: team, key: key, connection), earlier.createdAt >= since,
@@ -110,7 +111,7 @@ extension SandboxRepository {
     }
   }
 
-  /// Forgets requests from before `time`.
+  /// Deletes requests from before `time`.
   package func forgetRequests(before time: Date) async throws {
     try await database.write { connection in
       _ = try connection.execute("DELETE FROM idempotency_keys WHERE created_at < ?", [.timestamp(time)])
@@ -148,7 +149,8 @@ extension SandboxRepository {
     }
   }
 
-  /// A request whose sandbox could not be made may be tried again, also when what failed was destroyed since.
+  /// Whether a request with the same key returns this sandbox. A request whose sandbox failed to start may be repeated,
+  /// even if that sandbox was destroyed since.
   private static func counts(_ request: IdempotencyRecord, _ connection: any SQLConnection) throws -> Bool {
     try connection.row(
       "SELECT 1 FROM sandboxes WHERE id = ? AND NOT (started_at IS NULL AND status IN ('error', 'destroying', 'stopped'))",
@@ -156,11 +158,11 @@ extension SandboxRepository {
   }
 }
 
-// MARK: Deleted teams
+// MARK: - Deleted teams
 
 extension SandboxRepository {
-  /// Sets every sandbox of a team that is not over on its way to be destroyed; part of deleting the team.
-  /// - Parameter actor: the audit row of whoever deletes it.
+  /// Sets the state of all unfinished sandboxes of a team to `destroying`; part of deleting the team.
+  /// - Parameter actor: the audit record of the deletion, whose actor is recorded for each sandbox.
   static func condemnAll(
     of team: TeamID, at time: Date, actor: AuditRecord, _ connection: any SQLConnection
   ) throws -> [SandboxRecord] {

@@ -2,10 +2,10 @@ package import Foundation
 package import Model
 
 extension SandboxRepository {
-  /// More than a day and a week have are never asked for.
+  /// Upper bound on returned samples, more than one per minute for a day plus one per quarter of an hour for a week.
   private static let maximumLoadSamples = 5_000
 
-  /// Writes what guests said. Doing it twice for one moment changes nothing.
+  /// Inserts load samples. Idempotent per sandbox and time.
   package func keepLoad(_ samples: [SandboxID: LoadSample]) async throws {
     guard !samples.isEmpty else { return }
     try await database.write { connection in
@@ -43,9 +43,10 @@ extension SandboxRepository {
     }
   }
 
+  /// Deletes old load samples.
   /// - Parameters:
-  ///   - coarse: of the samples that are kept longer.
-  ///   - fine: of all others.
+  ///   - coarse: the time before which samples at the start of a `LoadSample.coarseInterval` are deleted.
+  ///   - fine: the same for all other samples.
   package func forgetLoad(before coarse: Date, fine: Date) async throws {
     try await database.write { connection in
       for (isCoarse, time) in [(true, coarse), (false, fine)] {

@@ -2,11 +2,11 @@ package import Foundation
 import Model
 
 extension SandboxRepository {
-  /// Rows that are deleted in one transaction.
+  /// The number of rows that one transaction deletes.
   package static let retentionBatch = 500
 
-  /// Deletes sandboxes that were over before `time`, the oldest few.
-  /// - Returns: how many; 0 when none is left.
+  /// Deletes a batch of the oldest sandboxes that ended before `time`.
+  /// - Returns: the number of deleted rows; 0 when none is left.
   package func forgetFinished(before time: Date) async throws -> Int {
     try await database.write { connection in
       try connection.execute(

@@ -57,7 +57,7 @@ extension SandboxRepository {
       lastUpdated: try row.date(21), revision: try row.integer(24), worker: try WorkerID(row, 25))
   }
 
-  /// - Parameter team: nil is all of them.
+  /// - Parameter team: nil selects all teams.
   static func listStatement(_ filter: SandboxFilter, team: TeamID?, _ dialect: SQLDialect) -> (String, [SQLValue]) {
     var conditions = [team == nil ? "1 = 1" : "team_id = ?"]
     var parameters: [SQLValue] = team.map { [.uuid($0.uuid)] } ?? []
@@ -66,7 +66,8 @@ extension SandboxRepository {
       conditions.append("status IN (\(list.map { _ in "?" }.joined(separator: ", ")))")
       parameters += list.map(SQLValue.text)
     }
-    // Also where the statuses say so already: the index of what is not over is much smaller than the one of everything.
+    // Redundant if the statuses imply it, but it lets the planner use the much smaller partial index of unfinished
+    // rows.
     if filter.statuses?.isDisjoint(with: [.stopped, .error]) ?? true {
       conditions.append("status NOT IN ('stopped', 'error')")
     }
@@ -85,7 +86,7 @@ extension SandboxRepository {
     return (sql, parameters)
   }
 
-  // Most sandboxes have no metadata, no environment and the default policy; those need no decoder.
+  // Most sandboxes have no metadata, no environment and the default policy, which need no JSON decoder.
 
   private static func map(_ text: String) throws -> [String: String] {
     guard text != "{}" else { return [:] }

@@ -1,19 +1,19 @@
 package import Foundation
 package import Model
 
-/// One step in the life of a sandbox, and what is written together with it.
+/// A state transition of a sandbox, and what is written together with it.
 package struct SandboxTransition: Sendable {
   package var next: SandboxStatus
-  /// Replaces what is known from the host; nil keeps it.
+  /// Replaces the facts reported by the host; nil keeps them.
   package var facts: SandboxFacts?
-  /// Whether the idle time-out paused the sandbox; nil keeps what the row says. A sandbox that runs never is.
+  /// Whether the idle time-out paused the sandbox; nil keeps the row's value. Always false for a running sandbox.
   package var isAutoPaused: Bool?
-  /// The row's new reason; nil clears it.
+  /// The new value of the row's `error`; nil clears it.
   package var error: String?
   package var time: Date
   package var audit: AuditRecord?
-  /// For a sandbox that is to run again: the server's bounds for its team, which must have room for it. Nil asks for
-  /// nothing.
+  /// For a transition to a running state: the server's default quota, against which the team's usage is checked. Nil
+  /// skips the check.
   package var quota: QuotaRecord?
 
   package init(
@@ -30,10 +30,9 @@ package struct SandboxTransition: Sendable {
 }
 
 extension SandboxRepository {
-  /// Moves a sandbox from `status` to `next` when the database still says `status` (SB-7): of two racing calls one
-  /// wins.
-  /// - Returns: whether this call won.
-  /// - Precondition: the state machine allows the transition.
+  /// Moves a sandbox from `status` to `next` if its row still has the state `status`: of two racing calls one succeeds.
+  /// - Returns: whether this call changed the row.
+  /// - Precondition: the state machine permits the transition.
   package func transition(
     _ id: SandboxID, from status: SandboxStatus, to next: SandboxStatus, facts: SandboxFacts? = nil,
     error: String? = nil,
@@ -43,13 +42,14 @@ extension SandboxRepository {
       SandboxTransition(to: next, facts: facts, error: error, at: time, audit: audit), to: id, from: status)
   }
 
-  /// Performs a transition of a row as it was read: when it has changed since, even if it looks the same again, nothing
-  /// happens.
+  /// Applies a transition to a row as it was read. Does nothing if the row has changed since, even if it has the same
+  /// state again.
+  /// - Returns: whether this call changed the row.
   package func apply(_ transition: SandboxTransition, to record: SandboxRecord) async throws -> Bool {
     try await apply(transition, to: record.id, from: record.status, revision: record.revision)
   }
 
-  /// - Parameter revision: nil: any.
+  /// - Parameter revision: the expected revision; nil accepts any.
   package func apply(
     _ transition: SandboxTransition, to id: SandboxID, from status: SandboxStatus, revision: Int? = nil
   ) async throws -> Bool {
@@ -70,9 +70,9 @@ extension SandboxRepository {
     }
   }
 
-  /// Sets the idle time-out of a team's sandbox while it is in `status`. The row has another revision then: a resume
-  /// that has read the old time-out reads again.
-  /// - Parameter revision: only while the row has this one; nil: any.
+  /// Sets the idle time-out of a team's sandbox while its state is `status`. Increments the revision, so that a resume
+  /// that has read the old time-out fails and reads again.
+  /// - Parameter revision: the expected revision; nil accepts any.
   /// - Returns: the new revision; nil when nothing was set.
   package func setTimeout(
     _ seconds: Int, of id: SandboxID, team: TeamID, in status: SandboxStatus, revision: Int? = nil, at time: Date,

@@ -2,13 +2,13 @@ package import Foundation
 package import Model
 
 extension SandboxRepository {
-  /// More samples than a week has are never asked for.
+  /// Upper bound on returned samples, more than one per minute for a week.
   private static let maximumSamples = 20_000
 
-  /// Writes what every team has running. Doing it twice for one moment changes nothing.
+  /// Inserts a sample of the running sandboxes of every team. Idempotent per time.
   package func takeUsageSamples(at time: Date) async throws {
     try await database.write { connection in
-      // Rows and no groups: with groups SQLite reads what is over too, in the order of another index.
+      // Aggregates here: with GROUP BY SQLite would also read finished sandboxes, in the order of another index.
       let rows = try connection.rows(
         "SELECT team_id, status, vcpus, memory_mb FROM sandboxes WHERE status NOT IN ('stopped', 'error')")
       for (team, sample) in try Self.samples(rows, at: time) {

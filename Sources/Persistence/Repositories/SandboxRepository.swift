@@ -1,8 +1,7 @@
 package import Foundation
 package import Model
 
-/// Sandboxes in the database. Tenants' reads name their team in the query itself (AUTH-5); the monitor's go over all
-/// teams.
+/// Stores sandboxes. Every read for a tenant contains the team in its query; reads for the monitor cover all teams.
 package struct SandboxRepository: Sendable {
   let database: any Database
 
@@ -10,12 +9,12 @@ package struct SandboxRepository: Sendable {
     self.database = database
   }
 
-  /// Adds the row and what the audit log says about it, in one transaction.
+  /// Inserts the row and its audit record in one transaction.
   package func insert(_ record: SandboxRecord, audit: AuditRecord) async throws {
     try await insert([(record, audit)])
   }
 
-  /// Adds all of the rows or none.
+  /// Inserts all rows or none.
   package func insert(_ entries: [(record: SandboxRecord, audit: AuditRecord)]) async throws {
     try await database.write { connection in
       for (record, audit) in entries {
@@ -35,7 +34,7 @@ package struct SandboxRepository: Sendable {
       Self.record)
   }
 
-  /// Whatever its team; for the monitor.
+  /// The sandbox, regardless of its team; for the monitor.
   package func sandbox(_ id: SandboxID) async throws -> SandboxRecord? {
     try await database.lookUp(Self.lookUp, [.uuid(id.uuid)]).map(Self.record)
   }
@@ -46,7 +45,8 @@ package struct SandboxRepository: Sendable {
     return try await database.query { try $0.rows(sql, parameters).map(Self.record) }
   }
 
-  /// Every sandbox of all teams on one host (nil: on none) that is neither `stopped` nor `error`; for the monitor.
+  /// All sandboxes of all teams on one host (nil: without a host) that are neither `stopped` nor `error`; for the
+  /// monitor.
   package func alive(on host: HostID?) async throws -> [SandboxRecord] {
     let placed = host.map { _ in "host_id = ?" } ?? "host_id IS NULL"
     let parameters = host.map { [SQLValue.uuid($0.uuid)] } ?? []
@@ -57,7 +57,7 @@ package struct SandboxRepository: Sendable {
     }
   }
 
-  /// Every sandbox of all teams that is neither `stopped` nor `error`.
+  /// All sandboxes of all teams that are neither `stopped` nor `error`.
   package func alive() async throws -> [SandboxRecord] {
     try await database.query { connection in
       try connection.rows("SELECT \(Self.columns) FROM sandboxes WHERE status NOT IN ('stopped', 'error')").map(
@@ -65,7 +65,7 @@ package struct SandboxRepository: Sendable {
     }
   }
 
-  /// Sandboxes that this program has begun to create, pause or resume, as far as the database knows.
+  /// Sandboxes with a create, pause or resume that this worker began and that is not finished in the database.
   package func begunHere() async throws -> [SandboxRecord] {
     let worker = database.worker
     return try await database.query { connection in
@@ -78,7 +78,7 @@ package struct SandboxRepository: Sendable {
     }
   }
 
-  /// Sets what the sandbox really got (snapshot-locked values) where that differs from what was asked for.
+  /// Stores the actual shape of a sandbox where it differs from the requested one, as a snapshot fixes the shape.
   package func setShape(_ id: SandboxID, vcpus: Int, memoryMiB: Int, diskSizeMiB: Int) async throws {
     try await database.write { connection in
       _ = try connection.execute(
@@ -87,7 +87,7 @@ package struct SandboxRepository: Sendable {
     }
   }
 
-  /// How many sandboxes of all teams are in each state that is not over.
+  /// The number of sandboxes of all teams per state, without finished ones.
   package func countsByStatus() async throws -> [SandboxStatus: Int] {
     let rows = try await database.query { connection in
       try connection.rows(
@@ -99,9 +99,9 @@ package struct SandboxRepository: Sendable {
     }
   }
 
-  /// Moves `last_active_at` forward, never back, for many sandboxes, some in one transaction.
+  /// Moves `last_active_at` forward, never back, for many sandboxes, in batches of one transaction each.
   package func touch(_ activity: [SandboxID: Date]) async throws {
-    // In one order everywhere, so that two servers do not wait for each other.
+    // Updates in one fixed order, so that two servers do not deadlock.
     for batch in activity.sorted(by: { $0.key.wire < $1.key.wire }).batches {
       try await database.write { connection in
         for (id, time) in batch {
@@ -115,7 +115,7 @@ package struct SandboxRepository: Sendable {
 }
 
 extension Array {
-  /// Pieces that are changed in one transaction each: a statement for every element, and an answer in time.
+  /// Slices of at most 500 elements, each changed in one transaction with one statement per element.
   var batches: [ArraySlice<Element>] {
     stride(from: 0, to: count, by: 500).map { self[$0..<Swift.min($0 + 500, count)] }
   }

@@ -1,7 +1,7 @@
 import Foundation
 package import Model
 
-/// Named snapshots in the database. Tenants' reads name their team in the query itself (AUTH-5).
+/// Stores named snapshots. Every read for a tenant contains the team in its query.
 package struct SnapshotRepository: Sendable {
   private let database: any Database
 
@@ -9,12 +9,12 @@ package struct SnapshotRepository: Sendable {
     self.database = database
   }
 
-  /// Who changes rows here.
+  /// The worker that the repository records in the rows that it changes.
   package var worker: WorkerID { database.worker }
 
   // MARK: Reading
 
-  /// The team's own snapshot of this name, whatever its status.
+  /// The team's own snapshot of this name, regardless of its status.
   package func snapshot(_ name: SafeName, team: TeamID) async throws -> SnapshotRecord? {
     try await database.query { connection in
       try connection.row(
@@ -23,7 +23,7 @@ package struct SnapshotRepository: Sendable {
     }
   }
 
-  /// The snapshot that a team means by this name: its own, else the platform's.
+  /// The snapshot that this name denotes for a team: its own, else the platform's.
   package func visible(_ name: SafeName, to team: TeamID) async throws -> SnapshotRecord? {
     try await database.query { connection in
       try connection.row(
@@ -35,8 +35,8 @@ package struct SnapshotRepository: Sendable {
     }
   }
 
-  /// Snapshots that a team sees, its own and the platform's, by name.
-  /// - Parameter after: the last name of the page before.
+  /// Snapshots that a team sees: its own and the platform's, ordered by name.
+  /// - Parameter after: the last name of the previous page.
   package func visible(to team: TeamID, after: SafeName? = nil, limit: Int) async throws -> [SnapshotRecord] {
     try await database.query { connection in
       try connection.rows(
@@ -48,12 +48,12 @@ package struct SnapshotRepository: Sendable {
     }
   }
 
-  /// Every snapshot of all teams; for the monitor.
+  /// All snapshots of all teams; for the monitor.
   package func all() async throws -> [SnapshotRecord] {
     try await database.query { try $0.rows("SELECT \(Self.columns) FROM snapshots").map(Self.record) }
   }
 
-  /// Snapshots of all teams that somebody was at work on; for the monitor.
+  /// Snapshots of all teams that are being created, replaced or deleted; for the monitor.
   package func unsettled() async throws -> [SnapshotRecord] {
     try await database.query {
       try $0.rows("SELECT \(Self.columns) FROM snapshots WHERE status <> 'ready'").map(Self.record)
@@ -62,12 +62,12 @@ package struct SnapshotRepository: Sendable {
 
   // MARK: Writing
 
-  /// Adds a row unless the team has one of this name: of two racing calls one wins.
-  /// - Returns: whether this call won.
-  /// - Throws: `AdmissionRefusal`: `teamIsGone` for a team that does not exist or was deleted (its row stays, so no
-  ///   foreign key tells).
-  /// - Parameter quota: bounds for a team that has none of its own, which must have room for one more with as much
-  ///   memory as `record` says; nil asks for nothing: the files are there already.
+  /// Inserts a row unless the team has a snapshot of this name: of two racing calls one succeeds.
+  /// - Returns: whether the row was inserted.
+  /// - Throws: `AdmissionRefusal`; `teamIsGone` for a team that does not exist or was deleted. The row of a deleted
+  ///   team stays, so a foreign key does not detect that.
+  /// - Parameter quota: default bounds for the team, whose usage must permit one more snapshot with the memory size of
+  ///   `record`; nil skips the check, for a snapshot whose files exist already.
   package func insert(
     _ record: SnapshotRecord, quota: QuotaRecord? = nil, audit: AuditRecord? = nil
   ) async throws -> Bool {
@@ -86,9 +86,9 @@ package struct SnapshotRepository: Sendable {
     }
   }
 
-  /// Replaces a row as it was read with `next`; when it has changed since nothing happens.
-  /// - Returns: whether it was replaced.
-  /// - Throws: `AdmissionRefusal.teamIsGone` when the team was deleted, unless the snapshot is to be deleted too.
+  /// Replaces a row as it was read by `next`. Does nothing if the row has changed since.
+  /// - Returns: whether the row was replaced.
+  /// - Throws: `AdmissionRefusal.teamIsGone` when the team was deleted and `next` is not a deletion.
   package func replace(
     _ record: SnapshotRecord, with next: SnapshotRecord, audit: AuditRecord? = nil
   ) async throws -> Bool {
@@ -114,8 +114,8 @@ package struct SnapshotRepository: Sendable {
     }
   }
 
-  /// Takes a row away as it was read; when it has changed since nothing happens.
-  /// - Returns: whether it was taken away.
+  /// Deletes a row as it was read. Does nothing if the row has changed since.
+  /// - Returns: whether the row was deleted.
   package func remove(_ record: SnapshotRecord, audit: AuditRecord? = nil) async throws -> Bool {
     try await database.write { connection in
       let changed = try connection.execute(
@@ -133,7 +133,7 @@ package struct SnapshotRepository: Sendable {
     """
   private static let placeholders = Array(repeating: "?", count: 13).joined(separator: ", ")
 
-  /// The row as it was read, and not another that took its name.
+  /// Matches the row as it was read, not a later row with the same name.
   private static let isUnchanged = "team_id = ? AND name = ? AND created_at = ? AND revision = ?"
 
   private static func identity(_ record: SnapshotRecord) -> [SQLValue] {

@@ -1,14 +1,14 @@
 package import Model
 
-/// What became of a change to a team's members.
+/// The result of a change to a team's members.
 package enum MembershipChange: Sendable, Equatable {
   case done
-  /// The user is no member.
+  /// The user is not a member of the team.
   case absent
-  /// The user is the owner, who can be neither removed nor demoted (AUTH-6).
+  /// The user is the owner, who can be neither removed nor demoted.
   case isOwner
   case alreadyMember
-  /// The team has as many members, or the user as many teams, as allowed.
+  /// The team has the maximum number of members, or the user is in the maximum number of teams.
   case full
 }
 
@@ -66,7 +66,7 @@ extension TeamRepository {
     }
   }
 
-  /// - Parameter actor: who adds them, and has to be a member still; nil for tests and programs on the machine.
+  /// - Parameter actor: the member who adds them, whose membership is checked again; nil for programs on the host.
   /// - Throws: `AuthorizationRefusal`.
   package func addMember(
     _ member: MembershipRecord, maximumMembers: Int, maximumTeams: Int, by actor: ActingUser? = nil, audit: AuditRecord
@@ -86,7 +86,7 @@ extension TeamRepository {
   }
 
   /// - Precondition: `role` is not owner; see `transferOwnership`.
-  /// - Throws: `AuthorizationRefusal` when `actor`, who does it, is no member any more.
+  /// - Throws: `AuthorizationRefusal` when `actor`, who makes the change, is no longer a member.
   package func setRole(
     _ user: UserID, of team: TeamID, to role: TeamRole, by actor: ActingUser? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
@@ -99,7 +99,7 @@ extension TeamRepository {
     }
   }
 
-  /// Removes a member together with the keys that they made for this team: they know them (L-63).
+  /// Removes a member and the API keys that they created for this team, as they know these keys.
   package func removeMember(_ user: UserID, of team: TeamID, audit: AuditRecord) async throws -> MembershipChange {
     try await changeMember(user, of: team, audit) { connection in
       try connection.execute(
@@ -109,8 +109,8 @@ extension TeamRepository {
     }
   }
 
-  /// Makes another member the owner; the old one becomes an admin. A team has exactly one owner at any time.
-  /// - Parameter sessionEpoch: of the session in which the owner does it; nil is any.
+  /// Makes another member the owner; the previous owner becomes an admin. A team always has exactly one owner.
+  /// - Parameter sessionEpoch: the epoch of the owner's session; nil accepts any.
   /// - Throws: `AuthorizationRefusal`.
   package func transferOwnership(
     of team: TeamID, from owner: UserID, to user: UserID, sessionEpoch: Int? = nil, audit: AuditRecord
@@ -150,7 +150,7 @@ extension TeamRepository {
 }
 
 extension TeamRepository {
-  /// Makes other transactions that change the same team wait for the end of this one, on every kind of database.
+  /// Locks the team's row: on every database system, other transactions that lock it wait for the end of this one.
   /// - Returns: whether the team exists.
   static func lock(_ team: TeamID, _ connection: any SQLConnection) throws -> Bool {
     try connection.execute("UPDATE teams SET name = name WHERE id = ? AND deleted_at IS NULL", [.uuid(team.uuid)]) == 1

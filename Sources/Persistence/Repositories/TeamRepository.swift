@@ -1,7 +1,7 @@
 package import Foundation
 package import Model
 
-/// Teams. A deleted one exists no more for any of these calls.
+/// Stores teams. A deleted team does not exist for any of these calls.
 package struct TeamRepository: Sendable {
   let database: any Database
 
@@ -17,7 +17,7 @@ package struct TeamRepository: Sendable {
     }
   }
 
-  /// Teams of all users, oldest first.
+  /// All teams, oldest first.
   package func teams(_ page: ListPage) async throws -> [TeamRecord] {
     let (sql, parameters) = page.clause(time: "created_at", id: "id")
     return try await database.query { connection in
@@ -67,11 +67,11 @@ package struct TeamRepository: Sendable {
     ) { try administrator?.requireAdministrator($0) }
   }
 
-  /// Deletes a team for good: members and keys are refused from now on, and every sandbox and snapshot is on its way
-  /// out, all in one transaction.
+  /// Deletes a team for good, in one transaction: deletes its memberships and keys, and marks all its sandboxes and
+  /// snapshots for destruction.
   ///
-  /// The row stays: sandboxes that are being destroyed and the audit log point to it.
-  /// - Returns: the sandboxes that have to be destroyed on their hosts; nil when there is no such team.
+  /// The team's row stays, because sandboxes that are being destroyed and the audit log refer to it.
+  /// - Returns: the sandboxes that hosts must destroy; nil when the team does not exist.
   package func delete(_ id: TeamID, at time: Date, audit: AuditRecord) async throws -> [SandboxRecord]? {
     try await database.write { connection in
       let deleted = try connection.execute(
@@ -109,7 +109,7 @@ package struct TeamRepository: Sendable {
       [.uuid(team.id.uuid), .text(team.name), .timestamp(team.createdAt)])
   }
 
-  /// - Parameter first: the column of the row where a team's begin.
+  /// - Parameter first: the position of the first team column in the row.
   static func record(_ row: SQLRow, at first: Int = 0) throws -> TeamRecord {
     TeamRecord(
       id: TeamID(try row.uuid(first)), name: try row.text(first + 1), createdAt: try row.date(first + 2),

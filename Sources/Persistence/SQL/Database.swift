@@ -1,10 +1,10 @@
 package import Model
 
-/// One connection, inside `Database.query`, `read` or `write`. Calls block the thread; drivers run the closures on
-/// threads of their own, never on the cooperative pool.
+/// A database connection inside `Database.query`, `read` or `write`. Calls block the thread; drivers run the closures
+/// on threads of their own, never on the cooperative pool.
 ///
-/// Statements are prepared once per connection and kept. Placeholders are `?`, in order; literals in the text must not
-/// hold `?`.
+/// Statements are prepared once per connection and kept. Placeholders are `?`, in order; literals in the SQL text must
+/// not contain `?`.
 package protocol SQLConnection {
   var dialect: SQLDialect { get }
   /// - Throws: `PersistenceError`.
@@ -24,8 +24,8 @@ extension SQLConnection {
 
   package func rows(_ sql: String) throws -> [SQLRow] { try rows(sql, []) }
 
-  /// Has the server give up each later statement of this transaction after `duration`. SQLite has no such bound: its
-  /// readers hold up nobody.
+  /// Makes the server cancel each later statement of this transaction after `duration`. No-op on SQLite, whose readers
+  /// do not block other connections.
   func limitStatements(to duration: Duration) throws {
     guard dialect == .postgresql else { return }
     let milliseconds = duration.components.seconds * 1_000 + duration.components.attoseconds / 1_000_000_000_000_000
@@ -33,18 +33,18 @@ extension SQLConnection {
   }
 }
 
-/// The small SQL interface that repositories are written against; one implementation per database.
+/// The SQL interface that repositories use; one implementation per database system.
 package protocol Database: Sendable {
   var dialect: SQLDialect { get }
-  /// This program, as its rows name it.
+  /// Identifies this run of the program in the rows that it changes.
   var worker: WorkerID { get }
-  /// One that the database has after the call began. Nil where that cannot be told.
+  /// A version that the database has after the call began; nil if the driver cannot determine one.
   /// - Throws: `PersistenceError`.
   func version() async throws -> DatabaseVersion?
-  /// Reads one row by a unique key, and nothing longer: a driver may do it on the calling thread. The row is what the
-  /// database says at some moment after the call began.
-  /// - Parameter version: one from an earlier answer; then the row may also be from between that answer and this call.
-  ///   For calls that belong to one request, and not after a change whose outcome the caller was told.
+  /// Reads one row by a unique key. Only for such short statements: a driver may run them on the calling thread. The
+  /// row is the state of the database at some moment after the call began.
+  /// - Parameter version: from an earlier result. If given, the row may also be as old as that result. For calls that
+  ///   belong to one request; not after a change whose outcome the caller knows.
   /// - Throws: `PersistenceError`.
   func find(
     _ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?
@@ -53,25 +53,25 @@ package protocol Database: Sendable {
   func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
   /// Runs several read-only statements that see the same state of the database.
   func read<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
-  /// Runs `body` in a transaction: committed (and durable) when this returns, rolled back when `body` throws. `body`
-  /// may run again when the database asks for a retry, so it must have no other effects. After a statement of it failed
-  /// it can only throw: PostgreSQL refuses whatever else it tries.
+  /// Runs `body` in a transaction: committed (and durable) when this returns, rolled back when `body` throws. The
+  /// driver may run `body` again when the database requires a retry, so it must have no other effects. After one of its
+  /// statements failed, `body` can only throw: PostgreSQL rejects all further statements of the transaction.
   ///
-  /// Transactions of all programs on the database come out as if they had run one after the other.
-  /// - Throws: what `body` throws, `PersistenceError`; with `outcomeUnknown` it is not known whether the commit was
-  ///   done, and nothing was tried again.
+  /// Transactions of all programs on the database are serializable.
+  /// - Throws: what `body` throws, or `PersistenceError`. `outcomeUnknown` means that the commit may or may not have
+  ///   succeeded; it is not retried.
   func write<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
-  /// Like `write`, but for changes of the schema: programs that use the database together do it one at a time, each
-  /// seeing all that the one before it did, and it may take minutes.
+  /// Like `write`, but for schema changes: programs that share the database run them one at a time, each sees all
+  /// effects of the one before it, and one may take minutes.
   func migrate<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
-  /// A candidate for the leadership among the programs that use this database together (MO-4).
+  /// Creates a lock with which one of the programs that share this database becomes the leader.
   func makeLeaderLock() -> any LeaderLock
   /// Closes all connections; later calls throw.
   func close() async throws
 }
 
 extension Database {
-  /// The row as the database has it at some moment after the call began.
+  /// Reads one row by a unique key, as of some moment after the call began.
   package func lookUp(_ sql: String, _ parameters: [SQLValue]) async throws -> SQLRow? {
     try await find(sql, parameters, notBefore: nil).value
   }
@@ -82,16 +82,16 @@ package enum PersistenceError: Error, Sendable, CustomStringConvertible {
   case duplicate(String)
   /// A constraint other than uniqueness refused the change.
   case constraint(String)
-  /// A row does not have the shape that the schema promises.
+  /// A row does not have the form that the schema guarantees.
   case corruptRow(String)
-  /// The schema is newer than this program, or was changed by hand.
+  /// The schema is newer than this program, or was changed manually.
   case incompatibleSchema(String)
-  /// The database does not answer, or was too busy to do it in time; nothing was changed.
+  /// The database did not respond, or was too busy to do so in time; nothing was changed.
   case unavailable(String)
-  /// The connection broke while a change was being committed: it was made as a whole or not at all, and nobody knows
-  /// which.
+  /// The connection broke during a commit: the transaction was committed as a whole or not at all, and the client
+  /// cannot tell which.
   case outcomeUnknown(String)
-  /// Everything else that the database said: disk full, locked for longer than the busy time-out, closed.
+  /// Any other database error: disk full, locked for longer than the busy time-out, closed.
   case failed(String)
 
   package var description: String {
@@ -113,7 +113,7 @@ extension PersistenceError {
     return true
   }
 
-  /// Whether it is the server that does not answer, and not a statement that is at fault.
+  /// Whether the server does not respond, in contrast to a statement that is at fault.
   package var isUnavailable: Bool {
     guard case .unavailable = self else { return false }
     return true

@@ -1,7 +1,7 @@
-/// A state that a database went through: what was read at one version is what the database says for as long as it has
-/// that version.
+/// Identifies a state of a database in memory: rows that were read at one version are current as long as the database
+/// has that version.
 ///
-/// A greater one is a later one. Versions are those of one `Database`, in memory: another program counts for itself.
+/// Greater versions are later. Versions are counted per `Database` instance; other programs have their own.
 package struct DatabaseVersion: Sendable, Hashable, Comparable {
   private let number: Int
 
@@ -14,13 +14,14 @@ package struct DatabaseVersion: Sendable, Hashable, Comparable {
   package static func < (one: DatabaseVersion, other: DatabaseVersion) -> Bool { one.number < other.number }
 }
 
-/// What a look-up found.
+/// The result of a look-up.
 package struct Finding<Value: Sendable>: Sendable {
   package var value: Value
-  /// One that the database had after the look-up began; `value` is of this version or a later one. Nil where nobody
-  /// knows.
+  /// A version that the database had after the look-up began; `value` is of this version or a later one. Nil if
+  /// unknown.
   ///
-  /// Whoever needs no more than what was true when the look-up began can hand it to further ones, see `Database.find`.
+  /// A caller that needs only the state at the beginning of the look-up can pass it to further look-ups, see
+  /// `Database.find`.
   package var version: DatabaseVersion?
 
   package init(_ value: Value, version: DatabaseVersion?) {

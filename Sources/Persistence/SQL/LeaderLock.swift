@@ -1,21 +1,20 @@
-/// A lock that at most one of the programs on a database holds, for as long as it is connected.
+/// A lock that at most one of the connected programs on a database holds; its holder is the leader.
 package protocol LeaderLock: Sendable {
-  /// Makes this program known to the others, asks the database whether the lock is held here, and takes it when it is
-  /// free.
+  /// Registers this worker with the database and acquires the lock if it is free or already held here.
+  /// - Returns: the role of this program now.
   func hold() async -> LeadershipState
-  /// Lets another program take the lock, and is no longer known to the others.
+  /// Releases the lock and the worker's registration.
   func release() async
 }
 
 package enum LeadershipState: Sendable, Equatable {
-  /// Another program holds the lock, or the database does not answer, or did not for a while; the lock is not held
-  /// here.
+  /// Another program holds the lock, or the database does not respond, or the connection that held the lock was lost.
   case follower
-  /// - workers: the programs that are connected to the database at this moment, this one among them.
+  /// - workers: the workers that are connected to the database at this moment, including this one.
   case leader(workers: Set<WorkerID>)
 }
 
-/// Of a database that one program has for itself.
+/// The leader lock of a database that only one program uses.
 package struct UncontestedLock: LeaderLock {
   private let worker: WorkerID
 

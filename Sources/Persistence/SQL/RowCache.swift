@@ -1,10 +1,10 @@
-/// Rows that look-ups found at one version of a database. Rows that are not there are not remembered.
+/// Rows that look-ups found at one version of a database. Missing rows are not cached.
 struct RowCache: Sendable {
   struct Key: Hashable, Sendable {
     let sql: String
     let parameters: [SQLValue]
 
-    /// The parameters tell the keys apart; the text only has to be compared.
+    /// Hashes only the parameters, which distinguish most keys; `==` compares the SQL text too.
     func hash(into hasher: inout Hasher) {
       hasher.combine(parameters)
     }
@@ -19,14 +19,14 @@ struct RowCache: Sendable {
 
   subscript(key: Key) -> SQLRow? { rows[key] }
 
-  /// Takes a row that was read at this version.
+  /// Caches a row that was read at this version.
   mutating func keep(_ row: SQLRow, _ key: Key) {
     guard row.textBytes <= Self.maximumRowBytes else { return }
     if rows.count >= Self.maximumRows { rows = [:] }
     rows[key] = row
   }
 
-  /// Something was committed.
+  /// Discards all rows; to be called after a commit.
   mutating func advance() {
     version = version.next
     rows.removeAll(keepingCapacity: true)

@@ -1,15 +1,15 @@
-/// Which flavour of SQL a database speaks; selects the set of migrations.
+/// The SQL dialect of a database system; selects the set of migrations.
 ///
-/// Repositories are written once, in the SQL that both understand. The few expressions that differ are here.
+/// Repositories use the SQL that both dialects understand. The few expressions that differ are defined here.
 package enum SQLDialect: String, Sendable, CaseIterable {
   case sqlite
   case postgresql
 
-  /// Whether other programs may use the same database, so that what is going on cannot be told from this process alone.
+  /// Whether other programs may use the same database, so that this process does not see all changes.
   package var isShared: Bool { self == .postgresql }
 
-  /// A condition that holds where a JSON object of strings has a pair; takes two parameters, key and value.
-  /// - Parameter column: with its table's name.
+  /// A condition on a JSON object with string values: it contains a given pair. Takes two parameters, key and value.
+  /// - Parameter column: qualified with its table's name.
   package func hasPair(in column: String) -> String {
     switch self {
     case .sqlite: "EXISTS (SELECT 1 FROM json_each(\(column)) AS pair WHERE pair.key = ? AND pair.value = ?)"

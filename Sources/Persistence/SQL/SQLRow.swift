@@ -1,7 +1,7 @@
 package import Foundation
 import Model
 
-/// One result row; columns are read by position, in the order of the query's select list.
+/// One result row; columns are accessed by position, in the order of the query's select list.
 package struct SQLRow: Sendable {
   private let values: [SQLValue]
 
@@ -9,7 +9,7 @@ package struct SQLRow: Sendable {
     self.values = values
   }
 
-  /// Of all texts and blobs.
+  /// The total size of all texts and blobs.
   package var textBytes: Int {
     values.reduce(0) { sum, value in
       switch value {

@@ -1,10 +1,10 @@
 package import Foundation
 
-/// A value on its way into or out of the database.
+/// A database value: a statement parameter or a column of a result.
 ///
-/// Drivers choose the column representation: SQLite keeps UUIDs as lower-case text and times as integer microseconds
-/// since 1970, PostgreSQL has types for both. Repositories read through the typed accessors of `SQLRow` and never see
-/// the difference.
+/// Drivers choose the column representation: SQLite stores UUIDs as lower-case text and times as integer microseconds
+/// since 1970; PostgreSQL has types for both. Repositories use the typed accessors of `SQLRow`, which hide the
+/// difference.
 package enum SQLValue: Sendable, Hashable {
   case null
   case integer(Int64)
@@ -23,13 +23,15 @@ extension SQLValue {
   package static func integer(_ value: Int) -> SQLValue { .integer(Int64(value)) }
 }
 
-/// Times are stored with this resolution in every dialect, so that what is written compares equal to what is read.
+/// Times are stored with microsecond resolution in every dialect, so that a written value compares equal when it is
+/// read.
 package enum StoredTime {
-  /// The years 0 to 9999, in microseconds since 1970: what every dialect can hold and every client can write.
+  /// The years 0 to 9999, in microseconds since 1970: the range that every dialect can store and every client can
+  /// format.
   package static let range: ClosedRange<Int64> = -62_167_219_200_000_000...253_402_300_799_999_999
 
-  /// The nearest end of `range` for a time outside of it: comparisons with it come out right, as nothing that is stored
-  /// lies beyond.
+  /// Clamps times outside of `range`. Comparisons with a clamped time are correct, as no stored time lies beyond the
+  /// range.
   package static func microseconds(_ date: Date) -> Int64 {
     let microseconds = (date.timeIntervalSince1970 * 1_000_000).rounded()
     guard microseconds > Double(range.lowerBound) else { return range.lowerBound }
@@ -41,7 +43,7 @@ package enum StoredTime {
     Date(timeIntervalSince1970: Double(microseconds) / 1_000_000)
   }
 
-  /// `date` as it will come back from the database.
+  /// `date` with the resolution with which the database returns it.
   package static func rounded(_ date: Date) -> Date {
     self.date(microseconds: microseconds(date))
   }

@@ -1,5 +1,5 @@
-/// A program that changes rows, from its start to its end. Each row says whose change was the last, so that what
-/// somebody left half made can be told from what somebody is at work on.
+/// Identifies a run of a control plane, from start to end. Each row stores the worker that changed it last, which tells
+/// changes that a worker is still making from changes that a dead worker left unfinished.
 package struct WorkerID: Sendable, Hashable {
   /// Not negative.
   package let number: Int32
@@ -12,7 +12,7 @@ package struct WorkerID: Sendable, Hashable {
 
   var value: SQLValue { .integer(Int64(number)) }
 
-  /// - Returns: nil for a row from before there were workers.
+  /// - Returns: nil for a row that was written before the column existed.
   init?(_ row: SQLRow, _ column: Int) throws {
     guard let number = try row.optionalInteger(column).flatMap({ Int32(exactly: $0) }) else { return nil }
     self.number = number

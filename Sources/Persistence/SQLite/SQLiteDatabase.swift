@@ -2,15 +2,15 @@ import Foundation
 import GRDB
 import Model
 
-/// The embedded database: one file in WAL mode with a single writer and a few readers.
+/// A SQLite database: one file in WAL mode with a single writer and a few readers.
 ///
-/// `synchronous` is FULL: a commit is on disk before it is acknowledged, because a sandbox or key that a client was
-/// told about must be there after a power failure too. NORMAL would lose the last commits; its speed is not needed,
-/// since only lifecycle transitions wait for a commit, while reads, activity and audit of guest operations do not.
+/// `synchronous` is FULL: a commit is on disk before it is acknowledged, because a sandbox or key that a client knows
+/// must survive a power failure. NORMAL would lose the last commits; its speed is not needed, since only lifecycle
+/// transitions wait for a commit, while reads, activity and the audit of guest operations do not.
 ///
 /// Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous
 package final class SQLiteDatabase: Database {
-  /// Readers beyond this wait; each costs a page cache of 2 MiB at most.
+  /// Further readers wait; each has a page cache of at most 2 MiB.
   package static let maximumReaders = 4
   /// How long a connection waits for a lock held by another process (a backup, the `sqlite3` shell).
   package static let busyTimeoutSeconds = 5.0
@@ -57,17 +57,17 @@ package final class SQLiteDatabase: Database {
     }
   }
 
-  /// On the calling thread, and out of `SQLiteRowCache` where nothing was committed since the row was read: a row by
-  /// its key takes a few microseconds, mostly out of SQLite's own page cache, and the way to a thread that may block
-  /// and back takes ten times as long. What it can wait for is bounded: the disk, for a page that no cache holds, and
-  /// `busyTimeoutSeconds` while another process repairs the file. The writer never blocks readers (WAL).
+  /// Runs on the calling thread, and uses `SQLiteRowCache` if nothing was committed since the row was read. A look-up
+  /// by key takes a few microseconds, mostly from SQLite's page cache; switching to a blocking thread and back would
+  /// take ten times as long. Blocking is bounded: by a disk read for a page that is not cached, and by
+  /// `busyTimeoutSeconds` while another process recovers the file. The writer never blocks readers (WAL).
   package func find(
     _ sql: String, _ parameters: [SQLValue], notBefore _: DatabaseVersion?
   ) async throws -> Finding<SQLRow?> {
     try findBlocking(sql, parameters)
   }
 
-  // GRDB offers its blocking calls only outside of asynchronous functions.
+  // GRDB's blocking calls are available only outside of asynchronous functions.
   private func findBlocking(_ sql: String, _ parameters: [SQLValue]) throws -> Finding<SQLRow?> {
     do {
       let key = RowCache.Key(sql: sql, parameters: parameters)
@@ -96,7 +96,7 @@ package final class SQLiteDatabase: Database {
   package func write<Value: Sendable>(
     _ body: @escaping @Sendable (any SQLConnection) throws -> Value
   ) async throws -> Value {
-    // Also when it throws: a commit that could not be confirmed may have been made.
+    // Also on a throw: a commit that could not be confirmed may have been made.
     defer { cache.forget() }
     return try await Self.translating { try await pool.write { try body(SQLiteConnection(database: $0)) } }
   }
@@ -128,7 +128,7 @@ package final class SQLiteDatabase: Database {
     }
   }
 
-  /// Maps SQLite's result codes. Source: https://www.sqlite.org/rescode.html
+  /// Maps SQLite's result codes to `PersistenceError`. Source: https://www.sqlite.org/rescode.html
   fileprivate static func translate(_ error: any Error) -> any Error {
     guard let error = error as? DatabaseError else { return error }
     let text = error.message ?? "code \(error.extendedResultCode.rawValue)"
@@ -144,8 +144,8 @@ private struct SQLiteConnection: SQLConnection {
   let database: GRDB.Database
   var dialect: SQLDialect { .sqlite }
 
-  /// Lists with filters come in thousands of forms, and GRDB keeps what it is told to keep for ever: those with many
-  /// parameters are prepared each time, which leaves a few hundred.
+  /// GRDB's statement cache has no bound, and filtered lists yield thousands of different texts. Statements with more
+  /// parameters than this are prepared each time, which leaves a few hundred to cache.
   private static let maximumKeptParameters = 16
 
   func rows(_ sql: String, _ parameters: [SQLValue]) throws -> [SQLRow] {

@@ -1,8 +1,9 @@
 import Concurrency
 import GRDB
 
-/// Read-only connections for look-ups that run on the calling thread. One at a time uses a connection, and as many are
-/// made as there are callers at once: no more than the cooperative pool has threads. Nobody waits for a connection.
+/// Read-only connections for look-ups that run on the calling thread. Each connection serves one look-up at a time. A
+/// look-up never waits for a connection: when none is idle, a new one is opened. Their number is bounded by the number
+/// of threads of the cooperative pool.
 final class SQLiteLookUps: Sendable {
   private struct State {
     var idle: [DatabaseQueue] = []
@@ -26,7 +27,7 @@ final class SQLiteLookUps: Sendable {
     return try connection.unsafeRead(body)
   }
 
-  /// Connections in use are closed when they are given back; later calls throw.
+  /// Closes idle connections; connections in use are closed when they are returned. Later calls throw.
   func close() throws {
     let idle = state.withLock { state in
       state.isClosed = true

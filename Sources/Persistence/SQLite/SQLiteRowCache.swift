@@ -1,11 +1,11 @@
 import Concurrency
 import GRDB
 
-/// Rows that look-ups found, for as long as nothing was committed since.
+/// Caches rows that look-ups found, as long as nothing was committed since.
 ///
-/// A commit of this process empties the cache before the writer is told of it, so a look-up never returns a row that is
-/// older than a write that was acknowledged. Another program at the same file (`martlet user`, the `sqlite3` shell) is
-/// noticed within `foreignInterval`.
+/// A commit of this process empties the cache before the writer learns of it, so a look-up never returns a row that is
+/// older than an acknowledged write. Commits of other programs on the same file (`martlet user`, the `sqlite3` shell)
+/// are noticed within `externalCheckInterval`.
 ///
 /// Source: https://www.sqlite.org/pragma.html#pragma_data_version
 final class SQLiteRowCache: Sendable {
@@ -14,7 +14,7 @@ final class SQLiteRowCache: Sendable {
     var nextCheck: ContinuousClock.Instant
   }
 
-  /// How long a commit of another program may stay unnoticed.
+  /// How often the cache checks for commits of other programs.
   static let foreignInterval: Duration = .milliseconds(100)
 
   private let watch: ForeignCommits
@@ -25,14 +25,15 @@ final class SQLiteRowCache: Sendable {
     state = Mutex(State(nextCheck: .now + Self.foreignInterval))
   }
 
-  /// - Returns: the row, and the version that it is of, or with which to `keep` what the database says.
-  /// - Throws: `DatabaseError` when the database cannot be asked for commits of others.
+  /// - Returns: the cached row, if any, and the current version. The caller passes that version to `keep` with a row
+  ///   that it reads afterwards.
+  /// - Throws: `DatabaseError` when the check for commits of other programs fails.
   func row(_ key: RowCache.Key) throws -> (row: SQLRow?, version: DatabaseVersion) {
     try noticeOthers()
     return state.withLock { ($0.rows[key], $0.rows.version) }
   }
 
-  /// Another one after every commit.
+  /// The current version; changes with every commit.
   /// - Throws: as `row`.
   func version() throws -> DatabaseVersion {
     try noticeOthers()
@@ -49,7 +50,7 @@ final class SQLiteRowCache: Sendable {
     if isDue, try watch.happened() { forget() }
   }
 
-  /// Drops the row when something was committed since `version` was asked for.
+  /// Caches the row, unless something was committed since `version`.
   func keep(_ row: SQLRow, _ key: RowCache.Key, version: DatabaseVersion) {
     state.withLock { state in
       if state.rows.version == version { state.rows.keep(row, key) }
@@ -61,7 +62,8 @@ final class SQLiteRowCache: Sendable {
   }
 }
 
-/// Tells whether anybody else committed to the file; a connection of its own, because SQLite counts per connection.
+/// Detects commits to the database file by other connections. Uses a connection of its own, as `data_version` is per
+/// connection.
 final class ForeignCommits: Sendable {
   private let connection: DatabaseQueue
   private let last = Mutex(Int64?.none)
@@ -71,7 +73,7 @@ final class ForeignCommits: Sendable {
     connection = try DatabaseQueue(path: path, configuration: configuration)
   }
 
-  /// Whether there were commits since the last call; true at the first one. Those of this process count too.
+  /// Whether anything was committed since the last call; true at the first call. Includes commits of this process.
   func happened() throws -> Bool {
     let version = try connection.unsafeRead { database in
       try SQLiteRows.all(database.cachedStatement(sql: "PRAGMA data_version"), [], database).first?.integer(0)

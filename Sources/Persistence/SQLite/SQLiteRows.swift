@@ -2,8 +2,8 @@ import GRDB
 import GRDBSQLite
 import Model
 
-/// Binds and reads a statement through SQLite's own interface. GRDB's arguments and rows can be asked for by name, and
-/// what they make to be ready for it costs more than the rest of a look-up.
+/// Binds parameters and reads results through SQLite's C API. GRDB's arguments and rows also support access by name,
+/// and preparing for that costs more than the rest of a look-up.
 ///
 /// Source: https://www.sqlite.org/c3ref/bind_blob.html, https://www.sqlite.org/c3ref/step.html,
 /// https://www.sqlite.org/c3ref/column_blob.html
@@ -22,7 +22,7 @@ enum SQLiteRows {
     }
   }
 
-  /// One value for each placeholder; what was bound before is gone.
+  /// Binds one value per placeholder, replacing earlier bindings.
   private static func bind(_ parameters: [SQLValue], _ handle: OpaquePointer, _ database: GRDB.Database) throws {
     guard sqlite3_bind_parameter_count(handle) == parameters.count else {
       throw DatabaseError(resultCode: .SQLITE_RANGE, message: "the statement has another number of placeholders")
@@ -49,7 +49,7 @@ enum SQLiteRows {
   private static func bind(_ text: String, _ handle: OpaquePointer, _ position: Int32) -> Int32 {
     var text = text
     return text.withUTF8 { bytes in
-      // Of an empty text there is no address, and SQLite would take that for NULL.
+      // An empty string may have no base address, and SQLite takes a null pointer for NULL.
       guard let start = bytes.baseAddress else { return sqlite3_bind_text(handle, position, "", 0, nil) }
       return start.withMemoryRebound(to: CChar.self, capacity: bytes.count) {
         sqlite3_bind_text(handle, position, $0, Int32(bytes.count), copied)
@@ -62,7 +62,7 @@ enum SQLiteRows {
     return sqlite3_bind_blob(handle, position, bytes.baseAddress, Int32(bytes.count), copied)
   }
 
-  /// Source: https://www.sqlite.org/c3ref/c_static.html
+  /// SQLITE_TRANSIENT: SQLite copies the value. Source: https://www.sqlite.org/c3ref/c_static.html
   private static var copied: sqlite3_destructor_type { unsafeBitCast(-1, to: sqlite3_destructor_type.self) }
 
   private static func failure(_ code: Int32, _ database: GRDB.Database) -> DatabaseError {
@@ -80,7 +80,7 @@ enum SQLiteRows {
     }
   }
 
-  /// The pointer first: asking for it may change the length.
+  /// Gets the pointer before the length: sqlite3_column_text may convert the value and change its length.
   private static func text(_ handle: OpaquePointer, _ column: Int32) -> String {
     let start = sqlite3_column_text(handle, column)
     let bytes = UnsafeBufferPointer(start: start, count: Int(sqlite3_column_bytes(handle, column)))

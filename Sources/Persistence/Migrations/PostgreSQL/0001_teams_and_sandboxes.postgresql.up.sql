@@ -1,4 +1,4 @@
--- The twin of SQLite's 0001. Text that is ever put in order compares by bytes, as SQLite does it.
+-- The counterpart of SQLite's 0001. Text columns that are sorted compare by bytes, as in SQLite.
 
 CREATE TABLE teams (
   id UUID PRIMARY KEY,

@@ -1,6 +1,6 @@
 ALTER TABLE sandboxes ADD COLUMN auto_resume BOOLEAN NOT NULL DEFAULT false;
 ALTER TABLE sandboxes ADD COLUMN is_auto_paused BOOLEAN NOT NULL DEFAULT false;
--- Counts the transitions of a row, so that a decision about an old state cannot be applied to a newer one that looks the same.
+-- Counts the transitions of a row: a decision about an old state must not be applied to a newer one that looks the same.
 ALTER TABLE sandboxes ADD COLUMN revision BIGINT NOT NULL DEFAULT 0;
 
 CREATE TABLE snapshots (
@@ -11,9 +11,9 @@ CREATE TABLE snapshots (
   memory_mb BIGINT NOT NULL,
   disk_size_mb BIGINT NOT NULL,
   size_bytes BIGINT NOT NULL,
-  -- Where the files are.
+  -- The host that stores the files.
   host_id UUID NOT NULL,
-  -- The sandbox that was frozen; it may be long gone.
+  -- The sandbox that was captured; it may no longer exist.
   source_id UUID,
   created_at TIMESTAMPTZ NOT NULL,
   last_updated TIMESTAMPTZ NOT NULL,

@@ -1,11 +1,11 @@
--- What is over is deleted some time later, the oldest first.
+-- Finished sandboxes are deleted after the retention time, oldest first.
 CREATE INDEX sandboxes_over ON sandboxes (last_updated) WHERE status IN ('stopped', 'error');
--- The filter that is asked for most.
+-- The most frequent filter.
 CREATE INDEX audit_logs_by_action ON audit_logs (team_id, action, id DESC);
 
--- A bound like the others: NULL is the server's default.
+-- A quota like the others; NULL means the server's default.
 ALTER TABLE teams ADD COLUMN max_snapshots BIGINT;
 
--- Those that were being made while their team was deleted came back from it.
+-- Deletes snapshots that were being created while their team was deleted, and became visible again.
 UPDATE snapshots SET status = 'deleting', revision = revision + 1
 WHERE status <> 'deleting' AND team_id IN (SELECT id FROM teams WHERE deleted_at IS NOT NULL);

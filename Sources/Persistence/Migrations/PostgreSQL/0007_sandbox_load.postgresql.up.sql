@@ -1,4 +1,4 @@
--- How busy each running sandbox was, once a minute; those of every quarter of an hour are kept longer.
+-- The load of each running sandbox, once a minute; one sample per quarter of an hour is retained longer.
 CREATE TABLE sandbox_load (
   sandbox_id UUID NOT NULL REFERENCES sandboxes (id) ON DELETE CASCADE,
   taken_at TIMESTAMPTZ NOT NULL,

@@ -1,3 +1,3 @@
--- The program whose change of the row was the last; NULL for changes from before.
+-- The worker that changed the row last; NULL for changes before this migration.
 ALTER TABLE sandboxes ADD COLUMN worker BIGINT;
 ALTER TABLE snapshots ADD COLUMN worker BIGINT;

@@ -1,4 +1,4 @@
--- Ids are bare UUIDs in lower case; times are microseconds since 1970-01-01 UTC.
+-- Ids are lower-case UUIDs without a prefix; times are microseconds since 1970-01-01 UTC.
 
 CREATE TABLE teams (
   id TEXT PRIMARY KEY NOT NULL,

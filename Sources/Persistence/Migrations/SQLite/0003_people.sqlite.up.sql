@@ -1,11 +1,11 @@
--- Sessions carry this number; raising it ends all of a user's sessions.
+-- Sessions carry this number; incrementing it ends all of a user's sessions.
 ALTER TABLE users ADD COLUMN session_epoch INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX users_by_age ON users (created_at, id);
 
--- A deleted team keeps its row for the audit log and for sandboxes on their way out; its members and keys are gone.
+-- A deleted team keeps its row for the audit log and for sandboxes that are being destroyed; members and keys are deleted.
 ALTER TABLE teams ADD COLUMN deleted_at INTEGER;
--- Bounds on what a team may hold at once; NULL is the server's default.
+-- Upper bounds on what a team holds at once; NULL means the server's default.
 ALTER TABLE teams ADD COLUMN max_sandboxes INTEGER;
 ALTER TABLE teams ADD COLUMN max_vcpus INTEGER;
 ALTER TABLE teams ADD COLUMN max_memory_mb INTEGER;
@@ -18,7 +18,7 @@ CREATE INDEX sandboxes_by_age ON sandboxes (created_at DESC, id DESC);
 CREATE TABLE idempotency_keys (
   team_id TEXT NOT NULL REFERENCES teams (id) ON DELETE CASCADE,
   idempotency_key TEXT NOT NULL,
-  -- SHA-256 of what was asked for.
+  -- SHA-256 of the request.
   request_hash BLOB NOT NULL,
   sandbox_id TEXT NOT NULL,
   created_at INTEGER NOT NULL,

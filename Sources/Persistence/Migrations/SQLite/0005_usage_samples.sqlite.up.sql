@@ -1,4 +1,4 @@
--- What each team had running, once a minute; minutes in which it had nothing have no row.
+-- The running sandboxes of each team, once a minute; there is no row for a minute without any.
 CREATE TABLE usage_samples (
   team_id TEXT NOT NULL REFERENCES teams (id) ON DELETE CASCADE,
   taken_at INTEGER NOT NULL,

@@ -1,7 +1,8 @@
--- Hosts that control planes can reach, each with the secret that both prove to know. Whoever can read this table can command them.
+-- Hosts that control planes can reach, with the secret that authenticates both sides. Read access to this table permits
+-- to command the hosts.
 CREATE TABLE hosts (
   id TEXT PRIMARY KEY NOT NULL,
-  -- HOST:PORT at which other control planes reach it.
+  -- The HOST:PORT at which other control planes reach the host.
   address TEXT NOT NULL,
   secret BLOB NOT NULL CHECK (length(secret) = 32),
   registered_at INTEGER NOT NULL,
