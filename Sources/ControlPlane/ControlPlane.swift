@@ -1,7 +1,7 @@
 package import Persistence
 package import ServiceLifecycle
 
-/// The control plane of one server, put together: what the API calls, and the services that run beside it.
+/// The services of one control plane: those that the API calls, and those that run in the background.
 package struct ControlPlane: Sendable {
   package let sandboxes: SandboxService
   package let snapshots: SnapshotService
@@ -16,7 +16,7 @@ package struct ControlPlane: Sendable {
   package let monitor: Monitor
   package let housekeeping: Housekeeping
 
-  /// - Parameter database: migrated.
+  /// - Parameter database: a migrated database.
   package init(
     database: any Database, hosts: any HostDirectory, scheduler: any Scheduler = RoundRobinScheduler(),
     identity: IdentityConfiguration = IdentityConfiguration(), retention: Retention = .standard,
@@ -61,6 +61,6 @@ package struct ControlPlane: Sendable {
       dependencies: dependencies)
   }
 
-  /// Run these in the server's service group, before the API, so that they stop after it.
+  /// Services for the server's service group. They must precede the API, so that they stop after it.
   package var services: [any Service] { [housekeeping, monitor] }
 }

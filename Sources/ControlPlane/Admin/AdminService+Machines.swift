@@ -24,7 +24,7 @@ extension AdminService {
     }
   }
 
-  /// Templates and named snapshots of all teams, by name.
+  /// Templates and named snapshots of all teams, ordered by name.
   package func templates(for caller: Caller) async throws -> [HostTemplate] {
     try caller.principal.requireAdmin()
     return await withTaskGroup { group in

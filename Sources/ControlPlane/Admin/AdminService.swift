@@ -2,9 +2,10 @@ import HostAPI
 package import Model
 package import Persistence
 
-/// What administrators of the platform see and change. The API lets nobody else come here; every call checks again.
+/// What administrators of the platform may see and change. The API admits only administrators here; every call checks
+/// that again.
 package struct AdminService: Sendable {
-  /// A host as administrators see it.
+  /// The state of a host, for administrators.
   package struct HostSummary: Sendable, Equatable {
     package var id: HostID
     package var isReachable: Bool
@@ -29,7 +30,7 @@ package struct AdminService: Sendable {
     return try await people.users(page).map { Profile($0) }
   }
 
-  /// Works also where sign-up is closed.
+  /// Creates a user, also if sign-up is closed.
   /// - Throws: `invalid_request`, `email_taken`.
   package func createUser(
     email: String, password: String, name: String, isAdmin: Bool, for caller: Caller
@@ -40,7 +41,7 @@ package struct AdminService: Sendable {
     return (Profile(user), team)
   }
 
-  /// For whoever may open the database, without a session.
+  /// Creates a user without a session; for programs that have access to the database.
   package func createLocalUser(
     email: String, password: String, name: String, isAdmin: Bool
   ) async throws -> (profile: Profile, team: TeamID) {
@@ -66,7 +67,7 @@ package struct AdminService: Sendable {
 
   // MARK: Teams
 
-  /// Oldest first, with what each holds.
+  /// All teams, oldest first, with their present usage.
   package func teams(_ page: ListPage, for caller: Caller) async throws -> [(team: TeamRecord, usage: TeamUsage)] {
     try caller.principal.requireAdmin()
     var teams: [(team: TeamRecord, usage: TeamUsage)] = []
@@ -76,7 +77,7 @@ package struct AdminService: Sendable {
     return teams
   }
 
-  /// Sets a team's own bounds; what is nil is the server's default.
+  /// Sets a team's own quotas; nil selects the server's default.
   /// - Throws: `not_found`, `invalid_request`.
   package func setQuota(_ quota: QuotaRecord, of id: TeamID, for caller: Caller) async throws -> TeamRecord {
     try caller.principal.requireAdmin()
@@ -94,7 +95,7 @@ package struct AdminService: Sendable {
     return team
   }
 
-  /// The bounds that hold for a team.
+  /// The quotas that apply to a team.
   package func quota(of team: TeamRecord) -> QuotaRecord {
     QuotaRecord(
       sandboxes: team.quota.sandboxes ?? quotaDefaults.sandboxes, vcpus: team.quota.vcpus ?? quotaDefaults.vcpus,

@@ -1,11 +1,11 @@
 package import Model
 package import Persistence
 
-/// Reading the audit log (DB-5).
+/// Gives access to the audit log.
 package struct AuditService: Sendable {
   let repository: AuditRepository
-  /// A filter may look at many rows: those who search share few of the database's connections, and leave the others the
-  /// rest.
+  /// Bounds concurrent searches: a filter may read many rows, and searches must leave the database connections to other
+  /// requests.
   private let gate = Gate(
     concurrent: 2, maximumWaiting: 32,
     refusal: MartletError(
@@ -16,8 +16,8 @@ package struct AuditService: Sendable {
   }
 
   /// Newest first.
-  /// - Parameter team: another team than the caller's; for administrators of the platform.
-  /// - Throws: `not_found` for anybody else.
+  /// - Parameter team: a team other than the caller's; only for administrators of the platform.
+  /// - Throws: `not_found` if `team` is given and the caller is not an administrator.
   package func list(
     _ filter: AuditFilter, team: TeamID? = nil, for caller: Caller
   ) async throws -> [(number: Int, record: AuditRecord)] {

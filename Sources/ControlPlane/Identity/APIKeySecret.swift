@@ -1,14 +1,14 @@
 import Crypto
 
-/// The secret of an API key: 160 random bits, written as `mrt_` and 40 hex digits (KEY-2).
+/// The secret of an API key: 160 random bits, written as `mrt_` and 40 hex digits.
 ///
-/// The prefix `e2b_` with the same digits is the same key, because E2B's client checks the prefix. A plain SHA-256 is
-/// enough at rest: there is no dictionary of 160-bit random numbers.
+/// The prefix `e2b_` with the same digits denotes the same key, because E2B's client checks the prefix. The database
+/// stores a plain SHA-256 hash, which is sufficient, as 160-bit random numbers cannot be guessed from a dictionary.
 struct APIKeySecret: Sendable, Equatable {
   static let prefix = "mrt_"
   static let compatiblePrefix = "e2b_"
   static let byteCount = 20
-  /// Characters of the key that lists show.
+  /// The number of leading characters that lists show.
   static let shownCharacters = 12
 
   private let digits: String

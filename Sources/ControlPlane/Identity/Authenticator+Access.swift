@@ -2,11 +2,12 @@ import Model
 import Persistence
 
 extension Authenticator {
-  /// Whether somebody who was let in a while ago would be let in now, for what stays open long: a shell, a log (L-63).
+  /// Checks whether a principal that was authenticated earlier would still be admitted; for connections that stay open
+  /// long, such as shells and logs.
   ///
-  /// Does not count as a call.
-  /// - Throws: `unauthorized` for a key that was deleted and for the session of before a new password; `no_team` for
-  ///   somebody who was removed from the team; `database_unavailable`, which says nothing about them.
+  /// Does not count against the rate limit.
+  /// - Throws: `unauthorized` if the key was deleted, or the session ended because the password changed; `no_team` if
+  ///   the user was removed from the team; `database_unavailable`, which does not mean that access was revoked.
   package func confirm(_ principal: Principal) async throws {
     switch principal.kind {
     case .system: return

@@ -3,7 +3,7 @@ import Foundation
 import Model
 package import Persistence
 
-/// What a request shows to say who makes it; the first that is there counts.
+/// The credentials that a request carries; the first one that is present is used.
 package struct PresentedCredentials: Sendable, Equatable {
   /// `X-API-Key`
   package var apiKey: String?
@@ -19,13 +19,13 @@ package struct PresentedCredentials: Sendable, Equatable {
   }
 }
 
-/// Turns what a request shows into a principal (KEY-2, AUTH-3, AUTH-4).
+/// Authenticates requests: maps credentials to a principal.
 ///
-/// Each call is one look-up by an indexed column, which the database answers as of now: a deleted key, a removed
-/// member, a changed password or role counts from the next call on. Uses of keys are collected in memory and written
-/// together.
+/// Each call is one look-up by an indexed column with the database's present state, so that a deleted key, a removed
+/// member and a changed password or role take effect from the next call on. Uses of keys are collected in memory and
+/// written together.
 package final class Authenticator: Sendable {
-  /// Longest header value that is looked at as a key.
+  /// A longer header value is refused without a look-up.
   static let maximumKeyBytes = 256
 
   let keys: APIKeyRepository
@@ -46,7 +46,7 @@ package final class Authenticator: Sendable {
     self.dependencies = dependencies
   }
 
-  /// With a version that the database had after the call began.
+  /// Authenticates a request. The result carries a database version that is not older than the call.
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
   package func authenticate(_ credentials: PresentedCredentials) async throws -> Finding<Principal> {
     if let apiKey = credentials.apiKey { return try await key(apiKey).map { Self.principal(of: $0) } }
@@ -63,8 +63,8 @@ package final class Authenticator: Sendable {
     Principal(kind: .apiKey(key.id), teamID: key.teamID)
   }
 
-  /// Somebody who administers the platform: with a session, or with a key that they made. A key may stand where a
-  /// session's token does, because that is the header that Prometheus and its like can send.
+  /// Authenticates an administrator of the platform, by a session or by an API key that an administrator created. The
+  /// key may also be sent as a bearer token, because that is the header that Prometheus and similar programs can send.
   /// - Throws: `unauthorized`, `forbidden` with the remedy; `rate_limited`.
   package func administrator(_ credentials: PresentedCredentials) async throws -> Principal {
     var principal: Principal
@@ -96,7 +96,7 @@ package final class Authenticator: Sendable {
     return key
   }
 
-  /// The person of a session, and what they may do in its team at this moment.
+  /// The user of a session, with their present rights in the session's team.
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
   package func principal(session token: String) async throws -> Principal {
     try await person(token).value
@@ -114,7 +114,7 @@ package final class Authenticator: Sendable {
     return principal
   }
 
-  /// Writes the uses that were collected.
+  /// Writes the collected uses of keys to the database.
   func flush() async throws {
     let collected = uses.withLock { uses in
       defer { uses = [:] }
@@ -123,7 +123,7 @@ package final class Authenticator: Sendable {
     do {
       try await keys.touch(collected)
     } catch {
-      // Newer ones stay; keys are bounded in number, so these are too.
+      // Keeps the newer ones. Their number is bounded, as the number of keys is.
       uses.withLock { $0.merge(collected) { newer, _ in newer } }
       throw error
     }

@@ -1,5 +1,5 @@
-/// What the first run tells the administrator; written to a file that only its owner can read, and never logged
-/// (AUTH-7).
+/// The credentials that the first run creates for the administrator. They are written to a file that only its owner can
+/// read, and never logged.
 package struct Credentials: Sendable, Equatable, Codable {
   package var apiKey: String
   package var adminEmail: String

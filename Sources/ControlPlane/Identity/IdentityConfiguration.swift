@@ -1,14 +1,14 @@
 package import Persistence
 
-/// How people and programs are let in.
+/// Configuration of authentication, sign-up, rate limits and quotas.
 package struct IdentityConfiguration: Sendable {
-  /// Of the whole installation. The one that is made up here lasts as long as the process.
+  /// The installation's secret. The random default is valid only as long as the process.
   package var secret: TokenSecret
   package var hasher: PasswordHasher
   package var rates: RateLimits.Rates
-  /// For teams without bounds of their own.
+  /// Quotas for teams that have none of their own.
   package var quota: QuotaRecord
-  /// Whether strangers may make accounts for themselves.
+  /// Whether users may create accounts for themselves.
   package var allowsSignUp: Bool
 
   package init(

@@ -4,10 +4,11 @@ import Dispatch
 import Foundation
 package import Model
 
-/// Argon2id for passwords (AUTH-1).
+/// Hashes and verifies passwords with Argon2id.
 ///
-/// Hashing takes tens of milliseconds and 19 MiB, so a few at once is the bound: the rest wait in a short queue, and
-/// what does not fit there is told to come back. A flood of logins costs neither the memory nor the other requests.
+/// A hash takes tens of milliseconds and 19 MiB, so only a few run at the same time. Further calls wait in a short
+/// queue; beyond that they are refused with the advice to try again. A flood of logins therefore costs neither memory
+/// nor the response time of other requests.
 ///
 /// Source: https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html, argon2.h
 package final class PasswordHasher: Sendable {
@@ -28,7 +29,7 @@ package final class PasswordHasher: Sendable {
   package static let passwordCharacters = 8...256
   private static let saltBytes = 16
   private static let hashBytes = 32
-  /// No hash of ours needs more; a damaged row must not.
+  /// Upper bound for stored hashes: no hash of this program needs more, and a damaged row must not demand it.
   private static let maximumMemoryKiB: UInt32 = 1 << 20
 
   package let gate: Gate
@@ -41,7 +42,7 @@ package final class PasswordHasher: Sendable {
     self.gate = gate
   }
 
-  /// How often Argon2 was evaluated.
+  /// The number of Argon2 evaluations so far.
   package var evaluations: Int { count.withLock { $0 } }
 
   /// - Throws: `invalid_request` for a password outside of the bounds.
@@ -51,9 +52,9 @@ package final class PasswordHasher: Sendable {
     }
   }
 
-  /// - Returns: the encoded form, parameters and salt included.
-  /// - Throws: `invalid_request` for a password outside of the bounds, `rate_limited`, `internal` when there is no
-  ///   memory.
+  /// - Returns: the hash in encoded form, including parameters and salt.
+  /// - Throws: `invalid_request` for a password outside of the bounds, `rate_limited`, `internal` when memory is
+  ///   exhausted.
   package func hash(_ password: String) async throws -> String {
     try Self.check(password)
     return try await evaluate { [parameters] in
@@ -61,8 +62,8 @@ package final class PasswordHasher: Sendable {
     }
   }
 
-  /// Whether `password` belongs to a stored hash. Without one the same work is done for nothing, so that the time does
-  /// not tell whether there is such a user (AUTH-2).
+  /// Whether `password` matches a stored hash. Without a hash it verifies against a decoy, so that the response time
+  /// does not reveal whether the user exists.
   /// - Throws: `rate_limited`.
   package func verify(_ password: String, against encoded: String?) async throws -> Bool {
     let target = encoded.flatMap { Self.parameters(of: $0) == nil ? nil : $0 } ?? decoy()
@@ -73,7 +74,7 @@ package final class PasswordHasher: Sendable {
     return matches && encoded == target
   }
 
-  /// Whether a hash was made with less work than hashes are made with now.
+  /// Whether a hash was made with weaker parameters than the present ones.
   package func isOutdated(_ encoded: String) -> Bool {
     guard let old = Self.parameters(of: encoded) else { return true }
     return old.passes < parameters.passes || old.memoryKiB < parameters.memoryKiB || old.lanes < parameters.lanes
@@ -88,7 +89,7 @@ package final class PasswordHasher: Sendable {
     }
   }
 
-  /// A hash with today's parameters that no password has, but for a chance of 2⁻²⁵⁶.
+  /// A hash with the present parameters that no password matches, except with a probability of 2⁻²⁵⁶.
   private func decoy() -> String {
     let salt = Data(Self.randomBytes(Self.saltBytes)).base64EncodedString().filter { $0 != "=" }
     let hash = Data(Self.randomBytes(Self.hashBytes)).base64EncodedString().filter { $0 != "=" }
@@ -106,7 +107,7 @@ package final class PasswordHasher: Sendable {
     return String(decoding: encoded.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
-  /// Reads `$argon2id$v=19$m=19456,t=2,p=1$…`; nil for anything else.
+  /// Parses the parameters of `$argon2id$v=19$m=19456,t=2,p=1$…`; nil for any other format.
   private static func parameters(of encoded: String) -> Parameters? {
     let parts = encoded.split(separator: "$", omittingEmptySubsequences: false)
     guard parts.count == 6, parts[1] == "argon2id", parts[2] == "v=19" else { return nil }

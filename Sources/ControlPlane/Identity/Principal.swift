@@ -2,7 +2,7 @@ import Foundation
 package import Model
 package import Persistence
 
-/// Who makes a call, and for which team.
+/// The authenticated user or API key that makes a call, and its team.
 package struct Principal: Sendable, Equatable {
   package enum Kind: Sendable, Equatable {
     case apiKey(APIKeyID)
@@ -12,11 +12,11 @@ package struct Principal: Sendable, Equatable {
 
   package var kind: Kind
   package var teamID: TeamID
-  /// What the principal is in the team; nil for a person who was a member when the session began and is not any more.
+  /// The principal's role in the team; nil for a user whose session began as a member and who is no longer one.
   package var role: TeamRole?
-  /// Whether the person administers the platform.
+  /// Whether the user is an administrator of the platform.
   package var isAdmin: Bool
-  /// Number of the person's session; nil for those who came without one.
+  /// The epoch of the user's session; nil without a session.
   package var sessionEpoch: Int?
 
   package init(kind: Kind, teamID: TeamID, role: TeamRole? = .member, isAdmin: Bool = false, sessionEpoch: Int? = nil) {
@@ -27,20 +27,20 @@ package struct Principal: Sendable, Equatable {
     self.sessionEpoch = sessionEpoch
   }
 
-  /// Nil for keys and for the system.
+  /// The user; nil for API keys and for the system.
   package var userID: UserID? {
     guard case .user(let id) = kind else { return nil }
     return id
   }
 
-  /// - Throws: `no_team` for a person who is no member of the session's team any more (L-63).
+  /// - Throws: `no_team` for a user who is no longer a member of the session's team.
   package func requireTeam() throws(MartletError) {
     guard role != nil else {
       throw MartletError(.noTeam, "you are no member of this team any more; switch to another one")
     }
   }
 
-  /// - Throws: `forbidden` for whoever is not a person with a session.
+  /// - Throws: `forbidden` unless the principal is a user with a session.
   package func requireUser() throws(MartletError) {
     guard userID != nil else {
       throw MartletError(
@@ -48,7 +48,7 @@ package struct Principal: Sendable, Equatable {
     }
   }
 
-  /// - Throws: `forbidden` for whoever does not administer the platform.
+  /// - Throws: `forbidden` unless the principal is an administrator of the platform.
   package func requireAdmin() throws(MartletError) {
     try requireUser()
     guard isAdmin else { throw MartletError(.forbidden, "this is for administrators of the platform") }
@@ -71,10 +71,10 @@ package struct Principal: Sendable, Equatable {
   }
 }
 
-/// A principal and where its call came from.
+/// A principal and the address of its client.
 package struct Caller: Sendable, Equatable {
   package var principal: Principal
-  /// Address of the client, for the audit log.
+  /// The client's address, for the audit log.
   package var source: String?
 
   package var teamID: TeamID { principal.teamID }
@@ -91,19 +91,19 @@ package struct Caller: Sendable, Equatable {
     return caller
   }
 
-  /// - Throws: `forbidden` for whoever is not a person with a session.
+  /// - Throws: `forbidden` unless the principal is a user with a session.
   func user() throws(MartletError) -> UserID {
     try principal.requireUser()
     guard let id = principal.userID else { throw MartletError(.forbidden, "this needs the session of a person") }
     return id
   }
 
-  /// The person, to be asked for again in the transaction of a change; nil for keys and for the system.
+  /// The user, whose rights the transaction of a change checks again; nil for API keys and for the system.
   var person: ActingUser? {
     principal.userID.map { ActingUser(id: $0, sessionEpoch: principal.sessionEpoch) }
   }
 
-  /// - Throws: `forbidden` for whoever is not a person with a session.
+  /// - Throws: `forbidden` unless the principal is a user with a session.
   func actingUser() throws(MartletError) -> ActingUser {
     ActingUser(id: try user(), sessionEpoch: principal.sessionEpoch)
   }

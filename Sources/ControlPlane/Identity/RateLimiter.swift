@@ -2,7 +2,7 @@ import Concurrency
 package import Foundation
 package import Model
 
-/// How often something may happen: `burst` at once, then `perSecond` on average.
+/// A bound on a frequency: `burst` at once, then `perSecond` on average.
 package struct Rate: Sendable, Equatable {
   package var burst: Double
   package var perSecond: Double
@@ -13,17 +13,18 @@ package struct Rate: Sendable, Equatable {
   }
 }
 
-/// Token buckets, one per key, in bounded memory (AUTH-8).
+/// Token buckets, one per key, in bounded memory.
 ///
-/// A bucket that has filled up again is the same as none and is forgotten. When all are in use the least recently used
-/// half goes: an attacker needs thousands of addresses for a fresh start, and no honest client is refused.
+/// A full bucket is equivalent to a new one and is removed. When the number of buckets reaches the capacity, the least
+/// recently used half is removed: an attacker needs thousands of addresses to reset a bucket, and no well-behaved
+/// client is refused.
 package final class RateLimiter<Key: Hashable & Sendable>: Sendable {
   private struct Bucket {
     var tokens: Double
     var updated: Date
   }
 
-  /// Nil: no limit.
+  /// Nil means no limit.
   private let rate: Rate?
   private let capacity: Int
   private let now: @Sendable () -> Date
@@ -38,7 +39,7 @@ package final class RateLimiter<Key: Hashable & Sendable>: Sendable {
   package var count: Int { buckets.withLock { $0.count } }
 
   /// Takes one token.
-  /// - Throws: `rate_limited` with the time until there is one.
+  /// - Throws: `rate_limited` with the time until a token is available.
   package func admit(_ key: Key) throws(MartletError) {
     guard let rate else { return }
     let now = now()
@@ -57,7 +58,7 @@ package final class RateLimiter<Key: Hashable & Sendable>: Sendable {
       retryAfterSeconds: seconds)
   }
 
-  /// A clock that was set back gives nothing and takes nothing.
+  /// If the clock was set back, no tokens are added or removed.
   private static func refilled(_ bucket: Bucket, _ rate: Rate, _ now: Date) -> Bucket {
     let elapsed = max(0, now.timeIntervalSince(bucket.updated))
     return Bucket(tokens: min(rate.burst, bucket.tokens + elapsed * rate.perSecond), updated: now)
@@ -72,13 +73,13 @@ package final class RateLimiter<Key: Hashable & Sendable>: Sendable {
   }
 }
 
-/// The limits of one server.
+/// The rate limits of one server.
 package struct RateLimits: Sendable {
   package struct Rates: Sendable, Equatable {
     /// Per address.
     package var login: Rate?
     package var signUp: Rate?
-    /// Per key or user, on the API.
+    /// Per API key or user, for all API calls.
     package var calls: Rate?
 
     package init(
@@ -103,7 +104,8 @@ package struct RateLimits: Sendable {
     calls = RateLimiter(rates.calls, now: now)
   }
 
-  /// What stands for a client's address: whoever has one IPv6 address has a /64 of them.
+  /// The rate limit key of a client's address. An IPv6 address is represented by its /64 prefix, as a client usually
+  /// has a whole /64.
   static func key(forAddress address: String?) -> String {
     guard let address else { return "unknown" }
     guard address.contains(":") else { return address }
@@ -113,7 +115,7 @@ package struct RateLimits: Sendable {
     return prefix(ofIPv6: address)
   }
 
-  /// The first four groups of an address, `::` written out.
+  /// The first four groups of an IPv6 address, after expanding `::`.
   private static func prefix(ofIPv6 address: String) -> String {
     let plain = address.prefix { $0 != "%" }
     var groups: [Substring] = []

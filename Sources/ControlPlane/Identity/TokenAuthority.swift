@@ -3,14 +3,14 @@ package import Foundation
 import JWTKit
 package import Model
 
-/// What a token is for. Each kind has a key, a type and an audience of its own, so that none can stand in for another
-/// (AUTH-2, AUTH-3).
+/// The purpose of a token. Each kind has its own key, type and audience, so that a token of one kind is not accepted as
+/// another.
 package enum TokenKind: String, Sendable, CaseIterable {
-  /// A session of a person.
+  /// A user's session.
   case user
   /// A registered host.
   case host
-  /// One process of the installation talks to another.
+  /// A call from one process of the installation to another.
   case `internal`
 
   /// The header's `typ`. Source: RFC 8725 section 3.11
@@ -18,12 +18,12 @@ package enum TokenKind: String, Sendable, CaseIterable {
   var audience: String { "martlet-\(rawValue)" }
 }
 
-/// What a valid token says.
+/// The content of a valid token.
 package struct TokenClaims: Sendable, Equatable {
   /// Wire id of the user or host.
   package var subject: String
   package var team: TeamID?
-  /// A user's sessions with an old number are over.
+  /// The user's session epoch; tokens with an older epoch are not valid.
   package var epoch: Int
   package var expiresAt: Date
 
@@ -35,18 +35,18 @@ package struct TokenClaims: Sendable, Equatable {
   }
 }
 
-/// Signs and checks tokens: JWT with HMAC-SHA-256 and nothing else.
+/// Issues and verifies tokens: JWT with HMAC-SHA-256 only.
 ///
-/// The header is not asked how to check a token: it must say what we would have written, or the token is refused before
-/// its signature is looked at. That closes `none`, algorithm confusion, keys brought along (`jwk`, `x5c`, `jku`, `kid`)
-/// and critical extensions alike.
+/// The header does not select how a token is verified: it must equal the header that this type writes, or the token is
+/// refused before its signature is checked. This excludes `none`, algorithm confusion, embedded keys (`jwk`, `x5c`,
+/// `jku`, `kid`) and critical extensions.
 ///
 /// Source: RFC 7519, RFC 8725
 package struct TokenAuthority: Sendable {
   static let issuer = "martlet"
   static let algorithm = "HS256"
   package static let maximumBytes = 2_048
-  /// How far the clocks of two control planes may be apart.
+  /// The permitted clock difference between two control planes.
   static let clockLeeway: TimeInterval = 60
 
   private let secret: TokenSecret
@@ -63,8 +63,7 @@ package struct TokenAuthority: Sendable {
     return try await keys(kind).sign(payload, header: ["typ": .string(kind.type)])
   }
 
-  /// - Throws: `unauthorized` for everything that this installation has not signed as this kind of token, and for what
-  ///   is over.
+  /// - Throws: `unauthorized` for a token that this installation has not signed as this kind, or that has expired.
   package func verify(_ token: String, as kind: TokenKind, at now: Date) async throws(MartletError) -> TokenClaims {
     guard Self.isWellFormed(token, kind), let payload = try? await keys(kind).verify(token, as: TokenPayload.self)
     else {
@@ -92,7 +91,7 @@ package struct TokenAuthority: Sendable {
     MartletError(.unauthorized, "the token is not valid here; log in again")
   }
 
-  /// Three canonical base64url parts, the first of which is exactly our header.
+  /// Whether the token consists of three canonical base64url parts, the first of which is exactly our header.
   private static func isWellFormed(_ token: String, _ kind: TokenKind) -> Bool {
     guard token.utf8.count <= maximumBytes else { return false }
     let parts = token.split(separator: ".", omittingEmptySubsequences: false)
@@ -115,13 +114,13 @@ private struct TokenPayload: JWTPayload {
   var exp: Int64
   var jti: String
 
-  /// Claims are checked by `TokenAuthority`, which knows the time.
+  /// Does nothing: `TokenAuthority.verify` checks the claims, as it knows the time.
   func verify(using algorithm: some JWTAlgorithm) {}
 }
 
-/// Source: RFC 4648 section 5, without padding
+/// Base64url encoding without padding. Source: RFC 4648 section 5
 enum Base64URL {
-  /// Nil for anything but the one text that stands for these bytes.
+  /// Nil for any text but the canonical encoding.
   static func decode(_ text: some StringProtocol) -> Data? {
     guard let data = Data(base64Encoded: padded(text)), encode(data) == text else { return nil }
     return data

@@ -2,15 +2,15 @@ import Crypto
 import Foundation
 package import Model
 
-/// The secret that all token keys of an installation come from. Every control plane of the installation needs the same
-/// one.
+/// The secret from which all token keys of an installation are derived. All control planes of an installation must have
+/// the same one.
 package struct TokenSecret: Sendable {
   package static let minimumBytes = 32
   package static let maximumBytes = 4_096
 
   private let bytes: SymmetricKey
 
-  /// - Throws: `invalid_request` for a secret that is too short to be one (AUTH-2); `name` says where it came from.
+  /// - Throws: `invalid_request` for a secret of unsuitable length; `name` is the setting that contained it.
   package init(_ text: String, name: String) throws(MartletError) {
     guard (Self.minimumBytes...Self.maximumBytes).contains(text.utf8.count) else {
       throw MartletError(
@@ -24,17 +24,17 @@ package struct TokenSecret: Sendable {
     bytes = key
   }
 
-  /// A secret that nobody else knows; for tests, and as the source of one that is written down.
+  /// A new random secret; for tests, and for a secret that is stored afterwards.
   package static func random() -> TokenSecret {
     TokenSecret(SymmetricKey(size: .bits256))
   }
 
-  /// Text from which `init` makes the same secret again.
+  /// A new random secret as text for `init(_:name:)`.
   package static func randomText() -> String {
     SymmetricKey(size: .bits256).withUnsafeBytes { APIKeySecret.hex(Array($0)) }
   }
 
-  /// The key of one kind of token; none tells anything about another.
+  /// The key for one kind of token. Keys are independent of each other.
   ///
   /// Source: RFC 5869
   func key(for kind: TokenKind) -> SymmetricKey {

@@ -2,20 +2,20 @@ import Foundation
 package import Model
 package import Persistence
 
-/// A key at the only moment when it can be read.
+/// A new API key with its secret, which is never available again.
 package struct NewAPIKey: Sendable {
   package var record: APIKeyRecord
   package var secret: String
 }
 
-/// The keys of a team (KEY-1). Every call is a person's, for the team of the session.
+/// Manages the API keys of the session's team. All calls require a user's session.
 package struct APIKeyService: Sendable {
   let keys: APIKeyRepository
   let audit: AuditLog
   let dependencies: Dependencies
 
-  /// - Throws: `invalid_request`, `quota_exceeded` when the team has too many; `no_team`, `unauthorized` for somebody
-  ///   who was removed, or whose session ended, since the call began.
+  /// - Throws: `invalid_request`; `quota_exceeded` when the team has the maximum number of keys; `no_team` or
+  ///   `unauthorized` if the user was removed or the session ended since the call began.
   package func create(name: String?, for caller: Caller) async throws -> NewAPIKey {
     let user = try caller.user()
     let name = try DisplayName(name ?? "key").value
@@ -42,7 +42,7 @@ package struct APIKeyService: Sendable {
     return try await keys.list(team: caller.teamID, page)
   }
 
-  /// Members delete their own keys, owners and admins all.
+  /// Members may delete their own keys, owners and admins all keys of the team.
   /// - Throws: `not_found`, also for another team's key; `forbidden`.
   package func delete(_ id: APIKeyID, for caller: Caller) async throws {
     let user = try caller.user()

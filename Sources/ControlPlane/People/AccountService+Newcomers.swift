@@ -2,14 +2,14 @@ import Foundation
 import Model
 import Persistence
 
-/// Checked particulars of a user who does not exist yet.
+/// The validated data of a user to be created.
 struct Newcomer: Sendable {
   let email: EmailAddress
   let name: DisplayName
   let password: String
   var isAdmin = false
 
-  /// - Throws: `invalid_request` that names the field.
+  /// - Throws: `invalid_request` with the name of the field.
   init(email: String, password: String, name: String, isAdmin: Bool = false) throws(MartletError) {
     self.email = try EmailAddress(email)
     self.name = try DisplayName(name)
@@ -18,14 +18,13 @@ struct Newcomer: Sendable {
     self.isAdmin = isAdmin
   }
 
-  /// What a newcomer's own team is called.
+  /// The name of the user's own team.
   var teamName: String { "\(name.value.prefix(Limits.displayNameCharacters.upperBound - 7))'s team" }
 }
 
 extension AccountService {
-  /// User, team and ownership in one transaction (AUTH-1).
-  /// - Parameter caller: who creates the user, an administrator or a program on the machine; nil for people who sign
-  ///   themselves up.
+  /// Creates user, team and ownership in one transaction.
+  /// - Parameter caller: the administrator or local program that creates the user; nil for users who sign up.
   /// - Throws: `email_taken`.
   func create(_ newcomer: Newcomer, by caller: Caller? = nil, source: String?) async throws -> (UserRecord, TeamID) {
     guard try await people.user(email: newcomer.email.value) == nil else { throw Self.taken(newcomer.email) }

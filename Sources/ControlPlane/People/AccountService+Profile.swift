@@ -7,7 +7,7 @@ extension AccountService {
     Profile(try await record(of: caller))
   }
 
-  /// - Parameter password: needed for a new e-mail, which is what one logs in with.
+  /// - Parameter password: required to change the e-mail, which is the login name.
   /// - Throws: `invalid_request`, `email_taken`, `forbidden` for a wrong password.
   package func updateProfile(
     of caller: Caller, email: String?, name: String?, password: String?
@@ -27,7 +27,7 @@ extension AccountService {
     return Profile(try await record(of: caller))
   }
 
-  /// Sets a new password. All sessions of the user end, but for the one that is returned.
+  /// Sets a new password. All sessions of the user end, except the returned one.
   /// - Throws: `invalid_request`, `forbidden` for a wrong password, `rate_limited`.
   package func changePassword(of caller: Caller, from current: String, to new: String) async throws -> Session {
     try PasswordHasher.check(new)
@@ -42,7 +42,8 @@ extension AccountService {
     return try await session(try await record(of: caller), caller.teamID)
   }
 
-  /// Somebody who holds a session is not yet somebody who knows the password. Guessing is limited like logging in.
+  /// Verifies the user's password, as a session alone does not prove that the caller knows it. Attempts are
+  /// rate-limited like logins.
   private func confirm(_ password: String?, of user: UserRecord) async throws {
     guard let password else { throw MartletError(.invalidRequest, "password is required to change the e-mail") }
     try limits.login.admit(user.id.wire)

@@ -3,9 +3,9 @@ import Logging
 package import Model
 import Persistence
 
-/// Sign-up, login, sessions and what people can change about themselves (AUTH-1 to AUTH-4).
+/// Sign-up, login, sessions and the user's own profile.
 package struct AccountService: Sendable {
-  /// A login that waits longer for its turn has failed.
+  /// A login that waits longer than this for its hash fails.
   static let hashDeadline: Duration = .seconds(30)
 
   let people: PeopleRepository
@@ -20,7 +20,7 @@ package struct AccountService: Sendable {
   var now: Date { dependencies.now() }
 
   /// Creates a user with a team of their own.
-  /// - Parameter source: address of the client.
+  /// - Parameter source: the client's address.
   /// - Throws: `invalid_request`, `email_taken`, `forbidden` where sign-up is closed, `rate_limited`.
   package func signUp(email: String, password: String, name: String, source: String?) async throws -> Session {
     guard allowsSignUp else {
@@ -32,7 +32,7 @@ package struct AccountService: Sendable {
     return try await session(user, team)
   }
 
-  /// - Throws: `unauthorized` for an unknown e-mail and a wrong password alike, in the same time (AUTH-2); `no_team`,
+  /// - Throws: `unauthorized` both for an unknown e-mail and for a wrong password, after the same time; `no_team`,
   ///   `rate_limited`.
   package func logIn(email: String, password: String, source: String?) async throws -> Session {
     try limits.login.admit(RateLimits.key(forAddress: source))
@@ -54,8 +54,8 @@ package struct AccountService: Sendable {
     return try await session(user, team)
   }
 
-  /// A new session of the same person for another of their teams.
-  /// - Throws: `not_found` for teams that the person does not belong to.
+  /// A new session of the same user for another team.
+  /// - Throws: `not_found` for a team that the user does not belong to.
   package func switchTeam(to team: TeamID, for caller: Caller) async throws -> Session {
     let user = try await record(of: caller)
     guard try await teams.membership(of: user.id, in: team) != nil else { throw MartletError.teamNotFound(team) }
@@ -63,9 +63,9 @@ package struct AccountService: Sendable {
     return try await session(user, team)
   }
 
-  // MARK: Shared
+  // MARK: - Helpers
 
-  /// The user of a session, who was there a moment ago.
+  /// The user of a session.
   func record(of caller: Caller) async throws -> UserRecord {
     guard let user = try await people.user(try caller.user()) else {
       throw MartletError(.unauthorized, "the session is over; log in again")
@@ -99,7 +99,7 @@ package struct AccountService: Sendable {
         outcome: outcome?.rawValue ?? "ok", source: source, createdAt: now))
   }
 
-  /// The next login tries again when this one could not.
+  /// Replaces a hash with outdated parameters; if that fails, the next login tries again.
   private func rehashIfOutdated(_ user: UserRecord, _ password: String) async {
     guard hasher.isOutdated(user.passwordHash) else { return }
     do {
@@ -118,7 +118,7 @@ package struct AccountService: Sendable {
 }
 
 extension MartletError {
-  /// Also for teams that the caller does not belong to (AUTH-5).
+  /// Also used for teams that the caller does not belong to.
   static func teamNotFound(_ id: TeamID) -> MartletError { MartletError(.notFound, "team \(id) does not exist") }
 }
 

@@ -1,9 +1,9 @@
 package import Foundation
 package import Model
 
-/// A person who has logged in, for one of their teams.
+/// A user's login session, for one of their teams.
 package struct Session: Sendable, Equatable {
-  /// How long it lasts (AUTH-2).
+  /// How long a session is valid, in seconds.
   package static let lifetime: TimeInterval = 6 * 3_600
 
   package var token: String
@@ -14,7 +14,7 @@ package struct Session: Sendable, Equatable {
   package var expiresAt: Date
 }
 
-/// What a person sees of themselves.
+/// A user's own account data.
 package struct Profile: Sendable, Equatable {
   package var userID: UserID
   package var email: String

@@ -2,18 +2,18 @@ package import HostAPI
 package import Model
 package import Persistence
 
-/// What a tenant asks for. A shape that is nil is the default one, or that of the snapshot.
+/// A tenant's request for a sandbox. A shape value that is nil is the default, or that of the snapshot.
 package struct NewSandbox: Sendable, Equatable {
   package var template: SafeName
   package var vcpus: Int?
   package var memoryMiB: Int?
   package var diskSizeMiB: Int?
-  /// Idle time after which the sandbox is paused; 0 never (TTL-4).
+  /// Idle time after which the sandbox is paused; 0 means never.
   package var timeoutSeconds = 0
   package var metadata: [String: String] = [:]
   package var envs: [String: String] = [:]
   package var network = NetworkPolicy()
-  /// Whether the guest agent demands a per-sandbox token on every call.
+  /// Whether the guest agent requires a per-sandbox token for every call.
   package var isSecured = true
   /// Whether a request for the paused sandbox resumes it.
   package var autoResumes = false
@@ -22,7 +22,7 @@ package struct NewSandbox: Sendable, Equatable {
     self.template = template
   }
 
-  /// - Throws: `invalid_request` that names the field and its bounds.
+  /// - Throws: `invalid_request` with the name of the field and its bounds.
   package func validate() throws(MartletError) {
     try spec(team: .platform).validate()
   }
@@ -38,8 +38,8 @@ package struct NewSandbox: Sendable, Equatable {
     return spec
   }
 
-  /// A snapshot's memory fits one shape only (SN-2).
-  /// - Throws: `invalid_request` that names the values baked in, when others are asked for.
+  /// The specification of a sandbox from a snapshot, which fixes the shape.
+  /// - Throws: `invalid_request` with the snapshot's values when the request contains others.
   func spec(team: TeamID, from snapshot: SnapshotRecord) throws(MartletError) -> SandboxSpec {
     let pairs = [(vcpus, snapshot.vcpus), (memoryMiB, snapshot.memoryMiB), (diskSizeMiB, snapshot.diskSizeMiB)]
     guard pairs.allSatisfy({ $0.0 == nil || $0.0 == $0.1 }) else {
@@ -56,7 +56,7 @@ package struct NewSandbox: Sendable, Equatable {
   }
 }
 
-/// A sandbox after an operation, and how long the phases of that operation took on the host.
+/// A sandbox after an operation, with the durations of the operation's phases on the host.
 package struct SandboxAnswer: Sendable, Equatable {
   package var record: SandboxRecord
   package var timings: [PhaseTiming]

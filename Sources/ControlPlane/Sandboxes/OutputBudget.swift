@@ -1,12 +1,12 @@
 import Concurrency
 package import Model
 
-/// The memory in which the outputs of plain commands are collected, shared by all of them: one caller's commands must
-/// not take what the server needs for everybody's.
+/// Bounds the memory in which the outputs of plain commands are collected, over all commands: one caller's commands
+/// must not exhaust the server's memory.
 package final class OutputBudget: Sendable {
-  /// Sixteen of the longest answers at a time.
+  /// Sixteen outputs of maximum size.
   package static let defaultBytes = 268_435_456
-  /// What every command may write without asking; most write less.
+  /// Output that every command may collect without a reservation; most write less.
   package static let freeBytes = 65_536
 
   private let limit: Int
@@ -33,7 +33,7 @@ package final class OutputBudget: Sendable {
   }
 }
 
-/// One command's share; given back when it is released, which is when its output has been sent.
+/// A command's share of the budget; returned on deinitialization, when its output has been sent.
 package final class OutputReservation: Sendable {
   private let budget: OutputBudget
   private let size = Mutex((collected: 0, taken: 0))
@@ -46,7 +46,7 @@ package final class OutputReservation: Sendable {
     budget.giveBack(size.withLock { $0.taken })
   }
 
-  /// - Throws: `rate_limited` when others collect too much at the moment.
+  /// - Throws: `rate_limited` when the budget is exhausted.
   package func grow(by bytes: Int) throws(MartletError) {
     let isGranted = size.withLock { size in
       let more = max(0, size.collected + bytes - OutputBudget.freeBytes) - size.taken

@@ -5,8 +5,8 @@ extension ProcessRequest {
   package static let terminalColumns = 1...4_096
   package static let terminalRows = 1...4_096
 
-  /// Checks every field against `Limits` (L-67, L-45).
-  /// - Throws: `invalid_request` that names the field.
+  /// Checks every field against `Limits`.
+  /// - Throws: `invalid_request` with the name of the field.
   package func validate() throws(MartletError) {
     guard !command.isEmpty else { throw MartletError(.invalidRequest, "cmd must not be empty") }
     try Self.check(command, "cmd", upTo: Limits.argumentBytes)
@@ -24,7 +24,7 @@ extension ProcessRequest {
     if let terminal { try Self.check(terminal) }
   }
 
-  /// - Throws: `invalid_request` for a size that no terminal has.
+  /// - Throws: `invalid_request` for a size outside of the permitted range.
   package static func check(_ size: TerminalSize) throws(MartletError) {
     guard terminalColumns.contains(size.columns), terminalRows.contains(size.rows) else {
       throw MartletError(.invalidRequest, "cols and rows of a terminal must be between 1 and 4096")
@@ -54,8 +54,8 @@ extension ProcessRequest {
   }
 }
 
-/// Paths inside a guest. They are the guest's business: `..` leads nowhere but to another place in the same guest, and
-/// no path of a tenant is ever used on the host (L-65). Here only what no kernel accepts is refused.
+/// Validates paths inside a guest. Only what no kernel accepts is refused: `..` can only lead to another place in the
+/// same guest, and no path of a tenant is ever used on the host.
 package enum GuestPath {
   /// - Throws: `invalid_request` for an empty or too long path or one with NUL bytes.
   package static func check(_ path: String, _ field: String) throws(MartletError) {

@@ -2,11 +2,11 @@ package import HostAPI
 import Model
 
 extension ProcessSession {
-  /// `detach`, carried to its end also when the calling task is cancelled: that is exactly when a process must not be
-  /// forgotten (L-41).
+  /// Calls `detach` and waits for it, even if the calling task is cancelled: a cancelled request must not leave its
+  /// process running.
   package func end(killing: Bool) async {
     let late = MartletError(.agentError, "the guest agent does not answer")
-    // Unstructured: a task of its own does not inherit the cancellation.
+    // An unstructured task does not inherit the cancellation.
     let task = Task {
       try? await withDeadline(SandboxService.guestDeadline, or: late) { await self.detach(killing: killing) }
     }

@@ -5,14 +5,15 @@ import Model
 import Persistence
 
 extension SandboxService {
-  /// How long a request waits for its sandbox to be resumed.
+  /// How long a request waits for its sandbox to resume.
   static let wakeDeadline: Duration = .seconds(60)
   private static let wakeInterval: Duration = .milliseconds(50)
 
-  /// The host of a sandbox that runs, or that runs again because it was created with `auto_resume`. Counts as activity.
+  /// Returns the host of a running sandbox. Resumes the sandbox first if it is paused and was created with
+  /// `auto_resume`. Counts as activity.
   ///
-  /// The idle timer starts anew before the caller's work begins, so that it cannot strike in between.
-  /// - Throws: `not_found`, `invalid_state`, `host_unavailable`, `deadline_exceeded` when resuming takes long.
+  /// Restarts the idle timer before the caller's work begins, so that it cannot expire in between.
+  /// - Throws: `not_found`, `invalid_state`, `host_unavailable`; `deadline_exceeded` when resuming takes too long.
   func runningHost(of id: SandboxID, for caller: Caller) async throws -> any HostClient {
     var record = try await sandbox(id, for: caller)
     if record.status == .running {
@@ -29,14 +30,14 @@ extension SandboxService {
     return try await host(of: record)
   }
 
-  /// Brings a row that says `running` up to date with its host, which may have paused the idle sandbox a moment ago.
+  /// Updates a row with the state `running` if its host has auto-paused the sandbox meanwhile.
   func refreshed(_ record: SandboxRecord, for caller: Caller) async throws -> SandboxRecord {
     guard record.status == .running, let host = try? await host(of: record) else { return record }
     guard let word = try? await guestCall({ try await host.sandbox(record.id) }), word.status == .paused else {
       return record
     }
     if try await !follow(record, word, on: host.hostID) {
-      // Something else of the row changed meanwhile, such as its time-out.
+      // Another column of the row, such as the time-out, changed meanwhile.
       let current = try await sandbox(record.id, for: caller)
       if current.status == .running, current.revision != record.revision {
         _ = try await follow(current, word, on: host.hostID)
@@ -45,7 +46,8 @@ extension SandboxService {
     return try await sandbox(record.id, for: caller)
   }
 
-  /// Writes that the host paused a sandbox by itself; of all who notice, one writes and counts it.
+  /// Records that the host paused a sandbox on its own. Of several concurrent callers one writes the row and counts the
+  /// pause.
   func follow(_ record: SandboxRecord, _ word: HostSandbox, on host: HostID) async throws -> Bool {
     let outcome = word.isAutoPaused ? "idle" : "paused"
     let transition = SandboxTransition(
@@ -60,7 +62,7 @@ extension SandboxService {
     return true
   }
 
-  /// - Returns: false when the host has paused the sandbox, or is about to.
+  /// - Returns: false when the host has paused the sandbox or is about to.
   private func restartTimer(of record: SandboxRecord, on host: any HostClient) async throws -> Bool {
     guard record.spec.timeoutSeconds > 0 else { return true }
     do {
@@ -71,7 +73,7 @@ extension SandboxService {
     }
   }
 
-  /// Resumes a sandbox for requests that need it: once, however many wait.
+  /// Resumes a sandbox for requests that need it, once for all waiting requests.
   private func wake(_ id: SandboxID, for caller: Caller) async throws {
     let late = MartletError(
       .deadlineExceeded,
@@ -98,7 +100,7 @@ extension SandboxService {
     return try await guestCall { try await host.sandbox(record.id) }.status == .running
   }
 
-  /// - Returns: false when somebody was faster.
+  /// - Returns: false when another request was faster.
   private func resumed(_ id: SandboxID, for caller: Caller) async throws -> Bool {
     do {
       _ = try await resume(id, for: caller)
@@ -130,15 +132,15 @@ extension SandboxService {
   }
 }
 
-/// Resumes under way for requests that wait: one per sandbox, whoever asks.
+/// The auto-resumes in progress: at most one per sandbox, shared by all callers that wait for it.
 final class SingleFlightResumes: Sendable {
   private let tasks = Mutex([SandboxID: Task<Void, any Error>]())
 
-  /// Waits for the waking of `id` that is under way, else for `wake`.
+  /// Waits for the auto-resume of `id` in progress; if there is none, runs `resume`.
   func run(_ id: SandboxID, _ wake: @escaping @Sendable () async throws -> Void) async throws {
     let task = tasks.withLock { tasks in
       if let task = tasks[id] { return task }
-      // Unstructured: the requests that wait for it come and go.
+      // Unstructured: the task must survive the cancellation of the request that started it.
       let task = Task {
         defer { self.forget(id) }
         try await wake()

@@ -7,13 +7,13 @@ import Persistence
 extension SandboxService {
   /// Creates a sandbox and returns when it runs.
   ///
-  /// The row exists before the host is asked, so that a crash leaves something to repair. The work belongs to the
-  /// sandbox: when the client hangs up it goes on, and the result is in the list.
-  /// - Parameter request: what makes a repetition known; its error is `RepeatedRequest`.
-  /// - Throws: `invalid_request`, also for a shape that the snapshot does not have; `not_found` for an unknown
-  ///   template; `quota_exceeded`; `no_hosts_available`; what the host says. In the last case the sandbox is there with
-  ///   status `error` and the reason, and holds no resource. `outcome_unknown` with the sandbox's id when the database
-  ///   went away after its row was written.
+  /// The row is written before the host is called, so that the monitor can repair the sandbox after a crash. The work
+  /// belongs to the sandbox: it continues when the client disconnects, and the sandbox appears in lists.
+  /// - Parameter request: identifies a repeated request; `RepeatedRequest` is thrown for one.
+  /// - Throws: `invalid_request`, also for a shape other than the snapshot's; `not_found` for an unknown template;
+  ///   `quota_exceeded`; `no_hosts_available`; the host's error, in which case the sandbox has the state `error` with
+  ///   the reason and holds no resources; `outcome_unknown` with the sandbox's id when the database connection was lost
+  ///   after the row was written.
   package func create(
     _ new: NewSandbox, for caller: Caller, request: RepeatableRequest? = nil
   ) async throws -> SandboxAnswer {
@@ -26,7 +26,7 @@ extension SandboxService {
     }
   }
 
-  /// Where the template's files are: a snapshot's host is in its row, base templates are asked for.
+  /// Chooses the host: for a snapshot the host that its row names, for a base template one of the hosts that list it.
   private func place(_ new: NewSandbox, for team: TeamID) async throws -> (SandboxSpec, any HostClient) {
     guard let snapshot = try await snapshots.visible(new.template, to: team) else {
       let spec = new.spec(team: team)
@@ -70,9 +70,10 @@ extension SandboxService {
     return try await creationSucceeded(.create, record, created, on: host, for: caller, begin)
   }
 
-  /// Gives errors of the database their meaning once a sandbox may be there: it is repaired or goes on, and whoever
-  /// asked for it has to look.
-  /// - Parameter isAdmitted: whether the row was written; else only the database's own doubt counts.
+  /// Maps a database error during creation to `outcome_unknown`: the sandbox may exist already. The monitor repairs it;
+  /// the client must query its status.
+  /// - Parameter isAdmitted: whether the row was written. Before that, only `PersistenceError.outcomeUnknown` is
+  ///   mapped.
   func mappingCreateErrors<Value>(
     of id: SandboxID, isAdmitted: Bool = true, _ work: () async throws -> Value
   ) async throws -> Value {
@@ -88,7 +89,8 @@ extension SandboxService {
     }
   }
 
-  /// - Parameter record: the row as it was made.
+  /// Records a successful creation.
+  /// - Parameter record: the row as it was inserted.
   func creationSucceeded(
     _ operation: PlaneMetrics.Operation, _ record: SandboxRecord, _ created: HostSandbox, on host: any HostClient,
     for caller: Caller,
@@ -118,8 +120,7 @@ extension SandboxService {
       record: try await written(record, created, facts, at: time, for: caller), timings: created.timings)
   }
 
-  /// The row of a sandbox that runs; put together from what was written to it when the database cannot be asked any
-  /// more.
+  /// The row of a running sandbox. If the database is unavailable, it is derived from what was written.
   private func written(
     _ record: SandboxRecord, _ created: HostSandbox, _ facts: SandboxFacts, at time: Date, for caller: Caller
   ) async throws -> SandboxRecord {
@@ -139,7 +140,7 @@ extension SandboxService {
     }
   }
 
-  /// Leaves the row in `error` with the reason, and nothing on the host.
+  /// Records a failed creation: destroys the sandbox on its host and moves the row to `error` with the reason.
   func creationFailed(
     _ spec: SandboxSpec, on host: any HostClient, for caller: Caller, _ error: any Error
   ) async -> MartletError {
@@ -150,7 +151,7 @@ extension SandboxService {
         spec.id, from: .starting, to: .error, error: failure.message, at: now,
         audit: caller.audit("sandbox.create", spec.id, outcome: failure.code.rawValue, at: now))
     } catch {
-      // The monitor repairs the row: it finds it in `starting` with nobody working on it.
+      // The monitor repairs the row: it finds it in `starting` while no worker works on it.
       logger.error("status not written", metadata: [LogKey.sandbox: "\(spec.id)", LogKey.error: "\(error)"])
     }
     logger.warning(
@@ -159,7 +160,7 @@ extension SandboxService {
     return MartletError(failure.code, "sandbox \(spec.id) could not be created: \(failure.message)", cause: failure)
   }
 
-  /// Somebody else changed the status while the sandbox was being made; only destroy does that.
+  /// The error when the status changed during creation; only a destroy does that.
   private func superseded(_ id: SandboxID, for caller: Caller) async -> MartletError {
     let status = (try? await repository.sandbox(id, team: caller.teamID))?.status ?? .stopped
     return MartletError.invalidState(id, is: status, needs: "left alone while it is created")
@@ -170,7 +171,7 @@ extension SandboxService {
       let late = MartletError(.hostUnavailable, "the host does not answer")
       try await withDeadline(Self.destroyDeadline, or: late) { try await host.destroySandbox(id) }
     } catch {
-      // The monitor finds it on the host and tries again.
+      // The monitor finds the sandbox on the host and tries again.
       logger.warning("host did not destroy", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
     }
   }

@@ -4,10 +4,10 @@ package import Model
 import Persistence
 
 extension SandboxService {
-  /// Destroys a sandbox from whatever state it is in; doing it again is success (SB-1, L-27).
+  /// Destroys a sandbox in any state; idempotent.
   ///
-  /// Returns when the host is done, or when it is taking long or is away: then the sandbox stays `destroying`, and the
-  /// monitor sees to it.
+  /// Returns when the host has finished. If the host is slow or unavailable, it returns with the sandbox in the state
+  /// `destroying`, and the monitor finishes the work.
   /// - Throws: `not_found` for a sandbox that never existed.
   package func destroy(_ id: SandboxID, for caller: Caller) async throws {
     try await metrics.counting(.destroy) {
@@ -32,12 +32,12 @@ extension SandboxService {
     }
   }
 
-  /// Begins to destroy a sandbox whose row says so already.
+  /// Destroys a sandbox whose row has the state `destroying` already, without waiting.
   func startDestroying(_ record: SandboxRecord) {
     work.start(for: .sandbox(record.id)) { await finishDestroy(record) }
   }
 
-  /// The second half, also used by the monitor: asks the host, then records that the sandbox is gone.
+  /// Destroys a sandbox on its host and moves its row to `stopped`; also used by the monitor.
   func finishDestroy(_ record: SandboxRecord) async {
     let id = record.id
     do {

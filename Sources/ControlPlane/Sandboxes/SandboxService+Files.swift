@@ -1,12 +1,12 @@
 package import HostAPI
 package import Model
 
-/// A path and the user whose rights and home directory apply; nil is the template's default user.
+/// A path in a guest, and the user whose permissions and home directory apply; nil means the template's default user.
 package struct GuestFile: Sendable, Equatable {
   package var path: String
   package var user: String?
 
-  /// - Throws: `invalid_request` that names the field.
+  /// - Throws: `invalid_request` with the name of the field.
   package init(path: String, field: String = "path", user: String? = nil) throws(MartletError) {
     try GuestPath.check(path, field)
     if let user { try ProcessRequest.checkUser(user) }
@@ -16,7 +16,7 @@ package struct GuestFile: Sendable, Equatable {
 }
 
 extension SandboxService {
-  /// Where file contents go; the sandbox was found and runs. Look this up before reading a body.
+  /// The destination of a file upload: an existing, running sandbox. Must be looked up before the request body is read.
   package struct FileTarget: Sendable {
     let id: SandboxID
     let host: any HostClient
@@ -26,7 +26,7 @@ extension SandboxService {
     FileTarget(id: id, host: try await runningHost(of: id, for: caller))
   }
 
-  /// Streams `body` into a file; each piece is pulled when the guest has taken the one before.
+  /// Streams `body` into a file, with back pressure: each part is read after the guest has accepted the previous one.
   package func write(_ body: ByteStream, to file: GuestFile, _ target: FileTarget, for caller: Caller) async throws {
     try await audited("file.write", target.id, caller) {
       try await target.host.writeFile(file.path, user: file.user, body: body, in: target.id)
@@ -34,7 +34,7 @@ extension SandboxService {
     touch(target.id)
   }
 
-  /// - Throws: `not_found` when the guest has no such file.
+  /// - Throws: `not_found` when the file does not exist in the guest.
   package func read(_ file: GuestFile, in id: SandboxID, for caller: Caller) async throws -> FileDownload {
     let host = try await runningHost(of: id, for: caller)
     return try await guestCall { try await host.readFile(file.path, user: file.user, in: id) }

@@ -4,15 +4,15 @@ package import Model
 import Persistence
 
 extension SandboxService {
-  /// Memory is saved once, then every copy is restored.
+  /// Time limit of a fork: the memory is saved once, then each copy is restored.
   static let forkDeadline: Duration = .seconds(600)
 
-  /// Makes copies of a running or paused sandbox, with its memory and processes; each is a sandbox of its own.
+  /// Forks a running or paused sandbox: creates copies with its memory and processes, each an independent sandbox.
   ///
-  /// Copies have the template name, shape, environment, metadata and time-out of the original. Those that fail are
-  /// there with status `error`.
-  /// - Returns: the copies that run.
-  /// - Throws: `invalid_request`, `not_found`, `invalid_state`; the first copy's error when there is no copy.
+  /// Copies have the template name, shape, environment, metadata and time-out of the original. A copy that fails has
+  /// the state `error`.
+  /// - Returns: the running copies.
+  /// - Throws: `invalid_request`, `not_found`, `invalid_state`; the first copy's error when all copies failed.
   package func fork(_ id: SandboxID, count: Int, for caller: Caller) async throws -> [SandboxAnswer] {
     try await metrics.counting(.fork) {
       guard Limits.forkCount.contains(count) else {
@@ -63,7 +63,7 @@ extension SandboxService {
     return answers
   }
 
-  /// - Returns: one result per spec, whatever the host answers.
+  /// - Returns: one result per spec, regardless of how many results the host returned.
   private func makeCopies(
     of id: SandboxID, _ specs: [SandboxSpec], on host: any HostClient
   ) async -> [Result<HostSandbox, MartletError>] {

@@ -3,7 +3,7 @@ package import Model
 package import Persistence
 
 extension SandboxService {
-  /// Starts the idle timer of a running sandbox anew (SB-4, TTL-5).
+  /// Restarts the idle timer of a running sandbox.
   /// - Throws: `not_found`, `invalid_state`, `host_unavailable`.
   package func ping(_ id: SandboxID, for caller: Caller) async throws {
     let record = try await sandbox(id, for: caller)
@@ -18,10 +18,10 @@ extension SandboxService {
     activity.touch(id, at: now)
   }
 
-  /// Sets after how many idle seconds a running or paused sandbox is paused; 0 is never.
+  /// Sets the idle time in seconds after which a running or paused sandbox is paused; 0 means never.
   ///
-  /// The database holds the value for the next resume (TTL-7); a running sandbox has it at once.
-  /// - Throws: `invalid_request`, `not_found`, `invalid_state`, what the host says: nothing is changed then.
+  /// The database stores the value for the next resume; it takes effect at once for a running sandbox.
+  /// - Throws: `invalid_request`, `not_found`, `invalid_state`, or the host's error; nothing is changed then.
   package func setTimeout(_ seconds: Int, of id: SandboxID, for caller: Caller) async throws -> SandboxRecord {
     guard Limits.timeoutSeconds.contains(seconds) else {
       throw MartletError(
@@ -45,13 +45,14 @@ extension SandboxService {
     }
   }
 
-  /// - Parameter revision: of the row that holds the new time-out; what somebody else has written since is not undone.
+  /// Sends the new time-out to the host; if that fails, restores the previous value in the row.
+  /// - Parameter revision: the revision of the row with the new time-out; a later change of the row is not undone.
   private func tellHost(_ seconds: Int, _ record: SandboxRecord, _ revision: Int, for caller: Caller) async throws {
     do {
       let host = try await host(of: record)
       try await guestCall { try await host.setTimeout(seconds, of: record.id) }
     } catch let error as MartletError where error.code == .invalidState {
-      // Paused at this moment; the next resume takes the value from the database.
+      // The sandbox was paused at this moment; the next resume reads the value from the database.
       _ = try await refreshed(record, for: caller)
     } catch {
       let audit = caller.audit(

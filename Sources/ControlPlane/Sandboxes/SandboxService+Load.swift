@@ -4,7 +4,7 @@ package import Model
 package import Persistence
 
 extension SandboxService {
-  /// How busy a sandbox is at this moment. Does not count as activity: who watches a sandbox does not keep it awake.
+  /// The present load of a sandbox. Does not count as activity: watching a sandbox does not keep it from being paused.
   /// - Throws: `not_found`, `invalid_state` when it is not running, `host_unavailable`.
   package func metrics(of id: SandboxID, for caller: Caller) async throws -> LoadSample {
     let record = try await sandbox(id, for: caller)
@@ -14,9 +14,9 @@ extension SandboxService {
     return LoadSample(metrics, at: now)
   }
 
-  /// How busy a sandbox was, oldest first, also one that does not run any more. Samples are taken once a minute; each
-  /// point is the mean of its span, and spans without a sample are left out. The last point is of this moment when the
-  /// sandbox runs and answers.
+  /// The past load of a sandbox, oldest first, also of one that no longer runs. Samples are taken once a minute; each
+  /// point is the mean of its interval, and intervals without a sample are omitted. If the sandbox runs and responds,
+  /// the last point is its present load.
   /// - Throws: `not_found`.
   package func metrics(of id: SandboxID, _ range: StatisticsRange, for caller: Caller) async throws -> [LoadSample] {
     let record = try await sandbox(id, for: caller)

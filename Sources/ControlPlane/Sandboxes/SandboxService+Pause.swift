@@ -4,12 +4,13 @@ package import Model
 import Persistence
 
 extension SandboxService {
-  /// Attempts to record a host's answer when others change the row meanwhile.
+  /// How often a write is attempted when the row changes concurrently.
   private static let settleAttempts = 10
 
-  /// Saves a running sandbox and gives its resources back; done when this returns. A caller that goes away changes
-  /// nothing (TTL-12).
-  /// - Throws: `not_found`; `invalid_state` unless it runs; what the host says: the sandbox runs on then.
+  /// Pauses a running sandbox: saves it and releases its resources. Complete when this returns; continues when the
+  /// client disconnects.
+  /// - Throws: `not_found`; `invalid_state` unless the sandbox runs; the host's error, in which case the sandbox keeps
+  ///   running.
   package func pause(_ id: SandboxID, for caller: Caller) async throws -> SandboxAnswer {
     try await metrics.counting(.pause) {
       try await work.run(for: id) {
@@ -19,11 +20,10 @@ extension SandboxService {
     }
   }
 
-  /// Restores a paused sandbox, with the idle time-out that the database holds (TTL-7); returns when its guest agent
-  /// answers.
-  /// - Parameter previous: whether to go back to the generation before the last one.
-  /// - Throws: `not_found`; `invalid_state` unless it is paused; `snapshot_damaged`, `snapshot_incompatible` and
-  ///   whatever else the host says: the sandbox stays paused then.
+  /// Resumes a paused sandbox, with the idle time-out that the database holds. Returns when its guest agent responds.
+  /// - Parameter previous: whether to restore the generation before the last one.
+  /// - Throws: `not_found`; `invalid_state` unless the sandbox is paused; `snapshot_damaged`, `snapshot_incompatible`
+  ///   and other errors of the host, in which case the sandbox stays paused.
   package func resume(_ id: SandboxID, previous: Bool = false, for caller: Caller) async throws -> SandboxAnswer {
     try await metrics.counting(.resume) {
       try await work.run(for: id) {
@@ -57,8 +57,9 @@ extension SandboxService {
     return try await settle(change, record, word, on: host, for: caller)
   }
 
-  /// Writes that the change has begun; again when something else of the row changed meanwhile, such as its time-out.
-  /// - Returns: the row as it was before, with everything that was acknowledged until then.
+  /// Records that the change has begun. Retries if another column of the row, such as the time-out, changes
+  /// concurrently.
+  /// - Returns: the row before the transition, including all changes that were acknowledged until then.
   private func begin(_ change: StateChange, _ record: SandboxRecord, for caller: Caller) async throws -> SandboxRecord {
     var record = record
     var transition = SandboxTransition(
@@ -73,12 +74,12 @@ extension SandboxService {
     throw MartletError.invalidState(record.id, is: record.status, needs: change.from.rawValue)
   }
 
-  /// Records that the host has done it.
+  /// Records that the host has completed the change.
   private func settle(
     _ change: StateChange, _ record: SandboxRecord, _ word: HostSandbox, on host: any HostClient, for caller: Caller
   ) async throws -> SandboxAnswer {
     guard word.status == change.to else {
-      // Destroyed by somebody else while it was done; that is no failure of the host's.
+      // Another caller destroyed the sandbox meanwhile, which is not a failure of the host.
       if word.status == .destroying || word.status == .stopped {
         throw MartletError.invalidState(record.id, is: word.status, needs: change.to.rawValue)
       }
@@ -94,9 +95,9 @@ extension SandboxService {
     return SandboxAnswer(record: settled, timings: word.timings)
   }
 
-  /// The host failed, or did not answer: finds out where the sandbox is, and puts the row there (TTL-2, TTL-11).
-  /// - Returns: the host's word when the change was made after all.
-  /// - Throws: why it was not.
+  /// Handles an error or a missing response of the host: queries the sandbox's state on the host and updates the row.
+  /// - Returns: the host's report if the change was completed nevertheless.
+  /// - Throws: `failure` if it was not.
   private func afterFailure(
     of change: StateChange, _ record: SandboxRecord, _ failure: MartletError, on host: any HostClient,
     for caller: Caller
@@ -105,7 +106,7 @@ extension SandboxService {
     let word = try? await guestCall { try await host.sandbox(record.id) }
     if let word, word.status == change.to { return word }
     let audit = caller.audit(change.action, record.id, outcome: failure.code.rawValue, at: now)
-    // By contract nothing has changed when the host says that it failed.
+    // The host's contract: an operation that reports failure has changed nothing.
     switch word?.status ?? (failure.isDefinite ? change.from : change.through) {
     case change.from:
       let back = SandboxTransition(to: change.from, isAutoPaused: record.isAutoPaused, at: now, audit: audit)
@@ -115,13 +116,13 @@ extension SandboxService {
       _ = try await write(
         SandboxTransition(to: .error, error: reason, at: now, audit: audit), to: record.id, after: change, for: caller)
     default:
-      // Under way, or nobody knows: the monitor sees to the row when the host has settled.
+      // Still in progress, or unknown: the monitor updates the row when the host has finished.
       break
     }
     throw failure
   }
 
-  /// Writes what became of a change, also when the monitor was there meanwhile.
+  /// Records the result of a change, also if the monitor has updated the row meanwhile.
   /// - Throws: `invalid_state` when the sandbox was destroyed.
   private func write(
     _ transition: SandboxTransition, to id: SandboxID, after change: StateChange, for caller: Caller
@@ -150,7 +151,7 @@ extension SandboxService {
 }
 
 extension MartletError {
-  /// Whether the other side said that it did not do it, rather than nothing.
+  /// Whether the host reported that it did not make the change, in contrast to an unknown outcome.
   var isDefinite: Bool {
     switch code {
     case .hostUnavailable, .deadlineExceeded, .canceled, .internalError: false

@@ -2,26 +2,26 @@ package import HostAPI
 package import Model
 package import NIOCore
 
-/// What a command that ran to its end left.
+/// The result of a command that ran to its end.
 package struct ExecResult: Sendable {
   package var standardOutput: ByteBuffer
   package var standardError: ByteBuffer
   package var exitCode: Int32
   package var duration: Duration
-  /// To be held until the output has been sent.
+  /// Must be kept until the output has been sent.
   package var reservation: OutputReservation
 }
 
 extension SandboxService {
-  /// How much longer than its own time-out a command may take to be reported as ended.
+  /// How much longer than its own time-out a command may take before the call fails.
   private static let execGrace: Duration = .seconds(10)
 
   /// Runs a command and collects its output.
   ///
-  /// A cancelled call ends the guest process. Output beyond `Limits.execOutputBytes` ends it too, with an error: a cut
-  /// output would look like a whole one.
-  /// - Throws: `too_large`, `rate_limited` when too much output is being collected, `deadline_exceeded` when
-  ///   `request.timeout` passed, `invalid_state`, what the host says.
+  /// Cancelling the call kills the guest process. So does output beyond `Limits.execOutputBytes`, which is an error:
+  /// truncated output would look complete.
+  /// - Throws: `too_large`; `rate_limited` when the output budget is exhausted; `deadline_exceeded` when
+  ///   `request.timeout` has passed; `invalid_state`; the host's error.
   package func exec(_ request: ProcessRequest, in id: SandboxID, for caller: Caller) async throws -> ExecResult {
     let begin = ContinuousClock.now
     return try await audited("process.exec", id, caller) {
@@ -41,14 +41,14 @@ extension SandboxService {
     }
   }
 
-  /// Starts a process for a caller that follows it: a stream, or nobody. The caller ends the session with `end`.
+  /// Starts a process. The caller may follow its events, and must end the session with `end`.
   package func startProcess(
     _ request: ProcessRequest, in id: SandboxID, for caller: Caller
   ) async throws -> any ProcessSession {
     try await audited("process.start", id, caller) { try await open(request, in: id, for: caller) }
   }
 
-  /// - Throws: `not_found` when there is no such process.
+  /// - Throws: `not_found` when the process does not exist.
   package func attachProcess(
     _ selector: ProcessSelector, in id: SandboxID, for caller: Caller
   ) async throws -> any ProcessSession {
@@ -61,7 +61,7 @@ extension SandboxService {
     return try await guestCall { try await host.listProcesses(in: id) }
   }
 
-  /// - Throws: `not_found` when there is no such process, `invalid_request` for a number that is no signal.
+  /// - Throws: `not_found` when the process does not exist, `invalid_request` for an invalid signal number.
   package func signalProcess(
     _ selector: ProcessSelector, signal: Int32, in id: SandboxID, for caller: Caller
   ) async throws {
@@ -74,7 +74,7 @@ extension SandboxService {
     }
   }
 
-  /// Counts as use of the sandbox while something is open in it (EX-6, L-32).
+  /// Records activity, while a connection to the sandbox is open.
   package func touch(_ id: SandboxID) {
     activity.touch(id, at: now)
   }
@@ -104,7 +104,7 @@ extension SandboxService {
   }
 }
 
-/// Output of a command, bounded.
+/// The collected output of a command, of bounded size.
 private struct CollectedOutput: Sendable {
   var standardOutput = ByteBuffer()
   var standardError = ByteBuffer()

@@ -3,14 +3,14 @@ import Foundation
 import Model
 import Persistence
 
-/// A create that the client may repeat without getting a second sandbox.
+/// A create request with an idempotency key: the client may repeat it without creating a second sandbox.
 package struct RepeatableRequest: Sendable {
   /// Chosen by the client.
   let key: String
-  /// SHA-256 of what is asked for: the same for every request that asks for the same, however its JSON was written.
+  /// SHA-256 of the request's meaning: equal for equal requests, regardless of how their JSON is formatted.
   let hash: [UInt8]
 
-  /// - Throws: `invalid_request` for a key that is not made of visible ASCII.
+  /// - Throws: `invalid_request` for a key that contains other characters than visible ASCII.
   init(key: String, _ new: NewSandbox) throws {
     guard Limits.idempotencyKeyBytes.contains(key.utf8.count), key.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
     else {
@@ -35,12 +35,11 @@ package struct RepeatableRequest: Sendable {
 extension SandboxService {
   private static let settlePause: Duration = .milliseconds(100)
 
-  /// Creates a sandbox, or returns the one that the same request of this team made in the last 24 hours.
+  /// Creates a sandbox, or returns the one that the same request of this team created in the last 24 hours.
   ///
-  /// A repetition that comes while the first request is still at work waits for it. When the sandbox could not be made,
-  /// the key is free again.
-  /// - Parameter key: the client's `Idempotency-Key`; nil creates without.
-  /// - Throws: what `create` throws; `idempotency_conflict` when the key was used for something else.
+  /// A repetition during the first request waits for its result. When the creation fails, the key can be used again.
+  /// - Parameter key: the client's `Idempotency-Key`; nil creates without one.
+  /// - Throws: what `create` throws; `idempotency_conflict` when the key was used for a different request.
   package func create(_ new: NewSandbox, for caller: Caller, idempotencyKey key: String?) async throws -> SandboxAnswer
   {
     guard let key else { return try await create(new, for: caller) }

@@ -2,7 +2,7 @@ package import Foundation
 import Model
 package import Persistence
 
-/// How far back statistics look; the longer, the wider each point.
+/// The time range of statistics; longer ranges have wider points.
 package enum StatisticsRange: String, Sendable, CaseIterable {
   case hour = "1h"
   case sixHours = "6h"
@@ -18,7 +18,7 @@ package enum StatisticsRange: String, Sendable, CaseIterable {
     }
   }
 
-  /// Width of one point.
+  /// The width of a point, in seconds.
   package var step: TimeInterval {
     switch self {
     case .hour: 60
@@ -29,17 +29,17 @@ package enum StatisticsRange: String, Sendable, CaseIterable {
   }
 }
 
-/// What a team has running, and had.
+/// A team's present and past usage.
 package struct UsageStatistics: Sendable, Equatable {
   package var now: UsageSample
-  /// The most of each, not of one moment.
+  /// The maximum of each value, possibly at different times.
   package var peak: UsageSample
-  /// Oldest first, each with the most of its span; spans in which nothing ran are left out.
+  /// Oldest first. Each point has the maximum values of its interval; intervals in which nothing ran are omitted.
   package var series: [UsageSample]
 }
 
 extension SandboxService {
-  /// Samples are taken once a minute: what came and went in between is not in them.
+  /// A team's usage statistics. Samples are taken once a minute, so shorter peaks may be missing.
   package func statistics(_ range: StatisticsRange, for caller: Caller) async throws -> UsageStatistics {
     let usage = try await repository.usage(of: caller.teamID)
     let current = UsageSample(takenAt: now, running: usage.sandboxes, vcpus: usage.vcpus, memoryMiB: usage.memoryMiB)

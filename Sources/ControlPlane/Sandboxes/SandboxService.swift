@@ -4,16 +4,16 @@ import Logging
 package import Model
 package import Persistence
 
-/// What tenants can do with sandboxes. Every call names its caller, and finds only what belongs to the caller's team
-/// (AUTH-5).
+/// The operations of tenants on sandboxes. Every call names its caller, and accesses only sandboxes of the caller's
+/// team.
 ///
-/// Status changes go through `SandboxRepository.transition` and nothing else: compare-and-set, audited.
+/// Status changes are made only by `SandboxRepository.transition` and `apply`: compare-and-set, with an audit record.
 package struct SandboxService: Sendable {
-  /// Creating may mean a cold boot in an emulator on a busy machine.
+  /// Time limit of a create, which may include a cold boot in an emulator on a busy machine.
   static let createDeadline: Duration = .seconds(300)
-  /// After this a destroy is left to the monitor; the row says `destroying` until the host has done it.
+  /// After this time a destroy is left to the monitor; the row has the state `destroying` until the host has finished.
   static let destroyDeadline: Duration = .seconds(30)
-  /// For calls to the guest that move little data.
+  /// Time limit of calls to the guest that transfer little data.
   static let guestDeadline: Duration = .seconds(30)
 
   let repository: SandboxRepository
@@ -34,7 +34,7 @@ package struct SandboxService: Sendable {
 
   // MARK: Reading
 
-  /// - Parameter version: of the database, when it is new enough for the caller.
+  /// - Parameter version: the oldest acceptable database version, see `Database.find`.
   /// - Throws: `not_found`, also for another team's sandbox.
   package func sandbox(
     _ id: SandboxID, for caller: Caller, notBefore version: DatabaseVersion? = nil
@@ -58,13 +58,13 @@ package struct SandboxService: Sendable {
     return (page, records.count > limit ? page.last.map { SandboxCursor($0) } : nil)
   }
 
-  /// Returns when the sandbox runs; resumes one that asked for it.
+  /// Returns when the sandbox runs; resumes it if it was created with `auto_resume`.
   /// - Throws: `not_found`, `invalid_state` when it is not running, `host_unavailable`.
   package func requireRunning(_ id: SandboxID, for caller: Caller) async throws {
     _ = try await runningHost(of: id, for: caller)
   }
 
-  // MARK: Shared
+  // MARK: - Helpers
 
   /// - Throws: `host_unavailable`.
   func host(of record: SandboxRecord) async throws -> any HostClient {
@@ -74,14 +74,14 @@ package struct SandboxService: Sendable {
     return host
   }
 
-  /// Bounds a short call to a guest.
+  /// Bounds a short call to a guest by `guestDeadline`.
   func guestCall<Value: Sendable>(_ call: @escaping @Sendable () async throws -> Value) async throws -> Value {
     let late = MartletError(
       .agentError, "the sandbox did not answer within \(Self.guestDeadline.components.seconds) seconds; try again")
     return try await withDeadline(Self.guestDeadline, or: late, call)
   }
 
-  /// Notes a mutation of a guest in the audit log, with its outcome.
+  /// Records a change of a guest in the audit log, with its outcome.
   func audited<Value>(
     _ action: String, _ id: SandboxID, _ caller: Caller, _ call: () async throws -> Value
   ) async throws -> Value {

@@ -1,20 +1,20 @@
 import Logging
 import Model
 
-/// A change of state that the host performs. While it does, the row says `through`, from before the host is asked
-/// (TTL-11).
+/// A change of state that the host performs. From before the call to the host until its result is recorded, the row has
+/// the state `through`.
 struct StateChange: Sendable {
   let action: String
   let operation: PlaneMetrics.Operation
   let from: SandboxStatus
   let through: SandboxStatus
   let to: SandboxStatus
-  /// After this the caller gets its answer; the host goes on, and the monitor records how it ends.
+  /// After this time the call fails for the caller; the host continues, and the monitor records the result.
   let deadline: Duration
   let done: Logger.Message
   let notDone: Logger.Message
 
-  /// Saving the memory of a large guest takes minutes.
+  /// A pause; saving the memory of a large guest takes minutes.
   static let pause = StateChange(
     action: "sandbox.pause", operation: .pause, from: .running, through: .pausing, to: .paused, deadline: .seconds(600),
     done: "sandbox paused", notDone: "sandbox not paused")

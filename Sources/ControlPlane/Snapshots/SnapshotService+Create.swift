@@ -4,15 +4,15 @@ package import Model
 package import Persistence
 
 extension SnapshotService {
-  /// Attempts to write a row that others change meanwhile.
+  /// How often a write is attempted when the row changes concurrently.
   private static let attempts = 10
 
-  /// Freezes a running (it runs on) or paused sandbox under a name of the caller's team.
+  /// Creates a snapshot of a running or paused sandbox in the caller's team. A running sandbox continues to run.
   /// - Parameters:
-  ///   - name: nil for one that is made up.
-  ///   - overwrites: whether a snapshot of that name is replaced; it stays until the new one is there.
-  /// - Throws: `not_found`, `invalid_state`; `already_exists` for a name that is taken, by a template too;
-  ///   `quota_exceeded`; what the host says.
+  ///   - name: nil generates a name.
+  ///   - overwrites: whether to replace a snapshot of that name, which stays usable until the new one is complete.
+  /// - Throws: `not_found`, `invalid_state`; `already_exists` for a name that a snapshot or template has;
+  ///   `quota_exceeded`; the host's error.
   package func create(
     from id: SandboxID, name: SafeName?, overwrites: Bool = false, for caller: Caller
   ) async throws -> SnapshotRecord {
@@ -60,7 +60,7 @@ extension SnapshotService {
     return published
   }
 
-  /// Takes the name: of two racing calls one gets it.
+  /// Reserves the name: of two racing calls one succeeds.
   private func reserve(
     _ name: SafeName, from source: SandboxRecord, _ overwrites: Bool, on host: HostID, for caller: Caller
   ) async throws -> SnapshotRecord {
@@ -103,8 +103,8 @@ extension SnapshotService {
     }
   }
 
-  /// Writes that the files are there, also when the monitor has noticed before. When the snapshot or the team was
-  /// deleted meanwhile, the files go too.
+  /// Records that the files are complete, also if the monitor has done so before. If the snapshot or the team was
+  /// deleted meanwhile, deletes the files too.
   private func publish(
     _ reserved: SnapshotRecord, _ next: SnapshotRecord, on host: any HostClient, for caller: Caller
   ) async throws -> SnapshotRecord {
@@ -138,7 +138,7 @@ extension SnapshotService {
     throw MartletError(.internalError, "snapshot \(next.name) is made but could not be recorded; it will be repaired")
   }
 
-  /// Removes files that nobody is to use, and the row that says so; what is left of both the monitor finds.
+  /// Removes the files of a deleted snapshot and its row. The monitor removes what is left if that fails.
   private func discard(_ snapshot: SnapshotRecord, on host: any HostClient) async {
     do {
       if let row = try await repository.snapshot(snapshot.name, team: snapshot.teamID), row.status == .deleting {
@@ -153,7 +153,8 @@ extension SnapshotService {
     }
   }
 
-  /// Gives the name back, or leaves the old snapshot as it was. What the host did not say is found out by the monitor.
+  /// Releases the name, or keeps the replaced snapshot unchanged. If the outcome on the host is unknown, the monitor
+  /// resolves it.
   private func withdraw(_ reserved: SnapshotRecord, _ failure: MartletError, for caller: Caller) async -> MartletError {
     logger.warning(
       "snapshot not made",

@@ -4,11 +4,12 @@ package import Model
 import Persistence
 
 extension SnapshotService {
-  /// Deletes a snapshot of the caller's team. Sandboxes made from it live on: their host keeps what they need (SN-5).
+  /// Deletes a snapshot of the caller's team. Sandboxes that were created from it continue to work: their host keeps
+  /// the layers that they need.
   ///
-  /// The name is gone for tenants at once; hosts that are away are told when they are back (SN-3).
-  /// - Throws: `forbidden` for templates of the platform and base templates, before anything is touched; `not_found`;
-  ///   `invalid_state` while it is being made.
+  /// The name is invisible to tenants at once; hosts that are unavailable delete the files when they are back.
+  /// - Throws: `forbidden` for templates of the platform and base templates, before any change; `not_found`;
+  ///   `invalid_state` while the snapshot is being created.
   package func delete(_ name: SafeName, for caller: Caller) async throws {
     guard let record = try await repository.snapshot(name, team: caller.teamID), caller.teamID != .platform else {
       throw try await refusal(name, for: caller)
@@ -16,9 +17,9 @@ extension SnapshotService {
     try await sandboxes.work.run(for: [record.key]) { try await delete(record, for: caller) }
   }
 
-  /// Deletes a snapshot of any team, the platform's too (SN-4).
-  /// - Throws: `forbidden` for base templates, which are files of the hosts' images; `not_found`; `invalid_state` while
-  ///   it is being made.
+  /// Deletes a snapshot of any team, including the platform; for administrators.
+  /// - Throws: `forbidden` for base templates, which are part of the hosts' images; `not_found`; `invalid_state` while
+  ///   the snapshot is being created.
   package func delete(_ name: SafeName, of team: TeamID, for caller: Caller) async throws {
     try caller.principal.requireAdmin()
     let caller = caller.acting(in: team)
@@ -55,9 +56,10 @@ extension SnapshotService {
     _ = try await finishDelete(deleting)
   }
 
-  /// The second half, also used by the monitor: tells every host, for an older copy may be on another one, and forgets
-  /// the row when all have confirmed. The host that holds it must be among them: one that is not known at the moment
-  /// still has the files.
+  /// Deletes the snapshot's files on every host, as another host may have an older copy, and then the row; also used by
+  /// the monitor.
+  /// - Returns: false if a host did not confirm. The host that stores the snapshot must be registered: while it is not,
+  ///   its files still exist.
   func finishDelete(_ record: SnapshotRecord) async throws -> Bool {
     let hosts = await sandboxes.directory.hosts()
     guard hosts.contains(where: { $0.hostID == record.hostID }) else { return false }
@@ -81,7 +83,8 @@ extension SnapshotService {
     try await withDeadline(Self.deleteDeadline, or: late) { try await host.deleteSnapshot(name, team: team) }
   }
 
-  /// Deletes an older copy on a host that is not the snapshot's, while the row keeps others from making one there.
+  /// Deletes an older copy on a host other than the snapshot's. Meanwhile the row's state `replacing` keeps other
+  /// requests from creating a new copy there.
   func removeCopy(of record: SnapshotRecord, on hostID: HostID) async {
     guard record.hostID != hostID, let host = await sandboxes.directory.host(hostID) else { return }
     do {

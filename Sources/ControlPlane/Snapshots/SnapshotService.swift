@@ -4,13 +4,12 @@ import Logging
 package import Model
 package import Persistence
 
-/// Named snapshots: sandboxes frozen under a name, from which others are created (SN-1 to SN-6), and the templates
-/// beside them.
+/// Manages named snapshots, from which sandboxes are created, and lists templates.
 ///
-/// The row is written before the host is asked and settled afterwards, so that a crash leaves something to repair; the
-/// database owns which names a team has and where their files are.
+/// The row is written before the host is called and updated afterwards, so that the monitor can repair it after a
+/// crash. The database is authoritative for the names of a team's snapshots and the hosts that store them.
 package struct SnapshotService: Sendable {
-  /// Saving the memory of a large guest takes minutes.
+  /// Time limit of a snapshot; saving the memory of a large guest takes minutes.
   static let createDeadline: Duration = .seconds(600)
   static let deleteDeadline: Duration = .seconds(30)
 
@@ -20,10 +19,11 @@ package struct SnapshotService: Sendable {
   var logger: Logger { sandboxes.logger }
   var now: Date { sandboxes.now }
 
-  /// Templates that the caller can create sandboxes from, by name; a team's own hides the platform's of the same name.
+  /// Templates from which the caller can create sandboxes, ordered by name. A team's own template hides one of the
+  /// platform with the same name.
   /// - Parameters:
-  ///   - kind: nil for both.
-  ///   - after: the last name of the page before.
+  ///   - kind: nil for both kinds.
+  ///   - after: the last name of the previous page.
   /// - Returns: a page, and the cursor of the next one if there is more.
   package func list(
     _ kind: HostTemplate.Kind?, after: SafeName? = nil, limit: Int, for caller: Caller
@@ -31,7 +31,7 @@ package struct SnapshotService: Sendable {
     let limit = min(max(limit, Limits.listPage.lowerBound), Limits.listPage.upperBound)
     var found: [HostTemplate] = []
     if kind != .base {
-      // A name may be there twice, the team's own first.
+      // A name may occur twice; the team's own is first.
       found += try await repository.visible(to: caller.teamID, after: after, limit: 2 * limit + 2).map(\.template)
     }
     if kind != .snapshot {
@@ -47,7 +47,7 @@ package struct SnapshotService: Sendable {
     return (page, sorted.count > limit ? page.last?.name : nil)
   }
 
-  /// A base template that the caller sees, or a snapshot of the platform.
+  /// A base template that the caller sees, or a snapshot of the platform, with this name.
   func foreign(_ name: SafeName, for caller: Caller) async throws -> HostTemplate? {
     if let snapshot = try await repository.visible(name, to: .platform) { return snapshot.template }
     return try await sandboxes.placement.templates(visibleTo: caller.teamID).first { $0.name == name }
@@ -68,7 +68,7 @@ extension SnapshotRecord {
 
   var key: WorkKey { .snapshot(teamID, name) }
 
-  /// The same row one step on.
+  /// The row with another status.
   func with(_ status: Status, at time: Date) -> SnapshotRecord {
     var next = self
     next.status = status
@@ -76,7 +76,7 @@ extension SnapshotRecord {
     return next
   }
 
-  /// The row of a snapshot whose files are on `host`, as that host describes it.
+  /// The row of a complete snapshot on `host`, with the values that the host reports.
   func published(_ template: HostTemplate, on host: HostID, at time: Date) -> SnapshotRecord {
     var next = with(.ready, at: time)
     if let shape = template.shape {

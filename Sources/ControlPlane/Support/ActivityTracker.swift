@@ -3,7 +3,7 @@ import Foundation
 import Model
 import Persistence
 
-/// Collects when sandboxes were last used and writes it together (`last_active_at`).
+/// Collects the times at which sandboxes were last used (`last_active_at`), and writes them in batches.
 final class ActivityTracker: Sendable {
   private let repository: SandboxRepository
   private let pending = Mutex([SandboxID: Date]())

@@ -1,18 +1,18 @@
 import Model
 import Persistence
 
-/// Audit rows that are not written yet, in order, of bounded number.
+/// A bounded queue of audit rows that are not written yet.
 struct AuditBuffer {
-  /// Beyond this many unwritten rows new ones are dropped: the database has been away for long.
+  /// New rows are dropped when this many are unwritten, because the database has been unavailable for long.
   static let maximumPending = 50_000
-  /// The share of one team, so that one that does much does not cost the others their rows.
+  /// The bound per team, so that a busy team does not displace the rows of others.
   static let maximumPendingOfTeam = 20_000
-  /// Rows that are written together.
+  /// The number of rows that are written together.
   static let batchSize = 500
 
   private var rows: [AuditRecord] = []
   private var head = 0
-  /// Of each team, those under way included.
+  /// The number of rows per team, including those being written.
   private var counts: [TeamID: Int] = [:]
   private var underWay = 0
   private var dropped = 0
@@ -29,7 +29,7 @@ struct AuditBuffer {
     rows.append(row)
   }
 
-  /// The oldest rows, to be written; `settle` tells what became of them. Empty when there are none.
+  /// Takes the oldest rows, to be written; `settle` reports the result. Empty when there are none.
   mutating func begin() -> [AuditRecord] {
     let batch = Array(rows[head...].prefix(Self.batchSize))
     head += batch.count
@@ -37,7 +37,7 @@ struct AuditBuffer {
     return batch
   }
 
-  /// - Parameter remaining: those of the batch that could not be written and are worth another try.
+  /// - Parameter remaining: rows of the batch that could not be written and will be retried.
   mutating func settle(_ batch: [AuditRecord], remaining: [AuditRecord] = []) {
     underWay -= batch.count
     for row in batch { release(row.teamID) }
@@ -46,7 +46,7 @@ struct AuditBuffer {
     head = 0
   }
 
-  /// How many rows were dropped since this was asked last.
+  /// The number of rows that were dropped since the last call.
   mutating func takeDropped() -> Int {
     defer { dropped = 0 }
     return dropped

@@ -4,11 +4,11 @@ import Logging
 import Model
 import Persistence
 
-/// Collects what guests were asked to do and writes it in batches, so that an exec or a file write does not wait for
-/// the disk.
+/// Collects audit rows of operations on guests and writes them in batches, so that an exec or a file write does not
+/// wait for the disk.
 ///
-/// Lifecycle transitions do not come this way: their audit row is part of the transaction. A power failure can lose
-/// what was collected since the last flush, `Housekeeping.interval` at most.
+/// Lifecycle transitions do not use it: their audit row is part of the transaction. A power failure can lose the rows
+/// since the last flush, `Housekeeping.interval` at most.
 final class AuditLog: Sendable {
   private let repository: AuditRepository
   private let dependencies: Dependencies
@@ -19,12 +19,13 @@ final class AuditLog: Sendable {
     self.dependencies = dependencies
   }
 
-  /// Dropped, and counted in the log, when too many wait already.
+  /// Adds a row. Drops it, and later logs the number of dropped rows, when too many are waiting.
   func add(_ record: AuditRecord) {
     pending.withLock { $0.add(record) }
   }
 
-  /// Notes a change that fails; one that succeeds writes `record` itself, in the transaction of the change.
+  /// Runs `change` and adds `record` with the error's code if it fails. A successful change writes `record` itself, in
+  /// its transaction.
   func noting<Value>(_ record: AuditRecord, _ change: (AuditRecord) async throws -> Value) async throws -> Value {
     do {
       return try await change(record)
@@ -36,10 +37,10 @@ final class AuditLog: Sendable {
     }
   }
 
-  /// Writes what was collected, batch by batch; what cannot be written now stays for the next time.
+  /// Writes the collected rows in batches; rows that cannot be written now stay for the next flush.
   func flush() async throws {
     defer { reportDropped() }
-    // As many as could wait when it began; those that come meanwhile can wait for the next time.
+    // Bounded by the maximum queue length; rows that are added meanwhile may wait for the next flush.
     for _ in 0..<AuditBuffer.maximumPending / AuditBuffer.batchSize {
       let batch = pending.withLock { $0.begin() }
       guard !batch.isEmpty else { return }
@@ -55,7 +56,8 @@ final class AuditLog: Sendable {
     }
   }
 
-  /// One of them is at fault: it alone is given up, and stands in nobody's way.
+  /// Writes the rows of a rejected batch one by one, and drops those that the database rejects, so that they do not
+  /// block the others.
   private func writeOneByOne(_ batch: [AuditRecord]) async throws {
     for (index, row) in batch.enumerated() {
       do {
@@ -71,7 +73,7 @@ final class AuditLog: Sendable {
     pending.withLock { $0.settle(batch) }
   }
 
-  /// Whether the database looked at the rows and refused them, rather than being away or busy.
+  /// Whether the database rejected the rows themselves, in contrast to being unavailable or busy.
   private static func isAboutRows(_ error: any Error) -> Bool {
     switch error as? PersistenceError {
     case .constraint, .duplicate: true

@@ -1,7 +1,7 @@
 package import Foundation
 package import Logging
 
-/// What the control plane takes from the outside world, so that tests can hold it still.
+/// The clock and logger of the control plane, replaceable in tests.
 package struct Dependencies: Sendable {
   package var now: @Sendable () -> Date
   package var logger: Logger

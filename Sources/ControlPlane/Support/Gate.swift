@@ -1,7 +1,7 @@
 import Concurrency
 package import Model
 
-/// Lets a few in at once and a few more wait; the rest are turned away (L-67).
+/// Admits a bounded number of concurrent callers and a bounded queue; further callers are refused.
 package final class Gate: Sendable {
   private struct State {
     var inside = 0
@@ -9,7 +9,7 @@ package final class Gate: Sendable {
     var next = 0
     /// In order of arrival.
     var waiting: [(number: Int, continuation: CheckedContinuation<Void, any Error>)] = []
-    /// Cancelled before they could wait.
+    /// Calls that were cancelled before they entered the queue.
     var cancelled: Set<Int> = []
   }
 
@@ -18,7 +18,7 @@ package final class Gate: Sendable {
   private let refusal: MartletError
   private let state = Mutex(State())
 
-  /// - Parameter refusal: what those hear who find no room to wait.
+  /// - Parameter refusal: the error for callers that do not fit into the queue.
   package init(concurrent: Int = 2, maximumWaiting: Int = 64, refusal: MartletError = Gate.tooManyLogins) {
     self.concurrent = concurrent
     self.maximumWaiting = maximumWaiting
@@ -29,7 +29,7 @@ package final class Gate: Sendable {
     MartletError(.rateLimited, "too many people log in at the moment; try again", retryAfterSeconds: 2)
   }
 
-  /// Runs `work` when it is its turn.
+  /// Runs `work` when the caller is admitted.
   /// - Throws: what `enter` and `work` throw.
   func run<Value: Sendable>(_ work: () async throws -> Value) async throws -> Value {
     try await enter()
@@ -37,10 +37,10 @@ package final class Gate: Sendable {
     return try await work()
   }
 
-  /// The most that were ever inside at once.
+  /// The maximum number of concurrently admitted callers so far.
   package var peak: Int { state.withLock { $0.peak } }
 
-  /// Returns when the caller is in; it must call `leave` then.
+  /// Waits until the caller is admitted, which must then call `leave`.
   /// - Throws: `rate_limited` when the queue is full, `CancellationError`.
   func enter() async throws {
     let number = state.withLock { state in
@@ -69,7 +69,7 @@ package final class Gate: Sendable {
     next?.resume()
   }
 
-  /// - Returns: nil when the caller waits.
+  /// - Returns: nil when the caller must wait.
   private func admit(
     _ number: Int, _ continuation: CheckedContinuation<Void, any Error>, _ state: inout State
   ) -> Result<Void, any Error>? {

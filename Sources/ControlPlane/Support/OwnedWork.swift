@@ -1,22 +1,22 @@
 import Concurrency
 import Model
 
-/// What work belongs to.
+/// The owner of a piece of work.
 enum WorkKey: Hashable, Sendable {
   case sandbox(SandboxID)
   case snapshot(TeamID, SafeName)
 }
 
-/// Work that belongs to a sandbox or snapshot and not to the request that asked for it: a client that hangs up does not
-/// cancel it (L-7).
+/// Runs work that belongs to a sandbox or snapshot and not to the request that started it: it continues when the client
+/// disconnects.
 ///
-/// It also tells the monitor what is being worked on, so that it does not take a creation in progress for a row that a
-/// crash left behind.
+/// It also tells the monitor which sandboxes and snapshots are being changed, so that the monitor does not take a
+/// creation in progress for a row that a crash left behind.
 final class OwnedWork: Sendable {
   private struct State {
     var counts: [WorkKey: Int] = [:]
     var tasks: [Int: Task<Void, Never>] = [:]
-    /// Work that ended before its task could be kept.
+    /// Work that ended before its task was stored.
     var finished: Set<Int> = []
     var next = 0
   }
@@ -31,7 +31,7 @@ final class OwnedWork: Sendable {
     state.withLock { $0.counts[key] != nil }
   }
 
-  /// Starts `work` and waits for its result. The work goes on when the caller is cancelled.
+  /// Starts `work` and waits for its result. The work continues when the caller is cancelled.
   func run<Value: Sendable>(
     for id: SandboxID, _ work: @escaping @Sendable () async throws -> Value
   ) async throws -> Value {
@@ -42,7 +42,7 @@ final class OwnedWork: Sendable {
     for keys: [WorkKey], _ work: @escaping @Sendable () async throws -> Value
   ) async throws -> Value {
     let number = begin(keys)
-    // Unstructured on purpose; `drain` waits for it at shutdown.
+    // Unstructured, so that it survives the caller; `drain` waits for it at shutdown.
     let task = Task {
       defer { end(keys, number) }
       return try await work()
@@ -61,7 +61,7 @@ final class OwnedWork: Sendable {
       }, number)
   }
 
-  /// Waits until all work that has been started is done.
+  /// Waits until no work is left.
   func drain() async {
     while let task = state.withLock({ $0.tasks.values.first }) {
       await task.value

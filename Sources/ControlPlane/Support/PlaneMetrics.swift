@@ -4,19 +4,19 @@ import Model
 import Persistence
 import Telemetry
 
-/// What the control plane counts (OPS-2).
+/// The metrics of the control plane.
 package final class PlaneMetrics: Sendable {
   enum Operation: String {
     case create, pause, resume, fork, snapshot, destroy
-    /// A pause that the idle time-out asked for.
+    /// A pause because of the idle time-out.
     case autoPause = "auto_pause"
   }
 
   package static let contentType = MetricRegistry.contentType
 
-  /// Names of phases come from hosts; beyond this many they are one.
+  /// Upper bound on phase names as label values, which come from hosts; further names share one value.
   private static let maximumPhases = 64
-  /// Seconds; a restore takes tens of milliseconds, saving a large guest minutes.
+  /// Histogram bounds in seconds: a restore takes tens of milliseconds, saving a large guest minutes.
   private static let bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]
 
   private let registry = MetricRegistry()
@@ -49,7 +49,8 @@ package final class PlaneMetrics: Sendable {
     }
   }
 
-  /// Counts `work` and how it ends. A repeated request is none: what it asks for was counted when it was made.
+  /// Runs `work` and counts it with its outcome. A repeated request is not counted, as its operation was counted the
+  /// first time.
   func counting<Value>(_ operation: Operation, _ work: () async throws -> Value) async throws -> Value {
     do {
       let value = try await work()
@@ -63,7 +64,7 @@ package final class PlaneMetrics: Sendable {
     }
   }
 
-  /// Everything in the format that Prometheus reads.
+  /// All metrics in the Prometheus text format.
   package func text() async throws -> String {
     let counts = try await repository.countsByStatus()
     for status in SandboxStatus.allCases where status != .stopped && status != .error {
@@ -72,7 +73,7 @@ package final class PlaneMetrics: Sendable {
     return registry.text()
   }
 
-  /// A host's name for a phase, as long as it looks like one and there are few.
+  /// The phase name as a label value, if it has a valid form and the number of names is below the bound.
   private func closed(_ name: String) -> String {
     let isName = (1...40).contains(name.utf8.count) && name.utf8.allSatisfy { Self.isNameByte($0) }
     let isKnown = phaseNames.withLock { names in

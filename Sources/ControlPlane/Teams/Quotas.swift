@@ -2,13 +2,12 @@ package import Foundation
 import Model
 package import Persistence
 
-/// Bounds on what a team may hold at once, and the repetition of requests: what decides whether a sandbox may come into
-/// being.
+/// Checks whether a team may create or resume sandboxes: quotas, and repeated requests with an idempotency key.
 package struct Quotas: Sendable {
-  /// How long a client may repeat a create with the same key.
+  /// How long a client may repeat a create with the same key, in seconds.
   package static let repetitionWindow: TimeInterval = 24 * 3_600
 
-  /// For teams without bounds of their own.
+  /// Quotas of teams that have none of their own.
   package static let standard = QuotaRecord(
     sandboxes: 500, vcpus: 1_000, memoryMiB: 2_097_152, diskMiB: 33_554_432, snapshots: 1_000)
 
@@ -16,15 +15,15 @@ package struct Quotas: Sendable {
   let defaults: QuotaRecord
   let dependencies: Dependencies
 
-  /// Adds the rows of new sandboxes of one team, all or none.
-  /// - Throws: `quota_exceeded`; `RepeatedRequest` when `request` was made before.
+  /// Inserts the rows of new sandboxes of one team, all or none.
+  /// - Throws: `quota_exceeded`; `RepeatedRequest` when a request with the same key was made before.
   func admit(_ entries: [(record: SandboxRecord, audit: AuditRecord)], request: IdempotencyRecord? = nil) async throws {
     try await checking {
       try await repository.admit(entries, defaults: defaults, request: request, validity: Self.repetitionWindow)
     }
   }
 
-  /// Gives the refusals of `work` their meaning for the tenant.
+  /// Runs `work` and maps an `AdmissionRefusal` to the error for the tenant.
   func checking<Value>(_ work: () async throws -> Value) async throws -> Value {
     do {
       return try await work()
@@ -33,7 +32,7 @@ package struct Quotas: Sendable {
     }
   }
 
-  /// What the tenant hears about a refusal.
+  /// The tenant's error for a refusal.
   private static func error(_ refusal: AdmissionRefusal) -> any Error {
     switch refusal {
     case .quota(let what, let limit, let used, let requested):
@@ -54,13 +53,13 @@ package struct Quotas: Sendable {
     }
   }
 
-  /// Forgets repetitions that do not count any more.
+  /// Deletes expired idempotency keys.
   func forgetOldRequests() async throws {
     try await repository.forgetRequests(before: dependencies.now().addingTimeInterval(-Self.repetitionWindow))
   }
 }
 
-/// A create with an `Idempotency-Key` that was used before.
+/// A create request whose idempotency key was used before.
 struct RepeatedRequest: Error {
   let earlier: IdempotencyRecord
 }

@@ -3,7 +3,7 @@ package import Model
 package import Persistence
 
 extension TeamService {
-  /// Earliest joined first.
+  /// The team's members, earliest joined first.
   /// - Throws: `not_found`.
   package func members(of id: TeamID, _ page: ListPage, for caller: Caller) async throws -> [TeamMember] {
     _ = try await team(id, for: caller)
@@ -32,8 +32,8 @@ extension TeamService {
     }
   }
 
-  /// Changes a member's role. An owner who makes somebody else the owner becomes an admin.
-  /// - Throws: `not_found`, `forbidden`, `invalid_state` for the owner, who can only give the team away.
+  /// Changes a member's role. An owner who makes another member the owner becomes an admin.
+  /// - Throws: `not_found`, `forbidden`; `invalid_state` for the owner, whose role changes only with a transfer.
   package func setRole(_ role: TeamRole, of user: UserID, in id: TeamID, for caller: Caller) async throws -> TeamMember
   {
     let membership = try await team(id, for: caller)
@@ -54,7 +54,7 @@ extension TeamService {
     return member
   }
 
-  /// Removes a member with the keys they made for this team. Removing oneself is leaving.
+  /// Removes a member and the keys that they created for this team. Members may remove themselves, which is leaving.
   /// - Throws: `not_found`, `forbidden`, `invalid_state` for the owner.
   package func removeMember(_ user: UserID, from id: TeamID, for caller: Caller) async throws {
     let membership = try await team(id, for: caller)

@@ -2,14 +2,13 @@ import Foundation
 package import Model
 package import Persistence
 
-/// Teams (AUTH-6). Every call is a person's; a team that the person does not belong to does not exist for them
-/// (AUTH-5).
+/// Manages teams. All calls require a user's session; a team that the user does not belong to does not exist for them.
 ///
 /// | | member | admin | owner |
 /// |---|---|---|---|
 /// | see the team and its members, leave | yes | yes | not leave |
 /// | rename, add and remove members, change roles | | yes | yes |
-/// | delete, give the team to another member | | | yes |
+/// | delete, transfer the ownership | | | yes |
 package struct TeamService: Sendable {
   let teams: TeamRepository
   let people: PeopleRepository
@@ -19,7 +18,7 @@ package struct TeamService: Sendable {
 
   var now: Date { dependencies.now() }
 
-  /// Earliest joined first; `Limits.teamsPerUser` at most.
+  /// The user's teams, earliest joined first; at most `Limits.teamsPerUser`.
   package func list(for caller: Caller) async throws -> [TeamMembership] {
     try await teams.memberships(of: try caller.user())
   }
@@ -32,7 +31,7 @@ package struct TeamService: Sendable {
     return membership
   }
 
-  /// - Throws: `invalid_request`, `quota_exceeded` for somebody who is in too many teams.
+  /// - Throws: `invalid_request`; `quota_exceeded` for a user who is in the maximum number of teams.
   package func create(name: String, for caller: Caller) async throws -> TeamMembership {
     let user = try caller.user()
     let team = TeamRecord(name: try DisplayName(name).value, createdAt: now)
@@ -56,8 +55,8 @@ package struct TeamService: Sendable {
     return membership
   }
 
-  /// Ends the team: members and keys are refused from now on, its sandboxes are destroyed.
-  /// - Throws: `not_found`, `forbidden` for all but the owner.
+  /// Deletes the team: its members and keys are refused at once, and its sandboxes are destroyed.
+  /// - Throws: `not_found`; `forbidden` for all but the owner.
   package func delete(_ id: TeamID, for caller: Caller) async throws {
     let membership = try await team(id, for: caller)
     let condemned = try await change(id, "team.delete", of: "team", id.wire, caller) { audit in
@@ -67,11 +66,11 @@ package struct TeamService: Sendable {
       }
       return condemned
     }
-    // What a crash leaves undone here the monitor finds: the rows say `destroying`.
+    // After a crash the monitor continues: the rows have the state `destroying`.
     for record in condemned { sandboxes.startDestroying(record) }
   }
 
-  /// Notes what fails in the log of the team concerned.
+  /// Runs a change of a team, and records a failure in that team's audit log.
   func change<Value>(
     _ team: TeamID, _ action: String, of type: String, _ id: String, _ caller: Caller,
     _ work: (AuditRecord) async throws -> Value
@@ -85,7 +84,7 @@ extension TeamRole {
 }
 
 extension TeamMembership {
-  /// - Throws: `forbidden` with who may do it.
+  /// - Throws: `forbidden` with the roles that have the right.
   func require(_ right: KeyPath<TeamRole, Bool>, _ what: String) throws(MartletError) {
     guard role[keyPath: right] else {
       let who = TeamRole.allCases.filter { $0[keyPath: right] }.map(\.rawValue).joined(separator: " and ")
