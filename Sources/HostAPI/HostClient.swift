@@ -1,63 +1,66 @@
 package import Model
 
-/// What the control plane can ask of a host. Three implementations: in-process (the host agent itself), Connect RPC,
-/// and a simulated host for tests; all pass one conformance suite.
+/// The calls that the control plane makes to a host. There are three implementations: in-process (the host agent
+/// itself), Connect RPC, and a simulated host for tests; all pass the same conformance suite.
 ///
-/// Every method throws `MartletError`: `not_found` when the host does not know the sandbox, `invalid_state` when it is
-/// in the wrong state, `agent_error` when the guest agent does not answer, `host_unavailable` when the host itself does
-/// not.
+/// Every method throws `MartletError`: `not_found` when the host does not know the sandbox, `invalid_state` when the
+/// sandbox is in the wrong state, `agent_error` when the guest agent does not respond, `host_unavailable` when the host
+/// itself does not.
 package protocol HostClient: Sendable {
   var hostID: HostID { get }
 
-  // Lifecycle
+  // MARK: - Lifecycle
 
-  /// Creates the sandbox and returns when its guest agent answers. On failure nothing is left behind.
-  /// Calling it again with the id of a sandbox that exists is `already_exists`.
+  /// Creates a sandbox and returns when its guest agent responds. On failure nothing is left behind. A second call with
+  /// the same id fails with `already_exists`.
   func createSandbox(_ spec: SandboxSpec) async throws -> HostSandbox
-  /// Removes the sandbox and every trace of it. Idempotent; unknown ids succeed.
+  /// Removes the sandbox with all its resources. Idempotent; unknown ids succeed.
   func destroySandbox(_ id: SandboxID) async throws
-  /// State of every sandbox this host holds, failed ones (with reason) included until they are destroyed. It reports
-  /// state, it does not drain it.
+  /// The state of every sandbox on this host, including failed ones (with the reason) until they are destroyed. Reports
+  /// state, not events: reading does not remove anything from the report.
   func listSandboxes() async throws -> [HostSandbox]
   func sandbox(_ id: SandboxID) async throws -> HostSandbox
-  /// Resets the inactivity timer.
+  /// Restarts the idle timer.
   func pingSandbox(_ id: SandboxID) async throws
-  /// Saves memory, devices and disk, and gives everything else back. Done when this returns; a sandbox that is paused
-  /// already is success. On failure the sandbox runs on, and it throws `agent_error` or `insufficient_storage`; when
-  /// the VM itself was lost, the sandbox is `error`.
+  /// Saves memory, devices and disk, and releases all other resources. Complete when this returns; succeeds for a
+  /// sandbox that is already paused. On failure the sandbox continues to run, and the call throws `agent_error` or
+  /// `insufficient_storage`; if the VM itself was lost, the sandbox is in the state `error`.
   func pauseSandbox(_ id: SandboxID) async throws -> HostSandbox
-  /// Restores a paused sandbox; returns when its guest agent answers. One that runs already is success.
-  /// - Throws: `snapshot_damaged` or `snapshot_incompatible`; the sandbox stays paused then, and the message says
+  /// Restores a paused sandbox and returns when its guest agent responds. Succeeds for a sandbox that already runs.
+  /// - Throws: `snapshot_damaged` or `snapshot_incompatible`; then the sandbox stays paused, and the message states
   ///   whether the previous generation can be resumed instead.
   func resumeSandbox(_ id: SandboxID, _ options: ResumeOptions) async throws -> HostSandbox
-  /// How long a running sandbox may be idle before it is paused; 0 for ever.
+  /// Sets how long a running sandbox may be idle before it is paused; 0 disables the timer.
   func setTimeout(_ seconds: Int, of id: SandboxID) async throws
-  /// Makes running copies of a running or paused sandbox, one per spec; the specs say who the copies are. Each succeeds
-  /// or fails alone.
+  /// Creates running copies of a running or paused sandbox, one per spec; the specs contain the ids of the copies. Each
+  /// copy succeeds or fails independently.
   func forkSandbox(_ id: SandboxID, into specs: [SandboxSpec]) async throws -> [Result<HostSandbox, MartletError>]
 
-  // Named snapshots
+  // MARK: - Named snapshots
 
-  /// Freezes a running (it runs on) or paused sandbox under a name, from which `createSandbox` makes copies.
+  /// Creates a named snapshot of a running or paused sandbox, from which `createSandbox` makes copies. A running
+  /// sandbox continues to run.
   /// - Throws: `already_exists` when the team has a snapshot of this name, unless `overwrites`; `invalid_state`.
   func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate
-  /// Sandboxes made from it are not affected. Idempotent; unknown names succeed.
+  /// Deletes a named snapshot. Sandboxes created from it are not affected. Idempotent; unknown names succeed.
   func deleteSnapshot(_ name: SafeName, team: TeamID) async throws
 
   /// Templates and named snapshots whose files are on this host.
-  /// - Parameter kind: nil for both.
+  /// - Parameter kind: nil for both kinds.
   func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate]
 
-  // Processes
+  // MARK: - Processes
 
   /// Starts a process; the session's first event is `started`.
   func startProcess(_ request: ProcessRequest, in id: SandboxID) async throws -> any ProcessSession
-  /// Attaches to a running process; nothing is replayed.
+  /// Attaches to a running process; earlier output is not replayed.
   func attachProcess(_ selector: ProcessSelector, in id: SandboxID) async throws -> any ProcessSession
   func listProcesses(in id: SandboxID) async throws -> [GuestProcess]
   func signalProcess(_ selector: ProcessSelector, signal: Int32, in id: SandboxID) async throws
 
-  // Files. `user` nil means the template's default user; relative paths start in that user's home.
+  // MARK: - Files
+  //
+  // A `user` of nil means the template's default user; relative paths are relative to the user's home directory.
 
   func writeFile(_ path: String, user: String?, body: ByteStream, in id: SandboxID) async throws
   func readFile(_ path: String, user: String?, in id: SandboxID) async throws -> FileDownload

@@ -2,29 +2,29 @@ package import Foundation
 package import Model
 package import NIOCore
 
-/// Bytes that arrive in pieces, pulled by the consumer: back-pressure reaches the producer.
+/// Bytes in parts, pulled by the consumer, so that back pressure reaches the producer.
 package typealias ByteStream = any AsyncSequence<ByteBuffer, any Error> & Sendable
 
-/// A sandbox as its host sees it.
+/// A sandbox as reported by its host.
 package struct HostSandbox: Sendable, Equatable {
   package var id: SandboxID
   package var status: SandboxStatus
-  /// What the sandbox really got, snapshot-locked values included.
+  /// The actual shape, which a snapshot fixes.
   package var vcpus: Int
   package var memoryMiB: Int
   package var diskSizeMiB: Int
-  /// Address inside the guest.
+  /// The address inside the guest.
   package var guestIP: String?
-  /// Address at which this host reaches the guest.
+  /// The address at which the host reaches the guest.
   package var hostIP: String?
   package var isolation: Isolation?
   package var startedAt: Date?
   package var lastActiveAt: Date?
   /// Why `status` is `error`; a sentence for the tenant.
   package var reason: String?
-  /// For a paused sandbox: whether the idle time-out paused it (TTL-6).
+  /// If the sandbox is paused: whether the idle time-out paused it.
   package var isAutoPaused = false
-  /// Phases of the last create, pause, resume, snapshot or fork, in order.
+  /// The phases of the last create, pause, resume, snapshot or fork, in order.
   package var timings: [PhaseTiming] = []
 
   package init(
@@ -49,9 +49,9 @@ package struct HostSandbox: Sendable, Equatable {
   }
 }
 
-/// How long one phase of an operation took (TTL-10).
+/// The duration of one phase of an operation.
 package struct PhaseTiming: Sendable, Equatable, Codable {
-  /// Such as `freeze`, `save_memory`, `network`, `guest`; also the `phase` label of the metric.
+  /// A name such as `freeze`, `save_memory`, `network`, `guest`; also the `phase` label of the metric.
   package var phase: String
   package var milliseconds: Double
 
@@ -62,9 +62,9 @@ package struct PhaseTiming: Sendable, Equatable, Codable {
 }
 
 package struct ResumeOptions: Sendable, Equatable {
-  /// Idle time from the database, so that it survives pauses (TTL-7).
+  /// The idle time-out, which the database keeps across pauses.
   package var timeoutSeconds: Int
-  /// Resume the generation before the last one, when the last cannot be.
+  /// Whether to resume the generation before the last one, if the last one cannot be restored.
   package var usesPreviousGeneration: Bool
 
   package init(timeoutSeconds: Int = 0, usesPreviousGeneration: Bool = false) {
@@ -87,7 +87,7 @@ package struct SnapshotRequest: Sendable, Equatable {
   }
 }
 
-/// What really separates a sandbox from the host, reported honestly (VMM-1).
+/// The actual isolation of a sandbox from its host.
 package struct Isolation: Sendable, Equatable, Codable {
   /// `qemu` or `firecracker`.
   package var vmm: String
@@ -102,18 +102,18 @@ package struct Isolation: Sendable, Equatable, Codable {
 
 package struct HostTemplate: Sendable, Equatable {
   package enum Kind: String, Sendable, Codable {
-    /// An image that is booted (once per shape; then its snapshot is restored).
+    /// An image that is booted, once per shape; afterwards its snapshot is restored.
     case base
-    /// Memory and processes of a sandbox, frozen.
+    /// The memory, processes and disk of a sandbox at one moment.
     case snapshot
   }
 
   package var name: SafeName
   package var teamID: TeamID
   package var kind: Kind
-  /// The shape a snapshot's sandboxes have, whatever is asked for (SN-2); nil for a base template.
+  /// The shape of all sandboxes from a snapshot; nil for a base template.
   package var shape: SandboxShape?
-  /// Allocated bytes (DM-4).
+  /// The number of bytes allocated on disk.
   package var sizeBytes: Int64
   package var createdAt: Date
 
@@ -129,7 +129,7 @@ package struct HostTemplate: Sendable, Equatable {
   }
 }
 
-/// What a memory snapshot fixes.
+/// The values that a memory snapshot fixes.
 package struct SandboxShape: Sendable, Equatable, Codable, Hashable {
   package var vcpus: Int
   package var memoryMiB: Int
@@ -158,12 +158,12 @@ package struct ProcessRequest: Sendable, Equatable {
   package var environment: [String: String]
   package var workingDirectory: String?
   package var user: String?
-  /// Whether the process gets a pipe as standard input; otherwise /dev/null.
+  /// Whether standard input is a pipe; otherwise it is /dev/null.
   package var hasStandardInput: Bool
-  /// With a terminal, standard output and error arrive as `.terminal` output.
+  /// If set, the process runs in a terminal, and its standard output and error arrive as `.terminal` output.
   package var terminal: TerminalSize?
   package var tag: String?
-  /// The guest agent kills the process when this has passed; nil or 0: never.
+  /// The guest agent kills the process after this time; nil or 0 means never.
   package var timeout: Duration?
 
   package init(
@@ -224,9 +224,9 @@ package enum ProcessEvent: Sendable, Equatable {
 package struct ProcessExit: Sendable, Equatable {
   /// The exit status, or 128 + signal number when a signal ended the process (the shell's convention).
   package var exitCode: Int32
-  /// Number of the signal that ended it.
+  /// The number of the signal that ended the process.
   package var signal: Int32?
-  /// True when the process was killed because its time-out passed.
+  /// Whether the process was killed because its time-out passed.
   package var isTimeout: Bool
 
   package init(exitCode: Int32, signal: Int32? = nil, isTimeout: Bool = false) {
@@ -236,27 +236,28 @@ package struct ProcessExit: Sendable, Equatable {
   }
 }
 
-/// A process in a guest and this caller's view of it.
+/// A caller's connection to a process in a guest.
 package protocol ProcessSession: Sendable {
   var pid: UInt32 { get }
-  /// `started`, then output, then `exited` as the last element; to be iterated once. A stream that breaks throws.
-  /// Slow consumers slow the process down (back-pressure), nothing is dropped.
+  /// `started`, then output, then `exited` as the last element; may be iterated once. Throws if the connection is lost.
+  /// Slow consumers slow the process down (back pressure); no output is dropped.
   var events: any AsyncSequence<ProcessEvent, any Error> & Sendable { get }
-  /// Writes to standard input, or to the terminal; returns when the guest has taken the bytes.
+  /// Writes to standard input or the terminal; returns when the guest has accepted the bytes.
   func write(_ bytes: ByteBuffer) async throws
   func closeStandardInput() async throws
   func resize(_ size: TerminalSize) async throws
   /// Signals the process and everything in its process group.
   func signal(_ signal: Int32) async throws
-  /// Stops listening. The process lives on unless `killing` is set. Idempotent.
+  /// Ends the session. The process continues unless `killing` is true. Idempotent.
   func detach(killing: Bool) async
 }
 
 package struct FileDownload: Sendable {
-  /// Nil when the guest does not know it beforehand (for example files in /proc).
+  /// Nil when the guest does not know the size in advance, such as for files in /proc.
   package var sizeBytes: Int64?
   package var body: ByteStream
-  /// Ends `body` with an error for whoever waits for its next bytes; for a source that has gone without a word.
+  /// Makes a pending read of `body` throw the given error; used when the source has disappeared without an end of
+  /// stream.
   package var interrupt: @Sendable (MartletError) -> Void
 
   package init(sizeBytes: Int64?, body: ByteStream, interrupt: @escaping @Sendable (MartletError) -> Void = { _ in }) {
@@ -275,13 +276,13 @@ package struct FileEntry: Sendable, Equatable {
   }
 
   package var name: String
-  /// Absolute.
+  /// The absolute path.
   package var path: String
   package var kind: Kind
   package var sizeBytes: Int64
-  /// Permission bits.
+  /// The permission bits.
   package var mode: UInt32
-  /// `ls -l` style, such as `-rw-r--r--`.
+  /// In the format of `ls -l`, such as `-rw-r--r--`.
   package var permissions: String
   package var owner: String
   package var group: String

@@ -2,7 +2,7 @@ import ConnectClient
 import Foundation
 import NIOHTTP1
 
-/// Signs calls to one host, and knows its answers.
+/// Signs calls to one host and verifies the signatures of its responses.
 struct HostCallSigner: CallAuthenticator {
   let secret: HostSecret
   let now: @Sendable () -> Date

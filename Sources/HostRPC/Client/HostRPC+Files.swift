@@ -11,8 +11,8 @@ import SwiftProtobuf
 extension HostRPC {
   private static let maximumErrorBytes = 65_536
 
-  /// `body` is pulled as fast as the host takes it.
-  /// - Throws: besides what the host says, the error of `body` as `MartletError`.
+  /// Uploads `body`, which is read as fast as the host accepts it.
+  /// - Throws: the host's error, or the error of `body` as `MartletError`.
   package func writeFile(_ path: String, user: String?, body: ByteStream, in id: SandboxID) async throws {
     try await upload(Host_FileRequest(path, user: user, in: id), body)
   }
@@ -43,7 +43,7 @@ extension HostRPC {
     }
   }
 
-  /// The body throws when anything is missing at its end (L-15).
+  /// Downloads a file. The body throws an error if the end of the content is missing.
   package func readFile(_ path: String, user: String?, in id: SandboxID) async throws -> FileDownload {
     try await hostCall {
       let request = Host_FileRequest(path, user: user, in: id)
@@ -72,7 +72,7 @@ extension HostRPC {
     }
   }
 
-  // MARK: Names
+  // MARK: - Directory entries
 
   package func listDirectory(_ path: String, depth: Int, user: String?, in id: SandboxID) async throws -> [FileEntry] {
     let request = Host_ListDirectoryRequest.with {
@@ -115,7 +115,7 @@ extension HostRPC {
   }
 }
 
-/// What a file holds, without what else its stream carries.
+/// The content of a downloaded file, without the other events of its stream.
 private struct RemoteContent: AsyncSequence, Sendable {
   typealias Element = ByteBuffer
 

@@ -62,7 +62,7 @@ extension HostRPC {
     return GuestMetrics(answer)
   }
 
-  // MARK: Named snapshots
+  // MARK: - Named snapshots
 
   package func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate {
     let event = try await operation(.createSnapshot, Host_CreateSnapshotRequest(request))
@@ -86,7 +86,7 @@ extension HostRPC {
     return try await hostCall { try answer.templates.map { try HostTemplate($0) } }
   }
 
-  // MARK: Results
+  // MARK: - Results
 
   private func sandbox(after method: HostMethod, _ request: some Message) async throws -> HostSandbox {
     let event = try await operation(method, request)

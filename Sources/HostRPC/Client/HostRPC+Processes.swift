@@ -32,8 +32,8 @@ extension HostRPC {
     let _: Host_Done = try await unary(.signalProcess, request)
   }
 
-  /// Opens a stream and waits for its first event. Whoever is cancelled meanwhile drops the stream, and with it what
-  /// was started.
+  /// Opens a stream and waits for its first event. If the caller is cancelled meanwhile, the stream is closed, which
+  /// ends a process that was started.
   private func open(_ method: HostMethod, _ request: some Message) async throws -> any ProcessSession {
     try await hostCall {
       let late = MartletError(.hostUnavailable, "the sandbox's host did not start the process in time; try again")
@@ -49,7 +49,8 @@ extension HostRPC {
     }
   }
 
-  /// Reads a process stream. `exited` is the last event; what follows it is read for the sake of the connection alone.
+  /// Reads a process stream. `exited` is the last event; the rest of the stream is read only so that the connection can
+  /// be reused.
   private func processEvents(_ responses: ConnectResponses<Host_ProcessEvent>) -> BoundedStream<Host_ProcessEvent> {
     BoundedStream(
       capacity: limits.waitingEvents, idleLimit: limits.silence, translating: { HostErrors.martletError($0) }

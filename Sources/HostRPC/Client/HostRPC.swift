@@ -8,10 +8,10 @@ import NIOCore
 import Protos
 import SwiftProtobuf
 
-/// A host in another process, asked over the network (protos/host.proto).
+/// The client of a host in another process (protos/host.proto).
 ///
-/// Every call is signed, and nothing but the head of an answer is looked at before its signature has been checked. A
-/// host that cannot be reached, does not answer in time, or is not the one that is meant, is `host_unavailable`.
+/// Every call is signed, and of a response nothing but the head is read before its signature is verified. A host that
+/// is unreachable, does not respond in time, or fails to authenticate, is `host_unavailable`.
 package struct HostRPC: HostClient {
   package let hostID: HostID
   let connect: ConnectClient
@@ -21,8 +21,8 @@ package struct HostRPC: HostClient {
   let limits: HostRPCLimits
 
   /// - Parameters:
-  ///   - address: `HOST:PORT`, an IPv6 host in brackets.
-  ///   - httpClient: one for all hosts, made by `makeHTTPClient()`.
+  ///   - address: `HOST:PORT`; an IPv6 address is in brackets.
+  ///   - httpClient: shared by all hosts, from `makeHTTPClient()`.
   package init(
     hostID: HostID, address: String, secret: HostSecret, httpClient: HTTPClient,
     limits: HostRPCLimits = HostRPCLimits(),
@@ -36,10 +36,10 @@ package struct HostRPC: HostClient {
     connect = ConnectClient(baseURL: baseURL, httpClient: httpClient, codec: .proto, authenticator: signer)
   }
 
-  /// The HTTP client that all clients of hosts share. The caller shuts it down.
+  /// Creates the HTTP client that the clients of all hosts share. The caller shuts it down.
   ///
-  /// Bodies have no time limit; every host may have as many connections as it has streams. Idle connections are dropped
-  /// before the host drops them.
+  /// Bodies have no time limit, and the number of connections per host is bounded by the number of streams. Idle
+  /// connections are closed before the host closes them.
   package static func makeHTTPClient() -> HTTPClient {
     var configuration = HTTPClient.Configuration(
       redirectConfiguration: .disallow, timeout: HTTPClient.Configuration.Timeout(connect: connectLimit),
@@ -53,12 +53,12 @@ package struct HostRPC: HostClient {
 
   private static let connectLimit: TimeAmount = .seconds(2)
   private static let idleConnectionLimit: TimeAmount = .seconds(30)
-  /// Streams of one host that one control plane may have open; more wait for a connection.
+  /// Upper bound on open streams to one host; further calls wait for a connection.
   private static let connectionsPerHost = 2_048
 
-  // MARK: Kinds of calls
+  // MARK: - Kinds of calls
 
-  /// A short call.
+  /// A short call with one request and one response.
   func unary<Q: Message, R: Message>(
     _ method: HostMethod, _ request: Q, within limit: Duration? = nil, returning: R.Type = R.self
   ) async throws -> R {
@@ -69,8 +69,8 @@ package struct HostRPC: HostClient {
     }
   }
 
-  /// A call that may take long: it lasts as long as the host gives signs of life. Cancelling it does not cancel the
-  /// work.
+  /// A call that may take long: it lasts as long as the host sends keep-alive events. Cancelling it does not cancel the
+  /// operation on the host.
   func operation<Q: Message>(_ method: HostMethod, _ request: Q) async throws -> Host_OperationEvent.OneOf_Event {
     try await hostCall {
       try await IdleWatch.run(limit: limits.silence) { watch in
@@ -81,7 +81,7 @@ package struct HostRPC: HostClient {
         }
         var events = responses.makeAsyncIterator()
         var result: Host_OperationEvent.OneOf_Event?
-        // To the end of the answer, which the connection needs for its next call.
+        // Reads to the end of the response, so that the connection can be reused.
         while let event = try await watch.waiting(for: { try await events.next() }) {
           switch event.event {
           case .keepalive?, nil: continue
@@ -95,7 +95,7 @@ package struct HostRPC: HostClient {
   }
 }
 
-/// Runs a call to a host and gives its errors their meaning.
+/// Runs a call to a host and maps its errors to `MartletError`.
 func hostCall<Value>(
   isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> Value
 ) async throws -> Value {

@@ -7,8 +7,7 @@ import NIOCore
 import Protos
 import SwiftProtobuf
 
-/// One process of a guest on another host. The stream of its events is the session; everything else are calls that name
-/// it.
+/// A process of a guest on another host. The event stream is the session; all other calls refer to it by its name.
 final class RemoteProcessSession: ProcessSession {
   let pid: UInt32
   private let name: String
@@ -27,7 +26,7 @@ final class RemoteProcessSession: ProcessSession {
     RemoteEvents(pid: pid, rest: stream)
   }
 
-  /// Piece by piece: each is asked for when the guest has taken the one before.
+  /// Sends the bytes in parts, each after the guest has accepted the previous one.
   func write(_ bytes: ByteBuffer) async throws {
     for piece in bytes.pieces {
       let request = Host_SendInputRequest.with {
@@ -58,7 +57,7 @@ final class RemoteProcessSession: ProcessSession {
     let _: Host_Done = try await host.unary(.signalSession, request)
   }
 
-  /// The host is told first: a stream that is lost without a word costs a process that was started its life.
+  /// Sends the detach call before it closes the stream, as the host kills a started process when its stream is lost.
   func detach(killing: Bool) async {
     let isFirst = isDetached.withLock { isDetached in
       defer { isDetached = true }
@@ -69,7 +68,7 @@ final class RemoteProcessSession: ProcessSession {
       $0.sessionID = name
       $0.kills = killing
     }
-    // In a task of its own: a session is mostly given up because its caller was cancelled.
+    // In a task of its own: most sessions are ended because their caller was cancelled.
     await Task {
       let _: Host_Done? = try? await host.unary(.detachSession, request, within: host.limits.detach)
     }.value
@@ -77,7 +76,7 @@ final class RemoteProcessSession: ProcessSession {
   }
 }
 
-/// `started` again, which opening the session has consumed, then the rest.
+/// The events of a session: `started`, which opening the session has consumed, then the remaining stream.
 private struct RemoteEvents: AsyncSequence, Sendable {
   typealias Element = ProcessEvent
 

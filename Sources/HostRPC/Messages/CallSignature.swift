@@ -1,16 +1,16 @@
 import Crypto
 package import Foundation
 
-/// What proves who calls a host, and that the host itself answers.
+/// Authenticates calls to a host and the host's responses.
 ///
 /// | header | value |
 /// |---|---|
 /// | `x-martlet-time` | milliseconds since 1970, decimal |
 /// | `x-martlet-nonce` | 16 random bytes, hexadecimal; used once |
-/// | `x-martlet-mac` | HMAC-SHA256 of `martlet-host-call-v1`, method, target, time and nonce, one to a line; hexadecimal |
-/// | `x-martlet-answer` | of the answer: HMAC-SHA256 of `martlet-host-answer-v1`, nonce and HTTP status, one to a line; hexadecimal |
+/// | `x-martlet-mac` | HMAC-SHA256 of `martlet-host-call-v1`, method, target, time, nonce, one per line; hexadecimal |
+/// | `x-martlet-answer` | in responses: HMAC-SHA256 of `martlet-host-answer-v1`, nonce, HTTP status; hexadecimal |
 ///
-/// The target is path and query as they stand in the request line. Bodies are not covered, and nothing is encrypted
+/// The target is the path and query of the request line. Bodies are neither signed nor encrypted
 /// (docs/threat-model.md).
 package struct CallSignature: Sendable, Equatable {
   package static let timeHeader = "x-martlet-time"
@@ -24,14 +24,14 @@ package struct CallSignature: Sendable, Equatable {
   package let nonce: String
   package let mac: String
 
-  /// As they came in headers; nothing of it is true yet.
+  /// Unverified header values.
   package init(time: String, nonce: String, mac: String) {
     self.time = time
     self.nonce = nonce
     self.mac = mac
   }
 
-  /// Signs one call.
+  /// Signs a call.
   package init(_ method: String, _ target: String, at date: Date, with secret: HostSecret) {
     var generator = SystemRandomNumberGenerator()
     let random = (0..<Self.nonceBytes).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
@@ -42,7 +42,7 @@ package struct CallSignature: Sendable, Equatable {
     mac = Hexadecimal.text(code)
   }
 
-  /// Compares in constant time.
+  /// Whether the call was signed with `secret`. Compares in constant time.
   func isSigned(_ method: String, _ target: String, with secret: HostSecret) -> Bool {
     guard let code = Hexadecimal.bytes(mac) else { return false }
     return HMAC<SHA256>.isValidAuthenticationCode(
@@ -53,14 +53,14 @@ package struct CallSignature: Sendable, Equatable {
     Data("martlet-host-call-v1\n\(method)\n\(target)\n\(time)\n\(nonce)".utf8)
   }
 
-  // MARK: Answers
+  // MARK: - Responses
 
-  /// What the head of the answer to this call carries.
+  /// The value of `responseHeader` in the response to this call.
   package func answer(status: Int, with secret: HostSecret) -> String {
     Hexadecimal.text(HMAC<SHA256>.authenticationCode(for: answerStatement(status), using: secret.key))
   }
 
-  /// Whether an answer was given to this very call by whoever knows the secret. Compares in constant time.
+  /// Whether a response to this call was signed with `secret`. Compares in constant time.
   package func isAnswered(status: Int, by answer: String?, with secret: HostSecret) -> Bool {
     guard let code = answer.flatMap({ Hexadecimal.bytes($0) }) else { return false }
     return HMAC<SHA256>.isValidAuthenticationCode(code, authenticating: answerStatement(status), using: secret.key)
@@ -78,7 +78,7 @@ enum Hexadecimal {
     return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
   }
 
-  /// - Returns: nil for anything but pairs of lower-case digits, 64 at most.
+  /// - Returns: nil unless the text consists of at most 64 pairs of lower-case digits.
   static func bytes(_ text: String) -> [UInt8]? {
     let digits = Array(text.utf8)
     guard digits.count.isMultiple(of: 2), digits.count <= 128 else { return nil }

@@ -1,28 +1,28 @@
 import Concurrency
 package import Foundation
 
-/// Decides whether a call comes from whoever knows the host's secret, now, and for the first time.
+/// Verifies that a call was signed with the host's secret, recently, and is not a replay.
 ///
-/// Time may differ by 30 s: clocks that are kept by NTP differ by milliseconds, and where they differ by much more the
-/// hosts' signs of life in the database mean nothing either. The shorter the span, the fewer nonces have to be
-/// remembered.
+/// The signature's time may differ from the host's clock by 30 s. Clocks that are synchronized by NTP differ by
+/// milliseconds; with much larger differences the heartbeats in the database would be useless too. The shorter the
+/// tolerance, the fewer nonces must be remembered.
 package final class CallVerifier: Sendable {
   package enum Refusal: Error, Equatable {
     case malformed
     case wrongSignature
     case stale
     case replayed
-    /// More calls in a minute than nonces are remembered.
+    /// More calls within the memory span than nonces can be remembered.
     case tooMany
   }
 
   package static let tolerance: TimeInterval = 30
-  /// A call that is on time can come again for this long.
+  /// How long nonces are remembered: a valid call can be replayed for this long.
   static let memory: Duration = .seconds(60)
   package static let standardCapacity = 131_072
 
   private struct Nonces {
-    /// Those of the span that runs, and of the one before it.
+    /// The nonces of the present span and of the previous one.
     var current: Set<String> = []
     var previous: Set<String> = []
     var began: ContinuousClock.Instant
@@ -35,8 +35,8 @@ package final class CallVerifier: Sendable {
   private let nonces: Mutex<Nonces>
 
   /// - Parameters:
-  ///   - capacity: nonces that are remembered of one span; only calls that are signed are.
-  ///   - instant: a clock that is never set, by which nonces are forgotten.
+  ///   - capacity: the maximum number of nonces per span; only nonces of signed calls are remembered.
+  ///   - instant: a monotonic clock, which determines when nonces are removed.
   package init(
     secret: HostSecret, capacity: Int = standardCapacity, now: @escaping @Sendable () -> Date = { Date() },
     instant: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
@@ -48,7 +48,7 @@ package final class CallVerifier: Sendable {
     nonces = Mutex(Nonces(began: instant()))
   }
 
-  /// - Throws: why the call is none of a control plane's.
+  /// - Throws: the reason for which the call is refused.
   package func verify(_ signature: CallSignature, _ method: String, _ target: String) throws(Refusal) {
     guard signature.nonce.utf8.count == CallSignature.nonceBytes * 2, (1...15).contains(signature.time.utf8.count),
       let milliseconds = Int64(signature.time)
@@ -63,7 +63,7 @@ package final class CallVerifier: Sendable {
     let time = instant()
     try nonces.withLock { nonces throws(Refusal) in
       if time - nonces.began >= Self.memory {
-        // What is older than two spans nobody could use any more.
+        // Nonces that are older than two spans belong to calls that would be stale.
         nonces.previous = time - nonces.began < Self.memory * 2 ? nonces.current : []
         nonces.current = []
         nonces.began = time

@@ -14,7 +14,7 @@ extension Host_FileRequest {
 
   package var optionalUser: String? { hasUser ? user : nil }
 
-  /// For the query of the plain route.
+  /// The request as the query value of the file route.
   package func queryValue() throws -> String {
     let data: Data = try serializedBytes()
     return data.base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")

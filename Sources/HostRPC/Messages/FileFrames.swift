@@ -1,8 +1,8 @@
 import Connect
 package import NIOCore
 
-/// A file's content on its way to a host, cut into frames, with a last one that says that nothing is missing (L-15). A
-/// connection that breaks is not taken for the end of the file. To be iterated once.
+/// The content of a file upload, split into frames. The last frame marks the end, so that a broken connection is not
+/// taken for the end of the file. May be iterated once.
 package struct FramedContent<Base: AsyncSequence & Sendable>: AsyncSequence, Sendable where Base.Element == ByteBuffer {
   package typealias Element = ByteBuffer
 
@@ -36,9 +36,9 @@ package struct FramedContent<Base: AsyncSequence & Sendable>: AsyncSequence, Sen
   }
 }
 
-/// The content that comes in such frames; pulled, so back-pressure reaches the sender. To be iterated once.
+/// The content of such frames; pulled, so that back pressure reaches the sender. May be iterated once.
 ///
-/// Throws `ConnectError` when the frames are malformed, or end without the last one.
+/// Throws `ConnectError` when a frame is malformed or the last frame is missing.
 package struct UnframedContent<Base: AsyncSequence & Sendable>: AsyncSequence, Sendable
 where Base.Element == ByteBuffer {
   package typealias Element = ByteBuffer

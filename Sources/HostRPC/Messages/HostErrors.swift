@@ -5,14 +5,14 @@ import NIOCore
 import Protos
 import SwiftProtobuf
 
-/// The only place that turns errors into what travels between host and control plane, and back: stable code and
-/// sentence. A cause stays where it is.
+/// Maps errors to their form on the wire between host and control plane, and back: stable code and sentence. The cause
+/// stays in its process. Nothing else maps these errors.
 package enum HostErrors {
   private static let detailType = "martlet.host.v1.ErrorDetail"
-  /// As much of a host's sentence is passed on.
+  /// A longer message of a host is truncated.
   static let maximumMessageCharacters = 1_024
 
-  // MARK: On the host
+  // MARK: - On the host
 
   package static func connectError(_ error: MartletError) -> ConnectError {
     var detail = Host_ErrorDetail()
@@ -24,10 +24,10 @@ package enum HostErrors {
       code, error.message, details: [ConnectError.Detail(type: detailType, value: ByteBuffer(bytes: bytes))])
   }
 
-  // MARK: On the control plane
+  // MARK: - On the control plane
 
-  /// - Parameter error: what a call to the host threw. Without the host's own word it is the host that could not be
-  ///   reached.
+  /// - Parameter error: an error of a call to the host. Unless it carries an error of the host itself, the host is
+  ///   considered unavailable.
   package static func martletError(_ error: any Error) -> MartletError {
     switch error {
     case let error as MartletError: error
@@ -43,7 +43,7 @@ package enum HostErrors {
     MartletError(.hostUnavailable, "the sandbox's host does not answer at the moment; try again", cause: cause)
   }
 
-  /// What the host itself says; nil when only the connection spoke.
+  /// The error that the host reported; nil for an error of the connection.
   private static func spoken(_ error: ConnectError) -> MartletError? {
     guard let detail = error.details.first(where: { $0.type == detailType }),
       let message = try? Host_ErrorDetail(serializedBytes: Array(detail.value.readableBytesView))
@@ -53,13 +53,13 @@ package enum HostErrors {
 
   static func martletError(_ detail: Host_ErrorDetail, _ message: String) -> MartletError {
     let seconds = detail.hasRetryAfterSeconds ? Int(clamping: min(max(detail.retryAfterSeconds, 0), 86_400)) : nil
-    // A code of a later version.
+    // A host with a later version may send an unknown code.
     let code = ErrorCode(rawValue: detail.code) ?? .agentError
     return MartletError(code, String(message.prefix(maximumMessageCharacters)), retryAfterSeconds: seconds)
   }
 }
 
-/// A message that does not say what it must.
+/// A message in which a field is missing or malformed.
 package struct MalformedHostMessage: Error, Equatable, CustomStringConvertible {
   package let field: String
 

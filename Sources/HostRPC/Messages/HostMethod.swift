@@ -1,4 +1,4 @@
-/// The methods of `martlet.host.v1.HostService` (protos/host.proto) by their names on the wire.
+/// The methods of `martlet.host.v1.HostService` (protos/host.proto), by their names on the wire.
 package enum HostMethod: String, Sendable, CaseIterable {
   case createSandbox = "CreateSandbox"
   case destroySandbox = "DestroySandbox"
@@ -21,7 +21,7 @@ package enum HostMethod: String, Sendable, CaseIterable {
   case detachSession = "DetachSession"
   case listProcesses = "ListProcesses"
   case signalProcess = "SignalProcess"
-  /// A plain request beside the service; see `HostFilesRoute`.
+  /// Not a method of the service but a plain HTTP request; see `HostFilesRoute`.
   case writeFile = "WriteFile"
   case readFile = "ReadFile"
   case listDirectory = "ListDirectory"
@@ -34,25 +34,25 @@ package enum HostMethod: String, Sendable, CaseIterable {
   package static let service = "martlet.host.v1.HostService"
 }
 
-/// The plain route beside the service on which contents of files come to the host: a body has back-pressure by itself,
-/// and an answer before its end stops it.
+/// The HTTP route for file uploads to the host. Unlike a Connect call, its body has back pressure, and a response
+/// before the end of the body stops the upload.
 package enum HostFilesRoute {
   package static let path = "/files"
-  /// In the query: the request's message (`FileRequest`) as base64url.
+  /// The query parameter with the request message (`FileRequest`) as base64url.
   package static let parameter = "request"
 }
 
-/// How often either side gives a sign of life, and how long the other waits for one; both sides go by the same numbers.
+/// Limits that client and server share: keep-alive intervals and message sizes.
 package enum HostMessageLimits {
-  /// While an operation is at work, or a process says nothing.
+  /// The interval of keep-alive events, during an operation and while a process writes nothing.
   package static let keepAlive: Duration = .seconds(15)
-  /// A stream without a sign of life for this long is broken.
+  /// A stream without any event for this long is broken.
   package static let silence: Duration = .seconds(60)
-  /// Output, input and contents of files travel in pieces of at most this size, in bytes.
+  /// Output, input and file contents are sent in parts of at most this many bytes.
   package static let pieceBytes = 262_144
-  /// Longest message to a host: a specification, or a command with its arguments and environment; of a fork the copies'
-  /// ids besides.
+  /// The maximum size of a message to a host: a specification; a command with its arguments and environment; for a fork
+  /// also the ids of the copies.
   package static let requestBytes = 4_194_304
-  /// Longest message of a host: a list.
+  /// The maximum size of a message from a host: a list.
   package static let answerBytes = 33_554_432
 }

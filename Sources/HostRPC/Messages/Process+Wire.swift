@@ -115,7 +115,7 @@ extension Host_ProcessEvent {
 }
 
 extension ProcessEvent {
-  /// - Returns: nil for what means nothing to the one who listens: signs of life, events of later versions.
+  /// - Returns: nil for events without meaning for the caller: keep-alives, and events of later versions.
   package init?(_ event: Host_ProcessEvent) {
     switch event.event {
     case .started(let started): self = .started(pid: started.pid)
@@ -134,7 +134,7 @@ extension ByteBuffer {
   /// The readable bytes as the type of protobuf's `bytes` fields.
   package var foundationData: Data { withUnsafeReadableBytes { Data($0) } }
 
-  /// The readable bytes in pieces that fit into a message.
+  /// The readable bytes in parts that fit into a message.
   package var pieces: [ByteBuffer] {
     var rest = self
     var pieces: [ByteBuffer] = []
@@ -148,7 +148,7 @@ extension ByteBuffer {
 }
 
 extension Duration {
-  /// Rounded up; beyond what fits, the most that does.
+  /// Rounded up; clamped to the range of the type.
   fileprivate var wholeMilliseconds: Int64 {
     let (seconds, attoseconds) = components
     let (whole, isTooLong) = seconds.multipliedReportingOverflow(by: 1_000)

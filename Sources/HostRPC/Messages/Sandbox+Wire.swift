@@ -23,7 +23,7 @@ extension Host_SandboxSpec {
 }
 
 extension SandboxSpec {
-  /// Numbers, maps and networks are checked by the host, as those of its own control plane are.
+  /// Only parses ids and names; the host validates numbers, maps and networks, as for its own control plane.
   package init(_ spec: Host_SandboxSpec) throws {
     self.init(
       id: try WireField.id(spec.id, "spec.id"), teamID: try WireField.id(spec.teamID, "spec.team_id"),
@@ -82,7 +82,7 @@ extension HostSandbox {
 }
 
 extension Host_ForkSandboxRequest {
-  /// Copies of one sandbox mostly differ by their id alone; what is repeated does not travel.
+  /// Encodes the copies' specs. Most copies differ only by their id, so a spec that equals the previous one is omitted.
   package init(_ id: SandboxID, into specs: [SandboxSpec]) {
     self.init()
     sandboxID = id.wire
@@ -144,7 +144,7 @@ extension Host_ForkResults.Failure {
   }
 }
 
-/// Fields that must have a form.
+/// Parses fields with a prescribed format.
 package enum WireField {
   package static func id<Kind: IdentifierKind>(_ text: String, _ field: String) throws -> Identifier<Kind> {
     guard let id = Identifier<Kind>(wire: text) else { throw MalformedHostMessage(field) }

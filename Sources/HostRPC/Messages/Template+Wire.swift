@@ -34,7 +34,7 @@ extension HostTemplate {
 }
 
 extension Host_ListTemplatesRequest {
-  /// Nil for all kinds.
+  /// The requested kind; nil for all kinds.
   package func wanted() throws -> HostTemplate.Kind? {
     guard hasKind else { return nil }
     guard let kind = HostTemplate.Kind(rawValue: kind) else { throw MalformedHostMessage("kind") }

@@ -4,8 +4,8 @@ import HTTPTypes
 import Hummingbird
 import Logging
 
-/// Lets nobody in who does not know the host's secret, before anything of the request but its head is read; signs the
-/// head of every answer that it lets out.
+/// Refuses calls that are not signed with the host's secret, before it reads more of the request than its head. Signs
+/// the head of every response.
 struct CallGate: RouterMiddleware {
   typealias Context = BasicConnectRequestContext
 
@@ -37,7 +37,7 @@ struct CallGate: RouterMiddleware {
     return signature
   }
 
-  /// What routes do not answer is an answer too, and signed.
+  /// The response of the routes, including those for errors, which must be signed too.
   private func answer(
     _ request: Request, _ context: Context, _ next: (Request, Context) async throws -> Response
   ) async throws -> Response {
@@ -48,7 +48,8 @@ struct CallGate: RouterMiddleware {
     }
   }
 
-  /// Says the same to everybody who may not come in. Not signed: there is no one to sign it for.
+  /// The response to an unauthenticated call, with the same text for all reasons but one. Not signed, as the caller
+  /// does not share the secret.
   private static func refusal(_ reason: CallVerifier.Refusal) -> Response {
     switch reason {
     case .tooMany: Response(ConnectError(.unavailable, "the host has too many calls to remember"))

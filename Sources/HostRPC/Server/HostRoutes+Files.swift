@@ -10,7 +10,7 @@ import Protos
 import SwiftProtobuf
 
 extension HostRoutes {
-  /// Contents of files that go to the host, as the body of a plain request.
+  /// Registers file uploads, which are plain HTTP requests.
   func registerFiles(on router: Router<BasicConnectRequestContext>) {
     router.put(RouterPath(stringLiteral: HostFilesRoute.path)) { request, _ in await writeFile(request) }
   }

@@ -46,13 +46,14 @@ extension HostRoutes {
       return Host_Done()
     }
     unary(.detachSession, on: router) { (request: Host_DetachSessionRequest) in
-      // A session that has ended is detached.
+      // An ended session is already detached.
       try? await sessions.session(request.sessionID).detach(killing: request.kills)
       return Host_Done()
     }
   }
 
-  /// A stream of a process's events. Whoever loses it has left: the session ends as if it had been given up here.
+  /// Registers a stream of a process's events. When the caller loses the stream, the session ends as if the caller had
+  /// detached.
   private func session<Q: Message>(
     _ method: HostMethod, on router: ConnectRouter<BasicConnectRequestContext>, diesWithStream: Bool,
     _ open: @escaping @Sendable (Q) async throws -> any ProcessSession
@@ -75,8 +76,8 @@ extension HostRoutes {
     }
   }
 
-  /// Returns when the process has ended, or the session was detached.
-  /// - Returns: whether the process is known to have ended.
+  /// Forwards events until the process has ended or the session is detached.
+  /// - Returns: whether the process has ended.
   private func follow(_ entry: OpenSession, _ writer: ConnectWriter<Host_ProcessEvent>) async throws -> Bool {
     try await writer.write(Host_ProcessEvent(startedWith: entry.session.pid, session: entry.name))
     return try await withThrowingTaskGroup(of: Bool.self) { group in
@@ -91,7 +92,7 @@ extension HostRoutes {
     }
   }
 
-  /// Writes each event when there is room for it: a caller that reads slowly slows the process down.
+  /// Writes each event when the connection accepts it: a caller that reads slowly slows the process down.
   private static func pump(
     _ session: any ProcessSession, _ writer: ConnectWriter<Host_ProcessEvent>
   ) async throws -> Bool {

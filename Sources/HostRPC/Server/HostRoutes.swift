@@ -6,7 +6,7 @@ import Model
 import Protos
 import SwiftProtobuf
 
-/// The methods of one host; `register` and its extensions are the list of what a control plane may ask.
+/// Serves the methods of one host; `register` and its extensions list all calls that a control plane may make.
 struct HostRoutes: Sendable {
   let host: any HostClient
   let sessions: ProcessSessions
@@ -19,9 +19,9 @@ struct HostRoutes: Sendable {
     registerDirectories(on: router)
   }
 
-  // MARK: Kinds of calls
+  // MARK: - Kinds of calls
 
-  /// A short call. Its caller's time-out cancels it; a caller that goes away does not.
+  /// Registers a short call. The caller's time-out cancels it; a disconnect does not.
   func unary<Q: Message, R: Message>(
     _ method: HostMethod, on router: ConnectRouter<BasicConnectRequestContext>,
     _ work: @escaping @Sendable (Q) async throws -> R
@@ -31,8 +31,8 @@ struct HostRoutes: Sendable {
     }
   }
 
-  /// A call that may take long. It belongs to the sandbox: once begun it is carried to its end, whoever waits for it
-  /// (L-7).
+  /// Registers a call that may take long. The operation belongs to the sandbox: once begun it runs to its end, even if
+  /// the caller disconnects.
   func operation<Q: Message>(
     _ method: HostMethod, on router: ConnectRouter<BasicConnectRequestContext>,
     _ work: @escaping @Sendable (Q) async throws -> Host_OperationEvent
@@ -40,7 +40,7 @@ struct HostRoutes: Sendable {
     router.serverStream(HostMethod.service, method.rawValue) {
       (request: Q, _, writer: ConnectWriter<Host_OperationEvent>) in
       let result = try await answering(method) {
-        // Not a child: the handler is cancelled when the caller goes away.
+        // An unstructured task, as the handler is cancelled when the caller disconnects.
         let task = Task { try await work(request) }
         return try await keepingAlive(writer, .with { $0.keepalive = Host_KeepAlive() }) { try await task.value }
       }
@@ -48,7 +48,7 @@ struct HostRoutes: Sendable {
     }
   }
 
-  /// Runs a call and gives its errors the form in which they travel. Causes stay in this process's log.
+  /// Runs a call and maps its errors to their form on the wire. Causes are only logged in this process.
   func answering<Value>(_ method: HostMethod, _ work: () async throws -> Value) async throws -> Value {
     do {
       return try await work()
@@ -66,8 +66,8 @@ struct HostRoutes: Sendable {
   }
 }
 
-/// Runs `work`, and meanwhile writes a sign of life at once and now and then.
-/// - Throws: what `work` throws; when the caller has gone, only after `work` has ended.
+/// Runs `work`, and meanwhile writes a keep-alive event at once and then at intervals.
+/// - Throws: what `work` throws; if the caller disconnected, only after `work` has ended.
 func keepingAlive<Event: Message, Value: Sendable>(
   _ writer: ConnectWriter<Event>, _ sign: Event, _ work: @escaping @Sendable () async throws -> Value
 ) async throws -> Value {

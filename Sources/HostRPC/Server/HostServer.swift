@@ -11,15 +11,15 @@ import NIOCore
 import ServiceLifecycle
 import WebSocket
 
-/// Where a host listens for control planes.
+/// The address at which a host listens for control planes, and its secret.
 package struct HostServerConfiguration: Sendable {
-  /// All connections together; as many streams can be open.
+  /// Upper bound on connections, and thereby on open streams.
   package static let maximumConnections = 4_096
-  /// A request's header fields together, a file's path in the query among them.
+  /// The maximum size of a request's header fields, including the file route's query.
   static let maximumHeaderBytes = 32_768
   static let maximumHeaderCount = 64
-  /// A connection without a request, or with one that does not get on, is closed after this; longer than clients keep
-  /// connections.
+  /// A connection without a request, or with a request that makes no progress, is closed after this time; longer than
+  /// clients keep idle connections.
   static let idleTimeout: Duration = .seconds(75)
 
   package var host: String
@@ -42,7 +42,7 @@ package struct HostServerConfiguration: Sendable {
   }
 }
 
-/// Serves a host to control planes of other processes (protos/host.proto). Knows it by `HostClient` only.
+/// Serves a host to control planes of other processes (protos/host.proto). Accesses the host only through `HostClient`.
 package struct HostServer: Service {
   private let application: Application<RouterResponder<BasicConnectRequestContext>>
   private let address: String
@@ -61,8 +61,8 @@ package struct HostServer: Service {
     address = "\(configuration.host):\(configuration.port)"
     application = Application(
       responder: router.buildResponder(),
-      // The room's upgrades are of no use here; its bounds, and that an answer before the end of a request gets
-      // through, are.
+      // Upgrades are not used here, but this channel bounds request heads, and delivers a response that is sent before
+      // the end of the request.
       server: .upgradableHTTP1(configuration: channel) { isTooLarge in Self.malformed(isTooLarge: isTooLarge) },
       configuration: ApplicationConfiguration(
         address: .hostname(configuration.host, port: configuration.port), serverName: "martlet-host",
@@ -72,7 +72,7 @@ package struct HostServer: Service {
       logger: logger)
   }
 
-  /// - Throws: `host_unavailable` when the address cannot be listened on.
+  /// - Throws: `host_unavailable` when the server cannot listen on the address.
   package func run() async throws {
     do {
       try await application.run()

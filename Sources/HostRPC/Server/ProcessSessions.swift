@@ -3,13 +3,13 @@ import Foundation
 import HostAPI
 import Model
 
-/// Process sessions of callers elsewhere, by the names under which their unary calls come.
+/// The process sessions of remote callers, by the names that their unary calls contain.
 ///
-/// A session is here for as long as its stream is open; there are at most as many as connections.
+/// A session is registered as long as its stream is open, so their number is bounded by the number of connections.
 final class ProcessSessions: Sendable {
   private let entries = Mutex([String: OpenSession]())
 
-  /// - Returns: the session under a name that nobody can guess.
+  /// - Returns: the session with an unguessable name.
   func open(_ session: any ProcessSession) -> OpenSession {
     let name = UUIDText.string(UUID())
     let entry = OpenSession(name: name, session: session)
@@ -21,7 +21,7 @@ final class ProcessSessions: Sendable {
     entries.withLock { $0[entry.name] = nil }
   }
 
-  /// - Throws: `not_found` when the session has ended, or never was.
+  /// - Throws: `not_found` when the session has ended or never existed.
   func session(_ name: String) throws -> OpenSession {
     guard let entry = entries.withLock({ $0[name] }) else {
       throw MartletError(.notFound, "the connection to the process has ended")
@@ -30,7 +30,7 @@ final class ProcessSessions: Sendable {
   }
 }
 
-/// One session and how it is to end.
+/// An open process session.
 final class OpenSession: Sendable {
   let name: String
   let session: any ProcessSession
@@ -45,7 +45,7 @@ final class OpenSession: Sendable {
     (detachments, announce) = AsyncStream.makeStream()
   }
 
-  /// Gives the process up, once; later calls do nothing.
+  /// Detaches from the process; only the first call has an effect.
   func detach(killing: Bool) async {
     let isFirst = ended.withLock { ended in
       defer { ended = true }
@@ -53,8 +53,7 @@ final class OpenSession: Sendable {
     }
     guard isFirst else { return }
     announce.finish()
-    // A task of its own, as whoever gives up a session has mostly been cancelled, and the process must die
-    // nevertheless.
+    // In a task of its own: most callers of this have been cancelled, and the process must be killed nevertheless.
     await Task { await session.detach(killing: killing) }.value
   }
 }
