@@ -12,7 +12,7 @@ extension Plane {
     return (session, try await caller(session))
   }
 
-  /// Who the session's token says it is, at this moment.
+  /// The principal of the session's token now.
   func caller(_ session: Session) async throws -> Caller {
     Caller(principal: try await control.authenticator.principal(session: session.token), source: "192.0.2.1")
   }
@@ -21,7 +21,7 @@ extension Plane {
     try await control.accounts.logIn(email: email, password: password, source: "192.0.2.1")
   }
 
-  /// Actions and outcomes, newest first.
+  /// Actions and outcomes of the audit log, newest first.
   func log(_ team: TeamID) async throws -> [String] {
     await control.housekeeping.flush()
     return try await AuditRepository(database: database).list(team: team, limit: 100).map {
@@ -105,7 +105,7 @@ extension Plane {
     try await withPlane(dialect, identity: identity) { plane async throws -> Void in
       _ = try await plane.signUp("a@b.c")
       var ratio = Double.infinity
-      // Medians of rounds that take turns; again when the machine was busy with something else.
+      // Compares medians of alternating rounds; repeated if the machine was busy with something else.
       for _ in 0..<4 where !(0.75...1.33).contains(ratio) {
         var times: [String: [Duration]] = [:]
         for _ in 0..<9 {
@@ -137,7 +137,7 @@ extension Plane {
       let strong = try #require(try await people.user(session.userID)).passwordHash
       #expect(strong != weak && !stronger.isOutdated(strong))
       #expect(stronger.evaluations == 3)
-      // It is the same password: sessions go on.
+      // The password is the same, so sessions remain valid.
       #expect(try await plane.caller(session).principal.role == .owner)
     }
   }

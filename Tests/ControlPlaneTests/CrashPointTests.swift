@@ -8,9 +8,9 @@ import Testing
 
 @testable import ControlPlane
 
-/// What a control plane that died between two steps leaves behind, and what the next one makes of it.
+/// The state that a control plane leaves when it dies between two steps, and how the next one repairs it.
 @Suite(.serialized) struct CrashPointTests {
-  /// Where a row ends when the host has the sandbox in a state, or not at all.
+  /// The row's final state, given the sandbox's state on its host (nil: unknown to the host).
   private static func settled(_ row: SandboxStatus, _ host: SandboxStatus?) -> SandboxStatus {
     switch (row, host) {
     case (.stopped, _), (.destroying, _): .stopped
@@ -162,7 +162,7 @@ import Testing
     "a snapshot that a server before this one was making gives its name back at once", arguments: SQLDialect.allCases)
   func abandonedByPredecessor(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
-      // The control plane has been there for as long as it took to settle.
+      // Simulates a control plane that has run for as long as a row may take to settle.
       _ = try await row(plane, "golden", .creating, age: Leadership.absence + 2)
       #expect(try await plane.reconcile { try await plane.snapshotRepository.all().isEmpty })
     }

@@ -5,7 +5,7 @@ import Persistence
 import TestSupport
 import Testing
 
-/// The database goes away in the middle of something.
+/// The database becomes unavailable during an operation.
 @Suite(.serialized) struct DatabaseAwayTests {
   private func withFaults(_ dialect: SQLDialect, _ body: (Plane, FaultyDatabase) async throws -> Void) async throws {
     try await withTestDatabase(dialect) { database, _ async throws -> Void in
@@ -49,7 +49,7 @@ import Testing
       database.fail { $0 == .reading ? .unavailable("away") : nil }
       var answer = try await creation.value
       database.fail(nil)
-      // Who wrote it is for the database alone.
+      // The worker is set by the database only.
       answer.worker = database.worker
       #expect(try await plane.repository.sandbox(answer.id) == answer)
       let copies = try await plane.service.fork(answer.id, count: 1, for: plane.caller)

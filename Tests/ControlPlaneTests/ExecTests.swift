@@ -70,7 +70,7 @@ import Testing
       while await plane.host.processes[record.id] == nil { try await Task.sleep(for: .milliseconds(2)) }
       task.cancel()
       await #expect(throws: (any Error).self) { try await task.value }
-      // A host elsewhere learns of it a moment later.
+      // A remote host learns of the cancellation a moment later.
       #expect(try await eventually { await plane.host.processes[record.id]?.allSatisfy { !$0.isAlive } == true })
     }
   }

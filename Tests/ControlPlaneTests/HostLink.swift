@@ -2,9 +2,9 @@ import HostAPI
 import TestSupport
 import Testing
 
-/// What lies between the control planes of a test and their hosts.
+/// How the control planes of a test reach their hosts.
 enum HostLink {
-  /// Whether the hosts are asked over the network, as those of other processes are.
+  /// Whether hosts are called over the network, like hosts of other processes.
   @TaskLocal static var isRemote = false
 
   static func connect<Value>(
@@ -14,8 +14,7 @@ enum HostLink {
   }
 }
 
-/// Runs each test twice: with hosts in the process, and with hosts behind RPC. What holds for one way holds for the
-/// other.
+/// Runs each test twice: with hosts in the process, and with hosts over RPC. Both must behave alike.
 struct BothLinks: SuiteTrait, TestTrait, TestScoping {
   let isRecursive = true
 

@@ -8,7 +8,7 @@ import Persistence
 import TestSupport
 import Testing
 
-/// Everything that can happen to one sandbox, all at once, in orders that follow from seeds.
+/// All operations on one sandbox, concurrently, in orders that are determined by seeds.
 @Suite(.serialized) struct InterleavingTests {
   private enum Deed: CaseIterable, Sendable {
     case pause, resume, expire, destroy, snapshot, fork, exec, tick, deleteSnapshot
@@ -50,7 +50,7 @@ import Testing
     }
   }
 
-  /// - Parameter planes: of one database and host; each call goes to one of them.
+  /// - Parameter planes: control planes with the same database and host; each call uses one of them.
   private func interleave(_ planes: [Plane], seed: UInt64) async throws {
     let plane = planes[0]
     var random = SeededGenerator(seed: seed)
@@ -58,7 +58,7 @@ import Testing
     let content = ByteBuffer(string: "seed \(seed)")
     await plane.host.put("/marker", content, in: id)
     await plane.host.shuffle(seed: seed)
-    // Half of the rounds let the sandbox live.
+    // In half of the rounds the sandbox is not destroyed.
     let deeds = (0..<6).map { _ in Deed.allCases.randomElement(using: &random) ?? .pause }
       .map { seed % 4 < 2 && $0 == .destroy ? .expire : $0 }
     let ledger = Ledger()
@@ -97,7 +97,7 @@ import Testing
       case .tick: await plane.control.monitor.tick()
       }
     } catch let error as MartletError where Self.isExpected(error.code) {
-      // Lost a race.
+      // The call lost a race.
     } catch {
       ledger.note { $0.unexpected.append("\(deed): \(error)") }
     }
@@ -127,7 +127,7 @@ import Testing
         status == .running ? await plane.host.file("/marker", in: id) : await plane.host.savedFile("/marker", in: id)
       #expect(kept == content, "seed \(seed)")
     }
-    // One that was made and deleted by nobody is there, with what was in the sandbox.
+    // A snapshot that was created and not deleted exists, with the sandbox's content.
     for name in Set(ledger.snapshots).subtracting(ledger.deleted) {
       #expect(await plane.host.frozenFile("/marker", in: name, of: plane.caller.teamID) == content, "seed \(seed)")
       #expect(

@@ -5,7 +5,7 @@ import Testing
 
 @testable import ControlPlane
 
-/// Requests that were let in, and whose body came after the caller had lost the right to make them.
+/// Requests that were authenticated, and whose caller lost the right to make them before their body arrived.
 @Suite(.serialized) struct LateRequestTests {
   private func withMember(
     _ dialect: SQLDialect, _ body: (_ plane: Plane, _ owner: Caller, _ member: Caller) async throws -> Void

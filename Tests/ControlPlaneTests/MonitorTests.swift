@@ -117,7 +117,7 @@ import Testing
   func staleList(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
-      // The round reads its rows after this; meanwhile the sandbox is paused.
+      // The round reads its rows after the list; meanwhile the sandbox is paused.
       await plane.host.delay(.list, by: .milliseconds(50))
       async let round: Void = plane.control.monitor.tick()
       _ = try await plane.service.pause(record.id, for: plane.caller)

@@ -67,7 +67,7 @@ import Testing
     #expect(gate.peak == 2)
     #expect(hasher.evaluations == outcomes[ErrorCode?.none] ?? 0)
     #expect(outcomes[ErrorCode?.none] ?? 0 >= 12)
-    // And afterwards all is as before.
+    // Afterwards new calls are admitted as before.
     #expect(try await hasher.verify("password", against: nil) == false)
   }
 
@@ -76,7 +76,7 @@ import Testing
     let gate = Gate(concurrent: 1, maximumWaiting: 1)
     try await gate.enter()
     let waiter = Task { try await gate.enter() }
-    // Full once the waiter waits: then the next one is refused.
+    // Once the waiter is queued, the queue is full and the next call is refused.
     var isFull = false
     for _ in 0..<2_000 where !isFull {
       let probe = Task { try await gate.enter() }
@@ -110,7 +110,7 @@ import Testing
     clock.advance(by: 3_600)
     for _ in 0..<3 { try limiter.admit("a") }
     #expect(throws: MartletError.self) { try limiter.admit("a") }
-    // A clock that is set back opens nothing and locks nobody out.
+    // Setting the clock back neither adds tokens nor blocks the key.
     clock.advance(by: -86_400)
     #expect(throws: MartletError.self) { try limiter.admit("a") }
     clock.advance(by: 2)

@@ -6,14 +6,14 @@ import Model
 import Persistence
 import TestSupport
 
-/// A clock that tests turn.
+/// A clock that tests set.
 final class TestClock: Sendable {
   private let state = Mutex(Date(timeIntervalSince1970: 1_700_000_000))
   var now: Date { state.withLock { $0 } }
   func advance(by seconds: TimeInterval) { state.withLock { $0 += seconds } }
 }
 
-/// A control plane on a database of its own, with one simulated host and one team.
+/// A control plane on a new database, with one simulated host and one team.
 struct Plane {
   let database: any Database
   let host: SimulatedHost
@@ -21,8 +21,8 @@ struct Plane {
   let control: ControlPlane
   let caller: Caller
 
-  /// Another one on the same database and host is a control plane of its own.
-  /// - Parameter directory: how the control plane finds its hosts; nil: it has them in its process.
+  /// Creates a further control plane on the same database and host.
+  /// - Parameter directory: how the control plane finds its hosts; nil: its hosts are in its process.
   init(
     database: any Database, host: SimulatedHost, otherHosts: [SimulatedHost] = [],
     directory: (any HostDirectory)? = nil, clock: TestClock,
@@ -52,7 +52,7 @@ struct Plane {
     return try await service.create(new, for: caller).record
   }
 
-  /// Finds out who leads, and which other control planes there are.
+  /// Determines the leader and the connected control planes.
   func settle() async {
     guard database.dialect.isShared else { return }
     _ = await control.leadership.isLeader()
@@ -60,7 +60,7 @@ struct Plane {
     _ = await control.leadership.isLeader()
   }
 
-  /// A row as a crash would leave it.
+  /// Inserts a row as a crash would leave it.
   func leaveRow(
     _ status: SandboxStatus, onHost: Bool = true, _ change: (inout SandboxRecord) -> Void = { _ in }
   ) async throws -> SandboxRecord {
@@ -76,7 +76,7 @@ struct Plane {
     return record
   }
 
-  /// Rounds of the monitor until `condition` holds, at most `rounds`.
+  /// Runs rounds of the monitor until `condition` holds, at most `rounds`.
   func reconcile(rounds: Int = 20, until condition: () async throws -> Bool) async throws -> Bool {
     for _ in 0..<rounds {
       await control.monitor.tick()
@@ -90,13 +90,13 @@ struct Plane {
 }
 
 extension IdentityConfiguration {
-  /// Cheap passwords and no limits.
+  /// Fast password hashes and no rate limits.
   static var forTests: IdentityConfiguration {
     IdentityConfiguration(hasher: PasswordHasher(parameters: .init(passes: 1, memoryKiB: 64, lanes: 1)), rates: .none)
   }
 }
 
-/// Runs `body` with a control plane that knows itself to be the only one on its database.
+/// Runs `body` with a control plane that is the only one on its database.
 func withPlane<Value>(
   _ dialect: SQLDialect = .sqlite, identity: IdentityConfiguration = .forTests,
   otherHosts: [SimulatedHost] = [], _ body: (Plane) async throws -> Value
@@ -117,7 +117,7 @@ func withPlane<Value>(
   }
 }
 
-/// Runs `body` with two control planes on one PostgreSQL and one host; the first leads.
+/// Runs `body` with two control planes on one PostgreSQL database and one host; the first is the leader.
 func withPlanes(_ body: (_ leader: Plane, _ other: Plane) async throws -> Void) async throws {
   try await withTestDatabase(.postgresql) { database, store async throws -> Void in
     let second = try store.connect()
@@ -139,7 +139,7 @@ func withPlanes(_ body: (_ leader: Plane, _ other: Plane) async throws -> Void) 
   }
 }
 
-/// The code that a client gets to see for what `work` throws.
+/// The error code that a client gets for the error that `work` throws.
 func code(_ work: () async throws -> Void) async -> ErrorCode? {
   do {
     try await work()
@@ -149,7 +149,7 @@ func code(_ work: () async throws -> Void) async -> ErrorCode? {
   }
 }
 
-/// Waits until `condition` holds, ten seconds at most.
+/// Waits until `condition` holds, for at most ten seconds.
 func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
   for _ in 0..<2_000 {
     if try await condition() { return true }

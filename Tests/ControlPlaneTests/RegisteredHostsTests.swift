@@ -8,9 +8,9 @@ import Persistence
 import TestSupport
 import Testing
 
-/// Hosts that are found in the database.
+/// Hosts that are registered in the database.
 @Suite(.serialized) struct RegisteredHostsTests {
-  /// Makes clients by address, and counts them.
+  /// Creates clients by address, and counts them.
   private final class Network: Sendable {
     private let state = Mutex((hosts: [String: SimulatedHost](), made: [String]()))
 
@@ -69,7 +69,7 @@ import Testing
       for _ in 0..<3 { #expect(await stage.directory.host(stage.other.hostID)?.hostID == stage.other.hostID) }
       #expect(await stage.directory.hosts().count == 2)
       #expect(stage.network.made == ["a:1"])
-      // Started again: another address, then another secret.
+      // Restarted: with another address, then with another secret.
       try await stage.repository.register(stage.record("a:2"))
       _ = await stage.directory.host(stage.other.hostID)
       try await stage.repository.register(stage.record("a:2", secret: 2))

@@ -8,7 +8,7 @@ import Testing
 
 @testable import ControlPlane
 
-/// Two control planes on one PostgreSQL.
+/// Two control planes on one PostgreSQL database.
 @Suite(.serialized) struct SharedDatabaseTests {
   @Test("background work is done once, and by the other one when the leader is gone")
   func once() async throws {
@@ -195,14 +195,14 @@ import Testing
     }
   }
 
-  /// Outcomes of one action, oldest first.
+  /// The outcomes of one action, oldest first.
   private func log(_ plane: Plane, _ action: String) async throws -> [String] {
     try await AuditRepository(database: plane.database).list(team: plane.caller.teamID, limit: 1_000)
       .filter { $0.record.action == action }.map(\.record.outcome).reversed()
   }
 }
 
-/// Two control planes on one PostgreSQL, each with a host of its own that the other one asks over the network.
+/// Two control planes on one PostgreSQL database, each with a host that the other one calls over the network.
 @Suite(.serialized) struct SharedHostsTests {
   private func withServers(_ body: (_ leader: Plane, _ other: Plane) async throws -> Void) async throws {
     try await withTestDatabase(.postgresql) { database, store async throws -> Void in

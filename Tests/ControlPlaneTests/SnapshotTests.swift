@@ -156,7 +156,7 @@ import Testing
       }
       #expect(error?.code == .quotaExceeded && error?.message.contains("delete snapshots") == true)
       #expect(await plane.host.snapshotNames.count == 1)
-      // Replacing one needs no room.
+      // Replacing a snapshot needs no further quota.
       _ = try await plane.snapshots.create(from: id, name: first, overwrites: true, for: plane.caller)
       try await plane.snapshots.delete(first, for: plane.caller)
       _ = try await plane.snapshots.create(from: id, name: nil, for: plane.caller)
@@ -212,7 +212,7 @@ import Testing
       #expect(try await eventually { try await !plane.snapshotRepository.all().isEmpty })
       try await plane.control.teams.delete(owner.teamID, for: owner)
       if rowIsGone, let row = try await plane.snapshotRepository.snapshot(golden, team: owner.teamID) {
-        // Another control plane was there, before the files were.
+        // Another control plane ran the deletion before the files existed.
         #expect(try await plane.snapshotRepository.remove(row))
       }
       let code = await refusal

@@ -35,7 +35,7 @@ import Testing
     try await withPlane(dialect) { plane async throws -> Void in
       var ids: [SandboxID] = []
       for _ in 0..<12 { ids.append(try await plane.create().id) }
-      // Its row says running, its host does not know it.
+      // Its row says running, but its host does not know it.
       let lost = try await plane.leaveRow(.running)
       for _ in 0..<3 {
         await plane.control.monitor.sampleLoad()

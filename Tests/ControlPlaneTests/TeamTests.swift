@@ -7,7 +7,7 @@ import Testing
 @testable import ControlPlane
 
 @Suite(.serialized) struct TeamTests {
-  /// A team with somebody in each role.
+  /// A team with a member in each role.
   private struct Company {
     let plane: Plane
     let team: TeamID
@@ -108,7 +108,7 @@ import Testing
       #expect(after.principal.role == nil)
       #expect(throws: MartletError.self) { try after.principal.requireTeam() }
       #expect(await code { _ = try await plane.control.authenticator.principal(apiKey: key.secret) } == .unauthorized)
-      // A changed role counts at once too.
+      // A changed role takes effect at once too.
       _ = try await company.teams.setRole(.member, of: try company.admin.user(), in: company.team, for: company.owner)
       #expect(try await plane.caller(try #require(company.sessions[.admin])).principal.role == .member)
     }
@@ -161,7 +161,7 @@ import Testing
     try await withCompany(dialect) { company async throws -> Void in
       let plane = company.plane
       let running = try await plane.service.create(NewSandbox(), for: company.owner).record
-      // The transaction only, as if the process had died after it.
+      // Only the transaction, as if the process had died after it.
       let audit = company.owner.audit("team.delete", of: "team", company.team.wire, outcome: "ok", at: plane.clock.now)
       _ = try await TeamRepository(database: plane.database).delete(company.team, at: plane.clock.now, audit: audit)
       #expect(try await plane.reconcile { try await plane.status(running.id) == .stopped })

@@ -5,7 +5,7 @@ import Testing
 
 @testable import ControlPlane
 
-/// The attacks of RFC 8725 and a few more.
+/// The attacks of RFC 8725, and a few more.
 @Suite struct TokenTests {
   private static let now = Date(timeIntervalSince1970: 1_700_000_000)
   private let secret = TokenSecret.random()
@@ -16,7 +16,7 @@ import Testing
     TokenClaims(subject: "usr-x", team: team, epoch: 3, expiresAt: Self.now.addingTimeInterval(seconds))
   }
 
-  /// A token with whatever header and payload, signed with any key.
+  /// A token with an arbitrary header and payload, signed with an arbitrary key.
   private func forge(_ header: String, _ payload: String, key: SymmetricKey? = nil) -> String {
     let text = "\(Base64URL.encode(Data(header.utf8))).\(Base64URL.encode(Data(payload.utf8)))"
     guard let key else { return text + "." }
@@ -39,7 +39,7 @@ import Testing
     await code { _ = try await authority.verify(token, as: kind, at: time) } == .unauthorized
   }
 
-  /// Stands for a claim that is not there.
+  /// Marks a claim to be omitted.
   private struct Absent: Sendable {}
 
   private static let header = #"{"alg":"HS256","typ":"martlet-user+jwt"}"#
@@ -65,7 +65,7 @@ import Testing
       let token = try await authority.issue(kind, claims(), at: Self.now)
       for other in TokenKind.allCases where other != kind { #expect(await isRefused(token, as: other)) }
     }
-    // Not even with the right header and claims: the keys differ.
+    // Not even with the right header and claims, as the keys differ.
     #expect(await isRefused(forge(Self.header, try payload(), key: secret.key(for: .host))))
     #expect(await isRefused(forge(Self.header, try payload(), key: secret.key(for: .internal))))
   }

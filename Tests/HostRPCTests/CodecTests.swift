@@ -23,7 +23,7 @@ import Testing
     lastActiveAt: moment.addingTimeInterval(1), reason: "it died",
     isAutoPaused: true, timings: [PhaseTiming(phase: "freeze", milliseconds: 1.25)])
 
-  /// Through bytes, as it travels.
+  /// Encodes and decodes a message.
   private func travelled<M: Message>(_ message: M) throws -> M {
     try M(serializedBytes: message.serializedBytes() as [UInt8])
   }

@@ -61,7 +61,7 @@ import Testing
         #expect(responses.allSatisfy { $0.status == .unauthorized })
       }
       #expect(await host.calls.isEmpty)
-      // Who is let in finds out what is there.
+      // An authenticated caller learns which routes exist.
       #expect(try await request(served, .POST, "/").status == .notFound)
       #expect(try await request(served, .POST, "/martlet.host.v1.HostService/Nonsense").status == .notFound)
     }
@@ -97,7 +97,7 @@ import Testing
       #expect(
         await code { try await impostor.writeFile("/x", user: nil, body: body, in: SandboxID()) } == .hostUnavailable)
     }
-    // One that accepts everything.
+    // A signature check that accepts everything.
     try await FixedAnswer.run("HTTP/1.1 200 OK\r\ncontent-type: application/proto\r\ncontent-length: 0\r\n\r\n") {
       port async throws -> Void in
       let client = HostRPC(
@@ -133,7 +133,7 @@ import Testing
     var limits = HostRPCLimits()
     limits.silence = .milliseconds(300)
     limits.answer = .milliseconds(300)
-    // Takes connections, and says nothing.
+    // Accepts connections and sends nothing.
     try await FixedAnswer.run(nil) { port async throws -> Void in
       let client = HostRPC(
         hostID: HostID(), address: "127.0.0.1:\(port)", secret: .random(), httpClient: ServedHost.httpClient,
@@ -144,9 +144,9 @@ import Testing
   }
 }
 
-/// A server that says the same to everybody.
+/// A server that sends the same response to every request.
 enum FixedAnswer {
-  /// - Parameter answer: nil says nothing and keeps the connection, "" closes it at once.
+  /// - Parameter answer: nil sends nothing and keeps the connection open; "" closes it at once.
   static func run(_ answer: String?, _ body: (Int) async throws -> Void) async throws {
     let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -191,7 +191,7 @@ func code(_ work: () async throws -> Void) async -> ErrorCode? {
   }
 }
 
-/// Waits until `condition` holds, twenty seconds at most.
+/// Waits until `condition` holds, for at most twenty seconds.
 func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
   for _ in 0..<4_000 {
     if try await condition() { return true }

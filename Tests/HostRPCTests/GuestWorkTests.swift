@@ -7,7 +7,7 @@ import NIOCore
 import TestSupport
 import Testing
 
-/// Processes and files of a sandbox whose host is in another process.
+/// Processes and files of a sandbox on a host in another process.
 @Suite struct GuestWorkTests {
   private let host = SimulatedHost()
   private let id = SandboxID()

@@ -77,7 +77,7 @@ import Testing
         $0.instant += .seconds(seconds)
       }
     }
-    // As far ahead as is let in, so that it is on time for a whole minute.
+    // As far in the future as is accepted, so that the call is valid for a whole minute.
     let first = CallSignature("POST", "/a", at: Self.moment.addingTimeInterval(29), with: secret)
     #expect(refusal(first, verifier) == nil)
     for _ in 0..<3 { #expect(refusal(CallSignature("POST", "/a", at: Self.moment, with: secret), verifier) == nil) }

@@ -4,7 +4,7 @@ import Model
 import NIOCore
 import TestSupport
 
-/// A host that takes and gives contents of files as its test says, and keeps none of them.
+/// A host whose uploads and downloads the test controls, and that stores no content.
 final class TransferHost: ForwardingHost {
   typealias Content = @Sendable (Counter) -> AsyncThrowingStream<ByteBuffer, any Error>
 
@@ -31,11 +31,11 @@ final class TransferHost: ForwardingHost {
     (gate, opening) = AsyncStream.makeStream()
   }
 
-  /// Whether every byte was the one that belongs there.
+  /// Whether every byte had the expected value.
   var isIntact: Bool { state.withLock { $0.isIntact } }
   var target: String { state.withLock { $0.target } }
 
-  /// Takes the rest of an upload, of which it takes one piece by itself.
+  /// Reads the rest of an upload; the first part it reads on its own.
   func letGo() { opening.finish() }
   func offer(_ sizeBytes: Int, _ content: @escaping Content) {
     state.withLock { ($0.content, $0.sizeBytes) = (content, sizeBytes) }
@@ -76,7 +76,7 @@ final class TransferHost: ForwardingHost {
   }
 }
 
-/// A host that is another one but for what it does itself.
+/// A host that forwards all calls that it does not implement itself.
 protocol ForwardingHost: HostClient {
   var base: SimulatedHost { get }
 }

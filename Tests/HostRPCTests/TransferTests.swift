@@ -7,10 +7,10 @@ import NIOCore
 import TestSupport
 import Testing
 
-/// Contents of files on their way to and from another host: whole, or an error, and never much of them at once.
+/// File contents on their way to and from another host arrive completely or end with an error, and use bounded memory.
 @Suite struct TransferTests {
-  /// Of what is on the way at most so much may be anywhere between source and sink: the buffers of two sockets, as
-  /// large as this kernel lets them grow when the reader is fast at first, and those of the programs.
+  /// The maximum number of bytes between source and sink: the buffers of two sockets, as large as the kernel lets them
+  /// grow while the reader is fast, and those of the programs.
   private static let mostUnderWay = largestBuffer("tcp_rmem") + largestBuffer("tcp_wmem") + (24 << 20)
   private static let size = 2 * mostUnderWay / piece.readableBytes * piece.readableBytes
   private static let piece = TransferHost.pattern
@@ -18,7 +18,7 @@ import Testing
   private let host = TransferHost()
   private let id = SandboxID()
 
-  /// `size` bytes, and how many of them were asked for.
+  /// A source of `size` bytes that counts how many were read.
   private func source(_ counter: Counter) -> AsyncThrowingStream<ByteBuffer, any Error> {
     AsyncThrowingStream { counter.add(Self.piece.readableBytes, upTo: Self.size) ? Self.piece : nil }
   }
@@ -29,7 +29,7 @@ import Testing
       let asked = Counter()
       let upload = Task { try await served.client.writeFile("/big", user: "u", body: source(asked), in: id) }
       #expect(try await eventually { host.taken.value > 0 })
-      // The host stops after its first piece; whatever is asked for from then on is on the way.
+      // The host stops after the first part; all bytes that are read from then on are in transit.
       try await settle(asked)
       #expect(asked.value < Self.mostUnderWay, "\(asked.value) of \(Self.size)")
       host.letGo()
@@ -128,7 +128,7 @@ import Testing
     return text.split(whereSeparator: \.isWhitespace).last.flatMap { Int($0) } ?? 0
   }
 
-  /// Waits until nothing moves any more.
+  /// Waits until no more bytes are transferred.
   private func settle(_ counter: Counter) async throws {
     var (last, still) = (-1, 0)
     while still < 20 {
@@ -145,7 +145,7 @@ final class Counter: Sendable {
 
   var value: Int { count.withLock { $0 } }
 
-  /// - Returns: false, and nothing is added, beyond `limit`.
+  /// - Returns: false, without adding anything, if the total would exceed `limit`.
   @discardableResult
   func add(_ bytes: Int, upTo limit: Int = .max) -> Bool {
     count.withLock { count in

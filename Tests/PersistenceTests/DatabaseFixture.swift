@@ -3,7 +3,7 @@ import Model
 import Persistence
 import TestSupport
 
-/// A migrated database of its own, removed afterwards.
+/// A new migrated database, removed afterwards.
 func withDatabase<Value>(
   _ dialect: SQLDialect = .sqlite, _ body: (any Database) async throws -> Value
 ) async throws -> Value {

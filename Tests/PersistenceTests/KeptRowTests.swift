@@ -6,14 +6,14 @@ import Testing
 
 @testable import Persistence
 
-/// Rows that a PostgreSQL's answers are kept of, beside programs that it is shared with.
+/// The row cache of a PostgreSQL database, beside other programs on the same server.
 @Suite("Rows kept on PostgreSQL")
 struct KeptRowTests {
   private static let name = "SELECT name, clock_timestamp() FROM teams WHERE id = ?"
   private static let sameName = "SELECT name, created_at FROM teams WHERE id = ?"
   private static let rename = "UPDATE teams SET name = ? WHERE id = ?"
 
-  /// When the server read the row.
+  /// The time at which the server read the row.
   private func moment(
     _ database: any Database, _ id: TeamID, notBefore version: DatabaseVersion? = nil
   ) async throws -> Finding<Date?> {
@@ -32,7 +32,7 @@ struct KeptRowTests {
     return try #require(Int(row.text(0)))
   }
 
-  /// On a server that nobody else writes to.
+  /// Runs on a server to which no other program writes.
   private func withServer(_ body: (any Database, TestDatabase, PrivatePostgres) async throws -> Void) async throws {
     let server = try await PrivatePostgres.start()
     try await withTestDatabase(.postgresql, on: server) { try await body($0, $1, server) }
@@ -47,7 +47,7 @@ struct KeptRowTests {
     return false
   }
 
-  /// A transaction that changes something and gives up.
+  /// A transaction that changes a row and is rolled back.
   private func abort(_ database: any Database) async {
     await #expect(throws: CancellationError.self) {
       try await database.write { connection in
@@ -82,7 +82,7 @@ struct KeptRowTests {
     try await withServer { ours, store, _ in
       let theirs = try store.connect()
       let id = try await makeTeam(ours)
-      // The server commits on its own account too.
+      // The server commits transactions of its own too.
       let isUsed = try await eventually {
         let newest = try await moment(ours, id)
         try await theirs.write { _ = try $0.execute(Self.rename, [.text("other"), .uuid(id.uuid)]) }
@@ -119,7 +119,7 @@ struct KeptRowTests {
         for number in 1...1_000 {
           try await theirs.write { _ = try $0.execute(Self.rename, [.text("\(number)"), .uuid(id.uuid)]) }
           race.acknowledge(number)
-          // One on the heels of the other, and with time for rows to be kept and used.
+          // In quick succession, and with pauses in which rows are cached and used.
           if number.isMultiple(of: 4) { try await race.progress(by: 100) }
           if number.isMultiple(of: 7) { await abort(theirs) }
         }
@@ -212,7 +212,7 @@ struct KeptRowTests {
   }
 }
 
-/// Between those who read and one who writes.
+/// Synchronizes readers and a writer.
 private final class Race: Sendable {
   private struct State {
     var acknowledged = 0
@@ -225,7 +225,7 @@ private final class Race: Sendable {
 
   var acknowledged: Int { state.withLock { $0.acknowledged } }
   var lookUps: Int { state.withLock { $0.lookUps } }
-  /// Look-ups that were answered with a row that another one had read.
+  /// Look-ups that were answered with a row that another look-up had read.
   var uses: Int { state.withLock { $0.lookUps - $0.readings.count } }
   var isOver: Bool { state.withLock { $0.isOver } }
 
@@ -239,7 +239,7 @@ private final class Race: Sendable {
     }
   }
 
-  /// Waits until so many more look-ups were answered.
+  /// Waits until this many more look-ups were answered.
   func progress(by count: Int) async throws {
     let goal = lookUps + count
     let deadline = ContinuousClock.now + .seconds(60)

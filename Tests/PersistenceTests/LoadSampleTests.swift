@@ -30,7 +30,7 @@ import Testing
       for minute in 1...16 { try await repository.keepLoad([one: sample(minute)]) }
       #expect(try await repository.load(of: one, since: Self.moment) == (0...16).map { sample($0) })
       #expect(try await repository.load(of: other, since: .distantPast) == [sample(0, cpu: 99.999)])
-      // Those of the quarters stay longer.
+      // The samples at quarters of an hour are retained longer.
       try await repository.forgetLoad(before: Self.moment, fine: sample(16).takenAt)
       #expect(try await repository.load(of: one, since: Self.moment) == [0, 15, 16].map { sample($0) })
       try await repository.forgetLoad(before: sample(15).takenAt, fine: sample(17).takenAt)

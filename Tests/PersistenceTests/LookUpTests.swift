@@ -118,7 +118,7 @@ struct LookUpTests {
   func failingNeighbour(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database in
       let id = try await insert(database, "steady")
-      // Found wrong before it is sent, when it is prepared, and while it runs.
+      // One fails before it is sent, one when it is prepared, and one while it runs.
       let always = ["SELECT name FROM teams WHERE id = ? AND name = ?", "SELECT name FROM no_such_table WHERE id = ?"]
       let sometimes = ["SELECT name FROM teams WHERE id = ? AND 1 / (length(name) - length(name)) = 1"]
       let wrong = dialect == .postgresql ? always + sometimes : always

@@ -104,7 +104,7 @@ import Testing
   }
 }
 
-/// What a database says about one of its columns.
+/// A column's definition, as reported by the database.
 struct SchemaColumn: Equatable {
   var table: String
   var column: String
@@ -113,7 +113,7 @@ struct SchemaColumn: Equatable {
 
   var shape: String { "\(table).\(column)\(isMandatory ? "" : "?")" }
 
-  /// Of all tables but those of the machinery.
+  /// The columns of all tables, except internal ones.
   static func all(of database: any Database) async throws -> [SchemaColumn] {
     let sql =
       switch database.dialect {
@@ -130,7 +130,7 @@ struct SchemaColumn: Equatable {
       }
     return try await database.query { connection in
       try connection.rows(sql).map { row in
-        // SQLite's row id is mandatory without saying so.
+        // SQLite does not report the row id as mandatory.
         let isRowID = try row.text(2) == "INTEGER" && row.text(1) == "id"
         return SchemaColumn(
           table: try row.text(0), column: try row.text(1), type: try row.text(2),

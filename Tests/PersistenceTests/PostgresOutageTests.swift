@@ -100,7 +100,7 @@ import Testing
   }
 }
 
-/// What writers were told was saved.
+/// The changes that writers know to be committed.
 private final class Writers: Sendable {
   private let state = Mutex((acknowledged: Set<SandboxID>(), isOver: false))
 

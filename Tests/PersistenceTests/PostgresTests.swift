@@ -161,8 +161,8 @@ import Testing
   @Test("the server is told to notice that a client has vanished")
   func keepAlives() async throws {
     try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
-      // The values are those of TCP, and read as zero on the tests' Unix socket; that the session has set them shows
-      // there too.
+      // The settings are for TCP and read as zero on the tests' Unix socket; pg_settings still shows that the session
+      // has set them.
       let sources = try await database.query { connection in
         try connection.rows(
           "SELECT source FROM pg_settings WHERE name LIKE 'tcp_keepalives%' OR name = 'tcp_user_timeout'"

@@ -112,7 +112,7 @@ import Testing
       #expect(read.spec.timeoutSeconds == 5 && read.revision == 1)
       #expect(try await repository.setTimeout(6, of: id, team: team, in: .pending, revision: 0, at: Date()) == nil)
       #expect(try await repository.setTimeout(6, of: id, team: team, in: .pending, revision: 1, at: Date()) == 2)
-      // Whoever has read the old time-out finds the row changed.
+      // A caller that has read the old time-out finds the row changed.
       #expect(try await repository.apply(SandboxTransition(to: .starting, at: Date()), to: read) == false)
     }
   }
@@ -134,7 +134,7 @@ import Testing
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
       let repository = SandboxRepository(database: database)
-      // Pairs share their time, so that the id must break the tie.
+      // Pairs have the same time, so the id must break the tie.
       for index in 0..<10 {
         _ = try await insert(repository, team, at: Date(timeIntervalSince1970: Double(1_000 + index / 2)))
       }

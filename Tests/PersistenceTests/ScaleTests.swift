@@ -4,11 +4,12 @@ import Persistence
 import TestSupport
 import Testing
 
-/// What is over costs what is alive nothing: reads of a team with 100,000 finished sandboxes beside those of one
-/// without.
+/// Finished sandboxes do not slow down others: reads of a team with 100,000 finished sandboxes, compared with those of
+/// a team without.
 @Suite(.serialized) struct ScaleTests {
   private static let finished = 100_000
-  /// Of medians of alternating rounds; the best of some attempts, because others use the machine too.
+  /// The permitted ratio of the medians of alternating rounds; the best of some attempts counts, because other programs
+  /// use the machine too.
   private static let bound = 1.5
   private static let rounds = 41
   private static let attempts = 15
@@ -59,7 +60,7 @@ import Testing
   }
 }
 
-/// A team with some sandboxes that run, and many or none that are over.
+/// A team with some running sandboxes, and many or no finished ones.
 private struct Scene: Sendable {
   private static let alive = 40
 
@@ -79,7 +80,7 @@ private struct Scene: Sendable {
     one = records[0].id
     let copy = Self.copy(of: one, into: finished, database.dialect)
     try await database.write { try $0.executeScript(copy) }
-    // PostgreSQL does this by itself, a minute later.
+    // PostgreSQL does this on its own, but only a minute later.
     if database.dialect == .postgresql { try await database.write { try $0.executeScript("ANALYZE sandboxes") } }
   }
 
@@ -98,7 +99,7 @@ private struct Scene: Sendable {
     #expect(try await sandboxes.transition(record.id, from: .pending, to: .error, at: Date()))
   }
 
-  /// Rows like that of `id`, with ids and times of their own, which are over.
+  /// Inserts finished rows like that of `id`, with their own ids and times.
   private static func copy(of id: SandboxID, into count: Int, _ dialect: SQLDialect) -> String {
     let columns = "vcpus, memory_mb, disk_size_mb, timeout_sec, metadata, envs, network, is_secured, last_updated"
     let (fresh, time) =

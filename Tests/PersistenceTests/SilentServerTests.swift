@@ -24,7 +24,7 @@ import Testing
     }
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { _ = await lookUp() }
-      // The second attempt of the first: those that come now go together after it.
+      // The first look-up makes its second attempt; look-ups that arrive now form the next batch.
       while server.connections < 2 { try await Task.sleep(for: .milliseconds(10)) }
       for _ in 0..<32 { group.addTask { _ = await lookUp() } }
       try await group.waitForAll()
@@ -35,7 +35,7 @@ import Testing
   }
 }
 
-/// Takes connections and says nothing.
+/// A server that accepts connections and sends nothing.
 private final class SilentServer: Sendable {
   let port: UInt16
   private let descriptor: Int32

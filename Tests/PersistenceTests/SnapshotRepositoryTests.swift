@@ -67,7 +67,7 @@ import Testing
         try await repository.insert(third, quota: QuotaRecord(diskMiB: 2 << 20))
       }
       #expect(try await repository.insert(third))
-      // The team's own bound wins over the server's.
+      // The team's own quota takes precedence over the server's.
       let teams = TeamRepository(database: database)
       #expect(try await teams.setQuota(team, QuotaRecord(snapshots: 4), audit: audit(team)))
       #expect(try await teams.team(team)?.quota == QuotaRecord(snapshots: 4))

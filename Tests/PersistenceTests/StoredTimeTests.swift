@@ -13,7 +13,8 @@ import Testing
 
   @Test("a time that no column can hold becomes the nearest that one can", arguments: extremes.indices)
   func clamped(_ index: Int) {
-    // Not given as an argument: the text that tests have of those ends the process.
+    // Not passed as an argument: the textual description of these dates, which Swift Testing makes of arguments,
+    // crashes the process.
     let time = Self.extremes[index]
     let (isInside, isStillInside) = (
       StoredTime.range.contains(StoredTime.microseconds(time)),

@@ -3,7 +3,7 @@ import Model
 import Persistence
 import Testing
 
-/// A team with an owner and a member, in a database of its own.
+/// A team with an owner and a member, in a new database.
 private struct Club {
   let database: any Database
   let team: TeamID
@@ -213,7 +213,7 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
       let second = club.record { $0.vcpus = 2 }
       #expect(try await club.refusal { try await club.sandboxes.admit([second], defaults: quota) } == expected)
       #expect(try await club.sandboxes.sandbox(second.record.id) == nil)
-      // The team's own bounds win over the server's.
+      // The team's own quota takes precedence over the server's.
       let own = QuotaRecord(sandboxes: 9, vcpus: 99, memoryMiB: 99_999, diskMiB: 99_999)
       #expect(try await club.teams.setQuota(club.team, own, audit: audit(club.team)))
       try await club.sandboxes.admit([second], defaults: quota)
@@ -275,12 +275,12 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
       }
       #expect(refusal == .repeated(original))
       #expect(try await club.sandboxes.sandbox(second.record.id) == nil)
-      // Later the key is free again.
+      // Later the key can be used again.
       try await club.sandboxes.admit(
         [second], defaults: QuotaRecord(), request: request(second, at: Date(timeIntervalSinceNow: 61)), validity: 60)
       let known = try await club.sandboxes.earlierRequest(team: club.team, key: "k", since: .distantPast)
       #expect(known?.sandboxID == second.record.id)
-      // And when its sandbox could not be made.
+      // So it can when its sandbox could not be created.
       #expect(try await club.sandboxes.transition(second.record.id, from: .pending, to: .error, at: Date()))
       #expect(try await club.sandboxes.earlierRequest(team: club.team, key: "k", since: .distantPast) == nil)
       let third = club.record()

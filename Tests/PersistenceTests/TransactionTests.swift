@@ -5,7 +5,7 @@ import Persistence
 import TestSupport
 import Testing
 
-/// What repositories rely on, whatever the database.
+/// The guarantees that repositories rely on, for every database system.
 @Suite struct TransactionTests {
   @Test("what throws leaves nothing behind", arguments: SQLDialect.allCases)
   func rollback(dialect: SQLDialect) async throws {

@@ -3,7 +3,7 @@ import Logging
 import Model
 import Persistence
 
-/// What finding out who calls adds to a read of a sandbox, as each request does both.
+/// Measures the cost that authentication adds to reading a sandbox, as each request does both.
 struct Authentication {
   private static let rounds = 100
   private static let readsPerRound = 200
@@ -12,8 +12,8 @@ struct Authentication {
   let key: String
   let sandbox: SandboxID
 
-  /// The medians of rounds that alternate.
-  /// - Returns: microseconds for one read: what is added, and what it takes altogether.
+  /// Alternates between rounds with and without authentication and compares their medians.
+  /// - Returns: microseconds per read: the added cost, and the total.
   func measure() async throws -> (added: Double, whole: Double) {
     var identity = IdentityConfiguration()
     identity.rates.calls = Rate(burst: 1e9, perSecond: 1e9)

@@ -2,8 +2,7 @@ import Foundation
 import Model
 import Persistence
 
-/// Rows that a platform has after a while: nearly all sandboxes are over, half of them belong to the team that is
-/// measured.
+/// The rows that a platform accumulates: most sandboxes are finished, half of them belong to the measured team.
 enum Filling {
   static let sandboxes = 100_000
   static let auditRows = 1_000_000
@@ -23,7 +22,7 @@ enum Filling {
   }
 }
 
-/// Statements that make many rows, which each dialect says in its own way.
+/// SQL statements that insert many rows, in both dialects.
 private struct SQLText {
   let dialect: SQLDialect
 
@@ -56,7 +55,7 @@ private struct SQLText {
     return dialect == .sqlite ? text : "\(text)::uuid"
   }
 
-  /// One a second, back from now.
+  /// Times one second apart, back from now.
   private var time: String {
     switch dialect {
     case .sqlite: "(unixepoch() - n) * 1000000"

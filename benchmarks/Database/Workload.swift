@@ -2,24 +2,26 @@ import Foundation
 import Model
 import Persistence
 
-/// What is measured, on both databases in turns.
+/// The measured operations, run alternately on both databases.
 struct Workload {
   enum Operation: String, CaseIterable {
     case get
-    /// A page of what is not over.
+    /// A page of unfinished sandboxes.
     case list
     case listStopped = "list-stopped"
     case listByMetadata = "list-metadata"
     case audit
-    /// All rows that a sandbox writes in its life.
+    /// All writes in the life of a sandbox.
     case create
   }
 
-  /// The sandboxes that are listed and got; as many on the empty database, so that pages have one length.
+  /// The number of sandboxes that are listed and read; the same on the empty database, so that pages have the same
+  /// length.
   static let alive = 200
   static let page = 50
   static let key = "bench"
-  /// Older than the rows of `Filling`, so that those stand in the way.
+  /// The age of these sandboxes in seconds: greater than that of the rows of `Filling`, so that queries must skip
+  /// those.
   static let age: TimeInterval = 200_000
 
   let full: any Database
@@ -38,17 +40,17 @@ struct Workload {
     }
   }
 
-  /// Microseconds.
+  /// The median durations in microseconds.
   func medians(of operation: Operation) async throws -> (full: Double, empty: Double) {
     let ids = (try await identifiers(full), try await identifiers(empty))
     let rounds = operation == .create ? 150 : 400
     var times: (full: [Double], empty: [Double]) = ([], [])
     for round in 0..<(rounds + rounds / 10) {
-      // After a commit no row is taken from memory without asking the database.
+      // After a commit a row is not returned from the cache without a query.
       for database in [full, empty] where operation == .get { try await database.write { _ in } }
       let onFull = try await time { try await perform(operation, full, ids.0[round % ids.0.count]) }
       let onEmpty = try await time { try await perform(operation, empty, ids.1[round % ids.1.count]) }
-      // The first ones warm up.
+      // The first rounds are for warm-up.
       guard round >= rounds / 10 else { continue }
       times.full.append(onFull)
       times.empty.append(onEmpty)

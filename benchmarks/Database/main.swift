@@ -1,12 +1,12 @@
-// Measures what a full database costs: get, list and create of a repository on one with 100,000 sandboxes and 1,000,000
-// audit rows, beside the same on an empty one, in turns.
+// Measures the cost of a full database: get, list and create of a repository on a database with 100,000 sandboxes and
+// 1,000,000 audit rows, alternately with the same operations on an empty one.
 //
-// usage: martlet-database-bench EMPTY FULL     (each the path of an SQLite file or a postgres:// URL; both without
-// tables) Prints a line for each operation: name, ratio of the medians, microseconds on the full one, microseconds on
-// the empty one.
+// usage: martlet-database-bench EMPTY FULL
+// Each argument is the path of a SQLite file or a postgres:// URL of a database without tables. Prints one line per
+// operation: name, ratio of the medians, microseconds on the full database, microseconds on the empty database.
 //
-// usage: martlet-database-bench --authenticate DATABASE KEY SANDBOX Prints the microseconds that finding out whose API
-// key this is adds to a read of the sandbox, and those that both take.
+// usage: martlet-database-bench --authenticate DATABASE KEY SANDBOX
+// Prints the microseconds that authenticating the API key adds to a read of the sandbox, and those of both together.
 
 import Foundation
 import Logging

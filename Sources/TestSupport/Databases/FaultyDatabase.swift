@@ -1,7 +1,7 @@
 import Concurrency
 package import Persistence
 
-/// A database that fails when a test says so.
+/// A database that passes calls on and fails when a test demands it.
 package final class FaultyDatabase: Database {
   package enum Operation: Sendable {
     /// A look-up, query or read.
@@ -23,7 +23,7 @@ package final class FaultyDatabase: Database {
   package var worker: WorkerID { database.worker }
   package var writes: Int { counts.withLock { $0.writing } }
 
-  /// - Parameter fault: asked before each call; nil lets all through.
+  /// - Parameter fault: called before each operation; returns the error to throw. Nil removes the fault.
   package func fail(_ fault: Fault?) {
     self.fault.withLock { $0 = fault }
   }

@@ -4,14 +4,14 @@ import LinuxSystem
 import Logging
 import Persistence
 
-/// A PostgreSQL server for tests: `scripts/private-postgres`, which stops it and leaves nothing when this process ends,
-/// however it ends.
+/// A PostgreSQL server for tests. `scripts/private-postgres` runs it, and stops it and removes its files whenever this
+/// process ends.
 package final class PrivatePostgres: Sendable {
   package struct Failure: Error, CustomStringConvertible {
     package let description: String
   }
 
-  /// One for all tests of a process that do no harm to it.
+  /// The server that all tests of a process share which do not stop or harm it.
   package static let shared = Task { try await PrivatePostgres.start() }
 
   private static let script = URL(filePath: #filePath).deletingLastPathComponent().appending(
@@ -51,7 +51,7 @@ package final class PrivatePostgres: Sendable {
 
   package func url(database: String) -> String { "postgres://martlet@/\(database)?host=\(socketDirectory)" }
 
-  /// kill -9 of all its processes.
+  /// Kills all processes of the server with SIGKILL.
   package func kill() async throws { try await command("kill") }
 
   package func restart() async throws { try await command("start") }
@@ -61,9 +61,9 @@ package final class PrivatePostgres: Sendable {
     _ = await child.wait()
   }
 
-  /// Makes a database.
-  /// - Parameter template: another one, which nobody uses, that it is a copy of; nil makes an empty one.
-  /// - Returns: its name.
+  /// Creates a database.
+  /// - Parameter template: the database to copy, which must have no connections; nil creates an empty one.
+  /// - Returns: the name of the database.
   package func makeDatabase(from template: String? = nil) async throws -> String {
     let name = "test_\(UUID().uuidString.prefix(8).lowercased())"
     try await administrate("CREATE DATABASE \(name) TEMPLATE \(template ?? "template0")")

@@ -2,14 +2,14 @@ import Foundation
 import Logging
 package import Persistence
 
-/// A database that one test has for itself; programs that share it connect once each.
+/// A database of one test, to which several simulated programs can connect.
 package struct TestDatabase: Sendable {
   package let dialect: SQLDialect
-  /// Of the file, or of the database on the server.
+  /// The directory of the SQLite file, or the name of the database on the server.
   private let name: String
   private let server: PrivatePostgres?
 
-  /// A database on the shared server with all migrations, that others are copied from: to migrate takes longer than
+  /// The name of a migrated database on the shared server, from which others are copied: migrating takes longer than
   /// most tests.
   private static let migrated = Task {
     let store = try await make(.postgresql)
@@ -19,10 +19,10 @@ package struct TestDatabase: Sendable {
     return store.name
   }
 
-  /// Makes a database; SQLite's in memory, where no test waits for a disk.
+  /// Creates a database. SQLite files are in memory (/dev/shm), so that tests do not wait for a disk.
   /// - Parameters:
-  ///   - server: one that the test may harm; nil is the shared one.
-  ///   - isMigrated: whether one on the shared server has all migrations; any other is empty.
+  ///   - server: a server that the test may stop; nil selects the shared one.
+  ///   - isMigrated: whether a database on the shared server has all migrations; any other database is empty.
   package static func make(
     _ dialect: SQLDialect, on server: PrivatePostgres? = nil, isMigrated: Bool = false
   ) async throws -> TestDatabase {
@@ -40,11 +40,11 @@ package struct TestDatabase: Sendable {
     }
   }
 
-  /// Connects like a program of its own.
+  /// Connects as a separate program would.
   package func connect(_ change: (inout PostgresConfiguration) -> Void = { _ in }) throws -> any Database {
     guard let server else { return try SQLiteDatabase(path: "\(name)/martlet.db") }
     var configuration = try PostgresConfiguration(url: server.url(database: name))
-    // A failing test should say so soon, and a busy machine is no failure.
+    // Short enough for a failing test, long enough for a busy machine.
     configuration.patience = .seconds(20)
     change(&configuration)
     return PostgresDatabase(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
@@ -56,7 +56,7 @@ package struct TestDatabase: Sendable {
   }
 }
 
-/// Runs `body` with a migrated database of its own, removed afterwards.
+/// Runs `body` with a new migrated database, and removes it afterwards.
 package func withTestDatabase<Value>(
   _ dialect: SQLDialect, on server: PrivatePostgres? = nil, _ body: (any Database, TestDatabase) async throws -> Value
 ) async throws -> Value {

@@ -5,9 +5,9 @@ package import HostRPC
 import Logging
 import ServiceLifecycle
 
-/// A host that is served over loopback, as one in another process is.
+/// A host that is served over the loopback interface, like a host in another process.
 package struct ServedHost: Sendable {
-  /// Of all tests of a process; nobody waits for its end.
+  /// Shared by all tests of a process; never shut down.
   package static let httpClient = HostRPC.makeHTTPClient()
 
   package let client: HostRPC
@@ -30,9 +30,9 @@ package struct ServedHost: Sendable {
     var configuration = ServiceGroupConfiguration(services: [server], logger: logger)
     configuration.maximumGracefulShutdownDuration = .seconds(2)
     let group = ServiceGroup(configuration: configuration)
-    // A task of its own, because `body` runs in the test's.
+    // In a task of its own, because `body` runs in the test's task.
     let run = Task {
-      // A forced end is reported as an error; it is what some tests provoke.
+      // A forced end is reported as an error, which some tests cause on purpose.
       try? await group.run()
       announce.finish()
     }
@@ -52,7 +52,7 @@ package struct ServedHost: Sendable {
     return try result.get()
   }
 
-  /// Serves all of `hosts` while `body` runs, with a client for each, in their order.
+  /// Serves all `hosts` while `body` runs, which gets a client for each, in the same order.
   package static func runAll<Value>(
     _ hosts: [any HostClient], now: @escaping @Sendable () -> Date = { Date() },
     _ body: ([any HostClient]) async throws -> Value

@@ -5,7 +5,7 @@ package import NIOCore
 
 extension SimulatedHost {
   package func file(_ path: String, in id: SandboxID) -> ByteBuffer? { files[id]?[path] }
-  /// A file as the last pause saved it.
+  /// A file in the generation that the last pause saved.
   package func savedFile(_ path: String, in id: SandboxID) -> ByteBuffer? { generations[id]?.last?[path] }
   /// A file in a named snapshot.
   package func frozenFile(_ path: String, in name: SafeName, of team: TeamID) -> ByteBuffer? {

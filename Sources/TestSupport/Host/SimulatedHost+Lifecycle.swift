@@ -3,7 +3,7 @@ package import HostAPI
 package import Model
 
 extension SimulatedHost {
-  /// Puts a sandbox into a state, as a test needs it; nil takes it away.
+  /// Sets the state of a sandbox; nil removes it.
   package func set(_ id: SandboxID, status: SandboxStatus?, reason: String? = nil, isAutoPaused: Bool = false) {
     guard let status else { return forget(id) }
     var sandbox = sandboxes[id] ?? HostSandbox(id: id, status: status, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5120)
@@ -17,7 +17,7 @@ extension SimulatedHost {
 
   package func setActivity(_ id: SandboxID, _ date: Date) { sandboxes[id]?.lastActiveAt = date }
 
-  /// The idle time-out of a sandbox has passed: pauses it if it runs.
+  /// Simulates that a sandbox's idle time-out has passed: pauses it if it runs.
   package func expire(_ id: SandboxID) async {
     await begin(id)
     defer { end(id) }
@@ -31,7 +31,7 @@ extension SimulatedHost {
     return sandbox
   }
 
-  // MARK: Create, look, destroy
+  // MARK: - Create, query, destroy
 
   package func createSandbox(_ spec: SandboxSpec) async throws -> HostSandbox {
     try await gate(.create)
@@ -92,7 +92,7 @@ extension SimulatedHost {
       diskTotalBytes: 1 << 32)
   }
 
-  // MARK: Idle time
+  // MARK: - Idle time
 
   package func pingSandbox(_ id: SandboxID) async throws {
     try await gate(.ping)
@@ -106,7 +106,7 @@ extension SimulatedHost {
     timeouts[id] = seconds
   }
 
-  // MARK: Pause and resume
+  // MARK: - Pause and resume
 
   package func pauseSandbox(_ id: SandboxID) async throws -> HostSandbox {
     await begin(id)
@@ -179,7 +179,7 @@ extension SimulatedHost {
     return sandbox
   }
 
-  /// A change failed; a destroy may have been faster.
+  /// Reverts a failed change, unless the sandbox was destroyed meanwhile.
   private func back(_ id: SandboxID, from status: SandboxStatus, to before: SandboxStatus) {
     if sandboxes[id]?.status == status { sandboxes[id]?.status = before }
   }

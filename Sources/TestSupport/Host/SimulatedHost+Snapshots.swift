@@ -59,7 +59,7 @@ extension SimulatedHost {
     return (templates + snapshots.values.map(\.template)).filter { kind == nil || $0.kind == kind }
   }
 
-  /// Puts a snapshot there that nobody asked for, or takes one away.
+  /// Adds or removes a snapshot without a request; nil removes it.
   package func setSnapshot(_ name: SafeName, team: TeamID, files: Files?) {
     let template = HostTemplate(
       name: name, teamID: team, kind: .snapshot, shape: SandboxShape(vcpus: 2, memoryMiB: 256, diskSizeMiB: 1024),
@@ -70,7 +70,7 @@ extension SimulatedHost {
 
   package var snapshotNames: [String] { snapshots.keys.map(\.name.value).sorted() }
 
-  /// Memory and disk of a sandbox that runs or is paused.
+  /// The files of a running or paused sandbox, which stand for its memory and disk.
   private func frozen(_ id: SandboxID) throws -> Files {
     guard let sandbox = sandboxes[id] else { throw MartletError.sandboxNotFound(id) }
     switch sandbox.status {

@@ -3,10 +3,11 @@ package import HostAPI
 package import Model
 package import NIOCore
 
-/// A host without machines: sandboxes, snapshots, processes and files in memory, and faults on demand.
+/// A host without VMs: sandboxes, snapshots, processes and files in memory, and faults on demand.
 ///
-/// It keeps the promises of `HostClient`: one change at a time per sandbox, destroy wins, a failed pause or resume
-/// leaves the sandbox as it was. Every machine holds a slot, so that tests can count what is taken and given back.
+/// It fulfils the contract of `HostClient`: one change at a time per sandbox, destroy takes precedence, a failed pause
+/// or resume leaves the sandbox unchanged. Every instance owns a slot, so that tests can count slots that are taken and
+/// released.
 package actor SimulatedHost: HostClient {
   package enum Operation: Hashable, Sendable, CaseIterable {
     case create, destroy, list, look, start, write, read, templates, ping, pause, resume, timeout, fork, snapshot,
@@ -28,23 +29,23 @@ package actor SimulatedHost: HostClient {
   package nonisolated let hostID: HostID
   package var sandboxes: [SandboxID: HostSandbox] = [:]
   package var processes: [SandboxID: [SimulatedProcess]] = [:]
-  /// Of sandboxes that run; stands for their memory and disk.
+  /// The files of running sandboxes, which stand for their memory and disk.
   package var files: [SandboxID: Files] = [:]
   package var templates: [HostTemplate]
   package var snapshots: [SnapshotKey: (template: HostTemplate, files: Files)] = [:]
   /// What pauses saved: the generation before the last one, and the last one.
   package var generations: [SandboxID: [Files]] = [:]
   package var timeouts: [SandboxID: Int] = [:]
-  /// Sandboxes that the list leaves out; who asks for one of them gets its answer.
+  /// Sandboxes that `listSandboxes` omits; `sandbox(_:)` still returns them.
   package var unlisted: Set<SandboxID> = []
   package internal(set) var slots = SimulatedSlots()
-  /// Bytes of bodies that broke before their end.
+  /// The number of uploads whose body ended with an error.
   package var brokenUploads = 0
   package var destroyCalls = 0
   package internal(set) var calls: [Operation: Int] = [:]
-  /// Whether a pause that fails loses the machine.
+  /// Whether a pause that fails loses the instance.
   package var losesMachines = false
-  /// Copies of a fork that fail, by position.
+  /// Errors of the copies of a fork, by position.
   package var forkFaults: [Int: MartletError] = [:]
   private var faults: [Operation: MartletError] = [:]
   private var lostAnswers: [Operation: MartletError] = [:]
@@ -62,19 +63,19 @@ package actor SimulatedHost: HostClient {
     }
   }
 
-  // MARK: Faults
+  // MARK: - Faults
 
-  /// Makes an operation fail, or work again with nil.
+  /// Makes an operation fail with `error`; nil makes it succeed again.
   package func fail(_ operation: Operation, with error: MartletError?) { faults[operation] = error }
-  /// Makes an operation succeed and its answer get lost.
+  /// Makes an operation succeed and its response get lost: the caller gets `error`.
   package func loseAnswer(of operation: Operation, with error: MartletError?) { lostAnswers[operation] = error }
   package func delay(_ operation: Operation, by duration: Duration?) { delays[operation] = duration }
   package func failFork(at index: Int, with error: MartletError?) { forkFaults[index] = error }
   package func loseMachines(_ loses: Bool) { losesMachines = loses }
   package func unlist(_ id: SandboxID) { unlisted.insert(id) }
-  /// Operations take turns in an order that follows from the seed.
+  /// Makes concurrent operations take turns in an order that is determined by the seed.
   package func shuffle(seed: UInt64) { shuffle = SeededGenerator(seed: seed) }
-  /// Downloads break after so many bytes.
+  /// Makes downloads fail after `bytes` bytes.
   package func breakReads(after bytes: Int, announcing size: Int64?) { readFault = (bytes, size) }
 
   func gate(_ operation: Operation) async throws {
@@ -92,9 +93,9 @@ package actor SimulatedHost: HostClient {
     for _ in 0..<Int((shuffle?.next() ?? 0) % 8) { await Task.yield() }
   }
 
-  // MARK: One change at a time
+  // MARK: - One change at a time
 
-  /// Waits for the change that is under way, and begins one.
+  /// Waits for the change in progress, and begins one.
   func begin(_ id: SandboxID) async {
     while changing[id] != nil {
       await withCheckedContinuation { changing[id, default: []].append($0) }
@@ -107,7 +108,7 @@ package actor SimulatedHost: HostClient {
   }
 }
 
-/// Slots of machines: each is taken once and given back once.
+/// The slots of instances: each is taken and released once.
 package struct SimulatedSlots: Sendable {
   package private(set) var taken: [SandboxID: Int] = [:]
   package private(set) var doubleReleases = 0
@@ -124,7 +125,7 @@ package struct SimulatedSlots: Sendable {
   }
 }
 
-/// SplitMix64. Source: https://prng.di.unimi.it/splitmix64.c
+/// The SplitMix64 generator. Source: https://prng.di.unimi.it/splitmix64.c
 package struct SeededGenerator: RandomNumberGenerator, Sendable {
   private var state: UInt64
 

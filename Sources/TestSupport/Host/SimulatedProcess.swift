@@ -3,7 +3,7 @@ package import HostAPI
 import Model
 package import NIOCore
 
-/// A process of a simulated guest. It understands a handful of commands:
+/// A process of a simulated guest, which understands these commands:
 ///
 /// | command | behaviour |
 /// |---|---|
@@ -57,7 +57,7 @@ package final class SimulatedProcess: Sendable {
     state.withLock { $0.listeners.removeValue(forKey: listener) }?.finish()
   }
 
-  /// Runs what needs no input.
+  /// Runs the command as far as it needs no input.
   func begin() {
     let text = request.arguments.joined(separator: " ") + "\n"
     switch request.command {
@@ -132,7 +132,7 @@ package struct SimulatedFault: Error {
   package init() {}
 }
 
-/// One caller's view of a simulated process.
+/// A caller's session with a simulated process.
 final class SimulatedSession: ProcessSession {
   let process: SimulatedProcess
   private let listener: Int
@@ -164,7 +164,7 @@ final class SimulatedSession: ProcessSession {
   func signal(_ signal: Int32) async throws { process.receive(signal: signal) }
 
   func detach(killing: Bool) async {
-    // A real guest agent is asked over the network, which a cancelled task cannot do.
+    // Like a real guest agent, which is called over the network: a cancelled task cannot call it.
     if Task.isCancelled { return }
     process.forget(listener)
     if killing { process.receive(signal: 9) }
