@@ -5,7 +5,7 @@ import Testing
   private static let tasks = 64
   private static let rounds = 2_000
 
-  @Test("one task at a time sees the value, whatever threads they are on")
+  @Test("only one task at a time accesses the value, on any threads")
   func exclusion() async {
     final class Count: Sendable { let value = Mutex(0) }
     let count = Count()
@@ -23,7 +23,7 @@ import Testing
     #expect(count.value.withLock { $0 } == 2 * Self.tasks * Self.rounds)
   }
 
-  @Test("what a body throws comes out, and the lock is free again")
+  @Test("an error of the body is rethrown, and the lock is released")
   func throwing() {
     struct Refusal: Error, Equatable {}
     let mutex = Mutex(1)
@@ -31,7 +31,7 @@ import Testing
     #expect(mutex.withLock { $0 } == 1)
   }
 
-  @Test("the value goes with its lock")
+  @Test("the value is released with its mutex")
   func release() {
     final class Thing: Sendable {}
     weak var thing: Thing?

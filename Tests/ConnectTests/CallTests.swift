@@ -6,21 +6,21 @@ import NIOCore
 import SwiftProtobuf
 import Testing
 
-@Suite("Calls over loopback", .serialized, .timeLimit(.minutes(1)))
+@Suite("calls over loopback", .serialized, .timeLimit(.minutes(1)))
 struct CallTests {
   private typealias Text = Google_Protobuf_StringValue
   private typealias Number = Google_Protobuf_Int32Value
   private static let service = DemoServer.service
 
-  @Test("A unary call is answered", arguments: ConnectCodec.allCases)
+  @Test("a unary call gets its response", arguments: ConnectCodec.allCases)
   func unary(codec: ConnectCodec) async throws {
     try await DemoServer.run { server in
-      let answer: Text = try await server.client(codec).unary(Self.service, "Echo", Text("héllo"))
-      #expect(answer.value == "héllo")
+      let response: Text = try await server.client(codec).unary(Self.service, "Echo", Text("héllo"))
+      #expect(response.value == "héllo")
     }
   }
 
-  @Test("Every error code of a unary handler reaches the caller", arguments: ConnectCode.allCases)
+  @Test("every error code of a unary handler reaches the client", arguments: ConnectCode.allCases)
   func unaryError(code: ConnectCode) async throws {
     try await DemoServer.run { server in
       await #expect(throws: ConnectError(code, "as asked")) {
@@ -29,7 +29,7 @@ struct CallTests {
     }
   }
 
-  @Test("The text of an unexpected error stays inside the server")
+  @Test("the text of an unexpected error is not sent to the client")
   func crash() async throws {
     try await DemoServer.run { server in
       await #expect(throws: ConnectError(.internalError, "an internal error occurred")) {
@@ -38,7 +38,7 @@ struct CallTests {
     }
   }
 
-  @Test("A server stream delivers every message in order", arguments: ConnectCodec.allCases, [0, 1, 1_000])
+  @Test("a server stream delivers every message in order", arguments: ConnectCodec.allCases, [0, 1, 1_000])
   func serverStream(codec: ConnectCodec, count: Int32) async throws {
     try await DemoServer.run { server in
       let stream: ConnectResponses<Number> = try await server.client(codec).serverStream(
@@ -49,7 +49,7 @@ struct CallTests {
     }
   }
 
-  @Test("An error at the end of a server stream comes after its messages", arguments: ConnectCodec.allCases)
+  @Test("an error at the end of a server stream follows its messages", arguments: ConnectCodec.allCases)
   func serverStreamError(codec: ConnectCodec) async throws {
     try await DemoServer.run { server in
       let stream: ConnectResponses<Number> = try await server.client(codec).serverStream(
@@ -60,19 +60,19 @@ struct CallTests {
     }
   }
 
-  @Test("A client stream is read to its end and answered once", arguments: ConnectCodec.allCases)
+  @Test("a client stream is read to its end and gets one response", arguments: ConnectCodec.allCases)
   func clientStream(codec: ConnectCodec) async throws {
     try await DemoServer.run { server in
       let parts = AsyncStream { continuation in
         for part in ["a", "b", "c"] { continuation.yield(Text(part)) }
         continuation.finish()
       }
-      let answer: Text = try await server.client(codec).clientStream(Self.service, "Join", parts)
-      #expect(answer.value == "abc")
+      let response: Text = try await server.client(codec).clientStream(Self.service, "Join", parts)
+      #expect(response.value == "abc")
     }
   }
 
-  @Test("The error of a client stream's source is thrown as it is")
+  @Test("the error of a client stream's source is thrown unchanged")
   func clientStreamSourceError() async throws {
     struct Broken: Error {}
     try await DemoServer.run { server in
@@ -86,7 +86,7 @@ struct CallTests {
     }
   }
 
-  @Test("A stream that was read to its end gives its connection back to the next call")
+  @Test("the connection of a stream that was read to its end is reused")
   func keepAlive() async throws {
     let httpClient = HTTPClient(eventLoopGroup: HTTPClient.defaultEventLoopGroup, configuration: Self.oneConnection)
     try await DemoServer.run { server in
@@ -103,8 +103,8 @@ struct CallTests {
     try await httpClient.shutdown()
   }
 
-  @Test("A server that is not there is unavailable")
-  func nobodyListens() async throws {
+  @Test("a call without a server fails with unavailable")
+  func noServer() async throws {
     var configuration = HTTPClient.Configuration()
     configuration.connectionPool.retryConnectionEstablishment = false
     let httpClient = HTTPClient(eventLoopGroup: HTTPClient.defaultEventLoopGroup, configuration: configuration)
@@ -117,7 +117,7 @@ struct CallTests {
     try await httpClient.shutdown()
   }
 
-  @Test("A message over the client's limit is refused by the client")
+  @Test("a message over the client's limit is refused by the client")
   func clientLimit() async throws {
     try await DemoServer.run { server in
       let options = ConnectCallOptions(maximumMessageBytes: 100)

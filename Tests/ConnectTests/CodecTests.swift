@@ -5,7 +5,7 @@ import Protos
 import SwiftProtobuf
 import Testing
 
-@Suite("Codecs")
+@Suite("codecs")
 struct CodecTests {
   private var request: Process_StartRequest {
     .with {
@@ -16,25 +16,25 @@ struct CodecTests {
     }
   }
 
-  @Test("A message comes back the same", arguments: ConnectCodec.allCases)
+  @Test("a message survives encoding and decoding", arguments: ConnectCodec.allCases)
   func roundTrip(codec: ConnectCodec) throws {
     let bytes = try codec.encode(request)
     #expect(try codec.decode(Process_StartRequest.self, from: bytes) == request)
   }
 
-  @Test("An encoded frame holds the same bytes as the bare message behind its header", arguments: ConnectCodec.allCases)
+  @Test("an encoded frame is a header and the bytes of the unframed message", arguments: ConnectCodec.allCases)
   func frame(codec: ConnectCodec) throws {
     #expect(try codec.encodeFrame(request) == Envelope(payload: codec.encode(request)).encoded())
     #expect(Array(try codec.encodeFrame(Process_ListRequest()).readableBytesView).prefix(4) == [0, 0, 0, 0])
   }
 
-  @Test("Bytes that are no text come back the same", arguments: ConnectCodec.allCases)
+  @Test("all byte values survive encoding and decoding", arguments: ConnectCodec.allCases)
   func allBytes(codec: ConnectCodec) throws {
     let event = Process_ProcessEvent.with { $0.data.stdout = .init(0...255) }
     #expect(try codec.decode(Process_ProcessEvent.self, from: codec.encode(event)) == event)
   }
 
-  @Test("Unknown JSON fields are ignored, and snake_case names accepted")
+  @Test("unknown JSON fields are ignored, and snake_case names are accepted")
   func unknownFields() throws {
     let json = ByteBuffer(
       string: #"{"process":{"pid":7,"future":{"a":[1]}},"signal":"SIGNAL_SIGTERM","process_group":true,"x":null}"#)
@@ -45,7 +45,7 @@ struct CodecTests {
   }
 
   @Test(
-    "Malformed messages are invalid arguments",
+    "malformed messages are invalid arguments",
     arguments: [
       (ConnectCodec.json, ""), (.json, "{"), (.json, "[]"), (.json, #"{"process":1}"#), (.json, "\u{0}"),
       (.proto, "\u{0A}\u{7F}"),
@@ -58,7 +58,7 @@ struct CodecTests {
     #expect(error?.code == .invalidArgument)
   }
 
-  @Test("Content types are recognised exactly, parameters and case aside")
+  @Test("content types are matched exactly, except for parameters and case")
   func contentTypes() {
     #expect(ConnectCodec(unaryContentType: "application/json") == .json)
     #expect(ConnectCodec(unaryContentType: "Application/JSON; charset=utf-8") == .json)
@@ -70,7 +70,7 @@ struct CodecTests {
     #expect(ConnectCodec(unaryContentType: "") == nil)
   }
 
-  @Test("The field numbers are those of the E2B contract, and ours from 15 up")
+  @Test("field numbers are those of the E2B contract, and 15 and up for our additions")
   func fieldNumbers() throws {
     let end = Process_ProcessEvent.EndEvent.with {
       $0.exitCode = -1

@@ -3,21 +3,21 @@ import ConnectServer
 import NIOCore
 import Testing
 
-@Suite("Errors")
+@Suite("Connect errors")
 struct ConnectErrorTests {
-  @Test("Every code comes back from the body of a unary answer", arguments: ConnectCode.allCases)
+  @Test("every code survives in the body of a unary response", arguments: ConnectCode.allCases)
   func unaryBody(code: ConnectCode) {
     let error = ConnectError(code, "say \"no\" \u{1}\n")
     #expect(ConnectError(body: error.encoded(), httpStatus: code.httpStatus) == error)
   }
 
-  @Test("Every code comes back from the end of a stream", arguments: ConnectCode.allCases)
+  @Test("every code survives in the end-of-stream frame", arguments: ConnectCode.allCases)
   func endOfStream(code: ConnectCode) throws {
     let error = ConnectError(code, "é")
     #expect(try ConnectError.decodeEndOfStream(ConnectError.encodeEndOfStream(error)) == error)
   }
 
-  @Test("The end of a successful stream is an empty object")
+  @Test("the end of a successful stream is an empty object")
   func success() throws {
     #expect(ConnectError.encodeEndOfStream(nil) == ByteBuffer(string: "{}"))
     #expect(try ConnectError.decodeEndOfStream(ByteBuffer(string: "{}")) == nil)
@@ -25,14 +25,14 @@ struct ConnectErrorTests {
   }
 
   @Test(
-    "A malformed end of a stream is an error, not a success",
+    "a malformed end of a stream is an error, not a success",
     arguments: ["", "null", "[]", "{", #"{"error":{}}"#, #"{"error":{"code":"odd"}}"#])
   func malformedEnd(text: String) {
     #expect(throws: ConnectError.self) { try ConnectError.decodeEndOfStream(ByteBuffer(string: text)) }
   }
 
   @Test(
-    "Bodies that are no Connect error are judged by their status",
+    "bodies that are not Connect errors get the code of their HTTP status",
     arguments: [
       (400, ConnectCode.internalError), (401, .unauthenticated), (403, .permissionDenied), (404, .unimplemented),
       (429, .unavailable),

@@ -39,7 +39,7 @@ struct DemoServer {
 
   private static func register(on router: ConnectRouter<BasicConnectRequestContext>, _ observations: Observations) {
     router.unary(service, "Echo") { (request: Google_Protobuf_StringValue, context) -> Google_Protobuf_StringValue in
-      try await answer(request.value, context)
+      try await respond(to: request.value, context)
     }
     router.unary(service, "Peer") { (_: Google_Protobuf_Empty, context) in
       Google_Protobuf_StringValue("\(context.remoteAddress?.port ?? 0)")
@@ -84,7 +84,7 @@ struct DemoServer {
     }
   }
 
-  private static func answer(_ text: String, _ context: ConnectContext) async throws -> Google_Protobuf_StringValue {
+  private static func respond(to text: String, _ context: ConnectContext) async throws -> Google_Protobuf_StringValue {
     if text == "sleep" { try await Task.sleep(for: .seconds(60)) }
     if text == "crash" { throw Crash() }
     if text == "deadline" { return Google_Protobuf_StringValue(context.deadline == nil ? "none" : "some") }

@@ -3,9 +3,9 @@ import ConnectServer
 import NIOCore
 import Testing
 
-@Suite("Envelope")
+@Suite("frames of a stream")
 struct EnvelopeTests {
-  @Test("A frame is one flag byte, four big-endian length bytes and the payload")
+  @Test("a frame is one flag byte, four big-endian length bytes and the payload")
   func annotatedBytes() {
     let frame = Envelope(flags: .endOfStream, payload: ByteBuffer(string: "{}"))
     #expect(
@@ -16,7 +16,7 @@ struct EnvelopeTests {
       ])
   }
 
-  @Test("Frames come out whole, whatever the pieces they arrive in", arguments: [1, 2, 3, 5, 7, 64])
+  @Test("frames are decoded correctly from pieces of any size", arguments: [1, 2, 3, 5, 7, 64])
   func pieces(size: Int) throws {
     let frames = [
       Envelope(payload: ByteBuffer(string: "first")), Envelope(payload: ByteBuffer()),
@@ -34,7 +34,7 @@ struct EnvelopeTests {
     #expect(decoded == frames)
   }
 
-  @Test("A frame that announces more than the limit is refused at its header")
+  @Test("a frame that announces more than the limit is refused at its header")
   func lengthBomb() {
     var decoder = EnvelopeDecoder(maximumPayload: 1_024)
     decoder.append(ByteBuffer(bytes: [0x00, 0xFF, 0xFF, 0xFF, 0xFF]))
@@ -44,7 +44,7 @@ struct EnvelopeTests {
     }
   }
 
-  @Test("A frame of exactly the limit passes, one byte more does not")
+  @Test("a frame of exactly the limit passes; one byte more does not")
   func limit() throws {
     var decoder = EnvelopeDecoder(maximumPayload: 4)
     decoder.append(Envelope(payload: ByteBuffer(string: "1234")).encoded())
@@ -54,7 +54,7 @@ struct EnvelopeTests {
   }
 
   @Test(
-    "Compressed frames and reserved flags are refused",
+    "compressed frames and reserved flags are refused",
     arguments: [(UInt8(1), ConnectCode.internalError), (4, .invalidArgument), (0x80, .invalidArgument)])
   func flags(raw: UInt8, code: ConnectCode) {
     var decoder = EnvelopeDecoder(maximumPayload: 16)
@@ -63,7 +63,7 @@ struct EnvelopeTests {
     #expect(error?.code == code)
   }
 
-  @Test("Bytes that end inside a frame are an error, in the header and in the payload", arguments: [3, 6])
+  @Test("bytes that end inside a header or payload are an error", arguments: [3, 6])
   func truncated(length: Int) throws {
     var decoder = EnvelopeDecoder(maximumPayload: 16)
     var bytes = Envelope(payload: ByteBuffer(string: "abc")).encoded()

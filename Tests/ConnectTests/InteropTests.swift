@@ -3,12 +3,12 @@ import Testing
 
 /// Runs the Connect client from PyPI, an independent implementation, against our server: our own client and server
 /// could agree on a mistake.
-@Suite("Interoperability", .timeLimit(.minutes(2)))
+@Suite("interoperability", .timeLimit(.minutes(2)))
 struct InteropTests {
   private static let checkout = URL(filePath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
-  @Test("The connectrpc package from PyPI can call every kind of method with both codecs")
+  @Test("the connectrpc package from PyPI can call every kind of method with both codecs")
   func pythonClient() async throws {
     let python = Self.checkout.appending(path: ".venv-test/bin/python").path
     try #require(

@@ -10,12 +10,12 @@ import NIOPosix
 import SwiftProtobuf
 import Testing
 
-@Suite("Deadlines and disconnects", .serialized, .timeLimit(.minutes(1)))
+@Suite("deadlines and disconnects", .serialized, .timeLimit(.minutes(1)))
 struct LifetimeTests {
   private typealias Text = Google_Protobuf_StringValue
   private static let service = DemoServer.service
 
-  @Test("A client that goes away cancels an idle handler at once")
+  @Test("a client that disconnects cancels an idle handler at once")
   func disconnectWhileIdle() async throws {
     try await DemoServer.run { server in
       let task = Task {
@@ -33,7 +33,7 @@ struct LifetimeTests {
     }
   }
 
-  @Test("A client that closes its connection right after the request cancels the handler", arguments: [true, false])
+  @Test("a client that closes its connection right after the request cancels the handler", arguments: [true, false])
   func disconnectAtOnce(resets: Bool) async throws {
     try await DemoServer.run { server in
       let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
@@ -45,7 +45,8 @@ struct LifetimeTests {
       let body = Envelope(payload: ByteBuffer()).encoded()
       var request = ByteBuffer(
         string:
-          "POST /demo.Demo/Idle HTTP/1.1\r\nHost: a\r\nContent-Type: application/connect+proto\r\nContent-Length: 5\r\n\r\n"
+          "POST /demo.Demo/Idle HTTP/1.1\r\nHost: a\r\n"
+          + "Content-Type: application/connect+proto\r\nContent-Length: 5\r\n\r\n"
       )
       request.writeImmutableBuffer(body)
       try await channel.writeAndFlush(request).get()
@@ -56,7 +57,7 @@ struct LifetimeTests {
     }
   }
 
-  @Test("A slow reader slows the handler down, and its going away ends it")
+  @Test("a slow reader slows the handler down")
   func backPressure() async throws {
     try await DemoServer.run { server in
       let stream: ConnectResponses<Google_Protobuf_BytesValue> = try await server.client(.proto)
@@ -77,7 +78,7 @@ struct LifetimeTests {
   }
 
   @Test(
-    "The deadline of a stream cancels its handler and ends it with deadline_exceeded", arguments: ConnectCodec.allCases)
+    "the deadline of a stream cancels its handler and ends it with deadline_exceeded", arguments: ConnectCodec.allCases)
   func streamDeadline(codec: ConnectCodec) async throws {
     try await DemoServer.run { server in
       let options = ConnectCallOptions(timeout: .seconds(2))
@@ -92,7 +93,7 @@ struct LifetimeTests {
     }
   }
 
-  @Test("The deadline of a unary call is the server's 504, also when the client would wait on")
+  @Test("at the deadline of a unary call the server responds with 504")
   func unaryDeadline() async throws {
     try await DemoServer.run { server in
       var request = HTTPClientRequest(url: "\(server.url)/demo.Demo/Echo")
@@ -106,7 +107,7 @@ struct LifetimeTests {
     }
   }
 
-  @Test("Handlers see whether there is a deadline")
+  @Test("the handler's context has the deadline")
   func deadlineInContext() async throws {
     try await DemoServer.run { server in
       let client = server.client(.proto)
@@ -118,23 +119,24 @@ struct LifetimeTests {
     }
   }
 
-  @Test("The head of a streamed answer leaves with its first frame: some clients stop sending when they see it")
+  @Test("the head of a streamed response is sent with its first frame, because some clients stop sending after it")
   func lateHead() async throws {
     try await DemoServer.run { server in
-      let answer = Mutex("")
+      let response = Mutex("")
       let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-        .channelInitializer { $0.pipeline.addHandler(Reader { text in answer.withLock { $0 += text } }) }
+        .channelInitializer { $0.pipeline.addHandler(Reader { text in response.withLock { $0 += text } }) }
         .connect(host: "127.0.0.1", port: server.port).get()
       let head =
-        "POST /demo.Demo/Join HTTP/1.1\r\nHost: a\r\nContent-Type: application/connect+json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "POST /demo.Demo/Join HTTP/1.1\r\nHost: a\r\n"
+        + "Content-Type: application/connect+json\r\nTransfer-Encoding: chunked\r\n\r\n"
       try await channel.writeAndFlush(ByteBuffer(string: head + Self.chunk("\"first \""))).get()
       #expect(await eventually { server.observations.received.withLock { $0 } == 1 })
       // Without the delay the head would be on its way by now; another exchange gives it the time to arrive.
       let _: Text = try await server.client(.proto).unary(Self.service, "Echo", Text("x"))
-      #expect(answer.withLock { $0 }.isEmpty)
+      #expect(response.withLock { $0 }.isEmpty)
       try await channel.writeAndFlush(ByteBuffer(string: Self.chunk("\"second\"") + "0\r\n\r\n")).get()
-      #expect(await eventually { answer.withLock { $0.contains("\"first second\"") } })
-      #expect(answer.withLock { $0 }.hasPrefix("HTTP/1.1 200 OK"))
+      #expect(await eventually { response.withLock { $0.contains("\"first second\"") } })
+      #expect(response.withLock { $0 }.hasPrefix("HTTP/1.1 200 OK"))
       try await channel.close().get()
     }
   }

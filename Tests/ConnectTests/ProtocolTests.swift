@@ -5,9 +5,9 @@ import NIOCore
 import NIOHTTP1
 import Testing
 
-@Suite("The protocol on the wire", .serialized, .timeLimit(.minutes(1)))
+@Suite("Connect protocol on the wire", .serialized, .timeLimit(.minutes(1)))
 struct ProtocolTests {
-  private struct Answer {
+  private struct WireResponse {
     let status: UInt
     let headers: HTTPHeaders
     let body: ByteBuffer
@@ -27,20 +27,20 @@ struct ProtocolTests {
 
   private static func send(
     _ server: DemoServer, _ path: String, _ headers: HTTPHeaders, _ body: ByteBuffer, method: HTTPMethod = .POST
-  ) async throws -> Answer {
+  ) async throws -> WireResponse {
     var request = HTTPClientRequest(url: server.url + path)
     request.method = method
     request.headers = headers
     request.body = .bytes(body)
     let response = try await HTTPClient.shared.execute(request, timeout: .seconds(10))
-    return Answer(
+    return WireResponse(
       status: response.status.code, headers: response.headers, body: try await response.body.collect(upTo: 1_048_576))
   }
 
   private static let json: HTTPHeaders = ["content-type": "application/json"]
   private static let stream: HTTPHeaders = ["content-type": "application/connect+json"]
 
-  @Test("Response content types are exact")
+  @Test("response content types are exact")
   func contentTypes() async throws {
     try await DemoServer.run { server in
       let unary = try await Self.send(
@@ -56,38 +56,38 @@ struct ProtocolTests {
     }
   }
 
-  @Test("Answers are never compressed, whatever the client accepts")
+  @Test("responses are never compressed, whatever the client accepts")
   func noCompression() async throws {
     try await DemoServer.run { server in
       var headers = Self.json
       headers.add(name: "accept-encoding", value: "zstd, gzip, br")
-      let answer = try await Self.send(
+      let response = try await Self.send(
         server, "/demo.Demo/Echo", headers, ByteBuffer(string: "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""))
-      #expect(answer.headers["content-encoding"].isEmpty)
+      #expect(response.headers["content-encoding"].isEmpty)
     }
   }
 
-  @Test("An unknown method of a known service is 404 and unimplemented")
+  @Test("an unknown method of a known service is 404 and unimplemented")
   func unknownMethod() async throws {
     try await DemoServer.run { server in
-      let answer = try await Self.send(server, "/demo.Demo/Nothing", Self.json, ByteBuffer(string: "{}"))
-      #expect(answer.status == 404)
-      #expect(answer.contentType == "application/json")
-      #expect(ConnectError(body: answer.body, httpStatus: 404).code == .unimplemented)
+      let response = try await Self.send(server, "/demo.Demo/Nothing", Self.json, ByteBuffer(string: "{}"))
+      #expect(response.status == 404)
+      #expect(response.contentType == "application/json")
+      #expect(ConnectError(body: response.body, httpStatus: 404).code == .unimplemented)
     }
   }
 
-  @Test("Other HTTP methods are 405", arguments: [HTTPMethod.GET, .PUT, .DELETE, .PATCH])
+  @Test("other HTTP methods are 405", arguments: [HTTPMethod.GET, .PUT, .DELETE, .PATCH])
   func wrongMethod(method: HTTPMethod) async throws {
     try await DemoServer.run { server in
-      let answer = try await Self.send(server, "/demo.Demo/Echo", Self.json, ByteBuffer(), method: method)
-      #expect(answer.status == 405)
-      #expect(answer.headers.first(name: "allow") == "POST")
+      let response = try await Self.send(server, "/demo.Demo/Echo", Self.json, ByteBuffer(), method: method)
+      #expect(response.status == 405)
+      #expect(response.headers.first(name: "allow") == "POST")
     }
   }
 
   @Test(
-    "Foreign content types are 415 with the types that are accepted",
+    "unsupported content types are 415 with the accepted types",
     arguments: [
       ("/demo.Demo/Echo", "text/plain"), ("/demo.Demo/Echo", "application/connect+json"),
       ("/demo.Demo/Echo", "application/grpc"),
@@ -95,13 +95,13 @@ struct ProtocolTests {
     ])
   func contentType(path: String, type: String) async throws {
     try await DemoServer.run { server in
-      let answer = try await Self.send(server, path, ["content-type": type], ByteBuffer(string: "{}"))
-      #expect(answer.status == 415)
-      #expect(answer.headers.first(name: "accept-post") != nil)
+      let response = try await Self.send(server, path, ["content-type": type], ByteBuffer(string: "{}"))
+      #expect(response.status == 415)
+      #expect(response.headers.first(name: "accept-post") != nil)
     }
   }
 
-  @Test("Compressed requests are unimplemented, and the sentence names what is supported")
+  @Test("compressed requests are unimplemented, and the message names the supported encodings")
   func compressedRequests() async throws {
     try await DemoServer.run { server in
       var headers = Self.json
@@ -122,38 +122,38 @@ struct ProtocolTests {
     }
   }
 
-  @Test("Malformed protocol headers are invalid arguments", arguments: ["-1", "1.5", "", "abc", "12345678901", "٣"])
+  @Test("malformed time-out headers are invalid arguments", arguments: ["-1", "1.5", "", "abc", "12345678901", "٣"])
   func timeouts(value: String) async throws {
     try await DemoServer.run { server in
       var headers = Self.json
       headers.add(name: "connect-timeout-ms", value: value)
-      let answer = try await Self.send(server, "/demo.Demo/Echo", headers, ByteBuffer(string: "\"a\""))
-      #expect(answer.status == 400)
+      let response = try await Self.send(server, "/demo.Demo/Echo", headers, ByteBuffer(string: "\"a\""))
+      #expect(response.status == 400)
     }
   }
 
-  @Test("A protocol version other than 1 is an invalid argument")
+  @Test("a protocol version other than 1 is an invalid argument")
   func version() async throws {
     try await DemoServer.run { server in
       var headers = Self.json
       headers.add(name: "connect-protocol-version", value: "2")
-      let answer = try await Self.send(server, "/demo.Demo/Echo", headers, ByteBuffer(string: "\"a\""))
-      #expect(answer.status == 400)
+      let response = try await Self.send(server, "/demo.Demo/Echo", headers, ByteBuffer(string: "\"a\""))
+      #expect(response.status == 400)
     }
   }
 
-  @Test("A unary message over the limit is refused with 429")
+  @Test("a unary message over the limit is refused with 429")
   func longMessage() async throws {
     try await DemoServer.run(limits: ConnectLimits(maximumMessageBytes: 1_024)) { server in
       let body = ByteBuffer(string: "\"" + String(repeating: "x", count: 5_000) + "\"")
-      let answer = try await Self.send(server, "/demo.Demo/Echo", Self.json, body)
-      #expect(answer.status == 429)
-      #expect(ConnectError(body: answer.body, httpStatus: 429).code == .resourceExhausted)
+      let response = try await Self.send(server, "/demo.Demo/Echo", Self.json, body)
+      #expect(response.status == 429)
+      #expect(ConnectError(body: response.body, httpStatus: 429).code == .resourceExhausted)
     }
   }
 
   @Test(
-    "Hostile stream requests end with an error frame",
+    "hostile stream requests end with an error frame",
     arguments: [
       ("length bomb", [0, 0xFF, 0xFF, 0xFF, 0xFF], ConnectCode.resourceExhausted), ("no message", [], .unimplemented),
       ("truncated header", [0, 0, 0], .invalidArgument),
@@ -164,9 +164,9 @@ struct ProtocolTests {
     ] as [(String, [UInt8], ConnectCode)])
   func hostileStreams(name: String, bytes: [UInt8], code: ConnectCode) async throws {
     try await DemoServer.run { server in
-      let answer = try await Self.send(server, "/demo.Demo/Count", Self.stream, ByteBuffer(bytes: bytes))
-      #expect(answer.status == 200)
-      #expect(try answer.streamError()?.code == code)
+      let response = try await Self.send(server, "/demo.Demo/Count", Self.stream, ByteBuffer(bytes: bytes))
+      #expect(response.status == 200)
+      #expect(try response.streamError()?.code == code)
       // Connection and server still work.
       #expect(try await Self.send(server, "/demo.Demo/Echo", Self.json, ByteBuffer(string: "\"a\"")).status == 200)
     }

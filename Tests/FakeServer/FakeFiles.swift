@@ -11,7 +11,7 @@ struct FakeFiles {
     var path: String
   }
 
-  func answer(_ exchange: FakeExchange, verb: String, body: ByteBuffer) async throws {
+  func respond(to exchange: FakeExchange, verb: String, body: ByteBuffer) async throws {
     if verb == "files/stream/write" { return try await write(exchange, body) }
     let path = try JSONDecoder().decode(Request.self, from: Data(body.readableBytesView)).path
     let clean = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path

@@ -81,7 +81,7 @@ package final class FakeMartlet: Sendable {
     case (_, 2...) where parts[1] == "snapshots":
       try await FakeSnapshots(server: self).answer(exchange, name: parts.dropFirst(2).first, body: body)
     case (.POST, 2):
-      note(body)
+      recordBody(body)
       try await create(exchange)
     case (.GET, 2): try await list(exchange)
     case (_, 3...):
@@ -152,7 +152,7 @@ package final class FakeMartlet: Sendable {
     try await exchange.respond(status, #"{"error":{"code":"\#(code)","message":"\#(message)"}}"#)
   }
 
-  func note(_ body: ByteBuffer) {
+  func recordBody(_ body: ByteBuffer) {
     state.withLock { $0.bodies.append(String(buffer: body)) }
   }
 

@@ -13,7 +13,7 @@ struct FakeSnapshots {
   let server: FakeMartlet
 
   func answer(_ exchange: FakeExchange, sandbox: String, verb: String, body: ByteBuffer) async throws {
-    server.note(body)
+    server.recordBody(body)
     let isPaused = server.state.withLock { $0.paused.contains(sandbox) }
     switch verb {
     case "pause" where isPaused, "ping" where isPaused:
@@ -65,7 +65,7 @@ struct FakeSnapshots {
   }
 
   private func create(_ exchange: FakeExchange, _ body: ByteBuffer) async throws {
-    server.note(body)
+    server.recordBody(body)
     let name = try decoded(body).name ?? "snap-00000001"
     let isTaken = server.state.withLock { $0.snapshots.contains(name) } && !exchange.head.uri.contains("overwrite=true")
     guard !isTaken else {
@@ -83,6 +83,7 @@ struct FakeSnapshots {
   }
 
   private static func json(_ name: String) -> String {
-    #"{"name":"\#(name)","type":"snapshot","vcpus":1,"memory_mb":512,"disk_size_mb":5120,"size_bytes":4194304,"platform":false}"#
+    #"{"name":"\#(name)","type":"snapshot","vcpus":1,"memory_mb":512,"disk_size_mb":5120,"#
+      + #""size_bytes":4194304,"platform":false}"#
   }
 }

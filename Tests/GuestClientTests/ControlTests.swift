@@ -10,7 +10,7 @@ import NIOCore
 import NIOPosix
 import Testing
 
-@Suite("Control of a guest", .serialized, .timeLimit(.minutes(1)))
+@Suite("control of a guest", .serialized, .timeLimit(.minutes(1)))
 struct ControlTests {
   private final class Flag: Sendable {
     private let value = Mutex(false)
@@ -32,7 +32,7 @@ struct ControlTests {
     let entropy: String
   }
 
-  @Test("Initialising sends identity, environment, clock and entropy")
+  @Test("initialize sends identity, environment, clock and entropy")
   func initialize() async throws {
     try await FakeGuest.run { guest in
       try await guest.client.initialize(
@@ -52,7 +52,7 @@ struct ControlTests {
     }
   }
 
-  @Test("Freezing uses its route, thawing sets the clock and nothing else, metrics are read")
+  @Test("freeze has its own route, thaw sets only the clock, metrics are decoded")
   func others() async throws {
     try await FakeGuest.run { guest in
       try await guest.client.freeze()
@@ -69,14 +69,14 @@ struct ControlTests {
     }
   }
 
-  @Test("A healthy guest is recognised at once")
+  @Test("waiting for a healthy guest returns at once")
   func healthy() async throws {
     try await FakeGuest.run { guest in
       try await guest.client.waitUntilHealthy(deadline: .now + .seconds(20))
     }
   }
 
-  @Test("A guest that comes up later is recognised when it does")
+  @Test("waiting for a guest returns when its agent starts to listen")
   func comesUpLater() async throws {
     let isHealthy = Flag()
     let port = try await Self.freePort()
@@ -96,7 +96,7 @@ struct ControlTests {
     }
   }
 
-  @Test("A guest that never comes up is an agent error at the deadline, refusing or silent", arguments: [true, false])
+  @Test("waiting for a guest that refuses or is silent throws agent_error at the deadline", arguments: [true, false])
   func never(refuses: Bool) async throws {
     let silent = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(
       host: "127.0.0.1", port: 0
@@ -113,7 +113,7 @@ struct ControlTests {
     try await silent.close()
   }
 
-  @Test("Waiting for a guest ends when its task is cancelled")
+  @Test("waiting for a guest ends when its task is cancelled")
   func cancelledWait() async throws {
     let port = try await Self.freePort()
     try await Self.withClient(port: port) { client in
@@ -125,7 +125,7 @@ struct ControlTests {
     }
   }
 
-  @Test("A guest that is gone is an agent error for every call, without delay")
+  @Test("every call to a guest that no longer exists throws agent_error without delay")
   func gone() async throws {
     let port = try await Self.freePort()
     try await Self.withClient(port: port) { client in

@@ -26,7 +26,8 @@ struct FakeFiles: Sendable {
     }
     router.get("/metrics") { _, _ in
       json(
-        #"{"ts":1700000000,"cpu_count":1,"cpu_used_pct":12.5,"mem_total":100,"mem_used":50,"disk_used":7,"disk_total":9,"new":1}"#
+        #"{"ts":1700000000,"cpu_count":1,"cpu_used_pct":12.5,"mem_total":100,"mem_used":50,"#
+          + #""disk_used":7,"disk_total":9,"new":1}"#
       )
     }
     router.get("/files") { request, context in download(request, context.channel.eventLoop) }

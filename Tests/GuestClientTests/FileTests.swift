@@ -8,7 +8,7 @@ import Model
 import NIOCore
 import Testing
 
-@Suite("Files of a guest", .serialized, .timeLimit(.minutes(1)))
+@Suite("files of a guest", .serialized, .timeLimit(.minutes(1)))
 struct FileTests {
   private static func chunks(_ count: Int) -> ByteStream {
     let left = Mutex(count)
@@ -26,7 +26,7 @@ struct FileTests {
     return size
   }
 
-  @Test("An upload arrives whole, with its path and user escaped")
+  @Test("an upload arrives complete, with its path and user escaped")
   func upload() async throws {
     try await FakeGuest.run { guest in
       try await guest.client.writeFile("/tmp/a b&c=?é%", user: "ana+x", body: Self.chunks(100))
@@ -38,7 +38,7 @@ struct FileTests {
     }
   }
 
-  @Test("An empty file can be uploaded")
+  @Test("an empty file can be uploaded")
   func emptyUpload() async throws {
     try await FakeGuest.run { guest in
       try await guest.client.writeFile("/a", user: nil, body: Self.chunks(0))
@@ -46,7 +46,7 @@ struct FileTests {
     }
   }
 
-  @Test("A full disk is insufficient_storage, also while the upload goes on", arguments: [1, 2_000])
+  @Test("a full disk is insufficient_storage, also during an upload", arguments: [1, 2_000])
   func fullDisk(count: Int) async throws {
     try await FakeGuest.run { guest in
       let error = await #expect(throws: MartletError.self) {
@@ -56,7 +56,7 @@ struct FileTests {
     }
   }
 
-  @Test("The error of an upload's source comes back to the caller")
+  @Test("the error of an upload's source is thrown")
   func sourceError() async throws {
     try await FakeGuest.run { guest in
       let body = AsyncThrowingStream<ByteBuffer, any Error> { continuation in
@@ -70,7 +70,7 @@ struct FileTests {
     }
   }
 
-  @Test("A guest that takes no bytes of an upload is given up; a slow source is not")
+  @Test("an upload fails when the guest reads nothing, but not when its source is slow")
   func uploadIdle() async throws {
     var limits = GuestLimits()
     limits.streamIdle = .milliseconds(600)
@@ -90,7 +90,7 @@ struct FileTests {
     }
   }
 
-  @Test("A download says its size and brings every byte", arguments: ["sized", "unsized"])
+  @Test("a download reports its size and delivers every byte", arguments: ["sized", "unsized"])
   func download(path: String) async throws {
     try await FakeGuest.run { guest in
       let file = try await guest.client.readFile(path, user: nil)
@@ -102,7 +102,7 @@ struct FileTests {
     }
   }
 
-  @Test("A download that ends early throws, with a known size and without", arguments: ["short", "cut"])
+  @Test("a truncated download throws, with a known size and without", arguments: ["short", "cut"])
   func truncated(path: String) async throws {
     try await FakeGuest.run { guest in
       let file = try await guest.client.readFile(path, user: nil)
@@ -111,7 +111,7 @@ struct FileTests {
     }
   }
 
-  @Test("A download that stalls throws after the idle limit")
+  @Test("a stalled download throws after the idle limit")
   func stalled() async throws {
     var limits = GuestLimits()
     limits.streamIdle = .milliseconds(600)
@@ -122,7 +122,7 @@ struct FileTests {
     }
   }
 
-  @Test("Who waits for bytes of a download that is interrupted hears it at once, after what had come already")
+  @Test("interrupting a download throws at once to its reader, after the bytes that had arrived")
   func interrupted() async throws {
     try await FakeGuest.run { guest in
       let file = try await guest.client.readFile("stall", user: nil)
@@ -137,7 +137,7 @@ struct FileTests {
     }
   }
 
-  @Test("A reader that is slower than the guest holds it back, and loses nothing")
+  @Test("a slow reader slows the guest down and gets every byte")
   func backPressure() async throws {
     try await FakeGuest.run { guest in
       let file = try await guest.client.readFile("big", user: nil)
@@ -148,7 +148,7 @@ struct FileTests {
   }
 
   @Test(
-    "Refusals of the plain routes have their codes",
+    "errors of the plain routes have their codes",
     arguments: [("missing", ErrorCode.notFound), ("user", .invalidRequest)])
   func refusals(path: String, code: ErrorCode) async throws {
     try await FakeGuest.run { guest in
@@ -157,7 +157,7 @@ struct FileTests {
     }
   }
 
-  @Test("Entries keep size, time and kind")
+  @Test("entries keep size, time and kind")
   func entries() async throws {
     try await FakeGuest.run { guest in
       let link = try await guest.client.fileStatus("/a", user: nil)
@@ -176,7 +176,7 @@ struct FileTests {
     }
   }
 
-  @Test("Refusals of the file service have their codes")
+  @Test("errors of the file service have their codes")
   func serviceRefusals() async throws {
     try await FakeGuest.run { guest in
       let missing = await #expect(throws: MartletError.self) { try await guest.client.fileStatus("missing", user: nil) }

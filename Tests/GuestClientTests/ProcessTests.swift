@@ -7,7 +7,7 @@ import NIOCore
 import Protos
 import Testing
 
-@Suite("Processes of a guest", .serialized, .timeLimit(.minutes(1)))
+@Suite("processes of a guest", .serialized, .timeLimit(.minutes(1)))
 struct ProcessTests {
   private func collect(_ session: any ProcessSession) async throws -> [ProcessEvent] {
     var events: [ProcessEvent] = []
@@ -19,7 +19,7 @@ struct ProcessTests {
     error?.code == code && (error?.message.hasPrefix(text) ?? false)
   }
 
-  @Test("A process's events arrive in order and unchanged; keep-alives do not show")
+  @Test("the events of a process arrive in order and unchanged; keep-alives are not delivered")
   func events() async throws {
     try await FakeGuest.run { guest in
       let session = try await guest.client.start(ProcessRequest(command: "run"))
@@ -34,7 +34,7 @@ struct ProcessTests {
   }
 
   @Test(
-    "A process that has ended gives its connection back for the next one, also when nobody waits for the end of the stream"
+    "the connection of an ended process is reused, even if the consumer stops reading at its exit"
   )
   func connectionReuse() async throws {
     try await FakeGuest.run { guest in
@@ -50,11 +50,11 @@ struct ProcessTests {
       #expect(guest.record.sourcePorts.withLock { $0.count } == runs)
       #expect(
         connections.count <= runs / 3,
-        "a start that comes before the last answer was read to its end takes another connection")
+        "a start before the last response was read to its end needs another connection")
     }
   }
 
-  @Test("Everything in a process request reaches the guest")
+  @Test("all fields of a process request reach the guest")
   func request() async throws {
     try await FakeGuest.run { guest in
       let request = ProcessRequest(
@@ -76,7 +76,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("A process that a signal ended has the shell's exit code, and a time-out is told apart")
+  @Test("a process ended by a signal has the shell's exit code, and a time-out is reported")
   func killed() async throws {
     try await FakeGuest.run { guest in
       let events = try await collect(guest.client.start(ProcessRequest(command: "killed")))
@@ -84,7 +84,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("A stream that ends with the deadline alone still says that the process was killed by its time-out")
+  @Test("a stream that ends with deadline_exceeded reports that the time-out killed the process")
   func deadlineWithoutEnd() async throws {
     try await FakeGuest.run { guest in
       let events = try await collect(guest.client.start(ProcessRequest(command: "late", timeout: .seconds(1))))
@@ -93,7 +93,7 @@ struct ProcessTests {
   }
 
   @Test(
-    "What the guest refuses is the tenant's to know, what is wrong inside it is not",
+    "tenants get the guest's message for refused requests, but not for faults of the guest",
     arguments: [
       ("refuse", ErrorCode.invalidRequest, "command 'refuse' not found"),
       ("nobody", .invalidRequest, "invalid username: 'nobody'"),
@@ -108,7 +108,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("A stream that ends without an end event throws")
+  @Test("a stream that ends without an end event throws")
   func vanished() async throws {
     try await FakeGuest.run { guest in
       let session = try await guest.client.start(ProcessRequest(command: "vanish"))
@@ -117,7 +117,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("A guest that falls silent is noticed, one that sends keep-alives is not taken for dead")
+  @Test("a stream fails when the guest is silent, but not while it sends keep-alives")
   func idleLimit() async throws {
     var limits = GuestLimits()
     limits.streamIdle = .seconds(1)
@@ -130,7 +130,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("Input is waited for as long as the process takes to read it, and a process that takes no more says so")
+  @Test("input has no time limit, and input to a closed process throws not_found")
   func lateInput() async throws {
     var limits = GuestLimits()
     limits.answer = .milliseconds(300)
@@ -146,7 +146,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("A consumer slower than the idle limit loses nothing and slows the guest down")
+  @Test("a consumer slower than the idle limit gets every byte and slows the guest down")
   func backPressure() async throws {
     var limits = GuestLimits()
     limits.streamIdle = .seconds(2)
@@ -166,7 +166,7 @@ struct ProcessTests {
   }
 
   @Test(
-    "Detaching closes the stream; killing signals the whole process group first, also for a caller that was cancelled",
+    "detach closes the stream; killing first signals the process group, even in a cancelled task",
     arguments: [false, true])
   func detach(killing: Bool) async throws {
     try await FakeGuest.run { guest in
@@ -186,7 +186,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("A start that is cancelled half-way kills what it has started")
+  @Test("a cancelled start kills the process that it has started")
   func cancelledStart() async throws {
     try await FakeGuest.run { guest in
       let task = Task {
@@ -200,7 +200,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("Dropping a session closes its stream")
+  @Test("releasing a session closes its stream")
   func dropped() async throws {
     try await FakeGuest.run { guest in
       _ = try await guest.client.start(ProcessRequest(command: "idle"))
@@ -208,7 +208,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("Input goes to the terminal of a process that has one, and long input in pieces")
+  @Test("input goes to the process's terminal if it has one; long input is split")
   func input() async throws {
     try await FakeGuest.run { guest in
       let plain = try await guest.client.start(ProcessRequest(command: "idle", hasStandardInput: true))
@@ -226,7 +226,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("Attaching gives the live stream; an unknown process is not found")
+  @Test("attach returns the live stream; an unknown process is not found")
   func attach() async throws {
     try await FakeGuest.run { guest in
       let session = try await guest.client.attach(.tag("t"))
@@ -239,7 +239,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("Running processes are listed, signals out of range refused before they travel")
+  @Test("running processes are listed; signals out of range are refused without a call")
   func list() async throws {
     try await FakeGuest.run { guest in
       let processes = try await guest.client.listProcesses()

@@ -8,7 +8,7 @@
 // For information on using the generated types, please see the documentation:
 //   https://github.com/apple/swift-protobuf/
 
-/// Files of a sandbox, as its guest agent offers them (Connect protocol, guest port 49983); contents travel over plain HTTP.
+/// The file service of the guest agent (Connect protocol, guest port 49983). File content is transferred by plain HTTP.
 /// Names and field numbers are the contract of the E2B SDKs.
 
 package import SwiftProtobuf
@@ -131,10 +131,10 @@ package nonisolated struct Filesystem_EntryInfo: Sendable {
   /// Permission bits only.
   package var mode: UInt32 = 0
 
-  /// Such as `-rw-r--r--`.
+  /// For example `-rw-r--r--`.
   package var permissions: String = String()
 
-  /// Names, or numbers where there is no name.
+  /// Names, or numbers if there is no name.
   package var owner: String = String()
 
   package var group: String = String()
@@ -330,7 +330,7 @@ package nonisolated struct Filesystem_FilesystemEvent: Sendable {
 
   package var type: Filesystem_EventType = .unspecified
 
-  /// Best effort, for create, write and chmod when the watch asked for it.
+  /// Best effort, for create, write and chmod if the watch requests it.
   package var entry: Filesystem_EntryInfo {
     get {_entry ?? Filesystem_EntryInfo()}
     set {_entry = newValue}
@@ -470,7 +470,7 @@ package nonisolated struct Filesystem_GetWatcherEventsRequest: Sendable {
   package init() {}
 }
 
-/// The events since the last call.
+/// All events since the last call.
 package nonisolated struct Filesystem_GetWatcherEventsResponse: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for

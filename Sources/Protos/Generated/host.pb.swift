@@ -8,11 +8,11 @@
 // For information on using the generated types, please see the documentation:
 //   https://github.com/apple/swift-protobuf/
 
-/// What a control plane asks of a host that is not its own process (Connect protocol). Every call is signed by the caller and every answer
-/// by the host (docs/formats.md); what the methods promise is in Sources/HostInterface/HostClient.swift.
+/// The calls of a control plane to a host agent in another process (Connect protocol). The control plane signs every
+/// request and the host agent every response (docs/formats.md). Sources/HostAPI/HostClient.swift specifies the methods.
 ///
-/// A method that may take long answers with a stream: keep-alives while it is at work, then one result. Contents of files go to the host
-/// as the body of a plain PUT (WriteFileRequest in its query).
+/// A method that may take long responds with a stream: keep-alives while it works, then one result. File content is sent
+/// to the host as the body of a plain PUT (WriteFileRequest in its query).
 
 #if canImport(FoundationEssentials)
 package import FoundationEssentials
@@ -31,13 +31,13 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
   typealias Version = _2
 }
 
-/// Detail of every error that the host gives a meaning; the sentence is the error's message.
+/// Detail of errors of the host agent. The error's message is the text.
 package nonisolated struct Host_ErrorDetail: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// Stable code, such as `invalid_state`.
+  /// Stable code, for example `invalid_state`.
   package var code: String = String()
 
   package var retryAfterSeconds: Int64 {
@@ -242,7 +242,7 @@ package nonisolated struct Host_Sandbox: Sendable {
 
   package var id: String = String()
 
-  /// As in the REST API, such as `running`.
+  /// As in the REST API, for example `running`.
   package var status: String = String()
 
   package var vcpus: Int64 = 0
@@ -376,7 +376,7 @@ package nonisolated struct Host_ForkSandboxRequest: Sendable {
 
     package var id: String = String()
 
-    /// Absent: as the copy before, but for its id.
+    /// Absent: like the previous copy, except for the id.
     package var spec: Host_SandboxSpec {
       get {_spec ?? Host_SandboxSpec()}
       set {_spec = newValue}
@@ -595,7 +595,7 @@ package nonisolated struct Host_ListTemplatesRequest: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  /// base or snapshot; both when it is absent.
+  /// `base` or `snapshot`; absent: both.
   package var kind: String {
     get {_kind ?? String()}
     set {_kind = newValue}
@@ -781,7 +781,7 @@ package nonisolated struct Host_ProcessEvent: Sendable {
     set {event = .keepalive(newValue)}
   }
 
-  /// Once, before output.
+  /// Sent once, before output.
   package var started: Host_ProcessEvent.Started {
     get {
       if case .started(let v)? = event {return v}
@@ -814,7 +814,7 @@ package nonisolated struct Host_ProcessEvent: Sendable {
     set {event = .terminal(newValue)}
   }
 
-  /// The last one.
+  /// The last event.
   package var exited: Host_ProcessEvent.Exited {
     get {
       if case .exited(let v)? = event {return v}
@@ -827,12 +827,12 @@ package nonisolated struct Host_ProcessEvent: Sendable {
 
   package nonisolated enum OneOf_Event: Equatable, Sendable {
     case keepalive(Host_KeepAlive)
-    /// Once, before output.
+    /// Sent once, before output.
     case started(Host_ProcessEvent.Started)
     case standardOutput(Data)
     case standardError(Data)
     case terminal(Data)
-    /// The last one.
+    /// The last event.
     case exited(Host_ProcessEvent.Exited)
 
   }
@@ -844,7 +844,7 @@ package nonisolated struct Host_ProcessEvent: Sendable {
 
     package var pid: UInt32 = 0
 
-    /// Names the session in the unary calls about it.
+    /// Identifies the session in unary calls.
     package var sessionID: String = String()
 
     package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1073,7 +1073,7 @@ package nonisolated struct Host_ReadFileEvent: Sendable {
     set {event = .keepalive(newValue)}
   }
 
-  /// Once, before data.
+  /// Sent once, before data.
   package var opened: Host_ReadFileEvent.Opened {
     get {
       if case .opened(let v)? = event {return v}
@@ -1094,7 +1094,7 @@ package nonisolated struct Host_ReadFileEvent: Sendable {
 
   package nonisolated enum OneOf_Event: Equatable, Sendable {
     case keepalive(Host_KeepAlive)
-    /// Once, before data.
+    /// Sent once, before data.
     case opened(Host_ReadFileEvent.Opened)
     case data(Data)
 
@@ -1105,7 +1105,7 @@ package nonisolated struct Host_ReadFileEvent: Sendable {
     // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
     // methods supported on all messages.
 
-    /// Absent when the guest does not know it beforehand.
+    /// Absent if the guest does not know the size.
     package var sizeBytes: Int64 {
       get {_sizeBytes ?? 0}
       set {_sizeBytes = newValue}

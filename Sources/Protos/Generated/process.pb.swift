@@ -8,9 +8,9 @@
 // For information on using the generated types, please see the documentation:
 //   https://github.com/apple/swift-protobuf/
 
-/// Processes of a sandbox, as its guest agent offers them (Connect protocol, guest port 49983).
-/// Names and field numbers are the contract of the E2B SDKs; fields numbered 15 and up are additions of Martlet, which other
-/// clients and servers ignore.
+/// The process service of the guest agent (Connect protocol, guest port 49983).
+/// Names and field numbers are the contract of the E2B SDKs. Fields numbered 15 and up are Martlet's additions, which
+/// other clients and servers ignore.
 
 #if canImport(FoundationEssentials)
 package import FoundationEssentials
@@ -141,7 +141,7 @@ package nonisolated struct Process_ProcessConfig: Sendable {
   /// Without the command itself.
   package var args: [String] = []
 
-  /// Added to the environment of the sandbox; wins over it.
+  /// Added to the environment of the sandbox; overrides it.
   package var envs: Dictionary<String,String> = [:]
 
   /// Absent: the default directory, or the user's home.
@@ -481,10 +481,10 @@ package nonisolated struct Process_ProcessEvent: Sendable {
     /// Whether the process ended by itself.
     package var exited: Bool = false
 
-    /// Such as `exit status 3` or `signal: killed`.
+    /// For example `exit status 3` or `signal: killed`.
     package var status: String = String()
 
-    /// The status once more when it is not a success.
+    /// Equal to the status unless the process succeeded.
     package var error: String {
       get {_error ?? String()}
       set {_error = newValue}
@@ -494,10 +494,10 @@ package nonisolated struct Process_ProcessEvent: Sendable {
     /// Clears the value of `error`. Subsequent reads from it will return its default value.
     package mutating func clearError() {self._error = nil}
 
-    /// Number of the signal that ended the process; 0 when none did.
+    /// Number of the signal that ended the process; 0 if none.
     package var signal: Int32 = 0
 
-    /// Whether the agent killed the process because its time was up.
+    /// Whether the agent killed the process because its time-out had passed.
     package var timedOut: Bool = false
 
     package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -507,7 +507,7 @@ package nonisolated struct Process_ProcessEvent: Sendable {
     fileprivate var _error: String? = nil
   }
 
-  /// Sent when nothing else was for the client's Keepalive-Ping-Interval.
+  /// Sent when the client's Keepalive-Ping-Interval has passed without another event.
   package nonisolated struct KeepAlive: Sendable {
     // SwiftProtobuf.Message conformance is added in an extension below. See the
     // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -758,7 +758,7 @@ package nonisolated struct Process_SendSignalRequest: Sendable {
 
   package var signal: Process_Signal = .unspecified
 
-  /// Signals everything in the process's group, not the process alone.
+  /// Signals the process's group instead of the process alone.
   package var processGroup: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()

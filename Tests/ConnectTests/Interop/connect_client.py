@@ -52,8 +52,8 @@ def check_sync(url, codec):
 
 
 def check_calls(client):
-    answer = client.execute_unary(request=StringValue(value="héllo"), method=ECHO)
-    assert answer.value == "héllo"
+    response = client.execute_unary(request=StringValue(value="héllo"), method=ECHO)
+    assert response.value == "héllo"
 
     for code in Code:
         request = StringValue(value=code.value)
@@ -78,7 +78,10 @@ def check_calls(client):
     fails(Code.OUT_OF_RANGE, count_down)
     assert received == [0]
 
-    fails(Code.DEADLINE_EXCEEDED, lambda: list(client.execute_server_stream(request=Empty(), method=IDLE, timeout_ms=200)))
+    fails(
+        Code.DEADLINE_EXCEEDED,
+        lambda: list(client.execute_server_stream(request=Empty(), method=IDLE, timeout_ms=200)),
+    )
 
     parts = (StringValue(value=part) for part in ["a", "b", "c"])
     assert client.execute_client_stream(request=parts, method=JOIN).value == "abc"
@@ -89,8 +92,8 @@ def check_calls(client):
 
 async def check_async(url, codec):
     async with ConnectClient(url, codec=codec, send_compression=None) as client:
-        answer = await client.execute_unary(request=StringValue(value="a"), method=ECHO)
-        assert answer.value == "a"
+        response = await client.execute_unary(request=StringValue(value="a"), method=ECHO)
+        assert response.value == "a"
         stream = client.execute_server_stream(request=Int32Value(value=10), method=COUNT)
         assert [number.value async for number in stream] == list(range(10))
 

@@ -2,9 +2,10 @@
 
 usage: run.py [pytest arguments]
 
-A release server on a data directory of its own makes a sandbox of template base. In debug mode the SDK talks to localhost:49983, so the
-tests run in a network namespace of their own, where that address leads through two relays to the agent. The outer one adds the token
-that the host chose for this sandbox; one request per connection, so that adding a header is all it takes.
+A release server with its own data directory creates a sandbox from the template base. In debug mode the SDK connects to
+localhost:49983, so the tests run in a separate network namespace, where two relays connect that address to the agent.
+The outer relay adds the sandbox's access token. The relays close each connection after one request, so that every
+request gets the header.
 """
 
 import asyncio
@@ -40,22 +41,23 @@ async def pipe(reader, writer):
 
 
 def with_header(head, *headers):
-    """A head that says that its connection carries one exchange, with more headers."""
-    lines = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith((b"connection:", b"x-access-token:"))]
+    """The head with `Connection: close` and more headers."""
+    replaced = (b"connection:", b"x-access-token:")
+    lines = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith(replaced)]
     return b"\r\n".join([*lines, b"connection: close", *headers]) + b"\r\n\r\n"
 
 
-async def answer(reader, writer):
-    """The way back, whose head must say too that the connection ends here, or the client would use it again."""
+async def relay_response(reader, writer):
+    """Relays the response. Its head also needs `Connection: close`, or the client would reuse the connection."""
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, OSError):
         writer.write(with_header(await reader.readuntil(b"\r\n\r\n")))
     await pipe(reader, writer)
 
 
-async def relay(left, right, answered=False):
-    """Ends with the answer: a request whose sender is slow to close must not keep it."""
+async def relay(left, right, closes=False):
+    """Relays both directions. Ends with the response, even if the sender of the request has not closed."""
     request = asyncio.create_task(pipe(left[0], right[1]))
-    await (answer if answered else pipe)(right[0], left[1])
+    await (relay_response if closes else pipe)(right[0], left[1])
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
     left[1].close()
@@ -63,14 +65,14 @@ async def relay(left, right, answered=False):
 
 
 async def outer_relay(path, address, token):
-    """Unix socket → agent, with the token."""
+    """Relays the Unix socket to the agent and adds the token."""
 
     async def accept(reader, writer):
         try:
             head = with_header(await reader.readuntil(b"\r\n\r\n"), b"x-access-token: " + token.encode())
             agent = await asyncio.open_connection(address, AGENT_PORT)
             agent[1].write(head)
-            await relay((reader, writer), agent, answered=True)
+            await relay((reader, writer), agent, closes=True)
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
             writer.close()
 
@@ -78,7 +80,7 @@ async def outer_relay(path, address, token):
 
 
 async def inner(path, arguments):
-    """In the namespace: localhost → Unix socket, then the tests."""
+    """In the network namespace: relays localhost to the Unix socket and runs the tests."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
     async def accept(reader, writer):
@@ -120,7 +122,7 @@ def agent_token(data, sandbox):
 
 async def outer(arguments):
     directory = tempfile.mkdtemp(prefix="martlet-sdk-", dir="/var/tmp")
-    # VMMs pass through.
+    # VMMs run as other users and need to traverse it.
     os.chmod(directory, 0o711)
     data = os.path.join(directory, "data")
     url = f"http://127.0.0.1:{free_port()}"
@@ -128,7 +130,8 @@ async def outer(arguments):
     environment.pop("MARTLET_IMAGE_DIR", None)
     with open(os.path.join(directory, "server.log"), "wb") as log:
         server = subprocess.Popen(
-            [MARTLET, "up", "--listen", url.removeprefix("http://"), "--data-dir", data, "--image-dir", IMAGES, "--no-demo"],
+            [MARTLET, "up", "--listen", url.removeprefix("http://"), "--data-dir", data, "--image-dir", IMAGES,
+             "--no-demo"],
             stdout=log, stderr=log)
     try:
         await_health(server, url)

@@ -1,7 +1,7 @@
-"""The public E2B SDK as a client of the guest agent's file half.
+"""Tests the guest agent's file service with the public E2B SDK.
 
-Runs against http://localhost:49983 with E2B_DEBUG=true, which makes the SDK talk to the agent directly. Works in a directory of its own,
-which is removed afterwards.
+Runs against http://localhost:49983 with E2B_DEBUG=true, which makes the SDK connect to the agent directly. Works in a
+new directory, which is removed afterwards.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ def test_missing_file(sandbox, directory):
     sandbox.files.remove(f"{directory}/missing")
 
 
-def test_directories_are_no_files(sandbox, directory):
+def test_directories_are_not_files(sandbox, directory):
     with pytest.raises(InvalidArgumentException):
         sandbox.files.read(directory)
     with pytest.raises(InvalidArgumentException):
@@ -180,7 +180,7 @@ def test_recursive_watch_covers_new_directories_at_once(sandbox, directory):
     handle.stop()
 
 
-def test_watching_what_is_no_directory(sandbox, directory):
+def test_watching_a_missing_path_or_a_file(sandbox, directory):
     with pytest.raises(FileNotFoundException):
         sandbox.files.watch_dir(f"{directory}/missing")
     sandbox.files.write(f"{directory}/file", "x")

@@ -1,7 +1,7 @@
-"""The public E2B SDK as a client of the guest agent's process half.
+"""Tests the guest agent's process service with the public E2B SDK.
 
-Runs against http://localhost:49983 with E2B_DEBUG=true, which makes the SDK talk to the agent directly; MARTLET_ENVD_URL names another
-agent. Needs bash and coreutils on the other side.
+Runs against http://localhost:49983 with E2B_DEBUG=true, which makes the SDK connect to the agent directly;
+MARTLET_ENVD_URL names another agent. The guest needs bash and coreutils.
 """
 
 import os
@@ -113,7 +113,8 @@ def test_stdin(sandbox):
     assert handle.wait().stdout == "one\ntwo\n"
 
 
-@pytest.mark.skipif(not hasattr(Sandbox.create().commands, "stream_input"), reason="this version of the SDK cannot stream input")
+@pytest.mark.skipif(
+    not hasattr(Sandbox.create().commands, "stream_input"), reason="this version of the SDK cannot stream input")
 def test_streamed_input(sandbox):
     handle = sandbox.commands.run("wc -c", background=True, stdin=True)
     sandbox.commands.stream_input(handle.pid, (b"x" * 10_000 for _ in range(100)))

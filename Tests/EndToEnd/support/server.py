@@ -1,4 +1,4 @@
-"""A real server on a data directory of its own, for tests that look at it from outside."""
+"""A real server with its own data directory, for tests that use it from outside."""
 
 import contextlib
 import json
@@ -21,12 +21,12 @@ LEAVE_SECONDS = 20
 
 
 class Server:
-    """Serves from `start` to `stop`; what it made is destroyed then, and the host is looked at."""
+    """A running server. `stop` destroys its sandboxes and checks that no resources are left on the host."""
 
     def __init__(self, name, **settings):
         self.before = host_census()
         self.directory = tempfile.mkdtemp(prefix=f"martlet-{name}-", dir="/var/tmp")
-        # VMMs run as other users and pass through.
+        # VMMs run as other users and need to traverse it.
         os.chmod(self.directory, 0o711)
         self.data = os.path.join(self.directory, "data")
         self.log_path = os.path.join(self.directory, "server.log")
@@ -35,7 +35,8 @@ class Server:
             self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [MARTLET, "up", "--listen", self.url.removeprefix("http://"), "--data-dir", self.data, "--image-dir", IMAGES, "--no-demo"],
+                [MARTLET, "up", "--listen", self.url.removeprefix("http://"), "--data-dir", self.data,
+                 "--image-dir", IMAGES, "--no-demo"],
                 stdout=log, stderr=log, env=os.environ | settings)
         try:
             self.await_health()
@@ -59,12 +60,13 @@ class Server:
 
     def request(self, method, path, body=None, **headers):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"} | headers, method=method)
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.loads(answer.read() or b"null")
+        headers = {"Content-Type": "application/json"} | headers
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return json.loads(response.read() or b"null")
 
     def log_in(self):
-        """A session of the administrator that the first run made."""
+        """Opens a session of the administrator that the server has created at its first start."""
         body = {"email": self.credentials["admin_email"], "password": self.credentials["admin_password"]}
         return self.request("POST", "/v1/auth/login", body)
 
@@ -76,18 +78,19 @@ class Server:
             print("".join(line for line in log if " error " in line or " warning " in line or "atal" in line)[-20_000:])
 
     def stop(self):
-        """Destroys all sandboxes and stops the server. Returns what is left of it on the host, which should be nothing."""
+        """Destroys all sandboxes and stops the server. Returns the resources that remain on the host."""
         left = []
         try:
             self.take_over_sandboxes()
             environment = os.environ | {"MARTLET_DATA_DIR": self.data, "MARTLET_URL": self.url}
-            killed = subprocess.run([MARTLET, "kill", "--all"], env=environment, stdout=subprocess.DEVNULL, timeout=120)
+            killed = subprocess.run(
+                [MARTLET, "kill", "--all"], env=environment, stdout=subprocess.DEVNULL, timeout=120)
             if killed.returncode != 0:
                 left.append(f"martlet kill --all ended with {killed.returncode}")
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(STOP_SECONDS)
         except (subprocess.TimeoutExpired, sqlite3.Error) as error:
-            left.append(f"it was not stopped in order: {error!r}")
+            left.append(f"the server did not stop properly: {error!r}")
             self.process.kill()
             self.process.wait()
         left += self.left_behind()
@@ -95,21 +98,26 @@ class Server:
         return left
 
     def take_over_sandboxes(self):
-        """In the database, for the API lets nobody: what other teams left becomes the administrator's, whom `martlet kill --all` serves."""
-        with contextlib.closing(sqlite3.connect(os.path.join(self.data, "martlet.db"), timeout=30)) as database, database:
+        """Gives all sandboxes to the administrator's team, so that `martlet kill --all` destroys those of other teams
+        too. The API cannot move a sandbox to another team, so this changes the database."""
+        path = os.path.join(self.data, "martlet.db")
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as database, database:
             database.execute(
-                "UPDATE sandboxes SET team_id = (SELECT team_id FROM memberships JOIN users ON users.id = user_id WHERE email = ? LIMIT 1) "
+                "UPDATE sandboxes SET team_id = "
+                "(SELECT team_id FROM memberships JOIN users ON users.id = user_id WHERE email = ? LIMIT 1) "
                 "WHERE status NOT IN ('stopped', 'error')", (self.credentials["admin_email"],))
 
     def left_behind(self):
         deadline = time.monotonic() + LEAVE_SECONDS
-        while (left := sorted(host_census() - self.before) + processes_that_name(self.directory)) and time.monotonic() < deadline:
+        while True:
+            left = sorted(host_census() - self.before) + processes_that_name(self.directory)
+            if not left or time.monotonic() >= deadline:
+                return left
             time.sleep(0.2)
-        return left
 
 
 def host_census():
-    """Namespaces and links by name: what a sandbox has outside of its directory."""
+    """The names of network namespaces and links: a sandbox's resources outside of its directory."""
     found = set()
     for kind, directory in (("namespace", "/run/netns"), ("link", "/sys/class/net")):
         with contextlib.suppress(FileNotFoundError):

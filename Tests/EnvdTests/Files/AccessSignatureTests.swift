@@ -2,24 +2,24 @@ import Testing
 
 @testable import Envd
 
-@Suite("Access to /files")
+@Suite("access signatures of /files")
 struct AccessSignatureTests {
   private static let knownDigest = "LelwtReBAmo1HnGgxKzJAdvG3kqE4VvNtFwUCCimNyI"
   private let signature = AccessSignature(path: "/a b", operation: .read, username: "user")
 
-  @Test("Without a token everything is open")
+  @Test("without an access token every request is authorized")
   func open() throws {
     try signature.authorize(token: nil, presented: "whatever", query: FilesQuery(""), now: 0)
   }
 
-  @Test("A presented token must match exactly")
+  @Test("a presented token must match exactly")
   func token() throws {
     try signature.authorize(token: "secret", presented: "secret", query: FilesQuery(""), now: 0)
     #expect(failure(presented: "Secret", query: "") == "access token present in header but does not match")
     #expect(failure(presented: "", query: "") == "access token present in header but does not match")
   }
 
-  @Test("The signature is version, unpadded base64 of SHA-256 of what it allows")
+  @Test("a signature is v1_ and the unpadded base64 of SHA-256 over operation, path, user and token")
   func knownValue() {
     // printf '%s' '/f:read:user:tok' | openssl dgst -sha256 -binary | base64
     let value = AccessSignature(path: "/f", operation: .read, username: "user").value(token: "tok", expiration: nil)
@@ -27,7 +27,7 @@ struct AccessSignatureTests {
     #expect(!value.contains("="))
   }
 
-  @Test("Missing, wrong and expired signatures are told apart in this order")
+  @Test("missing, wrong and expired signatures have different errors, checked in this order")
   func order() {
     let valid = signature.value(token: "secret", expiration: 100)
     #expect(failure(query: "") == "missing signature query parameter")
@@ -37,7 +37,7 @@ struct AccessSignatureTests {
     #expect(failure(query: "signature=\(escaped(valid))") == "invalid signature")
   }
 
-  @Test("A valid signature is accepted until it expires, and only for its operation, user and path")
+  @Test("a valid signature is accepted until it expires, and only for its operation, user and path")
   func valid() throws {
     let value = signature.value(token: "secret", expiration: 200)
     let query = try FilesQuery("signature=\(escaped(value))&signature_expiration=200")
@@ -51,7 +51,7 @@ struct AccessSignatureTests {
     }
   }
 
-  @Test("An expiration that is no number is an invalid argument")
+  @Test("an expiration that is not a number is an invalid argument")
   func expiration() throws {
     let query = try FilesQuery("signature=x&signature_expiration=soon")
     #expect {

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Envd
 
-@Suite("Watched directories")
+@Suite("directory watches")
 struct DirectoryWatchTests {
   private let directory: TemporaryDirectory
 
@@ -14,7 +14,7 @@ struct DirectoryWatchTests {
     directory = try TemporaryDirectory()
   }
 
-  @Test("Inotify records are cut at their lengths; truncated ones are dropped")
+  @Test("inotify records are split by their lengths; truncated ones are dropped")
   func parse() {
     let record: [UInt8] =
       [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0] + [UInt8(ascii: "a"), UInt8(ascii: "b"), 0, 0]
@@ -24,7 +24,7 @@ struct DirectoryWatchTests {
     #expect(Inotify.parse(record.prefix(10)) == [])
   }
 
-  @Test("Creating, writing, changing, renaming and removing are told apart")
+  @Test("create, write, chmod, rename and remove have different event types")
   func changes() throws {
     let watch = try DirectoryWatch(path: directory.root, isRecursive: false, entries: nil)
     let upload = try OpenedUpload.open(directory.path("f"), for: Self.user)
@@ -36,7 +36,7 @@ struct DirectoryWatchTests {
     #expect(try Self.text(watch) == [])
   }
 
-  @Test("Only a recursive watch sees below, and each creation once")
+  @Test("only a recursive watch reports events in subdirectories, and each creation once")
   func recursive() throws {
     try directory.makeDirectory("old")
     let flat = try DirectoryWatch(path: directory.root, isRecursive: false, entries: nil)
@@ -50,7 +50,7 @@ struct DirectoryWatchTests {
     #expect(try Self.text(deep) == ["create new/b/c"])
   }
 
-  @Test("A directory that moves within the tree is followed under its new name, one that leaves is not")
+  @Test("a directory that moves within the tree is watched under its new name; one that leaves it is not")
   func moves() throws {
     let outside = try TemporaryDirectory()
     try directory.makeDirectory("a/sub")
@@ -64,7 +64,7 @@ struct DirectoryWatchTests {
     #expect(try Self.text(watch) == ["rename b"])
   }
 
-  @Test("The end of the watched directory is reported")
+  @Test("the removal of the watched directory is reported")
   func removal() throws {
     try directory.makeDirectory("d")
     let watch = try DirectoryWatch(path: directory.path("d"), isRecursive: true, entries: nil)
@@ -72,7 +72,7 @@ struct DirectoryWatchTests {
     #expect(try Self.text(watch).last == "remove .")
   }
 
-  @Test("Entries come with events of files that are there")
+  @Test("events of existing files carry their entries")
   func entries() throws {
     let watch = try DirectoryWatch(
       path: directory.root, isRecursive: false, entries: EntryReader(users: UserDatabase()))
@@ -84,7 +84,7 @@ struct DirectoryWatchTests {
     #expect(events.first?.entry.path == directory.path("d"))
   }
 
-  @Test("More events than are kept is an error, not silence")
+  @Test("an overflow of the event queue is reported as an error")
   func overflow() throws {
     let watch = try DirectoryWatch(path: directory.root, isRecursive: false, entries: nil)
     for number in 0...(DirectoryWatch.maximumEvents / 2) {
@@ -96,7 +96,7 @@ struct DirectoryWatchTests {
     #expect { try watch.drain() } throws: { ($0 as? FileFailure)?.reason == .dataLoss }
   }
 
-  @Test("Watchers are bounded, and gone when removed")
+  @Test("the number of watchers is bounded, and removed watchers are not found")
   func registry() throws {
     let registry = WatcherRegistry()
     let watch = try DirectoryWatch(path: directory.root, isRecursive: false, entries: nil)
@@ -108,7 +108,7 @@ struct DirectoryWatchTests {
     #expect { try registry.remove(ids[0]) } throws: { ($0 as? FileFailure)?.reason == .notFound }
   }
 
-  @Test("A local directory is no network mount")
+  @Test("a local directory is not a network mount")
   func networkMount() throws {
     #expect(try !NetworkMount.contains(directory.root))
     #expect { try NetworkMount.contains("/nonexistent") } throws: { ($0 as? FileFailure)?.reason == .notFound }

@@ -9,7 +9,7 @@ import Testing
 @testable import Envd
 
 /// Runs as root, in a temporary directory.
-@Suite("File operations")
+@Suite("file operations")
 struct FileOperationsTests {
   private let directory: TemporaryDirectory
   private let operations: FileOperations
@@ -21,7 +21,7 @@ struct FileOperationsTests {
       users: UserDatabase(passwd: directory.path("none"), group: directory.path("none")), user: user)
   }
 
-  @Test("An entry has names, numbers and text of its file; unknown owners are numbers")
+  @Test("an entry has name, size, mode and owner of its file; unknown owners are numbers")
   func entry() throws {
     try directory.write("12345", to: "f")
     chown(directory.path("f"), 77, 78)
@@ -31,7 +31,7 @@ struct FileOperationsTests {
     #expect(entry.modifiedTime.seconds > 1_600_000_000 && !entry.hasSymlinkTarget)
   }
 
-  @Test("A link is described by its target; a broken one has no type")
+  @Test("a link has the type of its target; a broken link has none")
   func links() throws {
     try directory.makeDirectory("d")
     symlink("d", directory.path("good"))
@@ -43,14 +43,14 @@ struct FileOperationsTests {
     #expect(try operations.entry(directory.path("bad")).type == .unspecified)
   }
 
-  @Test("Attributes set from outside show up as metadata")
+  @Test("extended attributes set by other programs are reported as metadata")
   func metadata() throws {
     try directory.write("", to: "f")
     guard setxattr(directory.path("f"), "user.e2b.k", "v", 1, 0) == 0 else { return }
     #expect(try operations.entry(directory.path("f")).metadata == ["k": "v"])
   }
 
-  @Test("A listing is depth first, lexical, and does not follow links below its root")
+  @Test("a listing is depth first and sorted, and does not follow links below its root")
   func list() throws {
     for name in ["b", "a/x/deep", "B", "ä/b"] { try directory.makeDirectory(name) }
     try directory.write("", to: "a/file")
@@ -64,7 +64,7 @@ struct FileOperationsTests {
         == ["file", "link", "x"].map { directory.path("root/" + $0) })
   }
 
-  @Test("Failures have their reasons")
+  @Test("each failure has its reason")
   func failures() throws {
     try directory.write("", to: "f")
     try directory.makeDirectory("full/x")
@@ -81,7 +81,7 @@ struct FileOperationsTests {
     #expect(reason { try operations.remove("/") } == .invalidArgument)
   }
 
-  @Test("New directories belong to the user, existing ones stay as they are")
+  @Test("new directories belong to the user; existing ones keep their owner")
   func makeDirectory() throws {
     try directory.makeDirectory("old")
     _ = try operations.makeDirectory(directory.path("old/new/deep"))
@@ -90,7 +90,7 @@ struct FileOperationsTests {
     #expect(try directory.status("old/new/deep").st_gid == 1235)
   }
 
-  @Test("Removing takes whole trees, however deep, removes links and not their targets, and a missing path is success")
+  @Test("remove deletes deep trees, deletes links but not their targets, and accepts a missing path")
   func remove() throws {
     try directory.makeDirectory("keep/me")
     try directory.makeDirectory("tree/" + Array(repeating: "d", count: 300).joined(separator: "/"))

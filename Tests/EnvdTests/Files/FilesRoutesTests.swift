@@ -7,9 +7,9 @@ import Testing
 @testable import Envd
 
 /// Runs as root, in a temporary directory, against a real server.
-@Suite("/files", .serialized)
+@Suite("/files routes", .serialized)
 struct FilesRoutesTests {
-  @Test("A raw upload makes parents and file, owned by the user, 0755 and 0644")
+  @Test("a raw upload creates the parents (0755) and the file (0644), owned by the user")
   func rawUpload() async throws {
     try await withFileServer { port, directory in
       let answer = try await Self.upload(port, directory, path: "a/b/c.txt", "content")
@@ -24,7 +24,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("A multipart upload writes every part named file; a path in the query wins for one and is refused for two")
+  @Test("a multipart upload writes every part named file; a query path replaces one file name and is refused for two")
   func multipart() async throws {
     try await withFileServer { port, directory in
       let url = "http://127.0.0.1:\(port)/files"
@@ -40,7 +40,7 @@ struct FilesRoutesTests {
   }
 
   @Test(
-    "Bad requests get their status and a JSON error",
+    "bad requests get their status and a JSON error",
     arguments: [
       (["-d", "x", "-H", "Content-Type: text/plain"], "path=f", 400),
       (["-d", "x", "-H", "Content-Type: application/octet-stream"], "", 400),
@@ -68,7 +68,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("Downloads carry length, name and validators, and honour ranges and HEAD")
+  @Test("downloads have length, name and validators, and support ranges and HEAD")
   func download() async throws {
     try await withFileServer { port, directory in
       try directory.write("0123456789", to: "home/digits.txt")
@@ -94,7 +94,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("Files without a size, and empty ones, are read to their end")
+  @Test("files that report no size and empty files are read to their end")
   func specialSizes() async throws {
     try await withFileServer { port, directory in
       #expect(
@@ -105,7 +105,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("Gzip is used when asked for and worthwhile, and both directions agree")
+  @Test("gzip is used when accepted and worthwhile, and works in both directions")
   func gzip() async throws {
     try await withFileServer { port, directory in
       let text = String(repeating: "all work and no play\n", count: 20_000)
@@ -129,7 +129,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("With a token, /files needs the token or a signature")
+  @Test("with a token, /files needs the token or a signature")
   func tokens() async throws {
     try await withFileServer(accessToken: "secret") { port, directory in
       try directory.write("x", to: "home/f")
@@ -148,7 +148,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("Compose concatenates, deletes the sources, and leaves nothing when one is missing")
+  @Test("compose concatenates and deletes the sources, and changes nothing when one is missing")
   func compose() async throws {
     try await withFileServer { port, directory in
       try directory.write("one", to: "home/1")
@@ -166,7 +166,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("A file reached through a symbolic or hard link is written but keeps its owner")
+  @Test("a file reached through a symbolic or hard link is written but keeps its owner")
   func links() async throws {
     try await withFileServer { port, directory in
       try directory.write("secret", to: "foreign")
@@ -180,7 +180,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("A full disk is 507, and no half file stays")
+  @Test("a full disk gives status 507, and no incomplete file remains")
   func fullDisk() async throws {
     try await withFileServer { port, directory in
       try directory.makeDirectory("home/small")
@@ -199,7 +199,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("An upload that breaks off leaves no file", arguments: ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+  @Test("an upload that breaks off leaves no file", arguments: ["Content-Length: 1000", "Transfer-Encoding: chunked"])
   func brokenUpload(framing: String) async throws {
     try await withFileServer { port, directory in
       let head =
@@ -214,7 +214,7 @@ struct FilesRoutesTests {
     }
   }
 
-  @Test("64 MiB go up and down unchanged within 48 MiB of memory")
+  @Test("64 MiB are uploaded and downloaded unchanged within 48 MiB of memory")
   func large() async throws {
     try await withFileServer { port, directory in
       _ = try await Tool.run("dd", ["if=/dev/urandom", "of=" + directory.path("large"), "bs=1M", "count=64"]).checked()

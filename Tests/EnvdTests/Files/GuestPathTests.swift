@@ -2,10 +2,10 @@ import Testing
 
 @testable import Envd
 
-@Suite("Guest paths")
+@Suite("guest paths")
 struct GuestPathTests {
   @Test(
-    "Paths are resolved against home and default directory and cleaned",
+    "paths are resolved against home and default directory and cleaned",
     arguments: [
       ("", "/work"), ("~", "/home/user"), ("~/a", "/home/user/a"), ("a/b", "/home/user/a/b"), ("/a//b/./c/", "/a/b/c"),
       ("../x", "/home/x"), ("/../../etc", "/etc"), ("./", "/home/user"), ("/", "/"), ("a/../../..", "/"),
@@ -16,14 +16,14 @@ struct GuestPathTests {
     #expect(try GuestPath.resolve(path, home: "/home/user", defaultWorkdir: "/work") == expected)
   }
 
-  @Test("An empty path without a default directory is the home, and a relative default directory is below it")
+  @Test("an empty path is the default directory, which is relative to the home, or the home")
   func emptyPath() throws {
     #expect(try GuestPath.resolve("", home: "/root", defaultWorkdir: nil) == "/root")
     #expect(try GuestPath.resolve("", home: "/root", defaultWorkdir: "app") == "/root/app")
   }
 
   @Test(
-    "Zero bytes, other users' homes and paths beyond PATH_MAX are refused",
+    "zero bytes, other users' homes and paths beyond PATH_MAX are refused",
     arguments: ["a\0b", "~root/x", String(repeating: "a", count: 4_096)])
   func refused(path: String) {
     #expect {
@@ -32,7 +32,7 @@ struct GuestPathTests {
   }
 
   @Test(
-    "Name and parent of a path",
+    "name and parent of a path",
     arguments: [("/", "/", "/"), ("/a", "a", "/"), ("/a/b", "b", "/a"), ("/a/\u{301}b", "\u{301}b", "/a")])
   func parts(path: String, name: String, parent: String) {
     #expect(GuestPath.name(of: path) == name)

@@ -3,20 +3,20 @@ import Testing
 
 @testable import Envd
 
-@Suite("Gzip")
+@Suite("gzip")
 struct GzipTests {
-  @Test("What is compressed comes back, in any chunk size", arguments: [1, 100, 65_536])
+  @Test("compressed data decompresses to the original, for any chunk size", arguments: [1, 100, 65_536])
   func roundTrip(chunk: Int) throws {
     let content = (0..<200_000).map { UInt8(truncatingIfNeeded: $0 / 3) }
     #expect(try Self.inflate(Self.deflate(content), chunk: chunk) == content)
   }
 
-  @Test("Several members are one stream")
+  @Test("several members are one stream")
   func members() throws {
     #expect(try Self.inflate(Self.deflate([1, 2]) + Self.deflate([3]), chunk: 7) == [1, 2, 3])
   }
 
-  @Test("A bomb comes out in bounded pieces")
+  @Test("a gzip bomb is decompressed in bounded pieces")
   func bomb() throws {
     let inflater = try Inflater()
     inflater.feed(ByteBuffer(bytes: try Self.deflate([UInt8](repeating: 0, count: 20_000_000))))
@@ -28,7 +28,7 @@ struct GzipTests {
     #expect(total == 20_000_000)
   }
 
-  @Test("Truncated streams and other formats are refused")
+  @Test("truncated streams and other formats are refused")
   func hostile() throws {
     let valid = try Self.deflate([UInt8](repeating: 7, count: 1_000))
     #expect(throws: FileFailure.self) { try Self.inflate(Array(valid.dropLast(4)), chunk: 10) }

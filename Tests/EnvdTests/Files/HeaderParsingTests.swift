@@ -4,10 +4,10 @@ import Testing
 
 @testable import Envd
 
-@Suite("Headers and queries of /files")
+@Suite("headers and queries of /files")
 struct HeaderParsingTests {
   @Test(
-    "Ranges",
+    "Range headers are parsed",
     arguments: [
       (nil, .whole), ("bytes=0-4", .part(0..<5)), ("bytes=5-", .part(5..<10)), ("bytes=-3", .part(7..<10)),
       ("bytes=-99", .part(0..<10)),
@@ -21,13 +21,13 @@ struct HeaderParsingTests {
     #expect(ByteRange(header: header, size: 10) == expected)
   }
 
-  @Test("Every range of an empty file is unsatisfiable", arguments: ["bytes=0-0", "bytes=0-", "bytes=-1"])
+  @Test("every range of an empty file is unsatisfiable", arguments: ["bytes=0-0", "bytes=0-", "bytes=-1"])
   func emptyFile(header: String) {
     #expect(ByteRange(header: header, size: 0) == .unsatisfiable)
   }
 
   @Test(
-    "Accept-Encoding",
+    "Accept-Encoding headers are parsed",
     arguments: [
       (nil, .identity), ("", .identity), ("gzip, deflate", .gzipAllowed), ("gzip", .gzipAllowed),
       ("br, *;q=0.5", .gzipAllowed),
@@ -39,13 +39,13 @@ struct HeaderParsingTests {
   }
 
   @Test(
-    "A client that takes neither gzip nor identity gets not acceptable",
+    "a client that accepts neither gzip nor identity gets not acceptable",
     arguments: ["identity;q=0", "*;q=0", "br, identity;q=0"])
   func notAcceptable(header: String) {
     #expect { try ContentCoding(acceptEncoding: header) } throws: { ($0 as? FileFailure)?.reason == .notAcceptable }
   }
 
-  @Test("Queries are decoded like forms; the first of equal names counts")
+  @Test("queries are decoded like forms; the first of equal names counts")
   func query() throws {
     let query = try FilesQuery("path=%2Ftmp%2Fa+b%2Bc&username=&path=other&x")
     #expect(query.path == "/tmp/a b+c")
@@ -55,7 +55,7 @@ struct HeaderParsingTests {
   }
 
   @Test(
-    "Malformed escapes and bytes that are not UTF-8 are refused",
+    "malformed escapes and bytes that are not UTF-8 are refused",
     arguments: ["path=%", "path=%4", "path=%zz", "path=%FF%FE"])
   func badQuery(query: String) {
     #expect { try FilesQuery(query) } throws: { ($0 as? FileFailure)?.reason == .invalidArgument }
@@ -67,13 +67,13 @@ struct HeaderParsingTests {
     (0o020666, "Dcrw-rw-rw-"), (0o010600, "prw-------"), (0o140000, "S---------"),
   ]
 
-  @Test("Modes are printed as Go prints them", arguments: modeTexts)
+  @Test("file modes are formatted like in Go", arguments: modeTexts)
   func modes(mode: mode_t, expected: String) {
     #expect(FileModeText.text(mode) == expected)
   }
 
   @Test(
-    "File names in Content-Disposition are quoted or percent-encoded, and cannot break out",
+    "file names in Content-Disposition are quoted or percent-encoded and cannot inject headers",
     arguments: [
       ("a b.txt", "inline; filename=\"a b.txt\""), ("a\"b", "inline; filename*=UTF-8''a%22b"),
       ("ä\r\nX: y", "inline; filename*=UTF-8''%C3%A4%0D%0AX%3A%20y"),
@@ -82,7 +82,7 @@ struct HeaderParsingTests {
     #expect(ContentDisposition.inline(filename: name) == expected)
   }
 
-  @Test("Metadata keys are lowercased and other headers ignored")
+  @Test("metadata keys are lowercased and other headers ignored")
   func metadata() throws {
     let metadata = try FileMetadata(headers: [
       (name: "X-Metadata-Author", value: "Ann"), (name: "Content-Type", value: "x"),
@@ -92,7 +92,7 @@ struct HeaderParsingTests {
   }
 
   @Test(
-    "Metadata that is empty, not printable ASCII or too long is refused",
+    "metadata that is empty, not printable ASCII or too long is refused",
     arguments: [
       ("X-Metadata-", "x"), ("X-Metadata-a", "\u{e9}"), ("X-Metadata-a", "a\u{7f}"), ("X-Metadata-a", "tab\t"),
       ("X-Metadata-" + String(repeating: "k", count: 247), "x"), ("X-Metadata-a", String(repeating: "v", count: 4_087)),
@@ -103,7 +103,7 @@ struct HeaderParsingTests {
     }
   }
 
-  @Test("Metadata up to the limits is accepted")
+  @Test("metadata up to the limits is accepted")
   func metadataLimits() throws {
     _ = try FileMetadata(headers: [(name: "X-Metadata-" + String(repeating: "k", count: 246), value: "x")])
     _ = try FileMetadata(headers: [(name: "X-Metadata-a", value: String(repeating: "v", count: 4_086))])

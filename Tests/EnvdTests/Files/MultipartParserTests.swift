@@ -3,7 +3,7 @@ import Testing
 
 @testable import Envd
 
-@Suite("Multipart bodies")
+@Suite("multipart bodies")
 struct MultipartParserTests {
   private static let type = "multipart/form-data; boundary=\"XbX\""
   private static let body = """
@@ -27,7 +27,7 @@ struct MultipartParserTests {
     epilogue --XbX
     """
 
-  @Test("However the body is cut into chunks, the parts are the same", arguments: [1, 2, 3, 5, 7, 16, 64, 10_000])
+  @Test("the parts do not depend on the chunks in which the body arrives", arguments: [1, 2, 3, 5, 7, 16, 64, 10_000])
   func chunks(size: Int) throws {
     let parts = try Self.parse(Self.body, chunk: size)
     #expect(parts.map(\.headers.filename) == ["dir/a \"q\" b.txt", nil, "ä"])
@@ -36,7 +36,7 @@ struct MultipartParserTests {
     #expect(parts.filter(\.isEnded).count == parts.count)
   }
 
-  @Test("All byte values pass unchanged")
+  @Test("all byte values pass unchanged")
   func binary() throws {
     let content: [UInt8] = (0..<100_000).map { (number: Int) -> UInt8 in
       UInt8(truncatingIfNeeded: number * 7 + number / 256)
@@ -46,38 +46,38 @@ struct MultipartParserTests {
     #expect(parts.map(\.content) == [content])
   }
 
-  @Test("A backslash before other characters stands for itself")
+  @Test("a backslash before other characters is literal")
   func backslash() {
     #expect(HeaderParameters.parse(#"form-data; filename="C:\dir\\f""#)["filename"] == #"C:\dir\f"#)
   }
 
   @Test(
-    "A body without its closing boundary is refused",
+    "a body without its closing boundary is refused",
     arguments: ["", "--XbX\r\n", "--XbX\r\nA: b\r\n\r\nabc", "nothing"])
   func truncated(body: String) {
     #expect(throws: FileFailure.self) { try Self.parse(body, chunk: 8) }
   }
 
-  @Test("Garbage after a boundary is refused")
+  @Test("garbage after a boundary is refused")
   func garbage() {
     #expect(throws: FileFailure.self) { try Self.parse("--XbXgarbage\r\n\r\n", chunk: 100) }
   }
 
-  @Test("Headers that never end are refused at their bound, whatever the chunk size", arguments: [100, 100_000])
+  @Test("headers that never end are refused at the limit, for any chunk size", arguments: [100, 100_000])
   func headerBomb(chunk: Int) {
     #expect(throws: FileFailure.self) {
       try Self.parse("--XbX\r\nA: " + String(repeating: "x", count: 20_000), chunk: chunk)
     }
   }
 
-  @Test("Too many parts are refused")
+  @Test("too many parts are refused")
   func partBomb() {
     let body = String(repeating: "--XbX\r\n\r\n\r\n", count: MultipartParser.maximumParts + 1)
     #expect(throws: FileFailure.self) { try Self.parse(body, chunk: 65_536) }
   }
 
   @Test(
-    "A content type needs a boundary of a legal length",
+    "a content type needs a boundary of a legal length",
     arguments: [
       "multipart/form-data", "multipart/form-data; boundary=",
       "multipart/form-data; boundary=\(String(repeating: "b", count: 71))",

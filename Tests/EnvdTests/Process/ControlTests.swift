@@ -4,7 +4,7 @@ import NIOCore
 import Testing
 
 @Suite struct ControlTests {
-  @Test("tokens match only when they are the same")
+  @Test("tokens match only when they are equal")
   func tokens() {
     #expect(AccessToken.matches("secret", "secret"))
     #expect(!AccessToken.matches("secrets", "secret"))
@@ -30,13 +30,13 @@ import Testing
   }
 
   @Test(
-    "the guest itself and its containers may not",
+    "the guest itself and its containers may not use the control routes",
     arguments: ["127.0.0.1", "127.9.9.9", "169.254.0.21", "172.17.0.1", "172.17.3.4", "::1"])
   func guest(address: String) throws {
     #expect(!policy.admits(try SocketAddress(ipAddress: address, port: 40_000)))
   }
 
-  @Test("a peer without address may not, unless the agent is not PID 1")
+  @Test("a peer without an address is admitted only if the agent is not process 1")
   func unknownPeer() {
     #expect(!policy.admits(nil))
     #expect(PeerPolicy(hostLink: nil).admits(nil))
@@ -48,7 +48,7 @@ import Testing
   }
 
   @Test(
-    "the user of a call is the one of its Basic credentials",
+    "the user of a call comes from its Basic credentials",
     arguments: [
       ("Basic cm9vdDo=", "root"), ("basic dXNlcjpwdw==", "user"), ("Basic cm9vdA==", "root"), ("Basic Og==", nil),
       ("Bearer cm9vdDo=", nil), ("Basic ???", nil), ("Basic", nil), ("", nil),
@@ -57,12 +57,12 @@ import Testing
     #expect(BasicUser.name(in: [.authorization: header]) == user)
   }
 
-  @Test("without credentials a call names no user")
+  @Test("a call without credentials names no user")
   func noUser() {
     #expect(BasicUser.name(in: [:]) == nil)
   }
 
-  @Test("the memory kept back for the agent is bounded on both sides")
+  @Test("the memory reserved for the agent has a lower and an upper bound")
   func memoryLimit() {
     let mib: Int64 = 1_048_576
     #expect(UserCgroup.memoryLimitBytes(of: 512 * mib) == 480 * mib)
@@ -75,7 +75,7 @@ import Testing
 @Suite struct MetricsTests {
   private let stat = "cpu  100 0 50 800 50 0 0 0 7 7\ncpu0 50 0 25 400 25 0 0 0\ncpu1 50 0 25 400 25 0 0 0\nintr 1\n"
 
-  @Test("processor use is the share of time that was not idle")
+  @Test("CPU usage is the percentage of time that was not idle")
   func processor() throws {
     let first = try #require(ProcessorTimes(procStat: stat))
     #expect(first.cpuCount == 2)
@@ -84,7 +84,7 @@ import Testing
     #expect(second.usedPercent(since: first) == 75)
   }
 
-  @Test("counters that went back or did not move give 0")
+  @Test("counters that decreased or did not change give 0")
   func degenerate() throws {
     let first = try #require(ProcessorTimes(procStat: stat))
     #expect(first.usedPercent(since: first) == 0)
@@ -92,12 +92,12 @@ import Testing
     #expect(less.usedPercent(since: first) == 0)
   }
 
-  @Test("other texts are no processor times", arguments: ["", "cpu", "cpu a b c d e", "intr 1 2 3"])
+  @Test("other texts are not CPU times", arguments: ["", "cpu", "cpu a b c d e", "intr 1 2 3"])
   func malformed(text: String) {
     #expect(ProcessorTimes(procStat: text) == nil)
   }
 
-  @Test("memory in use is what is not available")
+  @Test("used memory is the memory that is not available")
   func memory() {
     let memory = MemoryInformation(
       procMeminfo:
@@ -120,7 +120,7 @@ import Testing
 }
 
 @Suite struct AgentOptionsTests {
-  @Test("arguments are read")
+  @Test("arguments are parsed")
   func arguments() throws {
     #expect(try AgentOptions(arguments: []).port == 49_983)
     let options = try AgentOptions(arguments: ["--port", "0", "--no-cgroup", "--host", "127.0.0.1"])

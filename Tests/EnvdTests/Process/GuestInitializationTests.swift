@@ -7,14 +7,14 @@ import Testing
     try JSONDecoder().decode(GuestInitialization.self, from: Data(json.utf8))
   }
 
-  @Test("fields of E2B that mean nothing here are ignored")
+  @Test("E2B's fields that have no meaning here are ignored")
   func unknownFields() throws {
     let body = try body(
       #"{"envVars":{"A":"b"},"caBundle":"x","volumeMounts":[],"lifecycleID":"1","hyperloopIP":"1.2.3.4"}"#)
     #expect(body.envVars == ["A": "b"])
   }
 
-  @Test("absent fields change nothing, present ones do")
+  @Test("absent fields change nothing; present fields do")
   func apply() throws {
     var identity = GuestState.Identity(
       accessToken: "old", defaultUser: "user", environment: ["A": "1"], sandboxID: "sb-1")
@@ -34,7 +34,7 @@ import Testing
   }
 
   @Test(
-    "RFC 3339 times are understood to the nanosecond",
+    "RFC 3339 times are parsed to the nanosecond",
     arguments: [
       ("1970-01-01T00:00:00Z", 0, 0), ("2026-11-21T02:52:00Z", 1_795_229_520, 0),
       ("2026-11-21T03:52:00.123456789+01:00", 1_795_229_520, 123_456_789),
@@ -46,7 +46,7 @@ import Testing
   }
 
   @Test(
-    "other texts are no times",
+    "other texts are not times",
     arguments: [
       "", "now", "2026-11-21", "2026-11-21T02:52:00", "2026-13-21T02:52:00Z", "2026-11-21T24:52:00Z",
       "2026-11-21T02:52:00.Z",
@@ -57,7 +57,7 @@ import Testing
   }
 
   @Test(
-    "each malformed field is refused by name",
+    "the error of a malformed field names it",
     arguments: [
       (#"{"timestamp":"yesterday"}"#, "timestamp"), (#"{"hostname":"-x"}"#, "hostname"),
       (#"{"hostname":"a b"}"#, "hostname"),
@@ -69,7 +69,7 @@ import Testing
     #expect { try body.checked() } throws: { ($0 as? AgentError)?.message.contains(field) == true }
   }
 
-  @Test("entropy is bounded")
+  @Test("the length of entropy is bounded")
   func entropy() throws {
     let fits = Data(count: GuestInitialization.maximumEntropyBytes).base64EncodedString()
     #expect(try body(#"{"entropy":"\#(fits)"}"#).checked().entropy.count == GuestInitialization.maximumEntropyBytes)
@@ -77,7 +77,7 @@ import Testing
     #expect(throws: AgentError.self) { try body(#"{"entropy":"\#(tooLong)"}"#).checked() }
   }
 
-  @Test("the hosts file keeps its lines and names the host once")
+  @Test("the hosts file keeps its lines and names the machine once")
   func hosts() {
     let once = LinuxGuestMachine.hosts("127.0.0.1 localhost", naming: "one")
     #expect(once == "127.0.0.1 localhost\n127.0.1.1 one # martlet\n")

@@ -2,10 +2,11 @@ import Envd
 import Testing
 
 @Suite struct KernelCommandLineTests {
-  @Test("the network parameters are read among the kernel's own")
+  @Test("network parameters are found among the kernel's own")
   func parameters() throws {
     let line = KernelCommandLine(
-      "console=ttyS0 quiet martlet.ip=169.254.0.21/30 martlet.gw=169.254.0.22 martlet.mac=06:00:ac:10:00:02 martlet.dns=1.1.1.1,8.8.8.8\n"
+      "console=ttyS0 quiet martlet.ip=169.254.0.21/30 martlet.gw=169.254.0.22 "
+        + "martlet.mac=06:00:ac:10:00:02 martlet.dns=1.1.1.1,8.8.8.8\n"
     )
     let network = try #require(line.network)
     #expect(network.address == 0xA9FE_0015)
@@ -16,14 +17,14 @@ import Testing
     #expect(line.nameServers == ["1.1.1.1", "8.8.8.8"])
   }
 
-  @Test("a line without parameters of ours says nothing")
+  @Test("a command line without our parameters configures no network")
   func empty() {
     #expect(KernelCommandLine("").network == nil)
     #expect(KernelCommandLine("ro quiet martlet.ip").network == nil)
   }
 
   @Test(
-    "values that cannot be right are dropped",
+    "invalid values are ignored",
     arguments: [
       "1.2.3/24", "1.2.3.4", "1.2.3.4/33", "1.2.3.4/-1", "1.2.3.256/24", "1.2.3.4.5/24", "a.b.c.d/24", "/24", "",
     ])
@@ -31,7 +32,7 @@ import Testing
     #expect(KernelCommandLine("martlet.ip=\(value)").network == nil)
   }
 
-  @Test("malformed link addresses and name servers are dropped")
+  @Test("malformed link addresses and name servers are ignored")
   func malformedOthers() {
     #expect(KernelCommandLine("martlet.mac=06:00:ac:10:00").linkAddress == nil)
     #expect(KernelCommandLine("martlet.mac=06:00:ac:10:00:zz").linkAddress == nil)
@@ -40,7 +41,7 @@ import Testing
     #expect(KernelCommandLine("martlet.dns=1.1.1.1,evil;rm,,8.8.8.8").nameServers == ["1.1.1.1", "8.8.8.8"])
   }
 
-  @Test("prefix lengths at both ends make the right masks")
+  @Test("the shortest and longest prefix lengths give the right masks")
   func masks() {
     #expect(KernelCommandLine("martlet.ip=1.2.3.4/0").network?.mask == 0)
     #expect(KernelCommandLine("martlet.ip=1.2.3.4/32").network?.mask == .max)

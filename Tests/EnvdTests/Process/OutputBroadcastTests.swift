@@ -68,13 +68,13 @@ private final class Broadcast {
   }
 
   @Test("without subscribers nothing is kept and nothing blocks")
-  func nobodyListens() {
+  func noSubscribers() {
     let broadcast = Broadcast()
     #expect(broadcast.publish(full, now: start).isEmpty)
     #expect(!broadcast.isBlocked)
   }
 
-  @Test("a stalled subscriber is dropped with an error when others wait for it, and only then")
+  @Test("a stalled subscriber is dropped with an error only when it blocks others")
   func stall() throws {
     let broadcast = Broadcast()
     let slow = try #require(broadcast.subscribe(first: [], now: start))
@@ -91,7 +91,7 @@ private final class Broadcast {
     #expect(broadcast.next(for: other, waiter: 2, now: later) == .update(chunk("b")))
   }
 
-  @Test("a subscriber that takes now and then is not stalled, however full its queue is")
+  @Test("a subscriber that takes updates slowly is not stalled, even if its queue is full")
   func slowIsNotStalled() throws {
     let broadcast = Broadcast()
     let slow = try #require(broadcast.subscribe(first: [], now: start))
@@ -104,7 +104,7 @@ private final class Broadcast {
     #expect(broadcast.next(for: slow, waiter: 1, now: later) == .update(full))
   }
 
-  @Test("cancelling gives the waiter back and unblocks the outputs")
+  @Test("cancelling returns the waiter and unblocks the outputs")
   func cancel() throws {
     let broadcast = Broadcast()
     let id = try #require(broadcast.subscribe(first: [], now: start))
@@ -119,7 +119,7 @@ private final class Broadcast {
     #expect(!broadcast.isBlocked)
   }
 
-  @Test("a withdrawn waiter is not woken, and its subscription goes on")
+  @Test("a withdrawn waiter is not resumed, and its subscription continues")
   func withdraw() throws {
     let broadcast = Broadcast()
     let id = try #require(broadcast.subscribe(first: [], now: start))
@@ -129,7 +129,7 @@ private final class Broadcast {
     #expect(broadcast.next(for: id, waiter: 6, now: start) == .update(chunk("c")))
   }
 
-  @Test("a keep-alive comes when nothing happened for its interval, and not earlier")
+  @Test("a keep-alive is sent after an interval without updates, and not earlier")
   func keepAlive() throws {
     let broadcast = Broadcast()
     let id = try #require(broadcast.subscribe(first: [], now: start))

@@ -14,7 +14,7 @@ import Testing
       agentPath: agentPath, user: user, guest: guest, request: request, hasTerminal: hasTerminal)
   }
 
-  @Test("a process sees the user's identity and the agent's PATH")
+  @Test("a process gets the user's identity and the agent's PATH")
   func identity() throws {
     let variables = try build()
     #expect(variables["PATH"] == "/agent/bin")
@@ -26,12 +26,12 @@ import Testing
     #expect(variables["TERM"] == nil)
   }
 
-  @Test("an agent without PATH gives the standard one", arguments: [nil, ""])
+  @Test("without PATH of the agent, processes get the standard one", arguments: [nil, ""])
   func standardPath(agentPath: String?) throws {
     #expect(try build(agentPath: agentPath)["PATH"] == ProcessEnvironment.standardPath)
   }
 
-  @Test("the request's variables win over the sandbox's, and those over the identity")
+  @Test("the request's variables override the sandbox's, and those override the user's identity")
   func precedence() throws {
     let guest = GuestState.Identity(
       environment: ["A": "sandbox", "B": "sandbox", "HOME": "/elsewhere"], sandboxID: "sb-1", templateID: "base")
@@ -50,7 +50,7 @@ import Testing
   }
 
   @Test(
-    "names and values that the kernel cannot carry are refused",
+    "names and values that the kernel does not support are refused",
     arguments: [["": "x"], ["A=B": "x"], ["A\0": "x"], ["A": "x\0y"]])
   func malformed(request: [String: String]) {
     #expect(throws: ProcessServiceError.self) { try build(request: request) }
@@ -74,7 +74,7 @@ import Testing
     return try LaunchPlan.make(request, user: root, guest: guest, agentPath: nil)
   }
 
-  @Test("standard input is a pipe unless the request says no")
+  @Test("standard input is a pipe unless the request disables it")
   func standardInput() throws {
     #expect(try plan { _ in }.standardInput == .pipe)
     #expect(try plan { $0.stdin = true }.standardInput == .pipe)
@@ -82,7 +82,7 @@ import Testing
   }
 
   @Test(
-    "a terminal is never without size",
+    "a terminal never has size 0",
     arguments: [(0, 0, 80, 24), (100, 0, 100, 24), (0, 50, 80, 50), (70_000, 1, 65_535, 1)])
   func terminalSize(columns: UInt32, rows: UInt32, expectedColumns: UInt16, expectedRows: UInt16) throws {
     let plan = try plan {
@@ -93,7 +93,7 @@ import Testing
     #expect(plan.terminal?.rows == expectedRows)
   }
 
-  @Test("a request without size gets 80 columns and 24 rows")
+  @Test("a terminal without a requested size gets 80 columns and 24 rows")
   func defaultTerminal() throws {
     #expect(try plan { $0.pty = Process_PTY() }.terminal == .standard)
     #expect(try plan { _ in }.terminal == nil)
@@ -110,7 +110,7 @@ import Testing
     }
   }
 
-  @Test("a missing command, one that is no program, and an empty one are told apart")
+  @Test("missing, not executable and empty commands have different errors")
   func commands() {
     #expect(throws: ProcessServiceError.commandNotFound("no-such-command")) {
       try plan { $0.process.cmd = "no-such-command" }
@@ -123,7 +123,7 @@ import Testing
     }
   }
 
-  @Test("a requested directory must exist and be one")
+  @Test("a requested working directory must exist and be a directory")
   func workingDirectory() throws {
     #expect(try plan { $0.process.cwd = "/tmp" }.workingDirectory == "/tmp")
     #expect(throws: ProcessServiceError.workingDirectoryMissing("/no/such")) {
@@ -136,7 +136,7 @@ import Testing
     #expect(try plan { $0.process.cwd = "~/tmp" }.workingDirectory == "/tmp")
   }
 
-  @Test("without a request the directory is the sandbox's default, then the home, then the root")
+  @Test("the default working directory is the sandbox's default, then the home, then the root")
   func defaultDirectory() throws {
     #expect(try plan({ _ in }, guest: .init(defaultWorkdir: "/tmp")).workingDirectory == "/tmp")
     #expect(try plan({ _ in }, guest: .init(defaultWorkdir: "/gone")).workingDirectory == "/")

@@ -16,7 +16,7 @@ private final class Lifecycle {
 }
 
 @Suite struct ProcessLifecycleTests {
-  @Test("the end waits for the exit and for all outputs, in whatever order they come")
+  @Test("a process is over after its exit and the end of all outputs, in any order")
   func endNeedsExitAndOutputs() {
     let exitFirst = Lifecycle(outputs: 2)
     #expect(!exitFirst.exited(.exited(3)))
@@ -31,7 +31,7 @@ private final class Lifecycle {
     #expect(outputsFirst.exited(.exited(0)))
   }
 
-  @Test("after a stop request the exit is the end, although outputs are still open")
+  @Test("after a stop request the process is over at its exit, even with open outputs")
   func stopDoesNotWaitForOutputs() {
     let lifecycle = Lifecycle(outputs: 2)
     #expect(!lifecycle.stopRequested())
@@ -41,7 +41,7 @@ private final class Lifecycle {
     #expect(!lifecycle.outputClosed())
   }
 
-  @Test("a stop request that comes after the exit ends the wait for outputs")
+  @Test("a stop request after the exit ends the wait for outputs")
   func stopAfterExit() {
     let lifecycle = Lifecycle(outputs: 1)
     #expect(!lifecycle.exited(.exited(0)))
@@ -50,7 +50,7 @@ private final class Lifecycle {
     #expect(lifecycle.end == ProcessEnd(status: .exited(0)))
   }
 
-  @Test("a time-out is remembered in the end")
+  @Test("the end of a process reports a time-out")
   func timeout() {
     let lifecycle = Lifecycle(outputs: 1)
     #expect(!lifecycle.stopRequested(isTimeout: true))

@@ -21,7 +21,7 @@ import Testing
     #expect(throws: ProcessServiceError.unsupportedSignal(signal.rawValue)) { try SignalTable.number(signal) }
   }
 
-  @Test("the end of a process has the texts that E2B's clients show")
+  @Test("end events have the texts that E2B's clients show")
   func endEvents() {
     let success = Process_ProcessEvent.EndEvent(ProcessEnd(status: .exited(0)))
     #expect(success.exitCode == 0 && success.exited && success.status == "exit status 0" && !success.hasError)

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Envd
 
-@Suite("User database")
+@Suite("user database")
 struct UserDatabaseTests {
   private static let passwd = """
     root:x:0:0:root:/root:/bin/bash
@@ -23,7 +23,7 @@ struct UserDatabaseTests {
     users:x:100:
     """
 
-  @Test("A user has its primary group first and every group that lists it, once")
+  @Test("a user has its primary group first and every group that lists it, once")
   func supplementaryGroups() throws {
     try withDatabase { database in
       let user = try database.user(named: "user")
@@ -34,7 +34,7 @@ struct UserDatabaseTests {
     }
   }
 
-  @Test("Empty home and shell fields get the defaults of passwd(5)")
+  @Test("empty home and shell fields get the defaults of passwd(5)")
   func defaults() throws {
     try withDatabase { database in
       let user = try database.user(named: "bare")
@@ -44,7 +44,7 @@ struct UserDatabaseTests {
   }
 
   @Test(
-    "Malformed lines, comments, NIS lines and numbers beyond 32 bits are no users",
+    "malformed lines, comments, NIS lines and numbers beyond 32 bits are not users",
     arguments: ["broken", "# comment", "+nis", "big", "1000", ""])
   func malformed(name: String) throws {
     try withDatabase { database in
@@ -52,7 +52,7 @@ struct UserDatabaseTests {
     }
   }
 
-  @Test("Numbers are named, the first entry wins, unknown numbers have no name")
+  @Test("numbers have the name of their first entry; unknown numbers have none")
   func names() throws {
     try withDatabase { database in
       #expect(database.name(ofUID: 1000) == "user")
@@ -62,7 +62,7 @@ struct UserDatabaseTests {
     }
   }
 
-  @Test("A changed file is read again")
+  @Test("a changed file is read again")
   func reload() throws {
     try withDatabase { database, directory in
       #expect(throws: UserLookupError.self) { try database.user(named: "late") }
@@ -71,13 +71,13 @@ struct UserDatabaseTests {
     }
   }
 
-  @Test("Without account files there is still root")
+  @Test("without account files root exists")
   func missingFiles() throws {
     let database = UserDatabase(passwd: "/nonexistent/passwd", group: "/nonexistent/group")
     #expect(try database.user(named: "root").home == "/root")
   }
 
-  @Test("A passwd path that is no file is reported as unreadable")
+  @Test("a passwd path that is not a file is reported as unreadable")
   func unreadable() {
     let database = UserDatabase(passwd: "/proc", group: "/nonexistent")
     #expect {

@@ -20,23 +20,24 @@ import struct Synchronization.Atomic
     return (Int(response.status.code), text, response.headers.first(name: "X-Envd-Version"))
   }
 
-  @Test("health answers 204 without a token, whatever the state")
+  @Test("health responds with 204 and needs no token")
   func health() async throws {
     try await RunningAgent.with(state: GuestState(.init(accessToken: "secret"))) { agent in
-      let answer = try await call(agent, .GET, "/health")
-      #expect(answer.status == 204)
-      #expect(answer.body.isEmpty)
+      let response = try await call(agent, .GET, "/health")
+      #expect(response.status == 204)
+      #expect(response.body.isEmpty)
     }
   }
 
-  @Test("initialisation sets the identity, answers the version, and needs the token from then on")
-  func initialise() async throws {
+  @Test("initialization sets the identity, reports the version, and afterwards needs the token")
+  func initialize() async throws {
     try await RunningAgent.with { agent in
       let body =
-        #"{"envVars":{"A":"b"},"accessToken":"t1","defaultUser":"nobody","sandboxID":"sb-1","templateID":"base","timestamp":"2026-11-21T02:52:00Z"}"#
-      let answer = try await call(agent, .POST, "/init", body: body)
-      #expect(answer.status == 204)
-      #expect(answer.version == "0.6.13")
+        #"{"envVars":{"A":"b"},"accessToken":"t1","defaultUser":"nobody","sandboxID":"sb-1","#
+        + #""templateID":"base","timestamp":"2026-11-21T02:52:00Z"}"#
+      let response = try await call(agent, .POST, "/init", body: body)
+      #expect(response.status == 204)
+      #expect(response.version == "0.6.13")
       #expect(agent.agent.state.defaultUser == "nobody")
 
       #expect(try await call(agent, .GET, "/envs").status == 401)
@@ -56,22 +57,22 @@ import struct Synchronization.Atomic
   func token() async throws {
     try await RunningAgent.with(state: GuestState(.init(accessToken: "secret"))) { agent in
       for path in ["/process.Process/List", "/freeze", "/unfreeze"] {
-        let answer = try await call(agent, .POST, path, body: "{}")
-        #expect(answer.status == 401, "\(path)")
-        #expect(answer.body.hasPrefix(#"{"code":401,"message":""#), "\(path)")
+        let response = try await call(agent, .POST, path, body: "{}")
+        #expect(response.status == 401, "\(path)")
+        #expect(response.body.hasPrefix(#"{"code":401,"message":""#), "\(path)")
       }
       #expect(try await call(agent, .POST, "/freeze", token: "secret").status == 204)
       #expect(try await call(agent, .POST, "/unfreeze", token: "secret").status == 204)
     }
   }
 
-  @Test("malformed bodies and unknown routes have the contract's error shape")
+  @Test("malformed bodies and unknown routes get errors in the contract's format")
   func errors() async throws {
     try await RunningAgent.with { agent in
       for body in ["{", "[]", #"{"envVars":7}"#, #"{"timestamp":"x"}"#] {
-        let answer = try await call(agent, .POST, "/init", body: body)
-        #expect(answer.status == 400)
-        #expect(answer.body.hasPrefix(#"{"code":400,"message":""#))
+        let response = try await call(agent, .POST, "/init", body: body)
+        #expect(response.status == 400)
+        #expect(response.body.hasPrefix(#"{"code":400,"message":""#))
       }
       let missing = try await call(agent, .GET, "/no/such/route")
       #expect(missing.status == 404)
@@ -82,18 +83,18 @@ import struct Synchronization.Atomic
   @Test("metrics have the fields of the contract")
   func metrics() async throws {
     try await RunningAgent.with { agent in
-      let answer = try await call(agent, .GET, "/metrics")
-      #expect(answer.status == 200)
+      let response = try await call(agent, .GET, "/metrics")
+      #expect(response.status == 200)
       for field in [
         "ts", "cpu_count", "cpu_used_pct", "mem_total", "mem_used", "mem_cache", "mem_total_mib", "mem_used_mib",
         "disk_used", "disk_total",
       ] {
-        #expect(answer.body.contains("\"\(field)\":"), "\(field)")
+        #expect(response.body.contains("\"\(field)\":"), "\(field)")
       }
     }
   }
 
-  @Test("the head of a streamed answer waits for the request, as clients stop sending once they have it")
+  @Test("the head of a streamed response waits for the request, because clients stop sending after it")
   func lateHead() async throws {
     try await RunningAgent.with { agent in
       let (parts, body) = AsyncStream<ByteBuffer>.makeStream()
@@ -102,10 +103,10 @@ import struct Synchronization.Atomic
       request.headers.add(name: "Content-Type", value: "application/connect+json")
       request.body = .stream(parts, length: .unknown)
       let hasHead = Flag()
-      let answer = Task { [request] in
-        let response = try await agent.http.execute(request, timeout: .seconds(10))
+      let response = Task { [request] in
+        let head = try await agent.http.execute(request, timeout: .seconds(10))
         hasHead.set()
-        return String(buffer: try await response.body.collect(upTo: 65_536))
+        return String(buffer: try await head.body.collect(upTo: 65_536))
       }
       try await Task.sleep(for: .milliseconds(200))
       #expect(!hasHead.isSet)
@@ -113,11 +114,11 @@ import struct Synchronization.Atomic
       body.yield(ByteBuffer(bytes: [0, 0, 0, 0, UInt8(message.utf8.count)]))
       body.yield(ByteBuffer(string: message))
       body.finish()
-      #expect(try await answer.value.contains(#""stdout":"aGkK""#))
+      #expect(try await response.value.contains(#""stdout":"aGkK""#))
     }
   }
 
-  @Test("a client that goes away before its request is complete leaves nothing behind")
+  @Test("a client that disconnects within its request leaves no process and no descriptor")
   func incompleteRequest() async throws {
     try await RunningAgent.with { agent in
       _ = try await agent.run("/bin/true")

@@ -35,7 +35,7 @@ import Testing
     return Int(name[2]) << 8 | Int(name[3])
   }
 
-  @Test("PID 1 reaps the orphans of its children, and SIGTERM ends it with all processes")
+  @Test("process 1 reaps the orphans of its children, and SIGTERM ends it and all processes")
   func orphans() async throws {
     let port = try freePort()
     let namespace = try ChildProcess.spawn(
@@ -54,7 +54,7 @@ import Testing
 
   private func exercise(_ http: HTTPClient, port: Int) async throws {
     let agent = RunningAgent.remote(port: port, http: http)
-    try await eventually("it answers") {
+    try await eventually("the agent responds") {
       (try? await http.execute(HTTPClientRequest(url: "http://127.0.0.1:\(port)/health"), timeout: .seconds(1)))?.status
         == .noContent
     }

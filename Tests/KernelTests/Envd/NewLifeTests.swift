@@ -10,7 +10,7 @@ import Testing
 @testable import Envd
 
 /// A restored guest keeps its processes and closes the connections of its former clients.
-@Suite(.serialized, .timeLimit(.minutes(1))) struct NewLifeTests {
+@Suite(.serialized, .timeLimit(.minutes(1))) struct RestoredGuestTests {
   private func initialize(_ agent: RunningAgent, _ body: String) async throws -> Int {
     var request = HTTPClientRequest(url: "http://127.0.0.1:\(agent.port)/init")
     request.method = .POST
@@ -19,7 +19,7 @@ import Testing
     return Int(try await agent.http.execute(request, timeout: .seconds(10)).status.code)
   }
 
-  @Test("a subscriber that reads nothing is gone, and its process, which waited for it, goes on and stays")
+  @Test("after a restore a stalled subscriber is disconnected and its blocked process continues")
   func stalledSubscriber() async throws {
     try await RunningAgent.with { agent in
       let marker = FileManager.default.temporaryDirectory.appending(path: "martlet-\(UUID().uuidString)")
@@ -30,7 +30,7 @@ import Testing
       let process = try #require(agent.agent.registry.running.first)
       try await eventually("the process waits for its subscriber") { process.state.withLock { $0.broadcast.isBlocked } }
       #expect(try await initialize(agent, #"{"newLife":true,"entropy":"AAAA"}"#) == 204)
-      try await eventually("nobody listens any more") { process.subscriberCount == 0 }
+      try await eventually("the process has no subscribers") { process.subscriberCount == 0 }
       try await eventually("the process has written all of it") { FileManager.default.fileExists(atPath: marker.path) }
       #expect(!process.isOver)
       await #expect(throws: (any Error).self) { for try await _ in events {} }
@@ -40,21 +40,21 @@ import Testing
     }
   }
 
-  @Test("a subscriber of a silent process is gone too")
+  @Test("after a restore the subscriber of a silent process is disconnected")
   func idleSubscriber() async throws {
     try await RunningAgent.with { agent in
       let events = try await agent.start("/bin/sleep", ["1000"])
       let process = try #require(agent.agent.registry.running.first)
       #expect(process.subscriberCount == 1)
       #expect(try await initialize(agent, #"{"newLife":true,"entropy":"AAAA"}"#) == 204)
-      try await eventually("nobody listens any more") { process.subscriberCount == 0 }
+      try await eventually("the process has no subscribers") { process.subscriberCount == 0 }
       #expect(!process.isOver)
       await #expect(throws: (any Error).self) { for try await _ in events {} }
     }
   }
 
-  @Test("an initialisation that is no new life leaves streams alone")
-  func sameLife() async throws {
+  @Test("an initialization without newLife keeps all streams")
+  func withoutNewLife() async throws {
     try await RunningAgent.with { agent in
       // Kept to the end, because releasing the stream would disconnect the client.
       let events = try await agent.start("/bin/sleep", ["1000"])
@@ -66,7 +66,7 @@ import Testing
     }
   }
 
-  @Test("a new life without entropy is refused")
+  @Test("newLife without entropy is refused")
   func withoutEntropy() async throws {
     try await RunningAgent.with { agent in
       let events = try await agent.start("/bin/sleep", ["1000"])

@@ -22,7 +22,7 @@ import Testing
     return end
   }
 
-  @Test("input reaches the process in order, and its end does too")
+  @Test("input and its end reach the process in order")
   func standardInput() async throws {
     try await RunningAgent.with { agent in
       let events = try await agent.start("/bin/cat") { $0.stdin = true }
@@ -39,7 +39,7 @@ import Testing
     }
   }
 
-  @Test("a stream of input of megabytes passes with back-pressure")
+  @Test("megabytes of streamed input pass with back-pressure")
   func streamInput() async throws {
     try await RunningAgent.with { agent in
       let events = try await agent.start("/bin/sh", ["-c", "sleep 0.3; wc -c"]) {
@@ -61,7 +61,7 @@ import Testing
     }
   }
 
-  @Test("without standard input the process reads nothing, and input is refused")
+  @Test("a process without standard input reads end of file, and input is refused")
   func noStandardInput() async throws {
     try await RunningAgent.with { agent in
       #expect(try await agent.run("/bin/cat").end?.exitCode == 0)
@@ -76,7 +76,7 @@ import Testing
     }
   }
 
-  @Test("a kill ends the stream at once, although a grandchild holds the pipes, and the pid is gone")
+  @Test("SIGKILL ends the stream even while a grandchild holds the pipes, and the pid is unknown afterwards")
   func kill() async throws {
     try await RunningAgent.with { agent in
       let events = try await agent.start("/bin/sh", ["-c", "sleep 20 & echo ready; wait"])
@@ -93,7 +93,7 @@ import Testing
     }
   }
 
-  @Test("a signal goes to the process alone, or to its group when asked")
+  @Test("a signal goes to the process, or to its group if requested")
   func processGroup() async throws {
     try await RunningAgent.with { agent in
       for group in [false, true] {
@@ -142,12 +142,12 @@ import Testing
       #expect(result.text == "before\n")
       #expect(ContinuousClock.now - start < .seconds(60))
       let pid = try #require(result.pid)
-      try await eventually("it is gone") { !isAlive(pid) }
+      try await eventually("the process has ended") { !isAlive(pid) }
     }
   }
 
-  @Test("our own client learns from the end event that the time-out was the cause")
-  func timeoutForOurClient() async throws {
+  @Test("Martlet's client gets an end event that reports the time-out")
+  func timeoutForMartletClient() async throws {
     try await RunningAgent.with { agent in
       let events = try await agent.start(
         "/bin/sleep", ["30"], timeoutMilliseconds: 200, headers: [("Martlet-Client", "1")])
@@ -158,22 +158,22 @@ import Testing
     }
   }
 
-  @Test("a client that goes away does not end the process, and another can take over")
+  @Test("a client that disconnects does not end the process, and another one can attach")
   func disconnect() async throws {
     try await RunningAgent.with { agent in
       let reader = Task {
         let events = try await agent.start("/bin/sh", ["-c", "read x; echo got $x"]) {
           $0.stdin = true
-          $0.tag = "left-alone"
+          $0.tag = "detached"
         }
         for try await _ in events {}
       }
       try await eventually("it is listed") { try await !agent.list().isEmpty }
       let process = try #require(try await agent.list().first)
-      #expect(process.tag == "left-alone")
+      #expect(process.tag == "detached")
       reader.cancel()
       _ = await reader.result
-      try await eventually("the subscription is gone") { agent.agent.registry.running.first?.subscriberCount == 0 }
+      try await eventually("the subscription has ended") { agent.agent.registry.running.first?.subscriberCount == 0 }
       #expect(isAlive(process.pid))
       let events = try await agent.attach(process.pid)
       try await agent.sendInput(process.pid, "it\n")

@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  @Test("a slow reader loses nothing of a large output, and the process waits for it")
+  @Test("a slow reader gets all of a large output, and the process waits for it")
   func slowReader() async throws {
     let total = 32 * 1024 * 1024
     try await RunningAgent.with { agent in
@@ -56,7 +56,7 @@ import Testing
     }
   }
 
-  @Test("two subscribers get the same bytes from the moment they are there")
+  @Test("two subscribers get the same bytes from their subscription on")
   func twoSubscribers() async throws {
     try await RunningAgent.with { agent in
       let first = try await agent.start("/bin/sh", ["-c", "read x; seq 1 20000"]) { $0.stdin = true }
@@ -74,7 +74,7 @@ import Testing
     }
   }
 
-  @Test("who connects after the end gets the start and the end; nothing is replayed")
+  @Test("a client that attaches after the end gets start and end, but no output")
   func lateConnect() async throws {
     try await RunningAgent.with { agent in
       let result = try await agent.run("/bin/sh", ["-c", "echo lost; exit 5"])
@@ -85,7 +85,7 @@ import Testing
     }
   }
 
-  @Test("the end comes after the output of a grandchild that lives longer")
+  @Test("the end follows the output of a grandchild that outlives the process")
   func grandchild() async throws {
     try await RunningAgent.with { agent in
       let result = try await agent.run("/bin/sh", ["-c", "(sleep 0.3; echo late) & echo early"])
@@ -93,7 +93,7 @@ import Testing
     }
   }
 
-  @Test("after a run no zombie, no descriptor and no running process is left")
+  @Test("finished commands leave no zombie, no descriptor and no registered process")
   func nothingLeft() async throws {
     try await RunningAgent.with { agent in
       _ = try await agent.run("/bin/true")
@@ -111,7 +111,7 @@ import Testing
     }
   }
 
-  @Test("many commands at once all end")
+  @Test("forty concurrent commands all end")
   func concurrency() async throws {
     try await RunningAgent.with { agent in
       try await withThrowingTaskGroup(of: Transcript.self) { group in
@@ -128,7 +128,7 @@ import Testing
     }
   }
 
-  @Test("keep-alives come while nothing happens")
+  @Test("keep-alives are sent while a process is silent")
   func keepAlive() async throws {
     try await RunningAgent.with { agent in
       let events = try await agent.start("/bin/sleep", ["2.5"], headers: [("Keepalive-Ping-Interval", "1")])

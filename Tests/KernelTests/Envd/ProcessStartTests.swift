@@ -29,7 +29,7 @@ import Testing
     }
   }
 
-  @Test("a directory the user may not enter, a missing one, and a missing command are told")
+  @Test("missing or forbidden directories and missing commands have their errors")
   func failures() async throws {
     try await RunningAgent.with { agent in
       let missing = try await agent.run("/bin/true") { $0.process.cwd = "/no/such/dir" }
@@ -44,7 +44,7 @@ import Testing
     }
   }
 
-  @Test("a process starts with default signals, no foreign descriptors, a session of its own, and umask 022")
+  @Test("a process starts with default signals, no inherited descriptors, its own session, and umask 022")
   func cleanStart() async throws {
     try await RunningAgent.with { agent in
       let status = try await agent.run("/bin/grep", ["-E", "^(SigBlk|SigIgn|Umask)", "/proc/self/status"]).text
@@ -76,7 +76,7 @@ import Testing
     }
   }
 
-  @Test("a terminal has the asked size, can be resized, echoes input and ends with its shell")
+  @Test("a terminal has the requested size, can be resized, echoes input and ends with its shell")
   func terminal() async throws {
     try await RunningAgent.with { agent in
       let events = try await agent.start("/bin/bash", ["--norc", "-i"]) {
@@ -105,7 +105,7 @@ import Testing
     }
   }
 
-  @Test("a terminal cannot have its standard input closed, and a process without one cannot be resized")
+  @Test("a terminal's input cannot be closed, and a process without a terminal cannot be resized")
   func terminalMisuse() async throws {
     try await RunningAgent.with { agent in
       let events = try await agent.start("/bin/cat") { $0.pty = Process_PTY() }

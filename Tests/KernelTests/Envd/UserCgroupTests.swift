@@ -23,7 +23,7 @@ import Testing
     return (UInt64(fields[12]) ?? 0) + (UInt64(fields[13]) ?? 0)
   }
 
-  @Test("frozen processes stand still until they are thawed; thawing twice is fine")
+  @Test("frozen processes use no CPU time until they are thawed; thawing twice is allowed")
   func freeze() async throws {
     let group = UserCgroup(directory: try hierarchy().appending("martlet-test-\(getpid())"))
     try Directories.create(group.directory)
@@ -38,7 +38,7 @@ import Testing
       #expect(try ticks(of: child.pid) == frozen)
       try group.thaw()
       try group.thaw()
-      try await eventually("it runs on") { try ticks(of: child.pid) > frozen }
+      try await eventually("it runs again") { try ticks(of: child.pid) > frozen }
     }.result
     try group.thaw()
     child.signal(SIGKILL)
@@ -47,7 +47,7 @@ import Testing
     try outcome.get()
   }
 
-  @Test("without the hierarchy the group cannot be made, and says so")
+  @Test("without a cgroup2 hierarchy creating and freezing throw")
   func missing() {
     #expect(throws: SystemError.self) { try UserCgroup.create(totalMemoryBytes: 1 << 30, root: "/no/such/hierarchy") }
     #expect(throws: SystemError.self) { try UserCgroup(directory: "/no/such/group").freeze() }
