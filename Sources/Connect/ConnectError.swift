@@ -51,7 +51,8 @@ extension ConnectError {
   package init(body: ByteBuffer, httpStatus: Int) {
     let wire = try? JSONDecoder().decode(LenientError.self, from: Data(body.readableBytesView))
     let code = wire?.code.flatMap(ConnectCode.init(rawValue:)) ?? ConnectCode(inferredFromHTTPStatus: httpStatus)
-    self.init(code, wire?.message ?? "the server answered with HTTP status \(httpStatus)", details: wire?.details ?? [])
+    self.init(
+      code, wire?.message ?? "the server responded with HTTP status \(httpStatus)", details: wire?.details ?? [])
   }
 
   /// Payload of the last frame of a stream: `{}` or `{"error":{…}}`.

@@ -65,7 +65,7 @@ package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
 /// Ends an operation when one of its waits for the peer lasts too long. Waits for anybody else do not count.
 package final class IdleWatch: Sendable {
   /// The watch looks this many times per limit, so that a limit is exceeded by a sixth at most.
-  private static let looksPerLimit = 6
+  private static let checksPerLimit = 6
 
   private let waitingSince = Mutex<ContinuousClock.Instant?>(nil)
 
@@ -82,7 +82,7 @@ package final class IdleWatch: Sendable {
       }
       defer { group.cancelAll() }
       guard let first = try await group.next(), let value = first else {
-        throw ConnectError(.unavailable, "the peer gave no sign of life for \(limit)")
+        throw ConnectError(.unavailable, "the peer sent nothing for \(limit)")
       }
       return value
     }
@@ -98,7 +98,7 @@ package final class IdleWatch: Sendable {
 
   private func sleepUntilIdle(_ limit: Duration) async throws {
     while true {
-      try await Task.sleep(for: limit / Self.looksPerLimit)
+      try await Task.sleep(for: limit / Self.checksPerLimit)
       guard let since = waitingSince.withLock({ $0 }) else { continue }
       if .now - since >= limit { return }
     }

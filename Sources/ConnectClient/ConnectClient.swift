@@ -42,7 +42,7 @@ package struct ConnectClient: Sendable {
   ) async throws -> R {
     var (request, proof) = makeRequest(service, method, contentType: codec.unaryContentType, options)
     request.body = .bytes(try codec.encode(message))
-    return try await translatingErrors {
+    return try await mappingTransportErrors {
       try await withTimeLimit(options.timeout, throwing: Self.timeoutPassed) { [request, proof] in
         let response = try await httpClient.execute(request, deadline: .distantFuture)
         try await check(response, proof, contentType: codec.unaryContentType)
@@ -60,7 +60,7 @@ package struct ConnectClient: Sendable {
   ) async throws -> ConnectResponses<R> {
     var (request, proof) = makeRequest(service, method, contentType: codec.streamContentType, options)
     request.body = .bytes(try codec.encodeFrame(message))
-    return try await translatingErrors {
+    return try await mappingTransportErrors {
       let response = try await httpClient.execute(request, timeout: TimeAmount(Self.streamHeadLimit))
       try await check(response, proof, contentType: codec.streamContentType)
       return ConnectResponses(body: response.body, codec: codec, maximumMessageBytes: options.maximumMessageBytes)
@@ -96,7 +96,7 @@ package struct ConnectClient: Sendable {
     var request = HTTPClientRequest(url: baseURL + path)
     request.method = .POST
     request.headers = options.headers
-    let proof = authenticator?.prove(.POST, path)
+    let proof = authenticator?.sign(.POST, path)
     if let proof { request.headers.add(contentsOf: proof.headers) }
     request.headers.replaceOrAdd(name: "content-type", value: contentType)
     request.headers.replaceOrAdd(name: "connect-protocol-version", value: "1")
@@ -125,7 +125,7 @@ package struct ConnectClient: Sendable {
     let received = response.headers.first(name: "content-type") ?? ""
     guard received.prefix(while: { $0 != ";" }).lowercased() == contentType else {
       throw ConnectError(
-        .internalError, "the server answered with content type '\(received.prefix(64))', not \(contentType)")
+        .internalError, "the server responded with content type '\(received.prefix(64))', not \(contentType)")
     }
   }
 
@@ -133,7 +133,7 @@ package struct ConnectClient: Sendable {
     do {
       return try codec.decode(from: body)
     } catch {
-      throw ConnectError(.internalError, "the server's answer is not valid: \(error.message)")
+      throw ConnectError(.internalError, "the server's response is not valid: \(error.message)")
     }
   }
 }

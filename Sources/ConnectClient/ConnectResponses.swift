@@ -87,12 +87,12 @@ package struct ConnectResponses<R: Message>: AsyncSequence, Sendable {
 
   /// The response message of a call that has exactly one.
   func single() async throws -> R {
-    var answer: R?
+    var response: R?
     for try await message in self {
-      guard answer == nil else { throw ConnectError(.unimplemented, "the server answered with several messages") }
-      answer = message
+      guard response == nil else { throw ConnectError(.unimplemented, "the server sent several messages") }
+      response = message
     }
-    guard let answer else { throw ConnectError(.unimplemented, "the server answered without a message") }
-    return answer
+    guard let response else { throw ConnectError(.unimplemented, "the server sent no message") }
+    return response
   }
 }

@@ -3,7 +3,7 @@ import Connect
 import NIOCore
 
 /// Runs one call and maps the errors of the HTTP client to `ConnectError`.
-func translatingErrors<Value>(
+func mappingTransportErrors<Value>(
   isolation: isolated (any Actor)? = #isolation, _ call: () async throws -> Value
 ) async throws -> Value {
   do {
@@ -20,11 +20,11 @@ func transportError(_ error: any Error) -> any Error {
   case is ConnectError, is CancellationError:
     return error
   case is NIOTooManyBytesError:
-    return ConnectError(.resourceExhausted, "the server's answer is longer than the limit")
+    return ConnectError(.resourceExhausted, "the server's response is longer than the limit")
   case HTTPClientError.cancelled as HTTPClientError:
     return CancellationError()
   case HTTPClientError.deadlineExceeded as HTTPClientError, HTTPClientError.readTimeout as HTTPClientError:
-    return ConnectError(.deadlineExceeded, "the server did not answer in time")
+    return ConnectError(.deadlineExceeded, "the server did not respond in time")
   default:
     return ConnectError(.unavailable, "the server cannot be reached (\(error))")
   }

@@ -9,7 +9,7 @@ import NIOCore
 final class CallScope: Sendable {
   enum Ending: Sendable {
     case deadlinePassed
-    case clientGone
+    case clientDisconnected
   }
 
   enum Outcome<Value: Sendable>: Sendable {
@@ -33,10 +33,10 @@ final class CallScope: Sendable {
   ) async -> Outcome<Value> {
     let scope = CallScope()
     let timer = deadline.map { scope.startTimer(on: channel.eventLoop, deadline: $0) }
-    let watch = watchingClient ? DisconnectWatch { scope.end(.clientGone) } : nil
+    let watch = watchingClient ? DisconnectWatch { scope.end(.clientDisconnected) } : nil
     await watch?.install(on: channel)
     let task = Task(operation: handler)
-    scope.began { task.cancel() }
+    scope.setCancel { task.cancel() }
     let result = await withTaskCancellationHandler {
       await task.result
     } onCancel: {
@@ -63,7 +63,7 @@ final class CallScope: Sendable {
     cancel?()
   }
 
-  private func began(cancel: @escaping @Sendable () -> Void) {
+  private func setCancel(_ cancel: @escaping @Sendable () -> Void) {
     let isEnded = state.withLock { state in
       state.cancel = cancel
       return state.ending != nil

@@ -81,9 +81,9 @@ package struct ConnectRouter<Context: ConnectRequestContext> {
       routes.on(path, method: other) { _, _ in Response(status: .methodNotAllowed, headers: [.allow: "POST"]) }
     }
     guard services.insert(service) else { return }
-    let anything = RouterPath(stringLiteral: "/\(service)/*")
+    let catchAll = RouterPath(stringLiteral: "/\(service)/*")
     for method in Self.otherMethods + [.post] {
-      routes.on(anything, method: method) { request, _ in Self.unknownMethod(request) }
+      routes.on(catchAll, method: method) { request, _ in Self.unknownMethod(request) }
     }
   }
 

@@ -26,7 +26,7 @@ package struct ConnectWriter<R: Message>: Sendable {
 final class FrameSink: Sendable {
   /// Bytes that may be on their way to the connection's event loop. NIO's writer notices a full connection only there,
   /// so without a bound a fast handler on a busy machine could queue any amount before the event loop runs.
-  private static let maximumUnseenBytes = 262_144
+  private static let maximumPendingBytes = 262_144
 
   private let gate: HeadGate
   private let eventLoop: any EventLoop
@@ -34,7 +34,7 @@ final class FrameSink: Sendable {
 
   private struct State {
     var isFinished = false
-    var unseenBytes = 0
+    var pendingBytes = 0
   }
 
   init(_ gate: HeadGate, eventLoop: any EventLoop) {
@@ -45,11 +45,11 @@ final class FrameSink: Sendable {
   func write(_ frame: ByteBuffer) async throws {
     let mustWait = try state.withLock { state throws(ConnectError) in
       guard !state.isFinished else {
-        throw ConnectError(.internalError, "the answer is finished; nothing more can be written")
+        throw ConnectError(.internalError, "the response is finished; nothing more can be written")
       }
-      state.unseenBytes += frame.readableBytes
-      guard state.unseenBytes > Self.maximumUnseenBytes else { return false }
-      state.unseenBytes = 0
+      state.pendingBytes += frame.readableBytes
+      guard state.pendingBytes > Self.maximumPendingBytes else { return false }
+      state.pendingBytes = 0
       return true
     }
     var writer = try await gate.writer()

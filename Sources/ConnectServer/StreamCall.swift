@@ -74,7 +74,7 @@ struct StreamCall<Context: ConnectRequestContext>: Sendable {
     case .finished(.failure(let error)):
       try await sink.finish(ConnectError(thrownByHandler: error, logger: context.logger))
     case .ended(.deadlinePassed): try await sink.finish(.deadlineExceeded)
-    case .ended(.clientGone):
+    case .ended(.clientDisconnected):
       sink.abandon()
       throw CancellationError()
     }

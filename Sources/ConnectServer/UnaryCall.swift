@@ -20,10 +20,10 @@ struct UnaryCall<Context: ConnectRequestContext>: Sendable {
     }
     do {
       let head = try CallHead(codec: codec, headers: request.headers, encodingHeaders: [.contentEncoding], now: .now)
-      let answer = try await run(head, handler)
+      let response = try await run(head, handler)
       return Response(
         status: .ok, headers: [.contentType: codec.unaryContentType],
-        body: ResponseBody(byteBuffer: try codec.encode(answer)))
+        body: ResponseBody(byteBuffer: try codec.encode(response)))
     } catch {
       return Response(ConnectError(thrownByHandler: error, logger: context.logger))
     }

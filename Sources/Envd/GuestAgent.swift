@@ -14,7 +14,7 @@ import ServiceLifecycle
 /// touch its memory, which is shared with other guests and saved in snapshots.
 package final class GuestAgent: Sendable {
   /// The differences between process 1 of a guest and a program on a developer's machine.
-  package struct Setting: Sendable {
+  package struct Configuration: Sendable {
     package var host: String
     package var port: Int
     package var policy: PeerPolicy
@@ -24,7 +24,7 @@ package final class GuestAgent: Sendable {
 
     package init(
       host: String = "127.0.0.1", port: Int = AgentOptions.standardPort, policy: PeerPolicy = PeerPolicy(hostLink: nil),
-      machine: any GuestMachine = UntouchedMachine(), confinement: ProcessLauncher.Confinement = .init(),
+      machine: any GuestMachine = UnmanagedMachine(), confinement: ProcessLauncher.Confinement = .init(),
       adoptsOrphans: Bool = false
     ) {
       self.host = host
@@ -43,26 +43,27 @@ package final class GuestAgent: Sendable {
   package let registry: ProcessRegistry
   package let reaper: ChildReaper
   package let poller: DescriptorPoller
-  private let setting: Setting
+  private let configuration: Configuration
   private let group: any EventLoopGroup
   private let logger: Logger
   private let users = UserDatabase()
   package let connections: ClientConnections
 
   package init(
-    _ setting: Setting, state: GuestState = GuestState(), connections: ClientConnections = ClientConnections(),
+    _ configuration: Configuration, state: GuestState = GuestState(),
+    connections: ClientConnections = ClientConnections(),
     group: any EventLoopGroup,
     logger: Logger
   ) throws(SystemError) {
     // Otherwise a process that closes its standard input would end the agent (pipe(7)).
     signal(SIGPIPE, SIG_IGN)
-    self.setting = setting
+    self.configuration = configuration
     self.state = state
     self.connections = connections
     self.group = group
     self.logger = logger
     self.registry = ProcessRegistry(eventLoop: group.next())
-    self.reaper = ChildReaper(adoptsOrphans: setting.adoptsOrphans)
+    self.reaper = ChildReaper(adoptsOrphans: configuration.adoptsOrphans)
     self.poller = try DescriptorPoller()
   }
 
@@ -76,7 +77,8 @@ package final class GuestAgent: Sendable {
       LargeReads(), ConnectionReporter(connections),
     ])
     let server = try HTTPServerBuilder.http1(configuration: handlers).buildServer(
-      configuration: ServerConfiguration(address: .hostname(setting.host, port: setting.port), backlog: Self.backlog),
+      configuration: ServerConfiguration(
+        address: .hostname(configuration.host, port: configuration.port), backlog: Self.backlog),
       eventLoopGroup: group, logger: logger
     ) { request, writer, channel in
       let context = AgentRequestContext(source: ApplicationRequestContextSource(channel: channel, logger: logger))
@@ -97,8 +99,9 @@ package final class GuestAgent: Sendable {
       TokenMiddleware(state: state)
     }
     StatusRoutes(state: state, sampler: MetricsSampler()).register(on: router)
-    ControlRoutes(state: state, policy: setting.policy, machine: setting.machine, connections: connections).register(
-      on: router)
+    ControlRoutes(state: state, policy: configuration.policy, machine: configuration.machine, connections: connections)
+      .register(
+        on: router)
     let connect = ConnectRouter(router)
     makeProcessService().register(on: connect)
     registerFileRoutes(on: router, connect: connect, state: state, users: users)
@@ -107,7 +110,7 @@ package final class GuestAgent: Sendable {
 
   private func makeProcessService() -> ProcessService {
     let launcher = ProcessLauncher(
-      poller: poller, reaper: reaper, eventLoop: group.next(), confinement: setting.confinement)
+      poller: poller, reaper: reaper, eventLoop: group.next(), confinement: configuration.confinement)
     return ProcessService(
       launcher: launcher, registry: registry, state: state, users: users,
       agentPath: getenv("PATH").map { String(cString: $0) })

@@ -15,20 +15,20 @@ extension GuestClient {
       $0.path = path
       $0.depth = UInt32(clamping: max(1, depth))
     }
-    let answer: Filesystem_ListDirResponse = try await filesystem("ListDir", request, user)
-    return answer.entries.map { FileEntry($0) }
+    let response: Filesystem_ListDirResponse = try await filesystem("ListDir", request, user)
+    return response.entries.map { FileEntry($0) }
   }
 
   package func fileStatus(_ path: String, user: String?) async throws -> FileEntry {
-    let answer: Filesystem_StatResponse = try await filesystem(
+    let response: Filesystem_StatResponse = try await filesystem(
       "Stat", .with { $0.path = path } as Filesystem_StatRequest, user)
-    return FileEntry(answer.entry)
+    return FileEntry(response.entry)
   }
 
   package func makeDirectory(_ path: String, user: String?) async throws -> FileEntry {
     let request = Filesystem_MakeDirRequest.with { $0.path = path }
-    let answer: Filesystem_MakeDirResponse = try await filesystem("MakeDir", request, user)
-    return FileEntry(answer.entry)
+    let response: Filesystem_MakeDirResponse = try await filesystem("MakeDir", request, user)
+    return FileEntry(response.entry)
   }
 
   package func renameFile(from source: String, to destination: String, user: String?) async throws -> FileEntry {
@@ -36,8 +36,8 @@ extension GuestClient {
       $0.source = source
       $0.destination = destination
     }
-    let answer: Filesystem_MoveResponse = try await filesystem("Move", request, user)
-    return FileEntry(answer.entry)
+    let response: Filesystem_MoveResponse = try await filesystem("Move", request, user)
+    return FileEntry(response.entry)
   }
 
   /// Removes recursively; a path that does not exist is a success.

@@ -20,7 +20,7 @@ extension GuestClient {
     var request = plainRequest(.GET, Self.filesRoute(path, user: user))
     request.headers.replaceOrAdd(name: "accept-encoding", value: "identity")
     let response = try await guestCall(.file) { [request] in
-      let response = try await httpClient.execute(request, timeout: TimeAmount(limits.answer))
+      let response = try await httpClient.execute(request, timeout: TimeAmount(limits.call))
       guard response.status == .ok else { throw try await refusal(response) }
       return response
     }
@@ -44,7 +44,7 @@ extension GuestClient {
         watch.beginWaiting()
         let response = try await httpClient.execute(request, deadline: .distantFuture)
         guard response.status.code / 100 == 2 else { throw try await refusal(response) }
-        _ = try await response.body.collect(upTo: limits.plainAnswerBytes)
+        _ = try await response.body.collect(upTo: limits.plainResponseBytes)
       }
     } catch {
       if let error = source.error { throw MartletError.wrapping(error) }
@@ -68,8 +68,8 @@ extension GuestClient {
 
   private func refusal(_ response: HTTPClientResponse) async throws -> MartletError {
     let body = try await withTimeLimit(
-      limits.answer, throwing: ConnectError(.deadlineExceeded, "the guest did not answer in time")
-    ) { try await response.body.collect(upTo: limits.plainAnswerBytes) }
+      limits.call, throwing: ConnectError(.deadlineExceeded, "the guest agent did not respond in time")
+    ) { try await response.body.collect(upTo: limits.plainResponseBytes) }
     return Self.refusal(response.status, body, .file)
   }
 

@@ -12,7 +12,7 @@ import NIOPosix
 struct HealthPolicy {
   static let pause: Duration = .milliseconds(3)
   static let longestConnect: TimeAmount = .milliseconds(320)
-  static let answer: Duration = .seconds(2)
+  static let response: Duration = .seconds(2)
 
   private(set) var connect: TimeAmount
 
@@ -34,7 +34,7 @@ extension GuestClient {
       let failure: any Error
       do {
         try await probe(within: policy.connect)
-        let left = min(HealthPolicy.answer, max(.milliseconds(1), deadline - .now))
+        let left = min(HealthPolicy.response, max(.milliseconds(1), deadline - .now))
         _ = try await perform(plainRequest(.GET, "/health"), within: left, .control)
         return
       } catch {

@@ -42,17 +42,17 @@ extension GuestClient {
   ) async throws {
     let connection = try await SingleExchange.connect(
       group: httpClient.eventLoopGroup, host: address, port: port, within: limit,
-      maximumAnswerBytes: limits.plainAnswerBytes)
+      maximumResponseBytes: limits.plainResponseBytes)
     defer { connection.close() }
     var headers = headers()
     headers.add(name: "host", value: "\(address):\(port)")
     headers.add(name: "content-type", value: "application/json")
     headers.add(name: "connection", value: "close")
-    let answer = try await connection.post(
-      "/init", headers, try Self.body(initialization, beginsNewLife: true),
-      within: min(limits.answer, max(.milliseconds(1), deadline - .now)))
-    guard (200..<300).contains(answer.head.status.code) else {
-      throw Self.refusal(answer.head.status, answer.body ?? ByteBuffer(), .control)
+    let response = try await connection.post(
+      "/init", headers, try Self.body(initialization, newLife: true),
+      within: min(limits.call, max(.milliseconds(1), deadline - .now)))
+    guard (200..<300).contains(response.head.status.code) else {
+      throw Self.refusal(response.head.status, response.body ?? ByteBuffer(), .control)
     }
   }
 }
@@ -60,25 +60,25 @@ extension GuestClient {
 /// One HTTP request on its own connection.
 private struct SingleExchange: Sendable {
   private let channel: any Channel
-  private let answer: EventLoopPromise<NIOHTTPClientResponseFull>
+  private let response: EventLoopPromise<NIOHTTPClientResponseFull>
 
   static func connect(
-    group: any EventLoopGroup, host: String, port: Int, within limit: TimeAmount, maximumAnswerBytes: Int
+    group: any EventLoopGroup, host: String, port: Int, within limit: TimeAmount, maximumResponseBytes: Int
   ) async throws -> SingleExchange {
     let eventLoop = group.next()
-    let answer = eventLoop.makePromise(of: NIOHTTPClientResponseFull.self)
+    let response = eventLoop.makePromise(of: NIOHTTPClientResponseFull.self)
     let bootstrap = ClientBootstrap(group: eventLoop).connectTimeout(limit).channelInitializer { channel in
       channel.eventLoop.makeCompletedFuture {
         let pipeline = channel.pipeline.syncOperations
         try pipeline.addHTTPClientHandlers()
-        try pipeline.addHandler(NIOHTTPClientResponseAggregator(maxContentLength: maximumAnswerBytes))
-        try pipeline.addHandler(AnswerHandler(answer))
+        try pipeline.addHandler(NIOHTTPClientResponseAggregator(maxContentLength: maximumResponseBytes))
+        try pipeline.addHandler(ResponseHandler(response))
       }
     }
     do {
-      return SingleExchange(channel: try await bootstrap.connect(host: host, port: port).get(), answer: answer)
+      return SingleExchange(channel: try await bootstrap.connect(host: host, port: port).get(), response: response)
     } catch {
-      answer.fail(error)
+      response.fail(error)
       throw error
     }
   }
@@ -101,32 +101,32 @@ private struct SingleExchange: Sendable {
     let timer = channel.eventLoop.scheduleTask(in: TimeAmount(limit)) { () -> Void in channel.close(promise: nil) }
     defer { timer.cancel() }
     return try await withTaskCancellationHandler {
-      try await answer.futureResult.get()
+      try await response.futureResult.get()
     } onCancel: {
       channel.close(promise: nil)
     }
   }
 }
 
-private final class AnswerHandler: ChannelInboundHandler, Sendable {
+private final class ResponseHandler: ChannelInboundHandler, Sendable {
   typealias InboundIn = NIOHTTPClientResponseFull
 
-  private let answer: EventLoopPromise<NIOHTTPClientResponseFull>
+  private let response: EventLoopPromise<NIOHTTPClientResponseFull>
 
-  init(_ answer: EventLoopPromise<NIOHTTPClientResponseFull>) {
-    self.answer = answer
+  init(_ response: EventLoopPromise<NIOHTTPClientResponseFull>) {
+    self.response = response
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    answer.succeed(unwrapInboundIn(data))
+    response.succeed(unwrapInboundIn(data))
   }
 
   func channelInactive(context: ChannelHandlerContext) {
-    answer.fail(ChannelError.eof)
+    response.fail(ChannelError.eof)
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    answer.fail(error)
+    response.fail(error)
     context.close(promise: nil)
   }
 }

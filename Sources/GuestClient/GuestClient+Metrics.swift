@@ -7,7 +7,7 @@ import NIOHTTP1
 
 extension GuestClient {
   package func metrics() async throws -> GuestMetrics {
-    let body = try await perform(plainRequest(.GET, "/metrics"), within: limits.answer, .control)
+    let body = try await perform(plainRequest(.GET, "/metrics"), within: limits.call, .control)
     do {
       return try GuestMetrics(JSONDecoder().decode(WireMetrics.self, from: body.foundationData))
     } catch {

@@ -19,9 +19,11 @@ extension GuestClient {
   /// Sends a short request and reads the short response.
   func perform(_ request: HTTPClientRequest, within limit: Duration, _ call: GuestCall) async throws -> ByteBuffer {
     try await guestCall(call) {
-      try await withTimeLimit(limit, throwing: ConnectError(.deadlineExceeded, "the guest did not answer in time")) {
+      try await withTimeLimit(
+        limit, throwing: ConnectError(.deadlineExceeded, "the guest agent did not respond in time")
+      ) {
         let response = try await httpClient.execute(request, deadline: .distantFuture)
-        let body = try await response.body.collect(upTo: limits.plainAnswerBytes)
+        let body = try await response.body.collect(upTo: limits.plainResponseBytes)
         guard (200..<300).contains(response.status.code) else { throw Self.refusal(response.status, body, call) }
         return body
       }
@@ -30,9 +32,9 @@ extension GuestClient {
 
   /// Makes the error of a plain route from its JSON `{"code","message"}`.
   static func refusal(_ status: HTTPResponseStatus, _ body: ByteBuffer, _ call: GuestCall) -> MartletError {
-    let answer = try? JSONDecoder().decode(PlainError.self, from: Data(body.readableBytesView))
+    let error = try? JSONDecoder().decode(PlainError.self, from: Data(body.readableBytesView))
     let code = GuestErrors.code(httpStatus: Int(status.code), call)
-    return GuestErrors.refusal(code, answer?.message ?? "the guest answered with HTTP status \(status.code)")
+    return GuestErrors.refusal(code, error?.message ?? "the guest agent responded with HTTP status \(status.code)")
   }
 
   /// Encodes a query value; everything that is not unreserved in RFC 3986 is escaped.

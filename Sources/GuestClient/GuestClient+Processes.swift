@@ -50,8 +50,8 @@ extension GuestClient {
   }
 
   package func listProcesses() async throws -> [GuestProcess] {
-    let answer: Process_ListResponse = try await process("List", Process_ListRequest())
-    return answer.processes.map { GuestProcess($0) }
+    let response: Process_ListResponse = try await process("List", Process_ListRequest())
+    return response.processes.map { GuestProcess($0) }
   }
 
   /// Sends a signal to the process and its process group.

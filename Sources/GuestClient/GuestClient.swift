@@ -69,6 +69,6 @@ package struct GuestClient: Sendable {
   }
 
   func options(user: String? = nil) -> ConnectCallOptions {
-    ConnectCallOptions(headers: headers(user: user), timeout: limits.answer)
+    ConnectCallOptions(headers: headers(user: user), timeout: limits.call)
   }
 }

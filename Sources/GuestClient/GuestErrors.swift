@@ -63,14 +63,14 @@ enum GuestErrors {
   static func refusal(_ code: ErrorCode, _ message: String, cause: (any Error)? = nil) -> MartletError {
     switch code {
     case .agentError: unreachable(cause: cause ?? GuestFailure(message: message))
-    case .deadlineExceeded: MartletError(code, "the guest agent did not answer in time", cause: cause)
+    case .deadlineExceeded: MartletError(code, "the guest agent did not respond in time", cause: cause)
     default: MartletError(code, String(message.prefix(maximumMessageCharacters)), cause: cause)
     }
   }
 
   static func unreachable(cause: (any Error)?) -> MartletError {
     MartletError(
-      .agentError, "the sandbox's guest agent did not answer as it should; try again, or destroy the sandbox",
+      .agentError, "the sandbox's guest agent did not respond as expected; try again, or destroy the sandbox",
       cause: cause)
   }
 }

@@ -39,25 +39,25 @@ package struct GuestInitialization: Sendable, Equatable {
 extension GuestClient {
   /// Initializes a booted guest: sets identity and wall clock and thaws the user processes.
   package func initialize(_ initialization: GuestInitialization) async throws {
-    try await postInit(try Self.body(initialization, beginsNewLife: false))
+    try await postInit(try Self.body(initialization, newLife: false))
   }
 
   private func postInit(_ body: ByteBuffer) async throws {
     var request = plainRequest(.POST, "/init")
     request.headers.replaceOrAdd(name: "content-type", value: "application/json")
     request.body = .bytes(body)
-    _ = try await perform(request, within: limits.answer, .control)
+    _ = try await perform(request, within: limits.call, .control)
   }
 
   /// Encodes the request body. Reads the wall clock, so call it right before sending.
-  static func body(_ initialization: GuestInitialization, beginsNewLife: Bool) throws -> ByteBuffer {
-    let body = Body(initialization, timestamp: wallClock(), newLife: beginsNewLife ? true : nil)
+  static func body(_ initialization: GuestInitialization, newLife: Bool) throws -> ByteBuffer {
+    let body = Body(initialization, timestamp: wallClock(), newLife: newLife ? true : nil)
     return ByteBuffer(bytes: try JSONEncoder().encode(body))
   }
 
   /// Writes dirty data back and freezes all user processes. Returns when they are frozen.
   package func freeze() async throws {
-    _ = try await perform(plainRequest(.POST, "/freeze"), within: limits.answer, .control)
+    _ = try await perform(plainRequest(.POST, "/freeze"), within: limits.call, .control)
   }
 
   /// Sets the wall clock, which stood still while the guest was stopped, and thaws the user processes. Idempotent.

@@ -1,7 +1,7 @@
 /// Time limits and bounds of a guest client; part of docs/specification.md.
 package struct GuestLimits: Sendable {
   /// For a unary call as a whole.
-  package var answer: Duration = .seconds(30)
+  package var call: Duration = .seconds(30)
   /// For the first event of a process stream.
   package var firstEvent: Duration = .seconds(30)
   /// A stream in which the guest sends nothing for this long has failed. Time in which our own consumer or source is
@@ -22,7 +22,7 @@ package struct GuestLimits: Sendable {
   /// Input is sent in pieces of this size, in bytes.
   package var inputPieceBytes = 262_144
   /// Longest response of the plain HTTP routes, in bytes.
-  package var plainAnswerBytes = 65_536
+  package var plainResponseBytes = 65_536
 
   package init() {}
 }

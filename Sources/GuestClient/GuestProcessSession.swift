@@ -86,7 +86,7 @@ final class GuestProcessSession: ProcessSession {
     let (guest, pid) = (guest, pid)
     await Task {
       do {
-        let expiry = MartletError(.deadlineExceeded, "the guest agent did not answer in time")
+        let expiry = MartletError(.deadlineExceeded, "the guest agent did not respond in time")
         try await withTimeLimit(guest.limits.kill, throwing: expiry) { try await guest.signal(.pid(pid), signal: 9) }
       } catch let error as MartletError where error.code == .notFound {
         // The process has already ended.
@@ -98,7 +98,7 @@ final class GuestProcessSession: ProcessSession {
 
   private func send(_ piece: ByteBuffer) async throws {
     do {
-      try await sendToItsKind(piece)
+      try await sendToInput(piece)
     } catch let error as ConnectError where error.code == .internalError {
       // With this code the agent reports that the input is closed. A silent agent leads to another code.
       throw MartletError(.notFound, "the process takes no more input", cause: error)
@@ -107,7 +107,7 @@ final class GuestProcessSession: ProcessSession {
     }
   }
 
-  private func sendToItsKind(_ piece: ByteBuffer) async throws {
+  private func sendToInput(_ piece: ByteBuffer) async throws {
     let input = state.withLock { $0.input }
     do {
       try await send(piece, toTerminal: input == .terminal)

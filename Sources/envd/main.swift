@@ -30,10 +30,11 @@ func start() throws -> GuestAgent {
   let options = try AgentOptions(arguments: Array(CommandLine.arguments.dropFirst()))
   // As process 1 the signal mask must be set before any other thread exists, so before the event loops.
   let initProcess = getpid() == 1 ? try InitProcess(usesCgroup: options.usesCgroup, logger: logger) : nil
-  let setting =
-    try initProcess?.setting(options) ?? GuestAgent.Setting(host: options.host ?? "127.0.0.1", port: options.port)
+  let configuration =
+    try initProcess?.configuration(options)
+    ?? GuestAgent.Configuration(host: options.host ?? "127.0.0.1", port: options.port)
   let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-  let agent = try GuestAgent(setting, group: group, logger: logger)
+  let agent = try GuestAgent(configuration, group: group, logger: logger)
   try initProcess?.watchSignals(of: agent)
   return agent
 }

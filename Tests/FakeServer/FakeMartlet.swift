@@ -55,12 +55,12 @@ package final class FakeMartlet: Sendable {
     _ body: @escaping @Sendable (String) async throws -> Result
   ) async throws -> Result {
     try await FakeServer.serving(
-      requests: { try await self.answer($0) },
+      requests: { try await self.respond(to: $0) },
       upgrades: { head in
         head.headers.first(name: "X-API-Key") == Self.apiKey
           && self.state.withLock { $0.sandboxes.contains { head.uri.contains($0) } }
       },
-      sockets: { _, socket in try await FakeGuest(server: self, socket: socket).run() }
+      sockets: { _, socket in try await FakeExecSession(server: self, socket: socket).run() }
     ) { try await body($0.url) }
   }
 
@@ -69,7 +69,7 @@ package final class FakeMartlet: Sendable {
     return id
   }
 
-  private func answer(_ exchange: FakeExchange) async throws {
+  private func respond(to exchange: FakeExchange) async throws {
     let path = exchange.path
     state.withLock { $0.requests.append("\(exchange.head.method) \(path)") }
     guard let body = try await exchange.body() else { return }
@@ -79,7 +79,7 @@ package final class FakeMartlet: Sendable {
     let parts = path.split(separator: "/").map(String.init)
     switch (exchange.head.method, parts.count) {
     case (_, 2...) where parts[1] == "snapshots":
-      try await FakeSnapshots(server: self).answer(exchange, name: parts.dropFirst(2).first, body: body)
+      try await FakeSnapshotRoutes(server: self).respond(to: exchange, name: parts.dropFirst(2).first, body: body)
     case (.POST, 2):
       recordBody(body)
       try await create(exchange)
@@ -88,7 +88,7 @@ package final class FakeMartlet: Sendable {
       guard state.withLock({ $0.sandboxes.contains(parts[2]) }) else {
         return try await refuse(exchange, .notFound, "not_found", "sandbox \(parts[2]) does not exist")
       }
-      try await answer(exchange, sandbox: parts[2], verb: parts.dropFirst(3).joined(separator: "/"), body: body)
+      try await respond(to: exchange, sandbox: parts[2], verb: parts.dropFirst(3).joined(separator: "/"), body: body)
     default: try await refuse(exchange, .notFound, "not_found", "no such route")
     }
   }
@@ -110,7 +110,7 @@ package final class FakeMartlet: Sendable {
       headers: next < ids.count ? ["X-Next-Cursor": "\(next)"] : [:])
   }
 
-  private func answer(_ exchange: FakeExchange, sandbox: String, verb: String, body: ByteBuffer) async throws {
+  private func respond(to exchange: FakeExchange, sandbox: String, verb: String, body: ByteBuffer) async throws {
     switch (exchange.head.method, verb) {
     case (.GET, ""): try await exchange.respond(.ok, json(sandbox))
     case (.DELETE, ""):
@@ -125,9 +125,9 @@ package final class FakeMartlet: Sendable {
       try await exchange.respond(.noContent)
     case (.GET, "processes"): try await exchange.respond(.ok, #"[{"pid":7,"tag":"web","cmd":"httpd","args":["-f"]}]"#)
     case (.POST, "pause"), (.POST, "resume"), (.POST, "fork"), (.POST, "ping"), (.POST, "timeout"):
-      try await FakeSnapshots(server: self).answer(exchange, sandbox: sandbox, verb: verb, body: body)
+      try await FakeSnapshotRoutes(server: self).respond(to: exchange, sandbox: sandbox, verb: verb, body: body)
     case (.POST, "exec"): try await execute(exchange, sandbox: sandbox, body: body)
-    default: try await FakeFiles(server: self).answer(exchange, verb: verb, body: body)
+    default: try await FakeFileRoutes(server: self).respond(to: exchange, verb: verb, body: body)
     }
   }
 

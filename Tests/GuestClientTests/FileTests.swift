@@ -15,7 +15,7 @@ struct FileTests {
     return AsyncThrowingStream<ByteBuffer, any Error>(unfolding: {
       left.withLock { left in
         left -= 1
-        return left >= 0 ? FakeFiles.chunk : nil
+        return left >= 0 ? FakeGuestFiles.chunk : nil
       }
     })
   }
@@ -28,7 +28,7 @@ struct FileTests {
 
   @Test("an upload arrives complete, with its path and user escaped")
   func upload() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       try await guest.client.writeFile("/tmp/a b&c=?é%", user: "ana+x", body: Self.chunks(100))
       let (request, received) = try #require(guest.record.requests.withLock { $0.last })
       #expect(String(buffer: received) == "6553600 \(UInt8(truncatingIfNeeded: 7 * 6_553_600))")
@@ -40,7 +40,7 @@ struct FileTests {
 
   @Test("an empty file can be uploaded")
   func emptyUpload() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       try await guest.client.writeFile("/a", user: nil, body: Self.chunks(0))
       #expect(guest.record.requests.withLock { $0.last.map { String(buffer: $0.1) } } == "0 0")
     }
@@ -48,7 +48,7 @@ struct FileTests {
 
   @Test("a full disk is insufficient_storage, also during an upload", arguments: [1, 2_000])
   func fullDisk(count: Int) async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let error = await #expect(throws: MartletError.self) {
         try await guest.client.writeFile("full", user: nil, body: Self.chunks(count))
       }
@@ -58,9 +58,9 @@ struct FileTests {
 
   @Test("the error of an upload's source is thrown")
   func sourceError() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let body = AsyncThrowingStream<ByteBuffer, any Error> { continuation in
-        continuation.yield(FakeFiles.chunk)
+        continuation.yield(FakeGuestFiles.chunk)
         continuation.finish(throwing: MartletError(.tooLarge, "too much"))
       }
       let error = await #expect(throws: MartletError.self) {
@@ -74,13 +74,13 @@ struct FileTests {
   func uploadIdle() async throws {
     var limits = GuestLimits()
     limits.streamIdle = .milliseconds(600)
-    try await FakeGuest.run(limits: limits) { guest in
+    try await FakeGuestAgent.run(limits: limits) { guest in
       let error = await #expect(throws: MartletError.self) {
         try await guest.client.writeFile("sleep", user: nil, body: Self.chunks(1_000))
       }
       #expect(error?.code == .agentError)
       let slow = AsyncThrowingStream<ByteBuffer, any Error> { continuation in
-        continuation.yield(FakeFiles.chunk)
+        continuation.yield(FakeGuestFiles.chunk)
         Task {
           try? await Task.sleep(for: .milliseconds(1_500))
           continuation.finish()
@@ -92,7 +92,7 @@ struct FileTests {
 
   @Test("a download reports its size and delivers every byte", arguments: ["sized", "unsized"])
   func download(path: String) async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let file = try await guest.client.readFile(path, user: nil)
       let expected: Int64? = path == "sized" ? 3 * 65_536 : nil
       #expect(file.sizeBytes == expected)
@@ -104,7 +104,7 @@ struct FileTests {
 
   @Test("a truncated download throws, with a known size and without", arguments: ["short", "cut"])
   func truncated(path: String) async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let file = try await guest.client.readFile(path, user: nil)
       let error = await #expect(throws: MartletError.self) { try await Self.size(file.body) }
       #expect(error?.code == .agentError)
@@ -115,7 +115,7 @@ struct FileTests {
   func stalled() async throws {
     var limits = GuestLimits()
     limits.streamIdle = .milliseconds(600)
-    try await FakeGuest.run(limits: limits) { guest in
+    try await FakeGuestAgent.run(limits: limits) { guest in
       let file = try await guest.client.readFile("stall", user: nil)
       let error = await #expect(throws: MartletError.self) { try await Self.size(file.body) }
       #expect(error?.code == .agentError)
@@ -124,22 +124,22 @@ struct FileTests {
 
   @Test("interrupting a download throws at once to its reader, after the bytes that had arrived")
   func interrupted() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let file = try await guest.client.readFile("stall", user: nil)
       var received = 0
       let error = await #expect(throws: MartletError.self) {
         for try await chunk in file.body {
           received += chunk.readableBytes
-          if received == FakeFiles.chunk.readableBytes { file.interrupt(MartletError(.invalidState, "gone")) }
+          if received == FakeGuestFiles.chunk.readableBytes { file.interrupt(MartletError(.invalidState, "gone")) }
         }
       }
-      #expect(received == FakeFiles.chunk.readableBytes && error?.code == .invalidState)
+      #expect(received == FakeGuestFiles.chunk.readableBytes && error?.code == .invalidState)
     }
   }
 
   @Test("a slow reader slows the guest down and gets every byte")
   func backPressure() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let file = try await guest.client.readFile("big", user: nil)
       try await Task.sleep(for: .milliseconds(500))
       #expect(guest.record.written.withLock { $0 } < 1_000)
@@ -151,7 +151,7 @@ struct FileTests {
     "errors of the plain routes have their codes",
     arguments: [("missing", ErrorCode.notFound), ("user", .invalidRequest)])
   func refusals(path: String, code: ErrorCode) async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let error = await #expect(throws: MartletError.self) { try await guest.client.readFile(path, user: "x") }
       #expect(error?.code == code)
     }
@@ -159,7 +159,7 @@ struct FileTests {
 
   @Test("entries keep size, time and kind")
   func entries() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let link = try await guest.client.fileStatus("/a", user: nil)
       #expect(link.kind == .symlink)
       #expect(link.symlinkTarget == "/b")
@@ -178,7 +178,7 @@ struct FileTests {
 
   @Test("errors of the file service have their codes")
   func serviceRefusals() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let missing = await #expect(throws: MartletError.self) { try await guest.client.fileStatus("missing", user: nil) }
       #expect(missing?.code == .notFound)
       let full = await #expect(throws: MartletError.self) { try await guest.client.fileStatus("full", user: nil) }

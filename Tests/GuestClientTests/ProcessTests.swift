@@ -21,7 +21,7 @@ struct ProcessTests {
 
   @Test("the events of a process arrive in order and unchanged; keep-alives are not delivered")
   func events() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let session = try await guest.client.start(ProcessRequest(command: "run"))
       #expect(session.pid == FakeProcesses.pid)
       #expect(
@@ -37,7 +37,7 @@ struct ProcessTests {
     "the connection of an ended process is reused, even if the consumer stops reading at its exit"
   )
   func connectionReuse() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let runs = 30
       for _ in 0..<runs {
         let session = try await guest.client.start(ProcessRequest(command: "run"))
@@ -56,7 +56,7 @@ struct ProcessTests {
 
   @Test("all fields of a process request reach the guest")
   func request() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let request = ProcessRequest(
         command: "run", arguments: ["a", "b"], environment: ["K": "v"], workingDirectory: "/w", user: "ana",
         hasStandardInput: true, terminal: TerminalSize(columns: 80, rows: 24), tag: "t", timeout: .milliseconds(61_500))
@@ -78,7 +78,7 @@ struct ProcessTests {
 
   @Test("a process ended by a signal has the shell's exit code, and a time-out is reported")
   func killed() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let events = try await collect(guest.client.start(ProcessRequest(command: "killed")))
       #expect(events.last == .exited(ProcessExit(exitCode: 137, signal: 9, isTimeout: true)))
     }
@@ -86,7 +86,7 @@ struct ProcessTests {
 
   @Test("a stream that ends with deadline_exceeded reports that the time-out killed the process")
   func deadlineWithoutEnd() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let events = try await collect(guest.client.start(ProcessRequest(command: "late", timeout: .seconds(1))))
       #expect(events.last == .exited(ProcessExit(exitCode: 137, signal: 9, isTimeout: true)))
     }
@@ -97,10 +97,10 @@ struct ProcessTests {
     arguments: [
       ("refuse", ErrorCode.invalidRequest, "command 'refuse' not found"),
       ("nobody", .invalidRequest, "invalid username: 'nobody'"),
-      ("broken", .agentError, "the sandbox's guest agent did not answer"),
+      ("broken", .agentError, "the sandbox's guest agent did not respond"),
     ])
   func refusals(command: String, code: ErrorCode, message: String) async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let error = await #expect(throws: MartletError.self) {
         try await guest.client.start(ProcessRequest(command: command, user: "nobody"))
       }
@@ -110,7 +110,7 @@ struct ProcessTests {
 
   @Test("a stream that ends without an end event throws")
   func vanished() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let session = try await guest.client.start(ProcessRequest(command: "vanish"))
       let error = await #expect(throws: MartletError.self) { try await collect(session) }
       #expect(error?.code == .agentError)
@@ -121,7 +121,7 @@ struct ProcessTests {
   func idleLimit() async throws {
     var limits = GuestLimits()
     limits.streamIdle = .seconds(1)
-    try await FakeGuest.run(limits: limits) { guest in
+    try await FakeGuestAgent.run(limits: limits) { guest in
       let silent = try await guest.client.start(ProcessRequest(command: "idle"))
       let error = await #expect(throws: MartletError.self) { try await collect(silent) }
       #expect(error?.code == .agentError)
@@ -133,8 +133,8 @@ struct ProcessTests {
   @Test("input has no time limit, and input to a closed process throws not_found")
   func lateInput() async throws {
     var limits = GuestLimits()
-    limits.answer = .milliseconds(300)
-    try await FakeGuest.run(limits: limits) { guest in
+    limits.call = .milliseconds(300)
+    try await FakeGuestAgent.run(limits: limits) { guest in
       let session = try await guest.client.start(ProcessRequest(command: "idle", hasStandardInput: true))
       guest.record.inputDelay.withLock { $0 = .seconds(1) }
       try await session.write(ByteBuffer(string: "late"))
@@ -150,7 +150,7 @@ struct ProcessTests {
   func backPressure() async throws {
     var limits = GuestLimits()
     limits.streamIdle = .seconds(2)
-    try await FakeGuest.run(limits: limits) { guest in
+    try await FakeGuestAgent.run(limits: limits) { guest in
       let session = try await guest.client.start(ProcessRequest(command: "flood"))
       var bytes = 0
       for try await event in session.events {
@@ -169,7 +169,7 @@ struct ProcessTests {
     "detach closes the stream; killing first signals the process group, even in a cancelled task",
     arguments: [false, true])
   func detach(killing: Bool) async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let session = try await guest.client.start(ProcessRequest(command: "idle"))
       let task = Task {
         while !Task.isCancelled { await Task.yield() }
@@ -188,7 +188,7 @@ struct ProcessTests {
 
   @Test("a cancelled start kills the process that it has started")
   func cancelledStart() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let task = Task {
         while !Task.isCancelled { await Task.yield() }
         return try await guest.client.start(ProcessRequest(command: "idle"))
@@ -202,7 +202,7 @@ struct ProcessTests {
 
   @Test("releasing a session closes its stream")
   func dropped() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       _ = try await guest.client.start(ProcessRequest(command: "idle"))
       #expect(await eventually { guest.record.ended.withLock { $0 } == 1 })
     }
@@ -210,7 +210,7 @@ struct ProcessTests {
 
   @Test("input goes to the process's terminal if it has one; long input is split")
   func input() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let plain = try await guest.client.start(ProcessRequest(command: "idle", hasStandardInput: true))
       try await plain.write(ByteBuffer(repeating: 1, count: 600_000))
       #expect(guest.record.inputs.withLock { $0.map(\.stdin.count) } == [262_144, 262_144, 75_712])
@@ -228,7 +228,7 @@ struct ProcessTests {
 
   @Test("attach returns the live stream; an unknown process is not found")
   func attach() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let session = try await guest.client.attach(.tag("t"))
       #expect(
         try await collect(session) == [
@@ -241,7 +241,7 @@ struct ProcessTests {
 
   @Test("running processes are listed; signals out of range are refused without a call")
   func list() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       let processes = try await guest.client.listProcesses()
       #expect(
         processes == [

@@ -31,11 +31,11 @@ package struct InitProcess: Sendable {
       || String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) == firstNamespace
   }
 
-  package func setting(_ options: AgentOptions) throws(SystemError) -> GuestAgent.Setting {
+  package func configuration(_ options: AgentOptions) throws(SystemError) -> GuestAgent.Configuration {
     guard let boot else {
-      return GuestAgent.Setting(host: options.host ?? "127.0.0.1", port: options.port, adoptsOrphans: true)
+      return GuestAgent.Configuration(host: options.host ?? "127.0.0.1", port: options.port, adoptsOrphans: true)
     }
-    return GuestAgent.Setting(
+    return GuestAgent.Configuration(
       host: options.host ?? "0.0.0.0", port: options.port, policy: PeerPolicy(hostLink: GuestNetwork.hostLink),
       machine: LinuxGuestMachine(userProcesses: boot.userProcesses),
       confinement: ProcessLauncher.Confinement(
@@ -48,12 +48,12 @@ package struct InitProcess: Sendable {
   package func watchSignals(of agent: GuestAgent) throws(SystemError) {
     let signals = signals
     let reaper = agent.reaper
-    let end = end
+    let powerOff = powerOff
     let registration = Registration()
     let watch = try agent.poller.add(signals.descriptor, .readable) { _ in
       let pending = signals.drain()
       if pending.hasChildEnded { reaper.reapOrphans() }
-      if pending.asksForEnd { Threads.start(name: "power-off") { end() } }
+      if pending.requestsPowerOff { Threads.start(name: "power-off") { powerOff() } }
       registration.arm()
     }
     registration.set(watch)
@@ -61,7 +61,7 @@ package struct InitProcess: Sendable {
   }
 
   /// Powers off the machine, or ends the container.
-  package func end() {
+  package func powerOff() {
     guard boot == nil else { return PowerOff.run() }
     PowerOff.endProcesses()
     exit(0)

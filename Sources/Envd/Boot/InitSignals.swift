@@ -6,14 +6,14 @@ import SystemPackage
 /// The signals that process 1 handles: SIGCHLD for orphaned processes, and the ones that request power-off.
 package struct InitSignals: Sendable {
   /// busybox's poweroff, halt and reboot send USR2, USR1 and TERM to process 1.
-  private static let endSignals = [SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGPWR]
+  private static let powerOffSignals = [SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGPWR]
 
   package let descriptor: OwnedDescriptor
 
   /// Blocks the signals in the calling thread. Must be called before any other thread exists, because threads inherit
   /// the mask.
   package init() throws(SystemError) {
-    let signals = [SIGCHLD] + Self.endSignals
+    let signals = [SIGCHLD] + Self.powerOffSignals
     let result = martlet_guest_open_signals(signals, signals.count)
     guard result >= 0 else { throw SystemError("signalfd", Errno(rawValue: -result)) }
     descriptor = OwnedDescriptor(result)
@@ -21,7 +21,7 @@ package struct InitSignals: Sendable {
 
   package struct Pending: Sendable, Equatable {
     package var hasChildEnded = false
-    package var asksForEnd = false
+    package var requestsPowerOff = false
   }
 
   /// Reads the signals that have arrived. Never blocks.
@@ -31,7 +31,11 @@ package struct InitSignals: Sendable {
     while read(descriptor.rawValue, &information, MemoryLayout<signalfd_siginfo>.size)
       == MemoryLayout<signalfd_siginfo>.size
     {
-      if information.ssi_signo == UInt32(SIGCHLD) { pending.hasChildEnded = true } else { pending.asksForEnd = true }
+      if information.ssi_signo == UInt32(SIGCHLD) {
+        pending.hasChildEnded = true
+      } else {
+        pending.requestsPowerOff = true
+      }
     }
     return pending
   }

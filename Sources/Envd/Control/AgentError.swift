@@ -18,9 +18,4 @@ package struct AgentError: Error, Sendable, Equatable, HTTPResponseError {
   package var response: Response {
     JSONBody.response(ErrorBody(code: status.code, message: message), status: status)
   }
-
-  private struct ErrorBody: Encodable {
-    let code: Int
-    let message: String
-  }
 }

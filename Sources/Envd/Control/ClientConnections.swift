@@ -28,7 +28,7 @@ package final class ClientConnections: Sendable {
   package var count: Int { connections.withLock { $0.count } }
 
   /// Aborts all connections with a request, except `current`. Closes idle connections that stay unused for `idleLimit`.
-  package func beginNewLife(keeping current: any Channel) {
+  package func closeStaleConnections(keeping current: any Channel) {
     let others = connections.withLock { $0.filter { $0.key != ObjectIdentifier(current) } }
     for (id, connection) in others {
       if connection.isBusy {

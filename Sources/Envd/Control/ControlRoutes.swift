@@ -50,33 +50,33 @@ package struct ControlRoutes: Sendable {
   /// Sets clock and random state and closes old connections before user processes are thawed. If a step fails, the
   /// processes stay frozen.
   private func initialize(_ request: Request, on channel: any Channel) async throws -> Response {
-    let body = try await JSONBody.decode(GuestInitialization.self, from: request)
+    let body = try await JSONBody.decode(InitRequest.self, from: request)
     let arrival = await ArrivalTime.ofNewestData(on: channel)
-    let checked = try body.checked()
-    let isOtherSandbox = try accept(body, token: AccessToken.presented(in: request))
+    let validated = try body.validated()
+    let isAnotherSandbox = try accept(body, token: AccessToken.presented(in: request))
     let connections = connections
     return try await perform("init") { machine in
-      if let time = checked.time { try machine.setClock(time.advanced(by: ContinuousClock.now - arrival)) }
-      if !checked.entropy.isEmpty { try machine.addEntropy(checked.entropy) }
-      if isOtherSandbox { try machine.renewMachineID() }
-      if let name = checked.hostname { try machine.setHostname(name) }
-      if body.newLife == true { connections.beginNewLife(keeping: channel) }
+      if let time = validated.time { try machine.setClock(time.advanced(by: ContinuousClock.now - arrival)) }
+      if !validated.entropy.isEmpty { try machine.addEntropy(validated.entropy) }
+      if isAnotherSandbox { try machine.renewMachineID() }
+      if let name = validated.hostname { try machine.setHostname(name) }
+      if body.newLife == true { connections.closeStaleConnections(keeping: channel) }
       try machine.thaw()
     }
   }
 
   /// Stores the identity if the caller may change it.
   /// - Returns: whether the sandbox id has changed.
-  private func accept(_ body: GuestInitialization, token: String?) throws(AgentError) -> Bool {
+  private func accept(_ body: InitRequest, token: String?) throws(AgentError) -> Bool {
     try state.update { (identity) throws(AgentError) in
       if let current = identity.accessToken {
         guard AccessToken.matches(token, current) || AccessToken.matches(body.accessToken, current) else {
           throw AgentError(.unauthorized, "the sandbox has an access token already; changing it needs the current one")
         }
       }
-      let isOtherSandbox = body.sandboxID.map { $0 != identity.sandboxID } ?? false
+      let isAnotherSandbox = body.sandboxID.map { $0 != identity.sandboxID } ?? false
       identity.apply(body)
-      return isOtherSandbox
+      return isAnotherSandbox
     }
   }
 
@@ -97,7 +97,7 @@ package struct ControlRoutes: Sendable {
 
 extension GuestState.Identity {
   /// Applies the fields that are present. Environment variables replace the former ones as a whole.
-  package mutating func apply(_ body: GuestInitialization) {
+  package mutating func apply(_ body: InitRequest) {
     if let variables = body.envVars { environment = variables }
     if let token = body.accessToken { accessToken = token }
     if let user = body.defaultUser { defaultUser = user }

@@ -16,7 +16,7 @@ package protocol GuestMachine: Sendable {
 }
 
 /// Changes nothing.
-package struct UntouchedMachine: GuestMachine {
+package struct UnmanagedMachine: GuestMachine {
   package init() {}
 
   package func setClock(_ time: WallClockTime) {}

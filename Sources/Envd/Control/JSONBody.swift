@@ -8,12 +8,14 @@ enum JSONBody {
   /// Longest body of a control request. The sandbox's environment is its largest part.
   static let maximumBytes = 4 * 1024 * 1024
 
-  static func response(_ value: some Encodable, status: HTTPResponse.Status = .ok) -> Response {
+  static func response(
+    _ value: some Encodable, status: HTTPResponse.Status = .ok, contentType: String = "application/json; charset=utf-8"
+  ) -> Response {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     guard let bytes = try? encoder.encode(value) else { return Response(status: .internalServerError) }
     return Response(
-      status: status, headers: [.contentType: "application/json; charset=utf-8"],
+      status: status, headers: [.contentType: contentType],
       body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
   }
 
@@ -44,4 +46,10 @@ enum JSONBody {
     @unknown default: return "malformed JSON"
     }
   }
+}
+
+/// Body of an error response of the plain HTTP routes. Source: E2B's envd contract
+struct ErrorBody: Encodable {
+  let code: Int
+  let message: String
 }

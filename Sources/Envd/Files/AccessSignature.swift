@@ -35,7 +35,7 @@ struct AccessSignature: Sendable {
   func authorize(token: String?, presented: String?, query: FilesQuery, now: Int64) throws(FileFailure) {
     guard let token else { return }
     if let presented {
-      guard Self.isEqual(presented, token) else {
+      guard AccessToken.matches(presented, token) else {
         throw FileFailure(.unauthenticated, "access token present in header but does not match")
       }
       return
@@ -44,21 +44,11 @@ struct AccessSignature: Sendable {
       throw FileFailure(.unauthenticated, "missing signature query parameter")
     }
     let expiration = try query.signatureExpiration
-    guard Self.isEqual(signature, value(token: token, expiration: expiration)) else {
+    guard AccessToken.matches(signature, value(token: token, expiration: expiration)) else {
       throw FileFailure(.unauthenticated, "invalid signature")
     }
     if let expiration, expiration < now {
       throw FileFailure(.unauthenticated, "signature is already expired")
     }
-  }
-
-  /// Compares in a time that depends only on the lengths.
-  static func isEqual(_ left: String, _ right: String) -> Bool {
-    let left = Array(left.utf8)
-    let right = Array(right.utf8)
-    guard left.count == right.count else { return false }
-    var difference: UInt8 = 0
-    for index in left.indices { difference |= left[index] ^ right[index] }
-    return difference == 0
   }
 }

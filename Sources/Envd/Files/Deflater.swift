@@ -11,7 +11,7 @@ final class Deflater {
     // 15 bits of window, +16 for the gzip format, the default memory level. Source: zlib.h
     let status = deflateInit2_(
       &stream, Self.level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
-    guard status == Z_OK else { throw FileFailure(.resourceExhausted, "not enough memory to compress the answer") }
+    guard status == Z_OK else { throw FileFailure(.resourceExhausted, "not enough memory to compress the response") }
   }
 
   deinit {
@@ -29,17 +29,17 @@ final class Deflater {
   }
 
   private func step(_ input: inout ByteBuffer, _ output: inout ByteBuffer, flush: Int32) {
-    let room = 65_536
-    output.writeWithUnsafeMutableBytes(minimumWritableBytes: room) { target in
+    let outputBytes = 65_536
+    output.writeWithUnsafeMutableBytes(minimumWritableBytes: outputBytes) { target in
       input.readWithUnsafeMutableReadableBytes { source in
         stream.next_in = source.baseAddress?.assumingMemoryBound(to: UInt8.self)
         stream.avail_in = UInt32(source.count)
         stream.next_out = target.baseAddress?.assumingMemoryBound(to: UInt8.self)
-        stream.avail_out = UInt32(room)
+        stream.avail_out = UInt32(outputBytes)
         _ = deflate(&stream, flush)
         return source.count - Int(stream.avail_in)
       }
-      return room - Int(stream.avail_out)
+      return outputBytes - Int(stream.avail_out)
     }
   }
 }

@@ -78,7 +78,7 @@ struct DirectoryListing {
     do {
       return try DirectoryNames.read(directory, path: path)
         .sorted { $1.utf8.lexicographicallyPrecedes($0.utf8) }
-        .map { (GuestPath.joined(path, $0), depth) }
+        .map { (LexicalPath.joined(path, $0), depth) }
     } catch {
       throw FileFailure(error, path: path)
     }

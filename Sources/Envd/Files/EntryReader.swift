@@ -18,7 +18,7 @@ struct EntryReader: Sendable {
     var status = stat()
     guard lstat(path, &status) == 0 else { throw FileFailure(.current("lstat", subject: path), path: path) }
     var entry = Filesystem_EntryInfo()
-    entry.name = GuestPath.name(of: path)
+    entry.name = LexicalPath.name(of: path)
     entry.path = path
     entry.size = Int64(status.st_size)
     entry.type = Self.type(status.st_mode)

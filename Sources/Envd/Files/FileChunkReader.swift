@@ -54,10 +54,10 @@ final class FileChunkReader: Sendable {
     var failure: SystemError?
     let offset = state.offset
     state.buffers[state.next].clear(minimumCapacity: wanted)
-    state.buffers[state.next].writeWithUnsafeMutableBytes(minimumWritableBytes: wanted) { room in
+    state.buffers[state.next].writeWithUnsafeMutableBytes(minimumWritableBytes: wanted) { target in
       do {
         count = try SystemError.check("read", path) {
-          pread(descriptor.rawValue, room.baseAddress, wanted, off_t(offset))
+          pread(descriptor.rawValue, target.baseAddress, wanted, off_t(offset))
         }
       } catch {
         failure = error as? SystemError

@@ -34,10 +34,10 @@ struct FileOperations: Sendable {
 
   func move(from source: String, to destination: String) throws(FileFailure) -> Filesystem_EntryInfo {
     _ = try entry(source)
-    let parent = try GuestDirectories.open(GuestPath.parent(of: destination), creatingFor: user)
+    let parent = try GuestDirectories.open(LexicalPath.parent(of: destination), creatingFor: user)
     do {
       try SystemError.check("rename", destination) {
-        renameat(AT_FDCWD, source, parent.rawValue, GuestPath.name(of: destination))
+        renameat(AT_FDCWD, source, parent.rawValue, LexicalPath.name(of: destination))
       }
     } catch {
       throw FileFailure(error, path: error.errno.rawValue == ENOENT ? source : destination)

@@ -26,15 +26,15 @@ struct FilesCompose: Sendable, Decodable {
   }
 
   /// Composes the file. Blocks.
-  func run(user: GuestUser, defaultWorkdir: String?) throws(FileFailure) -> UploadedFile {
+  func run(user: GuestUser, defaultWorkdir: String?) throws(FileFailure) -> UploadResult {
     guard !sourcePaths.isEmpty, sourcePaths.count <= Self.maximumSources else {
       throw FileFailure(.invalidArgument, "source_paths must name 1 to \(Self.maximumSources) files")
     }
     guard !destination.isEmpty else { throw FileFailure(.invalidArgument, "destination is required") }
-    let target = try GuestPath.resolve(destination, home: user.home, defaultWorkdir: defaultWorkdir)
+    let target = try LexicalPath.resolve(destination, home: user.home, defaultWorkdir: defaultWorkdir)
     var sources: [String] = []
     for path in sourcePaths {
-      let source = try GuestPath.resolve(path, home: user.home, defaultWorkdir: defaultWorkdir)
+      let source = try LexicalPath.resolve(path, home: user.home, defaultWorkdir: defaultWorkdir)
       guard source != target else {
         throw FileFailure(.invalidArgument, "source path '\(path)' cannot be the same as the destination")
       }
@@ -44,15 +44,16 @@ struct FilesCompose: Sendable, Decodable {
     }
     try compose(sources, into: target, user: user)
     for source in sources { unlink(source) }
-    return UploadedFile(path: target, metadata: FileMetadata())
+    return UploadResult(path: target, metadata: FileMetadata())
   }
 
   private func compose(_ sources: [String], into target: String, user: GuestUser) throws(FileFailure) {
-    let temporary = GuestPath.joined(GuestPath.parent(of: target), ".compose-\(UInt64.random(in: 1...UInt64.max)).tmp")
+    let temporary = LexicalPath.joined(
+      LexicalPath.parent(of: target), ".compose-\(UInt64.random(in: 1...UInt64.max)).tmp")
     let upload = try OpenedUpload.open(temporary, for: user)
     do {
       for source in sources { try upload.append(contentsOf: DownloadedFile.open(source)) }
-      try upload.rename(to: GuestPath.name(of: target))
+      try upload.rename(to: LexicalPath.name(of: target))
     } catch {
       upload.discard()
       throw FileFailure.describing(error)

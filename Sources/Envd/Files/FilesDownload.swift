@@ -116,7 +116,7 @@ struct FilesDownload: Sendable {
   private func fields(for file: DownloadedFile) -> HTTPFields {
     [
       .contentType: MediaType.forPath(file.path),
-      .contentDisposition: ContentDisposition.inline(filename: GuestPath.name(of: file.path)),
+      .contentDisposition: ContentDisposition.inline(filename: LexicalPath.name(of: file.path)),
       .acceptRanges: "bytes",
       .eTag: file.entityTag,
       .vary: "Accept-Encoding",

@@ -8,26 +8,24 @@ import NIOCore
 ///
 /// Source: E2B's envd contract
 struct FilesRoutes: Sendable {
-  static let accessTokenHeader = "X-Access-Token"
-
   let state: GuestState
   let users: UserDatabase
 
   func register(on router: Router<AgentRequestContext>) {
     router.get("/files") { request, context in
-      await answer(context) { try await download(request, on: context.channel.eventLoop, isHead: false) }
+      await respond(context) { try await download(request, on: context.channel.eventLoop, isHead: false) }
     }
     router.head("/files") { request, context in
-      await answer(context) { try await download(request, on: context.channel.eventLoop, isHead: true) }
+      await respond(context) { try await download(request, on: context.channel.eventLoop, isHead: true) }
     }
-    router.post("/files") { request, context in await answer(context) { try await upload(request) } }
-    router.post("/files/compose") { request, context in await answer(context) { try await compose(request) } }
+    router.post("/files") { request, context in await respond(context) { try await upload(request) } }
+    router.post("/files/compose") { request, context in await respond(context) { try await compose(request) } }
   }
 
   private func download(_ request: Request, on eventLoop: any EventLoop, isHead: Bool) async throws -> Response {
     let query = try FilesQuery(request.uri.query)
     let user = try authorize(request, query: query, operation: .read)
-    let path = try GuestPath.resolve(query.path ?? "", home: user.home, defaultWorkdir: state.defaultWorkdir)
+    let path = try LexicalPath.resolve(query.path ?? "", home: user.home, defaultWorkdir: state.defaultWorkdir)
     return try await FilesDownload(headers: request.headers, isHead: isHead, eventLoop: eventLoop).respond(path: path)
   }
 
@@ -37,12 +35,12 @@ struct FilesRoutes: Sendable {
     let metadata = try FileMetadata(headers: request.headers.map { ($0.name.canonicalName, $0.value) })
     let target = UploadTarget(
       user: user, defaultWorkdir: state.defaultWorkdir, requestedPath: query.path, metadata: metadata)
-    return try Self.json(try await UploadBody(request).receive(target: target))
+    return Self.json(try await UploadBody(request).receive(target: target))
   }
 
   private func compose(_ request: Request) async throws -> Response {
     if let token = state.accessToken {
-      guard let presented = presentedToken(request), AccessSignature.isEqual(presented, token) else {
+      guard AccessToken.matches(AccessToken.presented(in: request), token) else {
         throw FileFailure(.unauthenticated, "the access token is missing or wrong")
       }
     }
@@ -52,7 +50,7 @@ struct FilesRoutes: Sendable {
     }
     let user = try users.user(named: compose.username ?? state.defaultUser)
     let workdir = state.defaultWorkdir
-    return try Self.json(try await FileThreads.run { try compose.run(user: user, defaultWorkdir: workdir) })
+    return Self.json(try await FileThreads.run { try compose.run(user: user, defaultWorkdir: workdir) })
   }
 
   /// Authorizes the request and returns the user in whose name it acts.
@@ -61,17 +59,13 @@ struct FilesRoutes: Sendable {
   ) throws -> GuestUser {
     let signature = AccessSignature(path: query.path ?? "", operation: operation, username: query.username)
     try signature.authorize(
-      token: state.accessToken, presented: presentedToken(request), query: query,
+      token: state.accessToken, presented: AccessToken.presented(in: request), query: query,
       now: Int64(Date().timeIntervalSince1970))
     return try users.user(named: query.username ?? state.defaultUser)
   }
 
-  private func presentedToken(_ request: Request) -> String? {
-    HTTPField.Name(Self.accessTokenHeader).flatMap { request.headers[$0] }
-  }
-
   /// Maps errors to `{"code","message"}`. Logs internal errors, but not those of the client.
-  private func answer(_ context: AgentRequestContext, _ body: () async throws -> Response) async -> Response {
+  private func respond(_ context: AgentRequestContext, _ body: () async throws -> Response) async -> Response {
     do {
       return try await body()
     } catch {
@@ -85,22 +79,10 @@ struct FilesRoutes: Sendable {
 
   static func response(_ failure: FileFailure) -> Response {
     let status = failure.reason.httpStatus
-    let body = ErrorBody(code: status.code, message: failure.message)
-    return (try? json(body, status: status)) ?? Response(status: status)
+    return json(ErrorBody(code: status.code, message: failure.message), status: status)
   }
 
-  private static func json(_ value: some Encodable, status: HTTPResponse.Status = .ok) throws -> Response {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.withoutEscapingSlashes, .sortedKeys]
-    let data = try encoder.encode(value)
-    return Response(
-      status: status, headers: [.contentType: "application/json"],
-      body: ResponseBody(byteBuffer: ByteBuffer(bytes: data)))
+  private static func json(_ value: some Encodable, status: HTTPResponse.Status = .ok) -> Response {
+    JSONBody.response(value, status: status, contentType: "application/json")
   }
-}
-
-/// Source: E2B's envd contract
-private struct ErrorBody: Encodable {
-  let code: Int
-  let message: String
 }

@@ -48,16 +48,16 @@ struct FilesystemService: Sendable {
   /// - Throws: `ConnectError`.
   func resolve(_ context: ConnectContext, _ path: String) throws(ConnectError) -> (user: GuestUser, path: String) {
     do {
-      let user = try users.user(named: Self.userName(context) ?? state.defaultUser)
-      return (user, try GuestPath.resolve(path, home: user.home, defaultWorkdir: state.defaultWorkdir))
+      let user = try users.user(named: CallHeaders.userName(in: context.headers) ?? state.defaultUser)
+      return (user, try LexicalPath.resolve(path, home: user.home, defaultWorkdir: state.defaultWorkdir))
     } catch {
       throw FileFailure.describing(error).connectError
     }
   }
 
-  private func perform<Answer: Sendable>(
-    _ context: ConnectContext, _ path: String, _ body: @escaping @Sendable (FileOperations, String) throws -> Answer
-  ) async throws(ConnectError) -> Answer {
+  private func perform<Value: Sendable>(
+    _ context: ConnectContext, _ path: String, _ body: @escaping @Sendable (FileOperations, String) throws -> Value
+  ) async throws(ConnectError) -> Value {
     let (user, path) = try resolve(context, path)
     let operations = FileOperations(users: users, user: user)
     do {
@@ -65,15 +65,5 @@ struct FilesystemService: Sendable {
     } catch {
       throw FileFailure.describing(error).connectError
     }
-  }
-
-  /// The user part of HTTP Basic credentials; nil if there are none.
-  static func userName(_ context: ConnectContext) -> String? {
-    guard let header = context.headers[.authorization], header.lowercased().hasPrefix("basic "),
-      let decoded = Data(base64Encoded: String(header.dropFirst(6))),
-      let text = String(validating: decoded, as: UTF8.self)
-    else { return nil }
-    let name = text.prefix { $0 != ":" }
-    return name.isEmpty ? nil : String(name)
   }
 }

@@ -21,7 +21,7 @@ enum GuestDirectories {
 
   private static func walk(_ path: String, user: GuestUser) throws(SystemError) -> OwnedDescriptor {
     var directory = try OwnedDescriptor.open("/", clinux_o_path | O_DIRECTORY)
-    for component in GuestPath.components(of: path) {
+    for component in LexicalPath.components(of: path) {
       directory = try enter(String(component), of: directory, user: user)
     }
     return directory
@@ -33,14 +33,14 @@ enum GuestDirectories {
     let existing = clinux_openat(parent.rawValue, name, clinux_o_path | O_DIRECTORY | O_CLOEXEC, 0)
     if existing >= 0 { return OwnedDescriptor(existing) }
     guard errno == ENOENT else { throw SystemError.current("openat", subject: name) }
-    let isOurs = mkdirat(parent.rawValue, name, mode) == 0
-    guard isOurs || errno == EEXIST else { throw SystemError.current("mkdirat", subject: name) }
+    let isCreated = mkdirat(parent.rawValue, name, mode) == 0
+    guard isCreated || errno == EEXIST else { throw SystemError.current("mkdirat", subject: name) }
     let descriptor = OwnedDescriptor(
       try SystemError.check("openat", name) {
         clinux_openat(parent.rawValue, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0)
       })
     // A directory that another process has created in the meantime keeps its owner.
-    if isOurs { try SystemError.check("fchown", name) { fchown(descriptor.rawValue, user.uid, user.gid) } }
+    if isCreated { try SystemError.check("fchown", name) { fchown(descriptor.rawValue, user.uid, user.gid) } }
     return descriptor
   }
 
@@ -51,14 +51,14 @@ enum GuestDirectories {
     guard path != "/" else { throw FileFailure(.invalidArgument, "the root directory cannot be removed") }
     let parent: OwnedDescriptor
     do {
-      parent = try OwnedDescriptor.open(GuestPath.parent(of: path), clinux_o_path | O_DIRECTORY)
+      parent = try OwnedDescriptor.open(LexicalPath.parent(of: path), clinux_o_path | O_DIRECTORY)
     } catch {
       // If the parent is missing or a file, there is nothing to remove.
       if error.errno.rawValue == ENOENT || error.errno.rawValue == ENOTDIR { return }
       throw FileFailure(error, path: path)
     }
     do {
-      try removeTree(GuestPath.name(of: path), in: parent)
+      try removeTree(LexicalPath.name(of: path), in: parent)
     } catch {
       throw FileFailure(error, path: path)
     }
@@ -90,7 +90,7 @@ enum GuestDirectories {
       if opened < 0, errno == ENOENT { return true }
       directory = OwnedDescriptor(try SystemError.check("openat2", path) { opened })
     }
-    let name = GuestPath.name(of: path)
+    let name = LexicalPath.name(of: path)
     if unlinkat(directory.rawValue, name, 0) == 0 || errno == ENOENT { return true }
     guard errno == EISDIR || errno == EPERM else { throw SystemError.current("unlink", subject: path) }
     if unlinkat(directory.rawValue, name, AT_REMOVEDIR) == 0 || errno == ENOENT { return true }

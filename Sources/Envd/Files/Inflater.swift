@@ -57,11 +57,11 @@ final class Inflater {
   private func step() throws(FileFailure) -> ByteBuffer {
     var output = ByteBufferAllocator().buffer(capacity: Self.outputBytes)
     var status = Z_OK
-    output.writeWithUnsafeMutableBytes(minimumWritableBytes: Self.outputBytes) { room in
+    output.writeWithUnsafeMutableBytes(minimumWritableBytes: Self.outputBytes) { target in
       input.readWithUnsafeMutableReadableBytes { source in
         stream.next_in = source.baseAddress?.assumingMemoryBound(to: UInt8.self)
         stream.avail_in = UInt32(source.count)
-        stream.next_out = room.baseAddress?.assumingMemoryBound(to: UInt8.self)
+        stream.next_out = target.baseAddress?.assumingMemoryBound(to: UInt8.self)
         stream.avail_out = UInt32(Self.outputBytes)
         status = inflate(&stream, Z_NO_FLUSH)
         return source.count - Int(stream.avail_in)

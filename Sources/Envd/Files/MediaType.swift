@@ -11,7 +11,7 @@ enum MediaType {
   ]
 
   static func forPath(_ path: String) -> String {
-    let name = GuestPath.name(of: path)
+    let name = LexicalPath.name(of: path)
     guard let dot = name.lastIndex(of: ".") else { return "application/octet-stream" }
     return types[name[name.index(after: dot)...].lowercased()] ?? "application/octet-stream"
   }

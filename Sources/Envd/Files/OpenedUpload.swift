@@ -30,9 +30,9 @@ final class OpenedUpload: Sendable {
   /// Creates or truncates the file at an absolute, clean path, and creates missing parent directories.
   static func open(_ path: String, for user: GuestUser) throws(FileFailure) -> OpenedUpload {
     guard path != "/" else { throw FileFailure(.invalidArgument, "path is a directory: \(path)") }
-    let directory = try GuestDirectories.open(GuestPath.parent(of: path), creatingFor: user)
+    let directory = try GuestDirectories.open(LexicalPath.parent(of: path), creatingFor: user)
     do {
-      return try open(path, name: GuestPath.name(of: path), in: directory, for: user)
+      return try open(path, name: LexicalPath.name(of: path), in: directory, for: user)
     } catch let error as FileFailure {
       throw error
     } catch {
@@ -144,21 +144,21 @@ final class OpenedUpload: Sendable {
   func rename(to name: String) throws(FileFailure) {
     do {
       try SystemError.check("rename", path) {
-        renameat(directory.rawValue, GuestPath.name(of: path), directory.rawValue, name)
+        renameat(directory.rawValue, LexicalPath.name(of: path), directory.rawValue, name)
       }
     } catch {
-      throw FileFailure(error, path: GuestPath.joined(GuestPath.parent(of: path), name))
+      throw FileFailure(error, path: LexicalPath.joined(LexicalPath.parent(of: path), name))
     }
   }
 
   /// Ends a failed upload: removes the file if this upload has created it and its name still refers to it.
   func discard() {
     guard isNew else { return }
-    var ours = stat()
+    var opened = stat()
     var named = stat()
-    let name = GuestPath.name(of: path)
-    guard fstat(descriptor.rawValue, &ours) == 0, fstatat(directory.rawValue, name, &named, AT_SYMLINK_NOFOLLOW) == 0
+    let name = LexicalPath.name(of: path)
+    guard fstat(descriptor.rawValue, &opened) == 0, fstatat(directory.rawValue, name, &named, AT_SYMLINK_NOFOLLOW) == 0
     else { return }
-    if ours.st_ino == named.st_ino && ours.st_dev == named.st_dev { unlinkat(directory.rawValue, name, 0) }
+    if opened.st_ino == named.st_ino && opened.st_dev == named.st_dev { unlinkat(directory.rawValue, name, 0) }
   }
 }

@@ -12,7 +12,7 @@ struct UploadBody {
 
   /// Reads the whole body into files.
   /// - Throws: `FileFailure`, after the incomplete file was removed.
-  func receive(target: UploadTarget) async throws -> [UploadedFile] {
+  func receive(target: UploadTarget) async throws -> [UploadResult] {
     let inflater = try inflater()
     let contentType = request.headers[.contentType] ?? ""
     switch HeaderParameters.mainValue(contentType) {
@@ -40,7 +40,7 @@ struct UploadBody {
     }
   }
 
-  private func pour(into sink: some UploadSink, inflater: Inflater?) async throws -> [UploadedFile] {
+  private func pour(into sink: some UploadSink, inflater: Inflater?) async throws -> [UploadResult] {
     var sink = sink
     do {
       let expected = request.headers[.contentLength].flatMap { Int64($0) }

@@ -4,7 +4,7 @@ import NIOCore
 protocol UploadSink {
   mutating func consume(_ buffer: ByteBuffer) async throws
   /// The body is complete.
-  mutating func finish() async throws -> [UploadedFile]
+  mutating func finish() async throws -> [UploadResult]
   /// The upload has failed: removes the incomplete file.
   mutating func discard()
 }
@@ -23,7 +23,7 @@ struct RawUploadSink: UploadSink {
     try await stream.append(buffer)
   }
 
-  mutating func finish() async throws -> [UploadedFile] {
+  mutating func finish() async throws -> [UploadResult] {
     [try await stream.finish(metadata: metadata)]
   }
 
@@ -36,14 +36,14 @@ struct RawUploadSink: UploadSink {
 ///
 /// Parts that were complete before a failure stay, as in E2B's agent.
 struct MultipartUploadSink: UploadSink {
-  private var parser: MultipartParser
+  private var parser: MultipartBodyParser
   private let target: UploadTarget
   private var current: UploadStream?
-  private var finished: [UploadedFile] = []
+  private var finished: [UploadResult] = []
   private var paths: Set<String> = []
 
   init(contentType: String, target: UploadTarget) throws {
-    parser = try MultipartParser(contentType: contentType)
+    parser = try MultipartBodyParser(contentType: contentType)
     self.target = target
   }
 
@@ -57,7 +57,7 @@ struct MultipartUploadSink: UploadSink {
     }
   }
 
-  mutating func finish() async throws -> [UploadedFile] {
+  mutating func finish() async throws -> [UploadResult] {
     try parser.finish()
     return finished
   }
@@ -101,6 +101,6 @@ struct UploadTarget: Sendable {
       throw FileFailure(
         .invalidArgument, "the upload names no file: give a path in the query or a filename in the part")
     }
-    return try GuestPath.resolve(name, home: user.home, defaultWorkdir: defaultWorkdir)
+    return try LexicalPath.resolve(name, home: user.home, defaultWorkdir: defaultWorkdir)
   }
 }

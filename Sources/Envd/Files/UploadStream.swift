@@ -26,14 +26,14 @@ struct UploadStream {
     if bytes >= Self.batchBytes || batch.count >= Self.batchPieces { try await flush() }
   }
 
-  mutating func finish(metadata: FileMetadata) async throws -> UploadedFile {
+  mutating func finish(metadata: FileMetadata) async throws -> UploadResult {
     let upload = upload
     let rest = take()
     try await FileThreads.run {
       try upload.write(rest)
       try upload.finish(metadata: metadata)
     }
-    return UploadedFile(path: upload.path, metadata: metadata)
+    return UploadResult(path: upload.path, metadata: metadata)
   }
 
   /// Never throws and also works in a cancelled task, because a failed upload must not leave an incomplete file.
@@ -59,7 +59,7 @@ struct UploadStream {
 /// One element of the response to an upload.
 ///
 /// Source: E2B's envd contract
-struct UploadedFile: Sendable, Equatable, Encodable {
+struct UploadResult: Sendable, Equatable, Encodable {
   let path: String
   let name: String
   let type: String
@@ -68,7 +68,7 @@ struct UploadedFile: Sendable, Equatable, Encodable {
 
   init(path: String, metadata: FileMetadata) {
     self.path = path
-    name = GuestPath.name(of: path)
+    name = LexicalPath.name(of: path)
     type = "file"
     self.metadata = metadata.values.isEmpty ? nil : metadata.values
   }

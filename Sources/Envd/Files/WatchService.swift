@@ -11,9 +11,6 @@ import SwiftProtobuf
 ///
 /// Source: E2B's envd contract
 struct WatchService: Sendable {
-  static let keepAliveHeader = "Keepalive-Ping-Interval"
-  static let defaultKeepAlive = Duration.seconds(90)
-
   let files: FilesystemService
   let watchers: WatcherRegistry
 
@@ -26,15 +23,15 @@ struct WatchService: Sendable {
         isRecursive: request.recursive, includesEntry: request.includeEntry,
         allowsNetworkMounts: request.allowNetworkMounts)
       let watch = try await open(request.path, options, context)
-      return try failing { try Filesystem_CreateWatcherResponse.with { $0.watcherID = try watchers.add(watch) } }
+      return try mappingErrors { try Filesystem_CreateWatcherResponse.with { $0.watcherID = try watchers.add(watch) } }
     }
     connect.unary(FilesystemService.name, "GetWatcherEvents") { (request: Filesystem_GetWatcherEventsRequest, _) in
-      let watch = try failing { try watchers.watch(request.watcherID) }
-      let events = try await failing { try await FileThreads.run { try watch.drain() } }
+      let watch = try mappingErrors { try watchers.watch(request.watcherID) }
+      let events = try await mappingErrors { try await FileThreads.run { try watch.drain() } }
       return Filesystem_GetWatcherEventsResponse.with { $0.events = events }
     }
     connect.unary(FilesystemService.name, "RemoveWatcher") { (request: Filesystem_RemoveWatcherRequest, _) in
-      try failing { try watchers.remove(request.watcherID) }
+      try mappingErrors { try watchers.remove(request.watcherID) }
       return Filesystem_RemoveWatcherResponse()
     }
   }
@@ -48,12 +45,12 @@ struct WatchService: Sendable {
       isRecursive: request.recursive, includesEntry: request.includeEntry,
       allowsNetworkMounts: request.allowNetworkMounts)
     let watch = try await open(request.path, options, context)
-    let interval = Self.keepAliveInterval(context.headers)
+    let interval = CallHeaders.keepAliveInterval(in: context.headers)
     try await writer.write(.with { $0.start = .init() })
     while true {
       let isReadable = await Self.waitUntilReadable(watch, for: interval)
       try Task.checkCancellation()
-      let events = isReadable ? try await failing { try await FileThreads.run { try watch.drain() } } : []
+      let events = isReadable ? try await mappingErrors { try await FileThreads.run { try watch.drain() } } : []
       for event in events { try await writer.write(.with { $0.filesystem = event }) }
       if !isReadable { try await writer.write(.with { $0.keepalive = .init() }) }
     }
@@ -62,7 +59,7 @@ struct WatchService: Sendable {
   private func open(_ path: String, _ options: WatchOptions, _ context: ConnectContext) async throws -> DirectoryWatch {
     let path = try files.resolve(context, path).path
     let entries = options.includesEntry ? EntryReader(users: files.users) : nil
-    return try await failing {
+    return try await mappingErrors {
       try await FileThreads.run {
         try options.check(path)
         return try DirectoryWatch(path: path, isRecursive: options.isRecursive, entries: entries)
@@ -86,15 +83,7 @@ struct WatchService: Sendable {
     }
   }
 
-  /// The interval that the client requests, clamped to 1 s...1 h.
-  static func keepAliveInterval(_ headers: HTTPFields) -> Duration {
-    guard let name = HTTPField.Name(keepAliveHeader), let seconds = headers[name].flatMap(Int.init) else {
-      return defaultKeepAlive
-    }
-    return .seconds(min(max(seconds, 1), 3_600))
-  }
-
-  private func failing<Answer>(_ body: () throws -> Answer) throws(ConnectError) -> Answer {
+  private func mappingErrors<Value>(_ body: () throws -> Value) throws(ConnectError) -> Value {
     do {
       return try body()
     } catch {
@@ -102,7 +91,7 @@ struct WatchService: Sendable {
     }
   }
 
-  private func failing<Answer: Sendable>(_ body: () async throws -> Answer) async throws(ConnectError) -> Answer {
+  private func mappingErrors<Value: Sendable>(_ body: () async throws -> Value) async throws(ConnectError) -> Value {
     do {
       return try await body()
     } catch {

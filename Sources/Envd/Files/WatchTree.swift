@@ -76,7 +76,7 @@ struct WatchTree {
   }
 
   private func changes(_ event: InotifyEvent, relative: String) -> [WatchChange] {
-    let path = relative == "." ? root : GuestPath.joined(root, relative)
+    let path = relative == "." ? root : LexicalPath.joined(root, relative)
     let kinds: [(bits: Int32, type: Filesystem_EventType)] = [
       (IN_CREATE | IN_MOVED_TO, .create), (IN_MOVED_FROM | IN_MOVE_SELF, .rename),
       (IN_ATTRIB, .chmod), (IN_MODIFY, .write), (IN_DELETE | IN_DELETE_SELF, .remove),
@@ -91,7 +91,7 @@ struct WatchTree {
     }
     do throws(FileFailure) {
       let watch = try Self.watch(
-        GuestPath.joined(root, relative), mask: Self.mask | UInt32(IN_DONT_FOLLOW), queue: queue)
+        LexicalPath.joined(root, relative), mask: Self.mask | UInt32(IN_DONT_FOLLOW), queue: queue)
       directories[watch] = relative
     } catch {
       // The directory has been removed or replaced.
@@ -104,21 +104,21 @@ struct WatchTree {
   }
 
   private mutating func addContent(of relative: String, queue: Inotify) throws(FileFailure) -> [WatchChange] {
-    let path = GuestPath.joined(root, relative)
+    let path = LexicalPath.joined(root, relative)
     guard let directory = try? OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY),
       let names = try? DirectoryNames.read(directory, path: path)
     else { return [] }
     var found: [WatchChange] = []
     for name in names.sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
       let child = relative.isEmpty ? name : relative + "/" + name
-      found.append(WatchChange(name: child, type: .create, path: GuestPath.joined(root, child)))
+      found.append(WatchChange(name: child, type: .create, path: LexicalPath.joined(root, child)))
       alreadyReported.insert(child)
       var status = stat()
       guard fstatat(directory.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { continue }
       if status.st_mode & S_IFMT == S_IFDIR { found += try addDirectory(child, queue: queue) }
       // A client that waits for content must also learn of a write before the watch.
       if status.st_mode & S_IFMT == S_IFREG, status.st_size > 0 {
-        found.append(WatchChange(name: child, type: .write, path: GuestPath.joined(root, child)))
+        found.append(WatchChange(name: child, type: .write, path: LexicalPath.joined(root, child)))
       }
     }
     return found

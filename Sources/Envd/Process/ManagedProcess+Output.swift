@@ -34,7 +34,7 @@ extension ManagedProcess {
   }
 
   /// Reads and publishes what a killed process has left in its outputs, without waiting for end of file.
-  func readWhatIsLeft() {
+  func readRemainingOutput() {
     let channels = state.withLock { $0.outputs.filter(\.value.isOpen).keys }
     let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: DescriptorPoller.scratchBytes, alignment: 16)
     defer { scratch.deallocate() }

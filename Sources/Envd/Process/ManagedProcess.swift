@@ -125,7 +125,7 @@ package final class ManagedProcess: Sendable {
   func exited(_ status: ExitStatus) {
     let (ends, isStopRequested) = state.withLock { ($0.lifecycle.exited(status), $0.lifecycle.isStopRequested) }
     guard ends else { return }
-    if isStopRequested { readWhatIsLeft() }
+    if isStopRequested { readRemainingOutput() }
     finish()
   }
 

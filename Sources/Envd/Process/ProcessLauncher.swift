@@ -136,16 +136,17 @@ package final class ProcessLauncher: Sendable {
     var terminal: Int32 = -1
     let result = martlet_guest_open_terminal(&controller, &terminal)
     guard result == 0 else { throw SystemError("open", Errno(rawValue: -result), subject: "/dev/ptmx") }
-    let ours = OwnedDescriptor(controller)
-    let theirs = OwnedDescriptor(terminal)
-    try size.apply(to: ours)
+    let controllerEnd = OwnedDescriptor(controller)
+    let terminalEnd = OwnedDescriptor(terminal)
+    try size.apply(to: controllerEnd)
     // Best effort: in a container without the right, the process still uses the terminal through the inherited
     // descriptor.
-    fchown(theirs.rawValue, owner.uid, Self.terminalGroup)
-    fchmod(theirs.rawValue, 0o620)
-    let input = try OwnedDescriptor.duplicate(ours)
+    fchown(terminalEnd.rawValue, owner.uid, Self.terminalGroup)
+    fchmod(terminalEnd.rawValue, 0o620)
+    let input = try OwnedDescriptor.duplicate(controllerEnd)
     return Plumbing(
-      endpoints: .init(outputs: [.terminal: ours], input: input), childEnds: [0: theirs, 1: theirs, 2: theirs])
+      endpoints: .init(outputs: [.terminal: controllerEnd], input: input),
+      childEnds: [0: terminalEnd, 1: terminalEnd, 2: terminalEnd])
   }
 
   private static func makeNonBlocking(_ descriptor: OwnedDescriptor) throws(SystemError) {

@@ -8,10 +8,6 @@ import Protos
 import SwiftProtobuf
 
 extension ProcessService {
-  /// Interval of keep-alives if the client requests none. Source: E2B's envd contract
-  static let standardKeepAlive = TimeAmount.seconds(90)
-  private static let keepAliveHeader = HTTPField.Name("Keepalive-Ping-Interval")
-  private static let keepAliveRangeSeconds: ClosedRange<Int64> = 1...3600
   /// Sent by `GuestClient`, which then gets the end event when the time-out has ended the process.
   private static let martletClientHeader = HTTPField.Name("Martlet-Client")
   /// How long the call waits for the end of a killed process.
@@ -22,7 +18,7 @@ extension ProcessService {
   func start(
     _ request: Process_StartRequest, _ context: ConnectContext, _ writer: ConnectWriter<Process_StartResponse>
   ) async throws {
-    try await ConnectError.translating {
+    try await ConnectError.mappingErrors {
       let subscription = try await launch(request, context)
       try await stream(subscription, context, endsWithCall: true) { event in
         try await writer.write(Process_StartResponse.with { $0.event = event })
@@ -34,9 +30,10 @@ extension ProcessService {
   func attach(
     _ request: Process_ConnectRequest, _ context: ConnectContext, _ writer: ConnectWriter<Process_ConnectResponse>
   ) async throws {
-    try await ConnectError.translating {
+    try await ConnectError.mappingErrors {
       let process = try registry.find(request.process)
-      let subscription = try process.subscribe(keepAlive: Self.keepAlive(context.headers))
+      let subscription = try process.subscribe(
+        keepAlive: TimeAmount(CallHeaders.keepAliveInterval(in: context.headers)))
       try await stream(subscription, context, endsWithCall: false) { event in
         try await writer.write(Process_ConnectResponse.with { $0.event = event })
       }
@@ -46,9 +43,9 @@ extension ProcessService {
   private func launch(_ request: Process_StartRequest, _ context: ConnectContext) async throws -> ProcessSubscription {
     guard !registry.isFull else { throw ProcessServiceError.tooManyProcesses }
     let guest = state.identity
-    let keepAlive = Self.keepAlive(context.headers)
+    let keepAlive = TimeAmount(CallHeaders.keepAliveInterval(in: context.headers))
     let timeout = context.deadline.map { NIODeadline.now() + TimeAmount($0 - .now) }
-    let name = BasicUser.name(in: context.headers) ?? guest.defaultUser
+    let name = CallHeaders.userName(in: context.headers) ?? guest.defaultUser
     return try await blocking.run { () throws(ProcessServiceError) -> ProcessSubscription in
       let user = try self.user(named: name)
       let plan = try LaunchPlan.make(request, user: user, guest: guest, agentPath: agentPath)
@@ -110,12 +107,5 @@ extension ProcessService {
   private static func shielded(_ body: @escaping @Sendable () async throws -> Void) async throws {
     // An unstructured task, because the deadline may cancel the current one while it writes.
     try await Task { try await body() }.value
-  }
-
-  static func keepAlive(_ headers: HTTPFields) -> TimeAmount {
-    guard let name = keepAliveHeader, let text = headers[name], let seconds = Int64(text), seconds > 0 else {
-      return standardKeepAlive
-    }
-    return .seconds(min(max(seconds, keepAliveRangeSeconds.lowerBound), keepAliveRangeSeconds.upperBound))
   }
 }

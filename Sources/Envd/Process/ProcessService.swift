@@ -50,7 +50,7 @@ package struct ProcessService: Sendable {
   private func unary<Q: Message, R: Message>(
     _ connect: ConnectRouter<AgentRequestContext>, _ method: String, _ body: @escaping @Sendable (Q) async throws -> R
   ) {
-    connect.unary(Self.name, method) { request, _ in try await ConnectError.translating { try await body(request) } }
+    connect.unary(Self.name, method) { request, _ in try await ConnectError.mappingErrors { try await body(request) } }
   }
 }
 
@@ -68,7 +68,7 @@ extension ProcessService {
 
   func streamInput(_ requests: ConnectRequests<Process_StreamInputRequest>) async throws -> Process_StreamInputResponse
   {
-    try await ConnectError.translating {
+    try await ConnectError.mappingErrors {
       var target: ManagedProcess?
       for try await request in requests {
         switch request.event {
@@ -139,7 +139,7 @@ extension ProcessServiceError {
 
 extension ConnectError {
   /// Runs a handler and maps its `ProcessServiceError`s to Connect codes.
-  static func translating<Result>(_ body: () async throws -> Result) async throws -> Result {
+  static func mappingErrors<Result>(_ body: () async throws -> Result) async throws -> Result {
     do {
       return try await body()
     } catch let error as ProcessServiceError {

@@ -7,7 +7,7 @@ struct HostCallSigner: CallAuthenticator {
   let secret: HostSecret
   let now: @Sendable () -> Date
 
-  func prove(_ method: HTTPMethod, _ target: String) -> CallProof {
+  func sign(_ method: HTTPMethod, _ target: String) -> CallProof {
     let signature = CallSignature(method.rawValue, target, at: now(), with: secret)
     let headers: HTTPHeaders = [
       CallSignature.timeHeader: signature.time, CallSignature.nonceHeader: signature.nonce,

@@ -22,7 +22,7 @@ extension HostRPC {
     let source = UploadSource(body)
     do {
       let target = "\(HostFilesRoute.path)?\(HostFilesRoute.parameter)=\(try file.queryValue())"
-      let proof = signer.prove(.PUT, target)
+      let proof = signer.sign(.PUT, target)
       try await IdleWatch.run(limit: limits.silence) { watch in
         var request = HTTPClientRequest(url: baseURL + target)
         request.method = .PUT

@@ -6,7 +6,7 @@ import NIOWebSocket
 extension ClientWebSocket {
   private typealias MessageChannel = NIOAsyncChannel<Event, Command>
 
-  private enum Answer: Sendable {
+  private enum UpgradeResponse: Sendable {
     case upgraded(MessageChannel)
     case refused(EventLoopFuture<ClientWebSocketError>)
   }
@@ -46,17 +46,17 @@ extension ClientWebSocket {
     try? await channel.closeFuture.get()
   }
 
-  private static func messageChannel(of upgrade: EventLoopFuture<Answer>) async throws -> MessageChannel {
-    let answer: Answer
+  private static func messageChannel(of upgrade: EventLoopFuture<UpgradeResponse>) async throws -> MessageChannel {
+    let response: UpgradeResponse
     do {
-      answer = try await upgrade.get()
+      response = try await upgrade.get()
     } catch let error as ChannelError where error == .inappropriateOperationForState {
       // The connection ended before a response, so the upgrade handler was removed.
       throw ClientWebSocketError.connectionLost
     } catch is NIOHTTPClientUpgradeError {
-      throw ClientWebSocketError.protocolViolation("the server's answer to the upgrade request is not valid")
+      throw ClientWebSocketError.protocolViolation("the server's response to the upgrade request is not valid")
     }
-    switch answer {
+    switch response {
     case .upgraded(let channel): return channel
     case .refused(let error): throw try await error.get()
     }
@@ -64,11 +64,11 @@ extension ClientWebSocket {
 
   private static func connect(
     to target: Target, configuration: Configuration, group: MultiThreadedEventLoopGroup
-  ) async throws -> EventLoopFuture<Answer> {
+  ) async throws -> EventLoopFuture<UpgradeResponse> {
     let bootstrap = ClientBootstrap(group: group)
       .connectTimeout(TimeAmount(configuration.connectTimeout))
       .channelOption(.socketOption(.tcp_nodelay), value: 1)
-    let initializer: @Sendable (any Channel) -> EventLoopFuture<EventLoopFuture<Answer>> = { channel in
+    let initializer: @Sendable (any Channel) -> EventLoopFuture<EventLoopFuture<UpgradeResponse>> = { channel in
       channel.eventLoop.makeCompletedFuture { try configure(channel, target: target, configuration: configuration) }
     }
     // Numeric addresses need no resolver thread.
@@ -80,10 +80,10 @@ extension ClientWebSocket {
 
   private static func configure(
     _ channel: any Channel, target: Target, configuration: Configuration
-  ) throws -> EventLoopFuture<Answer> {
+  ) throws -> EventLoopFuture<UpgradeResponse> {
     var head = HTTPRequestHead(version: .http1_1, method: .GET, uri: target.uri, headers: target.headers)
     head.headers.replaceOrAdd(name: "Host", value: hostHeader(of: target))
-    let upgrader = NIOTypedWebSocketClientUpgrader<Answer>(
+    let upgrader = NIOTypedWebSocketClientUpgrader<UpgradeResponse>(
       maxFrameSize: configuration.maximumFrameBytes, enableAutomaticErrorHandling: false
     ) { channel, _ in
       channel.eventLoop.makeCompletedFuture {
@@ -91,7 +91,7 @@ extension ClientWebSocket {
         return .upgraded(try wrap(channel))
       }
     }
-    var pipeline = NIOUpgradableHTTPClientPipelineConfiguration<Answer>(
+    var pipeline = NIOUpgradableHTTPClientPipelineConfiguration<UpgradeResponse>(
       upgradeConfiguration: .init(upgradeRequestHead: head, upgraders: [upgrader]) { channel in
         channel.eventLoop.makeCompletedFuture {
           let refusal = channel.eventLoop.makePromise(of: ClientWebSocketError.self)
@@ -106,8 +106,8 @@ extension ClientWebSocket {
       })
     // The server's first frames may arrive in the same segment as its response.
     pipeline.leftOverBytesStrategy = .forwardBytes
-    let answer = try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(configuration: pipeline)
-    return bounded(answer, on: channel, by: configuration.upgradeTimeout)
+    let response = try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(configuration: pipeline)
+    return bounded(response, on: channel, by: configuration.upgradeTimeout)
   }
 
   private static func wrap(_ channel: any Channel) throws -> MessageChannel {
@@ -118,14 +118,14 @@ extension ClientWebSocket {
 
   /// Closes the channel when no response arrives in time. The future then fails with `timedOut`.
   private static func bounded(
-    _ answer: EventLoopFuture<Answer>, on channel: any Channel, by limit: Duration
-  ) -> EventLoopFuture<Answer> {
-    let promise = channel.eventLoop.makePromise(of: Answer.self)
+    _ response: EventLoopFuture<UpgradeResponse>, on channel: any Channel, by limit: Duration
+  ) -> EventLoopFuture<UpgradeResponse> {
+    let promise = channel.eventLoop.makePromise(of: UpgradeResponse.self)
     let timeout = channel.eventLoop.scheduleTask(in: TimeAmount(limit)) {
-      promise.fail(ClientWebSocketError.timedOut("the server did not answer the WebSocket request"))
+      promise.fail(ClientWebSocketError.timedOut("the server did not respond to the WebSocket request"))
       channel.close(promise: nil)
     }
-    answer.whenComplete { result in
+    response.whenComplete { result in
       timeout.cancel()
       promise.completeWith(result)
     }
@@ -157,10 +157,10 @@ private final class RefusalCollector: ChannelInboundHandler {
     switch unwrapInboundIn(data) {
     case .head(let head): status = Int(head.status.code)
     case .body(var part):
-      guard var fitting = part.readSlice(length: min(part.readableBytes, maximumBytes - body.readableBytes)) else {
+      guard var kept = part.readSlice(length: min(part.readableBytes, maximumBytes - body.readableBytes)) else {
         return
       }
-      body.writeBuffer(&fitting)
+      body.writeBuffer(&kept)
     case .end: finish(context: context)
     }
   }

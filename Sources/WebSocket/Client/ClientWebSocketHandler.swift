@@ -15,7 +15,7 @@ final class ClientWebSocketHandler: ChannelDuplexHandler {
   /// Whether the consumer has requested bytes since the last ones arrived; only then silence counts. A read is pending
   /// after the upgrade.
   private var isReading = true
-  private var heardSinceLastPing = true
+  private var receivedSinceLastPing = true
   private var readingSinceLastPing = false
 
   init(configuration: ClientWebSocket.Configuration) {
@@ -42,7 +42,7 @@ final class ClientWebSocketHandler: ChannelDuplexHandler {
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    heardSinceLastPing = true
+    receivedSinceLastPing = true
     perform(machine.receive(unwrapInboundIn(data)), context: context)
   }
 
@@ -113,12 +113,12 @@ final class ClientWebSocketHandler: ChannelDuplexHandler {
 
   private func tick(context: ChannelHandlerContext) {
     guard machine.state == .open else { return }
-    if !heardSinceLastPing, isReading, readingSinceLastPing {
+    if !receivedSinceLastPing, isReading, readingSinceLastPing {
       machine.end()
       context.fireErrorCaught(ClientWebSocketError.connectionLost)
       return context.close(promise: nil)
     }
-    heardSinceLastPing = false
+    receivedSinceLastPing = false
     readingSinceLastPing = isReading
     send(.ping, ByteBuffer(), context: context, promise: nil)
     context.flush()

@@ -25,7 +25,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
   private enum Mode: Equatable {
     case http
-    case asked
+    case upgradeRequested
     case tunnel
     case lingering
   }
@@ -33,7 +33,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
   let watch = ConnectionWatch()
   private let parseErrorResponse: UpgradableHTTP1Channel.ParseErrorResponse
   private var mode = Mode.http
-  private var heldEnd: HTTPRequestPart?
+  private var pendingEnd: HTTPRequestPart?
   private var unansweredRequests = 0
   private var isReadingRequest = false
   private var mustClose = false
@@ -56,8 +56,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
       break
     case .end:
       isReadingRequest = false
-      if mode == .asked {
-        heldEnd = part
+      if mode == .upgradeRequested {
+        pendingEnd = part
         return
       }
     }
@@ -99,7 +99,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
       // The parser stops after a request for any upgrade. The connection cannot be reused unless the upgrade is
       // granted.
       mustClose = true
-      if WebSocketHandshake.canBeGranted(request) { mode = .asked }
+      if WebSocketHandshake.canBeGranted(request) { mode = .upgradeRequested }
     }
     if request.headerFields[.expect]?.lowercased() == "100-continue" {
       context.writeAndFlush(wrapOutboundOut(.head(HTTPResponse(status: .continue))), promise: nil)
@@ -121,7 +121,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
   private func writeHead(_ response: HTTPResponse, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?)
   {
-    if mode == .asked, response.status == .switchingProtocols {
+    if mode == .upgradeRequested, response.status == .switchingProtocols {
       context.writeAndFlush(wrapOutboundOut(.head(response)), promise: promise)
       return enterTunnel(context)
     }
@@ -130,10 +130,10 @@ final class ConnectionHandler: ChannelDuplexHandler {
     if isReadingRequest, response.status.code >= 400 { mustClose = true }
     if mustClose, isLast { response.headerFields[.connection] = "close" }
     context.write(wrapOutboundOut(.head(response)), promise: promise)
-    guard mode == .asked, isLast else { return }
+    guard mode == .upgradeRequested, isLast else { return }
     mode = .http
-    if let heldEnd { context.fireChannelRead(wrapInboundOut(heldEnd)) }
-    heldEnd = nil
+    if let pendingEnd { context.fireChannelRead(wrapInboundOut(pendingEnd)) }
+    pendingEnd = nil
   }
 
   private func writeEnd(_ data: NIOAny, _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>?) {
@@ -142,11 +142,11 @@ final class ConnectionHandler: ChannelDuplexHandler {
     writeLast(data, context, promise)
   }
 
-  // MARK: Changes of mode
+  // MARK: Mode changes
 
   private func enterTunnel(_ context: ChannelHandlerContext) {
     mode = .tunnel
-    heldEnd = nil
+    pendingEnd = nil
     let pipeline = context.pipeline.syncOperations
     do {
       let codec = try pipeline.context(handlerType: HTTP1ToHTTPServerCodec.self)

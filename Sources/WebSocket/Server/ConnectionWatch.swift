@@ -28,8 +28,8 @@ package final class ConnectionWatch: Sendable {
   ) async throws -> Value {
     // Unstructured, so that the observer on the event loop can cancel it.
     let task = Task { try await work() }
-    let number = observe { task.cancel() }
-    defer { forget(number) }
+    let number = addObserver { task.cancel() }
+    defer { removeObserver(number) }
     return try await withTaskCancellationHandler {
       try await withGracefulShutdownHandler {
         try await task.value
@@ -45,7 +45,7 @@ package final class ConnectionWatch: Sendable {
   }
 
   /// - Parameter action: called once; at once if the client has already disconnected.
-  func observe(_ action: @escaping @Sendable () -> Void) -> Int {
+  func addObserver(_ action: @escaping @Sendable () -> Void) -> Int {
     let (number, isClosed) = state.withLock { state in
       state.next += 1
       if !state.isClosed { state.observers[state.next] = action }
@@ -55,7 +55,7 @@ package final class ConnectionWatch: Sendable {
     return number
   }
 
-  func forget(_ number: Int) {
+  func removeObserver(_ number: Int) {
     state.withLock { _ = $0.observers.removeValue(forKey: number) }
   }
 

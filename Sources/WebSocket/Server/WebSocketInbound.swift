@@ -55,16 +55,16 @@ final class WebSocketMessageQueue: Sendable {
   func push(_ message: WebSocketMessage) async -> Bool {
     while true {
       if let accepted = offer(message) { return accepted }
-      let hasRoom = await withCheckedContinuation { continuation in
-        let answer = state.withLock { state -> Bool? in
+      let hasSpace = await withCheckedContinuation { continuation in
+        let result = state.withLock { state -> Bool? in
           if state.ending != nil || state.isInputClosed { return false }
           if state.messages.count < Self.capacity { return true }
           state.producer = continuation
           return nil
         }
-        if let answer { continuation.resume(returning: answer) }
+        if let result { continuation.resume(returning: result) }
       }
-      guard hasRoom else { return false }
+      guard hasSpace else { return false }
     }
   }
 

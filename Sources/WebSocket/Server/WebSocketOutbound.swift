@@ -7,7 +7,7 @@ package import NIOWebSocket
 /// stops the producer. May be called from several tasks; messages are not interleaved.
 package final class WebSocketOutbound: Sendable {
   /// How long a write may continue after its task was cancelled.
-  private static let lastChance: TimeAmount = .seconds(2)
+  private static let cancelledWriteGrace: TimeAmount = .seconds(2)
 
   private let channel: any Channel
   private let state = Mutex((isClosed: false, pendingWrites: 0))
@@ -69,7 +69,7 @@ package final class WebSocketOutbound: Sendable {
       try await withTaskCancellationHandler {
         try await written.futureResult.get()
       } onCancel: {
-        giveUp(written.futureResult)
+        closeUnlessWritten(written.futureResult)
       }
     } catch {
       throw WebSocketConnectionLost()
@@ -77,8 +77,9 @@ package final class WebSocketOutbound: Sendable {
   }
 
   /// A client that reads may still get the message. A client that does not must not block the writing task.
-  private func giveUp(_ written: EventLoopFuture<Void>) {
-    let late = channel.eventLoop.scheduleTask(in: Self.lastChance) { [channel] in channel.close(promise: nil) }
-    written.whenComplete { _ in late.cancel() }
+  private func closeUnlessWritten(_ written: EventLoopFuture<Void>) {
+    let timer = channel.eventLoop.scheduleTask(in: Self.cancelledWriteGrace) { [channel] in channel.close(promise: nil)
+    }
+    written.whenComplete { _ in timer.cancel() }
   }
 }

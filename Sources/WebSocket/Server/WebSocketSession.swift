@@ -16,17 +16,17 @@ package typealias WebSocketHandler = @Sendable (WebSocketInbound, WebSocketOutbo
 package struct WebSocketSession: Sendable {
   package static let pingInterval: Duration = .seconds(30)
   /// Interval of pings while the handler does not read the client's messages.
-  static let stuckPingInterval: Duration = .seconds(2)
+  static let blockedPingInterval: Duration = .seconds(2)
   /// How long the client may take to answer a close frame.
   static let closeDeadline: Duration = .seconds(2)
 
   private enum Event: Sendable {
     case readerEnded
     case handlerEnded((any Error)?)
-    case clientIsDead
+    case clientSilent
     case serverStops
     case closeSent
-    case tooLate
+    case closeTimedOut
   }
 
   let maximumMessageBytes: Int
@@ -55,13 +55,13 @@ package struct WebSocketSession: Sendable {
   func run() async {
     let queue = WebSocketMessageQueue()
     let outbound = WebSocketOutbound(channel: channel)
-    let lastHeard = LastHeard()
+    let lastReceived = LastReceived()
     let watch = await ConnectionWatch.of(channel)
-    let number = watch?.observe { queue.inputClosed() }
-    defer { if let number { watch?.forget(number) } }
+    let number = watch?.addObserver { queue.inputClosed() }
+    defer { if let number { watch?.removeObserver(number) } }
     await withTaskGroup(of: Event.self) { group in
       group.addTask {
-        await read(into: queue, outbound, lastHeard)
+        await read(into: queue, outbound, lastReceived)
         return .readerEnded
       }
       group.addTask {
@@ -72,21 +72,21 @@ package struct WebSocketSession: Sendable {
           return .handlerEnded(error)
         }
       }
-      group.addTask { await keepAlive(queue, outbound, lastHeard) }
+      group.addTask { await keepAlive(queue, outbound, lastReceived) }
       group.addTask { await Self.shutdown() }
-      await follow(&group, outbound)
+      await superviseTasks(&group, outbound)
     }
   }
 
   /// Ends all tasks when one of reader, handler, keep-alive and server has ended.
-  private func follow(_ group: inout TaskGroup<Event>, _ outbound: WebSocketOutbound) async {
+  private func superviseTasks(_ group: inout TaskGroup<Event>, _ outbound: WebSocketOutbound) async {
     var isClosing = false
     while let event = await group.next() {
       switch event {
-      case .readerEnded, .tooLate:
+      case .readerEnded, .closeTimedOut:
         group.cancelAll()
         return
-      case .clientIsDead:
+      case .clientSilent:
         channel.close(promise: nil)
         group.cancelAll()
         return
@@ -111,7 +111,7 @@ package struct WebSocketSession: Sendable {
     }
     group.addTask {
       try? await Task.sleep(for: Self.closeDeadline)
-      return .tooLate
+      return .closeTimedOut
     }
   }
 
@@ -125,9 +125,11 @@ package struct WebSocketSession: Sendable {
 
   // MARK: Reading
 
-  private func read(into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastHeard: LastHeard) async {
+  private func read(
+    into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastReceived: LastReceived
+  ) async {
     do {
-      try await readFrames(into: queue, outbound, lastHeard)
+      try await readFrames(into: queue, outbound, lastReceived)
     } catch let error as WebSocketProtocolError {
       await outbound.close(error.code, error.reason)
       queue.finish(throwing: error)
@@ -137,13 +139,13 @@ package struct WebSocketSession: Sendable {
   }
 
   private func readFrames(
-    into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastHeard: LastHeard
+    into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastReceived: LastReceived
   ) async throws {
     var parser = WebSocketFrameParser(maximumPayloadBytes: maximumMessageBytes)
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: maximumMessageBytes)
     var buffer = ByteBuffer()
     for try await bytes in body {
-      lastHeard.note()
+      lastReceived.record()
       if buffer.readableBytes == 0 { buffer = bytes } else { buffer.writeImmutableBuffer(bytes) }
       while let frame = try parser.next(&buffer) {
         switch frame.opcode {
@@ -157,7 +159,7 @@ package struct WebSocketSession: Sendable {
         case .continuation, .text, .binary:
           guard let message = try assembler.add(frame) else { continue }
           guard await queue.push(message) else { throw WebSocketConnectionLost() }
-          lastHeard.note()
+          lastReceived.record()
         }
       }
       buffer.discardReadBytes()
@@ -165,22 +167,22 @@ package struct WebSocketSession: Sendable {
     throw WebSocketConnectionLost()
   }
 
-  // MARK: Watching
+  // MARK: Keep-alive
 
   private func keepAlive(
-    _ queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastHeard: LastHeard
+    _ queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastReceived: LastReceived
   ) async -> Event {
     var lastPing = ContinuousClock.now
     do {
       while true {
-        try await Task.sleep(for: min(pingInterval, Self.stuckPingInterval))
+        try await Task.sleep(for: min(pingInterval, Self.blockedPingInterval))
         // A client that is slow to read cannot answer pings; TCP notices when it dies.
         guard !outbound.isBlocked else { continue }
         // While the queue is full, the client's pongs and its end are not seen behind the waiting input. But a ping to
         // a client that has gone makes its kernel reset the connection.
-        let isStuck = queue.isFull
-        guard isStuck || ContinuousClock.now - lastPing >= pingInterval else { continue }
-        if !isStuck, ContinuousClock.now - lastHeard.time > pingInterval * 2 { return .clientIsDead }
+        let isBlocked = queue.isFull
+        guard isBlocked || ContinuousClock.now - lastPing >= pingInterval else { continue }
+        if !isBlocked, ContinuousClock.now - lastReceived.time > pingInterval * 2 { return .clientSilent }
         try await outbound.ping()
         lastPing = .now
       }
@@ -203,9 +205,9 @@ package struct WebSocketSession: Sendable {
 }
 
 /// The time of the client's last data.
-private final class LastHeard: Sendable {
+private final class LastReceived: Sendable {
   private let state = Mutex(ContinuousClock.now)
 
   var time: ContinuousClock.Instant { state.withLock { $0 } }
-  func note() { state.withLock { $0 = .now } }
+  func record() { state.withLock { $0 = .now } }
 }

@@ -52,7 +52,7 @@ extension Result where Failure == any Error {
 }
 
 /// The response that curl(1) has received.
-struct Answer: Sendable {
+struct CurlResponse: Sendable {
   let status: Int
   /// Lower-case header lines.
   let head: String
@@ -65,7 +65,7 @@ struct Answer: Sendable {
 enum Curl {
   private static let count = Atomic<Int>(0)
 
-  static func run(_ directory: TemporaryDirectory, _ arguments: [String]) async throws -> Answer {
+  static func run(_ directory: TemporaryDirectory, _ arguments: [String]) async throws -> CurlResponse {
     let number = count.add(1, ordering: .relaxed).newValue
     let head = directory.path("head-\(number)")
     let body = directory.path("body-\(number)")
@@ -75,6 +75,6 @@ enum Curl {
     let headText = (try? SmallFile.readText(head)) ?? ""
     unlink(body)
     unlink(head)
-    return Answer(status: Int(output.outputText) ?? 0, head: headText.lowercased(), body: content)
+    return CurlResponse(status: Int(output.outputText) ?? 0, head: headText.lowercased(), body: content)
   }
 }

@@ -12,10 +12,10 @@ struct FilesRoutesTests {
   @Test("a raw upload creates the parents (0755) and the file (0644), owned by the user")
   func rawUpload() async throws {
     try await withFileServer { port, directory in
-      let answer = try await Self.upload(port, directory, path: "a/b/c.txt", "content")
-      #expect(answer.status == 200)
+      let response = try await Self.upload(port, directory, path: "a/b/c.txt", "content")
+      #expect(response.status == 200)
       #expect(
-        answer.text == "[{\"name\":\"c.txt\",\"path\":\"\(directory.path("home"))/a/b/c.txt\",\"type\":\"file\"}]")
+        response.text == "[{\"name\":\"c.txt\",\"path\":\"\(directory.path("home"))/a/b/c.txt\",\"type\":\"file\"}]")
       #expect(try directory.read("home/a/b/c.txt") == Array("content".utf8))
       let file = try directory.status("home/a/b/c.txt")
       #expect(file.st_mode & 0o7777 == 0o644 && file.st_uid == 1234 && file.st_gid == 1235)
@@ -29,8 +29,8 @@ struct FilesRoutesTests {
     try await withFileServer { port, directory in
       let url = "http://127.0.0.1:\(port)/files"
       let parts = ["-F", "file=one;filename=m/1", "-F", "note=x", "-F", "file=two;filename=\(directory.path("abs"))"]
-      let answer = try await Curl.run(directory, parts + [url])
-      #expect(answer.status == 200)
+      let response = try await Curl.run(directory, parts + [url])
+      #expect(response.status == 200)
       #expect(try directory.read("home/m/1") == Array("one".utf8))
       #expect(try directory.read("abs") == Array("two".utf8))
       #expect(try await Curl.run(directory, ["-F", "file=x;filename=ignored", url + "?path=won"]).status == 200)
@@ -61,9 +61,9 @@ struct FilesRoutesTests {
     ])
   func badRequests(arguments: [String], query: String, status: Int) async throws {
     try await withFileServer { port, directory in
-      let answer = try await Curl.run(directory, arguments + ["http://127.0.0.1:\(port)/files?\(query)"])
-      #expect(answer.status == status)
-      #expect(answer.text.hasPrefix("{\"code\":\(status),\"message\":\""))
+      let response = try await Curl.run(directory, arguments + ["http://127.0.0.1:\(port)/files?\(query)"])
+      #expect(response.status == status)
+      #expect(response.text.hasPrefix("{\"code\":\(status),\"message\":\""))
       #expect(access(directory.path("home/f"), F_OK) != 0)
     }
   }
@@ -157,8 +157,8 @@ struct FilesRoutesTests {
       let missing = try await Curl.run(directory, ["-d", #"{"source_paths":["1","none"],"destination":"out"}"#, url])
       #expect(missing.status == 404)
       #expect(try Directories.names(in: .init(directory.path("home"))).sorted() == ["1", "2"])
-      let answer = try await Curl.run(directory, ["-d", #"{"source_paths":["1","2"],"destination":"d/out"}"#, url])
-      #expect(answer.status == 200)
+      let response = try await Curl.run(directory, ["-d", #"{"source_paths":["1","2"],"destination":"d/out"}"#, url])
+      #expect(response.status == 200)
       #expect(try directory.read("home/d/out") == Array("onetwo".utf8))
       #expect(try directory.status("home/d/out").st_uid == 1234)
       #expect(try Directories.names(in: .init(directory.path("home"))) == ["d"])
@@ -186,7 +186,7 @@ struct FilesRoutesTests {
       try directory.makeDirectory("home/small")
       try await Tool.run("mount", ["-t", "tmpfs", "-o", "size=1m", "none", directory.path("home/small")]).checked()
       try directory.write([UInt8](repeating: 1, count: 2_000_000), to: "large")
-      let answer = try await Curl.run(
+      let response = try await Curl.run(
         directory,
         [
           "-H", "Content-Type: application/octet-stream", "--data-binary", "@" + directory.path("large"),
@@ -194,7 +194,7 @@ struct FilesRoutesTests {
         ])
       let left = try Directories.names(in: .init(directory.path("home/small")))
       try await Tool.run("umount", [directory.path("home/small")]).checked()
-      #expect(answer.status == 507)
+      #expect(response.status == 507)
       #expect(left == [])
     }
   }
@@ -232,7 +232,7 @@ struct FilesRoutesTests {
 
   private static func upload(
     _ port: Int, _ directory: TemporaryDirectory, path: String, _ text: String
-  ) async throws -> Answer {
+  ) async throws -> CurlResponse {
     let url = "http://127.0.0.1:\(port)/files?path=\(path)"
     return try await Curl.run(directory, ["-H", "Content-Type: application/octet-stream", "--data-binary", text, url])
   }

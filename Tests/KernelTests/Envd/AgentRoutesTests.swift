@@ -102,7 +102,7 @@ import struct Synchronization.Atomic
       request.method = .POST
       request.headers.add(name: "Content-Type", value: "application/connect+json")
       request.body = .stream(parts, length: .unknown)
-      let hasHead = Flag()
+      let hasHead = AtomicFlag()
       let response = Task { [request] in
         let head = try await agent.http.execute(request, timeout: .seconds(10))
         hasHead.set()
@@ -137,7 +137,7 @@ import struct Synchronization.Atomic
   }
 }
 
-private final class Flag: Sendable {
+private final class AtomicFlag: Sendable {
   private let value = Atomic(false)
 
   var isSet: Bool { value.load(ordering: .relaxed) }

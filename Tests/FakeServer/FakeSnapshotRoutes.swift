@@ -4,7 +4,7 @@ import NIOCore
 import NIOHTTP1
 
 /// The routes of a `FakeMartlet` for pause, resume, fork and snapshots.
-struct FakeSnapshots {
+struct FakeSnapshotRoutes {
   private struct Body: Decodable {
     var name: String?
     var count: Int?
@@ -12,7 +12,7 @@ struct FakeSnapshots {
 
   let server: FakeMartlet
 
-  func answer(_ exchange: FakeExchange, sandbox: String, verb: String, body: ByteBuffer) async throws {
+  func respond(to exchange: FakeExchange, sandbox: String, verb: String, body: ByteBuffer) async throws {
     server.recordBody(body)
     let isPaused = server.state.withLock { $0.paused.contains(sandbox) }
     switch verb {
@@ -41,7 +41,7 @@ struct FakeSnapshots {
   }
 
   /// `/v1/snapshots` and `/v1/snapshots/NAME`.
-  func answer(_ exchange: FakeExchange, name: String?, body: ByteBuffer) async throws {
+  func respond(to exchange: FakeExchange, name: String?, body: ByteBuffer) async throws {
     switch (exchange.head.method, name) {
     case (.GET, nil):
       let isSnapshots = exchange.head.uri.contains("type=snapshot")

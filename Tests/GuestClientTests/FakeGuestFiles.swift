@@ -9,11 +9,11 @@ import Protos
 import SwiftProtobuf
 
 /// The plain HTTP routes and the file service of the fake guest agent. The path selects the behaviour.
-struct FakeFiles: Sendable {
+struct FakeGuestFiles: Sendable {
   private static let service = "filesystem.Filesystem"
   static let chunk = ByteBuffer(repeating: 7, count: 65_536)
 
-  let record: FakeGuest.Record
+  let record: FakeGuestAgent.Record
 
   func register(on router: Router<BasicConnectRequestContext>) {
     router.get("/health") { _, _ in Response(status: .noContent) }

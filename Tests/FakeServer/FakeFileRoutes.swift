@@ -4,7 +4,7 @@ import NIOCore
 import NIOHTTP1
 
 /// The file routes on a dictionary.
-struct FakeFiles {
+struct FakeFileRoutes {
   let server: FakeMartlet
 
   private struct Request: Decodable {

@@ -4,7 +4,7 @@ import Testing
 @testable import Envd
 
 @Suite("multipart bodies")
-struct MultipartParserTests {
+struct MultipartBodyParserTests {
   private static let type = "multipart/form-data; boundary=\"XbX\""
   private static let body = """
     preamble\r
@@ -72,7 +72,7 @@ struct MultipartParserTests {
 
   @Test("too many parts are refused")
   func partBomb() {
-    let body = String(repeating: "--XbX\r\n\r\n\r\n", count: MultipartParser.maximumParts + 1)
+    let body = String(repeating: "--XbX\r\n\r\n\r\n", count: MultipartBodyParser.maximumParts + 1)
     #expect(throws: FileFailure.self) { try Self.parse(body, chunk: 65_536) }
   }
 
@@ -83,7 +83,7 @@ struct MultipartParserTests {
       "multipart/form-data; boundary=\(String(repeating: "b", count: 71))",
     ])
   func boundary(type: String) {
-    #expect(throws: FileFailure.self) { try MultipartParser(contentType: type) }
+    #expect(throws: FileFailure.self) { try MultipartBodyParser(contentType: type) }
   }
 
   private struct Part {
@@ -97,7 +97,7 @@ struct MultipartParserTests {
   }
 
   private static func parse(_ body: [UInt8], chunk: Int) throws -> [Part] {
-    var parser = try MultipartParser(contentType: type)
+    var parser = try MultipartBodyParser(contentType: type)
     var parts: [Part] = []
     for start in stride(from: 0, to: body.count, by: chunk) {
       for event in try parser.consume(ByteBuffer(bytes: body[start..<min(start + chunk, body.count)])) {

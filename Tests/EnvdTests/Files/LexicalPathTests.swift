@@ -3,7 +3,7 @@ import Testing
 @testable import Envd
 
 @Suite("guest paths")
-struct GuestPathTests {
+struct LexicalPathTests {
   @Test(
     "paths are resolved against home and default directory and cleaned",
     arguments: [
@@ -13,13 +13,13 @@ struct GuestPathTests {
       ("/a/b/../\u{301}x", "/a/\u{301}x"),
     ])
   func resolve(path: String, expected: String) throws {
-    #expect(try GuestPath.resolve(path, home: "/home/user", defaultWorkdir: "/work") == expected)
+    #expect(try LexicalPath.resolve(path, home: "/home/user", defaultWorkdir: "/work") == expected)
   }
 
   @Test("an empty path is the default directory, which is relative to the home, or the home")
   func emptyPath() throws {
-    #expect(try GuestPath.resolve("", home: "/root", defaultWorkdir: nil) == "/root")
-    #expect(try GuestPath.resolve("", home: "/root", defaultWorkdir: "app") == "/root/app")
+    #expect(try LexicalPath.resolve("", home: "/root", defaultWorkdir: nil) == "/root")
+    #expect(try LexicalPath.resolve("", home: "/root", defaultWorkdir: "app") == "/root/app")
   }
 
   @Test(
@@ -27,7 +27,7 @@ struct GuestPathTests {
     arguments: ["a\0b", "~root/x", String(repeating: "a", count: 4_096)])
   func refused(path: String) {
     #expect {
-      try GuestPath.resolve(path, home: "/", defaultWorkdir: nil)
+      try LexicalPath.resolve(path, home: "/", defaultWorkdir: nil)
     } throws: { ($0 as? FileFailure)?.reason == .invalidArgument }
   }
 
@@ -35,7 +35,7 @@ struct GuestPathTests {
     "name and parent of a path",
     arguments: [("/", "/", "/"), ("/a", "a", "/"), ("/a/b", "b", "/a"), ("/a/\u{301}b", "\u{301}b", "/a")])
   func parts(path: String, name: String, parent: String) {
-    #expect(GuestPath.name(of: path) == name)
-    #expect(GuestPath.parent(of: path) == parent)
+    #expect(LexicalPath.name(of: path) == name)
+    #expect(LexicalPath.parent(of: path) == parent)
   }
 }

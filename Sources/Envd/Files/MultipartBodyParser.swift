@@ -7,7 +7,7 @@ import NIOCore
 /// preamble ──boundary──▶ headers ──empty line──▶ content ──boundary──▶ headers … ──boundary"--"──▶ epilogue (ignored)
 /// ```
 /// Source: RFC 2046, 5.1
-struct MultipartParser {
+struct MultipartBodyParser {
   enum Event: Equatable {
     case begin(MultipartHeaders)
     case content(ByteBuffer)

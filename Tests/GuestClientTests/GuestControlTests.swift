@@ -11,7 +11,7 @@ import NIOPosix
 import Testing
 
 @Suite("control of a guest", .serialized, .timeLimit(.minutes(1)))
-struct ControlTests {
+struct GuestControlTests {
   private final class Flag: Sendable {
     private let value = Mutex(false)
 
@@ -34,7 +34,7 @@ struct ControlTests {
 
   @Test("initialize sends identity, environment, clock and entropy")
   func initialize() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       try await guest.client.initialize(
         GuestInitialization(
           environment: ["A": "b"], accessToken: "new", defaultUser: "user", defaultWorkingDirectory: "/work",
@@ -54,7 +54,7 @@ struct ControlTests {
 
   @Test("freeze has its own route, thaw sets only the clock, metrics are decoded")
   func others() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       try await guest.client.freeze()
       try await guest.client.thaw()
       #expect(guest.record.requests.withLock { $0.map(\.0.uri.path) } == ["/freeze", "/init"])
@@ -71,7 +71,7 @@ struct ControlTests {
 
   @Test("waiting for a healthy guest returns at once")
   func healthy() async throws {
-    try await FakeGuest.run { guest in
+    try await FakeGuestAgent.run { guest in
       try await guest.client.waitUntilHealthy(deadline: .now + .seconds(20))
     }
   }

@@ -6,7 +6,7 @@ import SwiftProtobuf
 import Testing
 
 @Suite("codecs")
-struct CodecTests {
+struct ConnectCodecTests {
   private var request: Process_StartRequest {
     .with {
       $0.process.cmd = "/bin/sh"

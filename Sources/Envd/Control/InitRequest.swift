@@ -3,7 +3,7 @@ import HTTPTypes
 
 /// Body of `POST /init`. Fields that are absent change nothing. Source: E2B's envd contract; `hostname`, `sandboxID`,
 /// `templateID`, `entropy` and `newLife` are our additions. E2B's fields that have no meaning here are ignored.
-package struct GuestInitialization: Sendable, Equatable, Decodable {
+package struct InitRequest: Sendable, Equatable, Decodable {
   package var envVars: [String: String]?
   package var accessToken: String?
   /// The host's wall clock in RFC 3339.
@@ -23,7 +23,7 @@ package struct GuestInitialization: Sendable, Equatable, Decodable {
   static let maximumHostnameBytes = 64
 
   /// The validated fields.
-  package struct Checked: Sendable, Equatable {
+  package struct Validated: Sendable, Equatable {
     package var time: WallClockTime?
     package var entropy: [UInt8]
     package var hostname: String?
@@ -31,7 +31,7 @@ package struct GuestInitialization: Sendable, Equatable, Decodable {
 
   /// Validates the fields.
   /// - Throws: `AgentError` 400 that names the field.
-  package func checked() throws(AgentError) -> Checked {
+  package func validated() throws(AgentError) -> Validated {
     var time: WallClockTime?
     if let timestamp {
       time = WallClockTime(rfc3339: timestamp)
@@ -45,7 +45,7 @@ package struct GuestInitialization: Sendable, Equatable, Decodable {
     let entropy = try decodedEntropy()
     // Without entropy, copies of a guest would generate the same random numbers.
     if newLife == true, entropy.isEmpty { throw AgentError(.badRequest, "a new life needs entropy") }
-    return Checked(time: time, entropy: entropy, hostname: hostname)
+    return Validated(time: time, entropy: entropy, hostname: hostname)
   }
 
   private func decodedEntropy() throws(AgentError) -> [UInt8] {

@@ -3,7 +3,7 @@ import HTTPTypes
 import NIOCore
 import Testing
 
-@Suite struct ControlTests {
+@Suite struct AccessControlTests {
   @Test("tokens match only when they are equal")
   func tokens() {
     #expect(AccessToken.matches("secret", "secret"))
@@ -54,12 +54,12 @@ import Testing
       ("Bearer cm9vdDo=", nil), ("Basic ???", nil), ("Basic", nil), ("", nil),
     ] as [(String, String?)])
   func basicUser(header: String, user: String?) {
-    #expect(BasicUser.name(in: [.authorization: header]) == user)
+    #expect(CallHeaders.userName(in: [.authorization: header]) == user)
   }
 
   @Test("a call without credentials names no user")
   func noUser() {
-    #expect(BasicUser.name(in: [:]) == nil)
+    #expect(CallHeaders.userName(in: [:]) == nil)
   }
 
   @Test("the memory reserved for the agent has a lower and an upper bound")

@@ -1,7 +1,7 @@
 /// Resolves clients' paths to absolute, lexically clean paths of the guest.
 ///
 /// Source: E2B's envd contract (path resolution)
-enum GuestPath {
+enum LexicalPath {
   /// Longest path in bytes. The kernel allows 4096 including the terminating zero (PATH_MAX).
   static let maximumBytes = 4_095
 

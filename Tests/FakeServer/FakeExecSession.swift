@@ -4,7 +4,7 @@ import NIOCore
 import NIOWebSocket
 
 /// Runs one command of `exec/stream`.
-struct FakeGuest {
+struct FakeExecSession {
   let server: FakeMartlet
   let socket: FakeSocket
 

@@ -13,7 +13,7 @@ import Protos
 import SwiftProtobuf
 
 /// A guest agent on loopback without processes. The command of a start request selects its behaviour.
-struct FakeGuest {
+struct FakeGuestAgent {
   let port: Int
   let record: Record
   let client: GuestClient
@@ -35,12 +35,12 @@ struct FakeGuest {
 
   @discardableResult
   static func run<Value: Sendable>(
-    limits: GuestLimits = GuestLimits(), _ body: @escaping @Sendable (FakeGuest) async throws -> Value
+    limits: GuestLimits = GuestLimits(), _ body: @escaping @Sendable (FakeGuestAgent) async throws -> Value
   ) async throws -> Value {
     let record = Record()
     let router = Router(context: BasicConnectRequestContext.self)
     FakeProcesses(record: record).register(on: ConnectRouter(router))
-    FakeFiles(record: record).register(on: router)
+    FakeGuestFiles(record: record).register(on: router)
     let httpClient = GuestClient.makeHTTPClient()
     let result: Result<Value, any Error>
     do {
@@ -48,7 +48,7 @@ struct FakeGuest {
         let client = GuestClient(
           address: "127.0.0.1", port: port, accessToken: "secret", httpClient: httpClient, limits: limits,
           logger: Logger(label: "guest client"))
-        return try await body(FakeGuest(port: port, record: record, client: client))
+        return try await body(FakeGuestAgent(port: port, record: record, client: client))
       }
       result = .success(value)
     } catch {
@@ -64,7 +64,7 @@ struct FakeProcesses: Sendable {
   private static let service = "process.Process"
   static let pid: UInt32 = 42
 
-  let record: FakeGuest.Record
+  let record: FakeGuestAgent.Record
 
   func register(on router: ConnectRouter<BasicConnectRequestContext>) {
     router.serverStream(Self.service, "Start") {

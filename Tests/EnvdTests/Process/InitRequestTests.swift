@@ -2,9 +2,9 @@ import Envd
 import FoundationEssentials
 import Testing
 
-@Suite struct GuestInitializationTests {
-  private func body(_ json: String) throws -> GuestInitialization {
-    try JSONDecoder().decode(GuestInitialization.self, from: Data(json.utf8))
+@Suite struct InitRequestTests {
+  private func body(_ json: String) throws -> InitRequest {
+    try JSONDecoder().decode(InitRequest.self, from: Data(json.utf8))
   }
 
   @Test("E2B's fields that have no meaning here are ignored")
@@ -66,15 +66,15 @@ import Testing
     ])
   func malformed(json: String, field: String) throws {
     let body = try body(json)
-    #expect { try body.checked() } throws: { ($0 as? AgentError)?.message.contains(field) == true }
+    #expect { try body.validated() } throws: { ($0 as? AgentError)?.message.contains(field) == true }
   }
 
   @Test("the length of entropy is bounded")
   func entropy() throws {
-    let fits = Data(count: GuestInitialization.maximumEntropyBytes).base64EncodedString()
-    #expect(try body(#"{"entropy":"\#(fits)"}"#).checked().entropy.count == GuestInitialization.maximumEntropyBytes)
-    let tooLong = Data(count: GuestInitialization.maximumEntropyBytes + 1).base64EncodedString()
-    #expect(throws: AgentError.self) { try body(#"{"entropy":"\#(tooLong)"}"#).checked() }
+    let fits = Data(count: InitRequest.maximumEntropyBytes).base64EncodedString()
+    #expect(try body(#"{"entropy":"\#(fits)"}"#).validated().entropy.count == InitRequest.maximumEntropyBytes)
+    let tooLong = Data(count: InitRequest.maximumEntropyBytes + 1).base64EncodedString()
+    #expect(throws: AgentError.self) { try body(#"{"entropy":"\#(tooLong)"}"#).validated() }
   }
 
   @Test("the hosts file keeps its lines and names the machine once")

@@ -4,7 +4,7 @@ import Glibc
 package import LinuxSystem
 
 /// Body of `GET /metrics`. Source: E2B's envd contract
-package struct GuestMetrics: Sendable, Equatable, Encodable {
+package struct MetricsResponse: Sendable, Equatable, Encodable {
   /// Seconds since 1970.
   package var timestamp: Int64
   package var cpuCount: Int
@@ -80,7 +80,7 @@ package final class MetricsSampler: Sendable {
   package init() {}
 
   /// Reads only /proc and calls statvfs(2), which do not block for long.
-  package func sample() throws(SystemError) -> GuestMetrics {
+  package func sample() throws(SystemError) -> MetricsResponse {
     let memory = MemoryInformation(procMeminfo: try SmallFile.readText("/proc/meminfo"))
     let times = ProcessorTimes(procStat: try SmallFile.readText("/proc/stat"))
     let percent = previous.withLock { previous in
@@ -90,7 +90,7 @@ package final class MetricsSampler: Sendable {
     var disk = statvfs()
     try SystemError.check("statvfs", "/") { statvfs("/", &disk) }
     let block = Int64(disk.f_frsize)
-    return GuestMetrics(
+    return MetricsResponse(
       timestamp: Int64(time(nil)), cpuCount: times?.cpuCount ?? 0, cpuUsedPercent: percent,
       memoryTotalBytes: memory.total,
       memoryUsedBytes: memory.used, memoryCacheBytes: memory.cache, diskTotalBytes: Int64(disk.f_blocks) * block,
