@@ -1,7 +1,7 @@
 package import AsyncHTTPClient
 package import Connect
 import NIOCore
-import NIOHTTP1
+package import NIOHTTP1
 package import SwiftProtobuf
 
 /// Calls the methods of one Connect server.
@@ -135,5 +135,70 @@ package struct ConnectClient: Sendable {
     } catch {
       throw ConnectError(.internalError, "the server's response is not valid: \(error.message)")
     }
+  }
+}
+
+/// Headers and limits of one call.
+package struct ConnectCallOptions: Sendable {
+  package var headers: HTTPHeaders
+  /// Sent as `Connect-Timeout-Ms`. The client enforces it too for unary and client-streaming calls; a server stream is
+  /// ended by the server.
+  package var timeout: Duration?
+  /// Longest message accepted from the server, in bytes.
+  package var maximumMessageBytes: Int
+
+  package init(
+    headers: HTTPHeaders = [:], timeout: Duration? = nil,
+    maximumMessageBytes: Int = ConnectClient.defaultMaximumMessageBytes
+  ) {
+    self.headers = headers
+    self.timeout = timeout
+    self.maximumMessageBytes = maximumMessageBytes
+  }
+}
+
+/// Runs `operation`, and cancels it when it takes longer than `limit`.
+/// - Throws: `expiry` when the limit has passed.
+package func withTimeLimit<Value: Sendable>(
+  _ limit: Duration?, throwing expiry: any Error, _ operation: @escaping @Sendable () async throws -> Value
+) async throws -> Value {
+  guard let limit else { return try await operation() }
+  return try await withThrowingTaskGroup(of: Value?.self) { group in
+    group.addTask { try await operation() }
+    group.addTask {
+      try await Task.sleep(for: limit)
+      return nil
+    }
+    defer { group.cancelAll() }
+    guard let first = try await group.next(), let value = first else { throw expiry }
+    return value
+  }
+}
+
+/// Runs one call and maps the errors of the HTTP client to `ConnectError`.
+func mappingTransportErrors<Value>(
+  isolation: isolated (any Actor)? = #isolation, _ call: () async throws -> Value
+) async throws -> Value {
+  do {
+    return try await call()
+  } catch {
+    throw transportError(error)
+  }
+}
+
+/// Maps an error of the HTTP client. `ConnectError` and `CancellationError` pass unchanged; time-outs become
+/// `deadline_exceeded`, a response that is too long `resource_exhausted`, everything else `unavailable`.
+func transportError(_ error: any Error) -> any Error {
+  switch error {
+  case is ConnectError, is CancellationError:
+    return error
+  case is NIOTooManyBytesError:
+    return ConnectError(.resourceExhausted, "the server's response is longer than the limit")
+  case HTTPClientError.cancelled as HTTPClientError:
+    return CancellationError()
+  case HTTPClientError.deadlineExceeded as HTTPClientError, HTTPClientError.readTimeout as HTTPClientError:
+    return ConnectError(.deadlineExceeded, "the server did not respond in time")
+  default:
+    return ConnectError(.unavailable, "the server cannot be reached (\(error))")
   }
 }

@@ -6,6 +6,7 @@ import HummingbirdCore
 package import LinuxSystem
 package import Logging
 package import NIOCore
+import NIOHTTPTypes
 import ServiceLifecycle
 
 /// The guest agent: one HTTP/1.1 server with the plain routes, the process service and the file routes.
@@ -114,5 +115,33 @@ package final class GuestAgent: Sendable {
     return ProcessService(
       launcher: launcher, registry: registry, state: state, users: users,
       agentPath: getenv("PATH").map { String(cString: $0) })
+  }
+}
+
+/// The context of every request to the guest agent. Its channel is used to notice clients that disconnect, and for the
+/// peer's address, which decides about access to the control routes.
+package struct AgentRequestContext: ConnectRequestContext, RemoteAddressRequestContext {
+  package var coreContext: CoreRequestContextStorage
+  package let channel: any Channel
+
+  package init(source: ApplicationRequestContextSource) {
+    self.coreContext = CoreRequestContextStorage(source: source)
+    self.channel = source.channel
+  }
+
+  /// Address of the peer; nil only on transports without addresses.
+  package var remoteAddress: SocketAddress? { channel.remoteAddress }
+}
+
+/// Lets connections with much input read more per read(2), because system calls are slow under emulation.
+final class LargeReads: ChannelInboundHandler, RemovableChannelHandler, Sendable {
+  typealias InboundIn = HTTPRequestPart
+
+  /// Same size as the chunks in which uploads are written to disk.
+  private static let maximumBytes = 524_288
+
+  func handlerAdded(context: ChannelHandlerContext) {
+    let allocator = AdaptiveRecvByteBufferAllocator(minimum: 1_024, initial: 8_192, maximum: Self.maximumBytes)
+    try? context.channel.syncOptions?.setOption(.recvAllocator, value: allocator)
   }
 }

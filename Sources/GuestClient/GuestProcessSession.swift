@@ -118,8 +118,8 @@ final class GuestProcessSession: ProcessSession {
     }
   }
 
-  /// Sends one piece of input. Without a time limit: the agent responds when the guest's kernel has taken the bytes, and
-  /// a busy process may keep its input full for long. The writing task is cancelled when the session ends.
+  /// Sends one piece of input. Without a time limit: the agent responds when the guest's kernel has taken the bytes,
+  /// and a busy process may keep its input full for long. The writing task is cancelled when the session ends.
   private func send(_ piece: ByteBuffer, toTerminal: Bool) async throws {
     let request = Process_SendInputRequest.with {
       $0.process.pid = pid

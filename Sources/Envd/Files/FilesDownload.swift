@@ -1,6 +1,11 @@
+import CLinux
+import Concurrency
+import Glibc
 import HTTPTypes
 import Hummingbird
+import LinuxSystem
 import NIOCore
+import SystemPackage
 
 /// `GET` and `HEAD /files`: sends a regular file or a range of it, compressed if the client accepts it and it saves
 /// time.
@@ -121,5 +126,116 @@ struct FilesDownload: Sendable {
       .eTag: file.entityTag,
       .vary: "Accept-Encoding",
     ]
+  }
+}
+
+/// A regular file that is open for a download.
+struct DownloadedFile: Sendable {
+  let path: String
+  let descriptor: OwnedDescriptor
+  let size: Int64
+  /// Changes whenever the content may have changed.
+  let entityTag: String
+
+  /// Opens the file. Blocks, but does not wait for a pipe's writer and does not open devices.
+  static func open(_ path: String) throws(FileFailure) -> DownloadedFile {
+    do {
+      // Checked first through O_PATH, because opening a device can have effects. The file that is then opened is
+      // checked again, because it may be another one.
+      var status = try examine(OwnedDescriptor.open(path, clinux_o_path), path)
+      try requireRegular(status, path)
+      let descriptor = try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
+      status = try examine(descriptor, path)
+      try requireRegular(status, path)
+      let changed = UInt64(status.st_mtim.tv_sec) &* 1_000_000_000 &+ UInt64(status.st_mtim.tv_nsec)
+      let parts = [UInt64(status.st_ino), changed, UInt64(status.st_size)].map { String($0, radix: 16) }
+      return DownloadedFile(
+        path: path, descriptor: descriptor, size: Int64(status.st_size),
+        entityTag: "\"\(parts.joined(separator: "-"))\"")
+    } catch let error as SystemError {
+      throw FileFailure(error, path: path)
+    } catch {
+      throw FileFailure.describing(error)
+    }
+  }
+
+  private static func examine(_ descriptor: OwnedDescriptor, _ path: String) throws(SystemError) -> stat {
+    var status = stat()
+    try SystemError.check("fstat", path) { fstat(descriptor.rawValue, &status) }
+    return status
+  }
+
+  private static func requireRegular(_ status: stat, _ path: String) throws(FileFailure) {
+    switch status.st_mode & S_IFMT {
+    case S_IFREG: return
+    case S_IFDIR: throw FileFailure(.invalidArgument, "path '\(path)' is a directory")
+    default: throw FileFailure(.invalidArgument, "path '\(path)' is not a regular file")
+    }
+  }
+}
+
+/// Reads a part of an open file in large chunks, for one consumer.
+///
+/// Buffers are reused once the connection has released them, so a transfer of any length uses only a few. New memory is
+/// the largest cost of large reads under emulation.
+final class FileChunkReader: Sendable {
+  static let chunkBytes = 524_288
+  /// One is being filled, one waits, one is being sent, one is in reserve.
+  static let bufferCount = 4
+
+  private struct State {
+    var buffers: [ByteBuffer] = []
+    var next = 0
+    var offset: Int64
+    /// nil means until the end of the file.
+    var remaining: Int64?
+  }
+
+  private let descriptor: OwnedDescriptor
+  private let path: String
+  private let state: Mutex<State>
+
+  /// - Parameter length: bytes to read; nil for files that report no size (/proc).
+  init(_ descriptor: OwnedDescriptor, path: String, offset: Int64, length: Int64?) {
+    self.descriptor = descriptor
+    self.path = path
+    state = Mutex(State(offset: offset, remaining: length))
+  }
+
+  /// The next chunk; empty at the end. Blocks.
+  /// - Throws: `internalError` when the file has become shorter than `length`, which the client was promised.
+  func next() throws(FileFailure) -> ByteBuffer {
+    try state.withLock { (state) throws(FileFailure) in
+      let wanted = Int(min(state.remaining ?? Int64(Self.chunkBytes), Int64(Self.chunkBytes)))
+      guard wanted > 0 else { return ByteBuffer() }
+      let count = try fill(&state, wanted: wanted)
+      if count == 0, state.remaining != nil {
+        throw FileFailure(.internalError, "path '\(path)' became shorter while it was read")
+      }
+      state.offset += Int64(count)
+      state.remaining = state.remaining.map { $0 - Int64(count) }
+      defer { state.next = (state.next + 1) % Self.bufferCount }
+      return state.buffers[state.next]
+    }
+  }
+
+  private func fill(_ state: inout State, wanted: Int) throws(FileFailure) -> Int {
+    if state.buffers.count <= state.next { state.buffers.append(ByteBufferAllocator().buffer(capacity: wanted)) }
+    var count = 0
+    var failure: SystemError?
+    let offset = state.offset
+    state.buffers[state.next].clear(minimumCapacity: wanted)
+    state.buffers[state.next].writeWithUnsafeMutableBytes(minimumWritableBytes: wanted) { target in
+      do {
+        count = try SystemError.check("read", path) {
+          pread(descriptor.rawValue, target.baseAddress, wanted, off_t(offset))
+        }
+      } catch {
+        failure = error as? SystemError
+      }
+      return count
+    }
+    if let failure { throw FileFailure(failure, path: path) }
+    return count
   }
 }

@@ -1,6 +1,8 @@
+import CLinux
 import Glibc
 package import LinuxSystem
 package import Protos
+import SystemPackage
 
 /// All decisions about a process before its start: derived from the request, the user and the guest's identity.
 package struct LaunchPlan: Sendable, Equatable {
@@ -76,5 +78,96 @@ package struct LaunchPlan: Sendable, Equatable {
     }
     guard status.st_mode & S_IFMT == S_IFDIR else { throw .workingDirectoryNotADirectory(name) }
     return path
+  }
+}
+
+/// Builds the environment of a user process.
+///
+/// Later sources win: the agent's PATH, the user's identity, the guest's variables, the request's variables.
+package enum ProcessEnvironment {
+  /// Search path if no source gives one. Source: Debian's /etc/profile.
+  package static let standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+  package static func build(
+    agentPath: String?, user: GuestUser, guest: GuestState.Identity, request: [String: String], hasTerminal: Bool
+  ) throws(ProcessServiceError) -> [String: String] {
+    var variables = [
+      "PATH": agentPath.flatMap { $0.isEmpty ? nil : $0 } ?? standardPath,
+      "HOME": user.home,
+      "USER": user.name,
+      "LOGNAME": user.name,
+      "SHELL": user.shell,
+      "E2B_SANDBOX": "true",
+    ]
+    if hasTerminal { variables["TERM"] = "xterm-256color" }
+    variables["E2B_SANDBOX_ID"] = guest.sandboxID
+    variables["E2B_TEMPLATE_ID"] = guest.templateID
+    variables.merge(guest.environment) { $1 }
+    variables.merge(request) { $1 }
+    for (name, value) in variables { try check(name, value) }
+    return variables
+  }
+
+  private static func check(_ name: String, _ value: String) throws(ProcessServiceError) {
+    guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "=")), !name.utf8.contains(0) else {
+      throw .invalidRequest("'\(name.prefix(64))' is not a name for an environment variable")
+    }
+    guard !value.utf8.contains(0) else {
+      throw .invalidRequest("the value of the environment variable '\(name.prefix(64))' contains a NUL byte")
+    }
+  }
+}
+
+/// Finds programs like a shell does. Source: execvp(3).
+package enum ExecutableLookup {
+  /// - Parameters:
+  ///   - command: a path if it contains a slash, otherwise a name that is looked up in `searchPath`.
+  ///   - directory: the base of relative paths and of relative entries of the search path.
+  /// - Returns: an absolute path.
+  /// - Throws: `commandNotFound`, or `commandNotExecutable` when only files without execute permission were found.
+  package static func find(
+    _ command: String, searchPath: String, directory: String
+  ) throws(ProcessServiceError) -> String {
+    guard !command.isEmpty, !command.utf8.contains(0) else {
+      throw .invalidRequest("cmd must be the name or path of a program")
+    }
+    let candidates =
+      command.contains("/")
+      ? [absolute(command, in: directory)]
+      : searchPath.split(separator: ":", omittingEmptySubsequences: false).map {
+        absolute("\($0.isEmpty ? "." : $0)/\(command)", in: directory)
+      }
+    var foundFile = false
+    for candidate in candidates {
+      var status = stat()
+      guard stat(candidate, &status) == 0 else { continue }
+      if status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o111 != 0 { return candidate }
+      foundFile = true
+    }
+    throw foundFile ? .commandNotExecutable(command) : .commandNotFound(command)
+  }
+
+  static func absolute(_ path: String, in directory: String) -> String {
+    path.hasPrefix("/") ? path : "\(directory == "/" ? "" : directory)/\(path)"
+  }
+}
+
+/// Size of a terminal in characters. Never 0 in either direction.
+package struct WindowSize: Sendable, Equatable {
+  package static let standard = WindowSize(columns: 80, rows: 24)
+
+  package let columns: UInt16
+  package let rows: UInt16
+
+  /// 0 becomes the standard value; values that are too large become the largest possible value.
+  package init(columns: UInt32, rows: UInt32) {
+    self.columns = columns == 0 ? 80 : UInt16(clamping: columns)
+    self.rows = rows == 0 ? 24 : UInt16(clamping: rows)
+  }
+
+  func apply(to terminal: OwnedDescriptor) throws(SystemError) {
+    guard clinux_set_window_size(terminal.rawValue, columns, rows) == 0 else {
+      throw SystemError.current("ioctl(TIOCSWINSZ)")
+    }
   }
 }

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import HTTPTypes
-import Hummingbird
+package import Hummingbird
+import Logging
 import NIOCore
 
 /// JSON bodies of the plain HTTP routes.
@@ -52,4 +53,51 @@ enum JSONBody {
 struct ErrorBody: Encodable {
   let code: Int
   let message: String
+}
+
+/// An error of the plain HTTP routes: a status and a sentence, sent as `{"code","message"}`. Source: E2B's envd
+/// contract
+package struct AgentError: Error, Sendable, Equatable, HTTPResponseError {
+  package let status: HTTPResponse.Status
+  package let message: String
+
+  package init(_ status: HTTPResponse.Status, _ message: String) {
+    self.status = status
+    self.message = message
+  }
+
+  package func response(from request: Request, context: some RequestContext) -> Response { response }
+
+  package var response: Response {
+    JSONBody.response(ErrorBody(code: status.code, message: message), status: status)
+  }
+}
+
+/// Turns every error, including those of unknown routes, into the error format of the contract.
+package struct ErrorMiddleware: RouterMiddleware {
+  package typealias Context = AgentRequestContext
+
+  package init() {}
+
+  package func handle(
+    _ request: Request, context: AgentRequestContext, next: (Request, AgentRequestContext) async throws -> Response
+  ) async throws -> Response {
+    do {
+      return try await next(request, context)
+    } catch let error as AgentError {
+      return error.response
+    } catch let error as HTTPError {
+      var response = AgentError(error.status, error.body ?? error.status.reasonPhrase.lowercased()).response
+      response.headers.append(contentsOf: error.headers)
+      return response
+    } catch let error as any HTTPResponseError {
+      // Errors of other modules make their own response.
+      return try error.response(from: request, context: context)
+    } catch is CancellationError {
+      throw CancellationError()
+    } catch {
+      context.logger.error("request failed", metadata: ["error": "\(error)", "path": "\(request.uri.path)"])
+      return AgentError(.internalServerError, "an internal error occurred").response
+    }
+  }
 }
