@@ -1,12 +1,12 @@
 import LinuxSystem
 import SystemPackage
 
-/// Where the host's own apt gets Debian from, reduced to what a Debian base system needs.
+/// The Debian archives that the host's own apt uses, reduced to those that a Debian base system needs.
 ///
-/// Third-party archives are left out: an entry counts when it carries the release's component `main` and the Debian
-/// archive's own suites. Both the one-line and the deb822 format are read. Source: sources.list(5).
+/// Third-party archives are left out: an entry counts only if it has the component `main` and a suite of the Debian
+/// archive itself. Both the one-line and the deb822 format are read. Source: sources.list(5).
 enum AptSources {
-  /// Used when the host has none for this release (it is not a Debian of that release), and inside images.
+  /// Used inside images, and for building when the host has no entry for this release (its own Debian release differs).
   static func debianDefaults(release: String) -> String {
     """
     Types: deb
@@ -24,7 +24,7 @@ enum AptSources {
     """
   }
 
-  /// The host's entries for a release as one-line sources, in the order found; empty when there are none.
+  /// The host's entries for a release as one-line sources, in file order; empty when there are none.
   static func ofHost(release: String) -> [String] {
     var lines: [String] = []
     let folder = "/etc/apt/sources.list.d"

@@ -1,12 +1,12 @@
-/// What a builder says while it works; long steps speak every few seconds.
+/// A progress report of an image build. Long steps report every few seconds.
 package struct BuildProgress: Sendable, Equatable {
   /// What is being built: `kernel`, or a template's name.
   package let subject: String
   /// A short phrase such as "downloading packages".
   package let step: String
-  /// 0…1 of the whole build, by typical duration.
+  /// Share of the whole build that is done, 0…1, by typical durations.
   package let fraction: Double
-  /// A line of the tool that runs, when it says something.
+  /// The last output line of the tool that runs, if it printed one.
   package let detail: String?
 
   package init(subject: String, step: String, fraction: Double, detail: String? = nil) {

@@ -1,9 +1,8 @@
-/// Writes the "newc" cpio format the kernel unpacks as an initramfs.
+/// Writes the "newc" cpio format that the kernel unpacks as an initramfs.
 ///
 /// Entry: 110 bytes of ASCII header (magic `070701`, 13 fields of 8 hexadecimal digits), name with NUL padded to 4
-/// bytes, content padded to 4 bytes. The archive ends with an entry named `TRAILER!!!`. Owner is root, times are zero:
-/// the same entries give the same bytes.
-/// Source: kernel Documentation/driver-api/early-userspace/buffer-format.rst.
+/// bytes, content padded to 4 bytes. The archive ends with an entry named `TRAILER!!!`. The owner is root and times are
+/// zero, so equal entries give equal bytes. Source: kernel Documentation/driver-api/early-userspace/buffer-format.rst.
 struct CPIOArchive {
   private enum Kind {
     static let directory: UInt32 = 0o040000

@@ -2,7 +2,7 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// The program that undoes a compression, file to file.
+/// Decompresses a file into another file with the program for its format.
 struct Decompressor {
   private let compression: KernelImage.Compression
 

@@ -3,11 +3,12 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// SHA-256 of a file's content, read in pieces on a thread that may block.
+/// Computes SHA-256 digests. Files are read in pieces on a thread of the blocking pool.
 enum FileDigest {
   private static let pieceBytes = 1_048_576
 
-  /// - Throws: `SystemError` when the file cannot be read, `CancellationError` when the task was cancelled meanwhile.
+  /// - Throws: `SystemError` when the file cannot be read, `CancellationError` when the task was cancelled while it
+  ///   ran.
   static func sha256(of path: FilePath) async throws -> ImageDigest {
     let digest = try await BlockingPool.shared.run { () throws(SystemError) -> ImageDigest in
       let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY)

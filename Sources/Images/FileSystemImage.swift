@@ -2,37 +2,38 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// Makes an ext4 image of a tree, without mounting anything.
+/// Makes an ext4 image from a directory tree without mounting anything.
 ///
-/// The options were chosen by measuring online growth in a guest under emulation (qcow2 overlay, kernel 6.1): 0.5 GiB
-/// to 5 GiB takes 0.04 s, to 1 TiB 7 s. Inode tables are zeroed here, where they cost nothing (the file is sparse), so
-/// that no kernel thread writes them in every new sandbox; beyond the reserved descriptor blocks the kernel changes to
+/// The options come from measurements of online growth in a guest under emulation (qcow2 overlay, kernel 6.1): 0.5 GiB
+/// to 5 GiB takes 0.04 s, to 1 TiB 7 s. Inode tables are zeroed here, where that costs nothing (the file is sparse), so
+/// that no kernel thread writes them in every new sandbox. Beyond the reserved descriptor blocks the kernel changes to
 /// meta_bg by itself. Source: mke2fs(8), ext4(5).
 enum FileSystemImage {
   static let blockBytes: Int64 = 4_096
   static let bytesPerInode: Int64 = 16_384
   static let journalMiB: Int64 = 16
   static let minimumBytes: Int64 = 64 << 20
-  /// The file system grows to the sandbox's disk anyway; this is for what is written before.
+  /// Free space in the image for writes before the file system grows to the size of the sandbox's disk.
   static let slackBytes: Int64 = 48 << 20
   private static let roundingBytes: Int64 = 16 << 20
-  /// Every time stamp mke2fs would take from the clock, so that equal trees give nearly equal images.
+  /// The time that mke2fs writes for every time stamp instead of the clock's, so that equal trees give nearly equal
+  /// images.
   private static let fixedTime = "1700000000"
 
-  /// All of them, so that the host's /etc/mke2fs.conf does not matter.
+  /// All features are listed, so that the host's /etc/mke2fs.conf has no influence.
   private static let features = [
     "has_journal", "ext_attr", "resize_inode", "dir_index", "filetype", "extent", "64bit", "flex_bg", "sparse_super",
     "large_file",
     "huge_file", "dir_nlink", "extra_isize", "metadata_csum",
   ]
 
-  /// What a tree needs, as counted by du(1).
+  /// Disk blocks and inodes that a tree uses, as counted by du(1).
   struct Content: Equatable, Sendable {
     var blocks: Int64
     var inodes: Int64
   }
 
-  /// Size of the file system for a content: room for data, journal, metadata, inodes and some slack.
+  /// Size of a file system for a content: data, journal, metadata, inodes and slack.
   static func sizeBytes(for content: Content) -> Int64 {
     let data = content.blocks * blockBytes * 11 / 10 + (journalMiB << 20) + slackBytes
     let inodes = (content.inodes + 1_024) * bytesPerInode * 11 / 10
@@ -66,7 +67,7 @@ enum FileSystemImage {
     try await Tool.run("mkfs.ext4", arguments, environment: environment, deadline: deadline).checked()
   }
 
-  /// Bytes a file takes on disk.
+  /// Bytes allocated for a file on disk.
   static func allocatedBytes(of image: FilePath) throws(SystemError) -> Int64 {
     var status = stat()
     try SystemError.check("lstat", image.string) { lstat(image.string, &status) }

@@ -12,7 +12,7 @@ struct TemplateDefaults: Sendable {
 }
 
 extension ImageBuilder {
-  /// Runs `body` with a fresh directory that only root can enter, and removes it afterwards, whatever happened.
+  /// Runs `body` with a fresh directory that only root can enter, and removes the directory afterwards in every case.
   func withWorkspace<Result: Sendable>(_ body: (FilePath) async throws -> Result) async throws -> Result {
     try Directories.create(workDirectory, mode: 0o700)
     let workspace = workDirectory.appending("build-\(getpid())-\(UUID().uuidString.lowercased())")
@@ -27,7 +27,7 @@ extension ImageBuilder {
     }
   }
 
-  /// Agent, modules and system files into the tree; the tree into an image; the image into the store.
+  /// Installs agent, modules and system files in the tree, makes an image of the tree, and publishes the image.
   func assemble(
     _ tree: RootTree, name: SafeName, team: TeamID, defaults: TemplateDefaults, recipe: Int?
   ) async throws -> TemplateImage {
@@ -44,7 +44,7 @@ extension ImageBuilder {
     }
     try Directories.create(store.building, mode: 0o700)
     let image = store.building.appending("\(UUID().uuidString.lowercased()).ext4")
-    // Published, it lies elsewhere.
+    // After publishing, the image is no longer at this path.
     defer { unlink(image.string) }
     let identity = "\(team.uuidString)/\(name)/\(agent)"
     try await FileSystemImage.make(tree, at: image, sizeBytes: size, identity: identity, deadline: Self.localDeadline)
@@ -74,8 +74,8 @@ extension ImageBuilder {
     try await BlockingPool.shared.run { () throws(SystemError) in try Directories.removeTree(path) }
   }
 
-  /// Unpacks the guest kernel's modules where the tree has its libraries. Returns the kernel's version; without a
-  /// kernel in the store there are no modules and the image still boots.
+  /// Unpacks the guest kernel's modules into /lib/modules of the tree. Returns the kernel's version. If the store has
+  /// no kernel, the image has no modules and still boots.
   private func installModules(in tree: RootTree) async throws -> String? {
     guard let (directory, manifest) = try store.currentKernel() else { return nil }
     let archive = directory.appending("modules.tar")

@@ -4,7 +4,7 @@ import Model
 import SystemPackage
 
 extension ImageBuilder {
-  /// Applets that must not come before our own programs or make no sense in a guest whose first process is the agent.
+  /// Busybox applets that are not installed: the guest agent is process 1, and sh and busybox are installed separately.
   private static let omittedApplets: Set<String> = ["init", "linuxrc", "sh", "busybox"]
   private static let certificateFolder = "/usr/share/ca-certificates"
   private static let maximumCertificates = 1_000
@@ -52,8 +52,8 @@ extension ImageBuilder {
     if !bundle.isEmpty { try tree.write(bundle, to: "/etc/ssl/certs/ca-certificates.crt") }
   }
 
-  /// The public authorities of Debian's ca-certificates package, one PEM bundle. Authorities that somebody added to
-  /// this host alone are not ours to hand to tenants, so the host's own bundle is not used.
+  /// The public certificate authorities of Debian's ca-certificates package as one PEM bundle. The host's own bundle is
+  /// not used: it may contain authorities that the operator trusts on this host only.
   private static func publicCertificates() -> [UInt8] {
     let folders = ((try? Directories.names(in: FilePath(certificateFolder))) ?? []).sorted()
     var bundle: [UInt8] = []

@@ -1,8 +1,8 @@
-/// Name of an immutable image by its content: SHA-256 in lower-case hexadecimal.
+/// Names an immutable image by its content: SHA-256 in lower-case hexadecimal.
 package struct ImageDigest: Hashable, Sendable, Comparable, CustomStringConvertible {
   package let hexadecimal: String
 
-  /// Returns nil for anything but 64 lower-case hexadecimal digits, so that a digest is safe in a path (L-65).
+  /// Returns nil for anything but 64 lower-case hexadecimal digits, so that a digest is safe as a path component.
   package init?(_ text: String) {
     guard text.utf8.count == 64, text.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) }) else {
       return nil
@@ -22,7 +22,7 @@ package struct ImageDigest: Hashable, Sendable, Comparable, CustomStringConverti
   /// File name of the image in the store.
   var blobName: String { "sha256-\(hexadecimal).ext4" }
 
-  /// The digest a blob's file name carries, or nil when it is not one.
+  /// Parses the file name of an image in the store; nil when it has another form.
   init?(blobName: String) {
     guard blobName.hasPrefix("sha256-"), blobName.hasSuffix(".ext4") else { return nil }
     self.init(String(blobName.dropFirst(7).dropLast(5)))

@@ -8,16 +8,16 @@ package import SystemPackage
 ///
 /// ```
 /// blobs/sha256-<hex>.ext4          immutable, sparse, named by content
-/// templates/<team-uuid>/<name>.json  which blob a template is (TemplateManifest)
+/// templates/<team-uuid>/<name>.json  the image of a template (TemplateManifest)
 /// kernel -> kernels/<id>           vmlinux, initramfs, modules.tar, manifest.json
 /// cache/                           prepared root trees, rebuilt when missing
 /// building/                        private to the builder that holds build.lock
 /// ```
-/// Everything appears by rename after fsync: a reader sees the old state or the new one. The look-ups read a few small
-/// files and are cheap enough for every create; they keep no state, so any number of stores may look at one directory.
+/// Everything is published by rename after fsync: a reader sees the old state or the new one. Lookups read a few small
+/// files and are cheap enough for every create. Stores keep no state, so several may use one directory.
 package struct ImageStore: Sendable {
   package static let defaultDirectory: FilePath = "/var/lib/martlet/images"
-  /// Templates a listing looks at per team; a host with more answers with an error instead of growing without bound.
+  /// Templates that a listing reads per team; a store with more throws an error instead of using unbounded memory.
   static let maximumTemplatesPerTeam = 10_000
 
   package let directory: FilePath
@@ -26,8 +26,7 @@ package struct ImageStore: Sendable {
     self.directory = Self.absolute(directory)
   }
 
-  /// A relative path made absolute by the current directory: the paths handed out are used by programs that run
-  /// elsewhere.
+  /// Makes a relative path absolute: programs with other working directories use the paths that the store returns.
   static func absolute(_ path: FilePath) -> FilePath {
     guard path.isRelative else { return path }
     return FilePath(FileManager.default.currentDirectoryPath).pushing(path).lexicallyNormalized()
@@ -40,16 +39,17 @@ package struct ImageStore: Sendable {
   var cache: FilePath { directory.appending("cache") }
   var building: FilePath { directory.appending("building") }
 
-  /// The team's own template of this name, else the platform's.
+  /// Returns the team's own template of this name, else the platform's.
   ///
-  /// - Throws: `not_found` with a sentence that names what exists; `internal` when the store is damaged.
+  /// - Throws: `not_found` with a sentence that lists the existing templates; `internal` when the store is damaged.
   package func template(_ name: SafeName, team: TeamID) throws(MartletError) -> TemplateImage {
     if team != .platform, let own = try load(name, team: team) { return own }
     if let shared = try load(name, team: .platform) { return shared }
     throw MartletError(.notFound, try missingTemplateSentence(name, team: team))
   }
 
-  /// Every sound template a team may use, sorted by name; nil lists those of all teams. Damaged entries are left out.
+  /// Returns all intact templates that a team may use, sorted by name; with nil those of all teams. Damaged entries are
+  /// left out.
   package func templates(team: TeamID?) throws(MartletError) -> [TemplateImage] {
     let owners: [TeamID] =
       if let team { team == .platform ? [team] : [team, .platform] } else {
@@ -64,7 +64,7 @@ package struct ImageStore: Sendable {
     return found.sorted { ($0.name, $0.team) < ($1.name, $1.team) }
   }
 
-  /// The kernel guests boot. The paths stay valid while a newer kernel is published.
+  /// Returns the kernel that guests boot. Its paths stay valid while a newer kernel is published.
   ///
   /// - Throws: `not_found` when none was built; `internal` when it is damaged.
   package func guestKernel() throws(MartletError) -> GuestKernel {
@@ -85,7 +85,7 @@ package struct ImageStore: Sendable {
 
   func blobPath(_ digest: ImageDigest) -> FilePath { blobs.appending(digest.blobName) }
 
-  /// The manifest of exactly this team's template, or nil when there is none.
+  /// The manifest of this team's template, or nil when the team has none of that name.
   func manifest(_ name: SafeName, team: TeamID) throws(MartletError) -> TemplateManifest? {
     do {
       return try TemplateManifest.parse(

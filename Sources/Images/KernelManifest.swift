@@ -1,14 +1,14 @@
 import Foundation
 
-/// What lies in `kernel/`, as JSON in `kernel/manifest.json`.
+/// Describes the files in `kernel/`, as JSON in `kernel/manifest.json`.
 ///
 /// | field | meaning |
 /// |---|---|
 /// | `format` | 1; a reader refuses any other number |
 /// | `version` | kernel release, also the name of the directory in /lib/modules |
-/// | `package` | version of the Debian package it was taken from |
-/// | `recipe` | revision of our own steps (module list, init script) |
-/// | `vmlinux_digest`, `initramfs_digest` | SHA-256 of the files beside it |
+/// | `package` | version of the Debian package that contained it |
+/// | `recipe` | revision of the build steps (module list, init script) |
+/// | `vmlinux_digest`, `initramfs_digest` | SHA-256 of the files in the same directory |
 struct KernelManifest: Codable, Equatable, Sendable {
   static let currentFormat = 1
   static let maximumVersionBytes = 128

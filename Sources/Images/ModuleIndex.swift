@@ -1,5 +1,5 @@
-/// What `depmod` found out: every module's file and what must be loaded before it.
-/// Source: modules.dep(5), modules.builtin in kernel Documentation/kbuild/kbuild.rst.
+/// The output of `depmod`: the file of every module and the modules that must be loaded before it. Source:
+/// modules.dep(5), modules.builtin in kernel Documentation/kbuild/kbuild.rst.
 struct ModuleIndex: Sendable {
   /// Normalized name → path below /lib/modules/VERSION.
   private var paths: [String: String] = [:]
@@ -22,9 +22,8 @@ struct ModuleIndex: Sendable {
 
   var allPaths: [String] { paths.values.sorted() }
 
-  /// Files of the named modules and all they need, each once, dependencies first. Built-in ones are left out.
-  ///
-  /// - Throws: `ManifestError` when a name is neither a module nor built in.
+  /// Files of the named modules and of their dependencies, each once, dependencies first. Built-in modules are left
+  /// out.
   func loadOrder(_ names: [String]) throws(ManifestError) -> [String] {
     var order: [String] = []
     var seen: Set<String> = []
@@ -37,7 +36,8 @@ struct ModuleIndex: Sendable {
     return order
   }
 
-  /// Files under the given directories or with the given names, and all they need. What a kernel lacks is left out.
+  /// Files in the given directories or with the given names, and their dependencies. Names that the kernel lacks are
+  /// left out.
   func selection(directories: [String], names: [String]) -> [String] {
     var order: [String] = []
     var seen: Set<String> = []

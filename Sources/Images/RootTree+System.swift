@@ -2,11 +2,11 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// What every image gets, whoever made its tree.
+/// Preparation that every image gets, whatever made its tree.
 extension RootTree {
-  /// Directories in which executables are looked for.
+  /// Directories that are searched for executables.
   private static let executableDirectories = ["/bin", "/usr/bin", "/sbin", "/usr/sbin", "/usr/local/bin"]
-  /// The user that E2B's images have.
+  /// The default user of E2B's images.
   static let userName = "user"
   static let userID: UInt32 = 1_000
 
@@ -21,7 +21,8 @@ extension RootTree {
     return false
   }
 
-  /// Mount points, resolver, host names; empties what belongs to a running system only.
+  /// Makes mount points, resolver configuration and host names; empties directories whose content belongs to a running
+  /// system.
   func prepareSystem(hostname: String) throws(SystemError) {
     for mountPoint in ["/proc", "/sys", "/dev", "/run"] {
       try empty(mountPoint)
@@ -35,11 +36,13 @@ extension RootTree {
     try write("\(hostname)\n", to: "/etc/hostname")
     try write(
       "127.0.0.1 localhost\n127.0.1.1 \(hostname)\n::1 localhost ip6-localhost ip6-loopback\n", to: "/etc/hosts")
-    // Present and empty: whoever wants one makes it at first start, so that clones differ (L-52).
+    // Present and empty: the init system or a user generates an id at the first start, so that clones have different
+    // ones.
     try write("", to: "/etc/machine-id", permissions: 0o444)
   }
 
-  /// Makes /etc/passwd and /etc/group usable: `root` exists, and on request `user` with its home directory.
+  /// Makes /etc/passwd and /etc/group usable: adds `root` if missing, and with `addingUser` also `user` with its home
+  /// directory.
   func ensureAccounts(addingUser: Bool, shell: String) throws(SystemError) {
     var accounts = Accounts(passwd: try readText("/etc/passwd") ?? "", group: try readText("/etc/group") ?? "")
     accounts.ensure(name: "root", id: 0, home: "/root", shell: shell)
@@ -54,8 +57,9 @@ extension RootTree {
     try makeDirectory("/home/\(Self.userName)", owner: Self.userID)
   }
 
-  /// With shadow passwords, PAM (and so sudo) refuses an account that has no entry there. The entries have no password
-  /// but, unlike locked ones, allow keys. Owner and permissions of the file stay as they are. Source: shadow(5).
+  /// With shadow passwords, PAM (and so sudo) refuses an account without an entry in /etc/shadow. The added entries
+  /// have no password but, unlike locked ones, permit key logins. Owner and permissions of the file stay. Source:
+  /// shadow(5).
   private func ensureShadow(of names: [String]) throws(SystemError) {
     guard let shadow = try readText("/etc/shadow") else { return }
     let missing = names.filter { !Accounts.has($0, in: shadow) }.map { "\($0):*:19700:0:99999:7:::\n" }.joined()
@@ -63,7 +67,7 @@ extension RootTree {
     try append((shadow.isEmpty || shadow.hasSuffix("\n") ? "" : "\n") + missing, to: "/etc/shadow")
   }
 
-  /// The user processes run as by default in a tree somebody else made, and that user's home directory.
+  /// The default user of processes in a tree that a tenant supplied, and that user's home directory.
   func defaultAccount() throws(SystemError) -> (user: String, home: String) {
     let accounts = Accounts(passwd: try readText("/etc/passwd") ?? "", group: "")
     for name in [Self.userName, "root"] {

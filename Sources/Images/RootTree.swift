@@ -2,21 +2,21 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// A root file system's tree on the host, possibly made by a stranger.
+/// The tree of a root file system on the host, possibly untrusted.
 ///
-/// Paths given to it are those of the guest. Symbolic links in the tree are followed as the guest would follow them,
-/// with the tree as root: an absolute link or one with too many `..` never leads out of it. The tree must be ours alone
-/// while we work on it (a private copy in a directory only root can enter).
+/// Paths passed to it are guest paths. Symbolic links in the tree are followed as the guest would follow them, with the
+/// tree as root: an absolute link or one with too many `..` never leads out of it. No other process may change the tree
+/// meanwhile: it must be a private copy in a directory that only root can enter.
 struct RootTree: Sendable {
-  /// The kernel's own bound. Source: path_resolution(7).
+  /// The kernel's own limit. Source: path_resolution(7).
   static let maximumLinks = 40
 
   let root: FilePath
 
   /// The host path of a guest path, with every symbolic link on the way resolved inside the tree.
   ///
-  /// - Parameter followsLast: whether a link at the very end is followed too.
-  /// - Throws: `SystemError` ELOOP after too many links. Components that do not exist are taken as they are.
+  /// - Parameter followsLast: whether a link in the last component is followed.
+  /// - Throws: `SystemError` ELOOP after too many links. Components that do not exist are kept unchanged.
   func resolve(_ path: String, followsLast: Bool = true) throws(SystemError) -> FilePath {
     var pending = Array(path.split(separator: "/").map(String.init).reversed())
     var resolved: [String] = []
@@ -40,11 +40,11 @@ struct RootTree: Sendable {
     return hostPath(resolved)
   }
 
-  /// Creates a directory and its parents, or takes an existing one; sets owner and permissions of the last.
+  /// Creates a directory and its parents unless they exist; sets owner and permissions of the last.
   @discardableResult
   func makeDirectory(_ path: String, permissions: UInt32 = 0o755, owner: UInt32 = 0) throws(SystemError) -> FilePath {
     let place = try makeParents(of: path).appending(Self.lastComponent(path))
-    // A file or dangling link in the way of a directory that every system has is of no use.
+    // A file or dangling link at the path of a directory that every system has is replaced.
     if try kind(path) != S_IFDIR { unlink(place.string) }
     let target = try resolve(path)
     if mkdir(target.string, permissions) != 0 && errno != EEXIST { throw SystemError.current("mkdir", subject: path) }
@@ -53,10 +53,10 @@ struct RootTree: Sendable {
     return target
   }
 
-  /// Puts a new file at a path, in place of whatever file or link was there.
+  /// Writes a new file, replacing a file, link or directory at the path.
   func write(_ content: [UInt8], to path: String, permissions: UInt32 = 0o644, owner: UInt32 = 0) throws(SystemError) {
     let place = try makePlace(path)
-    // Exclusive: the file is ours from its first byte, whatever names a stranger put beside it.
+    // Exclusive creation: the file cannot be one that another process placed at the path.
     let descriptor = try OwnedDescriptor.open(place.string, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
     try Self.writeAll(content, to: descriptor, path)
     try SystemError.check("fchown", path) { fchown(descriptor.rawValue, owner, owner) }
@@ -67,7 +67,7 @@ struct RootTree: Sendable {
     try write(Array(text.utf8), to: path, permissions: permissions, owner: owner)
   }
 
-  /// Adds to an existing regular file; its owner and permissions stay.
+  /// Appends to an existing regular file; its owner and permissions stay.
   func append(_ text: String, to path: String) throws(SystemError) {
     let descriptor = try OwnedDescriptor.open(try resolve(path).string, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK)
     try Self.writeAll(Array(text.utf8), to: descriptor, path)
@@ -78,7 +78,7 @@ struct RootTree: Sendable {
     try SystemError.check("symlink", path) { symlink(target, place.string) }
   }
 
-  /// Makes room at a path: parents exist, nothing is there. Returns the host path.
+  /// Prepares a path for a new entry: creates the parents and removes an existing entry. Returns the host path.
   func makePlace(_ path: String) throws(SystemError) -> FilePath {
     let place = try makeParents(of: path).appending(Self.lastComponent(path))
     try Directories.removeTree(place)
@@ -91,7 +91,7 @@ struct RootTree: Sendable {
     return try SmallFile.readText(try resolve(path).string)
   }
 
-  /// File type bits of what a path leads to, or nil when it does not exist.
+  /// File type bits of the path's target, or nil when it does not exist.
   func kind(_ path: String) throws(SystemError) -> UInt32? {
     var status = stat()
     guard lstat(try resolve(path).string, &status) == 0 else { return nil }
@@ -104,12 +104,12 @@ struct RootTree: Sendable {
     return status.st_mode & S_IFMT == S_IFREG && status.st_mode & 0o111 != 0
   }
 
-  /// Removes what is at a path, never through a link. Already gone is success.
+  /// Removes the entry at a path, never through a link. An absent entry is success.
   func remove(_ path: String) throws(SystemError) {
     try Directories.removeTree(try resolve(path, followsLast: false))
   }
 
-  /// Removes everything inside a directory; a missing one is fine.
+  /// Removes everything inside a directory; an absent directory is success.
   func empty(_ path: String) throws(SystemError) {
     guard try kind(path) == S_IFDIR else { return }
     let directory = try resolve(path)

@@ -2,12 +2,12 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// The store's writer lock: one builder or collection at a time, across processes. Released when its holder dies.
-/// Source: flock(2).
+/// The store's writer lock: one builder or collection at a time, across processes. The kernel releases it when its
+/// holder dies. Source: flock(2).
 struct StoreLock: Sendable {
   private let descriptor: OwnedDescriptor
 
-  /// Returns nil when somebody else holds it.
+  /// Returns nil when another process or builder holds the lock.
   static func tryAcquire(_ path: FilePath) throws(SystemError) -> StoreLock? {
     try Directories.create(path.removingLastComponent())
     let descriptor = try OwnedDescriptor.open(path.string, O_RDWR | O_CREAT, mode: 0o600)
@@ -19,7 +19,7 @@ struct StoreLock: Sendable {
     return StoreLock(descriptor: descriptor)
   }
 
-  /// Waits for the lock until the deadline. Returns nil when it passed.
+  /// Waits for the lock until the deadline. Returns nil when the deadline has passed.
   static func acquire(_ path: FilePath, within deadline: Duration) async throws -> StoreLock? {
     let end = ContinuousClock.now + deadline
     while true {

@@ -2,22 +2,22 @@ package import Foundation
 package import Model
 package import SystemPackage
 
-/// A template that can be booted: an immutable ext4 image and how user processes run in it by default.
+/// A bootable template: an immutable ext4 image and the defaults of user processes in it.
 package struct TemplateImage: Sendable, Equatable {
   package let name: SafeName
   package let team: TeamID
   package let digest: ImageDigest
-  /// The raw, sparse image. Shared by all sandboxes of the template; must never be opened for writing.
+  /// The raw, sparse image. All sandboxes of the template share it; it must never be opened for writing.
   package let path: FilePath
   /// Size of the file system; a sandbox's disk cannot be smaller.
   package let sizeBytes: Int64
-  /// Bytes the image takes on the host's disk (DM-4).
+  /// Bytes allocated for the image on the host's disk.
   package let allocatedBytes: Int64
   package let defaultUser: String
   package let defaultWorkdir: String
   package let envs: [String: String]
   package let createdAt: Date
-  /// The guest agent inside.
+  /// Digest of the guest agent in the image.
   package let agentDigest: ImageDigest
 
   init(manifest: TemplateManifest, path: FilePath) {
@@ -35,7 +35,7 @@ package struct TemplateImage: Sendable, Equatable {
   }
 }
 
-/// The kernel every guest boots.
+/// The kernel that guests boot.
 package struct GuestKernel: Sendable, Equatable {
   /// Uncompressed ELF kernel with a PVH entry note.
   package let vmlinux: FilePath

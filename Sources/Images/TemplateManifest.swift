@@ -1,23 +1,23 @@
 import Foundation
 import Model
 
-/// What the store knows about a template, as JSON in `templates/<team>/<name>.json`.
+/// Describes a template, as JSON in `templates/<team>/<name>.json`.
 ///
 /// | field | meaning |
 /// |---|---|
 /// | `format` | 1; a reader refuses any other number |
-/// | `name`, `team` | must agree with the file's own path |
+/// | `name`, `team` | must agree with the path of the file |
 /// | `digest` | SHA-256 of the image file, holes read as zeros |
 /// | `image_size_bytes`, `allocated_bytes` | file system size; bytes on disk when it was published |
-/// | `default_user`, `default_workdir`, `envs` | how processes run that do not say otherwise |
+/// | `default_user`, `default_workdir`, `envs` | defaults of user processes |
 /// | `created_at` | ISO 8601, UTC |
-/// | `agent_digest`, `kernel_version`, `recipe` | what went into it besides the tree; tell an outdated image |
+/// | `agent_digest`, `kernel_version`, `recipe` | inputs of the build besides the tree; tell an outdated image |
 ///
-/// Unknown fields are ignored, so that a newer writer may add some without a new format number.
+/// Unknown fields are ignored, so that a newer writer may add fields without a new format number.
 struct TemplateManifest: Codable, Equatable, Sendable {
   static let currentFormat = 1
   static let maximumBytes = 1_048_576
-  /// ext4 images beyond this are refused (the largest disk a sandbox may ask for).
+  /// Larger ext4 images are refused: this is the largest disk that a sandbox may have.
   static let maximumImageBytes = Int64(Limits.diskSizeMiB.upperBound) << 20
 
   var format = currentFormat
@@ -45,8 +45,8 @@ struct TemplateManifest: Codable, Equatable, Sendable {
     case kernelVersion = "kernel_version"
   }
 
-  /// Parses and checks a manifest that lies at the place of `name` and `team`.
-  /// - Throws: `ManifestError` for anything that is not a sound manifest of exactly this template.
+  /// Parses and validates the manifest at the path of `name` and `team`.
+  /// - Throws: `ManifestError` when it is not a valid manifest of this template.
   static func parse(_ content: [UInt8], name: SafeName, team: TeamID) throws(ManifestError) -> TemplateManifest {
     guard content.count <= maximumBytes else { throw ManifestError("longer than \(maximumBytes) bytes") }
     let decoder = JSONDecoder()
@@ -103,7 +103,7 @@ struct TemplateManifest: Codable, Equatable, Sendable {
   }
 }
 
-/// Why a file of the store is not what it should be; for the log, never for a tenant.
+/// The reason why a file of the store is invalid; for the log, never for a tenant.
 struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible {
   let description: String
 

@@ -1,24 +1,24 @@
 package import LinuxSystem
 import SystemPackage
 
-/// Carries out the steps of making networks. The seam at which tests inject faults.
+/// Runs the commands that make networks. Tests inject faults here.
 package protocol CommandRunner: Sendable {
   /// Runs `ip` or `nft` to its end. A non-zero exit status is not an error here.
   func run(_ command: NetworkCommand) async throws(ToolError) -> CommandOutput
-  /// Writes kernel parameters (sysctl) of a network namespace; nil is the host's.
+  /// Writes kernel parameters (sysctl) in a network namespace; nil is the host's namespace.
   func write(_ parameters: [KernelParameter], namespacePath: String?) async throws(SystemError)
-  /// Names under `SlotAddress.namespaceDirectory`.
+  /// Names of the entries under `SlotAddress.namespaceDirectory`.
   func namespaceNames() throws(SystemError) -> [String]
 }
 
-/// One program run, in one network namespace.
+/// One execution of a program in one network namespace.
 package struct NetworkCommand: Sendable, Equatable {
   package var step: NetworkStep
   package var tool: String
   package var arguments: [String]
-  /// A batch of commands for standard input.
+  /// Standard input: a batch of commands.
   package var input: String?
-  /// Nil: the host's namespace.
+  /// Nil is the host's namespace.
   package var namespacePath: String?
   package var deadline: Duration
 
@@ -35,7 +35,7 @@ package struct NetworkCommand: Sendable, Equatable {
   }
 }
 
-/// How a command ended and what it said.
+/// Exit status and output of a command.
 package struct CommandOutput: Sendable, Equatable {
   package var status: ExitStatus
   package var outputText: String
@@ -53,14 +53,14 @@ package struct CommandOutput: Sendable, Equatable {
 
   var isSuccess: Bool { status == .exited(0) }
 
-  /// Itself when the command succeeded.
+  /// Returns itself if the command succeeded.
   func checked(_ command: NetworkCommand) throws(ToolError) -> CommandOutput {
     guard isSuccess else { throw ToolError(command.tool, .failed(status, errorText)) }
     return self
   }
 }
 
-/// A value below /proc/sys/net, which the kernel keeps per network namespace.
+/// A parameter below /proc/sys/net, which the kernel keeps per network namespace.
 package struct KernelParameter: Sendable, Equatable {
   /// Below /proc/sys/net, such as `ipv4/ip_forward`.
   package var name: String
@@ -76,7 +76,7 @@ package struct KernelParameter: Sendable, Equatable {
 
 /// Runs the distribution's `ip` and `nft`.
 package struct SystemCommandRunner: CommandRunner {
-  /// A namespace to use in the place of the host's; nil: the caller's own.
+  /// A namespace to use instead of the host's; nil means the caller's own.
   package let hostNamespacePath: String?
 
   package init(hostNamespacePath: String? = nil) {

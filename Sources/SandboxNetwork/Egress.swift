@@ -1,12 +1,12 @@
 import Model
 
-/// What a guest may reach, derived from its policy (NET-3).
+/// The networks that a guest may reach, derived from its policy.
 ///
-/// Order of decision: `never` is refused, `allow` is let through, `deny` and the private ranges are refused, the rest
-/// is let through. `allow` beats `deny`, so that "only these networks" is `deny: ["0.0.0.0/0"]` with an `allow` list.
+/// Order of decision: `never` is refused, `allow` is accepted, `deny` and the private ranges are refused, the rest is
+/// accepted. `allow` precedes `deny`, so that "only these networks" is `deny: ["0.0.0.0/0"]` with an `allow` list.
 struct Egress: Equatable {
-  /// No policy opens these: other sandboxes, the loopback, link-local addresses (cloud metadata) and what cannot be
-  /// routed.
+  /// Networks that no policy opens: loopback, link-local addresses (cloud metadata), and what cannot be routed. The
+  /// sandbox network itself is added to them.
   static let unreachable = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"]
 
   /// Networks that are not part of the public internet.
@@ -16,7 +16,7 @@ struct Egress: Equatable {
     "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
   ]
 
-  /// False: nothing leaves, whatever the lists say.
+  /// When false, the guest reaches no network, whatever the lists contain.
   let isOn: Bool
   let never: [String]
   let allow: [String]
@@ -35,7 +35,7 @@ struct Egress: Equatable {
     deny = Self.privateNetworks + (try Self.normalized(policy.deny))
   }
 
-  /// The text that goes into rules is always our own rendering, never the caller's.
+  /// Rules contain only text that this type renders, never the caller's text.
   private static func normalized(_ networks: [String]) throws(NetworkError) -> [String] {
     var result: [String] = []
     for text in networks {

@@ -1,16 +1,16 @@
 import Model
 
-/// The nftables table in the host's namespace: the same few rules for any number of sandboxes, because they match the
-/// interface group of our links.
+/// The nftables table in the host's namespace. Its size does not depend on the number of sandboxes, because it matches
+/// the interface group of the sandbox links.
 ///
-/// They decide nothing about packets that neither come from nor go to a sandbox. A packet lives only when every table
-/// of the host lets it through, so these rules can forbid but not override another firewall;
-/// `SandboxNetworks.diagnose()` finds such ones.
+/// The rules do not affect packets that neither come from nor go to a sandbox. A packet passes only if every table of
+/// the host accepts it, so these rules can refuse a packet but not override another firewall;
+/// `SandboxNetworks.diagnose()` finds firewalls that drop sandbox traffic.
 struct HostRules {
   let configuration: NetworkConfiguration
   let resolver: IPv4Address?
 
-  /// Replaces the table in one transaction: there is no moment without rules. Source: nft(8), "-f".
+  /// Replaces the table in one transaction, so that rules are in force at every moment. Source: nft(8), "-f".
   var text: String {
     removal + """
       table inet \(configuration.tableName) {

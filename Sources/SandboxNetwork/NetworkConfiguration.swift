@@ -1,30 +1,30 @@
 package import Model
 package import SystemPackage
 
-/// How a host's sandbox networks are laid out. Two agents on one machine must differ in network, prefixes, group and
-/// table.
+/// Addresses, names and limits of a host's sandbox networks. Two host agents on one machine must differ in network,
+/// prefixes, link group and table name.
 package struct NetworkConfiguration: Sendable {
   package var addressing: SlotAddressing
-  /// Interface group of all host-side links; the host's rules match it instead of naming links, so their number does
-  /// not grow with the number of sandboxes. Source: ip-link(8), `group`.
+  /// Interface group of all host-side links. The host's rules match the group instead of naming links, so the number of
+  /// rules does not grow with the number of sandboxes. Source: ip-link(8), `group`.
   package var linkGroup: UInt32 = 27_990
   /// Name of the nftables table, in the host's namespace and in every sandbox's.
   package var tableName = "martlet"
-  /// The DNS server that guests' queries go to; nil: the first usable one of `resolverFiles`.
+  /// The DNS server that guests' queries are forwarded to; nil means the first usable one in `resolverFiles`.
   package var upstreamResolver: IPv4Address?
   /// resolv.conf(5) files in order of preference.
   package var resolverFiles = UpstreamResolver.standardFiles
-  /// Connections one sandbox may have open; more are refused. It bounds what a guest takes of the host's connection
-  /// table.
+  /// Connections that one sandbox may have open; further ones are refused. Bounds a guest's share of the host's
+  /// connection tracking table.
   package var connectionLimit = 4_096
-  /// Bound on each command; commands take milliseconds, so only a stuck kernel or an overloaded machine comes near.
+  /// Deadline of each command. Commands take milliseconds; only a stuck kernel or an overloaded machine comes near it.
   package var commandDeadline: Duration = .seconds(20)
 
   package init(addressing: SlotAddressing) {
     self.addressing = addressing
   }
 
-  /// The defaults of docs/specification.md: 16,384 slots in 10.200.0.0/16.
+  /// The documented defaults (docs/specification.md): 16,384 slots in 10.200.0.0/16.
   package static func standard() throws(NetworkError) -> NetworkConfiguration {
     guard let network = SlotAddressing.defaultNetwork else {
       throw NetworkError(.invalidConfiguration("the default network is malformed"))
@@ -33,12 +33,12 @@ package struct NetworkConfiguration: Sendable {
   }
 }
 
-/// What the sandbox's owner needs to know about its network.
+/// The network of a sandbox, as the host agent uses it.
 package struct NetworkHandle: Sendable, Codable, Equatable {
   package var slot: Int
-  /// The VMM is started in this namespace.
+  /// Path of the network namespace in which the VMM is started.
   package var namespacePath: FilePath
-  /// Where the host, and nobody else, reaches the guest's ports.
+  /// Address at which the host, and only the host, reaches the guest's ports.
   package var hostAddress: IPv4Address
   package var tapName: String
 

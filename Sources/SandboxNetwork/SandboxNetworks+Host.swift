@@ -3,11 +3,11 @@ import Logging
 import Model
 
 extension SandboxNetworks {
-  /// Makes the host's namespace ready: one nftables table, then forwarding. Idempotent; running sandboxes keep their
-  /// connections.
+  /// Prepares the host's namespace: loads one nftables table, then enables forwarding. Idempotent; running sandboxes
+  /// keep their connections.
   ///
   /// The rules come first, so that forwarding is never on without them. Forwarding stays on after `teardownHost()`,
-  /// because other software may have come to rely on it.
+  /// because other software may have come to depend on it.
   package func prepareHost() async throws(NetworkError) {
     let rules = HostRules(configuration: configuration, resolver: resolver)
     try await perform(command(.loadHostRules, "nft", ["-f", "-"], input: rules.text))
@@ -21,7 +21,7 @@ extension SandboxNetworks {
     logger.warning("no DNS server that guests can use was found", metadata: ["files": "\(configuration.resolverFiles)"])
   }
 
-  /// Removes the host's table. Idempotent. Sandboxes that still run lose their way out.
+  /// Removes the host's table. Idempotent. Sandboxes that still run lose their access to other networks.
   package func teardownHost() async throws(NetworkError) {
     if let error = NetworkError.joined(await removeHostRules()) { throw error }
   }

@@ -1,11 +1,11 @@
 import LinuxSystem
 
 extension SandboxNetworks {
-  /// The common case in one process: both commands succeed.
+  /// Removes a slot's network with one process: succeeds in the common case, in which link and namespace exist.
   ///
-  /// The link goes first and by name: deleting a namespace only detaches it, and a socket left inside would keep the
-  /// pair alive.
-  /// - Returns: false when anything did not go through; nothing is known then.
+  /// The link is removed first and by name: deleting a namespace only detaches it, and a socket left inside would keep
+  /// the veth pair alive.
+  /// - Returns: false when a command failed; the state of the slot is then unknown.
   func removeAtOnce(_ address: SlotAddress) async -> Bool {
     await shielded {
       let batch = "link del \(address.hostLinkName)\nnetns del \(address.namespaceName)\n"
@@ -14,7 +14,7 @@ extension SandboxNetworks {
     }
   }
 
-  /// Undoes steps, newest first, to the end.
+  /// Runs the undo steps, newest first, to the end.
   /// - Returns: the failures.
   func rollBack(_ address: SlotAddress, _ steps: [NetworkStep]) async -> [NetworkError] {
     await shielded {
@@ -38,7 +38,7 @@ extension SandboxNetworks {
     }
   }
 
-  /// Success is that the link does not exist, whatever `ip` said on the way.
+  /// Succeeds if the link does not exist afterwards, even if `ip` reported an error.
   private func removeLink(_ address: SlotAddress) async throws(NetworkError) {
     do throws(NetworkError) {
       try await perform(command(.removeLink, "ip", ["link", "del", address.hostLinkName]), slot: address.slot)
@@ -58,9 +58,9 @@ extension SandboxNetworks {
     }
   }
 
-  /// Slots that have a namespace or a link, whole or half: what a dead agent left, and what is in use.
+  /// Slots that have a namespace or a link, complete or not: leftovers of a dead host agent, and slots in use.
   ///
-  /// Only names that this configuration would give are looked at.
+  /// Only names that this configuration generates are considered.
   package func existingSlots() async throws(NetworkError) -> [Int] {
     let addressing = configuration.addressing
     let namespaces: [String]
@@ -83,9 +83,9 @@ extension SandboxNetworks {
     }
   }
 
-  /// Runs clean-up to its end although the caller's task may be cancelled.
+  /// Runs clean-up to its end even if the caller's task is cancelled.
   private func shielded<Result: Sendable>(_ body: @escaping @Sendable () async -> Result) async -> Result {
-    // A task of its own does not inherit the cancellation; each command inside has a deadline.
+    // An unstructured task does not inherit the cancellation; each command inside has a deadline.
     await Task { await body() }.value
   }
 }

@@ -4,13 +4,13 @@ package import Logging
 package import Model
 import SystemPackage
 
-/// Makes and removes the networks of sandboxes on this host (NET-1, NET-2).
+/// Makes and removes the networks of sandboxes on this host.
 ///
 /// ```
 /// host namespace                       namespace mrt-<slot>
 /// uplink ◀─ masquerade ─ mv<slot> ════ veth0 ─ NAT, rules ─ tap0 ═══ guest 169.254.0.21
 /// ```
-/// Two operations on one slot never run at the same time: the second fails with `slotBusy` (L-6). Different slots are
+/// Two operations on one slot never run at the same time: the second fails with `slotBusy`. Different slots are
 /// independent. `prepareHost()` must have succeeded once before the first guest runs.
 package final class SandboxNetworks: Sendable {
   package let configuration: NetworkConfiguration
@@ -24,12 +24,12 @@ package final class SandboxNetworks: Sendable {
     self.logger = logger
   }
 
-  /// Makes namespace, veth pair, TAP and rules for a slot.
+  /// Makes namespace, veth pair, TAP device and rules for a slot.
   ///
-  /// On an error or cancellation everything made so far is removed before this throws; what could not be removed is in
-  /// the error's `undoFailures`.
-  /// - Parameter ownerUID: the user the VMM runs as, who may open the TAP.
-  /// - Throws: `slotExists` when the slot's namespace is there already; nothing is touched then.
+  /// On an error or cancellation everything made so far is removed before this throws; the error's `undoFailures` lists
+  /// what could not be removed.
+  /// - Parameter ownerUID: the user that the VMM runs as, which may open the TAP device.
+  /// - Throws: `slotExists` when the slot's namespace exists already; nothing is changed then.
   package func create(slot: Int, policy: NetworkPolicy, ownerUID: UInt32) async throws(NetworkError) -> NetworkHandle {
     let address = try configuration.addressing.address(of: slot)
     let egress = try Egress(policy: policy, sandboxNetwork: configuration.addressing.network)
@@ -48,8 +48,8 @@ package final class SandboxNetworks: Sendable {
       tapName: GuestContract.tapName)
   }
 
-  /// Removes a slot's network: every step is tried, what is gone already counts as removed.
-  /// - Throws: all failures in one error. Calling it again continues where this ended.
+  /// Removes a slot's network. Every step is tried; an absent resource counts as removed.
+  /// - Throws: all failures in one error. A second call continues where this one ended.
   package func remove(slot: Int) async throws(NetworkError) {
     let address = try configuration.addressing.address(of: slot)
     try claim(slot)
@@ -77,7 +77,7 @@ extension SandboxNetworks {
     let batch = NamespaceBatch(address: address, linkGroup: configuration.linkGroup, ownerUID: ownerUID)
     try await createLinks(address, batch, undo: &undo)
     try await writeParameters(address)
-    // The rules are in place before the links come up.
+    // The rules are loaded before the links come up.
     let rules = NamespaceRules(
       address: address, egress: egress, resolver: resolver, tableName: configuration.tableName,
       connectionLimit: configuration.connectionLimit)
@@ -86,7 +86,7 @@ extension SandboxNetworks {
       command(.configureInside, "ip", ["-batch", "-"], input: batch.inside, inside: address), slot: address.slot)
   }
 
-  /// A batch that fails half-way has made what its earlier lines say; only that is ours to undo.
+  /// Only the lines that a failed batch completed are undone.
   private func createLinks(
     _ address: SlotAddress, _ batch: NamespaceBatch, undo: inout [NetworkStep]
   ) async throws(NetworkError) {
@@ -98,7 +98,7 @@ extension SandboxNetworks {
       undo += NamespaceBatch.creations.prefix(completed ?? NamespaceBatch.creations.count)
       _ = try output.checked(creation)
     } catch {
-      // Killed or not reaped: any line may have been carried out.
+      // If the tool was killed or its status is unknown, any line may have been executed.
       if case .failed = error.reason {} else { undo = NamespaceBatch.creations }
       throw NetworkError(.failed(.createLinks, error), slot: address.slot)
     }

@@ -1,7 +1,7 @@
 import LinuxSystem
 package import Model
 
-/// Which names and addresses belong to a slot. Pure: the same slot always gives the same answer (NET-1).
+/// Maps slots to names and addresses. A pure function: a slot always has the same ones.
 ///
 /// Slot `n` owns the `n`-th /30 of `network`: the second address is the host's end of the veth pair, the third the
 /// namespace's end. Names fit IFNAMSIZ (15 bytes) for every slot of a /8.
@@ -12,12 +12,13 @@ package struct SlotAddressing: Sendable, Equatable {
   /// Name of the veth end inside every namespace.
   package static let innerLinkName = "veth0"
 
-  /// The network that slots are cut from.
+  /// The network that is divided into slots.
   package let network: IPv4Network
   package let namespacePrefix: String
   package let linkPrefix: String
 
-  /// - Throws: `invalidConfiguration` when the network holds no slot or a prefix would give names the kernel refuses.
+  /// - Throws: `invalidConfiguration` when the network holds no slot or a prefix would give names that the kernel
+  ///   refuses.
   package init(network: IPv4Network, namespacePrefix: String = "mrt-", linkPrefix: String = "mv") throws(NetworkError) {
     guard (8...Self.slotPrefixLength).contains(network.prefixLength) else {
       throw NetworkError(
@@ -32,7 +33,7 @@ package struct SlotAddressing: Sendable, Equatable {
     self.linkPrefix = linkPrefix
   }
 
-  /// Slots the network has room for.
+  /// Number of slots in the network.
   package var capacity: Int { 1 << (Self.slotPrefixLength - network.prefixLength) }
 
   /// - Throws: `slotOutOfRange`.
@@ -44,17 +45,17 @@ package struct SlotAddressing: Sendable, Equatable {
       hostSide: IPv4Address(first + 1), namespaceSide: IPv4Address(first + 2))
   }
 
-  /// The slot whose namespace has this name, or nil when the name is not one of ours.
+  /// The slot whose namespace has this name, or nil when this configuration does not generate the name.
   package func slot(ofNamespace name: String) -> Int? {
     slot(name, prefix: namespacePrefix)
   }
 
-  /// The slot whose host-side link has this name, or nil when the name is not one of ours.
+  /// The slot whose host-side link has this name, or nil when this configuration does not generate the name.
   package func slot(ofLink name: String) -> Int? {
     slot(name, prefix: linkPrefix)
   }
 
-  /// Accepts only the exact text this type would have made, so that `mrt-007` or `mrt-1x` stay somebody else's.
+  /// Accepts only the exact text that this type generates: `mrt-007` and `mrt-1x` belong to other software.
   private func slot(_ name: String, prefix: String) -> Int? {
     guard name.hasPrefix(prefix), let slot = Int(name.dropFirst(prefix.count)), (0..<capacity).contains(slot),
       name == prefix + String(slot)
@@ -83,10 +84,10 @@ package struct SlotAddress: Sendable, Equatable {
   /// The veth end in the host's namespace.
   package let hostLinkName: String
   package let hostSide: IPv4Address
-  /// Where the host reaches the guest: every port of it is the guest's port of that number.
+  /// The address at which the host reaches the guest: each port is the guest's port of the same number.
   package let namespaceSide: IPv4Address
 
-  /// ip-netns(8) keeps names here.
+  /// The directory where ip-netns(8) keeps names.
   package static let namespaceDirectory = NetworkNamespace.directory
   package var namespacePath: String { "\(Self.namespaceDirectory)/\(namespaceName)" }
 }

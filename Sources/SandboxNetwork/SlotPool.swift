@@ -1,7 +1,7 @@
-/// Hands out slot numbers, each to one holder at a time (NET-4, L-6).
+/// Allocates slot numbers, each to one holder at a time.
 ///
-/// Slots are taken round-robin, so that a slot just given back is the last to be used again: late packets and pooled
-/// connections of its former holder meet nobody.
+/// Slots are taken round-robin, so that a released slot is reused last: late packets and pooled connections of its
+/// former holder then reach no other guest.
 package struct SlotPool: Sendable {
   private let slots: Range<Int>
   private var taken: Set<Int> = []
@@ -25,18 +25,17 @@ package struct SlotPool: Sendable {
     return next
   }
 
-  /// Marks a slot as taken by a sandbox that a predecessor made.
-  /// - Returns: false when the slot is taken already or not one of the pool's.
+  /// Marks a slot as taken by a sandbox of an earlier host agent.
+  /// - Returns: false when the slot is taken already or not in the pool.
   package mutating func claim(_ slot: Int) -> Bool {
     guard slots.contains(slot), taken.insert(slot).inserted else { return false }
-    // As if it had been taken here: it is the last to be used again, too.
+    // The slot is reused last, as if it had been taken here.
     next = slot
     advance()
     return true
   }
 
-  /// Gives a slot back. A second release of the same slot changes nothing, whoever holds it by then must not be harmed:
-  /// only the holder may call this.
+  /// Releases a slot. Only its holder may call this, and only once: a later call would release it for the next holder.
   /// - Returns: whether the slot was taken.
   @discardableResult
   package mutating func release(_ slot: Int) -> Bool {

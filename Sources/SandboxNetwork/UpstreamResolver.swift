@@ -1,13 +1,13 @@
 import LinuxSystem
 package import Model
 
-/// Finds the DNS server that guests' queries are passed on to.
+/// Finds the DNS server that guests' queries are forwarded to.
 package enum UpstreamResolver {
-  /// The second one holds systemd-resolved's real upstreams when the first names its loopback stub.
-  /// Source: systemd-resolved.service(8), "/etc/resolv.conf".
+  /// The second file lists systemd-resolved's upstream servers when the first names its loopback stub. Source:
+  /// systemd-resolved.service(8), "/etc/resolv.conf".
   package static let standardFiles = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
 
-  /// The first usable name server of the first file that has one. Files that cannot be read are passed over.
+  /// The first usable name server of the first file that has one. Unreadable files are skipped.
   package static func find(in files: [String]) -> IPv4Address? {
     for file in files {
       guard let text = try? SmallFile.readText(file) else { continue }
@@ -25,7 +25,7 @@ package enum UpstreamResolver {
     }
   }
 
-  /// A packet from a namespace never arrives at the host's loopback, so such a server cannot answer guests.
+  /// Packets from a namespace cannot reach the host's loopback, so a server there cannot serve guests.
   private static func isUsable(_ address: IPv4Address) -> Bool {
     let first = address.value >> 24
     return first != 127 && first != 0 && first < 224

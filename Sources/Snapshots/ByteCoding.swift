@@ -4,7 +4,7 @@ import Model
 
 /// Writes little-endian fields one after the other.
 ///
-/// - Precondition: the buffer has room for all that is written.
+/// - Precondition: the buffer is large enough for all fields.
 struct ByteWriter {
   private let buffer: UnsafeMutableRawBufferPointer
   private(set) var offset = 0
@@ -38,7 +38,7 @@ struct ByteWriter {
     offset = newOffset
   }
 
-  /// The checksum of all that was written.
+  /// Writes the checksum of all bytes written so far.
   mutating func writeChecksum() {
     write(Checksum.of(UnsafeRawBufferPointer(rebasing: buffer[0..<offset])))
   }
@@ -46,7 +46,7 @@ struct ByteWriter {
 
 /// Reads little-endian fields one after the other.
 ///
-/// - Precondition: the buffer has all that is read; whoever makes one compares sizes first.
+/// - Precondition: the buffer holds all fields that are read; the creator of a reader compares sizes first.
 struct ByteReader {
   private let buffer: UnsafeRawBufferPointer
   private(set) var offset = 0
@@ -75,7 +75,7 @@ struct ByteReader {
     return GenerationID(UUID(uuid: buffer.loadUnaligned(fromByteOffset: offset, as: uuid_t.self)))
   }
 
-  /// Whether the last four bytes are the checksum of those before.
+  /// Whether the last four bytes are the checksum of the bytes before them.
   static func hasTrailingChecksum(_ bytes: UnsafeRawBufferPointer) -> Bool {
     guard bytes.count >= 4 else { return false }
     let body = UnsafeRawBufferPointer(rebasing: bytes[0..<(bytes.count - 4)])

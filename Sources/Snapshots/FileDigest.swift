@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// SHA-256 of whole files, read through a buffer.
+/// Computes SHA-256 digests of whole files, read through a buffer.
 enum FileDigest {
   private static let bufferBytes = 1_048_576
 
@@ -29,7 +29,7 @@ enum FileDigest {
 }
 
 extension FileDigest {
-  /// The same of bytes in memory.
+  /// Computes the digest of bytes in memory.
   static func of(_ bytes: [UInt8]) -> String {
     SHA256.hash(data: bytes).hexadecimal
   }

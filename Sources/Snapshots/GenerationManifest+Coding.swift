@@ -5,7 +5,7 @@ import Model
 /// `manifest.json`: JSON, then one line `sha256 <64 hexadecimal digits>` over all bytes before that line.
 extension GenerationManifest {
   static let maximumFileBytes = 262_144
-  /// Disk layers one chain can have.
+  /// Maximum number of disk layers below a generation's own.
   static let maximumDiskParents = MemoryGeometry.maximumGenerations - 1
 
   private static let trailerPrefix = "sha256 "

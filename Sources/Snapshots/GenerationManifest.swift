@@ -1,19 +1,19 @@
 package import Foundation
 package import Model
 
-/// `manifest.json` of a generation: what it is, what it can be restored on, what it needs.
+/// `manifest.json` of a generation: its content, the machine that can restore it, and the generations it depends on.
 package struct GenerationManifest: Sendable, Codable, Equatable {
   package static let currentFormat = 1
 
   package struct DiskLayer: Sendable, Codable, Equatable {
-    /// What the guest sees.
+    /// Size of the disk as the guest sees it.
     package var sizeBytes: Int64
     /// `qcow2` or `raw`.
     package var format: String
     /// Absolute path of the immutable image at the bottom of the chain.
     package var basePath: String
     package var baseFormat: String
-    /// Names the content of that image.
+    /// Digest of that image's content.
     package var baseDigest: String
 
     package init(sizeBytes: Int64, format: String, basePath: String, baseFormat: String, baseDigest: String) {
@@ -27,7 +27,7 @@ package struct GenerationManifest: Sendable, Codable, Equatable {
 
   package var format = Self.currentFormat
   package var id: GenerationID
-  /// The generation that this one's memory was compared with; nil for the first.
+  /// The generation that this one's memory was compared with; nil for the first of a sandbox.
   package var parent: GenerationID?
   /// The generations whose disk layers are below this one's, nearest first.
   package var diskParents: [GenerationID]
@@ -36,7 +36,7 @@ package struct GenerationManifest: Sendable, Codable, Equatable {
   package var vcpus: Int
   package var memoryBytes: Int64
   package var disk: DiskLayer
-  /// Name of the template the sandbox was once made from.
+  /// Name of the template that the sandbox was created from.
   package var template: SafeName
   /// File name → SHA-256 in hexadecimal, of `memory.header`, `device.state` and `disk.layer`; filled in by `publish`.
   /// The pages of `memory.layer` have checksums of their own.
@@ -46,7 +46,7 @@ package struct GenerationManifest: Sendable, Codable, Equatable {
   /// File name → size in bytes, of all files but the manifest; filled in by `publish`.
   package var sizes: [String: Int64] = [:]
 
-  /// The generations whose files this one needs, itself included.
+  /// The generations whose files this one needs, including itself.
   package var needs: Set<GenerationID> { Set(memoryParents).union(diskParents).union([id]) }
 
   package init(

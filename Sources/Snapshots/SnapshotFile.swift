@@ -8,9 +8,9 @@ package enum SnapshotFile: String, Sendable, CaseIterable {
   /// A cache: may be missing, is replaced as a whole, and is not listed in the manifest.
   case workingSet = "working.set"
 
-  /// What every generation has beside its manifest.
+  /// The files that every generation has besides its manifest.
   static let content: [SnapshotFile] = [.memoryHeader, .memoryLayer, .deviceState, .diskLayer]
-  /// What the manifest holds a SHA-256 of. Pages of a memory layer have checksums of their own, whose sum is in
-  /// `memory.header`.
+  /// The files whose SHA-256 is in the manifest. Pages of a memory layer have checksums of their own, and the checksum
+  /// of their table is in `memory.header`.
   static let digested: [SnapshotFile] = [.memoryHeader, .deviceState, .diskLayer]
 }

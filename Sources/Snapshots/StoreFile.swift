@@ -2,7 +2,7 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// Reads and writes whole files of the store. All block; none follows a symbolic link in the last component.
+/// Reads and writes whole files of the store. All calls block; none follows a symbolic link in the last component.
 enum StoreFile {
   /// Reads a file of at most `maximumBytes`.
   /// - Throws: `EFBIG` when it is larger.
@@ -15,7 +15,7 @@ enum StoreFile {
     return content
   }
 
-  /// Reads the first bytes of a file, as many as `content` has; it is shortened when the file is shorter.
+  /// Reads the first bytes of a file, as many as `content` has; shortens `content` when the file is shorter.
   static func fill(_ content: inout [UInt8], from descriptor: OwnedDescriptor, path: FilePath) throws(SystemError) {
     let count = try content.withUnsafeMutableBufferPointer { buffer throws(SystemError) in
       try read(descriptor, UnsafeMutableRawBufferPointer(buffer), at: 0, path: path)
@@ -23,8 +23,8 @@ enum StoreFile {
     content.removeLast(content.count - count)
   }
 
-  /// Fills `buffer` from `offset` on.
-  /// - Returns: the bytes read: fewer than asked for only at the end of the file.
+  /// Fills `buffer` with the bytes from `offset` on.
+  /// - Returns: the number of bytes read; smaller than the buffer only at the end of the file.
   static func read(
     _ descriptor: OwnedDescriptor, _ buffer: UnsafeMutableRawBufferPointer, at offset: Int, path: FilePath
   ) throws(SystemError) -> Int {
@@ -48,14 +48,14 @@ enum StoreFile {
       let count = try SystemError.check("pwrite", path.string) {
         pwrite(descriptor.rawValue, bytes.baseAddress.map { $0 + done }, bytes.count - done, offset + done)
       }
-      // Only a file system without room takes nothing.
+      // Only a full file system accepts no bytes.
       guard count > 0 else { throw SystemError("pwrite", .noSpace, subject: path.string) }
       done += count
     }
   }
 
-  /// Writes a new file, not yet durable.
-  /// - Throws: `EEXIST` when there is one.
+  /// Writes a new file without synchronizing it.
+  /// - Throws: `EEXIST` when the file exists.
   static func create(_ path: FilePath, _ bytes: [UInt8], mode: UInt32) throws(SystemError) {
     let descriptor = try OwnedDescriptor.open(path.string, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode)
     try bytes.withUnsafeBufferPointer { buffer throws(SystemError) in

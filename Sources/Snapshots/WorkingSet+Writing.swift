@@ -4,13 +4,12 @@ package import Model
 package import SystemPackage
 
 extension WorkingSet {
-  /// Writes the working set of `image` to `path`, replacing an older one as a whole. Blocks. Not synchronized: after a
-  /// power failure there may be none.
+  /// Writes the working set of `image` to `path`, replacing an older one as a whole. Blocks. The file is not
+  /// synchronized: after a power failure it may be missing.
   ///
-  /// - Parameter pages: in any order; those that are zero, twice there, or more than `maximumPages` (the last ones) are
-  ///   left out.
+  /// - Parameter pages: in any order. Zero pages, duplicates, and pages after the first `maximumPages` are left out.
   /// - Returns: the number of pages written.
-  /// - Throws: `snapshot_damaged` when one of the pages is; `insufficient_storage`, `internal`.
+  /// - Throws: `snapshot_damaged` when one of the pages is damaged; `insufficient_storage`, `internal`.
   @discardableResult
   package static func write(_ pages: [PageIndex], of image: MemoryImage, to path: FilePath) throws(MartletError) -> Int
   {
@@ -29,7 +28,7 @@ extension WorkingSet {
     return layout.pageCount
   }
 
-  /// The same of pages that were noted in runs.
+  /// Writes a working set from pages that were recorded in runs.
   @discardableResult
   package static func write(
     _ runs: [Range<PageIndex>], of image: MemoryImage, to path: FilePath
@@ -39,7 +38,7 @@ extension WorkingSet {
 
   private static func replace(_ path: FilePath, _ layout: WorkingSetLayout, _ image: MemoryImage) throws(SystemError) {
     let temporary = FilePath("\(path.string).\(getpid()).new")
-    // One that a dead process of the same number left.
+    // A temporary file that a dead process with the same process id left.
     try StoreFile.remove(temporary)
     do throws(SystemError) {
       try StoreFile.create(temporary, layout.encodedHead(), mode: 0o600)

@@ -4,14 +4,13 @@ import LinuxSystem
 import Model
 package import SystemPackage
 
-/// Pages that a guest needs first after a restore, packed so that one sequential read brings all of them.
+/// Pages that a guest needs first after a restore, packed so that one sequential read loads all of them.
 ///
-/// Only a cache: a file that is damaged in any way, or does not fit the memory, is as good as none. What is read is
-/// compared with the checksums that the memory's own layers have, so that no file can bring in other bytes than the
-/// layers would.
+/// The file is only a cache: a damaged file, or one that does not fit the memory, is ignored. Its pages are compared
+/// with the checksums of the memory's layers, so that a working set cannot introduce other bytes than the layers hold.
 package final class WorkingSet: @unchecked Sendable {
-  // Unchecked for the buffer: nobody writes to it after `init`.
-  /// It saves round trips; it is not the whole memory (L-23). 32 MiB.
+  // Unchecked because of the buffer, which is not written after `init`.
+  /// Bounds the set to 32 MiB: it saves round trips and must not load the whole memory.
   package static let maximumPages = 8_192
 
   struct Run: Equatable {
@@ -23,7 +22,7 @@ package final class WorkingSet: @unchecked Sendable {
   private let dataOffset: Int
   let runs: [Run]
 
-  /// The working set at `path`, when there is one and all of it is right for `image`. Blocks.
+  /// Loads the working set at `path`; nil unless the file exists and is valid for `image`. Blocks.
   package static func load(_ path: FilePath, for image: MemoryImage) -> WorkingSet? {
     guard let file = try? contents(of: path) else { return nil }
     guard let layout = WorkingSetLayout(decoding: UnsafeRawBufferPointer(file), pageCount: image.pageCount) else {
@@ -65,7 +64,7 @@ package final class WorkingSet: @unchecked Sendable {
     }
   }
 
-  /// Whether every page has the checksum that the memory's layers have for it; zero pages are not in a working set.
+  /// Whether every page has the checksum that the memory's layers have for it; a valid working set has no zero pages.
   private func fits(_ image: MemoryImage) -> Bool {
     var isRight = true
     forEachRun { pages, bytes in
@@ -81,7 +80,7 @@ package final class WorkingSet: @unchecked Sendable {
   }
 
   private static func contents(of path: FilePath) throws(SystemError) -> UnsafeMutableRawBufferPointer? {
-    // What is no plain file has no size, and must not be waited for.
+    // Non-blocking, so that opening a FIFO does not wait; what is not a regular file has no size and is refused below.
     let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
     let size = try FileStatus.of(descriptor: descriptor.rawValue).sizeBytes
     guard size >= Int64(MemoryGeometry.pageBytes), size <= Int64(WorkingSetLayout.maximumFileBytes) else { return nil }

@@ -39,7 +39,7 @@ struct WorkingSetLayout: Equatable {
     pageCount = sorted.count
   }
 
-  /// Nil unless `file` is right, whole, and within a memory of `memoryPages`.
+  /// Nil unless `file` is valid, complete, and within a memory of `memoryPages` pages.
   init?(decoding file: UnsafeRawBufferPointer, pageCount memoryPages: Int) {
     guard file.count >= MemoryGeometry.pageBytes else { return nil }
     var reader = ByteReader(file)

@@ -1,8 +1,8 @@
-/// What is left to bring in of a working set, in ascending order and in small pieces.
+/// Iterates over a working set in ascending order and in small pieces.
 package struct WorkingSetPieces {
   private let set: WorkingSet
   private var run = 0
-  /// Pages of the current run that were handed out, and of the whole set.
+  /// Pages that were returned: of the current run, and of the whole set.
   private var handedOutOfRun = 0
   private var handedOut = 0
 
@@ -10,7 +10,7 @@ package struct WorkingSetPieces {
     self.set = set
   }
 
-  /// Consecutive pages and their content, which is there as long as this value.
+  /// Returns the next consecutive pages and their content, which stays valid as long as this value.
   /// - Returns: nil at the end.
   package mutating func next(atMost limit: Int) -> (pages: Range<PageIndex>, bytes: UnsafeRawBufferPointer)? {
     guard run < set.runs.count else { return nil }

@@ -3,7 +3,7 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// Reads one `memory.layer` without mapping it, so that a disk that fails is an error and no signal. Checks every page.
+/// Reads one `memory.layer` without mapping it, so that a disk failure is an error and not a signal. Checks every page.
 final class LayerFileReader {
   private let layer: MemoryHeader.Layer
   private let path: FilePath
@@ -18,8 +18,8 @@ final class LayerFileReader {
     checksums = try Self.table(of: layer, descriptor, path: path)
   }
 
-  /// Fills `buffer` with pages of the layer, the first of which is `first`.
-  /// - Throws: `snapshot_damaged` when one of them is not as it was written.
+  /// Fills `buffer` with consecutive pages of the layer, starting with page `first`.
+  /// - Throws: `snapshot_damaged` when the checksum of a page is wrong.
   func read(_ buffer: UnsafeMutableRawBufferPointer, from first: Int) throws(MartletError) {
     let count: Int
     do {
@@ -38,7 +38,7 @@ final class LayerFileReader {
     }
   }
 
-  /// The table as it is in the file: little-endian.
+  /// The table as stored in the file: little-endian.
   private static func table(
     of layer: MemoryHeader.Layer, _ descriptor: OwnedDescriptor, path: FilePath
   ) throws(MartletError) -> [UInt32] {

@@ -6,10 +6,10 @@ import SystemPackage
 
 /// Writes one `memory.layer`, page after page, through a buffer of fixed size.
 ///
-/// Until `finish` the file has no header and is no layer.
+/// Before `finish` the file has no header and is not a valid layer.
 final class LayerFileWriter {
   static let bufferBytes = 1_048_576
-  /// From this length on copying into the buffer costs more than a call of its own.
+  /// From this length on, copying into the buffer costs more than a separate system call.
   private static let directBytes = 262_144
 
   private let path: FilePath
@@ -47,7 +47,7 @@ final class LayerFileWriter {
     buffered += pages.count
   }
 
-  /// Writes what is buffered, the table of checksums and the header. Not yet durable.
+  /// Writes the buffered pages, the table of checksums and the header. The file is not synchronized yet.
   func finish() throws(SystemError) -> MemoryHeader.Layer {
     try flush()
     let table = checksums.map(\.littleEndian)

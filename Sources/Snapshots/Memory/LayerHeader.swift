@@ -20,7 +20,7 @@ struct LayerHeader: Equatable, Sendable {
 
   let layer: MemoryHeader.Layer
 
-  /// Where a page lies in the file.
+  /// Offset of a page in the file.
   static func offset(ofPage page: Int) -> Int { bytes + page * MemoryGeometry.pageBytes }
 
   var tableOffset: Int { Self.offset(ofPage: Int(layer.pageCount)) }

@@ -1,4 +1,4 @@
-/// Consecutive pages of a memory that come from one place.
+/// Consecutive pages of a guest's memory that come from one source.
 package struct MemoryExtent {
   package enum Source {
     case zero
@@ -9,7 +9,7 @@ package struct MemoryExtent {
   package let source: Source
 }
 
-/// Consecutive pages of one layer. Valid as long as the layer is referenced, which this value does.
+/// Consecutive pages of one layer. This value references the layer, so that the pages stay valid.
 package struct StoredPages {
   package let layer: MemoryLayer
   /// Index of the layer in the image's `layers`.
@@ -21,24 +21,24 @@ package struct StoredPages {
   /// The pages, in place and unverified.
   package var bytes: UnsafeRawBufferPointer { layer.bytes(of: firstPage..<(firstPage + count)) }
 
-  /// Where the first page lies in the layer's file.
+  /// Offset of the first page in the layer's file.
   package var fileOffset: Int { LayerHeader.offset(ofPage: firstPage) }
 
   /// CRC-32C that the page must have.
   package func checksum(at index: Int) -> UInt32 { layer.checksum(of: firstPage + index) }
 
-  /// Index of the first page whose bytes do not have their checksum.
+  /// Index of the first page whose checksum is wrong; nil when all are right.
   package var firstDamaged: Int? {
     layer.firstDamaged(in: firstPage..<(firstPage + count)).map { $0 - firstPage }
   }
 
-  /// Whether a copy of the pages has the checksums that they must have.
+  /// Whether a copy of the pages has the right checksums.
   func matches(_ copy: UnsafeRawPointer?) -> Bool {
     layer.firstMismatch(of: copy, with: firstPage..<(firstPage + count)) == nil
   }
 }
 
-/// The pieces that a window of a memory consists of.
+/// The extents of a window of memory.
 package struct MemoryExtents: Sequence, IteratorProtocol {
   private let image: MemoryImage
   private let end: PageIndex

@@ -21,7 +21,7 @@ extension MemoryHeader {
   static let layerBytes = 24
   static let runBytes = 16
   static let checksumBytes = 4
-  /// Every page a run of its own.
+  /// Reached when every page is a run of its own.
   static let maximumFileBytes =
     fixedBytes + MemoryGeometry.maximumGenerations * layerBytes + MemoryGeometry.maximumPages * runBytes + checksumBytes
 
@@ -42,7 +42,7 @@ extension MemoryHeader {
     }
   }
 
-  /// Everything in `bytes` is checked; memory is taken in proportion to their number only.
+  /// Validates all of `bytes`; allocates memory in proportion to their number only.
   init(decoding bytes: UnsafeRawBufferPointer) throws(SnapshotFormatError) {
     guard bytes.count >= Self.fixedBytes + Self.checksumBytes, bytes.count <= Self.maximumFileBytes else {
       throw .wrongSize

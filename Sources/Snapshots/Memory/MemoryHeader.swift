@@ -1,20 +1,21 @@
 import Foundation
 import Model
 
-/// `memory.header`: size of a memory, the generations whose layers hold its pages, and the map from one to the other.
+/// `memory.header`: the size of a memory, the generations whose layers hold its pages, and the map from pages to
+/// layers.
 ///
-/// It is complete: reading a memory needs this header and the layers, no other generation's header.
+/// The header is complete: reading a memory needs this header and the layers, but no other generation's header.
 struct MemoryHeader: Equatable, Sendable {
-  /// A layer as the header expects it to be.
+  /// Identity, size and checksum of a layer, as the header expects them.
   struct Layer: Equatable, Sendable {
     var generation: GenerationID
     var pageCount: UInt32
-    /// Checksum of the layer's table of page checksums: names its content.
+    /// Checksum of the layer's table of page checksums; identifies the layer's content.
     var tableChecksum: UInt32
   }
 
   let memoryBytes: Int64
-  /// The first is the generation's own.
+  /// The first is the generation's own layer.
   let layers: [Layer]
   let map: MemoryMap
 
@@ -33,7 +34,7 @@ struct MemoryHeader: Equatable, Sendable {
     map = try MemoryMap(checking: runs, pageCount: pageCount, layerPages: layers.map(\.pageCount))
   }
 
-  /// The header of a generation that changed some pages of `parent`.
+  /// Makes the header of a generation that changed some pages of `parent`.
   /// - Parameters:
   ///   - changes: in ascending order, zeros or pages of `layer` (generation 0).
   ///   - parent: nil for a memory of zeros.
@@ -46,7 +47,7 @@ struct MemoryHeader: Equatable, Sendable {
     try self.init(memoryBytes: memoryBytes, candidates: [layer] + (parent?.layers ?? []), map: merged)
   }
 
-  /// Keeps those of `candidates` that `map` uses; the first always.
+  /// Keeps the candidates that `map` refers to, and always the first.
   init(memoryBytes: Int64, candidates: [Layer], map: MemoryMap) throws(SnapshotFormatError) {
     var isUsed = [Bool](repeating: false, count: candidates.count)
     isUsed[0] = true

@@ -5,12 +5,12 @@ import SystemPackage
 
 /// The memory of a generation: its header and every layer it needs, mapped for reading.
 ///
-/// Opening checks everything but the pages themselves; whoever hands a page on calls `verify` or `firstDamaged` first.
-/// Layers are closed and unmapped with the last reference.
+/// Opening checks everything but the pages themselves; callers check pages with `verify` or `firstDamaged` before they
+/// pass them on. Layers are closed and unmapped with the last reference.
 package final class MemoryImage: Sendable {
   package let id: GenerationID
   package let memoryBytes: Int64
-  /// The first is the generation's own.
+  /// The first is the generation's own layer.
   package let layers: [MemoryLayer]
   let header: MemoryHeader
 
@@ -39,24 +39,24 @@ package final class MemoryImage: Sendable {
 
   package var pageCount: Int { header.pageCount }
 
-  /// Where one page comes from. For more than one, `extents` does not search again for each.
+  /// The source of one page. For several pages, `extents` avoids a search for each.
   /// - Precondition: the page is in the memory.
   package func source(of page: PageIndex) -> MemoryExtent.Source {
     extent(of: header.map.runs[header.map.position(of: page)].clamped(to: page..<(page + 1))).source
   }
 
-  /// The pieces of `window`, in order: one search, then from run to run. Allocates nothing.
+  /// The extents of `window`, in order: one search, then from run to run. Allocates nothing.
   /// - Precondition: the window is in the memory.
   package func extents(in window: Range<PageIndex>) -> MemoryExtents {
     MemoryExtents(self, window)
   }
 
-  /// Whether the page's bytes are as they were written; zeros always are.
+  /// Whether the page's checksum is right; always true for zero pages.
   package func verify(_ page: PageIndex) -> Bool {
     firstDamaged(in: page..<(page + 1)) == nil
   }
 
-  /// The first page of `window` whose bytes do not have their checksum.
+  /// The first page of `window` whose checksum is wrong.
   package func firstDamaged(in window: Range<PageIndex>) -> PageIndex? {
     for extent in extents(in: window) {
       guard case .stored(let stored) = extent.source, let damaged = stored.firstDamaged else { continue }
@@ -65,7 +65,7 @@ package final class MemoryImage: Sendable {
     return nil
   }
 
-  /// What to tell the tenant of a page that is damaged: names the generation whose layer it is in.
+  /// The error for a damaged page: names the generation whose layer holds it.
   package func damage(at page: PageIndex) -> MartletError {
     guard case .stored(let stored) = source(of: page) else { return .damaged(id, .memoryHeader, "is damaged") }
     return .damaged(stored.layer.generation, .memoryLayer, "is damaged at page \(stored.firstPage)")

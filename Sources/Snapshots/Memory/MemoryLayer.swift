@@ -4,18 +4,18 @@ package import LinuxSystem
 package import Model
 package import SystemPackage
 
-/// The layer of one generation, open for reading; its header and its table of checksums are checked.
+/// The layer of one generation, open for reading; its header and its table of checksums are verified.
 package final class MemoryLayer: Sendable {
   package let generation: GenerationID
   package let path: FilePath
   package let pageCount: Int
   private let file: MappedFile
 
-  /// Whoever passes the descriptor on keeps the layer alive meanwhile.
+  /// The layer must stay referenced while the descriptor is in use elsewhere.
   package var descriptor: OwnedDescriptor { file.descriptor }
 
-  /// - Parameter expected: what the header that refers to the layer says of it.
-  /// - Throws: `snapshot_damaged`, `snapshot_incompatible`; `internal` when it cannot be opened for lack of something.
+  /// - Parameter expected: the layer as the header that refers to it describes it.
+  /// - Throws: `snapshot_damaged`, `snapshot_incompatible`; `internal` when the host lacks a resource for opening it.
   init(_ expected: MemoryHeader.Layer, path: FilePath) throws(MartletError) {
     let opened = try Self.open(expected, path: path)
     generation = expected.generation
@@ -29,8 +29,8 @@ package final class MemoryLayer: Sendable {
     }
   }
 
-  /// Pages of the layer, in place.
-  /// - Precondition: they are in the layer.
+  /// The bytes of consecutive pages, in place.
+  /// - Precondition: the pages are in the layer.
   func bytes(of pages: Range<Int>) -> UnsafeRawBufferPointer {
     let bytes = LayerHeader.offset(ofPage: pages.lowerBound)..<LayerHeader.offset(ofPage: pages.upperBound)
     return UnsafeRawBufferPointer(rebasing: file.bytes[bytes])
@@ -40,12 +40,12 @@ package final class MemoryLayer: Sendable {
     UInt32(littleEndian: table.load(fromByteOffset: 4 * page, as: UInt32.self))
   }
 
-  /// The first of `pages` whose bytes do not have their checksum; nil when all are as they were written.
+  /// The first of `pages` whose checksum is wrong; nil when all are right.
   func firstDamaged(in pages: Range<Int>) -> Int? {
     firstMismatch(of: bytes(of: pages).baseAddress, with: pages)
   }
 
-  /// The first of `pages` whose checksum is not that of the page in `content`, which has as many.
+  /// The first of `pages` whose checksum differs from that of the corresponding page in `content`.
   func firstMismatch(of content: UnsafeRawPointer?, with pages: Range<Int>) -> Int? {
     let checksums = table.baseAddress.map { ($0 + 4 * pages.lowerBound).assumingMemoryBound(to: UInt32.self) }
     let index = clinux_crc32c_first_mismatch(content, MemoryGeometry.pageBytes, pages.count, checksums)
@@ -56,7 +56,7 @@ package final class MemoryLayer: Sendable {
     UnsafeRawBufferPointer(rebasing: file.bytes[LayerHeader.offset(ofPage: pageCount)...])
   }
 
-  /// Opens the file and compares its header and size with `expected`; reads one page.
+  /// Opens the file and compares its header and size with `expected`. Reads one page.
   static func open(_ expected: MemoryHeader.Layer, path: FilePath) throws(MartletError) -> OwnedDescriptor {
     let id = expected.generation
     let descriptor: OwnedDescriptor

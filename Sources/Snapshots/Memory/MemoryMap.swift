@@ -1,4 +1,4 @@
-/// Where every page of a memory is: runs in ascending order, without gap or overlap, from page 0 to the last.
+/// Maps every page of a memory to its source: runs in ascending order, without gap or overlap, from page 0 to the last.
 struct MemoryMap: Equatable, Sendable {
   let runs: [MemoryRun]
 
@@ -7,13 +7,13 @@ struct MemoryMap: Equatable, Sendable {
     runs = [.zeros(0..<zeroPages)]
   }
 
-  /// Takes runs that were made from another map's, in the same order.
+  /// Takes runs derived from another map's runs, in the same order, without validation.
   init(trusted runs: [MemoryRun]) {
     self.runs = runs
   }
 
-  /// Takes runs from a file.
-  /// - Parameter layerPages: pages in the layer of each generation.
+  /// Takes runs read from a file, after validation.
+  /// - Parameter layerPages: number of pages in each generation's layer.
   /// - Throws: `invalid` unless they cover `pageCount` pages exactly, in order, and lie within their layers.
   init(checking runs: [MemoryRun], pageCount: Int, layerPages: [UInt32]) throws(SnapshotFormatError) {
     var next = 0
@@ -30,7 +30,7 @@ struct MemoryMap: Equatable, Sendable {
     self.runs = runs
   }
 
-  /// This map with `changes` laid over it. Both are in ascending order; one pass.
+  /// Applies `changes` to `base`. Both are in ascending order; takes one pass.
   init(_ changes: [MemoryRun], over base: MemoryMap) {
     var list = RunList(capacity: base.runs.count + changes.count)
     var index = 0
@@ -52,7 +52,7 @@ struct MemoryMap: Equatable, Sendable {
     runs = list.runs
   }
 
-  /// The same map with other numbers for the generations.
+  /// The same map with renumbered generations.
   init(_ map: MemoryMap, renumbered: (UInt32) -> UInt32) {
     runs = map.runs.map { run in
       guard !run.isZero else { return run }
@@ -64,8 +64,8 @@ struct MemoryMap: Equatable, Sendable {
 
   var pageCount: Int { runs.last?.end ?? 0 }
 
-  /// Index of the run that `page` is in. Takes time in the logarithm of the number of runs.
-  /// - Parameter comparisons: is raised by the work done.
+  /// Index of the run that contains `page`. Takes logarithmic time in the number of runs.
+  /// - Parameter comparisons: incremented by the number of comparisons made.
   func position(of page: PageIndex, comparisons: inout Int) -> Int {
     precondition((0..<pageCount).contains(page), "a page outside of the memory")
     var low = 0

@@ -2,10 +2,10 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// Writes the memory of a generation anew, so that it depends on some generations only: their pages stay where they
-/// are, all others are copied into one layer, in the order of memory.
+/// Writes the memory of a generation anew so that it depends on fewer generations: pages of kept generations stay in
+/// their layers, all other pages are copied into one layer, in the order of memory.
 struct MemoryMerger {
-  /// Pages copied at once.
+  /// Size of one copy step.
   private static let bufferBytes = LayerFileWriter.bufferBytes / 4
 
   private let source: MemoryHeader
@@ -19,7 +19,7 @@ struct MemoryMerger {
   }
 
   /// Writes `memory.layer` and `memory.header`. Nothing is synchronized.
-  /// - Throws: `snapshot_damaged` when a page that is copied is; `insufficient_storage`, `internal`.
+  /// - Throws: `snapshot_damaged` when a copied page is damaged; `insufficient_storage`, `internal`.
   func write(_ draft: GenerationDraft) throws(MartletError) {
     let writer = try writing { () throws(SystemError) in try LayerFileWriter(draft.memoryPath, id: draft.id) }
     let readers = try openReaders()
@@ -34,7 +34,7 @@ struct MemoryMerger {
     try writeHeader(layer, list.runs, to: draft.headerPath)
   }
 
-  /// Readers of the layers that are not kept, by index.
+  /// Readers of the layers that are not kept, by layer index; nil for kept layers.
   private func openReaders() throws(MartletError) -> [LayerFileReader?] {
     var readers: [LayerFileReader?] = []
     for layer in source.layers {
@@ -44,7 +44,8 @@ struct MemoryMerger {
     return readers
   }
 
-  /// The run as the new header has it: its own layer is 0, the source's layers follow.
+  /// Copies a run if its layer is not kept. Returns the run for the new header, in which the new layer is 0 and the
+  /// source's layers follow.
   private func copy(
     _ run: MemoryRun, _ readers: [LayerFileReader?], _ buffer: UnsafeMutableRawBufferPointer, to writer: LayerFileWriter
   ) throws(MartletError) -> MemoryRun {

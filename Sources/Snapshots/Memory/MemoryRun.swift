@@ -1,4 +1,4 @@
-/// Number of a page of a guest's memory, counted from 0 in units of `MemoryGeometry.pageBytes`.
+/// Index of a page in a guest's memory, counted from 0 in units of `MemoryGeometry.pageBytes`.
 package typealias PageIndex = Int
 
 package enum MemoryGeometry {
@@ -6,10 +6,10 @@ package enum MemoryGeometry {
   /// The largest memory a sandbox can have (`Limits`) is 64 GiB.
   package static let maximumMemoryBytes: Int64 = 64 << 30
   static let maximumPages = Int(maximumMemoryBytes) / pageBytes
-  /// Generations one header can refer to, itself included. Chains are compacted long before.
+  /// Maximum number of generations that one header refers to, including its own. Chains are compacted long before.
   package static let maximumGenerations = 64
 
-  /// - Throws: `invalid` unless it is a positive multiple of the page size up to the maximum.
+  /// - Throws: `invalid` unless the size is a positive multiple of the page size up to the maximum.
   static func pages(of memoryBytes: Int64) throws(SnapshotFormatError) -> Int {
     guard (1...maximumMemoryBytes).contains(memoryBytes), memoryBytes % Int64(pageBytes) == 0 else {
       throw .invalid("memory size")
@@ -20,15 +20,15 @@ package enum MemoryGeometry {
 
 /// Consecutive pages that come from one place: zeros, or consecutive pages of one generation's layer.
 struct MemoryRun: Equatable, Sendable {
-  /// `generation` of pages that are zero.
+  /// Value of `generation` for pages that are zero.
   static let zero = UInt32.max
 
   /// First page in the guest's memory.
   var start: UInt32
   var count: UInt32
-  /// Index into the header's table of generations; 0 is the header's own.
+  /// Index into the header's list of generations; 0 is the header's own.
   var generation: UInt32
-  /// Page of that generation's layer which holds the first page; 0 for zeros.
+  /// Index of the first page within that generation's layer; 0 for zeros.
   var layerPage: UInt32
 
   init(start: UInt32, count: UInt32, generation: UInt32, layerPage: UInt32) {
@@ -46,7 +46,7 @@ struct MemoryRun: Equatable, Sendable {
   var end: PageIndex { Int(start) + Int(count) }
   var pages: Range<PageIndex> { Int(start)..<end }
 
-  /// The part of the run that lies in `pages`, which it overlaps.
+  /// The part of the run inside `pages`, which must overlap the run.
   func clamped(to pages: Range<PageIndex>) -> MemoryRun {
     let part = self.pages.clamped(to: pages)
     let skipped = UInt32(part.lowerBound) - start
@@ -55,13 +55,13 @@ struct MemoryRun: Equatable, Sendable {
       layerPage: isZero ? 0 : layerPage + skipped)
   }
 
-  /// Whether `next` goes on where this run ends, in memory and in the layer.
+  /// Whether `next` continues this run, both in memory and in the layer.
   func isContinued(by next: MemoryRun) -> Bool {
     generation == next.generation && end == Int(next.start) && (isZero || layerPage + count == next.layerPage)
   }
 }
 
-/// Runs in ascending order; what can be joined is.
+/// Runs in ascending order; adjacent runs are joined where possible.
 struct RunList {
   private(set) var runs: [MemoryRun] = []
 

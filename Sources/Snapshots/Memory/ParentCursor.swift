@@ -1,4 +1,4 @@
-/// Finds the parent's pages for questions that come in ascending order: mostly without a search.
+/// Finds the parent's pages. Requests in ascending order mostly need no search.
 final class ParentCursor {
   let image: MemoryImage?
   private var position = 0
@@ -12,13 +12,13 @@ final class ParentCursor {
     if image != nil { load(0) }
   }
 
-  /// The parent's page; nil when it is zero.
+  /// The bytes of the parent's page; nil when it is zero.
   func bytes(of page: PageIndex) -> UnsafeRawPointer? {
     piece(at: page, limit: page + 1).bytes
   }
 
-  /// The parent's pages from `page` on that come from one place: their bytes, nil for zeros, and the page after them,
-  /// at most `limit`.
+  /// The longest extent of the parent's memory from `page` on: its bytes, nil for zeros, and the page after its end, at
+  /// most `limit`.
   func piece(at page: PageIndex, limit: PageIndex) -> (bytes: UnsafeRawPointer?, end: PageIndex) {
     if !run.pages.contains(page) { move(to: page) }
     return (bytes.map { $0 + (page - Int(run.start)) * MemoryGeometry.pageBytes }, min(run.end, limit))

@@ -3,22 +3,22 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// What a qcow2 file says of the files it depends on.
+/// Checks which files a qcow2 file depends on.
 ///
-/// The VMM writes disks, and whoever took a VMM over could have written one that lies over any file of the host;
-/// `qemu-img` would later read it as root. Therefore a layer is only published over what it ought to lie over. Source:
-/// QEMU docs/interop/qcow2.txt.
+/// The VMM writes disks, and a captured VMM could write one whose backing file is any file of the host; `qemu-img`
+/// would later read that file as root. Therefore a layer is published only if its backing file is the expected one.
+/// Source: QEMU docs/interop/qcow2.txt.
 enum DiskLayerHeader {
   private static let magic: [UInt8] = [0x51, 0x46, 0x49, 0xFB]
   private static let bytes = 104
   private static let maximumBackingNameBytes = 1_023
   private static let backingFormatExtension: UInt64 = 0xE279_2ACA
-  /// Of the features without which a file cannot be read: dirty refcounts and subclusters. Not: corrupt, data in
-  /// another file.
+  /// The accepted incompatible features: dirty refcounts and extended L2 entries. Not accepted: corrupt, external data
+  /// file.
   private static let allowedFeatures: UInt64 = 1 << 0 | 1 << 4
 
-  /// - Throws: `snapshot_damaged` unless the file at `path` is in `format` and, when that is qcow2, lies over `backing`
-  ///   and nothing else.
+  /// - Throws: `snapshot_damaged` unless the file at `path` is in `format` and, when that is qcow2, has `backing` as
+  ///   its backing file and no external data file.
   static func check(
     _ path: FilePath, id: GenerationID, backing: (path: FilePath, format: String), format: String
   ) throws(MartletError) {
@@ -51,7 +51,7 @@ enum DiskLayerHeader {
     guard backingFormat(content) == Array(backing.format.utf8) else { throw .invalid("backing format") }
   }
 
-  /// Without a named format QEMU would guess it from bytes that a guest may have written.
+  /// The format must be named: QEMU would otherwise detect it from bytes that a guest may have written.
   private static func backingFormat(_ content: [UInt8]) -> [UInt8]? {
     var offset = Int(integer(content[100..<104]))
     while offset >= bytes, offset + 8 <= content.count {
@@ -64,7 +64,7 @@ enum DiskLayerHeader {
     return nil
   }
 
-  /// Header, extensions and backing name all lie in the first cluster.
+  /// Reads the first cluster, which contains header, extensions and backing file name.
   private static func prefix(of path: FilePath) throws(SystemError) -> [UInt8] {
     let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY | O_NOFOLLOW)
     var content = [UInt8](repeating: 0, count: 65_536)

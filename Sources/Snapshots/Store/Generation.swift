@@ -1,13 +1,13 @@
 package import Model
 package import SystemPackage
 
-/// A generation that is being written; nobody sees it before `SnapshotStore.publish`.
+/// A generation that is being written; it becomes visible with `SnapshotStore.publish`.
 package struct GenerationDraft: Sendable, Equatable {
   package let id: GenerationID
-  /// Private to whoever writes it, on the file system of the store.
+  /// Private to the writer, on the file system of the store.
   package let directory: FilePath
 
-  /// Names a draft that `SnapshotStore.begin` has made, perhaps in another process.
+  /// Refers to a draft that `SnapshotStore.begin` has made, possibly in another process.
   package init(id: GenerationID, directory: FilePath) {
     self.id = id
     self.directory = directory

@@ -1,5 +1,5 @@
-/// Called at every moment of the store's work after which a crash leaves something different on disk. Production passes
-/// none; tests fail there, or keep what a crash would have left.
+/// Called at every point of the store's work at which a crash leaves a different state on disk. Production passes none;
+/// tests throw there, or copy the state that a crash would leave.
 package struct SnapshotObserver: Sendable {
   package enum Moment: String, Sendable, CaseIterable {
     case draftMade

@@ -2,15 +2,15 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// A generation whose parts were checked together.
+/// A generation together with its header, validated against each other.
 struct OpenedGeneration {
   let generation: Generation
   let header: MemoryHeader
 }
 
 extension SnapshotStore {
-  /// Reads and checks what `generation(_:)` promises: manifest, header, and that every file of the chain is there in
-  /// its size.
+  /// Reads and validates a generation for `generation(_:)`: manifest, header, and presence and size of every file in
+  /// the chain.
   func opened(_ id: GenerationID) throws(MartletError) -> OpenedGeneration {
     let manifest = try checkedManifest(of: id)
     let generation = Generation(manifest: manifest, directory: path(of: id))
@@ -31,8 +31,7 @@ extension SnapshotStore {
     return OpenedGeneration(generation: generation, header: header)
   }
 
-  /// The manifest, its digest and its name checked.
-  /// - Throws: `not_found`, `snapshot_damaged`, `snapshot_incompatible`.
+  /// Reads the manifest and checks its digest and id.
   func checkedManifest(of id: GenerationID) throws(MartletError) -> GenerationManifest {
     guard try isPresent(path(of: id)) else { throw MartletError(.notFound, "snapshot \(id) does not exist") }
     let path = path(of: id).appending(SnapshotFile.manifest.rawValue)
@@ -55,8 +54,8 @@ extension SnapshotStore {
     }
   }
 
-  /// The header in the file at `path`, which has to be that of `id`.
-  /// - Parameter digest: SHA-256 that the file has to have, when known.
+  /// Reads the header in the file at `path`, which must be that of `id`.
+  /// - Parameter digest: expected SHA-256 of the file, if known.
   func header(of id: GenerationID, at path: FilePath, digest: String? = nil) throws(MartletError) -> MemoryHeader {
     let bytes: [UInt8]
     do {
@@ -74,7 +73,7 @@ extension SnapshotStore {
     }
   }
 
-  /// Compares header and size of each layer with what refers to it.
+  /// Compares header and size of each layer with the values in the header that refers to it.
   func checkLayers(_ layers: ArraySlice<MemoryHeader.Layer>) throws(MartletError) {
     for layer in layers {
       _ = try MemoryLayer.open(layer, path: path(of: layer.generation).appending(SnapshotFile.memoryLayer.rawValue))

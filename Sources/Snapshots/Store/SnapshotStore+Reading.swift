@@ -5,13 +5,14 @@ package import Model
 import SystemPackage
 
 extension SnapshotStore {
-  /// A published generation, its manifest, header and presence of all files (own and those it depends on) checked.
-  /// - Throws: `not_found`; `snapshot_damaged` with a sentence that says what is wrong.
+  /// Returns a published generation after checking its manifest, its header and the presence of all files that it
+  /// needs.
+  /// - Throws: `not_found`; `snapshot_damaged` with a sentence that names the file and the fault.
   package func generation(_ id: GenerationID) throws(MartletError) -> Generation {
     try opened(id).generation
   }
 
-  /// All published generations, damaged ones left out.
+  /// All published generations without the damaged ones, which are logged.
   package func generations() throws(MartletError) -> [Generation] {
     var found: [Generation] = []
     for id in try ids(in: generationsDirectory) {
@@ -24,13 +25,13 @@ extension SnapshotStore {
     return found
   }
 
-  /// Number of generations that memory and disk of this one are spread over.
+  /// Number of generations that hold memory and disk of this one, including itself.
   package func chainLength(of id: GenerationID) throws(MartletError) -> Int {
     try checkedManifest(of: id).needs.count
   }
 
-  /// Bytes allocated for the generation itself, and for it with everything it depends on (DM-4). A file with several
-  /// names counts once.
+  /// Bytes allocated for the generation alone, and for it and everything that it depends on. A file with several names
+  /// counts once.
   package func allocatedBytes(of id: GenerationID) throws(MartletError) -> (own: Int64, chain: Int64) {
     let manifest = try generation(id).manifest
     return try storing("the size of snapshot \(id) could not be measured") { () throws(SystemError) in
@@ -56,7 +57,7 @@ extension SnapshotStore {
     return sum
   }
 
-  /// Ids that directories are named by; foreign names are left alone.
+  /// Ids that the directory entries name; entries with other names are ignored.
   func ids(in directory: FilePath) throws(MartletError) -> [GenerationID] {
     let names = try storing("the snapshot store could not be read") { () throws(SystemError) in
       try Directories.names(in: directory)

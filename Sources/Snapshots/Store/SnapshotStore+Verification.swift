@@ -5,9 +5,9 @@ package import Model
 import SystemPackage
 
 extension SnapshotStore {
-  /// Checks what `generation` does not read: device state and disk layers of the chain against their digests, each file
-  /// once as long as it does not change on disk. Memory pages carry checksums of their own, which the pager checks when
-  /// it serves them.
+  /// Checks device state and disk layers of the chain against their digests, which `generation(_:)` does not do. A file
+  /// that has not changed on disk is checked only once. Memory pages have checksums of their own, which the pager
+  /// checks when it serves them.
   /// - Throws: `snapshot_damaged`, naming the generation and the file.
   package func verify(_ generation: Generation) throws(MartletError) {
     var now = timespec()
@@ -35,13 +35,14 @@ extension SnapshotStore {
 
   private func hasDigest(_ expected: String?, _ path: FilePath, _ now: Int64) throws(SystemError) -> Bool {
     guard let expected else { return false }
-    // Taken before reading: what is written meanwhile makes it another file.
+    // The identity is taken before reading: a write during the read gives the file another identity.
     guard let file = try FileStatus.of(path.string, followingLinks: false)?.identity else {
       throw SystemError("stat", .noSuchFileOrDirectory, subject: path.string)
     }
     if verified.withLock({ $0.contains(file, digest: expected) }) { return true }
     guard try FileDigest.of(path).digest == expected else { return false }
-    // Within one tick of the file system's clock a file could change and look the same.
+    // A file could change within one tick of the file system's clock and keep its identity, so recent files are not
+    // remembered.
     if file.changedNanoseconds / 1_000_000_000 + 2 <= now { verified.withLock { $0.insert(file, digest: expected) } }
     return true
   }

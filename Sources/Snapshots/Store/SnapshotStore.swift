@@ -8,23 +8,23 @@ package import SystemPackage
 /// The generations of one host, on disk.
 ///
 /// ```
-/// DIRECTORY/drafts/UUID/        being written; nobody reads it
-/// DIRECTORY/generations/UUID/   complete, durable, immutable
-/// DIRECTORY/disk-layers/UUID.qcow2   second name of a generation's disk layer, which disks over it name; there from the moment the
-///                               layer is captured, so that a guest can run on over it before its generation is published
-/// DIRECTORY/trash/              on its way out
+/// DIRECTORY/drafts/UUID/             being written; private to the writer
+/// DIRECTORY/generations/UUID/        complete, durable, immutable
+/// DIRECTORY/disk-layers/UUID.qcow2   second name of a generation's disk layer, to which overlays refer;
+///                                    exists from the capture on, before the generation is published
+/// DIRECTORY/trash/                   being removed
 /// ```
 ///
-/// A generation appears under `generations` by one rename, after all of it is on stable storage, and goes by one
-/// rename. Disk layers name those below by absolute path, so that the directory cannot be moved. All calls block; any
-/// thread may make them.
+/// One rename publishes a generation under `generations` after all of it is on stable storage, and one rename removes
+/// it. Disk layers refer to their backing files by absolute path, so the directory cannot be moved. All calls block;
+/// any thread may make them.
 package final class SnapshotStore: Sendable {
   package let directory: FilePath
   let logger: Logger
   let observer: SnapshotObserver
-  /// Files whose digest was found right, as they were on disk then.
+  /// Files whose digest was found right, by their identity on disk at that time.
   let verified = Mutex(VerifiedFiles())
-  /// What compactions read and write at this moment; not garbage whatever the caller's roots are.
+  /// Generations that running compactions read and write; never garbage, whatever the caller's roots are.
   let compacting = Mutex<[GenerationID: Set<GenerationID>]>([:])
 
   package init(directory: FilePath, logger: Logger, observer: SnapshotObserver = SnapshotObserver()) {
@@ -35,15 +35,15 @@ package final class SnapshotStore: Sendable {
 
   var generationsDirectory: FilePath { directory.appending("generations") }
   var draftsDirectory: FilePath { directory.appending("drafts") }
-  /// VMMs pass through, but cannot list it: names are known to those who may.
+  /// VMMs may traverse this directory but not list it.
   package var diskLayersDirectory: FilePath { directory.appending("disk-layers") }
   var trashDirectory: FilePath { directory.appending("trash") }
 
-  /// The name by which disks lie over the disk layer of a generation. Whoever makes such a disk sees to it that it is
-  /// there.
+  /// The name by which overlays refer to the disk layer of a generation. The creator of an overlay makes sure that it
+  /// exists.
   package func diskLayer(of id: GenerationID) -> FilePath { diskLayersDirectory.appending("\(id.uuidString).qcow2") }
 
-  /// Where a generation is, or will be once published.
+  /// Directory of a generation, whether it is published already or not.
   package func path(of id: GenerationID) -> FilePath {
     generationsDirectory.appending(id.uuidString)
   }
@@ -55,7 +55,7 @@ package final class SnapshotStore: Sendable {
     guard try !isPresent(path(of: id)) else { throw MartletError(.alreadyExists, "snapshot \(id) already exists") }
     try storing("the snapshot could not be begun") { () throws(SystemError) in
       for parent in [directory, generationsDirectory, draftsDirectory, diskLayersDirectory, trashDirectory] {
-        // The VMM passes through, to the disk layers; it cannot list.
+        // The VMM traverses these directories to reach the disk layers; it cannot list them.
         try Directories.create(parent, mode: 0o711)
       }
       try SystemError.check("mkdir", draft.directory.string) { mkdir(draft.directory.string, 0o711) }

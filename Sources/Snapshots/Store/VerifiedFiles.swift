@@ -1,8 +1,8 @@
 import LinuxSystem
 
-/// Which files had which digest when they were last read. A file that changes on disk is another one.
+/// The digests that files had when they were last read. A file that changes on disk gets another identity.
 struct VerifiedFiles {
-  /// One entry takes some hundred bytes; when there are more, all is read again.
+  /// One entry takes some hundred bytes. When the limit is reached, all entries are dropped and files are read again.
   private static let maximumCount = 16_384
 
   private(set) var digests: [FileStatus.Identity: String] = [:]
