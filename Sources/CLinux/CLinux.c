@@ -21,7 +21,9 @@ const int clinux_clone_newnet = CLONE_NEWNET;
 
 int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
-int clinux_pidfd_send_signal(int pidfd, int signal) { return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0); }
+int clinux_pidfd_send_signal(int pidfd, int signal) {
+  return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
+}
 
 int clinux_pidfd_wait(int pidfd, int blocks, int *code, int *status) {
   siginfo_t info = {0};

@@ -12,8 +12,9 @@
 // The reversed Castagnoli polynomial.
 #define POLYNOMIAL UINT32_C(0x82F63B78)
 
-// A page is three stripes and sixteen bytes: one checksum instruction has a latency of three cycles but a throughput of one, so that
-// three independent stripes take the time of one. Their checksums are then joined by "so many zero bytes follow" look-ups.
+// A page is three stripes and sixteen bytes: one checksum instruction has a latency of three cycles but a throughput of
+// one, so three independent stripes take the time of one. Tables that compute the effect of following zero bytes then
+// join their checksums.
 #define STRIPE_BYTES 1360
 
 static uint32_t byte_tables[8][256];   // slicing by eight
@@ -81,7 +82,8 @@ static inline uint64_t word_at(const unsigned char *bytes) {
   return word;
 }
 
-__attribute__((target("sse4.2"))) static uint32_t update_instruction(uint32_t state, const unsigned char *bytes, size_t count) {
+__attribute__((target("sse4.2"))) static uint32_t update_instruction(
+    uint32_t state, const unsigned char *bytes, size_t count) {
   uint64_t first = state;
   while (count >= 3 * STRIPE_BYTES) {
     uint64_t second = 0, third = 0;
@@ -120,7 +122,8 @@ uint32_t clinux_crc32c_portable(uint32_t crc, const void *bytes, size_t count) {
 
 void clinux_crc32c_blocks(const void *blocks, size_t block_bytes, size_t count, uint32_t *checksums) {
   const unsigned char *block = blocks;
-  for (size_t index = 0; index < count; index++, block += block_bytes) checksums[index] = clinux_crc32c(0, block, block_bytes);
+  for (size_t index = 0; index < count; index++, block += block_bytes)
+    checksums[index] = clinux_crc32c(0, block, block_bytes);
 }
 
 size_t clinux_crc32c_first_mismatch(const void *blocks, size_t block_bytes, size_t count, const uint32_t *checksums) {
@@ -130,7 +133,8 @@ size_t clinux_crc32c_first_mismatch(const void *blocks, size_t block_bytes, size
   return count;
 }
 
-// A sequence that equals itself moved by sixteen bytes repeats its first sixteen bytes; memcmp(3) uses the widest registers there are.
+// A sequence that equals itself shifted by sixteen bytes repeats its first sixteen bytes; memcmp(3) uses the widest
+// registers of the processor.
 int clinux_is_zero(const void *bytes, size_t count) {
   static const unsigned char zeros[16];
   return memcmp(bytes, zeros, sizeof zeros) == 0 && memcmp(bytes, (const unsigned char *)bytes + 16, count - 16) == 0;

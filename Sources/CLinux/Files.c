@@ -17,7 +17,9 @@ const void *clinux_find(const void *bytes, size_t count, const void *pattern, si
   return memmem(bytes, count, pattern, pattern_count);
 }
 
-int clinux_openat(int directory, const char *path, int flags, unsigned mode) { return openat(directory, path, flags, mode); }
+int clinux_openat(int directory, const char *path, int flags, unsigned mode) {
+  return openat(directory, path, flags, mode);
+}
 
 int clinux_open_beneath(int directory, const char *path, int flags) {
   struct open_how how = {.flags = (uint64_t)(unsigned)flags, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
@@ -31,7 +33,8 @@ ssize_t clinux_copy_file_range(int source, int target, size_t length) {
 int clinux_sealed_memory(const char *name, uint64_t bytes) {
   int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return -1;
-  if (ftruncate(fd, (off_t)bytes) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) return fd;
+  int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+  if (ftruncate(fd, (off_t)bytes) == 0 && fcntl(fd, F_ADD_SEALS, seals) == 0) return fd;
   int saved = errno;
   close(fd);
   errno = saved;

@@ -5,7 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// The headers of Debian 12 do not have these. Source: linux/fs.h of Linux 6.7
+// The headers of Debian 12 lack these definitions. Source: linux/fs.h of Linux 6.7
 struct pagemap_scan {
   uint64_t size;
   uint64_t flags;
@@ -30,7 +30,8 @@ int clinux_pidfd_getfd(int pidfd, int fd) {
   return result < 0 ? -errno : result;
 }
 
-ssize_t clinux_process_read(pid_t pid, const struct iovec *local, size_t local_count, const struct iovec *remote, size_t remote_count) {
+ssize_t clinux_process_read(
+    pid_t pid, const struct iovec *local, size_t local_count, const struct iovec *remote, size_t remote_count) {
   ssize_t result = process_vm_readv(pid, local, local_count, remote, remote_count, 0);
   return result < 0 ? -errno : result;
 }

@@ -1,5 +1,5 @@
-// The child half runs on the parent's memory (vfork), so it makes only system calls. Credentials are set by raw system calls:
-// glibc's wrappers would signal every thread of the parent (nptl(7), "C library/kernel differences").
+// The child half runs on the parent's memory (vfork), so it makes only system calls. Credentials are set by raw system
+// calls: glibc's wrappers would signal every thread of the parent (nptl(7), "C library/kernel differences").
 #include "CLinux.h"
 
 #include <errno.h>
@@ -54,10 +54,12 @@ static int become_program(const struct clinux_spawn_request *request) {
     if (fd < 0 || write_text(fd, request->oom_score_adj) < 0) return CLINUX_SPAWN_LIMITS;
     close(fd);
   }
-  if (request->network_namespace >= 0 && setns(request->network_namespace, CLONE_NEWNET) < 0) return CLINUX_SPAWN_NAMESPACE;
+  if (request->network_namespace >= 0 && setns(request->network_namespace, CLONE_NEWNET) < 0)
+    return CLINUX_SPAWN_NAMESPACE;
   if (request->new_session && setsid() < 0) return CLINUX_SPAWN_SESSION;
   if (map_descriptors(request) < 0) return CLINUX_SPAWN_DESCRIPTORS;
-  if (request->controlling_terminal >= 0 && ioctl(request->controlling_terminal, TIOCSCTTY, 0) < 0) return CLINUX_SPAWN_TERMINAL;
+  if (request->controlling_terminal >= 0 && ioctl(request->controlling_terminal, TIOCSCTTY, 0) < 0)
+    return CLINUX_SPAWN_TERMINAL;
   for (size_t i = 0; i < request->limit_count; i++) {
     struct rlimit limit = {.rlim_cur = request->limits[i].soft, .rlim_max = request->limits[i].hard};
     if (setrlimit(request->limits[i].resource, &limit) < 0) return CLINUX_SPAWN_LIMITS;

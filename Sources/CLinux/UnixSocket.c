@@ -58,7 +58,7 @@ int clinux_unix_peer(int fd, pid_t *pid, uid_t *uid) {
   return 0;
 }
 
-// Keeps the first descriptor of a message and closes the others. Returns how many there were.
+// Keeps the first descriptor of a message and closes the others. Returns the number of descriptors in the message.
 static size_t take_descriptors(struct msghdr *message, int *first) {
   size_t total = 0;
   for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {

@@ -51,7 +51,7 @@ int clinux_userfault_register(int fd, uint64_t start, uint64_t length, int prote
   return ioctl(fd, UFFDIO_REGISTER, &request) < 0 ? -errno : 0;
 }
 
-_Static_assert(sizeof(struct uffd_msg) == CLINUX_USERFAULT_MESSAGE_BYTES, "the kernel's messages have the size that callers count with");
+_Static_assert(sizeof(struct uffd_msg) == CLINUX_USERFAULT_MESSAGE_BYTES, "size of the kernel's messages");
 
 void clinux_userfault_decode(const void *bytes, struct clinux_userfault_event *event) {
   const struct uffd_msg *message = bytes;
@@ -76,7 +76,8 @@ int clinux_userfault_read(int fd, void *messages, int capacity) {
   return (int)((size_t)count / sizeof(struct uffd_msg));
 }
 
-// The kernel reports a part of the range with EAGAIN and the number of bytes, nothing at all with the negative errno in the field.
+// If a part of the range was placed, the kernel returns EAGAIN and the number of bytes; if nothing was placed, the
+// field holds the negative errno.
 static int placed(int result, int64_t bytes, uint64_t *done) {
   int error = errno;
   *done = bytes > 0 ? (uint64_t)bytes : 0;
@@ -105,7 +106,7 @@ int clinux_userfault_protect(int fd, uint64_t start, uint64_t length, int protec
   return ioctl(fd, UFFDIO_WRITEPROTECT, &request) < 0 ? -errno : 0;
 }
 
-// What the signal handler needs; it may use nothing but these and system calls.
+// State of the signal handler, which may use only these variables and system calls.
 static volatile int bus_failure_fd = -1;
 static volatile int bus_pidfd = -1;
 static volatile int bus_exit_code = 1;

@@ -2,15 +2,15 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// The file operations behind `QcowOverlays`. All block; none follows a symbolic link in the last component.
+/// The file operations of `QcowOverlays`. All block; none follows a symbolic link in the last component.
 enum OverlayFile {
   private static let layerMode: mode_t = 0o444
-  /// Of a layer whose VMM may still be given it back.
+  /// Mode of a captured layer, which its VMM may still use as its disk after a failure.
   private static let capturedMode: mode_t = 0o644
   private static let unchangedGroup = gid_t.max
 
   /// Writes a new overlay that only `ownerUID` can open. Not synchronized: see `DiskBackend` on durability.
-  /// - Throws: `EEXIST` when the file exists; it is not touched then. After any other error it is removed.
+  /// - Throws: `EEXIST` when the file exists; it is not changed then. After any other error the file is removed.
   static func write(_ header: QcowHeader, to path: FilePath, ownerUID: UInt32) throws(SystemError) {
     let descriptor = try OwnedDescriptor.open(path.string, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
     do throws(SystemError) {
@@ -19,7 +19,7 @@ enum OverlayFile {
         let count = try SystemError.check("pwrite", path.string) {
           pwrite(descriptor.rawValue, piece.bytes, piece.bytes.count, Int(piece.offset))
         }
-        // A short write to a file means that there was no room for the rest.
+        // A short write to a file means that the file system is full.
         guard count == piece.bytes.count else { throw SystemError("pwrite", .noSpace, subject: path.string) }
       }
       try SystemError.check("fchown", path.string) { fchown(descriptor.rawValue, ownerUID, unchangedGroup) }
@@ -37,8 +37,8 @@ enum OverlayFile {
 
   /// Makes the overlay read-only and durable under its new name.
   ///
-  /// The content is synchronized before the name exists, the name before the old one goes: after a crash there is the
-  /// disk, or both names of one file (calling it again completes it), or the layer.
+  /// The content is synchronized before the new name exists, and the new name before the old one is removed. After a
+  /// crash there is the disk, or one file with both names (a second call completes the operation), or the layer.
   static func freeze(_ path: FilePath, as layer: FilePath) throws(SystemError) {
     if try isPresent(path) {
       let descriptor = try OwnedDescriptor.open(path.string, O_RDWR | O_NOFOLLOW)
@@ -54,7 +54,7 @@ enum OverlayFile {
       try SmallFile.synchronizeDirectory(path.removingLastComponent())
       return
     }
-    // Without the disk only a freeze that got to its end is a success.
+    // If the disk does not exist, only a completed freeze is success.
     guard try isPresent(layer) else { throw SystemError("open", .noSuchFileOrDirectory, subject: path.string) }
   }
 
@@ -75,7 +75,7 @@ enum OverlayFile {
     try SystemError.check("chmod", layer.string) { chmod(layer.string, layerMode) }
   }
 
-  /// Gives a finished file its name, durably; an older file of that name is replaced.
+  /// Renames a finished file durably; an older file of that name is replaced.
   static func publish(_ partial: FilePath, as path: FilePath) throws(SystemError) {
     do throws(SystemError) {
       let descriptor = try OwnedDescriptor.open(partial.string, O_RDWR | O_NOFOLLOW)
@@ -88,7 +88,7 @@ enum OverlayFile {
     }
   }
 
-  /// Allocated blocks; the unit of st_blocks is 512 whatever the file system. Source: stat(3type).
+  /// Allocated bytes; the unit of st_blocks is 512 on every file system. Source: stat(3type).
   static func allocatedBytes(of path: FilePath) throws(SystemError) -> Int64 {
     Int64(try status(of: path).st_blocks) * 512
   }

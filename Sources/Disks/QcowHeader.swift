@@ -1,7 +1,7 @@
 /// The metadata of a new, empty qcow2 overlay.
 ///
-/// Written by ourselves, because starting `qemu-img create` takes hundreds of times longer. Four clusters, of which
-/// only the first bytes are not zero:
+/// It is written directly, because starting `qemu-img create` takes hundreds of times longer. The file has four
+/// clusters, of which only the first bytes are not zero:
 ///
 /// | cluster | content |
 /// |---|---|
@@ -10,15 +10,15 @@
 /// | 2 | refcount block: clusters 0 to 3 are used once, all others free |
 /// | 3 | L1 table: empty, everything is read from the backing file |
 ///
-/// Clusters of 128 KiB with 32 subclusters each (`extended_l2`): the guest's scattered 4 KiB writes take 4 KiB, not a
-/// cluster. All numbers are big-endian. Source: QEMU docs/interop/qcow2.txt.
+/// Clusters have 128 KiB with 32 subclusters each (`extended_l2`): the guest's scattered 4 KiB writes take 4 KiB
+/// instead of a cluster. All numbers are big-endian. Source: QEMU docs/interop/qcow2.txt.
 struct QcowHeader {
   static let clusterBits: UInt32 = 17
   static let clusterBytes: Int64 = 1 << Int64(clusterBits)
   static let clusterCount: Int64 = 4
-  /// With extended L2 entries of 16 bytes one L2 table maps this much of the disk.
+  /// The part of the disk that one L2 table maps, with extended L2 entries of 16 bytes.
   private static let bytesPerL2Table = clusterBytes / 16 * clusterBytes
-  /// The L1 table is kept to one cluster.
+  /// The L1 table is limited to one cluster.
   static let maximumSizeBytes = clusterBytes / 8 * bytesPerL2Table
   /// A limit of the format.
   static let maximumBackingNameBytes = 1_023
@@ -30,7 +30,7 @@ struct QcowHeader {
   private static let refcountOrder: UInt32 = 4
 
   let sizeBytes: Int64
-  /// Absolute, so that the overlay can be moved and no colon in it is taken for a protocol.
+  /// Absolute, so that the overlay can be moved and a colon in it is not taken for a protocol.
   let backingName: String
   let backingFormat: DiskFormat
 
@@ -41,7 +41,7 @@ struct QcowHeader {
 
   static var fileBytes: Int64 { clusterCount * clusterBytes }
 
-  /// What is to be written where in a file of zeros, `fileBytes` long.
+  /// The pieces to write into a file of zeros that is `fileBytes` long.
   /// - Precondition: the size is a positive multiple of 512 up to the maximum, the name not longer than its maximum.
   func pieces() -> [Piece] {
     precondition(
@@ -72,7 +72,8 @@ struct QcowHeader {
     return bytes + extensions + name
   }
 
-  /// Naming the format keeps QEMU from guessing it from bytes that a guest may have written. Ends with the end marker.
+  /// The format is named, so that QEMU does not detect it from bytes that a guest may have written. Includes the end
+  /// marker.
   private func formatExtension() -> [UInt8] {
     let format = Array(backingFormat.rawValue.utf8)
     let padding = [UInt8](repeating: 0, count: (8 - format.count % 8) % 8)

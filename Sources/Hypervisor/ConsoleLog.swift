@@ -2,7 +2,8 @@ import Glibc
 package import LinuxSystem
 package import SystemPackage
 
-/// The guest's console on disk: the newest `maximumBytes` to `2 × maximumBytes`, in `console.log` and `console.log.1`.
+/// The guest's console output on disk: the newest `maximumBytes` to `2 × maximumBytes`, in `console.log` and
+/// `console.log.1`.
 package struct ConsoleLog: Sendable {
   package static let maximumBytes = 262_144
 

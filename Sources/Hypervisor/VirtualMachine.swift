@@ -2,52 +2,53 @@ package import LinuxSystem
 package import Model
 package import SystemPackage
 
-/// One microVM, whatever program runs it. Drivers: QEMU (and Firecracker); the host agent sees only this.
+/// One microVM, independent of the program that runs it. Drivers: QEMU (and Firecracker); the host agent uses only this
+/// protocol.
 ///
-/// A VMM is a process of its own session that outlives the agent: a value of this type is a handle to it, made by
-/// launching or by adopting.
+/// A VMM is a process in a session of its own that outlives the host agent. A value of this type is a handle to it,
+/// obtained by launching or adopting.
 package protocol VirtualMachine: Sendable {
-  /// Process id, start time and what else a later agent needs to find this VMM again.
+  /// Process id and start time, by which a later host agent finds this VMM again.
   var identity: VMMIdentity { get }
-  /// Returns when the VMM has ended, with the reason. Any number of callers may wait.
+  /// Returns the reason when the VMM has ended. Any number of callers may wait.
   func waitForExit() async -> VMMExit
-  /// What the VMM says about the guest. Bounded by a deadline.
+  /// The state of the guest as the VMM reports it. Bounded by a deadline.
   func status() async throws -> VMMStatus
-  /// Console bytes since the last call (a bounded ring in the VMM: old bytes may be lost, never the newest).
+  /// Console bytes since the last call. The VMM keeps a bounded ring: old bytes may be lost, the newest never.
   func drainConsole() async throws -> [UInt8]
   /// Ends the VMM and returns when the process is gone. Idempotent.
   func kill() async
 
-  // Snapshots. All are bounded by deadlines; a failure leaves the VM as it was unless said otherwise.
+  // Snapshots. All calls are bounded by deadlines; a failure leaves the VM unchanged unless stated otherwise.
 
-  /// For a VMM launched with `.restore`: loads the device state, then returns with the guest stopped and its disk not
-  /// yet open. After a failure the VMM is of no use and has to be killed.
+  /// Loads the device state into a VMM launched with `.restore`, and returns with the guest stopped and its disk not
+  /// yet open. After a failure the VMM is unusable and must be killed.
   func loadState(from file: FilePath) async throws
-  /// Lets the guest run. Idempotent.
+  /// Continues the vCPUs. Idempotent.
   func resume() async throws
-  /// Stops the guest: vCPUs stand still, no disk or network request is under way, the disk is flushed to its file.
-  /// Idempotent.
+  /// Stops the vCPUs, completes disk and network requests, and flushes the disk to its file. Idempotent.
   func stop() async throws
-  /// Writes the state of CPU and devices, without memory, to a new file. The guest must be stopped, and stays so. Once
-  /// per stop: the guest has to run before its state can be saved again. After a failure nothing is left of the file.
+  /// Writes the state of CPU and devices, without memory, to a new file. The guest must be stopped, and stays stopped.
+  /// Allowed once per stop: the guest must run before its state can be saved again. After a failure the file does not
+  /// exist.
   func saveState(to file: FilePath) async throws
-  /// Makes a stopped guest write to `disk` from now on, an empty overlay over the disk it has, which is never written
-  /// again. The disk that it had must keep its name and be readable for the VMM's user until this returns.
+  /// Makes a stopped guest write to `disk`, an empty overlay over its present disk, which is never written again. The
+  /// present disk must keep its name and stay readable for the VMM's user until this returns.
   func switchDisk(to disk: DiskAttachment) async throws
   /// Path of the disk that the guest writes to.
   func diskPath() async throws -> String
 }
 
-/// Where a part of a guest's physical memory is in the address space of its VMM.
+/// A part of a guest's physical memory in the address space of its VMM.
 ///
-/// The VMM (or its shim) leaves a list of these as JSON in `fileName` in its run directory, with the keys of
-/// Firecracker's userfaultfd hand-shake.
+/// The VMM (or its preloaded library) writes a list of these as JSON to `fileName` in its run directory, with the keys
+/// of Firecracker's userfaultfd hand-shake.
 package struct GuestMemoryRegion: Sendable, Codable, Equatable {
   package static let fileName = "memory-regions.json"
 
   package var baseHostVirtualAddress: UInt64
   package var sizeBytes: UInt64
-  /// Of the region's first byte in the memory snapshot.
+  /// Offset of the region's first byte in the memory snapshot.
   package var offset: UInt64
   package var pageSizeBytes: UInt64
 
@@ -66,11 +67,12 @@ package struct GuestMemoryRegion: Sendable, Codable, Equatable {
   }
 }
 
-/// How a guest begins.
+/// How a guest starts.
 package enum VMStart: Sendable, Equatable {
-  /// Boots the kernel, with empty memory.
+  /// Boots the kernel with empty memory.
   case boot
-  /// Waits for `loadState`. The VMM connects to the pager that listens on this Unix socket when it makes its memory.
+  /// Waits for `loadState`. The VMM connects to the pager that listens on this Unix socket when it allocates its
+  /// memory.
   case restore(pagerSocket: FilePath)
 }
 
@@ -90,7 +92,7 @@ package struct VMMExit: Sendable, Equatable {
   }
 }
 
-/// What identifies a VMM process across agent restarts; pid alone could have been reused.
+/// Identifies a VMM process across restarts of the host agent; a pid alone may be reused.
 package struct VMMIdentity: Sendable, Codable, Equatable {
   package var pid: Int32
   /// Field 22 of /proc/PID/stat, in clock ticks after boot.
@@ -102,7 +104,7 @@ package struct VMMIdentity: Sendable, Codable, Equatable {
   }
 }
 
-/// Everything a driver needs to start a guest.
+/// All parameters with which a driver starts a guest.
 package struct VMConfiguration: Sendable {
   package var id: InstanceID
   package var start: VMStart = .boot
@@ -114,15 +116,15 @@ package struct VMConfiguration: Sendable {
   package var kernelArguments: [String]
   /// The sandbox's writable disk, made by a `DiskBackend`.
   package var disk: DiskAttachment
-  /// A directory that belongs to this sandbox alone: sockets, logs.
+  /// A directory that belongs to this instance alone: sockets, logs.
   package var runDirectory: FilePath
-  /// The network namespace the VMM runs in (a path under /run/netns), and the TAP inside it.
+  /// Path of the network namespace (under /run/netns) that the VMM runs in; the TAP device is inside it.
   package var networkNamespace: FilePath
   package var tapName: String
   package var macAddress: String
   /// The unprivileged user and group the VMM runs as.
   package var userID: UInt32
-  /// The cgroup the VMM is put into.
+  /// The control group that the VMM is put into.
   package var cgroup: Cgroup?
 
   package init(
@@ -149,7 +151,7 @@ package struct VMConfiguration: Sendable {
   }
 }
 
-/// How a VMM opens a disk.
+/// Path and format of a disk that a VMM opens.
 package struct DiskAttachment: Sendable, Codable, Equatable {
   package enum Format: String, Sendable, Codable {
     case raw
@@ -168,12 +170,13 @@ package struct DiskAttachment: Sendable, Codable, Equatable {
 /// Starts and finds VMMs of one kind.
 package protocol HypervisorDriver: Sendable {
   var isolation: (vmm: String, accelerator: String) { get }
-  /// What snapshots taken here can be restored on.
+  /// The machine that snapshots taken here can be restored on.
   var machine: MachineDescription { get }
-  /// Starts a VMM; returns as soon as it runs, not when the guest answers.
+  /// Starts a VMM. Returns as soon as it runs, not when the guest responds.
   func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine
-  /// The VMM that a predecessor launched, or nil when it is gone.
+  /// Returns the VMM that an earlier host agent launched, or nil when it has ended.
   func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)?
-  /// VMMs of this instance that run although no journal names them (the agent died between launch and journal entry).
+  /// Finds running VMMs of this instance that the journal does not contain (the host agent died between launch and
+  /// journal entry).
   func findOrphans(of id: InstanceID) throws -> [VMMIdentity]
 }

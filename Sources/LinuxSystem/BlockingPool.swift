@@ -2,9 +2,9 @@ import CLinux
 import Concurrency
 import Glibc
 
-/// Threads for calls that block in the kernel, so that they never occupy Swift's cooperative pool.
+/// Threads for calls that block in the kernel, so that they do not occupy Swift's cooperative pool.
 ///
-/// At most `maximumThreads` run at once; further work waits in order. Threads end after being idle for a while.
+/// At most `maximumThreads` run at once; further work waits in order.
 package final class BlockingPool: Sendable {
   package static let shared = BlockingPool(maximumThreads: 32)
 
@@ -62,7 +62,7 @@ package final class BlockingPool: Sendable {
 }
 
 package enum Threads {
-  /// Starts a detached thread. Aborts when the kernel refuses one, as nothing sensible could go on.
+  /// Starts a detached thread. Aborts the process when the kernel refuses one.
   package static func start(name: String, _ body: @escaping @Sendable () -> Void) {
     final class Box: Sendable {
       let name: String

@@ -1,7 +1,7 @@
 import Glibc
 package import SystemPackage
 
-/// Where this host keeps its control groups: the unified hierarchy (v2), or one hierarchy per controller (v1).
+/// The control group hierarchies of this host: the unified hierarchy (v2), or one hierarchy per controller (v1).
 ///
 /// Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 package struct CgroupHierarchy: Sendable, Equatable {
@@ -16,7 +16,7 @@ package struct CgroupHierarchy: Sendable, Equatable {
 
   private static let controllers = ["memory", "cpu", "pids"]
 
-  /// What is mounted under /sys/fs/cgroup, or nil when no controller that we use is there.
+  /// Detects the hierarchy under /sys/fs/cgroup; nil when it has none of the controllers in use.
   package static func detect(mount: FilePath = "/sys/fs/cgroup") -> CgroupHierarchy? {
     if let text = try? SmallFile.readText(mount.appending("cgroup.controllers").string) {
       let present = text.split(whereSeparator: \.isWhitespace).map(String.init).filter(controllers.contains)
@@ -37,7 +37,7 @@ package struct CgroupHierarchy: Sendable, Equatable {
 
 package struct CgroupLimits: Sendable, Equatable {
   package var memoryBytes: Int64?
-  /// Hundredths of one CPU.
+  /// In hundredths of one CPU.
   package var cpuPercent: Int?
   package var processes: Int?
 
@@ -48,7 +48,7 @@ package struct CgroupLimits: Sendable, Equatable {
   }
 }
 
-/// One control group, `martlet/NAME`, in every hierarchy in use.
+/// One control group, `PARENT/NAME`, in every hierarchy in use.
 package struct Cgroup: Sendable, Equatable {
   package static let parentName = "martlet"
   private static let cpuPeriodMicroseconds = 100_000
@@ -64,7 +64,7 @@ package struct Cgroup: Sendable, Equatable {
     self.parent = parent
   }
 
-  /// Makes the group and sets its limits. An existing group of this name is taken over.
+  /// Makes the group and sets its limits. An existing group of this name is reused.
   package func create(limits: CgroupLimits) throws(SystemError) {
     for directory in directories() {
       try Directories.create(directory.removingLastComponent())
@@ -77,7 +77,7 @@ package struct Cgroup: Sendable, Equatable {
     }
   }
 
-  /// Open descriptors of the `cgroup.procs` files, to be joined by a child before it executes.
+  /// Opens the `cgroup.procs` files, through which a child joins the group before it executes its program.
   package func joinDescriptors() throws(SystemError) -> [OwnedDescriptor] {
     var descriptors: [OwnedDescriptor] = []
     for directory in directories() {
@@ -93,7 +93,7 @@ package struct Cgroup: Sendable, Equatable {
     }
   }
 
-  /// Bytes charged to the group, page cache included; nil without a memory controller.
+  /// Bytes charged to the group, including page cache; nil without a memory controller.
   package func memoryBytes() -> Int64? {
     guard let root = hierarchy.roots["memory"] else { return nil }
     let file = hierarchy.version == .unified ? "memory.current" : "memory.usage_in_bytes"
@@ -101,7 +101,7 @@ package struct Cgroup: Sendable, Equatable {
     return text.flatMap { Int64($0.split(whereSeparator: \.isWhitespace).first ?? "") }
   }
 
-  /// Whether the kernel has killed a process of the group for want of memory.
+  /// Whether the kernel has killed a process of the group because of the memory limit.
   package func wasOutOfMemory() -> Bool {
     guard let root = hierarchy.roots["memory"] else { return false }
     let file = hierarchy.version == .unified ? "memory.events" : "memory.oom_control"
@@ -114,12 +114,12 @@ package struct Cgroup: Sendable, Equatable {
     }
   }
 
-  /// Removes the group; the processes must have ended. Already gone is success.
+  /// Removes the group; its processes must have ended. An absent group is success.
   package func remove() async throws(SystemError) {
     for directory in directories() {
       for attempt in 1... {
         if rmdir(directory.string) == 0 || errno == ENOENT { break }
-        // The kernel lets go of a group a moment after its last process was reaped.
+        // A group stays busy for a moment after its last process was reaped.
         guard errno == EBUSY, attempt < Self.removalAttempts else {
           throw SystemError.current("rmdir", subject: directory.string)
         }
@@ -143,7 +143,7 @@ package struct Cgroup: Sendable, Equatable {
     return names.sorted()
   }
 
-  /// Removes the directory that the groups below `parent` lived in; a group that is left keeps it. Already gone is
+  /// Removes the directory that contains the groups. Does nothing while it contains groups; an absent directory is
   /// success.
   package static func removeParent(_ parent: String, in hierarchy: CgroupHierarchy) throws(SystemError) {
     for root in Set(hierarchy.roots.values) {
@@ -184,7 +184,7 @@ package struct Cgroup: Sendable, Equatable {
   private func set(_ file: String, _ value: String, controller: String) throws(SystemError) {
     guard let root = hierarchy.roots[controller] else { return }
     let path = root.appending(parent).appending(name).appending(file).string
-    // Kernels are built without CPU bandwidth control too; that limit is then not there to set.
+    // Kernels can be built without CPU bandwidth control; the file for that limit is then missing.
     guard access(path, F_OK) == 0 else { return }
     try SmallFile.write(value, to: path)
   }

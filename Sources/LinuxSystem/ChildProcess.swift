@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 package import SystemPackage
 
-/// What to start, and as whom. Every descriptor that is not mapped is closed in the child.
+/// A program to start and the attributes of its process. Descriptors that are not mapped are closed in the child.
 package struct SpawnRequest: Sendable {
   package struct Credentials: Sendable, Equatable {
     package var uid: UInt32
@@ -18,11 +18,12 @@ package struct SpawnRequest: Sendable {
 
   /// Absolute path of the program.
   package var executable: String
-  /// Without the program's own name.
+  /// Arguments without the program's name.
   package var arguments: [String]
   package var environment: [String: String]
   package var workingDirectory: String?
-  /// Child descriptor number → ours. What is not named (0, 1, 2 included) is closed.
+  /// Child descriptor number → number in this process. All others are closed, including 0, 1 and 2 unless they are
+  /// mapped.
   package var descriptors: [Int32: Int32]
   package var createsSession = false
   /// Child descriptor number of a terminal that becomes the controlling one (needs `createsSession`).
@@ -32,7 +33,7 @@ package struct SpawnRequest: Sendable {
   package var networkNamespace: OwnedDescriptor?
   /// Descriptors of `cgroup.procs` files to join, open for writing.
   package var cgroups: [OwnedDescriptor] = []
-  /// (RLIMIT_*, soft, hard)
+  /// Resource limits: (RLIMIT_*, soft, hard).
   package var limits: [(resource: Int32, soft: UInt64, hard: UInt64)] = []
   package var oomScoreAdjustment: Int?
   /// Neither the process nor its children can gain privileges by executing a program (prctl(2), PR_SET_NO_NEW_PRIVS).
@@ -51,7 +52,7 @@ package struct SpawnRequest: Sendable {
   }
 }
 
-/// At which step a spawn failed: tells a missing program from a missing directory.
+/// The step at which a spawn failed: distinguishes a missing program from a missing directory.
 package struct SpawnError: Error, Sendable, Equatable, CustomStringConvertible {
   package enum Step: Int32, Sendable {
     case fork = 1
@@ -93,17 +94,17 @@ package final class ChildProcess: Sendable {
     return ChildProcess(pid: pid, pidfd: OwnedDescriptor(descriptor))
   }
 
-  /// Sends a signal; false when the process is gone already.
+  /// Sends a signal; false when the process has ended and was reaped.
   @discardableResult
   package func signal(_ number: Int32) -> Bool {
     clinux_pidfd_send_signal(pidfd.rawValue, number) == 0
   }
 
-  /// Waits for the end and reaps. To be called once; cancellation does not shorten it.
+  /// Waits for the end and reaps the process. Must be called only once; cancellation does not shorten the wait.
   package func wait() async -> ExitStatus {
     while true {
       if let status = reapIfEnded() { return status }
-      // A cancelled task gets no notice from the watcher, so it waits on a thread.
+      // The watcher returns at once in a cancelled task, so the wait continues on a thread.
       if Task.isCancelled {
         return await BlockingPool.shared.run { self.reapBlocking() }
       }
@@ -111,7 +112,7 @@ package final class ChildProcess: Sendable {
     }
   }
 
-  /// The exit status when the process has ended (and reaps it), nil while it runs.
+  /// Reaps the process and returns its exit status if it has ended; nil while it runs.
   package func reapIfEnded() -> ExitStatus? { reap(blocks: false) }
 
   package func reapBlocking() -> ExitStatus { reap(blocks: true) ?? .exited(0) }
@@ -122,13 +123,13 @@ package final class ChildProcess: Sendable {
     switch clinux_pidfd_wait(pidfd.rawValue, blocks ? 1 : 0, &code, &status) {
     case 0: return nil
     case 1: return code == CLD_EXITED ? .exited(status) : .signaled(status)
-    default: return .exited(0)  // ECHILD: somebody else reaped it; there is no status left to tell.
+    default: return .exited(0)  // ECHILD: other code reaped it, and the status is lost.
     }
   }
 }
 
 extension ChildProcess {
-  /// Spawns and returns only the pid; whoever reaps all children (PID 1) uses this.
+  /// Spawns a process and returns only its pid. For programs that reap all children, such as PID 1.
   package static func spawnRaw(_ request: SpawnRequest) throws(SpawnError) -> Int32 {
     let argv = CStringArray([request.executable] + request.arguments)
     let envp = CStringArray(request.environment.map { "\($0.key)=\($0.value)" })

@@ -2,7 +2,7 @@ import CLinux
 import Concurrency
 import Glibc
 
-/// Lets any number of tasks wait until a descriptor is readable (pidfds above all) with one thread in epoll_wait(2).
+/// Lets any number of tasks wait until a descriptor (usually a pidfd) is readable, with one thread in epoll_wait(2).
 package final class DescriptorWatcher: Sendable {
   package static let shared = DescriptorWatcher()
 
@@ -16,8 +16,8 @@ package final class DescriptorWatcher: Sendable {
 
   package init() {}
 
-  /// Returns once `descriptor` is readable, or at once when it cannot be watched or the task is cancelled.
-  /// The caller checks the descriptor afterwards, and keeps it open until then.
+  /// Returns once `descriptor` is readable, and at once when it cannot be watched or the task is cancelled. The caller
+  /// then checks the descriptor, and keeps it open until this returns.
   package func waitUntilReadable(_ descriptor: Int32) async {
     let key = state.withLock { state in
       defer { state.nextKey += 1 }
@@ -41,7 +41,7 @@ package final class DescriptorWatcher: Sendable {
         state.epoll = epoll
         Threads.start(name: "descriptors") { self.loop(epoll: epoll) }
       }
-      // A duplicate, as one epoll instance takes each descriptor once.
+      // One epoll instance accepts each descriptor only once, hence the duplicate.
       let duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
       guard duplicate >= 0 else { return false }
       var event = epoll_event(events: EPOLLIN.rawValue | EPOLLONESHOT.rawValue, data: epoll_data_t(u64: key))

@@ -1,6 +1,6 @@
 import Glibc
 
-/// What stat(2) says of a file; the C struct itself stays in here, since which module owns it differs between builds.
+/// The result of stat(2). The C struct is not exposed, because the module that declares it differs between builds.
 package struct FileStatus: Sendable, Equatable {
   package enum Kind: Sendable {
     case file
@@ -13,12 +13,12 @@ package struct FileStatus: Sendable, Equatable {
   package let sizeBytes: Int64
   /// Permission bits.
   package let mode: UInt32
-  /// Allocated blocks, whatever the apparent size. The unit of st_blocks is 512 on every file system. Source:
+  /// Allocated bytes, independent of the apparent size. The unit of st_blocks is 512 on every file system. Source:
   /// stat(3type).
   package let allocatedBytes: Int64
   package let identity: Identity
 
-  /// Changes whenever the file is replaced, or its content or metadata written.
+  /// Changes when the file is replaced and when its content or metadata is written.
   package struct Identity: Sendable, Hashable {
     package let device: UInt64
     package let inode: UInt64
@@ -27,7 +27,7 @@ package struct FileStatus: Sendable, Equatable {
     package let changedNanoseconds: Int64
   }
 
-  /// Nil when there is nothing of that name.
+  /// Nil when the path does not exist.
   package static func of(_ path: String, followingLinks: Bool) throws(SystemError) -> FileStatus? {
     var raw = stat()
     let result = followingLinks ? stat(path, &raw) : lstat(path, &raw)

@@ -1,12 +1,12 @@
 import Glibc
 package import SystemPackage
 
-/// How much room a file system has left.
+/// Free space of file systems.
 package enum FileSystemSpace {
-  /// Less than this is none: tools fail in many ways when they get nothing more.
+  /// Less free space than this counts as none: tools fail in many ways with so little.
   private static let negligibleBytes: UInt64 = 1 << 20
 
-  /// Whether the file system of `path` is as good as full; false when that cannot be told. Source: statvfs(3).
+  /// Whether the file system of `path` is full; false when that is unknown. Source: statvfs(3).
   package static func isExhausted(at path: FilePath) -> Bool {
     var status = statvfs()
     guard statvfs(path.string, &status) == 0 else { return false }

@@ -1,7 +1,7 @@
 import Glibc
 package import SystemPackage
 
-/// Small whole-file helpers for kernel interfaces (/proc, /sys) and for state files. Not for anything large.
+/// Reads and writes small whole files: kernel interfaces (/proc, /sys) and state files. Not for large files.
 package enum SmallFile {
   package static let maximumBytes = 4_194_304
 
@@ -22,7 +22,7 @@ package enum SmallFile {
     String(decoding: try read(path), as: UTF8.self)
   }
 
-  /// Writes to an existing file with one write(2), as kernel interfaces want it.
+  /// Writes to an existing file with one write(2), as kernel interfaces require.
   package static func write(_ text: String, to path: String) throws(SystemError) {
     let descriptor = try OwnedDescriptor.open(path, O_WRONLY)
     try writeAll(Array(text.utf8), to: descriptor, path: path)
@@ -62,7 +62,7 @@ package enum SmallFile {
 }
 
 package enum Directories {
-  /// Creates a directory and its parents; an existing one is fine.
+  /// Creates a directory and its parents; an existing directory is success.
   package static func create(_ path: FilePath, mode: UInt32 = 0o755) throws(SystemError) {
     if mkdir(path.string, mode) == 0 || Glibc.errno == EEXIST { return }
     guard Glibc.errno == ENOENT, !path.removingLastComponent().isEmpty, path.removingLastComponent() != path else {
@@ -74,7 +74,7 @@ package enum Directories {
     }
   }
 
-  /// Names in a directory, without `.` and `..`; empty when it does not exist.
+  /// Names of the entries of a directory, without `.` and `..`; empty when it does not exist.
   package static func names(in path: FilePath) throws(SystemError) -> [String] {
     guard let stream = opendir(path.string) else {
       if Glibc.errno == ENOENT { return [] }
@@ -91,7 +91,7 @@ package enum Directories {
     return names
   }
 
-  /// Removes a directory and all below it, never following symbolic links. Already gone is success.
+  /// Removes a directory and everything below it, never following symbolic links. An absent directory is success.
   package static func removeTree(_ path: FilePath) throws(SystemError) {
     var status = stat()
     guard lstat(path.string, &status) == 0 else {

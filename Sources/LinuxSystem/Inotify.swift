@@ -2,11 +2,9 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// One event of an inotify queue.
-///
-/// Source: inotify(7)
+/// One event of an inotify queue. Source: inotify(7).
 package struct InotifyEvent: Sendable, Equatable {
-  /// Which watch it belongs to; -1 for a queue overflow.
+  /// The watch that the event belongs to; -1 for a queue overflow.
   package let watch: Int32
   /// `IN_*` bits.
   package let mask: UInt32
@@ -24,7 +22,7 @@ package struct InotifyEvent: Sendable, Equatable {
 
 /// An inotify instance: a kernel queue of file events, bounded by fs.inotify.max_queued_events. Never blocks.
 package final class Inotify: Sendable {
-  /// Bytes taken from the kernel by one `read()`; room for at least 240 events with the longest names.
+  /// Bytes read from the kernel at once; enough for at least 240 events with the longest names.
   package static let readBytes = 65_536
 
   private let descriptor: OwnedDescriptor
@@ -35,7 +33,7 @@ package final class Inotify: Sendable {
       try SystemError.check("inotify_init1") { inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK)) })
   }
 
-  /// Readable when events wait; for polling only.
+  /// Readable when events wait; only for polling.
   package var rawDescriptor: Int32 { descriptor.rawValue }
 
   /// Watches a path, or changes the mask of the watch its inode already has.
@@ -44,12 +42,12 @@ package final class Inotify: Sendable {
     try SystemError.check("inotify_add_watch", path) { inotify_add_watch(descriptor.rawValue, path, mask) }
   }
 
-  /// Ends a watch; one that is already gone is fine.
+  /// Removes a watch; an absent watch is success.
   package func remove(_ watch: Int32) {
     _ = inotify_rm_watch(descriptor.rawValue, watch)
   }
 
-  /// The events that wait, at most `readBytes` of them; empty when none does.
+  /// Returns the waiting events, at most `readBytes` of them; empty when there are none.
   package func read() throws(SystemError) -> [InotifyEvent] {
     var buffer = [UInt8](repeating: 0, count: Self.readBytes)
     let count = Glibc.read(descriptor.rawValue, &buffer, buffer.count)
@@ -60,7 +58,7 @@ package final class Inotify: Sendable {
     return Self.parse(buffer.prefix(count))
   }
 
-  /// Cuts a read buffer into events; a truncated last one is dropped (the kernel never returns one).
+  /// Splits a read buffer into events; drops a truncated last event (the kernel never returns one).
   ///
   /// Layout: int32 wd, uint32 mask, uint32 cookie, uint32 len, then len bytes of name padded with zeros; native byte
   /// order.

@@ -2,7 +2,7 @@ import CLinux
 import Concurrency
 import Glibc
 
-/// A named network namespace under /run/netns, as ip-netns(8) makes them.
+/// A named network namespace under /run/netns, made by ip-netns(8).
 package enum NetworkNamespace {
   package static let directory = "/run/netns"
 
@@ -10,8 +10,8 @@ package enum NetworkNamespace {
     try OwnedDescriptor.open(path, O_RDONLY)
   }
 
-  /// Runs `body` on a thread of its own inside the namespace; the thread ends afterwards, so nothing leaks into other
-  /// work.
+  /// Runs `body` inside the namespace on a new thread, which ends afterwards, so that no other work runs in the
+  /// namespace.
   package static func run<Result: Sendable>(
     in path: String, _ body: @escaping @Sendable () throws(SystemError) -> Result
   ) async throws(SystemError) -> Result {

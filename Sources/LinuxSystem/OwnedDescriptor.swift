@@ -3,7 +3,7 @@ import Concurrency
 import Glibc
 import SystemPackage
 
-/// A file descriptor that is closed exactly once: by `close()`, or when the last reference goes.
+/// A file descriptor that is closed exactly once: by `close()`, or with the last reference.
 package final class OwnedDescriptor: Sendable {
   private let value: Mutex<Int32>
 
@@ -26,7 +26,7 @@ package final class OwnedDescriptor: Sendable {
     }
   }
 
-  /// Gives the number away; the receiver must close it.
+  /// Returns the number and gives up ownership; the caller must close it.
   package func release() -> Int32 {
     value.withLock { descriptor in
       defer { descriptor = -1 }
@@ -49,14 +49,14 @@ package final class OwnedDescriptor: Sendable {
     return (OwnedDescriptor(ends[0]), OwnedDescriptor(ends[1]))
   }
 
-  /// A file of `sizeBytes` zeros in memory that can be neither written, nor mapped for writing, nor resized
+  /// Makes a file of `sizeBytes` zeros in memory that can be neither written, nor mapped for writing, nor resized
   /// (memfd_create(2)).
   package static func sealedMemory(name: String, sizeBytes: Int64) throws(SystemError) -> OwnedDescriptor {
     OwnedDescriptor(try SystemError.check("memfd_create", name) { clinux_sealed_memory(name, UInt64(sizeBytes)) })
   }
 
   /// Sends `bytes` with a duplicate of this descriptor over a Unix stream socket, without blocking.
-  /// - Throws: `EAGAIN` when the socket does not take all of it at once.
+  /// - Throws: `EAGAIN` when the socket does not accept all bytes at once.
   package func send(with bytes: [UInt8], over socket: Int32) throws(SystemError) {
     let count = try SystemError.check("sendmsg") { clinux_send_descriptor(socket, bytes, bytes.count, rawValue) }
     guard count == bytes.count else { throw SystemError("sendmsg", .resourceTemporarilyUnavailable) }

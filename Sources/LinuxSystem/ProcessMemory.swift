@@ -4,11 +4,11 @@ import SystemPackage
 
 /// Reads the memory of another process. Source: process_vm_readv(2).
 package enum ProcessMemory {
-  /// Ranges that one call takes (UIO_MAXIOV).
+  /// Maximum number of ranges per call (UIO_MAXIOV).
   package static let maximumRanges = 1_024
 
-  /// Reads `ranges`, one after the other, into `buffer`, which has room for all of them.
-  /// - Throws: `SystemError`; with ESRCH when the process is gone, EFAULT when a range is not mapped.
+  /// Reads `ranges`, one after the other, into `buffer`, which must be large enough.
+  /// - Throws: `SystemError`; with ESRCH when the process has ended, EFAULT when a range is not mapped.
   package static func read(
     pid: Int32, ranges: [Range<UInt64>], into buffer: UnsafeMutableRawBufferPointer
   ) throws(SystemError) {
@@ -27,7 +27,7 @@ package enum ProcessMemory {
     }
   }
 
-  /// What is left of `ranges` when their first `bytes` have been read.
+  /// The parts of `ranges` that remain after their first `bytes` bytes have been read.
   private static func remainder(of ranges: [Range<UInt64>], after bytes: Int) -> [iovec] {
     var skipped = UInt64(bytes)
     var vectors: [iovec] = []

@@ -4,8 +4,8 @@ import SystemPackage
 
 /// Reads /proc. Source: proc(5).
 package enum ProcessTable {
-  /// When a process started, in clock ticks after boot: with the pid it identifies the process for ever.
-  /// Nil when there is no such process, or it is a zombie.
+  /// Start time of a process in clock ticks after boot; together with the pid it identifies a process uniquely. Nil
+  /// when there is no such process or it is a zombie.
   package static func startTimeTicks(of pid: Int32) -> UInt64? {
     guard let text = try? SmallFile.readText("/proc/\(pid)/stat"), let nameEnd = text.lastIndex(of: ")") else {
       return nil
@@ -27,7 +27,7 @@ package enum ProcessTable {
     ((try? Directories.names(in: "/proc")) ?? []).compactMap { Int32($0) }
   }
 
-  /// Bytes of physical memory of a process; nil when it is gone.
+  /// Bytes of physical memory that a process uses; nil when it has ended.
   package static func residentBytes(of pid: Int32) -> Int64? {
     guard let text = try? SmallFile.readText("/proc/\(pid)/statm") else { return nil }
     let fields = text.split(separator: " ")
@@ -36,13 +36,14 @@ package enum ProcessTable {
   }
 }
 
-/// A process that may or may not be our child, held by a pidfd: the handle never turns into another process.
+/// A process, whether a child of this process or not, referenced by a pidfd: the handle never refers to another
+/// process.
 package final class ProcessHandle: Sendable {
   package let pid: Int32
   package let startTimeTicks: UInt64
   private let pidfd: OwnedDescriptor
 
-  /// The running process with this pid and start time, or nil when it has ended.
+  /// Opens the running process with this pid and start time; nil when it has ended.
   package static func open(pid: Int32, startTimeTicks: UInt64) -> ProcessHandle? {
     guard let handle = open(pid: pid), handle.startTimeTicks == startTimeTicks else { return nil }
     return handle
@@ -52,7 +53,7 @@ package final class ProcessHandle: Sendable {
     let descriptor = clinux_pidfd_open(pid)
     guard descriptor >= 0 else { return nil }
     let pidfd = OwnedDescriptor(descriptor)
-    // Read after the pidfd is open, so that both speak of the same process.
+    // Read after the pidfd is open, so that both refer to the same process.
     guard let ticks = ProcessTable.startTimeTicks(of: pid) else { return nil }
     return ProcessHandle(pid: pid, startTimeTicks: ticks, pidfd: pidfd)
   }
@@ -70,20 +71,20 @@ package final class ProcessHandle: Sendable {
     _ = clinux_pidfd_send_signal(pidfd.rawValue, number)
   }
 
-  /// Whether the process has ended (it may still be a zombie of its parent).
+  /// Whether the process has ended (it may still be a zombie).
   package var hasEnded: Bool {
     var polled = pollfd(fd: pidfd.rawValue, events: Int16(POLLIN), revents: 0)
     return poll(&polled, 1, 0) == 1
   }
 
-  /// Returns when the process has ended, or the task is cancelled.
+  /// Returns when the process has ended or the task is cancelled.
   package func waitForExit() async {
     while !hasEnded && !Task.isCancelled {
       await DescriptorWatcher.shared.waitUntilReadable(pidfd.rawValue)
     }
   }
 
-  /// Reaps the process when it is our child; nil when it is not (its exit status is then unknown).
+  /// Reaps the process if it is a child of this process; nil otherwise (its exit status is then unknown).
   package func reap() -> ExitStatus? {
     var code: Int32 = 0
     var status: Int32 = 0

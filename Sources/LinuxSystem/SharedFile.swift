@@ -2,16 +2,16 @@ import CLinux
 import Glibc
 package import SystemPackage
 
-/// A small file that is mapped for reading and writing; what was stored in it outlives the process, however that ends.
+/// A small file that is mapped for reading and writing. Stored bytes outlive the process, however it ends.
 package final class SharedFile {
   package let bytes: UnsafeMutableRawBufferPointer
   private let descriptor: OwnedDescriptor
 
-  /// Opens or makes the file, brings it to `sizeBytes` (new bytes are zero) and maps it.
+  /// Opens or makes the file, sets its size to `sizeBytes` (new bytes are zero) and maps it.
   package init(_ path: FilePath, sizeBytes: Int, mode: UInt32 = 0o600) throws(SystemError) {
     precondition(sizeBytes > 0)
     let descriptor = try OwnedDescriptor.open(path.string, O_RDWR | O_CREAT | O_NOFOLLOW, mode: mode)
-    // Allocated now: a store into a hole of a full file system would be a SIGBUS.
+    // Blocks are allocated now: a store into a hole on a full file system would raise SIGBUS.
     let failure = posix_fallocate(descriptor.rawValue, 0, off_t(sizeBytes))
     guard failure == 0 else { throw SystemError("posix_fallocate", Errno(rawValue: failure), subject: path.string) }
     try SystemError.check("ftruncate", path.string) { ftruncate(descriptor.rawValue, off_t(sizeBytes)) }
@@ -27,8 +27,8 @@ package final class SharedFile {
 
   // MARK: - Between processes
 
-  /// Takes the file's lock, which goes with this object or the process.
-  /// - Returns: false when another process, or another object, has it.
+  /// Takes the file's lock, which is released with this object or the process.
+  /// - Returns: false when another process or object holds it.
   package func lock() throws(SystemError) -> Bool {
     let result = clinux_file_lock(descriptor.rawValue)
     guard result >= 0 else { throw SystemError("lock", Errno(rawValue: -result)) }
@@ -41,7 +41,7 @@ package final class SharedFile {
     return result == 1
   }
 
-  /// A little-endian word that other processes store or load meanwhile; what was stored before it is seen with it.
+  /// Loads a little-endian word that other processes store or load at the same time, with acquire semantics.
   /// - Precondition: `offset` is a multiple of 8.
   package func sharedWord(at offset: Int) -> UInt64 {
     UInt64(littleEndian: clinux_shared_load(word(at: offset)))
@@ -56,7 +56,7 @@ package final class SharedFile {
       .unsafelyUnwrapped
   }
 
-  /// Keeps the first bytes from being paged out; where the system does not allow it, they may be.
+  /// Locks the first bytes in memory. Best effort: the system may not permit it.
   package func keepInMemory(bytes count: Int) {
     _ = mlock(bytes.baseAddress, count)
   }

@@ -2,9 +2,10 @@ import CLinux
 import Glibc
 package import SystemPackage
 
-/// Files of which large parts are holes.
+/// Copies files that contain large holes.
 package enum SparseFile {
-  /// Copies a file, holes as holes. The target is new, and not yet durable; after an error it is there in part. Blocks.
+  /// Copies a file and preserves its holes. The target must not exist and is not synchronized; after an error it may be
+  /// incomplete. Blocks.
   package static func copy(_ source: FilePath, to target: FilePath, mode: UInt32) throws(SystemError) {
     let input = try OwnedDescriptor.open(source.string, O_RDONLY | O_NOFOLLOW)
     let output = try OwnedDescriptor.open(target.string, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode)
@@ -13,7 +14,7 @@ package enum SparseFile {
     var offset = 0
     while offset < size {
       let start = lseek(input.rawValue, offset, clinux_seek_data)
-      // Nothing but a hole up to the end.
+      // The rest of the file is a hole.
       if start < 0, Glibc.errno == ENXIO { return }
       try SystemError.check("lseek", source.string) { start }
       let end = try SystemError.check("lseek", source.string) { lseek(input.rawValue, start, clinux_seek_hole) }

@@ -1,7 +1,7 @@
 import Glibc
 package import SystemPackage
 
-/// A system call that failed: which one, why, and on what.
+/// A failed system call: its name, its error, and the object of the call.
 package struct SystemError: Error, Sendable, Equatable, CustomStringConvertible {
   package let call: String
   package let errno: Errno
@@ -13,7 +13,7 @@ package struct SystemError: Error, Sendable, Equatable, CustomStringConvertible 
     self.subject = subject
   }
 
-  /// The calling thread's current `errno`; to be made right after the failed call.
+  /// The calling thread's current `errno`. Must be created directly after the failed call.
   package static func current(_ call: String, subject: String? = nil) -> SystemError {
     SystemError(call, Errno(rawValue: Glibc.errno), subject: subject)
   }
@@ -25,9 +25,7 @@ package struct SystemError: Error, Sendable, Equatable, CustomStringConvertible 
 }
 
 extension SystemError {
-  /// Runs `body` until it is not interrupted by a signal.
-  /// - Returns: the call's result.
-  /// - Throws: `SystemError` when the result is negative.
+  /// Runs `body` and repeats it while signals interrupt it.
   @discardableResult
   package static func check<Result: BinaryInteger>(
     _ call: String, _ subject: @autoclosure () -> String? = nil, _ body: () -> Result

@@ -1,7 +1,7 @@
 import Concurrency
 import Glibc
 
-/// A program of the distribution that we run to its end: `ip`, `nft`, `mkfs.ext4`, `qemu-img` …
+/// Runs a program of the distribution to its end: `ip`, `nft`, `mkfs.ext4`, `qemu-img` …
 package enum Tool {
   package static let defaultOutputLimit = 1_048_576
   private static let searchPath = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
@@ -12,8 +12,7 @@ package enum Tool {
     return searchPath.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
   }
 
-  /// Runs a program and collects what it prints. A non-zero exit status is not an error here; see
-  /// `ToolOutput.checked()`.
+  /// Runs a program and collects its output. A non-zero exit status is not an error here; see `ToolOutput.checked()`.
   ///
   /// - Parameters:
   ///   - executable: a name looked up in the usual directories, or an absolute path.
@@ -39,7 +38,7 @@ package enum Tool {
     return try result(outcome, of: executable)
   }
 
-  /// The same on the calling thread, which has to be one that may block. There is no cancellation but the deadline.
+  /// Runs a program on the calling thread, which must be allowed to block. Only the deadline ends it early.
   package static func runBlocking(
     _ executable: String, _ arguments: [String] = [], deadline: Duration = .seconds(30)
   ) throws(ToolError) -> ToolOutput {
@@ -86,8 +85,7 @@ package struct ToolOutput: Sendable {
   package var errorText: String { String(decoding: standardError, as: UTF8.self) }
   package var isSuccess: Bool { status == .exited(0) }
 
-  /// Itself when the program succeeded.
-  /// - Throws: `ToolError` with the program's error text otherwise.
+  /// Returns itself if the program succeeded.
   @discardableResult
   package func checked() throws(ToolError) -> ToolOutput {
     guard isSuccess else { throw ToolError(executable, .failed(status, errorText)) }

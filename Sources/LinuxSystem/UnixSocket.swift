@@ -2,9 +2,9 @@ import CLinux
 import Glibc
 package import SystemPackage
 
-/// A Unix stream socket over which descriptors travel. Calls block; sockets are close-on-exec. Source: unix(7).
+/// A Unix stream socket that can transfer descriptors. Calls block; sockets are close-on-exec. Source: unix(7).
 package struct UnixSocket: Sendable {
-  /// What one read gives.
+  /// The result of one read.
   package struct Message: Sendable {
     package let bytes: [UInt8]
     package let descriptor: OwnedDescriptor?
@@ -21,11 +21,11 @@ package struct UnixSocket: Sendable {
     self.descriptor = descriptor
   }
 
-  /// Listens on `name` in `directory`, replacing a socket that is there; only `owner` and root may connect.
+  /// Listens on `name` in `directory`, replacing an existing socket; only `owner` and root may connect.
   package static func listen(_ name: String, in directory: FilePath, owner: UInt32) throws(SystemError) -> UnixSocket {
     let path = directory.appending(name).string
     guard unlink(path) == 0 || errno == ENOENT else { throw SystemError.current("unlink", subject: path) }
-    // A socket's address is short; the directory's path need not be.
+    // A socket address is limited to 107 bytes; a directory path is not. Hence the path through /proc/self/fd.
     let opened = try OwnedDescriptor.open(directory.string, O_RDONLY | O_DIRECTORY)
     let descriptor = clinux_unix_listen("/proc/self/fd/\(opened.rawValue)/\(name)", 4)
     guard descriptor >= 0 else { throw SystemError("bind", Errno(rawValue: -descriptor), subject: path) }
@@ -48,7 +48,7 @@ package struct UnixSocket: Sendable {
     return UnixSocket(OwnedDescriptor(accepted))
   }
 
-  /// Who connected.
+  /// Process and user id of the peer.
   package func peer() throws(SystemError) -> Peer {
     var pid: pid_t = 0
     var uid: uid_t = 0
@@ -57,7 +57,7 @@ package struct UnixSocket: Sendable {
     return Peer(pid: pid, uid: uid)
   }
 
-  /// One message, no bytes at the end of the stream.
+  /// Receives one message; its bytes are empty at the end of the stream.
   /// - Throws: `SystemError` with EPROTO when it carries more than one descriptor; all are closed then.
   package func receive(maximumBytes: Int) throws(SystemError) -> Message {
     var buffer = [UInt8](repeating: 0, count: maximumBytes)
@@ -67,7 +67,7 @@ package struct UnixSocket: Sendable {
     return Message(bytes: Array(buffer[0..<count]), descriptor: received >= 0 ? OwnedDescriptor(received) : nil)
   }
 
-  /// Sends one message with at most four descriptors, which stay ours.
+  /// Sends one message with at most four descriptors, which stay owned by the caller.
   package func send(_ bytes: [UInt8], descriptors: [Int32] = []) throws(SystemError) {
     let count = clinux_unix_send(descriptor.rawValue, bytes, bytes.count, descriptors, descriptors.count)
     guard count == bytes.count else {

@@ -6,12 +6,12 @@ package import SystemPackage
 package enum UserFaultEvent: Sendable, Equatable {
   /// A thread waits for the page at this address (not rounded).
   case page(address: UInt64)
-  /// The pages of this range are being dropped: they are empty from the moment this message was read.
+  /// The pages of this range are being removed: they are empty as soon as this message has been read.
   case remove(Range<UInt64>)
   case other
 }
 
-/// Room for messages of a userfaultfd, as the kernel writes them.
+/// A buffer for messages of a userfaultfd in the kernel's format.
 package struct UserFaultMessages {
   package static let bytesPerMessage = Int(CLINUX_USERFAULT_MESSAGE_BYTES)
 
@@ -24,7 +24,7 @@ package struct UserFaultMessages {
 
   package var capacity: Int { memory.count / Self.bytesPerMessage }
 
-  /// `other` where there is none.
+  /// `other` where the buffer holds no message.
   package subscript(index: Int) -> UserFaultEvent {
     var raw = clinux_userfault_event()
     let bytes = UnsafeRawBufferPointer(
@@ -39,9 +39,9 @@ package struct UserFaultMessages {
   }
 }
 
-/// How far a userfaultfd operation came, and why not further.
+/// Progress of a userfaultfd operation, and the reason why it stopped.
 package struct UserFaultOutcome: Sendable, Equatable {
-  /// Placed from the start of the range.
+  /// Bytes placed from the start of the range.
   package let bytes: Int
   /// Nil when the whole range was placed.
   package let failure: Errno?
@@ -57,19 +57,19 @@ package final class UserFaultDescriptor: Sendable {
   /// Readable when messages wait.
   package let rawValue: Int32
 
-  /// Takes over a descriptor that came from another process.
+  /// Takes ownership of a descriptor that came from another process.
   /// - Throws: `SystemError` with EINVAL when it is not a userfaultfd.
   package init(adopting descriptor: OwnedDescriptor) throws(SystemError) {
     guard UserFaultDescriptor.link(of: "/proc/self/fd/\(descriptor.rawValue)") == Self.linkName else {
       throw SystemError("adopt", .invalidArgument, subject: "a descriptor that is not a userfaultfd")
     }
-    // poll(2) answers only for non-blocking ones.
+    // poll(2) works only for non-blocking userfaultfds.
     try SystemError.check("fcntl") { fcntl(descriptor.rawValue, F_SETFL, O_NONBLOCK) }
     self.descriptor = descriptor
     rawValue = descriptor.rawValue
   }
 
-  /// The userfaultfd that a living process holds open; nil when it has none.
+  /// Duplicates the userfaultfd that a running process holds open; nil when it has none.
   package static func taken(from pid: Int32) throws(SystemError) -> UserFaultDescriptor? {
     guard let number = number(in: pid) else { return nil }
     let pidfd = OwnedDescriptor(try SystemError.check("pidfd_open") { clinux_pidfd_open(pid) })
@@ -84,19 +84,19 @@ package final class UserFaultDescriptor: Sendable {
     return names.compactMap { Int32($0) }.sorted().first { link(of: "/proc/\(pid)/fd/\($0)") == linkName }
   }
 
-  /// Takes waiting messages, as many as `messages` has room for. The kernel writes them there before this process can
+  /// Reads waiting messages, at most the capacity of `messages`. The kernel writes them there before this process can
   /// end.
   ///
-  /// Who caused a message of removal goes on as soon as the kernel takes it from its queue, which is before this
-  /// returns.
-  /// - Returns: how many; 0 when none waits.
+  /// The thread that caused a removal continues as soon as the kernel takes the message from its queue, which is before
+  /// this returns.
+  /// - Returns: the number of messages; 0 when none waits.
   package func read(into messages: UserFaultMessages) throws(SystemError) -> Int {
     let count = clinux_userfault_read(rawValue, messages.memory.baseAddress, Int32(messages.capacity))
     guard count >= 0 else { throw SystemError("read", Errno(rawValue: -count), subject: "userfaultfd") }
     return Int(count)
   }
 
-  /// Places pages with the content at `source`, and wakes who waits for them.
+  /// Places pages with the content at `source`, and wakes the threads that wait for them.
   /// - Parameter protects: whether writes to them are tracked from now on.
   package func copy(to address: UInt64, from source: UnsafeRawPointer, bytes: Int, protects: Bool) -> UserFaultOutcome {
     var done: UInt64 = 0
@@ -104,14 +104,14 @@ package final class UserFaultDescriptor: Sendable {
     return UserFaultOutcome(bytes: Int(done), failure: result < 0 ? Errno(rawValue: -result) : nil)
   }
 
-  /// Places pages of zeros, and wakes who waits for them.
+  /// Places zero pages, and wakes the threads that wait for them.
   package func zero(at address: UInt64, bytes: Int) -> UserFaultOutcome {
     var done: UInt64 = 0
     let result = clinux_userfault_zero(rawValue, address, UInt64(bytes), &done)
     return UserFaultOutcome(bytes: Int(done), failure: result < 0 ? Errno(rawValue: -result) : nil)
   }
 
-  /// Lets all who wait for pages of a range try again.
+  /// Wakes all threads that wait for pages of a range; they fault again.
   package func wake(at address: UInt64, bytes: UInt64) throws(SystemError) {
     let result = clinux_userfault_wake(rawValue, address, bytes)
     guard result >= 0 else { throw SystemError("UFFDIO_WAKE", Errno(rawValue: -result)) }

@@ -2,31 +2,31 @@ package import Model
 package import Snapshots
 package import SystemPackage
 
-/// Serves the memory of restored guests, and saves the memory of stopped ones. The real one starts `martlet pager`
-/// processes.
+/// Serves the memory of restored guests, and saves the memory of stopped guests. The production implementation starts
+/// `martlet pager` processes.
 package protocol MemoryBackend: Sendable {
   /// Starts a pager that waits for a VMM and serves `generation` to it. Returns once the pager listens.
   func launch(_ configuration: PagerConfiguration) async throws -> any PagerProcess
-  /// The pager that a predecessor launched; nil when it is gone.
+  /// Returns the pager that an earlier host agent launched; nil when it has ended.
   func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)?
-  /// Takes over the page faults of a living VMM whose pager is gone.
+  /// Takes over the page faults of a running VMM whose pager has ended.
   func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess
-  /// Pagers of this instance that run although no journal names them.
+  /// Finds running pagers of this instance that the journal does not contain.
   func findOrphans(of id: InstanceID) throws -> [PagerIdentity]
-  /// Does what can be done while the guest still runs, towards writing `memory.layer` and `memory.header` of `draft`:
-  /// the pages that differ from `parent`. Files are written, not yet durable (`SnapshotStore.publish` sees to that).
+  /// Prepares, while the guest still runs, to write `memory.layer` and `memory.header` of `draft`: the pages that
+  /// differ from `parent`. The files are not synchronized (`SnapshotStore.publish` does that).
   /// - Parameters:
   ///   - vmm: process id of the VMM.
-  ///   - parent: whose pages the VM was restored from, directly or over generations made meanwhile; nil when it was
+  ///   - parent: the generation that the VM was restored from, directly or through later generations; nil when it was
   ///     booted.
-  /// - Returns: what is either run once or abandoned.
+  /// - Returns: a save that must be either run once or abandoned.
   func prepareSaving(
     vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
   ) async throws -> any MemorySaving
 }
 
 extension MemoryBackend {
-  /// Saves the memory of a guest that stands still already.
+  /// Saves the memory of a guest that is stopped already.
   package func save(
     vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
   ) async throws -> SavedMemory {
@@ -35,11 +35,11 @@ extension MemoryBackend {
   }
 }
 
-/// A save that is about to be made.
+/// A prepared save of a guest's memory.
 package protocol MemorySaving: Sendable {
-  /// Saves the memory of the guest, which is stopped. The VMM is not disturbed; it can run on afterwards.
+  /// Saves the memory of the guest, which is stopped. The VMM is not changed and can continue afterwards.
   func run() async throws -> SavedMemory
-  /// Ends an attempt that will not be made; nothing after `run`. Idempotent.
+  /// Ends the process of a save that will not run. Does nothing after `run`. Idempotent.
   func abandon() async
 }
 
@@ -47,14 +47,14 @@ package struct PagerConfiguration: Sendable, Codable, Equatable {
   package static let socketName = "pager.sock"
 
   package var id: InstanceID
-  /// Store directory and generation that pages come from.
+  /// The store and the generation that pages come from.
   package var store: FilePath
   package var generation: GenerationID
-  /// The instance's own directory: socket, statistics, log.
+  /// The instance's run directory: socket, statistics, log.
   package var runDirectory: FilePath
-  /// The VMM's user, who must be able to connect.
+  /// The VMM's user, which must be able to connect.
   package var ownerUID: UInt32
-  /// Whether the pages of the first moments are recorded as the generation's working set, when it has none yet.
+  /// Whether to record the pages of the first moments as the generation's working set, if it has none yet.
   package var recordsWorkingSet: Bool
 
   package init(
@@ -72,7 +72,7 @@ package struct PagerConfiguration: Sendable, Codable, Equatable {
   package var socketPath: FilePath { runDirectory.appending(Self.socketName) }
 }
 
-/// What identifies a pager process across agent restarts.
+/// Identifies a pager process across restarts of the host agent.
 package struct PagerIdentity: Sendable, Codable, Equatable {
   package var pid: Int32
   /// Field 22 of /proc/PID/stat, in clock ticks after boot.
@@ -88,15 +88,15 @@ package protocol PagerProcess: Sendable {
   var identity: PagerIdentity { get }
   /// Returns when the pager has ended. A pager ends by itself when its VM does.
   func waitForExit() async -> PagerExit
-  /// Tells a recording pager that the first moments are over. Idempotent; does nothing when it does not record.
+  /// Tells a recording pager to stop recording. Idempotent; has no effect on a pager that does not record.
   func finishRecording() async
   func statistics() async throws -> PagerStatistics
-  /// Ends the pager. Its VM stalls until another takes over, or is killed. Idempotent.
+  /// Ends the pager. Its VM stalls until another pager takes over or the VM is killed. Idempotent.
   func kill() async
 }
 
 package struct PagerExit: Sendable, Equatable {
-  /// Set when the pager could not serve a page and therefore ended the VM: a sentence for the tenant.
+  /// Set when the pager could not serve a page and therefore ended the VM. A sentence for the tenant.
   package var failure: String?
 
   package init(failure: String?) {
@@ -104,7 +104,7 @@ package struct PagerExit: Sendable, Equatable {
   }
 }
 
-/// Counted a moment after the guest goes on.
+/// Counters of a pager. They are updated shortly after the guest continues.
 package struct PagerStatistics: Sendable, Codable, Equatable {
   package var faults = 0
   package var pagesCopied = 0
@@ -112,7 +112,7 @@ package struct PagerStatistics: Sendable, Codable, Equatable {
   /// Pages pushed from the recorded working set before the first fault.
   package var pagesPrefetched = 0
   package var removedPages = 0
-  /// Time spent serving, without waiting.
+  /// Time spent on serving, without waiting.
   package var busyMicroseconds = 0
 
   package init() {}
@@ -123,7 +123,7 @@ package struct SavedMemory: Sendable, Equatable {
   package var storedPages: Int
   /// Pages that became zero since the parent.
   package var zeroedPages: Int
-  /// Dirty pages that turned out equal to the parent's.
+  /// Dirty pages whose content equals the parent's.
   package var equalPages: Int
 
   package init(storedPages: Int, zeroedPages: Int, equalPages: Int) {

@@ -4,15 +4,15 @@ import LinuxSystem
 package import Logging
 package import SystemPackage
 
-/// Finds out whether KVM really runs guests here. A /dev/kvm that opens proves nothing: nested and emulated ones can be
-/// uselessly slow.
+/// Determines whether KVM runs guests on this host. An accessible /dev/kvm is no proof: nested or emulated KVM can be
+/// too slow to use.
 package struct AcceleratorProbe: Sendable {
   /// A kernel without a root file system panics and reboots in well under a second on working KVM.
   private static let deadline: Duration = .seconds(3)
   private static let kernelArguments = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check"
   private static let proof = "Kernel panic"
 
-  /// A verdict is kept per boot of the host, QEMU version and kernel, in `cacheFile`.
+  /// The cached result, in `cacheFile`; valid for one boot of the host, QEMU version and kernel.
   private struct Verdict: Codable, Equatable {
     var bootID: String
     var qemuVersion: String

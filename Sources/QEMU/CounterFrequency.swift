@@ -1,22 +1,21 @@
 import LinuxSystem
 package import SystemPackage
 
-/// The rate of this machine's time stamp counter as its guests are told it, the same at every start.
+/// The rate of this machine's time stamp counter, as guests are told it; the same at every start.
 ///
-/// Each measurement differs a little, and a snapshot is bound to the rate it was taken with: one that is measured a
-/// hair beyond a border of `GuestProcessor.roundedMegahertz` must not make all snapshots of the host useless.
+/// Measurements differ slightly, and a snapshot is bound to the rate at its creation. A measurement slightly beyond a
+/// border of `GuestProcessor.roundedMegahertz` must not make all snapshots of the host unusable.
 package enum CounterFrequency {
-  /// Measurements of one counter differ by far less, counters of different machines by more.
+  /// Measurements of one counter differ by far less; counters of different machines differ by more.
   private static let toleratedShare = 1_000
 
-  /// The remembered rate when `measured` is the same within a thousandth, else `measured`, which is remembered from now
-  /// on.
+  /// Returns the stored rate if `measured` equals it within a thousandth, else stores and returns `measured`.
   package static func settle(_ measured: Int, in file: FilePath) -> Int {
     let text = (try? SmallFile.readText(file.string)) ?? ""
     if let known = Int(text.filter { !$0.isWhitespace }), known > 0, abs(known - measured) <= known / toleratedShare {
       return known
     }
-    // Without a memory the next start measures anew.
+    // If the rate cannot be stored, the next start measures again.
     try? SmallFile.replace(file, with: Array("\(measured)\n".utf8), mode: 0o600)
     return measured
   }

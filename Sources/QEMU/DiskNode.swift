@@ -1,8 +1,8 @@
 import Foundation
 import Hypervisor
 
-/// The node of QEMU's block layer that the guest's disk is: `disk0` at first, one more with every switch to a new
-/// overlay.
+/// The node of the guest's disk in QEMU's block layer: `disk0` at first, and the next number after every switch to a
+/// new overlay.
 struct DiskNode: Equatable {
   static let first = DiskNode(number: 0)
   private static let prefix = "disk"
@@ -16,7 +16,7 @@ struct DiskNode: Equatable {
     self.number = number
   }
 
-  /// Nil for names that are not ours.
+  /// Nil for names of another form.
   init?(name: String) {
     guard name.hasPrefix(Self.prefix), let number = Int(name.dropFirst(Self.prefix.count)),
       (0..<Int.max).contains(number)
@@ -26,7 +26,7 @@ struct DiskNode: Equatable {
     self.number = number
   }
 
-  /// Arguments of `blockdev-add` that open `disk` as this node, without what is below it, with the options of the
+  /// Arguments of `blockdev-add` that open `disk` as this node, without its backing files, with the options of the
   /// command line's drive.
   func opening(_ disk: DiskAttachment) -> [String: any Sendable] {
     [
@@ -38,7 +38,7 @@ struct DiskNode: Equatable {
   }
 }
 
-/// An entry of `query-block`'s answer, as far as it matters here.
+/// The used fields of an entry in the response of `query-block`.
 struct BlockDevice: Decodable {
   struct Medium: Decodable {
     let file: String

@@ -3,15 +3,15 @@ import Hypervisor
 import LinuxSystem
 import SystemPackage
 
-/// The memory of a guest, as QEMU is told about it.
+/// Presents a guest's memory to QEMU.
 ///
-/// QEMU maps a file as memory and takes it for shared, so that it leaves memory out of the state it saves and loads. A
-/// library that is preloaded into it puts anonymous memory in the file's place, or memory that a pager fills. The file
-/// itself is sealed: a QEMU without the library cannot map it and ends at once, rather than let guests share their
-/// memory.
+/// QEMU maps a file as memory and treats it as shared, so that it leaves memory out of the state that it saves and
+/// loads. A library preloaded into QEMU replaces the file's mapping by anonymous memory, or by memory that a pager
+/// fills. The file itself is sealed: a QEMU without the library cannot map it and ends at once, so that guests never
+/// share memory.
 struct GuestMemory {
-  /// Numbers in the VMM. Both are named by them, as a path with a colon or a space in it could not be preloaded
-  /// (ld.so(8)).
+  /// Descriptor numbers in the VMM. File and library are addressed by number, because ld.so(8) cannot preload a path
+  /// with a colon or a space.
   private static let fileDescriptor: Int32 = 3
   private static let shimDescriptor: Int32 = 4
   static let path = "/proc/self/fd/\(fileDescriptor)"
@@ -26,10 +26,10 @@ struct GuestMemory {
     self.configuration = configuration
   }
 
-  /// Child descriptor number → ours.
+  /// Child descriptor number → number in this process.
   var descriptors: [Int32: Int32] { [Self.fileDescriptor: file.rawValue, Self.shimDescriptor: shim.rawValue] }
 
-  /// What the library is told. Source: Sources/QEMUPagerShim.
+  /// Variables that the library reads. Source: Sources/QEMUPagerShim.
   var environment: [String: String] {
     var variables = ["LD_PRELOAD": "/proc/self/fd/\(Self.shimDescriptor)", "MARTLET_MEMORY_FILE": Self.path]
     switch configuration.start {
@@ -42,7 +42,7 @@ struct GuestMemory {
     return variables
   }
 
-  /// A socket's path may have 107 bytes at most (unix(7)); the run directory is the VMM's working directory.
+  /// A socket's path is limited to 107 bytes (unix(7)); the run directory is the VMM's working directory.
   private func relativeToRunDirectory(_ socket: FilePath) -> String {
     guard socket.removingLastComponent() == configuration.runDirectory, let name = socket.lastComponent else {
       return socket.string

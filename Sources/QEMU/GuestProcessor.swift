@@ -1,8 +1,8 @@
 import LinuxSystem
 
-/// What a guest sees of the processor, as text that is equal where its snapshots can run on.
+/// Describes the processor as a guest sees it, in a text that is equal on all hosts that can restore its snapshots.
 enum GuestProcessor {
-  /// Emulated processors are the same everywhere but for the counter's rate, which the guest was told once and for all.
+  /// Emulated processors differ only in the counter's rate, which the guest received at boot.
   static func describe(_ accelerator: Accelerator, tscKilohertz: Int) -> String {
     switch accelerator {
     case .tcg: "max at \(roundedMegahertz(tscKilohertz)) MHz"
@@ -10,7 +10,7 @@ enum GuestProcessor {
     }
   }
 
-  /// To 10 MHz, since every start measures it anew.
+  /// Rounded to 10 MHz, because every start measures the rate anew.
   static func roundedMegahertz(_ kilohertz: Int) -> Int {
     (kilohertz + 5_000) / 10_000 * 10
   }

@@ -9,7 +9,7 @@ package import SystemPackage
 package struct QEMUDriver: HypervisorDriver {
   private static let processEnvironment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"]
   private static let openFiles: UInt64 = 1_024
-  /// Rather a VMM than the agent or the rest of the host, when memory runs out.
+  /// When memory runs out, the kernel kills a VMM rather than the host agent or other processes of the host.
   private static let oomScoreAdjustment = 300
 
   package let installation: QEMUInstallation
@@ -83,7 +83,7 @@ package struct QEMUDriver: HypervisorDriver {
       configuration: configuration, firmware: installation.firmware, accelerator: accelerator,
       tscKilohertz: tscKilohertz)
     let memory = try GuestMemory(configuration, shim: shim)
-    // What an earlier VMM of this directory wrote tells nothing about this one.
+    // A file of an earlier VMM in this directory does not describe this one.
     unlink(configuration.runDirectory.appending(GuestMemoryRegion.fileName).string)
     let null = try OwnedDescriptor.open("/dev/null", O_RDONLY)
     let log = try OwnedDescriptor.open(

@@ -3,12 +3,12 @@ import LinuxSystem
 package import Model
 package import SystemPackage
 
-/// The QEMU of this host: where it is and what it is. Snapshots depend on all of it (UF-6).
+/// The QEMU installation of this host. Snapshots depend on all of it.
 package struct QEMUInstallation: Sendable, Equatable {
   package let executable: String
   /// Such as `7.2.22`.
   package let version: String
-  /// qboot: microvm's default firmware corrupts guest memory when an initrd lies at the top of RAM.
+  /// The qboot firmware: microvm's default firmware corrupts guest memory when an initrd lies at the top of RAM.
   package let firmware: FilePath
   /// SHA-256 of the firmware, in hexadecimal.
   package let firmwareDigest: String
@@ -18,7 +18,7 @@ package struct QEMUInstallation: Sendable, Equatable {
   ]
 
   /// Finds QEMU.
-  /// - Throws: `host_unavailable` that names the missing package.
+  /// - Throws: `host_unavailable` with the name of the missing package.
   package static func find() async throws(MartletError) -> QEMUInstallation {
     guard let executable = Tool.find("qemu-system-x86_64") else {
       throw MartletError(.hostUnavailable, "QEMU is not installed on this host: apt-get install qemu-system-x86")

@@ -8,11 +8,11 @@ extension QEMUMachine {
     let current = try await currentDisk(monitor)
     if current.file == disk.path { return }
     let new = (current.nodeName.flatMap { DiskNode(name: $0) } ?? .first).next
-    // Left by a switch that did not get to its end; refused when there is none, or when it is in use.
+    // A node that an incomplete switch left. The command fails when there is none or it is in use.
     _ = try? await monitor.execute("blockdev-del", ["node-name": new.name])
     try await monitor.execute("blockdev-add", new.opening(disk))
     do {
-      // Flushes the old file and opens it read-only from now on.
+      // Flushes the old file and reopens it read-only.
       try await monitor.execute(
         "blockdev-snapshot", ["node": current.nodeName ?? QEMUArguments.diskID, "overlay": new.name])
     } catch {

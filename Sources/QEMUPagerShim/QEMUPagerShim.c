@@ -34,7 +34,7 @@ static dev_t placeholder_device;
 static ino_t placeholder_inode;
 static char *pager_socket;
 static int is_mapped;
-// Kept open until the process ends.
+// The userfaultfd and the connection stay open until the process ends.
 static int userfault = -1;
 static int connection = -1;
 
@@ -43,7 +43,7 @@ static void die(const char *what, int error) {
   _exit(1);
 }
 
-// --- configuration ----------------------------------------------------------------------------------------------------------
+// --- configuration ----------------------------------------
 
 static enum memory_mode parse_mode(const char *text) {
   if (text && strcmp(text, "anonymous") == 0) return MODE_ANONYMOUS;
@@ -72,7 +72,7 @@ __attribute__((constructor)) static void configure(void) {
   unsetenv("LD_PRELOAD");
 }
 
-// --- userfaultfd ------------------------------------------------------------------------------------------------------------
+// --- userfaultfd ----------------------------------------
 
 static int open_userfault(void) {
   int node = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
@@ -84,7 +84,7 @@ static int open_userfault(void) {
   return (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 }
 
-// Returns 0, or the errno of the step that this kernel refuses.
+// Returns 0, or the errno of the step that this kernel rejects.
 static int watch(uint64_t start, uint64_t length, uint64_t features, uint64_t extra_mode) {
   int fd = open_userfault();
   if (fd < 0) return errno;
@@ -100,8 +100,8 @@ static int watch(uint64_t start, uint64_t length, uint64_t features, uint64_t ex
   return error;
 }
 
-// Without tracking of writes a snapshot has to compare every page that was touched; without events of removal a page that the
-// guest gives back is served again with its old content.
+// Without write tracking a snapshot must compare every page that was touched. Without removal events a page that the
+// guest has removed is served again with its old content.
 static void watch_with_what_the_kernel_has(uint64_t start, uint64_t length) {
   const uint64_t tracking = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
   if (watch(start, length, UFFD_FEATURE_EVENT_REMOVE | tracking, UFFDIO_REGISTER_MODE_WP) == 0) return;
@@ -110,7 +110,7 @@ static void watch_with_what_the_kernel_has(uint64_t start, uint64_t length) {
   if (error) die("userfaultfd", error);
 }
 
-// --- hand-shake -------------------------------------------------------------------------------------------------------------
+// --- hand-shake ----------------------------------------
 
 static void store_regions(const char *json, size_t length) {
   unlink(REGIONS_DRAFT);
@@ -153,7 +153,7 @@ static void send_regions(char *json, size_t length) {
   if (sent != (ssize_t)length) die("sending to the pager", sent < 0 ? errno : EIO);
 }
 
-// A pager that refuses closes the connection; QEMU must not go on without one.
+// A pager that refuses the memory closes the connection; QEMU must not continue without a pager.
 static void await_pager(void) {
   char answer;
   ssize_t count;
@@ -164,7 +164,7 @@ static void await_pager(void) {
   if (count == 0) die("the pager refused the memory", 0);
 }
 
-// --- mmap -------------------------------------------------------------------------------------------------------------------
+// --- mmap ----------------------------------------
 
 static void *map_raw(void *address, size_t length, int protection, int flags, int fd, off_t offset) {
   return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
@@ -186,7 +186,8 @@ static void *map_guest_memory(void *address, size_t length, int protection, int 
   if (memory == MAP_FAILED) die("mapping the guest's memory", errno);
   char json[MAXIMUM_JSON];
   int count = snprintf(
-    json, sizeof json, "[{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":0,\"page_size\":%d,\"page_size_kib\":%d}]",
+    json, sizeof json,
+    "[{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":0,\"page_size\":%d,\"page_size_kib\":%d}]",
     (unsigned long long)(uintptr_t)memory, (unsigned long long)length, PAGE_BYTES, PAGE_BYTES);
   if (count < 0 || count >= (int)sizeof json) die("memory-regions.json", EOVERFLOW);
   store_regions(json, (size_t)count);

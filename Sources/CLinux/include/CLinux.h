@@ -1,5 +1,5 @@
-// Linux facts that Swift cannot import: system calls without a glibc wrapper, ioctl numbers, and the one function that must be C
-// because it runs between vfork(2) and execve(2).
+// Linux interfaces that Swift cannot import: system calls without a glibc wrapper, ioctl numbers, and the function that
+// must be written in C because it runs between vfork(2) and execve(2).
 #pragma once
 
 #include <stddef.h>
@@ -13,7 +13,7 @@
 #include "CLinuxGuest.h"
 #include "CLinuxUserFault.h"
 
-// --- spawning ---------------------------------------------------------------------------------------------------------------
+// --- spawning ----------------------------------------
 
 // Steps at which a spawn can fail, reported in clinux_spawn_failure.step.
 enum {
@@ -67,15 +67,16 @@ struct clinux_spawn_failure {
   int error;
 };
 
-// Starts a program in a new process with default signal dispositions and an empty signal mask. Returns the pid, or -1 with *failure
-// filled; a failed child is already reaped.
+// Starts a program in a new process with default signal dispositions and an empty signal mask. Returns the pid, or -1
+// with *failure filled; a failed child is already reaped.
 pid_t clinux_spawn(const struct clinux_spawn_request *request, struct clinux_spawn_failure *failure);
 
-// --- system calls and ioctls ------------------------------------------------------------------------------------------------
+// --- system calls and ioctls ----------------------------------------
 
 int clinux_pidfd_open(pid_t pid);
 int clinux_pidfd_send_signal(int pidfd, int signal);
-// waitid(2) on a pidfd. Returns 1 with *code and *status when the child has ended (and reaps it), 0 when it still runs, -1 on error.
+// waitid(2) on a pidfd. Returns 1 with *code and *status when the child has ended (and reaps it), 0 when it still runs,
+// -1 on error.
 int clinux_pidfd_wait(int pidfd, int blocks, int *code, int *status);
 int clinux_setns(int fd, int type);
 int clinux_unshare(int flags);
@@ -85,7 +86,7 @@ int clinux_open_tap(const char *name, int vnet_header);
 int clinux_pipe(int ends[2], int flags);
 int clinux_open(const char *path, int flags, unsigned mode);
 long clinux_clock_ticks_per_second(void);
-// The processor's time stamp counter, and the clock to compare it with, read together.
+// Reads the processor's time stamp counter and the monotonic clock together.
 void clinux_read_tsc(uint64_t *ticks, uint64_t *nanoseconds);
 // Names the calling thread (at most 15 bytes).
 void clinux_name_thread(const char *name);

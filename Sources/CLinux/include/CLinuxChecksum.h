@@ -1,13 +1,14 @@
-// CRC-32C (Castagnoli) and tests of whole pages, at the speed of memory: they run while a guest is stopped. No logic.
+// CRC-32C (Castagnoli) and tests of whole pages at the speed of memory: they run while a guest is stopped. No logic.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-// The checksum of `count` bytes; `crc` is that of the bytes before them, 0 at the start. Source: RFC 3720, appendix B.4.
+// The checksum of `count` bytes; `crc` is that of the bytes before them, 0 at the start. Source: RFC 3720, appendix
+// B.4.
 uint32_t clinux_crc32c(uint32_t crc, const void *bytes, size_t count);
 
-// The same without the processor's instruction, for processors that lack it.
+// The same computation without the checksum instruction, for processors that lack it.
 uint32_t clinux_crc32c_portable(uint32_t crc, const void *bytes, size_t count);
 
 // checksums[i] becomes the checksum of the i-th block of `block_bytes`.

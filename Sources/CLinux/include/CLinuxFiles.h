@@ -10,14 +10,16 @@
 // openat(2); -1 and errno on failure.
 int clinux_openat(int directory, const char *path, int flags, unsigned mode);
 
-// openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS: the path stays below `directory` and no component may be a symbolic link.
+// openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS: the path stays below `directory`, and no component may be a
+// symbolic link.
 int clinux_open_beneath(int directory, const char *path, int flags);
 
-// A file of so many zero bytes in memory that can be neither written, nor mapped for writing, nor resized (memfd_create(2),
-// F_SEAL_WRITE). Returns a close-on-exec descriptor, or -1 and errno.
+// Makes a file of `size` zero bytes in memory that can be neither written, nor mapped for writing, nor resized
+// (memfd_create(2), F_SEAL_WRITE). Returns a close-on-exec descriptor, or -1 and errno.
 int clinux_sealed_memory(const char *name, uint64_t bytes);
 
-// One message with a descriptor (SCM_RIGHTS, unix(7)) on a stream socket, without blocking. Returns the bytes sent, -1 on error.
+// Sends one message with a descriptor (SCM_RIGHTS, unix(7)) on a stream socket, without blocking. Returns the bytes
+// sent, -1 on error.
 ssize_t clinux_send_descriptor(int socket, const void *bytes, size_t count, int descriptor);
 
 // memmem(3)
@@ -25,15 +27,17 @@ const void *clinux_find(const void *bytes, size_t count, const void *pattern, si
 
 extern const int clinux_o_path;
 
-// An open file description lock on the whole file (fcntl(2), F_OFD_SETLK), gone with the last descriptor. 1 when it is taken, 0 when
-// another description has it, -errno.
+// Takes an open file description lock on the whole file (fcntl(2), F_OFD_SETLK); it is released with the last
+// descriptor. Returns 1 when it was taken, 0 when another description holds it, -errno on error.
 int clinux_file_lock(int fd);
-// Whether another description has the lock: 1, 0, or -errno.
+// Returns 1 when another description holds the lock, 0 when none does, -errno on error.
 int clinux_file_is_locked(int fd);
 
-// Words of memory that processes share; sequentially consistent.
+// Access to words of memory that processes share; sequentially consistent.
 static inline uint64_t clinux_shared_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
-static inline void clinux_shared_store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
+static inline void clinux_shared_store(uint64_t *word, uint64_t value) {
+  __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+}
 
 // lseek(2)
 extern const int clinux_seek_data;

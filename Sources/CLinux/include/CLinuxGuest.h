@@ -1,5 +1,5 @@
-// What the guest agent needs of the kernel and Swift cannot import: variadic ioctls, packed structs, syscalls without a
-// wrapper in the C library. No logic. Every function returns 0 (or a descriptor) or a negated errno.
+// Kernel interfaces that the guest agent needs and Swift cannot import: variadic ioctls, packed structs, system calls
+// without a wrapper in the C library. No logic. Every function returns 0 (or a descriptor) or a negated errno.
 #pragma once
 
 #include <stddef.h>
@@ -28,8 +28,8 @@ int martlet_guest_set_window_size(int fd, uint16_t columns, uint16_t rows);
 
 // Processes. Source: pidfd_open(2), waitid(2).
 
-/// Waits (never blocking) for one child to end. Returns its pid and its code and status as in siginfo_t, 0 when no child has
-/// ended, or a negated errno. `id_type` is P_ALL or P_PID; `flags` are added to WEXITED|WNOHANG.
+/// Checks without blocking whether a child has ended. Returns its pid, and its code and status as in siginfo_t; 0 when
+/// no child has ended, or a negated errno. `id_type` is P_ALL or P_PID; `flags` are added to WEXITED|WNOHANG.
 int martlet_guest_wait(int id_type, int id, int flags, int *code, int *status);
 
 // Disk. Source: linux/Documentation/filesystems/ext4 (EXT4_IOC_RESIZE_FS).
@@ -52,10 +52,12 @@ int martlet_guest_add_default_route(const char *name, uint32_t gateway);
 /// The IPv4 address in host byte order; -EAFNOSUPPORT for other families.
 int martlet_guest_ipv4(const struct sockaddr *address, uint32_t *value);
 
-/// TCP_INFO: milliseconds since the last data of a connection arrived in the kernel. Source: linux/include/uapi/linux/tcp.h.
+/// TCP_INFO: milliseconds since the last data of a connection arrived in the kernel. Source:
+/// linux/include/uapi/linux/tcp.h.
 int martlet_guest_milliseconds_since_data(int fd, uint32_t *milliseconds);
 
 // Signals.
 
-/// Blocks the signals in the calling thread (and the threads it creates later) and returns a signalfd (O_CLOEXEC|O_NONBLOCK) for them.
+/// Blocks the signals in the calling thread (and the threads that it creates later) and returns a signalfd
+/// (O_CLOEXEC|O_NONBLOCK) for them.
 int martlet_guest_open_signals(const int *signals, size_t count);

@@ -18,7 +18,7 @@ func withDeadline<Result: Sendable>(
   }
 }
 
-/// Lets a number of tasks in at a time, in the order they came.
+/// Admits a limited number of tasks at a time, in the order of arrival.
 actor Gate {
   private var free: Int
   private var waiting: [(id: Int, continuation: CheckedContinuation<Void, any Error>)] = []
@@ -45,7 +45,7 @@ actor Gate {
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { waiting.append((id, $0)) }
     } onCancel: {
-      // The actor is only reachable asynchronously from here.
+      // From here the actor is reachable only asynchronously.
       Task { await self.abandon(id) }
     }
   }

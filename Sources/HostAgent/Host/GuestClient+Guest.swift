@@ -5,12 +5,12 @@ package import Logging
 package import Model
 import NIOCore
 
-/// Connects to guest agents over one HTTP client that all sandboxes of the host share.
+/// Connects to guest agents through one HTTP client that all sandboxes of the host share.
 package struct GuestClientConnector: GuestConnector {
   private let httpClient: HTTPClient
   private let logger: Logger
 
-  /// - Parameter httpClient: made by `GuestClient.makeHTTPClient()`; whoever made it shuts it down.
+  /// - Parameter httpClient: made by `GuestClient.makeHTTPClient()`; its creator shuts it down.
   package init(httpClient: HTTPClient, logger: Logger) {
     self.httpClient = httpClient
     self.logger = logger
@@ -27,14 +27,14 @@ package struct GuestClientConnector: GuestConnector {
 
 extension GuestClient: Guest {
   func waitUntilHealthy() async throws {
-    // The caller's deadline ends it by cancellation.
+    // The caller's deadline cancels it.
     try await waitUntilHealthy(deadline: .now + .seconds(3_600))
   }
 
   func warmUp() async throws {
     try await waitUntilHealthy()
-    // What runs for the first time fills caches that the snapshot keeps: measured, a third less work until the first
-    // exec's result.
+    // The first execution of a process fills caches that the snapshot keeps: measured, a third less work until the
+    // first exec's result.
     try await initialize(
       GuestInitialization(hostname: "warm", entropy: Self.freshEntropy()), deadline: .now + .seconds(3_600))
     let session = try await start(ProcessRequest(command: "/bin/sh", arguments: ["-c", ":"]))
@@ -47,7 +47,7 @@ extension GuestClient: Guest {
       environment: identity.envs, accessToken: identity.accessToken, defaultUser: identity.defaultUser,
       defaultWorkingDirectory: identity.defaultWorkdir, hostname: identity.hostname, sandboxID: identity.id.wire,
       templateID: identity.template.value, entropy: Self.freshEntropy())
-    // The caller's deadline ends it by cancellation.
+    // The caller's deadline cancels it.
     try await initialize(initialization, deadline: .now + .seconds(3_600))
   }
 }

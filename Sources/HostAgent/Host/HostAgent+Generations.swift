@@ -3,7 +3,7 @@ import Model
 import Snapshots
 
 extension HostAgent {
-  /// Everything that a row of the journal needs.
+  /// All generations that journal entries need.
   private var roots: Set<GenerationID> {
     get async {
       var roots = await named.roots.union(await templates.roots).union(await warmPool.neededGenerations)
@@ -16,8 +16,8 @@ extension HostAgent {
     await generations.collectIfWanted { await self.roots }
   }
 
-  /// Shortens the chains of sandboxes that were paused since the last round and still are (UF-5). A sandbox is not held
-  /// up by it: whoever resumes it meanwhile gets the generation as it was.
+  /// Shortens the chains of sandboxes that were paused since the last round and still are. Compaction does not delay a
+  /// sandbox: a resume meanwhile uses the generation as it was.
   func compact() async {
     for id in generations.takeChanged() {
       guard let controller = existingController(id), let last = await controller.pausedGeneration else { continue }
@@ -49,7 +49,7 @@ extension HostAgent {
 }
 
 extension SandboxController {
-  /// What the sandbox and its microVM need as they are now.
+  /// Generations that the sandbox and its microVM need at present.
   var neededGenerations: Set<GenerationID> {
     get async {
       let own = Set(entry.generations + [entry.pending].compactMap { $0 })
@@ -57,10 +57,10 @@ extension SandboxController {
     }
   }
 
-  /// What it is as long as it stays paused.
+  /// The generation that the sandbox consists of while it is paused; nil otherwise.
   var pausedGeneration: GenerationID? { lifecycle.state == .paused ? entry.generations.first : nil }
 
-  /// Takes a generation with the same content in the place of `old`, if the sandbox still is what it was.
+  /// Replaces `old` with a generation of the same content, if the sandbox is still paused with `old`.
   func replaceGeneration(_ old: GenerationID, by new: GenerationID) async throws {
     try await enqueue { try await self.performReplacement(old, by: new) }.value
   }
@@ -68,7 +68,7 @@ extension SandboxController {
   private func performReplacement(_ old: GenerationID, by new: GenerationID) async throws {
     guard lifecycle.state == .paused, entry.generations.first == old else { return }
     var changed = entry
-    // The generation before stays as it is: it is the one to go back to if this one turns out to be damaged.
+    // The previous generation stays unchanged: it is the fallback if this one turns out to be damaged.
     changed.generations[0] = new
     let durable = changed
     try await saving(.commit) { try await self.context.journal.updateDurably(durable) }

@@ -146,12 +146,12 @@ extension HostAgent: HostClient {
     try await working(in: id) { try await $0.removeFile(path, user: user) }
   }
 
-  /// Looking is no work: a dashboard must not keep a sandbox awake.
+  /// Reading metrics does not count as work: a dashboard must not keep a sandbox active.
   package func metrics(of id: SandboxID) async throws -> GuestMetrics {
     try await controller(id).runningGuest().metrics()
   }
 
-  /// Calls the guest of a running sandbox; as long as the call is open, the sandbox is active (EX-6).
+  /// Calls the guest of a running sandbox; the sandbox is active as long as the call is open.
   private func working<Result: Sendable>(
     in id: SandboxID, _ call: @escaping @Sendable (any Guest) async throws -> Result
   ) async throws -> Result {
@@ -170,7 +170,7 @@ extension HostAgent: HostClient {
     do {
       let guest = try await controller.runningGuest()
       let session = try await work.untilInterrupted { try await open(guest) }
-      // A task, as whoever interrupts does not wait.
+      // A task, because the interrupting code does not wait.
       work.onInterruption { Task { await session.detach(killing: false) } }
       return MeteredSession(session: session, work: work)
     } catch {

@@ -5,8 +5,8 @@ import Model
 import SystemPackage
 
 extension HostAgent {
-  /// Removes what bears our names but is in no journal entry: the journal itself was lost, or its newest rows by a
-  /// machine failure.
+  /// Removes resources that carry our names but are in no journal entry, because the journal or its newest rows were
+  /// lost.
   func removeOrphans() async {
     var instances: [Instance] = []
     for controller in allControllers { if let instance = await controller.instance { instances.append(instance) } }
@@ -41,7 +41,7 @@ extension HostAgent {
   private func removeOrphanDirectories(_ knownIDs: Set<InstanceID>) async {
     let known = Set(knownIDs.map(\.uuidString))
     for name in (try? Directories.names(in: configuration.instancesDirectory)) ?? [] {
-      // Only what has the form of our names.
+      // Only names of our form.
       guard !known.contains(name), InstanceID(wire: "\(InstanceKind.prefix)-\(name)") != nil else { continue }
       let directory = configuration.instancesDirectory.appending(name)
       await reporting("directory", name) { try Directories.removeTree(directory) }

@@ -7,10 +7,10 @@ import Model
 import Snapshots
 import SystemPackage
 
-/// Makes, keeps and removes the sandboxes of one machine.
+/// Creates, keeps and removes the sandboxes of one machine.
 ///
-/// Owns what is: the journal and the live processes. VMMs and pagers are processes of their own; a new agent on the
-/// same data directory takes up where a dead one stopped (`recover`).
+/// Owns the journal and the running processes. VMMs and pagers are separate processes; a new host agent on the same
+/// data directory continues where an earlier one stopped (`recover`).
 package final class HostAgent: Sendable {
   package let configuration: HostConfiguration
   let parts: HostParts
@@ -24,7 +24,7 @@ package final class HostAgent: Sendable {
   private let slots: Slots
   private let instances: InstanceFactory
   private let controllers = Mutex([SandboxID: SandboxController]())
-  /// Before it is set, sandboxes may exist that no controller stands for.
+  /// Until it is set, sandboxes may exist that have no controller yet.
   private let hasRecovered = Mutex(false)
 
   package init(
@@ -50,8 +50,8 @@ package final class HostAgent: Sendable {
       logger: logger)
   }
 
-  /// Makes the host ready, adopts the VMMs that live, removes what a dead predecessor had begun or left, and only then
-  /// returns. To be called once, first.
+  /// Prepares the host, adopts running VMMs, completes or reverts interrupted operations, and removes leftovers. Must
+  /// be called once, before all other functions.
   package func recover() async throws {
     try await parts.network.prepareHost()
     try Directories.create(configuration.instancesDirectory, mode: 0o711)
@@ -85,7 +85,7 @@ package final class HostAgent: Sendable {
     return found
   }
 
-  /// A microVM that belongs to nobody: its sandbox had not written it down, or no longer.
+  /// Removes a microVM that belongs to no sandbox: its sandbox had not journaled it, or no longer refers to it.
   private func discard(_ instance: Instance) async {
     do {
       try await instance.remove()
@@ -96,11 +96,11 @@ package final class HostAgent: Sendable {
     }
   }
 
-  /// One round of the work that repeats and is quick: idle sandboxes are paused, consoles drained, removals that failed
-  /// tried again. Pauses are begun, not waited for (L-26).
+  /// One round of quick recurring work: pauses idle sandboxes, drains consoles, repeats failed removals. Pauses are
+  /// started, not awaited.
   package func maintain() async {
     for controller in allControllers {
-      // Unowned on purpose: a slow pause must not hold up this round, and `drain` waits for it at shutdown.
+      // Unstructured on purpose: a slow pause must not delay this round. `drain` waits for it at shutdown.
       Task { await controller.pauseIfIdle() }
     }
     await withTaskGroup(of: Void.self) { group in
@@ -113,13 +113,13 @@ package final class HostAgent: Sendable {
     }
   }
 
-  /// One round of the work that repeats and may take long: chains are compacted, and what nobody needs is collected.
+  /// One round of recurring work that may take long: compacts chains and collects unneeded generations.
   package func tidy() async {
     await compact()
     await collect()
   }
 
-  /// Waits until every lifecycle operation that has been asked for is done (TTL-3), and ends what nobody has asked for.
+  /// Waits until every requested lifecycle operation has finished, and closes the warm pool.
   package func drain() async {
     await warmPool.close()
     await withTaskGroup(of: Void.self) { group in
@@ -127,10 +127,9 @@ package final class HostAgent: Sendable {
     }
   }
 
-  /// Gives back what the host holds for the agent as a whole, as opposed to one sandbox. To be called last, after
+  /// Releases what the host holds for the host agent as a whole rather than for one sandbox. Must be called last, after
   /// `drain`.
-  /// - Returns: false when sandboxes are left, in whatever state, or a microVM that could not be removed: nothing was
-  ///   touched then.
+  /// - Returns: false when sandboxes, in whatever state, or microVMs remain: nothing was changed then.
   package func leaveHost() async throws -> Bool {
     guard hasRecovered.withLock({ $0 }), allControllers.isEmpty, try await journal.instances().isEmpty else {
       return false
@@ -156,7 +155,7 @@ package final class HostAgent: Sendable {
     controllers.withLock { $0[id] }
   }
 
-  /// A controller for a new sandbox.
+  /// Makes the controller of a new sandbox.
   func makeController(for spec: SandboxSpec, from frozen: FrozenSandbox? = nil) throws -> SandboxController {
     let entry = SandboxEntry(spec: spec, accessToken: spec.isSecured ? Self.randomToken() : nil)
     let context = context

@@ -1,36 +1,37 @@
 package import Model
 package import SystemPackage
 
-/// What the composition root decides about a host agent.
+/// Settings of a host agent, chosen by the composition root.
 package struct HostConfiguration: Sendable {
   package var hostID: HostID
   /// Holds the journal, one directory per microVM, and the snapshots.
   package var dataDirectory: FilePath
-  /// Slots this agent may use; no two agents of a machine share one.
+  /// Slots that this host agent may use; no two host agents of a machine share one.
   package var slots: Range<Int>
-  /// VMMs run as this user id plus their slot; ids that no account has.
+  /// VMMs run as this user id plus their slot; no account may have these ids.
   package var firstUserID: UInt32
   /// Parent of the sandboxes' control groups.
   package var cgroupParent: String
-  /// Guests that boot at the same time. More would only make all of them slower, and deadlines pass.
+  /// Maximum number of guests that boot at the same time. A larger number would slow all of them, and deadlines would
+  /// pass.
   package var concurrentBoots: Int
-  /// Guests that are restored at the same time.
+  /// Maximum number of guests that are restored at the same time.
   package var concurrentRestores = 8
-  /// MicroVMs kept running for sandboxes to come.
+  /// Number of microVMs that the warm pool keeps running.
   package var warmPoolSize = 0
-  /// Chains of generations longer than this are compacted when their sandbox is paused (UF-5).
+  /// Longer chains of generations are compacted when their sandbox is paused.
   package var longestChain = 8
-  /// A chain as long as this is compacted before it grows further, also while its sandbox runs; far below what the
-  /// format can hold.
+  /// A chain of this length is compacted before it grows further, even while its sandbox runs. Far below the limit of
+  /// the format.
   package var longestGrowingChain = 24
-  /// From the start of the VMM to the first answer of the guest agent, at a boot that has its share of the CPU.
+  /// From the start of the VMM to the first response of the guest agent, for a boot that gets its share of the CPU.
   package var bootDeadline: Duration = .seconds(120)
-  /// Bound on each step of a removal.
+  /// Deadline of each step of a removal.
   package var undoDeadline: Duration = .seconds(30)
   package var maintenanceInterval: Duration = .seconds(2)
-  /// What a VMM needs besides the guest's memory: translated code, device models, page tables.
+  /// Memory of a VMM besides the guest's: translated code, device models, page tables.
   package var memoryOverheadMiB = 512
-  /// Threads and processes of one VMM.
+  /// Maximum number of threads and processes of one VMM.
   package var processLimit = 512
 
   package init(

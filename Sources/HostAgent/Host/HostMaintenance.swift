@@ -1,7 +1,7 @@
 import Logging
 import ServiceLifecycle
 
-/// Runs the agent's recurring work until shutdown. Sandboxes live on when it ends.
+/// Runs the host agent's recurring work until shutdown. Sandboxes continue to run when it ends.
 package struct HostMaintenance: Service {
   private let agent: HostAgent
 
@@ -11,7 +11,7 @@ package struct HostMaintenance: Service {
 
   package func run() async throws {
     try? await cancelWhenGracefulShutdown {
-      // Apart, so that a long compaction does not keep the reaper from its rounds.
+      // Runs separately, so that a long compaction does not delay the reaper.
       async let tidying: Void = repeating { await agent.tidy() }
       try await repeating { await agent.maintain() }
       try await tidying

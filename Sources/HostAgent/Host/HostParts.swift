@@ -9,7 +9,7 @@ package import Pager
 package import SandboxNetwork
 package import Snapshots
 
-/// What a host agent is built from. The composition root picks the real ones, tests the simulated ones.
+/// The dependencies of a host agent. The composition root supplies the real ones, tests supply simulated ones.
 package struct HostParts: Sendable {
   package var driver: any HypervisorDriver
   package var disks: any DiskBackend
@@ -18,7 +18,7 @@ package struct HostParts: Sendable {
   package var guests: any GuestConnector
   package var memory: any MemoryBackend
   package var snapshots: SnapshotStore
-  /// Nil on hosts without a control group controller: VMMs then run unbounded, and `martlet doctor` says so.
+  /// Nil on hosts without a control group controller: VMMs then run without limits, and `martlet doctor` reports that.
   package var cgroups: CgroupHierarchy?
 
   package init(
@@ -37,14 +37,14 @@ package struct HostParts: Sendable {
 }
 
 package protocol NetworkBackend: Sendable {
-  /// Makes the host ready for sandboxes. Idempotent; networks that exist stay as they are.
+  /// Prepares the host for sandboxes. Idempotent; existing networks stay unchanged.
   func prepareHost() async throws
-  /// Takes back what `prepareHost` made; networks that exist lose their way out. Idempotent.
+  /// Reverts `prepareHost`; existing sandbox networks lose their access to other networks. Idempotent.
   func teardownHost() async throws
   func create(slot: Int, policy: NetworkPolicy, ownerUID: UInt32) async throws -> NetworkHandle
   /// Idempotent.
   func remove(slot: Int) async throws
-  /// Slots of which anything exists, whoever made it.
+  /// Slots of which any resource exists, regardless of its creator.
   func existingSlots() async throws -> [Int]
 }
 
@@ -54,23 +54,23 @@ package protocol TemplateSource: Sendable {
   func guestKernel() throws -> GuestKernel
 }
 
-/// Makes connections to guest agents.
+/// Connects to guest agents.
 package protocol GuestConnector: Sendable {
   func guest(at address: IPv4Address, accessToken: String?, id: SandboxID) -> any Guest
 }
 
-/// A guest agent as the host uses it: what `HostClient` offers, for one sandbox.
+/// A guest agent as the host agent uses it: the functions of `HostClient` for one sandbox.
 package protocol Guest: Sendable {
-  /// Returns when the agent answers; retries until cancelled.
+  /// Returns when the guest agent responds; retries until cancelled.
   func waitUntilHealthy() async throws
-  /// Tells a guest that has booted or was restored who it is, what time it is and what is random, before its processes
-  /// run (on). Retries until it answers, or the task is cancelled.
+  /// Passes identity, environment, clock and entropy to a guest that has booted or was restored, before its user
+  /// processes run. Retries until the guest responds or the task is cancelled.
   func initialize(_ identity: GuestIdentity) async throws
-  /// Makes a guest that nobody uses yet do once what the first user would otherwise wait for.
+  /// Performs in a guest that has no sandbox yet what would otherwise delay its first user.
   func warmUp() async throws
-  /// Writes dirty data back and stops all user processes; returns when they stand still.
+  /// Writes dirty data back and stops all user processes; returns when they are stopped.
   func freeze() async throws
-  /// Lets user processes run on, with the time that it is now. Idempotent.
+  /// Continues the user processes after setting the clock. Idempotent.
   func thaw() async throws
 
   func start(_ request: ProcessRequest) async throws -> any ProcessSession

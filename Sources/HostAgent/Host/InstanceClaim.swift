@@ -3,10 +3,12 @@ import LinuxSystem
 import Model
 package import SystemPackage
 
-/// Keeps the agents of one machine apart: each holds a number, from which its address range, names and user ids follow.
+/// Separates the host agents of one machine: each claims a number, from which its address range, names and user ids
+/// follow.
 ///
-/// A number belongs to a data directory until it is given back or the directory is gone, since sandboxes that outlive
-/// their agent use it. The file `/run/martlet/instance-N` names the directory and is locked while its agent runs.
+/// A number belongs to a data directory until it is released or the directory no longer exists, because sandboxes that
+/// outlive their host agent use it. The file `/run/martlet/instance-N` names the directory and is locked while its host
+/// agent runs.
 package final class InstanceClaim: Sendable {
   package static let maximumInstances = 32
 
@@ -20,7 +22,7 @@ package final class InstanceClaim: Sendable {
     self.lock = lock
   }
 
-  /// Claims the number that `dataDirectory` already has, else a free one.
+  /// Claims the number that belongs to `dataDirectory`, else a free one.
   /// - Throws: `host_unavailable` when another agent runs on this data directory, or all numbers are taken.
   package static func claim(dataDirectory: FilePath, registry: FilePath = "/run/martlet") throws -> InstanceClaim {
     try Directories.create(registry)
@@ -43,7 +45,7 @@ package final class InstanceClaim: Sendable {
       .hostUnavailable, "\(maximumInstances) Martlet agents run on this machine already; stop one of them")
   }
 
-  /// Gives the number back. Only for a data directory that holds no sandbox: those that run use what follows from the
+  /// Releases the number. Allowed only if the data directory holds no sandboxes: running ones use what follows from the
   /// number.
   package func release() throws {
     let registryLock = try Self.locked(registry)
@@ -52,8 +54,8 @@ package final class InstanceClaim: Sendable {
     lock.close()
   }
 
-  /// One change at a time, so that two agents never see the same number as free. The lock is on the directory: no file
-  /// stays behind.
+  /// Serializes changes, so that two host agents never both see a number as free. The lock is on the directory itself,
+  /// so that no lock file remains.
   private static func locked(_ registry: FilePath) throws(SystemError) -> OwnedDescriptor {
     let directory = try OwnedDescriptor.open(registry.string, O_RDONLY | O_DIRECTORY)
     try SystemError.check("flock", registry.string) { flock(directory.rawValue, LOCK_EX) }

@@ -2,7 +2,7 @@ import Images
 import Model
 import SandboxNetwork
 
-// The rooms below know nothing of the host agent's protocols; they have the right shape.
+// These modules do not import the host agent's protocols; their types satisfy the requirements.
 
 extension SandboxNetworks: NetworkBackend {}
 

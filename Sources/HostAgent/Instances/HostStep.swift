@@ -1,14 +1,14 @@
-/// The steps of making a microVM for a sandbox, in order; removal goes through them backwards.
+/// The steps of making a microVM, in order. Removal performs them in reverse order.
 package enum HostStep: String, Sendable, CaseIterable {
   case journal
   case directory
   case disk
   case network
   case cgroup
-  /// Only for one that is restored.
+  /// Only when a generation is restored.
   case pager
   case vmm
-  /// Only for one that is restored.
+  /// Only when a generation is restored.
   case state
   case guest
   case commit
@@ -23,15 +23,15 @@ package enum CheckpointStep: String, Sendable, CaseIterable {
   case devices
   case memory
   case disk
-  /// Only when the guest runs on: its writes go to a new overlay.
+  /// Only when the guest continues: its writes go to a new overlay.
   case overlay
   case run
   case publish
-  /// The journal says who needs the generation: a paused sandbox, a name, or the sandbox whose chain it stands for.
+  /// The journal records what needs the generation: a paused sandbox, a named snapshot, or a compacted chain.
   case commit
 }
 
-/// Called around every step. Production passes none; tests make steps fail, or the process die, at a chosen point.
+/// Called before and after every step. Production passes none; tests throw or end the process at a chosen point.
 package struct StepObserver: Sendable {
   package enum Moment: Sendable, Equatable {
     case beforeMaking(HostStep)
@@ -41,7 +41,7 @@ package struct StepObserver: Sendable {
     case beforeSaving(CheckpointStep)
     case afterSaving(CheckpointStep)
 
-    /// Such as `making-disk-before`; names a moment on a command line.
+    /// Name of a moment for command lines, such as `making-disk-before`.
     package var name: String {
       switch self {
       case .beforeMaking(let step): "making-\(step.rawValue)-before"

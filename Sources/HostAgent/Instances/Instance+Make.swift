@@ -11,8 +11,8 @@ import Snapshots
 import SystemPackage
 
 extension Instance {
-  /// Boots a template. Returns when the VMM runs; the guest still has to answer.
-  /// On failure everything made so far stays, for `remove`.
+  /// Boots a template. Returns when the VMM runs; the guest may not respond yet. On failure everything made so far
+  /// stays until `remove`.
   func boot(_ template: TemplateImage) async throws {
     timings = PhaseTimings()
     try await makeEntry()
@@ -24,9 +24,9 @@ extension Instance {
     try await making(.vmm) { try await self.launch(.boot, network: network, cgroup: cgroup) }
   }
 
-  /// Restores a generation up to the moment before the guest runs: its pages are served, its devices loaded, nothing
-  /// has moved.
-  /// - Parameter isShared: whether others are restored from it too.
+  /// Restores a generation up to the moment before the guest runs: its pages are served, its devices are loaded, its
+  /// vCPUs are stopped.
+  /// - Parameter isShared: whether other sandboxes are restored from it too.
   func restore(_ generation: Generation, isShared: Bool) async throws {
     timings = PhaseTimings()
     originIsShared = isShared
@@ -44,8 +44,7 @@ extension Instance {
     try await making(.state) { try await self.load(generation) }
   }
 
-  /// Lets a restored guest run. The first page that it asks for may be a damaged one, which ends the VMM before it has
-  /// answered.
+  /// Continues a restored guest. The first page that faults may be damaged, which ends the VMM before it has responded.
   func run() async throws {
     guard let machine else { throw MartletError(.internalError, "the microVM has not been started") }
     try await whileAlive { try await machine.resume() }
@@ -71,7 +70,7 @@ extension Instance {
   }
 
   private func makeDirectory() throws {
-    // Root's own: the VMM, which runs as another user, passes through but writes only its disk.
+    // Owned by root: the VMM, which runs as another user, traverses the directory but writes only its disk.
     try Directories.create(directory, mode: 0o711)
   }
 

@@ -6,7 +6,7 @@ import Logging
 import Model
 import Pager
 
-/// Several removals failed; each is tried again later.
+/// Failures of several removal steps; each is tried again later.
 struct RemovalFailures: Error, CustomStringConvertible {
   let failures: [(step: HostStep, error: any Error)]
 
@@ -14,7 +14,7 @@ struct RemovalFailures: Error, CustomStringConvertible {
 }
 
 extension Instance {
-  /// Gives everything back, the slot last. Every step is tried, newest first; what is gone already counts as removed.
+  /// Releases everything, the slot last. Every step is tried, newest first; an absent resource counts as removed.
   /// Idempotent.
   func remove() async throws {
     expectEnd()
@@ -25,7 +25,7 @@ extension Instance {
     context.slots.release(entry.slot)
   }
 
-  /// Gives back what costs the host something while it is of no use. Disk, console and slot stay until `remove`.
+  /// Releases what costs the host resources. Disk, console and slot stay until `remove`.
   func release() async throws {
     expectEnd()
     await drainConsole()
@@ -46,7 +46,7 @@ extension Instance {
 
   private func removing(_ step: HostStep, _ body: @escaping @Sendable () async throws -> Void) async throws {
     try await self.step(.beforeRemoving(step))
-    // A task of its own: a removal goes to its end whatever becomes of whoever asked for it.
+    // In a task of its own: a removal is completed even if the caller is cancelled.
     try await Task { try await withDeadline(context.configuration.undoDeadline, body) }.value
     try await self.step(.afterRemoving(step))
   }
@@ -63,7 +63,7 @@ extension Instance {
     }
   }
 
-  /// Kills the VMM, whether we launched it, adopted it, or only know its name.
+  /// Kills the VMM, whether this process launched it, adopted it, or only knows its name.
   private func removeMachine() async throws {
     if let machine { return await machine.kill() }
     var identities = try context.parts.driver.findOrphans(of: id)
@@ -82,7 +82,7 @@ extension Instance {
     }
   }
 
-  /// Layers stay: they have names of their own by now.
+  /// Captured layers stay: they have names of their own.
   private func removeDisks() async throws {
     for disk in [entry.disk, entry.nextDisk?.disk].compactMap({ $0 }) { try await context.parts.disks.remove(disk) }
   }

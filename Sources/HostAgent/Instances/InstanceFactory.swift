@@ -1,7 +1,7 @@
 import HostAPI
 import Model
 
-/// Makes microVMs, each with a slot of its own, and bounds how many start at the same time.
+/// Makes microVMs, each with a slot of its own, and limits how many start at the same time.
 struct InstanceFactory: Sendable {
   let context: InstanceContext
   let bootGate: Gate
@@ -13,7 +13,7 @@ struct InstanceFactory: Sendable {
     restoreGate = Gate(context.configuration.concurrentRestores)
   }
 
-  /// - Parameter origin: the generation it will be restored from, nil when it will be booted.
+  /// - Parameter origin: the generation that it will be restored from; nil when it will be booted.
   /// - Throws: `host_unavailable` when the host is full.
   func make(_ spec: SandboxSpec, origin: GenerationID?) throws(MartletError) -> Instance {
     let slot = try context.slots.take()

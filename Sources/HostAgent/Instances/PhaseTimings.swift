@@ -1,6 +1,6 @@
 import HostAPI
 
-/// How long the phases of one operation took (TTL-10).
+/// Durations of the phases of one operation.
 struct PhaseTimings: Sendable {
   private(set) var phases: [PhaseTiming] = []
 

@@ -3,11 +3,11 @@ package import Hypervisor
 package import Model
 package import Pager
 
-/// What the agent writes down about a microVM before any of its resources exists.
+/// The journal entry of a microVM, written before its first resource exists.
 ///
-/// Everything that can be allocated follows from `id`, `slot` and `userID` (names, paths, addresses), so the entry is
-/// complete from its first moment: removing is walking the same list whatever point its making had reached. The rest
-/// adds what is known later.
+/// All resources follow from `id`, `slot` and `userID` (names, paths, addresses), so the entry is complete from the
+/// start: removal performs the same steps at whatever point the creation stopped. The other fields are added when they
+/// become known.
 package struct InstanceEntry: Sendable, Codable, Equatable {
   package var id: InstanceID
   package var slot: Int
@@ -16,22 +16,22 @@ package struct InstanceEntry: Sendable, Codable, Equatable {
   package var memoryMiB: Int
   package var diskSizeMiB: Int
   package var network: NetworkPolicy
-  /// The generation its memory was restored from, which its pager serves; nil when it was booted.
+  /// The generation that its memory was restored from, which its pager serves; nil when it was booted.
   package var origin: GenerationID?
-  /// What its memory differs least from: the origin, or a checkpoint made since.
+  /// The generation that its memory differs least from: the origin, or a later checkpoint.
   package var base: GenerationID?
   package var disk: Disk?
   /// The image at the bottom of the disk's chain.
   package var bottom: DiskBase?
-  /// Set while the guest is moved from `disk` to another overlay; after a crash the VMM knows which one it writes.
+  /// Set while the guest is moved from `disk` to another overlay; after a crash the VMM is asked which one it writes.
   package var nextDisk: NextDisk?
   /// Generations whose disk layers are below `disk`, nearest first.
   package var diskChain: [GenerationID] = []
-  /// Those of `diskChain` that were never published: only the layer exists.
+  /// Those of `diskChain` that were never published: only their disk layer exists.
   package var unpublishedLayers: [GenerationID] = []
-  /// A shorter way from one generation of `diskChain` down, for what is captured from now on.
+  /// A compacted replacement for one generation of `diskChain` and those below it, used by later captures.
   package var shortcut: Shortcut?
-  /// How many overlays it has had.
+  /// Number of overlays that the microVM has had.
   package var overlays = 0
   package var vmm: VMMIdentity?
   package var pager: PagerIdentity?
@@ -39,17 +39,17 @@ package struct InstanceEntry: Sendable, Codable, Equatable {
 
   package struct NextDisk: Sendable, Codable, Equatable {
     package var disk: Disk
-    /// What `disk` was before becomes the disk layer of this generation.
+    /// The generation whose disk layer the present `disk` becomes.
     package var layer: GenerationID
-    /// The generations whose disk layers are below that one.
+    /// The generations whose disk layers are below that layer, nearest first.
     package var parents: [GenerationID]
   }
 
   package struct Shortcut: Sendable, Codable, Equatable {
     package var old: GenerationID
-    /// Has the same content as `old`, and is `base` as long as the shortcut is of use.
+    /// Has the same content as `old`, and equals `base` while the shortcut is usable.
     package var merged: GenerationID
-    /// The generations whose disk layers are below that one.
+    /// The generations whose disk layers are below `merged`, nearest first.
     package var parents: [GenerationID]
   }
 
@@ -68,7 +68,7 @@ package struct InstanceEntry: Sendable, Codable, Equatable {
     base = origin
   }
 
-  /// Every generation that must stay as long as this microVM lives.
+  /// Generations that must exist as long as this microVM.
   var neededGenerations: Set<GenerationID> {
     Set(diskChain + [origin, base].compactMap { $0 })
   }

@@ -2,12 +2,12 @@ package import Foundation
 package import HostAPI
 package import Model
 
-/// What the agent writes down about a sandbox, from before its first resource to after its last.
+/// The journal entry of a sandbox, from before its first resource to after its last.
 package struct SandboxEntry: Sendable, Codable, Equatable {
   package enum Phase: String, Sendable, Codable {
     case creating
     case running
-    /// `pending` is being written; the microVM stays until it is published.
+    /// `pending` is being written; the microVM is kept until it is published.
     case pausing
     case paused
     case resuming
@@ -18,13 +18,13 @@ package struct SandboxEntry: Sendable, Codable, Equatable {
 
   package var spec: SandboxSpec
   package var phase: Phase
-  /// What the guest agent demands on each call; nil when the sandbox is not secured.
+  /// The access token that the guest agent requires on each call; nil when the sandbox is not secured.
   package var accessToken: String?
-  /// Environment of the guest's processes: the template's and the sandbox's own.
+  /// Environment of the guest's processes: the template's variables and the sandbox's own.
   package var environment: [String: String] = [:]
-  /// The microVM it has, or had when the agent died.
+  /// Its present microVM, or after a restart the last one.
   package var instance: InstanceID?
-  /// What it can be resumed from, newest first: the last pause and the one before.
+  /// Generations that it can be resumed from, newest first: the last pause and the one before.
   package var generations: [GenerationID] = []
   /// The generation that a pause is writing.
   package var pending: GenerationID?

@@ -1,26 +1,25 @@
 import Concurrency
 import Foundation
 
-/// Whether anybody works in a sandbox (EX-6): work that is open counts for as long as it is open, everything else from
-/// its last sign.
+/// Measures activity in a sandbox: it is active while work is open, and otherwise since its last activity.
 final class ActivityMeter: Sendable {
   private struct State {
     var timeout: Duration
     var open = 0
     var lastActive: ContinuousClock.Instant?
     var lastActiveAt: Date?
-    /// Guests that have gone so far.
+    /// Number of guests that have ended so far.
     var gone = 0
-    /// What ends the open work when the guest goes.
+    /// Called for the open work when the guest ends.
     var interruptions: [ObjectIdentifier: @Sendable () -> Void] = [:]
   }
 
-  /// How long a pause that failed is not tried again.
+  /// Delay before a failed automatic pause is tried again.
   private static let retryDelay: Duration = .seconds(10)
 
   private let state: Mutex<State>
 
-  /// - Parameter timeoutSeconds: 0 never expires.
+  /// - Parameter timeoutSeconds: idle time-out; 0 never expires.
   init(timeoutSeconds: Int) {
     state = Mutex(State(timeout: .seconds(timeoutSeconds)))
   }
@@ -35,7 +34,7 @@ final class ActivityMeter: Sendable {
     state.withLock { Self.touch(&$0) }
   }
 
-  /// Work begins; it is active until the returned value is ended or released.
+  /// Begins work; the sandbox is active until the returned value is ended or released.
   func begin() -> OpenWork {
     let gone = state.withLock { state in
       state.open += 1
@@ -45,7 +44,8 @@ final class ActivityMeter: Sendable {
     return OpenWork(self, gone)
   }
 
-  /// The guest is about to go, and will not answer any more: nobody waits for that until a time-out says so.
+  /// Ends the open work because the guest is about to end and will not respond, so that callers do not wait for a
+  /// time-out.
   func interrupt() {
     let interruptions = state.withLock { state in
       state.gone += 1
@@ -55,12 +55,12 @@ final class ActivityMeter: Sendable {
     for interruption in interruptions { interruption() }
   }
 
-  /// Whether nothing has been open and no sign was given for as long as the time-out.
+  /// Whether no work has been open and no activity has been recorded for the duration of the time-out.
   var isExpired: Bool {
     state.withLock { state in
       guard state.timeout > .zero, state.open == 0 else { return false }
       guard let last = state.lastActive else {
-        // Nothing is known from before this agent; time runs from now.
+        // After a restart of the host agent earlier activity is unknown; the time starts now.
         Self.touch(&state)
         return false
       }
@@ -98,10 +98,10 @@ final class ActivityMeter: Sendable {
   }
 }
 
-/// One piece of work that is open; ends once.
+/// Open work in a sandbox; it is counted until it ends, once.
 final class OpenWork: Sendable {
   private let meter: Mutex<ActivityMeter?>
-  /// Guests that had gone when it began.
+  /// Number of guests that had ended when the work began.
   private let gone: Int
 
   fileprivate init(_ meter: ActivityMeter, _ gone: Int) {
@@ -109,8 +109,8 @@ final class OpenWork: Sendable {
     self.gone = gone
   }
 
-  /// Has `interruption` called, in the place of an earlier one, when the guest goes while the work is open; at once
-  /// when it has gone.
+  /// Calls `interruption` when the guest ends while the work is open, or at once when it has ended already. Replaces an
+  /// earlier `interruption`.
   func onInterruption(_ interruption: @escaping @Sendable () -> Void) {
     meter.withLock { $0 }?.set(interruption, of: self, gone)
   }

@@ -1,7 +1,7 @@
 import HostAPI
 import NIOCore
 
-/// A process session that counts as work until it ends or is given up.
+/// A process session that counts as work until it ends or is detached.
 struct MeteredSession: ProcessSession {
   let session: any ProcessSession
   let work: OpenWork
@@ -23,7 +23,7 @@ struct MeteredSession: ProcessSession {
   }
 }
 
-/// Work ends with the last event, or when whoever iterates lets go.
+/// Ends the work with the last event, or when the iterator is released.
 private struct MeteredEvents: AsyncSequence, Sendable {
   typealias Element = ProcessEvent
 
@@ -52,7 +52,7 @@ private struct MeteredEvents: AsyncSequence, Sendable {
   }
 }
 
-/// A download that counts as work until it has been read, or is let go.
+/// A download that counts as work until it has been read or is released.
 struct MeteredBytes: AsyncSequence, Sendable {
   typealias Element = ByteBuffer
 

@@ -6,7 +6,8 @@ extension SandboxController {
   private static let interrupted = "the host agent was restarted while the sandbox was being created"
   private static let lost = "the VMM ended while the host agent was down"
 
-  /// Start-up after a predecessor died: adopt what lives, finish or take back what was begun.
+  /// Recovers the sandbox after a restart of the host agent: adopts a running VMM, and completes or reverts the
+  /// interrupted operation.
   func performRecovery() async {
     switch entry.phase {
     case .creating: await withdraw(reason: Self.interrupted)
@@ -23,8 +24,8 @@ extension SandboxController {
     guard await adopt() else { return await fail(Self.lost) }
   }
 
-  /// The guest may stand still in the middle of a checkpoint; it runs on, and a pause has to be asked for again. If
-  /// only the generation is left, then it is the sandbox.
+  /// The guest may be stopped in the middle of a checkpoint: it continues, and a pause must be requested again. If only
+  /// the complete generation is left, the sandbox is paused.
   private func recoverPausing() async {
     if await adopt() {
       lifecycle = SandboxLifecycle(.running)
@@ -43,7 +44,7 @@ extension SandboxController {
     await tearDown()
   }
 
-  /// What had been restored had answered nobody yet; the generation is as good as before.
+  /// The restored microVM had not responded to a client yet; the generation is unchanged.
   private func recoverResuming() async {
     lifecycle = SandboxLifecycle(.paused)
     entry.phase = .paused

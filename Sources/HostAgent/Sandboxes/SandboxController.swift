@@ -3,14 +3,14 @@ import HostAPI
 import Logging
 import Model
 
-/// The one writer of one sandbox.
+/// The only writer of one sandbox.
 ///
-/// Lifecycle operations run one after the other, in the order they were asked for, in tasks of their own: a caller that
-/// goes away changes nothing (L-7). What may happen when is decided by `SandboxLifecycle`, at the moment an operation's
-/// turn comes; this actor performs it.
+/// Lifecycle operations run one after the other, in the order of their requests, in tasks of their own: a client that
+/// disconnects changes nothing. `SandboxLifecycle` decides which operation is permitted at the moment when its turn
+/// comes; this actor performs it.
 actor SandboxController {
   nonisolated let id: SandboxID
-  /// Counts work in the guest; it is asked before the controller, which may be busy.
+  /// Counts work in the guest. Readable without entering the actor, which may be busy.
   nonisolated let activity: ActivityMeter
   let context: ControllerContext
   var entry: SandboxEntry
@@ -18,20 +18,20 @@ actor SandboxController {
   var instance: Instance?
   var timings = PhaseTimings()
   private(set) var guest: (any Guest)?
-  /// What it is to be made from, if not from its template.
+  /// The checkpoint that the sandbox is created from; nil for a template.
   let frozen: FrozenSandbox?
   private var lastOperation: Task<Void, Never>?
   private var pendingOperations = 0
-  /// The operations that a destroy request cancels.
+  /// Operations that a destroy request cancels.
   private var cancellable: [Int: Task<HostSandbox, any Error>] = [:]
   private var operationCount = 0
-  /// The VMM's end while an operation was under way, which decides what it means.
+  /// Reason of the VMM's end during an operation; the operation's outcome decides what it means.
   var unexpectedEnd: String?
 
   /// - Parameters:
-  ///   - entry: a new one in phase `creating`, or one that the journal held at start.
-  ///   - instance: its microVM in the latter case.
-  ///   - frozen: what a new one is made from, if not from its template.
+  ///   - entry: a new entry in phase `creating`, or one from the journal after a restart.
+  ///   - instance: the microVM of an entry from the journal.
+  ///   - frozen: the checkpoint that a new sandbox is created from; nil for a template.
   init(entry: SandboxEntry, instance: Instance? = nil, frozen: FrozenSandbox? = nil, context: ControllerContext) {
     id = entry.id
     self.entry = entry
@@ -78,7 +78,7 @@ actor SandboxController {
   }
 
   /// The guest of a running sandbox.
-  /// - Throws: `invalid_state` when it does not run.
+  /// - Throws: `invalid_state` when the sandbox is not running.
   func runningGuest() throws -> any Guest {
     guard lifecycle.state == .running, let guest else {
       throw MartletError.invalidState(id, is: report.status, needs: "running")
@@ -86,7 +86,7 @@ actor SandboxController {
     return guest
   }
 
-  /// How long a running sandbox may be idle before it is paused; 0 for ever.
+  /// Sets the idle time-out of a running sandbox; 0 means none.
   func setTimeout(_ seconds: Int) async throws {
     guard (Limits.timeoutSeconds).contains(seconds) else {
       throw MartletError(
@@ -105,12 +105,12 @@ actor SandboxController {
     try await perform { try await self.performCreate() }
   }
 
-  /// A sandbox that is paused already is success.
+  /// Pauses the sandbox. Success if it is paused already.
   func pause() async throws -> HostSandbox {
     try await perform { try await self.performPause(isAutomatic: false) }
   }
 
-  /// Pauses the sandbox if it is still idle when its turn comes.
+  /// Pauses the sandbox if it is still idle when the operation's turn comes.
   func pauseIfIdle() async {
     guard lifecycle.state == .running, pendingOperations == 0, activity.isExpired else { return }
     do {
@@ -119,7 +119,7 @@ actor SandboxController {
         return try await self.performPause(isAutomatic: true)
       }
     } catch {
-      // It runs on, or it has failed and says so; the next round of the reaper tries again.
+      // The sandbox continues, or it has failed and reports that; the reaper's next round tries again.
       context.logger.warning("an idle sandbox was not paused", metadata: ["error": "\(error)"])
       activity.postpone()
     }
@@ -127,7 +127,7 @@ actor SandboxController {
 
   private var isStillIdle: Bool { lifecycle.state == .running && activity.isExpired }
 
-  /// A sandbox that runs already is success.
+  /// Resumes the sandbox. Success if it runs already.
   func resume(_ options: ResumeOptions) async throws -> HostSandbox {
     try await perform { try await self.performResume(options) }
   }
@@ -146,11 +146,11 @@ actor SandboxController {
     case .ignore where lifecycle.state == .destroying:
       try await enqueue { try await self.performDestroy() }.value
     default:
-      break  // Gone already.
+      break  // Removed already.
     }
   }
 
-  /// Takes up what a dead predecessor left, according to the phase it had journaled.
+  /// Recovers the sandbox after a restart of the host agent, according to the journaled phase.
   func recover() async {
     _ = try? await enqueue { await self.performRecovery() }.value
   }
@@ -161,7 +161,7 @@ actor SandboxController {
     await failIfRunning()
   }
 
-  /// A running sandbox without a VMM has failed.
+  /// Marks a running sandbox as failed if its VMM has ended.
   func failIfRunning() async {
     guard let reason = unexpectedEnd, case .releaseRuntime = lifecycle.handle(.vmmEnded(reason: reason)) else { return }
     context.logger.warning("the microVM of a running sandbox ended", metadata: ["reason": "\(reason)"])
@@ -169,7 +169,7 @@ actor SandboxController {
     _ = enqueue { await self.performRelease(reason: reason) }
   }
 
-  /// Tries a removal again that failed before. A removal under way is left to itself.
+  /// Repeats a failed removal. Does nothing while a removal is under way.
   func retryRemoval() async {
     guard lifecycle.state == .destroying, pendingOperations == 0 else { return }
     _ = try? await enqueue { try await self.performDestroy() }.value
@@ -180,7 +180,7 @@ actor SandboxController {
     await instance?.drainConsole()
   }
 
-  /// Waits for the operations that have been asked for.
+  /// Waits for all requested operations.
   func drain() async {
     while pendingOperations > 0 { await lastOperation?.value }
   }
@@ -194,7 +194,7 @@ actor SandboxController {
     return try await task.value
   }
 
-  /// Runs `operation` after all earlier ones, whatever becomes of the caller.
+  /// Runs `operation` after all earlier ones, even if the caller is cancelled.
   func enqueue<Result: Sendable>(_ operation: @escaping @Sendable () async throws -> Result) -> Task<Result, any Error>
   {
     let previous = lastOperation
@@ -217,7 +217,7 @@ actor SandboxController {
     if guest == nil { activity.interrupt() }
   }
 
-  /// Takes a microVM that runs as this sandbox's own.
+  /// Makes a running microVM the sandbox's own.
   func take(_ instance: Instance) async {
     self.instance = instance
     let id = instance.id
@@ -225,7 +225,7 @@ actor SandboxController {
   }
 }
 
-/// What every controller of a host shares.
+/// Dependencies shared by all controllers of a host.
 struct ControllerContext: Sendable {
   let configuration: HostConfiguration
   let parts: HostParts
@@ -236,7 +236,7 @@ struct ControllerContext: Sendable {
   let warmPool: WarmPool
   let named: NamedSnapshots
   let observer: StepObserver
-  /// Forgets the controller; called once, when the sandbox is gone.
+  /// Removes the controller from the registry; called once, when the sandbox has been removed.
   let forget: @Sendable (SandboxID) -> Void
   var logger: Logger
 }

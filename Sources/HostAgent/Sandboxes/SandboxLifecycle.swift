@@ -1,13 +1,13 @@
-/// The host's side of a sandbox's life, as a pure state machine; `SandboxController` performs what it answers.
+/// The lifecycle of a sandbox on its host, as a pure state machine. `SandboxController` performs the returned actions.
 ///
 /// ```
 /// creating ──▶ running ⇄ pausing ──▶ paused ⇄ resuming ──▶ running
 ///     │           └──vmmEnded──▶ failed
 ///     └─▶ gone                                  any ──destroyRequested──▶ destroying ──▶ gone
 /// ```
-/// A creation that fails goes to `gone`: its error is the caller's answer. A pause that fails goes back to `running`, a
-/// resume to `paused`. While one of the three is under way the VMM's end is its failure; only a running sandbox
-/// `failed`. A destroy request wins from every state.
+/// A failed creation leads to `gone`: the caller receives its error. A failed pause leads back to `running`, a failed
+/// resume to `paused`. During one of these three operations the VMM's end is a failure of the operation; otherwise a
+/// running sandbox becomes `failed`. A destroy request succeeds in every state.
 package struct SandboxLifecycle: Sendable, Equatable {
   package enum State: Sendable, Equatable {
     case creating
@@ -37,11 +37,11 @@ package struct SandboxLifecycle: Sendable, Equatable {
   package enum Action: Sendable, Equatable {
     /// Nothing to do; the event came too late or twice.
     case ignore
-    /// Go on with what the event asks for, or record what it says.
+    /// Continue with the requested operation, or record its outcome.
     case proceed
-    /// Stop the work that is under way; its own clean-up runs first. Then remove everything.
+    /// Cancel the operation under way, whose own clean-up runs first; then remove everything.
     case cancelWork
-    /// Give back everything but the disk and the console.
+    /// Release everything but the disk and the console.
     case releaseRuntime(reason: String)
     case removeEverything
     case forget

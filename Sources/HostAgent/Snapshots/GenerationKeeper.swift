@@ -7,10 +7,10 @@ import Model
 import Snapshots
 import SystemPackage
 
-/// Keeps every generation that something needs, and collects the others.
+/// Keeps every generation that is needed, and collects the others.
 ///
-/// What needs generations says so in the journal: sandboxes, microVMs, names, templates. A generation that is on its
-/// way there is held in memory.
+/// The journal lists what needs generations: sandboxes, microVMs, named snapshots, template snapshots. A generation
+/// that has no journal entry yet is held in memory.
 final class GenerationKeeper: Sendable {
   private struct State {
     var held: [GenerationID: Int] = [:]
@@ -55,7 +55,7 @@ final class GenerationKeeper: Sendable {
     state.withLock { $0.wantsCollection = true }
   }
 
-  /// A sandbox has a new generation; its chain may want compaction.
+  /// Records that a sandbox has a new generation, whose chain may need compaction.
   func changed(_ id: SandboxID) {
     state.withLock { state in
       state.wantsCollection = true
@@ -63,7 +63,7 @@ final class GenerationKeeper: Sendable {
     }
   }
 
-  /// Sandboxes with a new generation since the last call.
+  /// Returns the sandboxes with a new generation since the last call.
   func takeChanged() -> Set<SandboxID> {
     state.withLock { state in
       defer { state.changed = [] }
@@ -79,7 +79,7 @@ final class GenerationKeeper: Sendable {
     return try await BlockingPool.shared.run { () throws(MartletError) in try store.generation(id) }
   }
 
-  /// Of each the bytes on disk, without what it depends on; 0 where they cannot be told.
+  /// Bytes on disk of each generation alone; 0 where they cannot be determined.
   func allocatedBytes(of ids: [GenerationID]) async -> [Int64] {
     let store = store
     return await BlockingPool.shared.run { () -> [Int64] in ids.map { (try? store.allocatedBytes(of: $0).own) ?? 0 } }
@@ -98,16 +98,16 @@ final class GenerationKeeper: Sendable {
     }
   }
 
-  /// No VMM writes to the generation's disk layer any more.
+  /// Marks the generation's disk layer immutable after the last VMM that could write to it has ended.
   func seal(_ id: GenerationID) async throws {
     try await parts.disks.seal(try await generation(id).diskPath)
   }
 
   // MARK: - Collecting
 
-  /// Removes what nobody needs, if anything has changed since the last time.
-  /// - Parameter roots: what the journal's rows need. It is asked after the held ones were noted, so that a generation
-  ///   is always in one of both.
+  /// Removes unneeded generations, if anything has changed since the last collection.
+  /// - Parameter roots: the generations that journal entries need. It is called after the held generations were read,
+  ///   so that each needed generation is in one of the two sets.
   func collectIfWanted(roots: @Sendable () async -> Set<GenerationID>) async {
     let wanted = state.withLock { state in
       defer { state.wantsCollection = false }
@@ -116,7 +116,7 @@ final class GenerationKeeper: Sendable {
     guard wanted else { return }
     do {
       let store = store
-      // What appears after this look is left alone.
+      // Generations and layers that appear later are not candidates for removal.
       let layers = try Directories.names(in: store.diskLayersDirectory)
       let candidates = try await BlockingPool.shared.run { () throws(MartletError) in try store.identifiers() }
       let held = state.withLock { Set($0.held.keys) }
@@ -132,7 +132,7 @@ final class GenerationKeeper: Sendable {
     }
   }
 
-  /// Second names of disk layers whose generation is gone.
+  /// Removes second names of disk layers whose generation no longer exists.
   private func collect(_ layers: [String], needed: Set<GenerationID>) async throws {
     let store = store
     try await BlockingPool.shared.run { () throws in

@@ -2,7 +2,7 @@ import Foundation
 import HostAPI
 import Model
 
-/// The snapshots that tenants gave names, of all teams.
+/// The named snapshots of all teams.
 actor NamedSnapshots {
   private struct Key: Hashable {
     let team: TeamID
@@ -13,7 +13,7 @@ actor NamedSnapshots {
   private let generations: GenerationKeeper
   private let observer: StepObserver
   private var entries: [Key: NamedSnapshotEntry] = [:]
-  /// Names that are being given.
+  /// Names for which a snapshot is being made.
   private var reserved: Set<Key> = []
 
   init(journal: Journal, generations: GenerationKeeper, observer: StepObserver) {
@@ -28,8 +28,8 @@ actor NamedSnapshots {
     for entry in try await journal.namedSnapshots() { entries[Key(team: entry.teamID, name: entry.name)] = entry }
   }
 
-  /// What a sandbox of the team that names this snapshot is made from; the platform's after the team's own.
-  /// The generation is held; the caller releases it.
+  /// Returns the checkpoint behind a name: the team's own, else the platform's. Its generation is held; the caller
+  /// releases it.
   func held(_ name: SafeName, team: TeamID) -> FrozenSandbox? {
     guard let entry = entries[Key(team: team, name: name)] ?? entries[Key(team: .platform, name: name)] else {
       return nil
@@ -39,7 +39,7 @@ actor NamedSnapshots {
       generation: entry.generation, shape: entry.shape, accessToken: entry.accessToken, environment: entry.environment)
   }
 
-  /// Gives what `freeze` makes a name. Of two that want the same one fails at once.
+  /// Gives the checkpoint that `freeze` makes a name. A second request for the same name fails at once.
   func create(
     _ request: SnapshotRequest, _ freeze: @Sendable () async throws -> FrozenSandbox
   ) async throws -> HostTemplate {
@@ -64,7 +64,7 @@ actor NamedSnapshots {
     return Self.template(entry, sizeBytes: await generations.allocatedBytes(of: [entry.generation]).first ?? 0)
   }
 
-  /// Idempotent. Sandboxes made from it keep what they need of it.
+  /// Deletes a name. Idempotent. Sandboxes created from it keep the generations that they need.
   func delete(_ name: SafeName, team: TeamID) async throws {
     let key = Key(team: team, name: name)
     guard entries[key] != nil else { return }

@@ -5,12 +5,12 @@ package import Model
 package import Snapshots
 package import SystemPackage
 
-/// Memory of guests, served by one `martlet pager` process per VM.
+/// Serves the memory of guests with one `martlet pager` process per VM.
 ///
-/// Such a process has a session of its own and outlives the agent. It ends when its VM does, and ends its VM when it
-/// cannot serve it; the agent only starts, adopts and replaces it.
+/// A pager has a session of its own and outlives the host agent. It ends when its VM ends, and ends its VM when it
+/// cannot serve a page. The host agent only starts, adopts and replaces pagers.
 package struct ProcessMemoryBackend: MemoryBackend {
-  /// How long a replacement may take to serve.
+  /// Time within which a replacement must serve faults.
   private static let replacementDeadline: Duration = .seconds(20)
   package static let logName = "pager.log"
 
@@ -19,17 +19,17 @@ package struct ProcessMemoryBackend: MemoryBackend {
   private let logger: Logger
 
   /// - Parameters:
-  ///   - executable: a program that hands command lines beginning with `PagerArguments.command` to `PagerProgram.run`.
-  ///   - store: where the parents of saved memories are.
+  ///   - executable: a program that passes command lines beginning with `PagerArguments.command` to `PagerProgram.run`.
+  ///   - store: the store that holds the parents of saved memories.
   package init(executable: FilePath, store: SnapshotStore, logger: Logger) {
     self.executable = executable
     self.store = store
     self.logger = logger
   }
 
-  /// The socket listens before the pager runs, so that a VMM can be started at the same time; its hand-shake waits for
-  /// the pager. A generation that cannot be opened is not an error here: the pager refuses the VMM and says why when it
-  /// exits.
+  /// The socket listens before the pager runs, so that the VMM can start at the same time; its hand-shake waits for the
+  /// pager. A generation that cannot be opened is not an error here: the pager refuses the VMM and reports the reason
+  /// when it exits.
   package func launch(_ configuration: PagerConfiguration) async throws -> any PagerProcess {
     try await BlockingPool.shared.run { try start(PagerArguments(configuration), readiness: nil) }
   }
@@ -74,7 +74,7 @@ package struct ProcessMemoryBackend: MemoryBackend {
     }
   }
 
-  /// Starts the process; blocks.
+  /// Starts the process. Blocks.
   private func start(_ arguments: PagerArguments, readiness: OwnedDescriptor?) throws -> RunningPager {
     let configuration = arguments.configuration
     PagerFailureFile.remove(in: configuration.runDirectory)
@@ -87,7 +87,7 @@ package struct ProcessMemoryBackend: MemoryBackend {
       workingDirectory: "/",
       descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue])
     request.createsSession = true
-    // A core would hold the guest's memory.
+    // A core dump would contain the guest's memory.
     request.limits = [(Int32(RLIMIT_CORE.rawValue), 0, 0)]
     let socket =
       arguments.vmm == nil
@@ -102,7 +102,7 @@ package struct ProcessMemoryBackend: MemoryBackend {
       throw MartletError(.internalError, "the sandbox's memory could not be served: the pager ended at once")
     }
     let pager = RunningPager(handle, runDirectory: configuration.runDirectory)
-    // Reaps it, also when nobody waits for its end. It ends with its VM.
+    // Reaps the pager even if no other task waits for its end. It ends with its VM.
     Task { await pager.waitForExit() }
     return pager
   }

@@ -2,7 +2,7 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// A pager process that we or a predecessor started.
+/// A pager process that this or an earlier host agent started.
 final class RunningPager: PagerProcess {
   let identity: PagerIdentity
   private let handle: ProcessHandle

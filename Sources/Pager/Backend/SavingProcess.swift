@@ -4,19 +4,19 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// A process that is ready to save a VM's memory, and saves it when told to.
+/// A process that is prepared to save a VM's memory, and saves it on command.
 ///
-/// It starts while the guest still runs, so that the guest does not stand still for the start of a process and the
-/// opening of layers.
+/// It starts while the guest still runs, so that the guest is not stopped while a process starts and layers are opened.
 final class SavingProcess: MemorySaving {
-  /// Of which the memory is written at the least, on top of `shortest`; a large guest takes its time (L-24).
+  /// Assumed lower bound of the write rate. The deadline is `shortest` plus the time for the whole memory at this rate,
+  /// so that large guests get more time.
   private static let bytesPerSecond: Int64 = 20_000_000
   private static let shortest: Duration = .seconds(60)
 
   private let child: ChildProcess
   private let deadline: Duration
-  /// Tells the process to begin; at its end without a byte, also when this program is killed, the process goes without
-  /// a trace.
+  /// Writing a byte starts the save. When the descriptor is closed without a byte, also because this program is killed,
+  /// the process exits without changing anything.
   private let order: OwnedDescriptor
   private let answers: OwnedDescriptor
   private let isOver = Mutex(false)
@@ -29,7 +29,7 @@ final class SavingProcess: MemorySaving {
       executable: executable.string, arguments: arguments.encoded, environment: ["PATH": "/usr/bin:/bin"],
       workingDirectory: "/",
       descriptors: [0: input.read.rawValue, 1: output.write.rawValue, 2: log.rawValue])
-    // A terminal's Ctrl-C ends the agent in its own time, and not this.
+    // In a session of its own, so that Ctrl-C in a terminal does not end it: the host agent ends it in an orderly way.
     request.createsSession = true
     request.limits = [(Int32(RLIMIT_CORE.rawValue), 0, 0)]
     child = try ChildProcess.spawn(request)
@@ -51,10 +51,10 @@ final class SavingProcess: MemorySaving {
     await BlockingPool.shared.run { self.abandonBlocking() }
   }
 
-  /// On a throw the process is gone.
+  /// When this throws, the process has ended.
   private func runBlocking() throws -> SavedMemory {
     guard begins() else { throw MartletError(.internalError, "the sandbox's memory is saved once") }
-    // One that ended already has said why.
+    // If the process has ended already, its response contains the reason.
     _ = write(order.rawValue, [UInt8(1)], 1)
     order.close()
     let ended = awaitEnd()
@@ -94,7 +94,7 @@ final class SavingProcess: MemorySaving {
     }
   }
 
-  /// The line is shorter than a pipe is deep, so that it can be read in the end.
+  /// The line is shorter than a pipe's capacity, so that it can be read after the process has ended.
   private func answer() -> SavingAnswer? {
     var buffer = [UInt8](repeating: 0, count: 4_096)
     let count = read(answers.rawValue, &buffer, buffer.count)

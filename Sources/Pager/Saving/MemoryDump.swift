@@ -3,16 +3,16 @@ import Model
 import Snapshots
 import SystemPackage
 
-/// Copies the memory of a stopped guest out of its VMM, which is neither asked nor disturbed.
+/// Copies the memory of a stopped guest from its VMM, which takes no part and is not changed.
 ///
-/// What a page is:
+/// The content of a page:
 ///
 /// | VMM | page | content |
 /// |---|---|---|
 /// | booted (anonymous memory) | populated | its own |
 /// | | any other | zero |
 /// | restored (userfaultfd) | written since it was placed; where writes are not tracked: populated | its own |
-/// | | given back by the guest, and not written since | zero |
+/// | | removed by the guest, and not written since | zero |
 /// | | any other | the parent's |
 struct MemoryDump {
   private let vmm: Int32
@@ -20,10 +20,10 @@ struct MemoryDump {
   private let scan: PageScan
   private let method: PageScan.Method
   private let isRestored: Bool
-  /// Nil when nothing was given back.
+  /// Nil when the guest has removed no pages.
   private let removed: PageBitmap?
 
-  /// - Parameter method: how the kernel is asked which pages there are; nil for its best.
+  /// - Parameter method: how the kernel is queried for pages; nil selects the best method.
   init(vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, method: PageScan.Method? = nil) throws(MartletError) {
     self.vmm = vmm
     do {
@@ -41,7 +41,7 @@ struct MemoryDump {
     self.method = method ?? scan.bestMethod(at: regions.regions[0].address)
   }
 
-  /// Hands every page that may differ from the parent's to `writer`, in order. Blocks.
+  /// Passes every page that may differ from the parent's to `writer`, in order. Blocks.
   func write(to writer: MemoryLayerWriter) throws(MartletError) {
     let gather = MemoryGather(vmm: vmm, writer: writer)
     do {
@@ -66,7 +66,7 @@ struct MemoryDump {
     try skip(next..<region.pages.upperBound, gather)
   }
 
-  /// Pages that have no content of their own.
+  /// Handles pages that have no content of their own.
   private func skip(_ pages: Range<PageIndex>, _ gather: MemoryGather) throws {
     guard isRestored else { return try gather.takeZeros(pages) }
     guard let removed else { return }
@@ -79,10 +79,10 @@ struct MemoryDump {
   }
 }
 
-/// Reads scattered pages of a process with few system calls, and hands them on in order. Its memory is bounded.
+/// Reads scattered pages of a process with few system calls and passes them on in order. Its memory is bounded.
 private final class MemoryGather {
   private static let bufferPages = 256
-  /// Pieces that wait for a read.
+  /// Maximum number of queued pieces before a read.
   private static let maximumPieces = ProcessMemory.maximumRanges
 
   private enum Piece {
@@ -126,7 +126,7 @@ private final class MemoryGather {
     pieces.append(.zeros(pages))
   }
 
-  /// Reads what waits and hands everything on.
+  /// Reads the queued pieces and passes everything on.
   func flush() throws {
     try ProcessMemory.read(pid: vmm, ranges: addresses, into: buffer)
     var offset = 0

@@ -1,6 +1,6 @@
 import Model
 
-/// What a saving process says in the end: one line, `saved STORED ZEROED EQUAL` or `failed CODE SENTENCE`.
+/// The response of a saving process: one line, `saved STORED ZEROED EQUAL` or `failed CODE SENTENCE`.
 enum SavingAnswer: Equatable {
   case saved(SavedMemory)
   case failed(ErrorCode, String)
@@ -18,7 +18,7 @@ enum SavingAnswer: Equatable {
     }
   }
 
-  /// Nil for anything that `line` does not give: the process ended in the middle.
+  /// Nil for a line that `line` does not generate: the process ended while writing.
   init?(line: String) {
     guard line.hasSuffix("\n") else { return nil }
     let words = line.dropLast().split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false)

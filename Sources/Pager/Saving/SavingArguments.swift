@@ -26,7 +26,7 @@ struct SavingArguments: Equatable, Sendable {
     self.parent = parent
   }
 
-  /// Without the program's name.
+  /// The arguments without the program's name.
   var encoded: [String] {
     [
       PagerArguments.command, "save", "--store", store.string, "--draft", draft.wire, "--directory",
@@ -35,7 +35,7 @@ struct SavingArguments: Equatable, Sendable {
     ] + (parent.map { ["--parent", $0.wire] } ?? [])
   }
 
-  /// Nil for anything that `encoded` does not give.
+  /// Nil for words that `encoded` does not generate.
   init?(_ words: [String]) {
     guard words.count >= 2, words[0] == PagerArguments.command, words[1] == "save",
       var options = CommandOptions(words.dropFirst(2)), let store = options.take("--store"),

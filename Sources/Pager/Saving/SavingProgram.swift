@@ -5,8 +5,8 @@ import Logging
 import Model
 import Snapshots
 
-/// Saves the memory of one stopped VM, in a process of its own: it reads the parent's layers through mappings, and a
-/// disk that fails under a mapping takes only this process down, not the agent and all it looks after.
+/// Saves the memory of one stopped VM in a separate process: it reads the parent's layers through mappings, and a disk
+/// failure under a mapping ends only this process, not the host agent.
 struct SavingProgram {
   private let arguments: SavingArguments
 
@@ -14,7 +14,7 @@ struct SavingProgram {
     self.arguments = arguments
   }
 
-  /// - Returns: the exit code; the answer is on standard output, nothing when the order to begin never came.
+  /// - Returns: the exit code. The response is on standard output; without the command to start there is none.
   func run() -> Int32 {
     guard let answer = save() else { return 0 }
     let bytes = Array(answer.line.utf8)
@@ -42,8 +42,8 @@ struct SavingProgram {
     }
   }
 
-  /// Returns when the guest stands still.
-  /// - Returns: false when it will not: the agent has changed its mind, or is gone.
+  /// Waits until the guest is stopped and the host agent commands the save.
+  /// - Returns: false when the host agent abandons the save or has ended.
   private func awaitOrder() -> Bool {
     var byte: UInt8 = 0
     while true {

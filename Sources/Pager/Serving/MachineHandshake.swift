@@ -3,11 +3,11 @@ import LinuxSystem
 import Snapshots
 import SystemPackage
 
-/// How a pager comes by a VM's memory: a new VMM hands it over, or it is taken from a living one.
+/// Obtains a VM's memory for a pager: a new VMM passes it over a socket, or it is taken from a running VMM.
 struct MachineHandshake {
-  /// A VMM that has not come until then will not come.
+  /// Time within which the VMM must connect.
   static let connectSeconds: UInt64 = 60
-  /// From the connection to the message.
+  /// Time within which the VMM must send its message after connecting.
   static let messageSeconds: UInt64 = 10
 
   let machine: ProcessHandle
@@ -15,7 +15,7 @@ struct MachineHandshake {
   let faults: UserFaultDescriptor
   let connection: UnixSocket?
 
-  /// Waits for the one VMM that connects. On refusal the VMM is killed.
+  /// Waits for the VMM to connect. When the pager refuses the VMM, it kills it.
   static func accept(
     on listener: UnixSocket, owner: UInt32, memoryBytes: Int64, connectSeconds: UInt64 = Self.connectSeconds
   ) throws(PagerError) -> MachineHandshake {
@@ -51,7 +51,7 @@ struct MachineHandshake {
     return MachineHandshake(machine: machine, regions: regions, faults: faults, connection: connection)
   }
 
-  /// Takes over the page faults of a VMM whose pager is gone.
+  /// Takes over the page faults of a running VMM whose pager has ended.
   static func takeOver(vmm: Int32, runDirectory: FilePath, memoryBytes: Int64) throws(PagerError) -> MachineHandshake {
     guard let machine = ProcessHandle.open(pid: vmm) else { throw .machineEnded }
     let (faults, text) = try system { () throws(SystemError) in
@@ -65,7 +65,7 @@ struct MachineHandshake {
     return MachineHandshake(machine: machine, regions: regions, faults: faults, connection: nil)
   }
 
-  /// Keeps the regions for a successor and for snapshots, unless the preloaded library did so before QEMU dropped its
+  /// Stores the regions for a successor and for snapshots, unless the preloaded library did so before QEMU dropped its
   /// privileges.
   func storeRegions(in runDirectory: FilePath) throws(PagerError) {
     let path = runDirectory.appending(MemoryRegions.fileName)

@@ -1,10 +1,11 @@
 import Foundation
 package import Snapshots
 
-/// Where a VMM has put the guest's memory: what it says in the hand-shake, and what `memory-regions.json` keeps of it.
+/// The location of the guest's memory in a VMM's address space: received in the hand-shake and stored in
+/// `memory-regions.json`.
 ///
 /// `[{"base_host_virt_addr":A,"size":S,"offset":O,"page_size":4096,"page_size_kib":4096}]`; both page sizes are in
-/// bytes, one of them may be missing. Source: Firecracker, src/vmm/src/persist.rs, `GuestRegionUffdMapping`
+/// bytes, one of them may be missing. Source: Firecracker, src/vmm/src/persist.rs, `GuestRegionUffdMapping`.
 package struct MemoryRegions: Sendable, Equatable {
   package struct Region: Sendable, Equatable {
     /// First byte in the VMM's address space.
@@ -27,7 +28,7 @@ package struct MemoryRegions: Sendable, Equatable {
     }
   }
 
-  /// Why a description of memory is refused.
+  /// The reason why a description of memory is refused.
   package enum Refusal: Error, Sendable, Equatable {
     case tooLong
     case notUnderstood
@@ -42,19 +43,19 @@ package struct MemoryRegions: Sendable, Equatable {
   package static let fileName = "memory-regions.json"
   package static let maximumBytes = 65_536
   static let maximumRegions = 64
-  /// User space of x86-64 ends here.
+  /// User space of x86-64 ends at this address.
   private static let addressLimit: UInt64 = 1 << 47
 
-  /// In the order of the guest's memory, without gaps.
+  /// In order of the guest's memory, without gaps.
   package let regions: [Region]
 
-  /// The pages at addresses, which may go over several regions.
+  /// The pages in an address range, which may span several regions.
   func pages(in addresses: Range<UInt64>) -> [Range<PageIndex>] {
     regions.filter { $0.addresses.overlaps(addresses) }.map { $0.pages(in: addresses) }
   }
 
-  /// Checks what came from another process.
-  /// - Parameter memoryBytes: size of the memory that the regions have to make up.
+  /// Validates a description from another process.
+  /// - Parameter memoryBytes: size of the memory that the regions must cover exactly.
   package init(parsing text: [UInt8], memoryBytes: Int64) throws(Refusal) {
     guard text.count <= Self.maximumBytes else { throw .tooLong }
     guard let raw = try? JSONDecoder().decode([RawRegion].self, from: Data(text)) else { throw .notUnderstood }
@@ -75,12 +76,12 @@ package struct MemoryRegions: Sendable, Equatable {
     self.regions = regions
   }
 
-  /// The region that an address is in.
+  /// The region that contains an address.
   package func region(at address: UInt64) -> Region? {
     regions.first { $0.addresses.contains(address) }
   }
 
-  /// The text that `init(parsing:memoryBytes:)` takes.
+  /// The text that `init(parsing:memoryBytes:)` accepts.
   package var encoded: String {
     let pageBytes = MemoryGeometry.pageBytes
     let texts = regions.map { region in

@@ -2,21 +2,21 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// Where a pager takes the messages of its userfaultfd: a part of `removed.pages`, so that what was taken is not lost
-/// with the pager.
+/// The buffer into which a pager reads the messages of its userfaultfd: a part of `removed.pages`, so that messages
+/// that were read survive the pager.
 ///
-/// The kernel lets a guest that gives pages back go on when it takes the message out of its queue: before the pager
-/// sees the message, let alone notes it. Whoever goes by the noted pages looks here too: a pager's successor, and who
-/// saves the memory meanwhile.
+/// The kernel lets a guest that removes pages continue as soon as it takes the message from its queue: before the pager
+/// sees the message or records it. Therefore a pager's successor and the memory saver, which depend on the recorded
+/// pages, also read this buffer.
 ///
 /// | offset | bytes | field |
 /// |---|---|---|
-/// | 0 | 8 | turns, little-endian: odd while messages are being taken and noted |
-/// | 8 | 64 × 32 | the messages of the last turn as the kernel wrote them; empty where noted |
+/// | 0 | 8 | turns, little-endian: odd while messages are being read and recorded |
+/// | 8 | 64 × 32 | the messages of the last turn as the kernel wrote them; cleared when recorded |
 final class MessageInbox {
   static let capacity = 64
   static let bytes = 8 + capacity * UserFaultMessages.bytesPerMessage
-  /// How long a pager may take to note a few messages, or to end after SIGKILL.
+  /// Time within which a pager must record a few messages, or end after SIGKILL.
   static let patience: Duration = .seconds(10)
 
   private let file: SharedFile
@@ -25,7 +25,7 @@ final class MessageInbox {
   private var turns: UInt64
   private var taken = MessageInbox.capacity
 
-  /// - Parameter offset: of the inbox in `file`; a multiple of 8.
+  /// - Parameter offset: offset of the inbox in `file`; a multiple of 8.
   init(_ file: SharedFile, offset: Int) {
     self.file = file
     self.offset = offset
@@ -34,7 +34,7 @@ final class MessageInbox {
     turns = file.sharedWord(at: offset)
   }
 
-  /// What was taken and not noted by who took it.
+  /// Removals that a pager read and did not record.
   private var unsettled: [Range<UInt64>] {
     (0..<Self.capacity).compactMap { index in
       guard case .remove(let addresses) = messages[index] else { return nil }
@@ -44,8 +44,8 @@ final class MessageInbox {
 
   // MARK: - For the pager
 
-  /// Makes this process the one that takes messages, after the end of a predecessor.
-  /// - Returns: what that one took and did not note; `settle()` follows.
+  /// Makes this process the reader of messages after its predecessor's end.
+  /// - Returns: removals that the predecessor read and did not record; the caller records them and calls `settle()`.
   /// - Throws: `SystemError` with EBUSY when the predecessor does not end.
   func takeOver(patience: Duration = MessageInbox.patience) throws(SystemError) -> [Range<UInt64>] {
     let end = ContinuousClock.now + patience
@@ -53,7 +53,7 @@ final class MessageInbox {
       guard ContinuousClock.now < end else { throw SystemError("lock", .resourceBusy, subject: "removed.pages") }
       usleep(1_000)
     }
-    // The kernel writes messages here also while this process is being killed, as long as the page is in memory.
+    // While this process is being killed, the kernel still writes messages here if the page is in memory.
     file.keepInMemory(bytes: offset + Self.bytes)
     turns = file.sharedWord(at: offset) | 1
     file.setSharedWord(at: offset, turns)
@@ -61,7 +61,7 @@ final class MessageInbox {
     return unsettled
   }
 
-  /// Replaces the content of `events` by the waiting messages. After noting them, `settle()`.
+  /// Replaces the content of `events` with the waiting messages. The caller records them and calls `settle()`.
   func take(from faults: UserFaultDescriptor, into events: inout [UserFaultEvent]) throws(SystemError) {
     turns |= 1
     file.setSharedWord(at: offset, turns)
@@ -70,7 +70,7 @@ final class MessageInbox {
     for index in 0..<taken { events.append(messages[index]) }
   }
 
-  /// Everything that was taken is noted.
+  /// Marks all messages as recorded.
   func settle() {
     for index in 0..<taken { messages.clear(index) }
     turns += 1
@@ -79,8 +79,9 @@ final class MessageInbox {
 
   // MARK: - For others
 
-  /// What the guest, which is stopped, gave back and no pager has noted or will note. Waits for one that is about to.
-  /// - Throws: `SystemError` with ETIMEDOUT when a living pager does not go on.
+  /// Returns the removals of the guest, which is stopped, that no pager has recorded or will record. Waits for a pager
+  /// that is recording.
+  /// - Throws: `SystemError` with ETIMEDOUT when a running pager makes no progress.
   func waitUntilSettled(patience: Duration = MessageInbox.patience) throws(SystemError) -> [Range<UInt64>] {
     let end = ContinuousClock.now + patience
     let turns = file.sharedWord(at: offset)

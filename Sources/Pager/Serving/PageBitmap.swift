@@ -4,13 +4,13 @@ package import Snapshots
 package final class PageBitmap {
   private let words: UnsafeMutableBufferPointer<UInt64>
   package let pageCount: Int
-  /// Whose memory the words are; nil when they are ours.
+  /// Owner of the words' memory; nil when this object owns it.
   private let owner: AnyObject?
 
-  /// Bytes that `pageCount` pages take.
+  /// Number of bytes for `pageCount` pages.
   package static func bytes(for pageCount: Int) -> Int { (pageCount + 63) / 64 * 8 }
 
-  /// An empty one.
+  /// Makes an empty set.
   package init(pageCount: Int) {
     words = .allocate(capacity: Self.bytes(for: pageCount) / 8)
     words.initialize(repeating: 0)
@@ -25,8 +25,8 @@ package final class PageBitmap {
     owner = nil
   }
 
-  /// The one in `memory`, which lives as long as `owner`.
-  /// - Precondition: `memory` is aligned to 8 bytes and has `bytes(for:)` of them.
+  /// Uses the set in `memory`, which stays valid as long as `owner`.
+  /// - Precondition: `memory` is aligned to 8 bytes and has at least `bytes(for:)` bytes.
   package init(_ memory: UnsafeMutableRawBufferPointer, pageCount: Int, owner: AnyObject) {
     precondition(memory.count >= Self.bytes(for: pageCount), "memory for every page")
     words = memory.bindMemory(to: UInt64.self)
@@ -48,8 +48,7 @@ package final class PageBitmap {
     for page in pages { words[page >> 6] &= ~(1 << UInt64(page & 63)) }
   }
 
-  /// The end of the run of pages from `page` on that are in the set, or are not in it, as `page` itself; at most
-  /// `limit`.
+  /// End of the run from `page` on whose pages are all in the set or all not in the set, like `page`; at most `limit`.
   package func endOfRun(from page: PageIndex, limit: PageIndex) -> PageIndex {
     let isIn = contains(page)
     let uniform: UInt64 = isIn ? .max : 0

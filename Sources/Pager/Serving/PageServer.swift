@@ -6,30 +6,31 @@ import SystemPackage
 
 /// Resolves the page faults of one VM from the memory of a generation.
 ///
-/// Takes messages and answers them, in one thread and without ever sleeping; when to look for messages is `PagerLoop`'s
-/// business. Every page is compared with its checksum before a guest sees it.
+/// Reads messages and resolves them in one thread without sleeping; `PagerLoop` decides when to look for messages.
+/// Every page is compared with its checksum before a guest sees it.
 final class PageServer {
-  /// Answers to one message that are undone by changes of the VM's memory, which end when their message is read.
+  /// Attempts to place one window while changes of the VM's memory interrupt them. An interruption ends when its
+  /// message is read.
   private static let maximumAttempts = 100_000
 
   let image: MemoryImage
   let faults: UserFaultDescriptor
   private let regions: MemoryRegions
   private let removed: RemovedPages
-  /// Pages that are known to be in the VM. Others may be too, after a predecessor's work.
+  /// Pages that are known to be in the VM's memory. After a predecessor's work there may be others.
   private let resident: PageBitmap
   private var window: FaultWindow
-  /// When the last fault was answered, in nanoseconds; and whether those that wait now came soon after.
+  /// Time of the last resolved fault in nanoseconds, and whether the waiting faults came soon after it.
   private var answered: UInt64 = 0
   private var isHurried = false
-  /// Whether the kernel tracks writes to the pages that are placed.
+  /// Whether the kernel tracks writes to pages that are placed.
   private var protects = true
   private var events: [UserFaultEvent] = []
   private var pending: [PageIndex] = []
-  /// Windows placed since the last messages were taken; who waited for one of their pages has been woken.
+  /// Windows placed since messages were last read; threads that waited for their pages have been woken.
   private var placed: [Range<PageIndex>] = []
   private(set) var statistics: PagerStatistics
-  /// Called with each window that a fault brought in.
+  /// Called with each window that was placed for a fault.
   var onWindow: ((Range<PageIndex>) -> Void)?
 
   init(
@@ -46,21 +47,21 @@ final class PageServer {
     events.reserveCapacity(MessageInbox.capacity)
   }
 
-  /// Makes this the one that takes the VM's messages, and notes what a predecessor had taken.
+  /// Makes this process the reader of the VM's messages, and records removals that a predecessor had read.
   func takeOver() throws(SystemError) {
     for addresses in try removed.inbox.takeOver() { remove(addresses) }
     removed.inbox.settle()
   }
 
-  /// From now on faults bring in windows as `window` decides.
+  /// From now on `window` decides how many pages a fault places.
   func use(_ window: FaultWindow) {
     self.window = window
   }
 
-  /// Answers every waiting message.
+  /// Resolves every waiting fault.
   /// - Returns: whether there was one.
   func serveWaiting() throws(PagerError) -> Bool {
-    // Some may have been taken before, between pages that nobody had asked for.
+    // Some faults may have been read earlier, while pages were being prefetched.
     guard try takeMessages() || !pending.isEmpty else { return false }
     isHurried = MonotonicClock.nanoseconds - answered < FaultWindow.hurryNanoseconds
     var index = 0
@@ -73,7 +74,8 @@ final class PageServer {
     return true
   }
 
-  /// Lets every thread that waits for a page ask again: messages that a predecessor had taken come anew.
+  /// Wakes every thread that waits for a page, so that it faults again: the messages of faults that a predecessor had
+  /// read are lost.
   func wakeAll() throws(PagerError) {
     for region in regions.regions {
       do {
@@ -84,8 +86,8 @@ final class PageServer {
     }
   }
 
-  /// Brings in pages that nobody asked for yet, with content that the caller has verified. Those that the guest has
-  /// already, or gave back, are left out; so are those after a change of its memory that comes in between.
+  /// Places pages before they fault, with content that the caller has verified. Pages that the guest has already, or
+  /// has removed, are left out. A change of the guest's memory ends the call early.
   func push(_ pages: Range<PageIndex>, from source: UnsafeRawBufferPointer) throws(PagerError) {
     guard let source = source.baseAddress else { return }
     for region in regions.regions where region.pages.overlaps(pages) {
@@ -103,7 +105,7 @@ final class PageServer {
     }
   }
 
-  /// The runs of `pages` that are neither in the VM nor given back.
+  /// The runs of `pages` that are neither in the VM's memory nor removed.
   private func wanted(_ pages: Range<PageIndex>) -> [Range<PageIndex>] {
     var runs: [Range<PageIndex>] = []
     var page = pages.lowerBound
@@ -120,7 +122,7 @@ final class PageServer {
 
   // MARK: - Messages
 
-  /// Moves what waits into `pending`, and notes removals at once.
+  /// Reads waiting messages: adds faults to `pending` and records removals.
   private func takeMessages() throws(PagerError) -> Bool {
     do {
       try removed.inbox.take(from: faults, into: &events)
@@ -159,7 +161,7 @@ final class PageServer {
     guard !placed.contains(where: { $0.contains(page) }) else { return }
     guard let region = regions.regions.first(where: { $0.pages.contains(page) }) else { return }
     let pages = window.pages(around: page, within: region.pages, isHurried: isHurried)
-    // Whatever we believe, a thread waits for this one.
+    // A thread waits for this page, so the page is not there, even if it was recorded as placed.
     resident.remove(page..<(page + 1))
     for _ in 0..<Self.maximumAttempts {
       if try bring(pages, in: region, faulting: page) == .done {
@@ -174,7 +176,7 @@ final class PageServer {
 
   private enum Progress {
     case done
-    /// The VM's memory is about to change: messages have to be taken first.
+    /// The VM's memory is being changed: messages must be read first.
     case interrupted
   }
 
@@ -183,7 +185,7 @@ final class PageServer {
     case zeros
   }
 
-  /// Places those of `pages` that are not there yet.
+  /// Places those of `pages` that are missing.
   private func bring(
     _ pages: Range<PageIndex>, in region: MemoryRegions.Region, faulting: PageIndex
   ) throws(PagerError) -> Progress {
@@ -241,7 +243,7 @@ final class PageServer {
       case .zeros: statistics.pagesZeroed += count
       }
       page += count
-      // A part was placed: the next order says why not more.
+      // A part was placed; the next operation returns the reason why no more was placed.
       guard count == 0, let failure = outcome.failure else { continue }
       guard try overcome(failure, at: page, in: region, faulting: faulting) else { return .interrupted }
       if failure == .fileExists || failure == .noSuchFileOrDirectory { page += 1 }
@@ -263,7 +265,7 @@ final class PageServer {
     }
   }
 
-  /// - Returns: whether to go on; false when messages have to be taken first.
+  /// - Returns: whether to continue; false when messages must be read first.
   private func overcome(
     _ failure: Errno, at page: PageIndex, in region: MemoryRegions.Region, faulting: PageIndex?
   ) throws(PagerError) -> Bool {
@@ -273,13 +275,13 @@ final class PageServer {
       if page == faulting { wake(page, in: region) }
       return true
     case .noSuchFileOrDirectory:
-      // Not mapped any more: a VMM unmaps its memory on its way out. Whoever waits for the page finds that out.
+      // The page is no longer mapped: a VMM unmaps its memory while it exits. Waiting threads find that out.
       if page == faulting { wake(page, in: region) }
       return true
     case .resourceTemporarilyUnavailable:
       return false
     case .invalidArgument where protects:
-      // A VMM, or a kernel, that does not track writes.
+      // The VMM or the kernel does not support write tracking.
       protects = false
       return true
     case .noSuchProcess:
@@ -294,7 +296,7 @@ final class PageServer {
   }
 
   private func wake(_ page: PageIndex, in region: MemoryRegions.Region) {
-    // A VMM that is gone has nobody who waits.
+    // If the VMM has exited, no thread waits and the error is expected.
     try? faults.wake(at: region.address(of: page), bytes: UInt64(MemoryGeometry.pageBytes))
   }
 }

@@ -4,17 +4,17 @@ import SystemPackage
 /// The command line of a pager process: `martlet pager serve vm-… --store … --generation … --run … --owner … [--record]
 /// [--vmm PID]`.
 ///
-/// It names the instance, so that a pager that no journal knows can be found in /proc.
+/// It contains the instance id, so that a pager that is missing from the journal can be found in /proc.
 package struct PagerArguments: Equatable, Sendable {
   /// Name of the hidden command.
   package static let command = "pager"
   /// Descriptor of the listening socket.
   package static let socketDescriptor: Int32 = 3
-  /// Descriptor that gets one byte once faults are served; for replacements only.
+  /// Descriptor to which one byte is written once faults are served; only for replacements.
   package static let readinessDescriptor: Int32 = 4
 
   package var configuration: PagerConfiguration
-  /// A living VMM whose faults are taken over.
+  /// A running VMM whose faults are taken over.
   package var vmm: Int32?
 
   package init(_ configuration: PagerConfiguration, vmm: Int32? = nil) {
@@ -22,7 +22,7 @@ package struct PagerArguments: Equatable, Sendable {
     self.vmm = vmm
   }
 
-  /// Without the program's name.
+  /// The arguments without the program's name.
   package var encoded: [String] {
     var words = [
       Self.command, "serve", configuration.id.wire, "--store", configuration.store.string, "--generation",
@@ -34,7 +34,7 @@ package struct PagerArguments: Equatable, Sendable {
     return words
   }
 
-  /// Nil for anything that `encoded` does not give.
+  /// Nil for words that `encoded` does not generate.
   package init?(_ words: [String]) {
     guard words.count >= 3, words[0] == Self.command, words[1] == "serve", let id = InstanceID(wire: words[2]) else {
       return nil
@@ -53,7 +53,7 @@ package struct PagerArguments: Equatable, Sendable {
       recordsWorkingSet: records)
   }
 
-  /// Whether the command line of a process is that of a pager of this instance.
+  /// Whether a process's command line is that of a pager of this instance.
   package static func matches(_ words: [String], _ id: InstanceID) -> Bool {
     words.count >= 4 && words[1] == command && words[2] == "serve" && words[3] == id.wire
   }
@@ -64,7 +64,7 @@ struct CommandOptions {
   private var values: [String: String] = [:]
   private var flags: Set<String> = []
 
-  /// Nil when a value is missing, or a name is there twice.
+  /// Nil when a value is missing or a name occurs twice.
   init?(_ words: ArraySlice<String>, flags known: Set<String> = []) {
     var rest = words
     while let name = rest.popFirst() {
@@ -76,7 +76,7 @@ struct CommandOptions {
     }
   }
 
-  /// Whether nothing is left that nobody took.
+  /// Whether all options were taken.
   var isEmpty: Bool { values.isEmpty && flags.isEmpty }
 
   mutating func take(_ name: String) -> String? { values.removeValue(forKey: name) }

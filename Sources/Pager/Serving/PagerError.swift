@@ -1,13 +1,13 @@
 import LinuxSystem
 import Model
 
-/// Why a pager stops serving.
+/// The reason why a pager stops serving.
 enum PagerError: Error {
-  /// The VM is gone: the normal end.
+  /// The VM has ended: the normal end.
   case machineEnded
-  /// No VMM came.
+  /// No VMM connected.
   case notConnected
-  /// A page cannot be served: the VM must not run on. The message is for the tenant.
+  /// A page cannot be served, and the VM must not continue. The message is for the tenant.
   case unservable(MartletError)
   case system(SystemError)
 
@@ -16,11 +16,11 @@ enum PagerError: Error {
   }
 }
 
-/// How a pager process ends.
+/// Exit codes of a pager process.
 enum PagerExitCode: Int32 {
   case machineEnded = 0
   case usage = 64
-  /// A page could not be served; `pager.failure` says why. The VM was killed.
+  /// A page could not be served; `pager.failure` contains the reason. The VM was killed.
   case unservable = 65
   case notConnected = 69
   case system = 71

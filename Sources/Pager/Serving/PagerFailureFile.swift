@@ -3,10 +3,10 @@ import Glibc
 import LinuxSystem
 import SystemPackage
 
-/// `pager.failure` in the run directory: why a pager ended its VM, for the tenant. Empty as long as there is nothing to
-/// say.
+/// `pager.failure` in the run directory: the reason why a pager ended its VM, for the tenant. Empty as long as there
+/// was no failure.
 ///
-/// The file is open from the start, so that a failure can be written from a signal handler.
+/// The file is opened at the start, so that a signal handler can write a failure.
 struct PagerFailureFile {
   static let fileName = "pager.failure"
   static let maximumBytes = 1_023
@@ -23,8 +23,8 @@ struct PagerFailureFile {
     _ = Glibc.write(descriptor.rawValue, bytes, bytes.count)
   }
 
-  /// From now on a layer that cannot be read ends the VM (once it is known) and this process, with `sentence` as the
-  /// reason.
+  /// From now on, a read error in a mapped layer ends this process and the VM (once it is known), with `sentence` as
+  /// the reason.
   func armBusError(_ sentence: String, machine: ProcessHandle?) throws(SystemError) {
     let result = clinux_end_on_bus_error(
       descriptor.rawValue, sentence, machine?.pollDescriptor ?? -1, PagerExitCode.unservable.rawValue)

@@ -3,25 +3,25 @@ import LinuxSystem
 import Snapshots
 import SystemPackage
 
-/// Looks for page faults until the VM ends: awake while they come thick, in poll(2) otherwise. Between faults it brings
-/// in what the guest will need first, when that is known.
+/// Waits for page faults until the VM ends: spins while faults follow closely on each other, and sleeps in poll(2)
+/// otherwise. Between faults it places the working set, if there is one.
 final class PagerLoop {
-  /// Faults in close succession after which everything else gets a look.
+  /// Number of consecutive faults after which the other descriptors are checked.
   private static let closeFaults = 1_024
-  /// 64 KiB, some ten microseconds: who asks for a page meanwhile does not notice.
+  /// 64 KiB, some ten microseconds: a fault that arrives meanwhile is not delayed noticeably.
   static let pagesAtOnce = 16
 
   private let server: PageServer
   private let machine: ProcessHandle
   private let statistics: StatisticsFile
-  /// Closes at the other end when the VMM ends; nil after a replacement.
+  /// The VMM's end closes it; nil after a replacement.
   private var connection: UnixSocket?
-  /// SIGUSR1: the guest's first moments are over.
+  /// Receives SIGUSR1, which ends the recording.
   private let signals: OwnedDescriptor
   private let recording: WorkingSetRecording?
-  /// Nil once its set is here.
+  /// Nil once the working set has been loaded or there is none.
   private var loader: WorkingSetLoader?
-  /// What is left to bring in.
+  /// The part of the working set that has not been placed yet.
   private var pieces: WorkingSetPieces?
   private var spin = SpinPolicy(now: MonotonicClock.nanoseconds)
   private let busyBefore: Int
@@ -42,7 +42,7 @@ final class PagerLoop {
     busyBefore = statistics.value.busyMicroseconds
   }
 
-  /// Ends only by throwing; `machineEnded` is the normal end.
+  /// Returns only by throwing; `machineEnded` is the normal end.
   func run() throws(PagerError) -> Never {
     while true {
       switch try turn() {
@@ -57,11 +57,11 @@ final class PagerLoop {
   enum Turn {
     case nothing
     case served
-    /// More may be left to bring in.
+    /// Placed a part of the working set; there may be more.
     case brought
   }
 
-  /// Serves all who wait, then brings in a little of what nobody has asked for yet.
+  /// Serves all waiting faults, then places a small part of the working set.
   func turn() throws(PagerError) -> Turn {
     let served = try serve()
     return try bring() ? .brought : served ? .served : .nothing
@@ -100,7 +100,7 @@ final class PagerLoop {
     statistics.value = counted
   }
 
-  /// Waits awake for the fault after this one, and the one after that, as long as it pays.
+  /// Spins for the next faults as long as that pays off.
   private func serveCloseFaults() throws(PagerError) {
     for _ in 0..<Self.closeFaults {
       if let loader, loader.isOver { return }
@@ -135,15 +135,15 @@ final class PagerLoop {
     }
     if polled[2].revents != 0 { throw .machineEnded }
     if polled[0].revents & Int16(POLLIN) != 0 { spin.woke(after: MonotonicClock.nanoseconds - begin) }
-    // A userfaultfd has errors only before its hand-shake is complete.
+    // A userfaultfd reports errors only before its hand-shake is complete.
     guard polled[0].revents & Int16(POLLERR | POLLNVAL) == 0 else { throw .refused("its userfaultfd does not work") }
     if polled[1].revents != 0 { try readConnection() }
     if polled[3].revents != 0 { drainSignals() }
     if polled[3].revents != 0 || recording?.millisecondsLeft == 0 { finishRecording() }
   }
 
-  /// A VMM says nothing after the hand-shake. The end of the stream is the end of the VM; anything else is not listened
-  /// to again.
+  /// A VMM sends nothing after the hand-shake. The end of the stream means the end of the VM; after any other input the
+  /// connection is ignored.
   private func readConnection() throws(PagerError) {
     guard let message = try? connection?.receive(maximumBytes: 64), !message.bytes.isEmpty else { throw .machineEnded }
     connection = nil

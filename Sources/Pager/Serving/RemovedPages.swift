@@ -2,11 +2,11 @@ package import LinuxSystem
 import Snapshots
 package import SystemPackage
 
-/// The pages that a guest gave back (`removed.pages` in the run directory): zero from then on, whatever the snapshot
-/// says.
+/// The pages that a guest has removed from its memory (`removed.pages` in the run directory). They are zero from then
+/// on, whatever the generation contains.
 ///
-/// The file is mapped, so that it survives the pager: a successor and the next snapshot go by it. It has the pager's
-/// inbox too.
+/// The file is mapped and survives the pager: a successor and the next snapshot read it. It also contains the pager's
+/// inbox.
 ///
 /// | offset | bytes | field |
 /// |---|---|---|
@@ -23,8 +23,8 @@ package struct RemovedPages {
   package let bitmap: PageBitmap
   let inbox: MessageInbox
 
-  /// Opens the file of a run directory, or makes an empty one.
-  /// - Throws: `SystemError` with EINVAL when there is one of another kind or size.
+  /// Opens the file in a run directory, or makes an empty one.
+  /// - Throws: `SystemError` with EINVAL when the file has another format or size.
   package init(in runDirectory: FilePath, pageCount: Int) throws(SystemError) {
     let path = runDirectory.appending(Self.fileName)
     let size = Self.headerBytes + PageBitmap.bytes(for: pageCount)
@@ -48,8 +48,8 @@ package struct RemovedPages {
       UnsafeMutableRawBufferPointer(rebasing: file.bytes[Self.headerBytes...]), pageCount: pageCount, owner: file)
   }
 
-  /// Everything that a stopped guest gave back, also what its pager has taken and not noted.
-  /// - Throws: `SystemError` with ETIMEDOUT when a living pager does not come to note it.
+  /// All pages that a stopped guest has removed, including those that its pager has read and not recorded.
+  /// - Throws: `SystemError` with ETIMEDOUT when a running pager makes no progress.
   func settled(in regions: MemoryRegions) throws(SystemError) -> PageBitmap {
     let missing = try inbox.waitUntilSettled()
     guard !missing.isEmpty else { return bitmap }

@@ -1,9 +1,9 @@
-/// How long to look for the next fault before sleeping. Waking up costs more than serving a fault, so it pays while
-/// faults follow closely on each other, and only then: a spin that found nothing makes the next one shorter.
+/// Decides how long to spin for the next fault before sleeping. A wake-up costs more than serving a fault, so spinning
+/// pays off only while faults follow closely on each other: a spin that found nothing makes the next one shorter.
 ///
-/// Only a served fault is followed by a spin: a guest that does not fault costs nothing.
+/// Only a served fault is followed by a spin, so that a guest without faults costs nothing.
 package struct SpinPolicy: Sendable {
-  /// After a start faults come thick; later on a spin may cost less.
+  /// Faults are frequent after a start; later, spins are shorter.
   package static let startNanoseconds: UInt64 = 1_000_000_000
   package static let longestAtStart: UInt64 = 200_000
   package static let longestLater: UInt64 = 50_000
@@ -16,7 +16,7 @@ package struct SpinPolicy: Sendable {
     begin = now
   }
 
-  /// Nanoseconds to spin after a fault was served; 0 for none.
+  /// Nanoseconds to spin after a served fault; 0 for no spin.
   package mutating func nanoseconds(now: UInt64) -> UInt64 {
     let longest = now - begin < Self.startNanoseconds ? Self.longestAtStart : Self.longestLater
     budget = min(budget, longest)

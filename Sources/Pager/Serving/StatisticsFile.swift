@@ -1,7 +1,7 @@
 import LinuxSystem
 import SystemPackage
 
-/// `pager.stats` in the run directory: counters of a pager, mapped by it and read by whoever asks.
+/// `pager.stats` in the run directory: counters of a pager, mapped by it and read by the host agent.
 ///
 /// | offset | bytes | field |
 /// |---|---|---|
@@ -21,7 +21,7 @@ final class StatisticsFile {
     words[0] = Self.magic.littleEndian
   }
 
-  /// What a predecessor counted; zeros in a new file.
+  /// The counters, including a predecessor's; zeros in a new file.
   var value: PagerStatistics {
     get { Self.decode(Array(words)) }
     set {
@@ -33,7 +33,7 @@ final class StatisticsFile {
     }
   }
 
-  /// - Throws: `SystemError` with EINVAL for a file of another kind.
+  /// - Throws: `SystemError` with EINVAL for a file of another format.
   static func read(in runDirectory: FilePath) throws(SystemError) -> PagerStatistics {
     let path = runDirectory.appending(fileName).string
     let content = try SmallFile.read(path)

@@ -4,9 +4,10 @@ import LinuxSystem
 import Snapshots
 import SystemPackage
 
-/// Reads and checks a generation's working set on a thread of its own: no VMM and no fault waits for a slow disk.
+/// Reads and checks a generation's working set on a thread of its own, so that neither the VMM nor faults wait for a
+/// slow disk.
 ///
-/// One that is damaged is removed, so that the next restore records another.
+/// A damaged working set is removed, so that the next restore records another.
 final class WorkingSetLoader: Sendable {
   private enum Progress: Sendable {
     case reading
@@ -14,10 +15,10 @@ final class WorkingSetLoader: Sendable {
   }
 
   private let progress = Mutex(Progress.reading)
-  /// The end that the thread closes when it is done.
+  /// The thread closes the write end when it is done.
   private let completion: (read: OwnedDescriptor, write: OwnedDescriptor)
 
-  /// - Returns: nil when there is nothing to load.
+  /// - Returns: nil when there is no working set.
   static func start(_ path: FilePath, for image: MemoryImage) throws(SystemError) -> WorkingSetLoader? {
     guard try FileStatus.of(path.string, followingLinks: false) != nil else { return nil }
     let loader = WorkingSetLoader(try OwnedDescriptor.pipe())
@@ -29,7 +30,7 @@ final class WorkingSetLoader: Sendable {
     self.completion = completion
   }
 
-  /// Readable, for poll(2), from the moment when it is over.
+  /// Becomes readable, for poll(2), when loading is done.
   var pollDescriptor: Int32 { completion.read.rawValue }
 
   var isOver: Bool {
@@ -39,7 +40,7 @@ final class WorkingSetLoader: Sendable {
     }
   }
 
-  /// The working set, once: nil when there is none that is right.
+  /// Returns the working set once; nil when there is no valid one.
   func take() -> WorkingSet? {
     progress.withLock {
       guard case .read(let set) = $0 else { return nil }

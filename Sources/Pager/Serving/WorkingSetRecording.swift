@@ -2,10 +2,10 @@ import Glibc
 import LinuxSystem
 import Snapshots
 
-/// Notes which pages a guest needs in its first moments, in order, until it is told that these are over or time is up.
+/// Records the pages that a guest needs in its first moments, in order, until `finish` is called or the time is over.
 final class WorkingSetRecording {
   static let seconds: UInt64 = 3
-  /// Longer than a disk needs for that much.
+  /// Longer than a disk needs to write a working set.
   private static let writeSeconds: UInt64 = 30
 
   private let end = MonotonicClock.nanoseconds + seconds * 1_000_000_000
@@ -13,11 +13,11 @@ final class WorkingSetRecording {
   private var windows: [Range<PageIndex>] = []
   private var pages = 0
   private var isFinished = false
-  /// The writing thread's end is closed when it is done.
+  /// The writing thread closes the write end when it is done.
   private let completion: (read: OwnedDescriptor, write: OwnedDescriptor)
 
-  /// - Parameter write: stores the windows; called at most once, on a thread of its own, so that faults go on being
-  ///   served.
+  /// - Parameter write: stores the windows; called at most once, on a thread of its own, so that faults are served
+  ///   meanwhile.
   init(write: @escaping @Sendable ([Range<PageIndex>]) -> Void) throws(SystemError) {
     self.write = write
     completion = try OwnedDescriptor.pipe()
@@ -29,14 +29,14 @@ final class WorkingSetRecording {
     windows.append(window)
   }
 
-  /// Until time is up, for poll(2): -1 when there is nothing to wait for.
+  /// Milliseconds until the time is over, for poll(2); -1 when the recording is finished.
   var millisecondsLeft: Int32 {
     guard !isFinished else { return -1 }
     let now = MonotonicClock.nanoseconds
     return now < end ? Int32((end - now) / 1_000_000) + 1 : 0
   }
 
-  /// Stores what was noted. Idempotent.
+  /// Stores the recorded windows on another thread. Idempotent.
   func finish() {
     guard !isFinished else { return }
     isFinished = true
@@ -49,7 +49,7 @@ final class WorkingSetRecording {
     }
   }
 
-  /// Returns when what `finish` began is done.
+  /// Returns when the write that `finish` began is done.
   func waitUntilWritten() {
     guard isFinished else { return }
     var polled = pollfd(fd: completion.read.rawValue, events: Int16(POLLIN), revents: 0)
