@@ -8,7 +8,7 @@ import Testing
 
 struct Injected: Error {}
 
-/// Fails once, at one moment.
+/// Throws once, at one step.
 func failing(at moment: StepObserver.Moment) -> StepObserver {
   let spent = Mutex(false)
   return StepObserver { now in
@@ -21,7 +21,7 @@ func failing(at moment: StepObserver.Moment) -> StepObserver {
   }
 }
 
-/// Something that a test switches on when it is time.
+/// A switch that a test turns on at a chosen time.
 final class Flag: Sendable {
   private let value: Mutex<Bool>
 
@@ -31,7 +31,7 @@ final class Flag: Sendable {
   func set(_ isOn: Bool) { value.withLock { $0 = isOn } }
 }
 
-/// Never returns from one moment, once it is armed, nor from any later one: the agent is as good as dead there.
+/// Once armed, never returns from one step, nor from any later one, as if the host agent had died there.
 func hanging(
   at moment: StepObserver.Moment, _ armed: Flag = Flag(true), reached: AsyncStream<Void>.Continuation
 ) -> StepObserver {
@@ -42,7 +42,7 @@ func hanging(
     if now.name.hasSuffix("-after") { underWay.withLock { _ = $0.remove(step) } }
     if now == moment, armed.isOn, !isDead.isOn {
       isDead.set(true)
-      // What it does side by side comes to its end, and no further: nothing happens behind its successor's back.
+      // Concurrent steps that have begun are completed, so that nothing changes while the successor runs.
       for _ in 0..<500 where underWay.withLock({ !$0.isEmpty }) { try? await Task.sleep(for: .milliseconds(1)) }
       reached.yield()
     }
@@ -50,7 +50,7 @@ func hanging(
       if now.name.hasSuffix("-before") { underWay.withLock { _ = $0.insert(step) } }
       return
     }
-    // Ignores cancellation, as a dead process does.
+    // Ignores cancellation, like a dead process.
     await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
   }
 }

@@ -1,18 +1,20 @@
-// A VMM without a machine: maps its memory as QEMU does and does with its pages what the lines on standard input say. Run with the
-// library of Sources/QEMUPagerShim preloaded; every answer is one line.
+// Imitates a VMM without a virtual machine: maps its memory as QEMU does, and executes commands from standard input on
+// its pages. Run with the library of Sources/QEMUPagerShim preloaded; every response is one line.
 //
 // usage: pager-machine PLACEHOLDER BYTES
 //
-//   where               address of the memory
-//   sum START COUNT     reads pages, in order: a checksum of their content
-//   race START COUNT N  the same pages read by N threads in orders of their own: the checksum if all agree, else "torn"
+//   where               prints the address of the memory
+//   sum START COUNT     reads pages in order and prints a checksum of their content
+//   race START COUNT N  reads the same pages in N threads in different orders: the checksum if all agree, else "torn"
 //   write START COUNT SEED   fills pages with numbers that follow from page and seed
 //   zero START COUNT    writes zeros
-//   remove START COUNT  gives pages back (madvise(2), MADV_DONTNEED)
-//   churn START COUNT N gives pages back N times while another thread reads them: "ok" when each read saw old content or zeros
-//   play START COUNT SEED   touches COUNT pages in short runs all over START..<end of the memory, in order when SEED is 0: nanoseconds
-//   environment         what is left of the variables of the library
-//   descriptors         how many are open
+//   remove START COUNT  removes pages (madvise(2), MADV_DONTNEED)
+//   churn START COUNT N removes pages N times while another thread reads them: "ok" if each read saw old content or
+//                       zeros
+//   play START COUNT SEED   touches COUNT pages in short runs in START..<end of the memory, in order when SEED is 0,
+//                       and prints nanoseconds
+//   environment         prints the remaining variables of the library
+//   descriptors         prints the number of open descriptors
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +58,8 @@ struct reader {
 static void *read_in_own_order(void *argument) {
   struct reader *reader = argument;
   volatile uint64_t seen = 0;
-  for (size_t i = 0; i < reader->count; i++) seen += memory[(reader->start + i * reader->stride % reader->count) * PAGE_WORDS];
+  for (size_t i = 0; i < reader->count; i++)
+    seen += memory[(reader->start + i * reader->stride % reader->count) * PAGE_WORDS];
   reader->result = sum(reader->start, reader->count);
   return NULL;
 }
@@ -116,7 +119,7 @@ static uint64_t nanoseconds(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-// The same seed gives the same trace: runs of 1 to 32 pages at places without order, as programs touch a heap.
+// The same seed gives the same trace: runs of 1 to 32 pages at random places, as programs touch a heap.
 static void play(size_t start, size_t count, uint64_t seed) {
   uint64_t begin = nanoseconds(), state = seed;
   volatile uint64_t seen = 0;
@@ -138,11 +141,12 @@ static void count_descriptors(void) {
   int count = 0;
   while (directory && readdir(directory)) count++;
   closedir(directory);
-  printf("%d\n", count - 3);  // . and .. and the directory itself
+  printf("%d\n", count - 3);  // without ., .. and the directory itself
 }
 
 static void show_environment(void) {
-  static const char *const names[] = {"MARTLET_MEMORY_FILE", "MARTLET_MEMORY_MODE", "MARTLET_PAGER_SOCKET", "LD_PRELOAD"};
+  static const char *const names[] = {
+      "MARTLET_MEMORY_FILE", "MARTLET_MEMORY_MODE", "MARTLET_PAGER_SOCKET", "LD_PRELOAD"};
   for (size_t i = 0; i < 4; i++) printf("%s ", getenv(names[i]) ? names[i] : "-");
   printf("\n");
 }
@@ -158,7 +162,8 @@ static void obey(const char *line) {
   else if (strcmp(verb, "race") == 0) race(start, count, extra);
   else if (strcmp(verb, "write") == 0) fill(start, count, extra), printf("ok\n");
   else if (strcmp(verb, "zero") == 0) memset(bytes, 0, count * PAGE_WORDS * 8), printf("ok\n");
-  else if (strcmp(verb, "remove") == 0) printf(madvise(bytes, count * PAGE_WORDS * 8, MADV_DONTNEED) == 0 ? "ok\n" : "failed\n");
+  else if (strcmp(verb, "remove") == 0)
+      printf(madvise(bytes, count * PAGE_WORDS * 8, MADV_DONTNEED) == 0 ? "ok\n" : "failed\n");
   else if (strcmp(verb, "churn") == 0) churn(start, count, extra);
   else if (strcmp(verb, "play") == 0) play(start, count, extra);
   else if (strcmp(verb, "environment") == 0) show_environment();
@@ -170,10 +175,10 @@ int main(int count, char **arguments) {
   if (count != 3) return 64;
   size_t bytes = strtoull(arguments[2], NULL, 10);
   page_count = bytes / (PAGE_WORDS * 8);
-  alarm(120);  // whatever hangs, hangs not for ever
+  alarm(120);  // ends the process if it hangs
   int placeholder = open(arguments[1], O_RDWR | O_CLOEXEC);
   if (placeholder < 0) return 66;
-  // As QEMU: first addresses, then the file in their middle.
+  // As QEMU does: the address range first, then the file in its middle.
   size_t guard = 1 << 21;
   char *reserved = mmap(NULL, bytes + 2 * guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return 71;

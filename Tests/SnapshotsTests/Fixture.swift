@@ -6,7 +6,7 @@ import SystemPackage
 
 @testable import Snapshots
 
-/// Numbers that are the same in every run. Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators
+/// A reproducible random number generator. Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators
 /// (SplitMix64).
 struct Seeded: RandomNumberGenerator {
   private var state: UInt64
@@ -30,7 +30,7 @@ struct Seeded: RandomNumberGenerator {
   }
 }
 
-/// A guest's memory as a plain array of bytes: what the store has to give back.
+/// A guest's memory as a plain array of bytes: the expected content.
 struct PlainMemory: Equatable {
   static let pageBytes = 4_096
   var bytes: [UInt8]
@@ -58,7 +58,7 @@ struct PlainMemory: Equatable {
   }
 }
 
-/// A store in a directory of a test's own, removed with the value.
+/// A store in a temporary directory, which is removed with the value.
 final class Fixture: Sendable {
   let directory: FilePath
   let store: SnapshotStore
@@ -76,8 +76,7 @@ final class Fixture: Sendable {
     try? Directories.removeTree(directory)
   }
 
-  /// In memory when there is room: thousands of fsyncs would be waited for otherwise. Real file systems have tests of
-  /// their own.
+  /// In memory if possible, because tests would wait for thousands of fsyncs. Real file systems have separate tests.
   private static var parent: FilePath {
     let shared = "/dev/shm"
     return FilePath(access(shared, W_OK) == 0 ? shared : FileManager.default.temporaryDirectory.path)
@@ -85,7 +84,7 @@ final class Fixture: Sendable {
 
   static var logger: Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandler() } }
 
-  /// Writes a whole draft: the `dirty` pages of `memory` over the parent.
+  /// Writes a complete draft: the `dirty` pages of `memory` over the parent.
   func draft(
     _ memory: PlainMemory, dirty: [Range<Int>], zero: [Range<Int>] = [], parent: Generation? = nil,
     id: GenerationID = GenerationID()
@@ -134,7 +133,7 @@ final class Fixture: Sendable {
       template: .minimal)
   }
 
-  /// The whole memory as a pager would hand it out: nothing unverified.
+  /// Reads the whole memory as a pager would: every page is verified.
   func read(_ generation: Generation, from store: SnapshotStore? = nil) throws -> PlainMemory {
     let image = try MemoryImage.open(generation, in: store ?? self.store)
     var memory = PlainMemory(pages: image.pageCount)
@@ -154,7 +153,7 @@ extension SnapshotStore {
 }
 
 enum Qcow {
-  /// The header of an overlay as `Disks` writes it, and something behind it.
+  /// The header of an overlay as `Disks` writes it, followed by a payload.
   static func layer(over backing: String, format: String = "raw", features: UInt64 = 16, payload: String) -> [UInt8] {
     func integer(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value.bigEndian) { Array($0) } }
     let name = Array(format.utf8)

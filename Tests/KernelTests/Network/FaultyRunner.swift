@@ -2,7 +2,7 @@ import LinuxSystem
 import SandboxNetwork
 import SystemPackage
 
-/// Works on the real kernel but fails at one step: before it, after half of a batch, or after the whole of it.
+/// Runs on the real kernel but fails at one step: before it, after half of a batch, or after all of it.
 struct FaultyRunner: CommandRunner {
   enum Moment: Sendable {
     case before
@@ -26,7 +26,7 @@ struct FaultyRunner: CommandRunner {
     case .before:
       throw ToolError(command.tool, .deadlineExceeded)
     case .halfWay:
-      // A command that the tool refuses in the place of the second half.
+      // An invalid command replaces the second half.
       var command = command
       let lines = (command.input ?? "").split(separator: "\n")
       command.input = lines.prefix(lines.count / 2).joined(separator: "\n") + "\nno such command\n"

@@ -3,7 +3,7 @@ import Model
 import Snapshots
 import SystemPackage
 
-/// What a guest's memory has to be: every page is zeros, or filled from a seed as `pager-machine` fills it.
+/// The expected content of a guest's memory: every page is zero, or filled from a seed as `pager-machine` fills it.
 struct GuestModel: Equatable {
   static let pageWords = 512
 
@@ -30,7 +30,7 @@ struct GuestModel: Equatable {
     return (0..<Self.pageWords).map { (UInt64(page * Self.pageWords + $0) &+ 1) &* 0x9E37_79B9_7F4A_7C15 ^ mask }
   }
 
-  /// As `pager-machine` computes it.
+  /// The checksum that `pager-machine` computes.
   func sum(_ pages: Range<Int>) -> String {
     var result: UInt64 = 0
     for page in pages {
@@ -41,14 +41,14 @@ struct GuestModel: Equatable {
     return "\(result)"
   }
 
-  /// Hands every page that is not zero to `writer`.
+  /// Passes every non-zero page to `writer`.
   func write(to writer: MemoryLayerWriter) throws {
     for page in seeds.indices where seeds[page] != nil {
       try words(of: page).withUnsafeBytes { try writer.append($0, at: page) }
     }
   }
 
-  /// A memory with all kinds of pages, without any order.
+  /// A memory with all kinds of pages in random order.
   static func mixed(pages: Int, seed: UInt64) -> GuestModel {
     var model = GuestModel(pages: pages)
     var state = seed
@@ -56,7 +56,7 @@ struct GuestModel: Equatable {
       state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
       if state >> 60 != 0 { model.seeds[page] = state >> 33 }
     }
-    // Long runs, too.
+    // Includes long runs.
     model.zero((pages / 4)..<(pages / 4 + min(300, pages / 8)))
     model.write((pages / 2)..<(pages / 2 + min(300, pages / 8)), seed: 7)
     return model

@@ -6,7 +6,7 @@ import LinuxSystem
 import SystemPackage
 
 extension TestSandbox {
-  /// The old disk is known by its later name to the new one, and by its own to the VMM, which opens it once more.
+  /// The new disk refers to the old one by its layer name, the VMM by its own name, and opens it again.
   func switchDisk(from old: Disk, over layer: FilePath) async throws {
     try SystemError.check("link", layer.string) { link(old.path.string, layer.string) }
     let new = try await makeDisk(DiskBase(path: layer, format: .qcow2, digest: old.base.digest))
