@@ -1,4 +1,4 @@
-# The only door: CI and people call the same targets.
+# CI and developers use the same targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: built-tests help up build docs-ui images test check fmt bench deps test-deps unit kernel integration end-to-end clean
@@ -7,7 +7,7 @@ STEP := scripts/step
 VENV := .venv-test
 IMAGE_DIR ?= $(or $(MARTLET_IMAGE_DIR),/var/lib/martlet/images)
 
-help: ## what there is to make
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 up: ## install what is missing, build, and serve on 127.0.0.1:8080
@@ -17,43 +17,43 @@ up: ## install what is missing, build, and serve on 127.0.0.1:8080
 
 build: ## release binaries at bin/martlet and bin/envd
 	@$(STEP) "build (the first takes some minutes)" scripts/build-release
-	@$(STEP) "Swagger UI" scripts/fetch-swagger-ui || echo "    the server serves without it; /docs says how to get it later"
+	@$(STEP) "Swagger UI" scripts/fetch-swagger-ui || echo "    the server runs without it; /docs explains how to install it later"
 
-docs-ui: ## Swagger UI's files, from a Python package, for /docs
+docs-ui: ## Swagger UI for /docs, from a Python package
 	@$(STEP) "Debian packages" scripts/install-packages run
 	@$(STEP) "Swagger UI" scripts/fetch-swagger-ui
 
 images: build ## guest kernel and the platform templates minimal and base
 	@$(STEP) "images" bin/martlet images --image-dir $(IMAGE_DIR)
 
-deps: ## the Debian packages that building and running need
+deps: ## install the Debian packages for building and running
 	@scripts/install-packages run
 
 test-deps: deps
 	@$(STEP) "test packages" scripts/install-packages test
 	@$(STEP) "Python clients" scripts/test-venv $(VENV)
 
-test: test-deps ## every tier, real VMs included; prints the counts
+test: test-deps ## run all tests, including those with real VMs; print the counts
 	@$(MAKE) --no-print-directory built-tests images
 	@scripts/run-tests all
 
 built-tests:
 	@$(STEP) "build programs and tests (the first takes some minutes)" scripts/build-release --tests
 
-unit kernel integration end-to-end: ## one tier of tests, after make test has installed what they need
+unit kernel integration end-to-end: ## run one tier of tests; its packages are installed by make test
 	@$(MAKE) --no-print-directory built-tests build
 	@scripts/run-tests $@
 
-check: ## format, warnings as errors, unit tests
+check: ## check the format, build with warnings as errors, run the unit tests
 	@$(STEP) "format" scripts/lint
 	@$(STEP) "build (warnings are errors)" scripts/build-release --tests
 	@scripts/run-tests unit
 
-fmt: ## format all sources
+fmt: ## format all Swift sources
 	@git ls-files '*.swift' | grep -v /Generated/ | xargs swift-format format -i --configuration .swift-format
 
-bench: build images ## measurements, as ratios within one run
+bench: build images ## measure, as ratios within one run
 	@benchmarks/run
 
-clean: ## forget what was built
+clean: ## remove all build products
 	rm -rf .build bin $(VENV)

@@ -1,4 +1,4 @@
-"""Martlet's measurements: every figure is a ratio against a floor or a peer that was measured in the same run.
+"""Martlet's benchmarks: every result is a ratio to a floor or a peer measured in the same run.
 
 usage: bench.py [NAME...]     names: create exec transfer agent reads reads_postgresql database start_up full_reads
 """
@@ -30,7 +30,7 @@ EMPTY_SERVER = os.path.join(REPOSITORY, "bin", "empty-server")
 DATABASE_BENCH = os.path.join(REPOSITORY, ".build", "release", "martlet-database-bench")
 IMAGES = os.environ.get("MARTLET_IMAGE_DIR", "/var/lib/martlet/images")
 NAMESPACE = "martlet-bench"
-# Runs its arguments, prints the peak of their resident memory in KiB (ru_maxrss) and ends as they did.
+# Runs its arguments, prints their peak resident memory in KiB (ru_maxrss) and ends with their exit status.
 WAIT_FOR_PEAK = """
 import os, sys
 _, status, usage = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
@@ -57,7 +57,7 @@ def ms(seconds):
 
 
 class Postgres:
-    """A private PostgreSQL; durable, as it would be in production."""
+    """A private PostgreSQL server, durable as in production."""
 
     def __init__(self):
         self.process = subprocess.Popen(
@@ -90,7 +90,7 @@ class Server:
         self.start()
 
     def start(self):
-        """The seconds from here to the first 200 of GET /health, which is asked for every 5 ms."""
+        """Returns the seconds until the first status 200 of GET /health, which is requested every 5 ms."""
         begin = time.monotonic()
         with open(os.path.join(self.directory, "server.log"), "ab") as log:
             self.process = subprocess.Popen(
@@ -108,7 +108,7 @@ class Server:
         return seconds
 
     def halt(self):
-        """Ends the process; `start` goes on with the same data."""
+        """Ends the process; `start` continues with the same data."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
 
@@ -138,7 +138,7 @@ class Server:
         self.call("DELETE", f"/v1/sandboxes/{sandbox['id']}")
 
     def copy_row(self, sandbox, count):
-        """Rows of sandboxes that are over, straight into the database."""
+        """Inserts rows of stopped sandboxes directly into the database."""
         own = sandbox["id"].removeprefix("sb-")
         names = ("team_id, template, vcpus, memory_mb, disk_size_mb, timeout_sec, metadata, envs, network, is_secured, host_id, guest_ip, "
                  "host_ip, isolation_vmm, isolation_accelerator, started_at, created_at, last_active_at, last_updated")
@@ -169,7 +169,7 @@ def resident(pid, field="VmRSS"):
 
 
 class PeakMemory:
-    """The growth of a process while a block runs, sampled."""
+    """Samples the growth of a process's memory while a block runs."""
 
     def __init__(self, *pids):
         self.pids = pids
@@ -220,8 +220,8 @@ def tsc_kilohertz(server, sandbox):
 
 
 def bench_create(server, runs=5):
-    """Cold create (the first of its template and shape, which boots) to the first exec result, against a bare QEMU boot to the agent's
-    first answer."""
+    """Cold create (boots, because it is the first of its template and shape) to the first exec result,
+    against a bare QEMU boot to the agent's first response."""
     sandbox = server.create()
     khz = tsc_kilohertz(server, sandbox)
     server.destroy(sandbox)
@@ -248,7 +248,7 @@ def bench_create(server, runs=5):
 
 
 def start_direct(connection, token):
-    """One exec straight to the agent: a Connect stream in JSON."""
+    """One exec directly to the guest agent: a Connect stream in JSON."""
     message = json.dumps({"process": {"cmd": "/bin/true"}, "stdin": False}).encode()
     connection.request("POST", "/process.Process/Start", struct.pack(">BI", 0, len(message)) + message, {
         "Content-Type": "application/connect+json", "X-Access-Token": token, "Connect-Protocol-Version": "1",
@@ -264,7 +264,7 @@ def timed(function, *arguments):
 
 
 def bench_exec(server, runs=200):
-    """Exec over REST, straight to the agent, and over ssh into the same guest."""
+    """Exec over REST, directly to the guest agent, and over ssh into the same guest."""
     sandbox = server.create(template="base")
     token = server.token(sandbox)
     rest = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -277,7 +277,7 @@ def bench_exec(server, runs=200):
         if index >= 20:
             over_rest.append(a)
             straight.append(b)
-    # The two alternate, so the median of the differences does not see what else the machine does.
+    # The two alternate, so that the median of the differences does not depend on other load of the machine.
     difference = statistics.median(a - b for a, b in zip(over_rest, straight))
     report("exec over REST, more than straight to the agent", ms(difference), "≤ 3 ms", difference <= 0.003,
            f"{ms(statistics.median(over_rest))} against {ms(statistics.median(straight))}")
@@ -312,7 +312,7 @@ def ssh_times(server, sandbox, runs=30):
 
 
 def bench_transfer(server):
-    """Upload and download of 1 GiB, against a bare nc copy into and out of a file of the same guest."""
+    """Upload and download of 1 GiB, against a bare nc copy to and from a file in the same guest."""
     sandbox = server.create(template="base", memory_mb=1024)
     source = os.path.join(server.directory, "source")
     with open(source, "wb") as file:
@@ -321,7 +321,7 @@ def bench_transfer(server):
     address, target = sandbox["host_ip"], "/root/copy"
 
     def nc_in():
-        # Ends when the guest has taken the last byte.
+        # Ends when the guest has received the last byte.
         server.shell(sandbox, "rm -f /root/nc; (nc -l -p 9000 > /root/nc; touch /root/nc.done) >/dev/null 2>&1 & rm -f /root/nc.done; sleep 0.3")
         with open(source, "rb") as file:
             subprocess.run(["nc", "-N", address, "9000"], stdin=file, check=True)
@@ -396,7 +396,7 @@ def bench_agent(server):
 
 
 def load(url, *headers, script=None):
-    """Requests per second under load, and how many times the median the slowest hundredth takes."""
+    """Returns requests per second under load, and the 99th percentile of the latency divided by the median."""
     options = [word for header in headers for word in ("-H", header)] + (["-s", script] if script else [])
     output = subprocess.check_output(["wrk", "-t1", "-c16", "-d4s", "--latency", *options, url], text=True)
     assert "Non-2xx" not in output and "Socket errors" not in output, output
@@ -411,7 +411,7 @@ def microseconds(text):
 
 @contextlib.contextmanager
 def empty_server():
-    """A Hummingbird server of its own with one empty route and no middleware; yields the URL."""
+    """A Hummingbird server with one empty route and no middleware; yields its URL."""
     port = free_port()
     process = subprocess.Popen([EMPTY_SERVER, str(port)])
     try:
@@ -428,12 +428,12 @@ def empty_server():
 
 
 def bench_reads(server):
-    """GET of a sandbox against the empty route of a server that has nothing else, with the same load."""
+    """GET of a sandbox against the empty route of a minimal server, under the same load."""
     reads(server, 0.5, "")
 
 
 def bench_reads_postgresql(_):
-    """The same on a PostgreSQL of the same machine."""
+    """GET of a sandbox with a PostgreSQL on the same machine, against the empty route."""
     postgres = Postgres()
     try:
         server = Server(postgres.url)
@@ -477,14 +477,14 @@ def reads(server, promise, where, runs=5):
     whole = 1 / statistics.median(ours[0] for ours, _ in reads_of_one)
     added = authentication_seconds(server, sandbox)
     share = added / (whole - added)
-    report(f"finding out who calls, of a GET{where}", f"{100 * share:.0f} %", "≤ 15 %", share <= 0.15,
+    report(f"authentication, share of a GET{where}", f"{100 * share:.0f} %", "≤ 15 %", share <= 0.15,
            f"{added * 1e6:.1f} of {whole * 1e6:.1f} µs")
     server.destroy(sandbox)
 
 
 @contextlib.contextmanager
 def commits(url, rate):
-    """Another program that commits so often a second meanwhile."""
+    """Runs a program that commits `rate` times per second."""
     subprocess.run(["psql", "-q", url, "-c", "CREATE TABLE bench_commits AS SELECT 0 AS n"], check=True)
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
         script.write("UPDATE bench_commits SET n = n + 1;\n")
@@ -501,7 +501,7 @@ def commits(url, rate):
 
 
 def authentication_seconds(server, sandbox):
-    """What finding out who calls adds to a read, by themselves on one thread, with the server's own database."""
+    """Measures what authentication adds to a read, on one thread, with the server's own database."""
     output = subprocess.run([DATABASE_BENCH, "--authenticate", server.database, server.key, sandbox["id"]], check=True,
                             capture_output=True, text=True)
     return float(output.stdout.split()[0]) / 1e6
@@ -519,14 +519,14 @@ def bench_database(_):
 
 @functools.cache
 def filled_sqlite():
-    """A directory with an empty.db and a full.db, and what was measured on both. Filling takes a while, so it is done once; the directory
-    goes when the program ends."""
+    """Returns a directory with an empty.db and a full.db, and the results for both. Filling takes long, so it is
+    done once; the directory is removed when the program ends."""
     directory = tempfile.TemporaryDirectory(prefix="martlet-bench-", dir="/var/tmp")
     return directory, compare_databases(os.path.join(directory.name, "empty.db"), os.path.join(directory.name, "full.db"))
 
 
 def compare_databases(empty, full):
-    """Fills the one, and measures both."""
+    """Fills one database, and measures both."""
     return subprocess.run([DATABASE_BENCH, empty, full], check=True, capture_output=True, text=True).stdout
 
 
@@ -538,13 +538,13 @@ def report_databases(name, output):
 
 
 def bench_start_up(_, runs=5):
-    """Start-up of the server to /health with existing data: 100,000 sandboxes and 1,000,000 audit rows in SQLite."""
+    """Start of the server until /health responds, with existing data: 100,000 sandboxes and 1,000,000 audit rows in SQLite."""
     directory, _ = filled_sqlite()
     server = Server()
     try:
         server.halt()
         replace_database(server, os.path.join(directory.name, "full.db"))
-        # The first start makes the administrator, whom the tool that fills does not know.
+        # The first start creates the administrator, which the filling tool does not do.
         server.start()
         times = []
         for _ in range(runs):
@@ -558,7 +558,7 @@ def bench_start_up(_, runs=5):
 
 
 def bench_full_reads(_, runs=5):
-    """GET of any of 100,000 sandboxes over REST, beside a server that has a few, and the same for lists."""
+    """GET of any of 100,000 sandboxes over REST, against a server with a few; the same for lists."""
     directory, _ = filled_sqlite()
     servers = []
     try:
@@ -588,7 +588,7 @@ def bench_full_reads(_, runs=5):
 
 def adopt_sandboxes(server):
     """Gives all sandboxes to the team of the server's key.
-    Returns: a script for wrk that asks for one after the other, in an order of its own."""
+    Returns: a wrk script that requests one after the other in random order."""
     with contextlib.closing(sqlite3.connect(server.database)) as database, database:
         database.execute("UPDATE sandboxes SET team_id = (SELECT team_id FROM api_keys LIMIT 1)")
         ids = [row[0] for row in database.execute("SELECT id FROM sandboxes ORDER BY random()")]
@@ -608,13 +608,13 @@ def adopt_sandboxes(server):
 
 
 def replace_database(server, source):
-    """Gives a server that does not run a copy of another database."""
+    """Replaces the database of a stopped server by a copy of another."""
     with contextlib.closing(sqlite3.connect(source)) as filled, contextlib.closing(sqlite3.connect(server.database)) as database:
         filled.backup(database)
         with database:
-            # A sandbox that runs on no host is mended at a start; in a database that was in use it was so long ago.
+            # The server repairs running sandboxes without a host at its start; in a used database that is done already.
             database.execute("UPDATE sandboxes SET status = 'stopped' WHERE host_id IS NULL AND status = 'running'")
-    # Hundreds of MiB that are still being written would be measured too.
+    # Otherwise writing hundreds of MiB would be measured too.
     os.sync()
 
 

@@ -1,4 +1,4 @@
-"""The floor of a cold create: a bare QEMU that boots the same kernel and image, until the agent answers its first request.
+"""The floor of a cold create: a bare QEMU that boots the same kernel and image until the agent's first response.
 
 usage: floor.py KERNEL INITRAMFS IMAGE TSC_KHZ MEMORY_MIB     (run inside a network namespace with tap0 at 169.254.0.22/30)
 Prints the milliseconds from the spawn to the answer.
@@ -15,7 +15,7 @@ GUEST = ("169.254.0.21", 49983)
 LIMIT_SECONDS = 120
 
 
-def answers():
+def responds():
     try:
         with socket.create_connection(GUEST, timeout=0.02) as connection:
             connection.settimeout(5)
@@ -44,9 +44,9 @@ def main(kernel, initramfs, image, khz, memory):
             "-object", "rng-random,id=entropy,filename=/dev/urandom", "-device", "virtio-rng-device,rng=entropy",
         ])
         try:
-            while not answers():
+            while not responds():
                 if vmm.poll() is not None or time.monotonic() - begin > LIMIT_SECONDS:
-                    sys.exit("the guest did not answer")
+                    sys.exit("the guest did not respond")
                 time.sleep(0.003)
             print((time.monotonic() - begin) * 1000)
         finally:

@@ -3,8 +3,8 @@ import Hummingbird
 import Logging
 import NIOCore
 
-// The floor of every request: a Hummingbird server with one route that does nothing, one that sends bytes which it has,
-// and no middleware.
+// The floor of every request: a Hummingbird server without middleware, with one route that does nothing and one that
+// sends prepared bytes.
 //
 // usage: empty-server PORT
 

@@ -5,20 +5,20 @@ import Model
 import Snapshots
 import SystemPackage
 
-/// What the snapshot store costs per page while memories grow from 64 MiB to 64 GiB: the same number of stored pages,
-/// spread over the whole memory, so that flat figures mean independence of its size. Prints JSON.
+/// Measures the cost of the snapshot store per page for memories from 64 MiB to 64 GiB, with the same number of stored
+/// pages spread over the whole memory: constant results show that the cost does not depend on the size. Prints JSON.
 ///
 /// usage: snapshot-bench [DIRECTORY]
 struct Measurement: Encodable {
   var memoryMebibytes: Int
   var storedPages: Int
-  /// `MemoryImage.source`, pages in random order.
+  /// `MemoryImage.source` for pages in random order.
   var lookUpNanoseconds: Double
   /// Writing pages into a new layer: zero test, checksum, write to the page cache.
   var saveMicrosecondsPerPage: Double
-  /// The header of a generation that changed one page: pages of the parent's mapping that are taken over.
+  /// Writing the header of a generation with one changed page, per page that stays mapped as in the parent.
   var mergeNanosecondsPerRun: Double
-  /// Compaction of two generations, fsync included.
+  /// Compaction of two generations, including fsync.
   var compactMicrosecondsPerPage: Double
 }
 
@@ -39,7 +39,7 @@ func save(
     let writer = try MemoryLayerWriter(draft, memoryBytes: memoryBytes, parent: image)
     try content.withUnsafeBytes { bytes in
       for index in 0..<count {
-        // Another content for each page, without preparing it.
+        // Gives each page different content without preparing it in advance.
         let page = UnsafeRawBufferPointer(rebasing: bytes[(index * 8)..<(index * 8 + pageBytes)])
         try writer.append(page, at: index * stride)
       }

@@ -1,4 +1,4 @@
-"""How fast `martlet pager` serves pages, as a ratio against a minimal handler in C: the same generation, the same traces, in alternation.
+"""Throughput of `martlet pager` as a ratio to a minimal handler in C: same generation, same traces, alternating.
 
 usage: bench.py [MARTLET]     needs root, cc, and a release build (bin/martlet); prints one JSON document
 
@@ -25,7 +25,7 @@ MEMORY_BYTES = 512 << 20
 PAGES = MEMORY_BYTES // 4096
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 TARGET = 0.9
-# name, pages touched, seed (0: one after the other)
+# name, pages touched, seed (0: sequential)
 TRACES = [("in order", PAGES, 0), ("scattered", PAGES // 4, 7), ("first moments", 1_000, 11)]
 
 
@@ -34,7 +34,7 @@ def compile(output, sources, *options):
 
 
 class Machine:
-    """A pager-machine under the preloaded library; lines in, lines out."""
+    """A pager-machine under the preloaded library; controlled by lines on its standard streams."""
 
     def __init__(self, work, run, mode):
         placeholder = os.path.join(work, "placeholder")
@@ -66,13 +66,13 @@ class Store:
         os.makedirs(self.generations)
 
     def save(self, machine, run, parent=None):
-        """Has martlet save a machine's memory, and adds what makes it a generation."""
+        """Saves a machine's memory with martlet, and adds the other files of a generation."""
         name = str(uuid.uuid4())
         directory = os.path.join(self.generations, name)
         os.mkdir(directory)
         arguments = ["save", "--store", self.directory, "--draft", f"gen-{name}", "--directory", directory, "--run", run, "--vmm",
                      str(machine.process.pid), "--memory", str(MEMORY_BYTES)] + (["--parent", f"gen-{parent}"] if parent else [])
-        # It waits for a byte: the machine stands still.
+        # Standard input starts the save: the machine is stopped.
         answer = subprocess.run([MARTLET, "pager", *arguments], input="1", capture_output=True, text=True, timeout=120)
         assert answer.stdout.startswith("saved "), answer
         for file in ("device.state", "disk.layer"):
@@ -103,7 +103,7 @@ class Store:
 
 
 class Handler:
-    """A process that serves one machine; its socket listens before it runs, as the host agent does it."""
+    """A process that serves one machine; its socket listens before it runs, as with the host agent."""
 
     def __init__(self, run, command):
         listener = socket.socket(socket.AF_UNIX)
@@ -176,7 +176,7 @@ class Bench:
         return pages / nanoseconds * 1e9, started * 1000
 
     def check(self, generation):
-        """Both hand out the same bytes."""
+        """Checks that both serve the same bytes."""
         for which in ("c", "martlet"):
             run = self.run_directory()
             handler = Handler(run, self.handler(generation) if which == "c" else self.pager(generation, run))

@@ -1,8 +1,8 @@
-// The least that serves a generation's memory: the peer that `martlet pager` is measured against.
+// A minimal page server for a generation: the peer that `martlet pager` is measured against.
 //
-// Maps header and layers, accepts one hand-shake on descriptor 3, answers each fault with the aligned window of 32 pages around it,
-// every page compared with its checksum, and looks for the next fault for 200 microseconds before it sleeps. No removals, no
-// replacement, no growing windows, no statistics, no working set; errors end it.
+// Maps header and layers, accepts one hand-shake on descriptor 3, answers each fault with the aligned window of 32
+// pages around it after comparing every page with its checksum, and spins for the next fault for 200 microseconds
+// before it sleeps. No removals, no replacement, no growing windows, no statistics, no working set; errors end it.
 //
 // usage: handler GENERATIONS-DIRECTORY GENERATION-UUID [unchecked]
 #include <errno.h>

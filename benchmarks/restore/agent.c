@@ -1,7 +1,7 @@
-// The smallest guest agent that can be: answers every connection on port 49983, after it has run a process. It is what a restore
-// costs in a guest whose agent costs nothing.
+// A minimal guest agent: responds to every connection on port 49983 after running a process. It measures the cost of a
+// restore in a guest whose agent costs nothing.
 //
-// usage: as the first process of a guest; with an argument it is that process, which does nothing.
+// usage: as the first process of a guest; with an argument it is the process that the agent runs, which does nothing.
 
 #include <arpa/inet.h>
 #include <net/if.h>
@@ -48,7 +48,7 @@ int main(int count, char **words) {
     while (read(connection, buffer, sizeof buffer) > 0) {
       pid_t pid;
       if (posix_spawn(&pid, "/usr/local/bin/envd", NULL, NULL, arguments, environment) == 0) waitpid(pid, NULL, 0);
-      static const char answer[] = "HTTP/1.1 204 No Content\r\n\r\n";
+      static const char response[] = "HTTP/1.1 204 No Content\r\n\r\n";
       if (write(connection, answer, sizeof answer - 1) < 0) break;
     }
     close(connection);

@@ -1,4 +1,4 @@
-"""Restores by the least possible means: QEMU, its pager, its monitor and one connection to the guest, nothing else.
+"""Restores with minimal means: QEMU, its pager, its monitor and one connection to the guest, nothing else.
 
 What the machine looks like is taken from the command line of a VMM that the server runs, so that both restore the same.
 """
@@ -29,7 +29,7 @@ home = os.open("/proc/self/ns/net", os.O_RDONLY)
 
 @contextlib.contextmanager
 def namespace():
-    """A network namespace as sandboxes have them, without rules."""
+    """A network namespace like those of sandboxes, without rules."""
     subprocess.run(["ip", "netns", "del", NAMESPACE], stderr=subprocess.DEVNULL)
     subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
     try:
@@ -55,7 +55,7 @@ def inside():
 
 
 class Monitor:
-    """QEMU's monitor, in the simplest way."""
+    """A minimal client of QEMU's monitor."""
 
     def __init__(self, directory, process):
         deadline = time.monotonic() + LIMIT_SECONDS
@@ -98,7 +98,7 @@ class Monitor:
 
 
 class Guest:
-    """One connection to a guest agent, connected as soon as it answers."""
+    """One connection to a guest agent, connected as soon as it responds."""
 
     def __init__(self):
         deadline = time.monotonic() + LIMIT_SECONDS
@@ -108,7 +108,7 @@ class Guest:
                 self.socket.settimeout(LIMIT_SECONDS)
                 return
             except OSError:
-                assert time.monotonic() < deadline, "the guest did not answer"
+                assert time.monotonic() < deadline, "the guest did not respond"
                 time.sleep(0.002)
 
     def post(self, path, headers, body=b"", until=b"\r\n\r\n"):
@@ -208,7 +208,7 @@ def restore(words, martlet, store, generation, token):
             monitor.run("cont")
             guest = Guest()
             step("connected")
-            # The snapshot's processes stand still, as would a new one.
+            # The user processes of the snapshot are stopped and must be continued; a new one would be stopped too.
             guest.post("/unfreeze", {"X-Access-Token": token})
             guest.execute(token)
             step("exec")

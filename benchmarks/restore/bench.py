@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 class RestoreServer(Server):
-    """The server under test, and what its journal tells about sandboxes."""
+    """The server under test, and its journal's entries of sandboxes."""
 
     @property
     def store(self):
@@ -66,7 +66,7 @@ class RestoreServer(Server):
         raise AssertionError("the sandbox has no VMM")
 
     def generation_files(self, sandbox):
-        """All that the newest generation may read."""
+        """All files that a restore of the newest generation may read."""
         return [path for pattern in ("generations/*/*", "disk-layers/*") for path in glob.glob(os.path.join(self.store, pattern))]
 
 
@@ -84,7 +84,7 @@ def timings(answer):
 
 
 def resumed(server, sandbox):
-    """Seconds from the request to the result of a first exec, and the server's own phases."""
+    """Returns seconds from the request to the first exec result, and the server's own phases."""
     begin = time.monotonic()
     answer = server.change(sandbox, "resume")
     server.execute(sandbox)
@@ -132,7 +132,7 @@ def created(server, **fields):
 
 
 def bench_create(server, runs=7):
-    """Create from a template whose snapshot is there, against a bare restore of a paused sandbox of it."""
+    """Create from a template with a snapshot, against a bare restore of a paused sandbox of that template."""
     server.destroy(created(server)[1])
     sandbox = server.create()
     server.change(sandbox, "pause")
@@ -171,7 +171,7 @@ def bench_size(server, runs=5):
 
 
 def bench_cache(server, runs=5):
-    """Restores with nothing in the page cache, against everything: copies of a snapshot, whose working set is recorded, and resumes."""
+    """Restores with an empty page cache, against a full one: copies of a snapshot with a working set, and resumes."""
     without_spares = RestoreServer(MARTLET_WARM_POOL="0")
     try:
         cold_copies(without_spares, runs)
@@ -207,7 +207,7 @@ def cold_copies(server, runs):
         seconds, new = created(server, template="cold")
         deadline = time.monotonic() + 30
         while not glob.glob(pattern):
-            assert time.monotonic() < deadline, "nothing was recorded"
+            assert time.monotonic() < deadline, "no working set was recorded"
             time.sleep(0.1)
         server.destroy(new)
         return seconds * 1000
@@ -229,7 +229,7 @@ def report_cold(name, cold, warm, detail):
 
 
 def plain_write(directory, count):
-    """Seconds to write so many bytes to a new file, as they come from another process."""
+    """Returns the seconds to write `count` bytes, which come from another process, to a new file."""
     piece, path = os.urandom(MIB), os.path.join(directory, "plain")
     begin = time.monotonic()
     with open(path, "wb", buffering=0) as file:
@@ -241,7 +241,7 @@ def plain_write(directory, count):
 
 
 def bench_pause(server, runs=4):
-    """How long the guest stands still in a pause, against the plain write of as many bytes, in a small guest and a big one."""
+    """Time that a pause stops the guest, against a plain write of as many bytes, in a small and a large guest."""
     windows = [stop_window(server, memory, dirty, runs) for memory, dirty in ((512, 16), (512, 256), (4096, 16))]
     ratio = windows[2] / windows[0]
     report("guest stopped for a pause, 4 GiB / 512 MiB", f"{ratio:.2f}", "≤ 1.2", ratio <= 1.2, f"{windows[2]:.0f} / {windows[0]:.0f} ms")
@@ -271,7 +271,7 @@ def stop_window(server, memory, dirty, runs):
 
 
 def bench_fork(_):
-    """16 copies of a sandbox, against one create that restores as they do: both without microVMs that run already."""
+    """16 copies of a sandbox, against one create that also restores; both without a warm pool."""
     server = RestoreServer(MARTLET_WARM_POOL="0")
     try:
         forks(server)
@@ -305,7 +305,7 @@ def proportional_bytes(pid):
 
 
 def bench_density(server, count=100):
-    """What idle copies of a sandbox of `base` take of the host's memory."""
+    """Host memory of idle copies of a sandbox of `base`."""
     parent = server.create(memory_mb=256, template="base")
     server.execute(parent)
     copies, base = [], available()

@@ -1,4 +1,4 @@
-"""The floor below the floor: a guest with the smallest agent there is (agent.c), its memory mapped from a file, without a pager."""
+"""A lower floor: a guest with a minimal agent (agent.c), its memory mapped from a file, without a pager."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ class MinimalGuest:
                 vmm.wait()
 
     def restore(self):
-        """Milliseconds from the spawn to the answer."""
+        """Returns the milliseconds from the spawn to the response."""
         with bare.inside():
             begin = time.monotonic()
             vmm = self.start("off", ["-incoming", "defer"])
