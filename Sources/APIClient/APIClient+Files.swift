@@ -9,7 +9,7 @@ extension APIClient {
     try await call(.POST, Self.files(id, "stat"), body: encode(PathBody(path: path)))
   }
 
-  /// As `fileStatus`, but a link to a directory is that directory.
+  /// Like `fileStatus`, but for a symbolic link to a directory returns the directory's status.
   package func resolvedStatus(_ path: String, in id: SandboxID) async throws -> FileResource {
     let status = try await fileStatus(path, in: id)
     guard status.type == "symlink", let target = try? await fileStatus(status.path + "/.", in: id),
@@ -20,12 +20,12 @@ extension APIClient {
     return target
   }
 
-  /// Entries directly in a directory.
+  /// Lists the direct entries of a directory.
   package func listDirectory(_ path: String, in id: SandboxID) async throws -> [FileResource] {
     try await call(.POST, Self.files(id, "list"), body: encode(PathBody(path: path, depth: 1)))
   }
 
-  /// Makes the directory and its missing parents; one that exists already is not an error.
+  /// Creates a directory and its missing parents; succeeds if the directory exists already.
   package func makeDirectory(_ path: String, in id: SandboxID) async throws {
     do {
       try await perform(.POST, Self.files(id, "mkdir"), body: encode(PathBody(path: path)))
@@ -40,25 +40,25 @@ extension APIClient {
 
   /// Streams `source` into a guest file with constant memory.
   ///
-  /// - Parameter sizeBytes: announced to the server when known; a source that yields another number of bytes is
+  /// - Parameter sizeBytes: sent as the length when known; a source that yields another number of bytes throws
   ///   `truncated`.
-  /// - Throws: `timed_out` when the server takes no bytes for `Bounds.stallTimeout`; errors of the source unchanged.
+  /// - Throws: `timed_out` if the server accepts no bytes for `Bounds.stallTimeout`; errors of the source unchanged.
   package func upload<Source: AsyncSequence & Sendable>(
     _ source: Source, sizeBytes: Int64?, to path: String, user: String? = nil, in id: SandboxID
   ) async throws where Source.Element == ByteBuffer {
-    let form = MultipartUpload(path: path, user: user)
+    let form = UploadForm(path: path, user: user)
     let base = request(.POST, Self.files(id, "stream/write"))
     do {
       try await StallWatch.run(limit: Bounds.stallTimeout) { watch in
         var request = base
         request.headers.add(name: "Content-Type", value: form.contentType)
-        let body = UploadSequence(form: form, source: source, expectedBytes: sizeBytes, watch: watch)
-        request.body = .stream(body, length: sizeBytes.map { .known(form.contentLength(fileBytes: $0)) } ?? .unknown)
+        let content = UploadSequence(form: form, source: source, expectedBytes: sizeBytes, watch: watch)
+        request.body = .stream(content, length: sizeBytes.map { .known(form.contentLength(fileBytes: $0)) } ?? .unknown)
         watch.begin()
         let response = try await http.execute(request, deadline: .distantFuture)
-        let answer = try await collect(response, watch: watch)
+        let body = try await collect(response, watch: watch)
         guard (200..<300).contains(response.status.code) else {
-          throw APIError(status: Int(response.status.code), body: answer)
+          throw APIError(status: Int(response.status.code), body: body)
         }
       }
     } catch {
@@ -66,11 +66,11 @@ extension APIClient {
     }
   }
 
-  /// Streams a guest file to `consume` with constant memory; the next bytes are asked for when `consume` has returned.
+  /// Streams a guest file to `consume` with constant memory; reads the next bytes after `consume` has returned.
   ///
-  /// - Returns: the number of bytes, all of the file.
-  /// - Throws: `truncated` or `connection_lost` when the stream ends early: never a silent short file. Errors of
-  ///   `consume` unchanged.
+  /// - Returns: the size of the file in bytes.
+  /// - Throws: `truncated` or `connection_lost` if the stream ends before the end of the file; errors of `consume`
+  ///   unchanged.
   @discardableResult
   package func download(
     _ path: String, in id: SandboxID, consume: @escaping @Sendable (ByteBuffer) async throws -> Void

@@ -4,21 +4,21 @@ import NIOHTTP1
 
 extension APIClient {
   package func createSandbox(_ request: SandboxRequest) async throws -> SandboxResource {
-    try await call(.POST, "/v1/sandboxes", body: encode(request), timeout: Bounds.machineTimeout)
+    try await call(.POST, "/v1/sandboxes", body: encode(request), timeout: Bounds.bootTimeout)
   }
 
   package func sandbox(_ id: SandboxID) async throws -> SandboxResource {
     try await call(.GET, Self.path(id))
   }
 
-  /// - Parameter status: nil lists what is alive; `stopped` and `error` have to be asked for.
+  /// - Parameter status: nil lists all sandboxes except those with the status `stopped` or `error`.
   package func listSandboxes(status: String? = nil) async throws -> [SandboxResource] {
     try await list("/v1/sandboxes", query: status.map { [("status", $0)] } ?? [], of: SandboxResource.self)
   }
 
-  /// Idempotent on the server; a sandbox that never was is `not_found`.
+  /// Idempotent; throws `not_found` for a sandbox that never existed.
   package func destroySandbox(_ id: SandboxID) async throws {
-    try await perform(.DELETE, Self.path(id), timeout: Bounds.machineTimeout)
+    try await perform(.DELETE, Self.path(id), timeout: Bounds.bootTimeout)
   }
 
   package func listProcesses(in id: SandboxID) async throws -> [ProcessResource] {
@@ -30,7 +30,7 @@ extension APIClient {
     try await perform(.DELETE, "\(Self.path(id))/processes/\(pid)?signal=\(signal)")
   }
 
-  /// Starts a command that outlives the connection.
+  /// Starts a command that continues after the connection has closed.
   package func startBackground(_ start: ExecStart, in id: SandboxID) async throws -> BackgroundProcess {
     let body = BackgroundRequest(
       cmd: start.command, args: start.arguments, envs: start.environment, cwd: start.workingDirectory, user: start.user,
@@ -38,8 +38,8 @@ extension APIClient {
     return try await call(.POST, Self.path(id) + "/exec", body: encode(body))
   }
 
-  /// Runs a short command to its end; its output is bounded by the server.
-  package func exec(_ command: String, _ arguments: [String], in id: SandboxID) async throws -> ExecResult {
+  /// Runs a command to completion and collects its output, whose size the server limits.
+  package func exec(_ command: String, _ arguments: [String], in id: SandboxID) async throws -> ExecResource {
     try await call(.POST, Self.path(id) + "/exec", body: encode(ExecRequest(cmd: command, args: arguments)))
   }
 
@@ -67,28 +67,27 @@ private struct BackgroundRequest: Encodable {
 }
 
 extension APIClient {
-  /// Resolves what a person typed to one sandbox: the full id, the id without `sb-`, or the beginning of one (4 hex
-  /// digits or more).
+  /// Finds the sandbox that `text` names: a full id, an id without `sb-`, or a prefix of at least 4 hexadecimal digits.
   ///
-  /// A full id costs no request.
-  /// - Throws: `invalid_input` when it is none of these or fits several sandboxes, `not_found` when it fits none.
+  /// A full id needs no request.
+  /// - Throws: `invalid_input` for other text or an ambiguous prefix, `not_found` if no sandbox matches.
   package func resolveSandbox(_ text: String) async throws -> SandboxID {
     if let id = SandboxID(wire: text) ?? SandboxID(wire: "sb-\(text)") { return id }
     let prefix = text.hasPrefix("sb-") ? String(text.dropFirst(3)) : text
     guard (4..<36).contains(prefix.utf8.count), prefix.utf8.allSatisfy(Self.isIDByte) else {
       throw APIError(
         .invalidInput,
-        "'\(text)' is not a sandbox id; give sb-… or at least the first 4 digits of one (see `martlet ls`)")
+        "'\(text)' is not a sandbox id; give an id such as sb-… or at least its first 4 digits (see `martlet ls`)")
     }
     let matches = try await listSandboxes().map(\.id).filter { $0.uuidString.hasPrefix(prefix) }
     guard let match = matches.first else {
       throw APIError(
         code: ErrorCode.notFound.rawValue,
-        message: "no sandbox has an id that begins with '\(prefix)'; see `martlet ls`")
+        message: "no sandbox id begins with '\(prefix)'; see `martlet ls`")
     }
     guard matches.count == 1 else {
       throw APIError(
-        .invalidInput, "\(matches.count) sandboxes have an id that begins with '\(prefix)'; give more of it")
+        .invalidInput, "the ids of \(matches.count) sandboxes begin with '\(prefix)'; give more digits")
     }
     return match
   }

@@ -9,18 +9,18 @@ extension APIClient {
     try await call(.POST, Self.path(id) + "/pause", timeout: Bounds.memoryTimeout)
   }
 
-  /// - Parameter previous: whether to go back to the generation before the last one.
+  /// - Parameter previous: whether to resume from the generation before the latest one.
   package func resumeSandbox(_ id: SandboxID, previous: Bool = false) async throws -> SandboxResource {
     let body = previous ? try encode(["generation": "previous"]) : nil
     return try await call(.POST, Self.path(id) + "/resume", body: body, timeout: Bounds.memoryTimeout)
   }
 
-  /// - Returns: the copies that run; some may have failed.
+  /// - Returns: the forks that run; fewer than `count` if some failed.
   package func forkSandbox(_ id: SandboxID, count: Int) async throws -> [SandboxResource] {
     try await call(.POST, Self.path(id) + "/fork", body: encode(["count": count]), timeout: Bounds.memoryTimeout)
   }
 
-  // MARK: Idle time
+  // MARK: Idle time-out
 
   package func pingSandbox(_ id: SandboxID) async throws {
     try await perform(.POST, Self.path(id) + "/ping")
@@ -32,7 +32,7 @@ extension APIClient {
 
   // MARK: Named snapshots
 
-  /// - Parameter name: nil lets the server choose.
+  /// - Parameter name: nil lets the server choose a name.
   package func createSnapshot(
     of id: SandboxID, name: String?, overwrites: Bool = false
   ) async throws -> TemplateResource {

@@ -4,46 +4,47 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 
-/// A typed client of Martlet's REST API and of nothing else. Every failure is an `APIError` or a `CancellationError`.
+/// A typed client of Martlet's REST API. Every failure is an `APIError` or a `CancellationError`.
 package struct APIClient: Sendable {
-  /// Waits and sizes; part of docs/specification.md.
+  /// Time-outs and sizes; documented in docs/specification.md.
   package enum Bounds {
     package static let connectTimeout = Duration.seconds(10)
-    /// A call that only reads or writes the server's books.
+    /// A call that only reads or writes the server's database.
     package static let callTimeout = Duration.seconds(60)
-    /// A call that waits for a machine: a create that has to boot, a destroy that has to wait for a host.
-    package static let machineTimeout = Duration.seconds(300)
-    /// A call that saves or restores the memory of a machine.
+    /// A call that waits for a microVM to boot or to stop.
+    package static let bootTimeout = Duration.seconds(300)
+    /// A call that saves or restores a microVM's memory.
     package static let memoryTimeout = Duration.seconds(660)
-    /// A transfer in which the network side makes no progress for this long has failed.
+    /// A file transfer fails if the network makes no progress for this long.
     package static let stallTimeout = Duration.seconds(120)
-    /// A JSON answer.
-    package static let answerBytes = 64 << 20
-    /// Piece in which bytes are sent, by file transfer and by standard input.
+    /// Maximum size of a JSON response.
+    package static let responseBytes = 64 << 20
+    /// Size of the chunks in which files and standard input are sent.
     package static let chunkBytes = 64 << 10
+    /// Maximum number of pages of a list.
     package static let pages = 10_000
   }
 
   package let endpoint: Endpoint
-  /// Header that says who calls; nil for calls that nobody has to make.
+  /// Header with the credentials; nil for calls that need none.
   let authentication: (name: String, value: String)?
   let http: HTTPClient
 
-  /// Runs `body` with a client whose connections end with it.
+  /// Runs `body` with a client that authenticates by API key; closes the client's connections afterwards.
   package static func withClient<Result: Sendable>(
-    _ credentials: Credentials, _ body: (APIClient) async throws -> Result
+    _ credentials: ClientCredentials, _ body: (APIClient) async throws -> Result
   ) async throws -> Result {
     try await withClient(credentials.endpoint, ("X-API-Key", credentials.apiKey), body)
   }
 
-  /// As a person.
+  /// The same with a user's session.
   package static func withClient<Result: Sendable>(
     _ session: StoredSession, _ body: (APIClient) async throws -> Result
   ) async throws -> Result {
     try await withClient(try Endpoint(session.url), ("Authorization", "Bearer \(session.token)"), body)
   }
 
-  /// As nobody, for logging in.
+  /// The same without credentials, for logging in.
   package static func withClient<Result: Sendable>(
     _ endpoint: Endpoint, _ body: (APIClient) async throws -> Result
   ) async throws -> Result {
@@ -56,7 +57,7 @@ package struct APIClient: Sendable {
     var configuration = HTTPClient.Configuration(redirectConfiguration: .disallow, decompression: .disabled)
     configuration.timeout.connect = TimeAmount(Bounds.connectTimeout)
     configuration.httpVersion = .http1Only
-    // A server that is not there is said at once, not after ten seconds of trying.
+    // Report an unreachable server at once, instead of retrying for ten seconds.
     configuration.connectionPool.retryConnectionEstablishment = false
     let http = HTTPClient(eventLoopGroup: .singletonMultiThreadedEventLoopGroup, configuration: configuration)
     let client = APIClient(endpoint: endpoint, authentication: authentication, http: http)
@@ -72,17 +73,17 @@ package struct APIClient: Sendable {
 
   // MARK: Calls
 
-  /// One call with a JSON answer.
-  func call<Answer: Decodable>(
+  /// Makes a call and decodes its JSON response.
+  func call<Response: Decodable>(
     _ method: HTTPMethod, _ path: String, query: [(String, String)] = [], body: Data? = nil,
     timeout: Duration = Bounds.callTimeout,
-    as type: Answer.Type = Answer.self
-  ) async throws -> Answer {
+    as type: Response.Type = Response.self
+  ) async throws -> Response {
     let (_, bytes) = try await exchange(method, path, query: query, body: body, timeout: timeout)
     return try decode(bytes)
   }
 
-  /// One call whose answer, if any, does not matter.
+  /// Makes a call and ignores the response body.
   func perform(
     _ method: HTTPMethod, _ path: String, query: [(String, String)] = [], body: Data? = nil,
     timeout: Duration = Bounds.callTimeout
@@ -92,7 +93,7 @@ package struct APIClient: Sendable {
     _ = try await exchange(method, path, query: query, body: body, timeout: timeout)
   }
 
-  /// All pages of a list, in order.
+  /// Reads all pages of a list, in order.
   func list<Element: Decodable>(
     _ path: String, query: [(String, String)] = [], of type: Element.Type
   ) async throws -> [Element] {
@@ -105,7 +106,7 @@ package struct APIClient: Sendable {
       guard let next = headers.first(name: "X-Next-Cursor"), !next.isEmpty, next != cursor else { return elements }
       cursor = next
     }
-    throw APIError(.badAnswer, "the server's list has no end")
+    throw APIError(.badResponse, "the server's list has more than \(Bounds.pages) pages")
   }
 
   private func exchange(
@@ -145,25 +146,28 @@ package struct APIClient: Sendable {
     return headers
   }
 
-  /// The whole body of an answer, up to `Bounds.answerBytes`.
+  /// The whole body of a response, up to `Bounds.responseBytes`.
   func collect(_ response: HTTPClientResponse, watch: StallWatch) async throws -> ByteBuffer {
     var whole = ByteBuffer()
     var iterator = response.body.makeAsyncIterator()
     while var part = try await watch.waiting({ try await iterator.next() }) {
-      guard whole.readableBytes + part.readableBytes <= Bounds.answerBytes else {
-        throw APIError(.badAnswer, "the server's answer is larger than \(Bounds.answerBytes >> 20) MiB")
+      guard whole.readableBytes + part.readableBytes <= Bounds.responseBytes else {
+        throw APIError(.badResponse, "the server's response is larger than \(Bounds.responseBytes >> 20) MiB")
       }
       whole.writeBuffer(&part)
     }
     return whole
   }
 
-  private func decode<Answer: Decodable>(_ bytes: ByteBuffer, as type: Answer.Type = Answer.self) throws -> Answer {
+  private func decode<Response: Decodable>(
+    _ bytes: ByteBuffer, as type: Response.Type = Response.self
+  ) throws -> Response {
     do {
-      return try JSONDecoder().decode(Answer.self, from: Data(bytes.readableBytesView))
+      return try JSONDecoder().decode(Response.self, from: Data(bytes.readableBytesView))
     } catch {
       throw APIError(
-        .badAnswer, "the server's answer is not what the API promises; client and server may be of different versions")
+        .badResponse,
+        "the server's response does not match the API; client and server may have different versions")
     }
   }
 

@@ -6,8 +6,7 @@ import NIOPosix
 import WebSocket
 
 extension APIError {
-  /// Gives a failure below HTTP a code and a sentence; cancellation and the
-  /// errors of callers pass through unchanged.
+  /// Maps transport failures to `APIError`; cancellation and errors of the calling code pass unchanged.
   static func wrapping(_ error: any Error, at endpoint: Endpoint) -> any Error {
     switch error {
     case is APIError, is CancellationError: return error
@@ -25,13 +24,14 @@ extension APIError {
 
   static func unreachable(_ endpoint: Endpoint) -> APIError {
     APIError(
-      .unreachable, "no server answers at \(endpoint); start one with `martlet up`, or name another one with --url")
+      .unreachable, "no server responds at \(endpoint); start one with `martlet up`, or name another with --url")
   }
 
   static var connectionLost: APIError {
     APIError(
       .connectionLost,
-      "the connection to the server broke before the answer was complete; whether the work was done is unknown")
+      "the connection to the server broke before the response was complete; the operation may have been carried out"
+    )
   }
 
   private static func wrapping(_ error: HTTPClientError, at endpoint: Endpoint) -> any Error {
@@ -39,10 +39,10 @@ extension APIError {
     case .cancelled: return CancellationError()
     case .connectTimeout, .getConnectionFromPoolTimeout: return unreachable(endpoint)
     case .deadlineExceeded, .readTimeout, .writeTimeout:
-      return APIError(.timedOut, "the server at \(endpoint) did not answer in time")
+      return APIError(.timedOut, "the server at \(endpoint) did not respond in time")
     case .remoteConnectionClosed, .requestStreamCancelled: return connectionLost
-    case .bodyLengthMismatch: return APIError(.truncated, "the source changed its size while it was being sent")
-    default: return APIError(.badAnswer, "the conversation with the server at \(endpoint) failed: \(error)")
+    case .bodyLengthMismatch: return APIError(.truncated, "the source changed its size during the upload")
+    default: return APIError(.badResponse, "the HTTP exchange with the server at \(endpoint) failed: \(error)")
     }
   }
 
@@ -51,9 +51,9 @@ extension APIError {
     case .refused(let status, let body): return APIError(status: status, body: body)
     case .timedOut(let what): return APIError(.timedOut, what)
     case .connectionLost: return connectionLost
-    case .protocolViolation(let what): return APIError(.badAnswer, what)
+    case .protocolViolation(let what): return APIError(.badResponse, what)
     case .messageTooLarge(let limit):
-      return APIError(.badAnswer, "the server sent a message of more than \(limit) bytes")
+      return APIError(.badResponse, "the server sent a message of more than \(limit) bytes")
     }
   }
 

@@ -2,21 +2,21 @@ import Foundation
 package import Model
 import NIOCore
 
-/// Why a call failed, as the server said it or as this side saw it.
+/// Why a call failed: an error that the server reported, or one that arose in the client.
 package struct APIError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// What can go wrong without an answer from the server. The raw values never collide with `ErrorCode`.
+  /// Errors that arise in the client. The raw values differ from those of `ErrorCode`.
   package enum LocalCode: String, Sendable, CaseIterable {
-    /// Nobody listens at the address.
+    /// No server listens at the address.
     case unreachable
-    /// The connection ended in the middle of an answer: what was asked for may or may not have happened.
+    /// The connection broke before the response was complete: the operation may or may not have been carried out.
     case connectionLost = "connection_lost"
     case timedOut = "timed_out"
-    /// The answer is not what the API promises.
-    case badAnswer = "bad_answer"
-    /// Fewer bytes arrived, or were read from the source, than were announced.
+    /// The response does not match the API.
+    case badResponse = "bad_answer"
+    /// The number of bytes received, or read from the source, differs from the announced length.
     case truncated
     case noCredentials = "no_credentials"
-    /// The caller's own input: an address that is not one, a file that cannot be read.
+    /// Invalid input of the user, such as a malformed address or an unreadable file.
     case invalidInput = "invalid_input"
     case inputOutput = "input_output"
 
@@ -26,18 +26,18 @@ package struct APIError: Error, Sendable, Equatable, CustomStringConvertible {
       case .unreachable: 69
       case .connectionLost, .truncated, .inputOutput: 74
       case .timedOut: 75
-      case .badAnswer: 76
+      case .badResponse: 76
       case .noCredentials: 77
       case .invalidInput: 64
       }
     }
   }
 
-  /// Stable code of the server's error body, or a `LocalCode`.
+  /// Code of the server's error response, or a `LocalCode`.
   package let code: String
-  /// A sentence for a person.
+  /// A sentence for the user.
   package let message: String
-  /// HTTP status; nil when the error arose on this side or inside a stream.
+  /// HTTP status; nil if the error arose in the client or inside a stream.
   package let status: Int?
 
   package init(code: String, message: String, status: Int? = nil) {
@@ -52,11 +52,11 @@ package struct APIError: Error, Sendable, Equatable, CustomStringConvertible {
 
   package var description: String { message }
 
-  /// The server's code when it is one of ours.
+  /// The server's error code, if this client knows it.
   package var errorCode: ErrorCode? { ErrorCode(rawValue: code) }
   package var localCode: LocalCode? { LocalCode(rawValue: code) }
 
-  /// Exit code for the command line: the shared table for the server's codes, sysexits(3) for local ones.
+  /// Exit code of the CLI: from `ErrorCode` for the server's errors, from sysexits(3) for local ones.
   package var exitCode: Int32 {
     if let errorCode { return errorCode.meaning.exitCode }
     return localCode?.exitCode ?? (status.map { $0 < 500 } == true ? 64 : 69)
@@ -72,8 +72,8 @@ extension APIError {
     var error: Content
   }
 
-  /// From a response that is not a success; a body that is not our error format is named by its status only, never
-  /// quoted.
+  /// Makes an error from an unsuccessful response. If the body is not in the API's error format, the message contains
+  /// only the status and never the body.
   init(status: Int, body: ByteBuffer) {
     if let content = try? JSONDecoder().decode(Body.self, from: Data(body.readableBytesView)).error {
       self.init(code: content.code, message: content.message, status: status)
@@ -93,7 +93,7 @@ extension APIError {
     }
     self.init(
       code: code.rawValue,
-      message: "the server answered with HTTP status \(status) and no explanation; is it a Martlet server?",
+      message: "the server responded with HTTP status \(status) and no error message; is it a Martlet server?",
       status: status)
   }
 }

@@ -1,9 +1,9 @@
 package import Foundation
 
-/// What `martlet up` leaves in the data directory on its first run.
+/// Content of the file `credentials.json`, which `martlet up` writes into the data directory on its first run.
 package struct CredentialsFile: Codable, Sendable, Equatable {
   package static let fileName = "credentials.json"
-  /// A file larger than this is not ours.
+  /// Maximum size of the file; larger files are refused.
   package static let maximumBytes = 64 << 10
 
   package var url: String?
@@ -19,8 +19,8 @@ package struct CredentialsFile: Codable, Sendable, Equatable {
   }
 }
 
-/// The server to talk to and the key to show it.
-package struct Credentials: Sendable, Equatable {
+/// A server's address and an API key for it.
+package struct ClientCredentials: Sendable, Equatable {
   package let endpoint: Endpoint
   package let apiKey: String
 
@@ -30,12 +30,12 @@ package struct Credentials: Sendable, Equatable {
   }
 }
 
-/// Finds credentials: options, then MARTLET_URL and MARTLET_API_KEY, then `credentials.json` of the data directory,
-/// then that of the user's configuration directory.
+/// Finds credentials: in options, then in MARTLET_URL and MARTLET_API_KEY, then in `credentials.json` of the data
+/// directory, then in that of the user's configuration directory.
 ///
-/// A key from a file is shown only to the server that the file names, so that `--url` never sends a local key to a
-/// stranger. In the same way a server that only the `.env` of the current directory names gets no key but one from
-/// there: the directory may be somebody else's.
+/// A key from a file is sent only to the server that the file names, so that `--url` never sends a local key to another
+/// server. Likewise a server that only the `.env` of the current directory names receives only a key from that file,
+/// because another user may own the directory.
 package struct CredentialsDiscovery: Sendable {
   package enum FileContent: Sendable {
     case missing
@@ -46,67 +46,67 @@ package struct CredentialsDiscovery: Sendable {
   package static let defaultDataDirectory = "/var/lib/martlet"
 
   private let environment: [String: String]
-  private let foundInDirectory: Set<String>
+  private let namesFromDotEnv: Set<String>
   private let readFile: @Sendable (_ path: String) -> FileContent
 
   /// - Parameters:
   ///   - environment: variables, with those of `.env` already merged below the real ones.
-  ///   - foundInDirectory: the names among them that have their value from `.env`.
+  ///   - namesFromDotEnv: names of the variables whose value comes from `.env`.
   package init(
-    environment: [String: String], foundInDirectory: Set<String> = [],
+    environment: [String: String], namesFromDotEnv: Set<String> = [],
     readFile: @escaping @Sendable (String) -> FileContent = CredentialsDiscovery.readFile
   ) {
     self.environment = environment
-    self.foundInDirectory = foundInDirectory
+    self.namesFromDotEnv = namesFromDotEnv
     self.readFile = readFile
   }
 
-  /// - Throws: `no_credentials` with what to do, `invalid_input` for an address or key that cannot be one.
-  package func find(url: String?, apiKey: String?) throws(APIError) -> Credentials {
+  /// - Throws: `no_credentials` with the remedy, `invalid_input` for a malformed address or key.
+  package func find(url: String?, apiKey: String?) throws(APIError) -> ClientCredentials {
     let givenURL = url ?? value("MARTLET_URL")
     let givenKey = apiKey ?? value("MARTLET_API_KEY")
     let endpoint: Endpoint? = if let givenURL { try Endpoint(givenURL) } else { nil }
-    if let endpoint, url == nil, foundInDirectory.contains("MARTLET_URL") {
+    if let endpoint, url == nil, namesFromDotEnv.contains("MARTLET_URL") {
       return try directoryCredentials(endpoint, option: apiKey)
     }
-    if let givenKey, let endpoint { return try checked(Credentials(endpoint: endpoint, apiKey: givenKey)) }
+    if let givenKey, let endpoint { return try checked(ClientCredentials(endpoint: endpoint, apiKey: givenKey)) }
     var obstacles: [String] = []
     for path in paths {
       guard let file = try load(path, obstacles: &obstacles) else { continue }
       let fileEndpoint: Endpoint = if let url = file.url { try Endpoint(url) } else { .local }
-      if let givenKey { return try checked(Credentials(endpoint: endpoint ?? fileEndpoint, apiKey: givenKey)) }
+      if let givenKey { return try checked(ClientCredentials(endpoint: endpoint ?? fileEndpoint, apiKey: givenKey)) }
       guard endpoint?.isSameServer(as: fileEndpoint) != false else {
         obstacles.append("\(path) is for \(fileEndpoint)")
         continue
       }
-      return try checked(Credentials(endpoint: endpoint ?? fileEndpoint, apiKey: file.apiKey))
+      return try checked(ClientCredentials(endpoint: endpoint ?? fileEndpoint, apiKey: file.apiKey))
     }
-    if let givenKey { return try checked(Credentials(endpoint: endpoint ?? .local, apiKey: givenKey)) }
+    if let givenKey { return try checked(ClientCredentials(endpoint: endpoint ?? .local, apiKey: givenKey)) }
     throw missing(endpoint, obstacles)
   }
 
-  /// For a server that the current directory's `.env` names.
-  private func directoryCredentials(_ endpoint: Endpoint, option: String?) throws(APIError) -> Credentials {
-    if let key = option ?? (foundInDirectory.contains("MARTLET_API_KEY") ? value("MARTLET_API_KEY") : nil) {
-      return try checked(Credentials(endpoint: endpoint, apiKey: key))
+  /// Credentials for a server that only the `.env` of the current directory names.
+  private func directoryCredentials(_ endpoint: Endpoint, option: String?) throws(APIError) -> ClientCredentials {
+    if let key = option ?? (namesFromDotEnv.contains("MARTLET_API_KEY") ? value("MARTLET_API_KEY") : nil) {
+      return try checked(ClientCredentials(endpoint: endpoint, apiKey: key))
     }
     var obstacles: [String] = []
     for path in paths {
       guard let file = try load(path, obstacles: &obstacles) else { continue }
       let fileEndpoint: Endpoint = if let url = file.url { try Endpoint(url) } else { .local }
       guard endpoint.isSameServer(as: fileEndpoint) else { continue }
-      return try checked(Credentials(endpoint: endpoint, apiKey: value("MARTLET_API_KEY") ?? file.apiKey))
+      return try checked(ClientCredentials(endpoint: endpoint, apiKey: value("MARTLET_API_KEY") ?? file.apiKey))
     }
     guard value("MARTLET_API_KEY") == nil else {
       throw APIError(
         .noCredentials,
-        "MARTLET_URL in this directory's .env names \(endpoint), and the MARTLET_API_KEY of your environment is not shown to a server that "
-          + "only a directory names; set MARTLET_URL in the environment too, or give --url")
+        "MARTLET_URL in this directory's .env names \(endpoint); the MARTLET_API_KEY of your environment is not sent "
+          + "to a server that only a .env file names; set MARTLET_URL in the environment too, or give --url")
     }
     throw missing(endpoint, obstacles)
   }
 
-  /// Where files are looked for, in this order.
+  /// Paths of the credentials files, in the order of the search.
   package var paths: [String] {
     let dataDirectory = value("MARTLET_DATA_DIR") ?? Self.defaultDataDirectory
     var paths = ["\(dataDirectory)/\(CredentialsFile.fileName)"]
@@ -141,15 +141,15 @@ package struct CredentialsDiscovery: Sendable {
     let notes = obstacles.isEmpty ? "" : " (\(obstacles.joined(separator: "; ")))"
     return APIError(
       .noCredentials,
-      "\(subject)\(notes); run `martlet up` on this machine, or set MARTLET_API_KEY (and MARTLET_URL), or give --api-key"
-    )
+      "\(subject)\(notes); run `martlet up` on this machine, or set MARTLET_API_KEY (and MARTLET_URL), "
+        + "or give --api-key")
   }
 
-  /// A key goes into a header: only visible ASCII may.
-  private func checked(_ credentials: Credentials) throws(APIError) -> Credentials {
+  /// Checks that the key has only visible ASCII characters, because it is sent in a header.
+  private func checked(_ credentials: ClientCredentials) throws(APIError) -> ClientCredentials {
     let bytes = credentials.apiKey.utf8
     guard (1...512).contains(bytes.count), bytes.allSatisfy({ (0x21...0x7E).contains($0) }) else {
-      throw APIError(.invalidInput, "the API key has characters that no key has; check --api-key and MARTLET_API_KEY")
+      throw APIError(.invalidInput, "the API key has invalid characters; check --api-key and MARTLET_API_KEY")
     }
     return credentials
   }
@@ -162,7 +162,7 @@ package struct CredentialsDiscovery: Sendable {
     } catch let error as CocoaError where error.code == .fileReadNoPermission {
       return .unreadable("permission denied")
     } catch {
-      return .unreadable("it is not a regular file that can be read")
+      return .unreadable("it is not a readable regular file")
     }
   }
 }

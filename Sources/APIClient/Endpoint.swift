@@ -17,19 +17,20 @@ package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// Parses a URL; a bare `HOST:PORT` is taken as `http://HOST:PORT`.
-  /// - Throws: `invalid_input` for anything else, https included: the sentence says what to do instead.
+  /// - Throws: `invalid_input` for other text and for https addresses, with the remedy.
   package init(_ text: String) throws(APIError) {
     let url = text.contains("://") ? text : "http://\(text)"
     guard let parts = URLComponents(string: url), let host = parts.host, !host.isEmpty, parts.user == nil,
       parts.password == nil,
       parts.query == nil, parts.fragment == nil, (1...65_535).contains(parts.port ?? 80)
     else {
-      throw APIError(.invalidInput, "'\(text)' is not a server address; it looks like http://127.0.0.1:8080")
+      throw APIError(.invalidInput, "'\(text)' is not a server address; give one such as http://127.0.0.1:8080")
     }
     guard parts.scheme?.lowercased() != "https" else {
       throw APIError(
         .invalidInput,
-        "this client speaks http only; reach a server behind TLS through a tunnel, such as `ssh -L 8080:127.0.0.1:8080 HOST`"
+        "this client supports only http; reach a server behind TLS through a tunnel, such as "
+          + "`ssh -L 8080:127.0.0.1:8080 HOST`"
       )
     }
     guard parts.scheme?.lowercased() == "http" else {
@@ -44,7 +45,7 @@ package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
     "http://\(host.contains(":") ? "[\(host)]" : host):\(port)\(basePath)"
   }
 
-  /// Whether both name the same server, as far as one can tell without asking the resolver.
+  /// Whether both endpoints name the same server, without a name lookup.
   package func isSameServer(as other: Endpoint) -> Bool {
     port == other.port && basePath == other.basePath && Self.canonical(host) == Self.canonical(other.host)
   }
@@ -55,7 +56,7 @@ package struct Endpoint: Sendable, Hashable, CustomStringConvertible {
   }
 }
 
-/// One segment or value in a URL, with everything but RFC 3986's unreserved characters percent-encoded.
+/// Percent-encodes a path segment or query value, except for the unreserved characters of RFC 3986.
 func percentEncoded(_ text: String) -> String {
   var encoded = ""
   for byte in text.utf8 {

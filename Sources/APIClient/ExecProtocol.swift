@@ -2,7 +2,7 @@ import Foundation
 import Model
 package import NIOCore
 
-/// The first frame of `exec/stream`: what to run and how.
+/// The first message of `exec/stream`: the command to run.
 package struct ExecStart: Sendable, Equatable {
   package struct Terminal: Codable, Sendable, Equatable {
     package var cols: Int
@@ -19,11 +19,11 @@ package struct ExecStart: Sendable, Equatable {
   package var environment: [String: String]
   package var workingDirectory: String?
   package var user: String?
-  /// Whether bytes will be written to standard input; without it the command reads /dev/null.
+  /// Whether the client will write to standard input; if false, the command reads /dev/null.
   package var hasInput: Bool
   package var terminal: Terminal?
   package var tag: String?
-  /// 0: never.
+  /// Time-out of the command; 0 for none.
   package var timeoutSeconds: Int
 
   package init(
@@ -43,7 +43,7 @@ package struct ExecStart: Sendable, Equatable {
 }
 
 package struct ExecExit: Sendable, Equatable {
-  /// 128 + signal number when a signal ended the command.
+  /// Exit code; 128 + the signal's number if a signal ended the command.
   package var exitCode: Int32
   package var signal: Int32?
 
@@ -62,11 +62,11 @@ package enum ExecEvent: Sendable, Equatable {
 
   case started(pid: UInt32)
   case output(Stream, ByteBuffer)
-  /// Always the last one.
+  /// Always the last event.
   case exited(ExecExit)
 }
 
-/// Translates between frames and events. Binary frames carry one leading byte that names the stream.
+/// Encodes and decodes the messages of `exec/stream`. The first byte of a binary message names the stream.
 enum ExecCodec {
   private struct StartFrame: Encodable {
     var type = "start"
@@ -87,7 +87,7 @@ enum ExecCodec {
     }
   }
 
-  /// Frames after the first one.
+  /// The client's messages after the first one.
   struct ControlFrame: Encodable {
     var type: String
     var eof: Bool?
@@ -110,7 +110,7 @@ enum ExecCodec {
     }
   }
 
-  /// The server may name a signal by number or by name.
+  /// A signal, which the server may give by number or by name.
   private enum SignalField: Decodable {
     case number(Int32)
     case name(String)
@@ -138,18 +138,18 @@ enum ExecCodec {
   static func decode(binary frame: ByteBuffer) throws(APIError) -> ExecEvent {
     var frame = frame
     guard let tag = frame.readInteger(as: UInt8.self), let stream = ExecEvent.Stream(rawValue: tag) else {
-      throw APIError(.badAnswer, "the server sent output of an unknown stream")
+      throw APIError(.badResponse, "the server sent output of an unknown stream; update the client")
     }
     return .output(stream, frame)
   }
 
-  /// Nil for kinds of frames that a newer server may send.
+  /// Returns nil for message types that this client does not know.
   static func decode(text: String) throws(APIError) -> ExecEvent? {
     let frame: EventFrame
     do {
       frame = try JSONDecoder().decode(EventFrame.self, from: Data(text.utf8))
     } catch {
-      throw APIError(.badAnswer, "the server sent a frame that is not what the API promises")
+      throw APIError(.badResponse, "the server sent a message that does not match the API")
     }
     switch (frame.type, frame.pid, frame.exitCode) {
     case ("start", let pid?, _): return .started(pid: pid)
@@ -159,7 +159,7 @@ enum ExecCodec {
         code: frame.code ?? ErrorCode.internalError.rawValue,
         message: frame.message ?? "the server reported an error without a message")
     case ("start", _, _), ("exit", _, _):
-      throw APIError(.badAnswer, "the server sent an incomplete \(frame.type) frame")
+      throw APIError(.badResponse, "the server sent an incomplete \(frame.type) message")
     default: return nil
     }
   }

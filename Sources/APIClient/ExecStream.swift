@@ -4,12 +4,13 @@ package import NIOCore
 import NIOHTTP1
 import WebSocket
 
-/// A command that runs in a sandbox, seen through one WebSocket: events out; input, size and signals in.
+/// A running command, connected by one WebSocket: the caller receives events and sends input, terminal sizes and
+/// signals.
 ///
-/// The command ends when the connection does.
+/// The command is killed when the connection closes.
 package struct ExecStream: Sendable {
-  /// `started`, output, `exited`; throws when the connection breaks before `exited`, so that a break never looks like
-  /// success. To be iterated once; a slow consumer slows the command down.
+  /// The events `started`, `output` and `exited`. Throws if the connection breaks before `exited`, so that a broken
+  /// connection never looks like success. Can be iterated once; a slow consumer slows the command down.
   package struct Events: AsyncSequence, Sendable {
     let socket: ClientWebSocket
     let endpoint: Endpoint
@@ -45,7 +46,7 @@ package struct ExecStream: Sendable {
         case .message(.text(let text)): return try ExecCodec.decode(text: text)
         case .closed(let code, let reason):
           let why = reason.isEmpty ? code.map { "code \($0)" } ?? "no reason given" : reason
-          throw APIError(.connectionLost, "the server ended the connection before the command ended (\(why))")
+          throw APIError(.connectionLost, "the server closed the connection before the command exited (\(why))")
         }
       }
     }
@@ -60,7 +61,7 @@ package struct ExecStream: Sendable {
 
   package var events: Events { Events(socket: socket, endpoint: endpoint) }
 
-  /// Bytes for standard input or the terminal; returns when the connection has room for more.
+  /// Writes to standard input or to the terminal; returns when the connection can accept more.
   package func write(_ bytes: ByteBuffer) async throws {
     var bytes = bytes
     while let chunk = bytes.readSlice(length: min(bytes.readableBytes, APIClient.Bounds.chunkBytes)),
@@ -83,7 +84,7 @@ package struct ExecStream: Sendable {
     try await control(.init(type: "signal", signal: signal))
   }
 
-  /// Ends the command.
+  /// Kills the command.
   package func stop() async throws {
     try await control(.init(type: "stop"))
   }
@@ -102,7 +103,7 @@ package struct ExecStream: Sendable {
 }
 
 extension APIClient {
-  /// Starts a command in a sandbox and runs `body` with its stream; the command does not outlive `body`.
+  /// Starts a command in a sandbox and runs `body` with its stream. The command is killed when `body` returns.
   package func withExec<Result: Sendable>(
     _ start: ExecStart, in id: SandboxID, _ body: (ExecStream) async throws -> Result
   ) async throws -> Result {
@@ -111,13 +112,13 @@ extension APIClient {
       headers: headers)
     var configuration = ClientWebSocket.Configuration()
     configuration.connectTimeout = Bounds.connectTimeout
-    // One leading byte beside the largest payload.
+    // The largest payload and its leading byte.
     configuration.maximumFrameBytes = Limits.webSocketFrameBytes + 1
     do {
       return try await ClientWebSocket.withConnection(to: target, configuration: configuration) { socket in
         let stream = ExecStream(socket: socket, endpoint: endpoint)
         let first = try ExecCodec.encode(start)
-        // A server that has ended the connection already says why in the events.
+        // If the server has closed the connection already, the events contain the reason.
         try? await socket.send(.text(first))
         return try await body(stream)
       }

@@ -1,6 +1,6 @@
 package import Model
 
-/// A sandbox as `GET /v1/sandboxes/{id}` shows it.
+/// A sandbox, the response of `GET /v1/sandboxes/{id}`.
 package struct SandboxResource: Codable, Sendable, Equatable {
   package struct Isolation: Codable, Sendable, Equatable {
     package var vmm: String
@@ -8,30 +8,30 @@ package struct SandboxResource: Codable, Sendable, Equatable {
   }
 
   package var id: SandboxID
-  /// One of `SandboxStatus`; text, because a newer server may know more.
+  /// A `SandboxStatus`; a string because a newer server may have further values.
   package var status: String
   package var template: String?
   package var vcpus: Int?
   package var memoryMiB: Int?
   package var diskSizeMiB: Int?
   package var timeoutSeconds: Int?
-  /// Whether a request for the paused sandbox resumes it.
+  /// Whether a request to the paused sandbox resumes it.
   package var autoResume: Bool?
-  /// For a paused sandbox: whether it was paused because it was idle.
+  /// Whether the sandbox was paused because its idle time-out had passed.
   package var autoPaused: Bool?
   package var metadata: [String: String]?
   package var hostID: String?
   package var guestIP: String?
   package var hostIP: String?
   package var isolation: Isolation?
-  /// RFC 3339, as are the other times.
+  /// RFC 3339, like the other times.
   package var createdAt: String?
   package var startedAt: String?
   package var lastActiveAt: String?
   package var lastUpdated: String?
-  /// Why the status is `error`.
+  /// Reason of the status `error`.
   package var error: String?
-  /// Milliseconds that the phases of the operation took which this answers.
+  /// Durations of the operation's phases in milliseconds, by phase.
   package var timings: [String: Double]?
 
   enum CodingKeys: String, CodingKey {
@@ -52,7 +52,7 @@ package struct SandboxResource: Codable, Sendable, Equatable {
   }
 }
 
-/// Body of `POST /v1/sandboxes`; what is nil is left to the server's defaults.
+/// Body of `POST /v1/sandboxes`; nil fields get the server's defaults.
 package struct SandboxRequest: Encodable, Sendable, Equatable {
   package var template: String?
   package var vcpus: Int?
@@ -96,7 +96,7 @@ package struct ProcessResource: Codable, Sendable, Equatable {
   package var cwd: String?
 }
 
-/// Answer to a background `POST …/{id}/exec`.
+/// Response of a background `POST /v1/sandboxes/{id}/exec`.
 package struct BackgroundProcess: Codable, Sendable, Equatable {
   package var sandboxID: SandboxID
   package var cmd: String
@@ -109,12 +109,12 @@ package struct BackgroundProcess: Codable, Sendable, Equatable {
   }
 }
 
-/// Answer to a plain `POST …/{id}/exec`.
-package struct ExecResult: Codable, Sendable, Equatable {
+/// Response of `POST /v1/sandboxes/{id}/exec`.
+package struct ExecResource: Codable, Sendable, Equatable {
   package var stdout: String
   package var stderr: String
   package var exitCode: Int32
-  /// `base64` when the output is not UTF-8; nil for plain text.
+  /// `base64` if the output is not UTF-8, nil for plain text.
   package var encoding: String?
 
   enum CodingKeys: String, CodingKey {
@@ -123,7 +123,7 @@ package struct ExecResult: Codable, Sendable, Equatable {
   }
 }
 
-/// A row of `GET /v1/snapshots`. A base template fits any shape; a snapshot has one.
+/// A row of `GET /v1/snapshots`. A base template fits any shape; a snapshot has a fixed one.
 package struct TemplateResource: Codable, Sendable, Equatable {
   package var name: String
   package var type: String?
@@ -132,7 +132,7 @@ package struct TemplateResource: Codable, Sendable, Equatable {
   package var diskSizeMiB: Int?
   package var sizeBytes: Int64?
   package var createdAt: String?
-  /// True for the templates that every team may use.
+  /// Whether it is a platform template, which every team may use.
   package var platform: Bool?
 
   enum CodingKeys: String, CodingKey {
@@ -147,7 +147,7 @@ package struct TemplateResource: Codable, Sendable, Equatable {
 /// A file, directory or link in a guest.
 package struct FileResource: Codable, Sendable, Equatable {
   package var name: String
-  /// Absolute.
+  /// Absolute path.
   package var path: String
   /// `file`, `directory`, `symlink` or `other`.
   package var type: String

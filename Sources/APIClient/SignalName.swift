@@ -1,4 +1,4 @@
-/// Names of the signals that the API takes. Source: signal(7), x86 and ARM numbers.
+/// Names of the signals that the API accepts. Source: signal(7), x86 and ARM numbers.
 package enum SignalName {
   private static let numbers: [String: Int32] = [
     "SIGHUP": 1, "SIGINT": 2, "SIGQUIT": 3, "SIGILL": 4, "SIGTRAP": 5, "SIGABRT": 6, "SIGBUS": 7, "SIGFPE": 8,
@@ -10,7 +10,7 @@ package enum SignalName {
     "SIGVTALRM": 26, "SIGPROF": 27, "SIGWINCH": 28, "SIGIO": 29, "SIGPWR": 30, "SIGSYS": 31,
   ]
 
-  /// `SIGTERM`, `TERM` or `term` give 15.
+  /// The number of a signal name with or without `SIG`, in any case.
   package static func number(of name: String) -> Int32? {
     let upper = name.uppercased()
     return numbers[upper.hasPrefix("SIG") ? upper : "SIG\(upper)"]

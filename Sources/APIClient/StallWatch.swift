@@ -1,8 +1,8 @@
 import Concurrency
 
-/// Ends a transfer whose network side makes no progress, however long the transfer as a whole may take (L-24).
+/// Cancels a transfer if the network makes no progress for a given time. The transfer as a whole has no time limit.
 ///
-/// Only the time inside `waiting` counts: a slow file, terminal or pipe on our own side is not a stall of the server.
+/// Only the time inside `waiting` counts; a slow local file, terminal or pipe is not a stall of the server.
 final class StallWatch: Sendable {
   private let waitingSince = Mutex<ContinuousClock.Instant?>(nil)
 
@@ -28,7 +28,7 @@ final class StallWatch: Sendable {
     waitingSince.withLock { since in since.map { $0.duration(to: .now) > limit } ?? false }
   }
 
-  /// Runs `operation`; throws `timed_out` and cancels it when a wait inside it exceeds `limit`.
+  /// Runs `operation`; cancels it and throws `timed_out` if a wait inside it exceeds `limit`.
   static func run<Result: Sendable>(
     limit: Duration, _ operation: @escaping @Sendable (StallWatch) async throws -> Result
   ) async throws -> Result {

@@ -1,6 +1,6 @@
 package import Foundation
 
-/// A person's session with one server, as `martlet login` leaves it in the user's configuration directory (0600).
+/// A user's session with one server, which `martlet login` stores in the user's configuration directory (mode 0600).
 package struct StoredSession: Codable, Sendable, Equatable {
   package static let fileName = "session.json"
 
@@ -28,7 +28,7 @@ package struct StoredSession: Codable, Sendable, Equatable {
     case expiresAt = "expires_at"
   }
 
-  /// Whether it can be used for a while still.
+  /// Whether the session is valid for at least another 30 seconds.
   package func isValid(at now: Date) -> Bool {
     guard let end = try? Date(expiresAt, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)) else {
       return false
@@ -37,13 +37,13 @@ package struct StoredSession: Codable, Sendable, Equatable {
   }
 }
 
-/// Finds out as whom to speak to a server: a stored session, or the administrator whom the first run wrote down.
+/// Finds a user's credentials for a server: a stored session, or the administrator in the file of `martlet up`.
 ///
-/// As with keys, nothing from a file is shown to a server that the file does not name.
+/// Credentials from a file are sent only to the server that the file names.
 package struct SessionDiscovery: Sendable {
   package enum Identity: Sendable, Equatable {
     case session(StoredSession)
-    /// To be logged in with.
+    /// Email address and password for a log-in.
     case password(endpoint: Endpoint, email: String, password: String)
   }
 
@@ -58,7 +58,7 @@ package struct SessionDiscovery: Sendable {
     self.readFile = readFile
   }
 
-  /// Where `martlet login` keeps the session; nil for somebody without a home.
+  /// Path of the stored session; nil if neither XDG_CONFIG_HOME nor HOME is set.
   package var sessionPath: String? {
     let value = { (name: String) in environment[name].flatMap { $0.isEmpty ? nil : $0 } }
     return (value("XDG_CONFIG_HOME") ?? value("HOME").map { "\($0)/.config" }).map {
@@ -66,21 +66,21 @@ package struct SessionDiscovery: Sendable {
     }
   }
 
-  /// The server that is meant: as given, or of the stored session, or of the first run.
+  /// The server of `--url`, MARTLET_URL, the stored session, or the credentials file, in this order.
   package func endpoint(url: String?) throws(APIError) -> Endpoint {
     if let text = url ?? environment["MARTLET_URL"], !text.isEmpty { return try Endpoint(text) }
     if let session = storedSession { return try Endpoint(session.url) }
-    guard let text = firstRun?.url else { return .local }
+    guard let text = credentialsFile?.url else { return .local }
     return try Endpoint(text)
   }
 
-  /// - Throws: `no_credentials` with what to do.
+  /// - Throws: `no_credentials` with the remedy.
   package func find(url: String?, now: Date = Date()) throws(APIError) -> Identity {
     let endpoint = try endpoint(url: url)
     if let session = storedSession, session.isValid(at: now), try Endpoint(session.url).isSameServer(as: endpoint) {
       return .session(session)
     }
-    if let file = firstRun, let email = file.adminEmail, let password = file.adminPassword {
+    if let file = credentialsFile, let email = file.adminEmail, let password = file.adminPassword {
       let server: Endpoint = if let text = file.url { try Endpoint(text) } else { .local }
       if server.isSameServer(as: endpoint) { return .password(endpoint: endpoint, email: email, password: password) }
     }
@@ -92,7 +92,7 @@ package struct SessionDiscovery: Sendable {
     return load(sessionPath)
   }
 
-  private var firstRun: CredentialsFile? {
+  private var credentialsFile: CredentialsFile? {
     for path in CredentialsDiscovery(environment: environment, readFile: readFile).paths {
       if let file: CredentialsFile = load(path) { return file }
     }

@@ -1,11 +1,11 @@
 import APIClient
 import Foundation
 
-/// What a command sees of the process it runs in.
+/// The environment of a command: variables, working directory, standard streams. Tests replace it.
 package struct CommandContext: Sendable {
   @TaskLocal static var current = CommandContext()
 
-  /// Largest `.env` file that is read.
+  /// Maximum size of the `.env` file.
   static let maximumEnvironmentFileBytes = 64 << 10
 
   package var environment: [String: String]
@@ -24,7 +24,7 @@ package struct CommandContext: Sendable {
     console = Console(output: output, error: error, allowsColor: environment["NO_COLOR", default: ""].isEmpty)
   }
 
-  /// Real variables over those of `.env` in the working directory (CFG-1).
+  /// The environment variables, with those of `.env` in the working directory below them.
   func settings() throws -> Settings {
     Settings(environment: environment, file: try environmentFile())
   }

@@ -1,23 +1,23 @@
 package import APIClient
 package import Model
 
-/// The commands that need this machine and not a server. The executable provides them, so that this room names no
-/// driver.
+/// Commands that act on this machine instead of a server. The executable provides them, so that this module does not
+/// depend on the host agent.
 package struct LocalServices: Sendable {
   @TaskLocal package static var current: LocalServices?
 
-  /// Shown by `--version`.
+  /// Version that `--version` prints.
   package var version: String
   /// Serves until SIGINT or SIGTERM; returns after an orderly stop.
   package var up: @Sendable (UpOptions) async throws -> Void
-  /// Checks that only the executable can make (images, database), shown after those of `HostProbes`.
+  /// Further checks of `martlet doctor` (accelerator, database), shown after those of `HostProbes`.
   package var doctor: @Sendable (DoctorOptions) async -> [DoctorCheck]
   /// Builds the guest kernel and the platform templates that are missing or out of date in an image directory.
   package var buildImages: @Sendable (_ imageDirectory: String) async throws -> Void
-  /// Builds a template into the image directory and returns what it made.
+  /// Builds a template into the image directory.
   package var buildTemplate: @Sendable (TemplateBuildOptions) async throws -> TemplateBuildResult
 
-  /// Makes an account straight in the database of this machine's server.
+  /// Creates an account directly in the database of this machine's server.
   package var createUser: @Sendable (LocalUserOptions) async throws -> UserResource
 
   package init(
@@ -49,12 +49,12 @@ package struct UpOptions: Sendable, Equatable {
   package var database: DatabaseChoice
   package var accelerator: AcceleratorChoice
   package var logLevel: String
-  /// Whether a sandbox runs a command once the server is up, so that a new user sees that all of it works.
+  /// Whether to run a command in a sandbox once the server is up, as a demonstration.
   package var showsDemo: Bool
-  /// MicroVMs kept running for sandboxes to come.
+  /// Size of the warm pool.
   package var warmPool: Int
   package var access: AccessOptions
-  /// Of importance only where the database is shared.
+  /// Used only with a shared database.
   package var host: HostOptions
 
   package init(
@@ -83,7 +83,7 @@ package struct DoctorOptions: Sendable, Equatable {
 }
 
 package struct LocalUserOptions: Sendable, Equatable {
-  /// Absolute.
+  /// Absolute path.
   package var dataDirectory: String
   package var database: DatabaseChoice
   package var user: NewUser
@@ -91,16 +91,16 @@ package struct LocalUserOptions: Sendable, Equatable {
 
 package struct TemplateBuildOptions: Sendable, Equatable {
   package var name: SafeName
-  /// A directory or a tar file; absolute.
+  /// Absolute path of a directory or a tar file.
   package var source: String
   package var imageDirectory: String
 }
 
 package struct TemplateBuildResult: Sendable, Equatable, Encodable {
   package var name: String
-  /// Content name of the image.
+  /// Digest that names the image.
   package var digest: String
-  /// Allocated bytes.
+  /// Allocated size in bytes.
   package var sizeBytes: Int64
 
   package init(name: String, digest: String, sizeBytes: Int64) {
@@ -115,7 +115,7 @@ package struct TemplateBuildResult: Sendable, Equatable, Encodable {
   }
 }
 
-/// Which accelerator the VMM is to use.
+/// The accelerator of the VMM.
 package enum AcceleratorChoice: String, Sendable, CaseIterable {
   case automatic = "auto"
   case kvm

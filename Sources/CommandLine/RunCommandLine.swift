@@ -3,18 +3,17 @@ import ArgumentParser
 import Glibc
 import Model
 
-/// Parses and performs one command line.
+/// Parses and runs one command line.
 ///
 /// - Parameters:
 ///   - arguments: without the program's name.
-///   - local: what needs this machine and not a server; provided by the executable.
-///   - context: files, environment and terminal; tests give their own.
-/// - Returns: the exit code of the process: that of the command that ran in a sandbox, or of what went wrong
-///   (sysexits(3)).
+///   - local: commands that act on this machine; provided by the executable.
+///   - context: environment variables, directory and standard streams; tests pass their own.
+/// - Returns: the exit code: that of the command in the sandbox, or one of sysexits(3) for an error.
 package func runCommandLine(
   _ arguments: [String], local: LocalServices, context: CommandContext = CommandContext()
 ) async -> Int32 {
-  // A closed pipe is an error of the write, not the end of a process that still has a sandbox to destroy.
+  // A closed pipe must not end the process, which may still have a sandbox to destroy; the write reports EPIPE.
   signal(SIGPIPE, SIG_IGN)
   return await LocalServices.$current.withValue(local) {
     await CommandContext.$current.withValue(context) {
@@ -37,7 +36,7 @@ private func perform(_ arguments: [String]) async throws {
   try command.run()
 }
 
-/// Says what went wrong on standard error and gives the exit code for it.
+/// Prints the error on standard error and returns its exit code.
 private func report(_ error: any Error, context: CommandContext) async -> Int32 {
   switch error {
   case let error as ExitCode: return error.rawValue
@@ -48,7 +47,7 @@ private func report(_ error: any Error, context: CommandContext) async -> Int32 
     await context.console.complain(error.message)
     return error.code.meaning.exitCode
   case is OutputClosed:
-    // As if SIGPIPE had ended us: the reader has seen enough.
+    // The exit code of a process that SIGPIPE ended.
     return 128 + SIGPIPE
   case let error as OperatingSystemError:
     await context.console.complain(error.description)
@@ -60,8 +59,7 @@ private func report(_ error: any Error, context: CommandContext) async -> Int32 
   }
 }
 
-/// Help and version texts, and errors in the arguments; also the last resort for errors that no room has given a
-/// meaning.
+/// Prints help and version texts, errors in the arguments, and all other errors.
 private func reportParsing(_ error: any Error, context: CommandContext) async -> Int32 {
   let code = Martlet.exitCode(for: error)
   let message = Martlet.fullMessage(for: error)
@@ -76,7 +74,7 @@ private func reportParsing(_ error: any Error, context: CommandContext) async ->
 struct Martlet: AsyncParsableCommand {
   static var configuration: CommandConfiguration {
     CommandConfiguration(
-      commandName: "martlet", abstract: "Sandboxes in microVMs, on your own machines.",
+      commandName: "martlet", abstract: "Run sandboxes in microVMs on your own machines.",
       version: "martlet \(LocalServices.current?.version ?? "unknown")",
       groupedSubcommands: [
         CommandGroup(
@@ -94,7 +92,8 @@ struct Martlet: AsyncParsableCommand {
             TemplateCommand.self,
           ]),
         CommandGroup(
-          name: "People:", subcommands: [LoginCommand.self, TeamCommand.self, KeyCommand.self, UserCommand.self]),
+          name: "Users, teams and keys:",
+          subcommands: [LoginCommand.self, TeamCommand.self, KeyCommand.self, UserCommand.self]),
         CommandGroup(name: "This machine:", subcommands: [UpCommand.self, ImagesCommand.self, DoctorCommand.self]),
       ])
   }

@@ -1,28 +1,28 @@
-/// The name of a person, a team or a key as people write it: trimmed, 1 to 100 characters, nothing invisible.
+/// The name of a user, a team or an API key: trimmed, 1 to 100 visible characters.
 package struct DisplayName: Hashable, Sendable, CustomStringConvertible {
   package let value: String
 
-  /// - Throws: `invalid_request` that names the field.
+  /// - Throws: `invalid_request` with the field's name.
   package init(_ text: String, field: String = "name") throws(MartletError) {
-    // Cheap first: a long text is not worth a look at its characters.
-    guard text.utf8.count <= Limits.displayNameCharacters.upperBound * 8 else { throw Self.refusal(field) }
+    // Refuse long texts before examining their characters.
+    guard text.utf8.count <= Limits.displayNameCharacters.upperBound * 8 else { throw Self.invalid(field) }
     var scalars = Substring(text).unicodeScalars
     while let first = scalars.first, first.properties.isWhitespace { scalars.removeFirst() }
     while let last = scalars.last, last.properties.isWhitespace { scalars.removeLast() }
     guard Limits.displayNameCharacters.contains(scalars.count), scalars.allSatisfy(Self.isVisible) else {
-      throw Self.refusal(field)
+      throw Self.invalid(field)
     }
     value = String(scalars)
   }
 
   package var description: String { value }
 
-  private static func refusal(_ field: String) -> MartletError {
+  private static func invalid(_ field: String) -> MartletError {
     MartletError(
       .invalidRequest, "\(field) must have 1 to \(Limits.displayNameCharacters.upperBound) visible characters")
   }
 
-  /// Refuses control characters and those that turn the direction of text or break lines.
+  /// False for control characters, line breaks and characters that change the direction of text.
   private static func isVisible(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.properties.generalCategory {
     case .control, .lineSeparator, .paragraphSeparator, .surrogate, .unassigned: false

@@ -1,8 +1,7 @@
-/// An e-mail address, trimmed and lower-cased, so that one mailbox is one user (AUTH-1).
+/// An email address, trimmed and in lower case, so that one mailbox is one user.
 ///
-/// Accepted is the plain form that mail providers give out: `local@domain` in ASCII, the local part of letters, digits
-/// and ``!#$%&'*+/=?^_`{|}~.-``, the domain of two or more host name labels. Quoted local parts and address literals
-/// are not.
+/// Accepts the form `local@domain` in ASCII: the local part of letters, digits and ``!#$%&'*+/=?^_`{|}~.-``, the domain
+/// of two or more host name labels. Refuses quoted local parts and address literals.
 ///
 /// Source: RFC 5321 sections 4.1.2 and 4.5.3.1
 package struct EmailAddress: Hashable, Sendable, CustomStringConvertible {

@@ -7,7 +7,7 @@ package struct IPv4Address: Hashable, Sendable, CustomStringConvertible, Codable
     self.value = value
   }
 
-  /// Parses exactly four decimal parts without leading zeros (L-61: one text, one meaning).
+  /// Parses exactly four decimal parts. Leading zeros are refused because other parsers read them as octal.
   package init?(_ text: String) {
     let parts = text.split(separator: ".", omittingEmptySubsequences: false)
     guard parts.count == 4 else { return nil }

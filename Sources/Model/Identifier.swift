@@ -1,9 +1,9 @@
 package import Foundation
 
-/// A UUID that belongs to one kind of thing, so that ids of different kinds cannot be mixed up.
+/// A UUID with its kind as a type parameter, so that the compiler distinguishes ids of different kinds.
 ///
-/// On the wire an id is `prefix-uuid` in lower case (`sb-5f0c…`); inside Martlet and in the database it is the bare
-/// UUID. Conversion happens only at the API and RPC border.
+/// In requests and responses an id has the form `prefix-uuid` in lower case (`sb-5f0c…`); in the database it is the
+/// bare UUID. Only the API and RPC layers convert between the two.
 package struct Identifier<Kind: IdentifierKind>: Hashable, Sendable, Comparable {
   package let uuid: UUID
 
@@ -23,7 +23,7 @@ package struct Identifier<Kind: IdentifierKind>: Hashable, Sendable, Comparable 
   /// The form used in REST, RPC and logs.
   package var wire: String { "\(Kind.prefix)-\(uuidString)" }
 
-  /// The bare UUID in lower case: database key and file name.
+  /// The bare UUID in lower case, used as database key and file name.
   package var uuidString: String { UUIDText.string(uuid) }
 
   package static func < (left: Self, right: Self) -> Bool { left.uuidString < right.uuidString }
@@ -46,13 +46,13 @@ package typealias TeamID = Identifier<TeamKind>
 package typealias UserID = Identifier<UserKind>
 package typealias APIKeyID = Identifier<APIKeyKind>
 package typealias HostID = Identifier<HostKind>
-/// One immutable snapshot of a sandbox: memory, devices and disk of one moment.
+/// Id of a generation: memory, device state and disk of one moment.
 package typealias GenerationID = Identifier<GenerationKind>
-/// One microVM and what belongs to it on the host; a sandbox has another one after each resume.
+/// Id of an instance: a microVM and its resources on the host. A sandbox has a new one after each resume.
 package typealias InstanceID = Identifier<InstanceKind>
 
 extension TeamID {
-  /// Owner of the templates that every team may use (DB-4).
+  /// The platform team, which owns the templates that every team may use.
   package static var platform: TeamID { TeamID(UUID(uuid: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))) }
 }
 

@@ -1,12 +1,14 @@
-/// What a memory snapshot can only be restored on: recorded in every generation, compared before a restore (UF-6).
+/// The properties of a virtual machine that must be equal for a restore. Every generation records them; the host agent
+/// compares them before it restores.
 package struct MachineDescription: Sendable, Codable, Equatable {
   /// `qemu` or `firecracker`.
   package var vmm: String
   /// Full version of the VMM.
   package var vmmVersion: String
-  /// Machine type and the order of its devices; changes whenever the driver's command line changes what a guest sees.
+  /// Machine type and order of its devices; changes whenever a change of the VMM's command line is visible to the
+  /// guest.
   package var machine: String
-  /// SHA-256 of the firmware, in hexadecimal; empty where there is none.
+  /// SHA-256 of the firmware, in hexadecimal; empty without firmware.
   package var firmwareDigest: String
   package var cpuModel: String
   /// `tcg` or `kvm`.
@@ -26,7 +28,7 @@ package struct MachineDescription: Sendable, Codable, Equatable {
     self.pageSizeBytes = pageSizeBytes
   }
 
-  /// Why a snapshot of machine `self` cannot be restored on `host`; nil when it can.
+  /// Why a generation of machine `self` cannot be restored on `host`; nil if it can.
   package func incompatibility(with host: MachineDescription) -> String? {
     let pairs = [
       ("VMM", vmm, host.vmm), ("VMM version", vmmVersion, host.vmmVersion), ("machine", machine, host.machine),

@@ -1,14 +1,14 @@
-/// The one error that crosses room borders: a stable code, a sentence for the tenant, and a cause that stays inside.
+/// The error type of all module interfaces: a stable code, a sentence for the tenant, and an internal cause.
 ///
-/// Rooms below (kernel, disks, network, VMM) throw their own typed errors; whoever gives a failure its meaning for the
-/// tenant wraps it here once, with the original as `cause`. Only `code` and `message` leave the process.
+/// Lower modules (kernel, disks, network, VMM) throw their own typed errors. The caller that knows the meaning for the
+/// tenant wraps such an error once, with the original as `cause`. Only `code` and `message` leave the process.
 package struct MartletError: Error, Sendable, CustomStringConvertible {
   package let code: ErrorCode
-  /// Names the thing and the remedy. Never contains host paths, SQL, or text from `cause`.
+  /// Names the affected object and the remedy. Never contains host paths, SQL, or text from `cause`.
   package let message: String
-  /// For the log only.
+  /// The underlying error, for the log only.
   package let cause: (any Error)?
-  /// After how long the same call is worth another try, where that is known.
+  /// Seconds after which the client should retry; nil if unknown.
   package let retryAfterSeconds: Int?
 
   package init(_ code: ErrorCode, _ message: String, retryAfterSeconds: Int? = nil, cause: (any Error)? = nil) {
@@ -23,8 +23,8 @@ package struct MartletError: Error, Sendable, CustomStringConvertible {
     return "\(code.rawValue): \(message) (cause: \(cause))"
   }
 
-  /// The error itself when it already is one, what it says it means when it can, else `internal` with the original as
-  /// cause.
+  /// Converts any error: a `MartletError` stays as it is, a `MartletErrorConvertible` is converted, other errors become
+  /// `internal` with the original as cause.
   package static func wrapping(_ error: any Error) -> MartletError {
     if let error = error as? MartletError { return error }
     if let meaning = (error as? any MartletErrorConvertible)?.martletError { return meaning }
@@ -33,9 +33,9 @@ package struct MartletError: Error, Sendable, CustomStringConvertible {
   }
 }
 
-/// An error of a room below whose meaning for the tenant does not depend on who asked.
+/// An error of a lower module that converts itself to a `MartletError`, independent of the operation that failed.
 package protocol MartletErrorConvertible: Error {
-  /// Nil when only the log should know.
+  /// Nil if the tenant should see only `internal`.
   var martletError: MartletError? { get }
 }
 
@@ -45,27 +45,27 @@ extension MartletError {
   }
 
   package static func invalidState(_ id: SandboxID, is status: SandboxStatus, needs: String) -> MartletError {
-    MartletError(.invalidState, "sandbox \(id) is \(status.rawValue); this needs it to be \(needs)")
+    MartletError(.invalidState, "sandbox \(id) is \(status.rawValue); this operation needs a sandbox that is \(needs)")
   }
 }
 
-/// Stable codes of the REST API's `{"error":{"code","message"}}` and what each means on every other surface.
+/// Stable codes of the REST API's `{"error":{"code","message"}}`, with their representation in the other interfaces.
 ///
 /// This is the only table that maps errors to HTTP status, Connect code, CLI exit code and retryability.
 package enum ErrorCode: String, Sendable, CaseIterable, Codable {
   case invalidRequest = "invalid_request"
   case unauthorized
   case forbidden
-  /// The user belongs to no team, or no longer to that of the session.
+  /// The user belongs to no team, or has left the session's team.
   case noTeam = "no_team"
-  /// The team holds as much as it may.
+  /// The team has reached its quota.
   case quotaExceeded = "quota_exceeded"
   case notFound = "not_found"
   case methodNotAllowed = "method_not_allowed"
   case invalidState = "invalid_state"
   case alreadyExists = "already_exists"
   case emailTaken = "email_taken"
-  /// An `Idempotency-Key` was used for something else before.
+  /// The `Idempotency-Key` was used before with another request.
   case idempotencyConflict = "idempotency_conflict"
   case tooLarge = "too_large"
   case rateLimited = "rate_limited"
@@ -74,15 +74,15 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
   case agentError = "agent_error"
   case noHostsAvailable = "no_hosts_available"
   case hostUnavailable = "host_unavailable"
-  /// The database does not answer; nothing was changed.
+  /// The database is not reachable; nothing was changed.
   case databaseUnavailable = "database_unavailable"
-  /// The database went away while a change was being saved: it may have happened or not.
+  /// The database connection broke during a commit: the change may or may not have been saved.
   case outcomeUnknown = "outcome_unknown"
-  /// A snapshot's files cannot be trusted; an older generation may be usable.
+  /// A snapshot's files are damaged; an older generation may be usable.
   case snapshotDamaged = "snapshot_damaged"
-  /// A snapshot was taken on another kind of machine.
+  /// The snapshot was taken on a host with an incompatible VMM or CPU.
   case snapshotIncompatible = "snapshot_incompatible"
-  /// Something else still needs it.
+  /// Another object still needs the object.
   case inUse = "in_use"
   case insufficientStorage = "insufficient_storage"
   case unimplemented
@@ -94,7 +94,7 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
     package let connectCode: String
     /// Exit code of the CLI; codes from sysexits(3) where one fits.
     package let exitCode: Int32
-    /// Whether the same call may succeed later without a change by the caller.
+    /// Whether the same call may succeed later without a change of the request.
     package let isRetryable: Bool
   }
 

@@ -1,17 +1,17 @@
-/// A template or snapshot name that is safe in paths, command lines and URLs (VAL-1).
+/// A template or snapshot name that is safe in paths, command lines and URLs.
 ///
-/// First an ASCII letter or digit, then ASCII letters, digits, `.`, `_` and `-`; 1 to 64 characters.
+/// 1 to 64 characters: first an ASCII letter or digit, then ASCII letters, digits, `.`, `_` and `-`.
 package struct SafeName: Hashable, Sendable, Comparable, CustomStringConvertible {
   package static let maximumLength = 64
 
   package let value: String
 
-  /// - Throws: `MartletError` with code `invalid_request` when `value` breaks the rule above.
+  /// - Throws: `invalid_request` if `value` violates this rule.
   package init(_ value: String, what: String = "name") throws(MartletError) {
     guard Self.isSafe(value) else {
       throw MartletError(
         .invalidRequest,
-        "\(what) must start with a letter or digit and hold only letters, digits, '.', '_' and '-', "
+        "\(what) must start with a letter or digit and contain only letters, digits, '.', '_' and '-', "
           + "1 to \(Self.maximumLength) characters")
     }
     self.value = value

@@ -1,6 +1,6 @@
-/// Everything the control plane decides about a sandbox before a host makes it.
+/// The specification of a sandbox, which the control plane completes before a host creates the sandbox.
 package struct SandboxSpec: Sendable, Codable, Equatable {
-  /// Chosen by the control plane; the same in REST, database, RPC and on the host (SB-3).
+  /// Chosen by the control plane; the same in REST, database, RPC and on the host.
   package var id: SandboxID
   package var teamID: TeamID
   package var template: SafeName
@@ -8,10 +8,10 @@ package struct SandboxSpec: Sendable, Codable, Equatable {
   package var memoryMiB: Int
   /// Size of the root file system as the guest sees it.
   package var diskSizeMiB: Int
-  /// Idle time after which the sandbox is paused; 0 never (TTL-4).
+  /// Idle time-out after which the sandbox is paused; 0 for none.
   package var timeoutSeconds: Int
   package var metadata: [String: String]
-  /// Environment of every user process in the guest.
+  /// Environment variables of every user process in the guest.
   package var envs: [String: String]
   package var network: NetworkPolicy
   /// Whether the guest agent demands a per-sandbox token on every call.
@@ -36,8 +36,8 @@ package struct SandboxSpec: Sendable, Codable, Equatable {
   }
 }
 
-/// What a sandbox may reach. Everything towards the host, other sandboxes, metadata and private ranges is always denied
-/// (NET-3).
+/// The networks that a sandbox may reach. Traffic to the host, other sandboxes, the metadata address and private ranges
+/// is denied by default.
 package struct NetworkPolicy: Sendable, Codable, Equatable {
   /// Whether the sandbox reaches the internet at all (DNS included).
   package var allowsEgress: Bool
@@ -53,20 +53,20 @@ package struct NetworkPolicy: Sendable, Codable, Equatable {
   }
 }
 
-/// Bounds on what a caller may ask for (L-67). Numbers are part of docs/specification.md.
+/// Bounds of request parameters; documented in docs/specification.md.
 package enum Limits {
   package static let vcpus = 1...32
   package static let memoryMiB = 128...65_536
   package static let diskSizeMiB = 256...1_048_576
   package static let timeoutSeconds = 0...2_592_000
-  /// Copies that one call makes.
+  /// Number of forks that one call creates.
   package static let forkCount = 1...100
   package static let execTimeoutSeconds = 0...86_400
   package static let mapEntries = 64
   package static let mapKeyBytes = 256
   package static let mapValueBytes = 4_096
   package static let argumentCount = 4_096
-  /// Sum of all argument and environment bytes; Linux allows 2 MiB (execve(2)), we stay below.
+  /// Sum of all argument and environment bytes; below Linux's limit of 2 MiB (execve(2)).
   package static let argumentBytes = 1_048_576
   package static let pathBytes = 4_096
   package static let userNameBytes = 256
@@ -76,25 +76,25 @@ package enum Limits {
   package static let defaultListPage = 100
   /// A JSON request body.
   package static let requestBodyBytes = 2_097_152
-  /// Captured output of a plain exec, stdout and stderr each; longer output is an error that names exec/stream.
+  /// Collected output of `exec`, each for stdout and stderr; longer output is an error that refers to exec/stream.
   package static let execOutputBytes = 8_388_608
-  /// A file sent or read through the plain routes (EX-4).
+  /// A file that is written or read through the routes without `stream`.
   package static let plainFileBytes = 104_857_600
   package static let webSocketFrameBytes = 1_048_576
   package static let emailBytes = 254
-  /// Names of people, teams and keys.
+  /// Names of users, teams and API keys.
   package static let displayNameCharacters = 1...100
   package static let teamsPerUser = 64
   package static let membersPerTeam = 1_000
   package static let keysPerTeam = 256
   package static let idempotencyKeyBytes = 1...255
-  /// What an administrator may set as a team's quota.
+  /// Each bound of a team's quota.
   package static let quota = 0...1_000_000_000
 }
 
 extension SandboxSpec {
-  /// Checks every field against `Limits` (SB-1, L-67).
-  /// - Throws: `invalid_request` that names the field and its bounds.
+  /// Checks every field against `Limits`.
+  /// - Throws: `invalid_request` with the field's name and bounds.
   package func validate() throws(MartletError) {
     try Self.check(vcpus, in: Limits.vcpus, "vcpus")
     try Self.check(memoryMiB, in: Limits.memoryMiB, "memory_mb")
@@ -111,7 +111,8 @@ extension SandboxSpec {
     }
   }
 
-  /// Checks a string map of a request: number of entries, sizes, and (for environments) that keys can be variables.
+  /// Checks a string map of a request: number of entries, sizes, and (for environments) that the keys are valid
+  /// variable names.
   package static func check(_ map: [String: String], _ field: String, keysAreVariables: Bool) throws(MartletError) {
     guard map.count <= Limits.mapEntries else {
       throw MartletError(.invalidRequest, "\(field) may have at most \(Limits.mapEntries) entries")
@@ -133,7 +134,7 @@ extension SandboxSpec {
 }
 
 extension NetworkPolicy {
-  /// - Throws: `invalid_request` for a malformed network or too many of them.
+  /// - Throws: `invalid_request` for a malformed network or too many entries.
   package func validate() throws(MartletError) {
     guard allow.count <= Limits.networkEntries, deny.count <= Limits.networkEntries else {
       throw MartletError(

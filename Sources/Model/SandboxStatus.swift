@@ -1,5 +1,4 @@
-/// Where a sandbox is in its life (SB-7). Every transition is checked against this table, on the host and in the
-/// database.
+/// The lifecycle state of a sandbox. Host agent and database check every transition against `canBecome`.
 ///
 /// ```
 /// pending → starting → running ⇄ (pausing → paused → resuming)
@@ -33,13 +32,13 @@ package enum SandboxStatus: String, Sendable, CaseIterable, Codable {
     case (.paused, .resuming), (.resuming, .running), (.resuming, .paused): true
     case (.running, .missing), (.pending, .missing), (.starting, .missing): true
     case (.missing, .running), (.missing, .paused), (.missing, .stopped): true
-    // The monitor found the truth on the host after either side lost an answer.
+    // The monitor corrects a row from the host's inventory after a response was lost.
     case (.running, .paused), (.paused, .running), (.running, .stopped), (.paused, .stopped): true
     default: false
     }
   }
 
-  /// States in which the host holds, or may hold, resources for the sandbox.
+  /// Whether a host holds, or may hold, resources of the sandbox.
   package var holdsResources: Bool {
     switch self {
     case .stopped, .error: false

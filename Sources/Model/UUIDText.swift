@@ -1,7 +1,7 @@
 package import Foundation
 
-/// The lower-case text form of a UUID. By hand, because every request reads and writes several, and Foundation goes
-/// through scanf and printf for each.
+/// Formats and parses the lower-case text form of a UUID. Foundation uses scanf and printf for each, which is too slow
+/// for the many ids of a request.
 ///
 /// Source: RFC 9562, section 4
 package enum UUIDText {
@@ -25,7 +25,7 @@ package enum UUIDText {
     }
   }
 
-  /// Nil for anything else than the 36 characters that `string` writes, upper-case digits included.
+  /// Returns nil for any other form, including upper-case digits.
   package static func parse(_ text: Substring) -> UUID? {
     var text = text
     return text.withUTF8(parse)

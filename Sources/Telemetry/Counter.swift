@@ -1,6 +1,6 @@
 import Concurrency
 
-/// Numbers that only grow, one per combination of label values.
+/// A metric family of counters, one per combination of label values.
 package final class Counter: MetricFamily {
   package let name: String
   package let help: String
@@ -26,7 +26,7 @@ package final class Counter: MetricFamily {
   }
 }
 
-/// `key`, or the overflow combination when the family is full.
+/// Returns `key`, or the overflow combination if the family has reached its maximum size.
 func bounded(_ key: LabelSet, among count: Int, isKnown: Bool) -> LabelSet {
   guard !isKnown, count >= LabelSet.maximumPerFamily else { return key }
   return LabelSet(key.names, key.names.map { _ in LabelSet.overflow })

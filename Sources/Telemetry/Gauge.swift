@@ -1,6 +1,6 @@
 import Concurrency
 
-/// Numbers that go up and down, as they were last set.
+/// A metric family of gauges, one per combination of label values.
 package final class Gauge: MetricFamily {
   package let name: String
   package let help: String

@@ -1,11 +1,11 @@
 import Concurrency
 
-/// How observed values are distributed, one distribution per combination of label values.
+/// A metric family of histograms, one per combination of label values.
 package final class Histogram: MetricFamily {
   package let name: String
   package let help: String
   package let kind = MetricKind.histogram
-  /// Upper bounds, rising; one more bucket takes what is above the last.
+  /// Upper bounds of the buckets, ascending; a further bucket counts larger values.
   private let bounds: [Double]
   private let labels: [String]
   private let distributions = Mutex([LabelSet: Distribution]())
@@ -16,7 +16,7 @@ package final class Histogram: MetricFamily {
   }
 
   package init(_ name: String, help: String, bounds: [Double], labels: [String], in registry: MetricRegistry) {
-    precondition(zip(bounds, bounds.dropFirst()).allSatisfy(<), "bounds of a histogram rise")
+    precondition(zip(bounds, bounds.dropFirst()).allSatisfy(<), "bounds of a histogram must ascend")
     self.name = name
     self.help = help
     self.bounds = bounds
@@ -24,7 +24,7 @@ package final class Histogram: MetricFamily {
     registry.add(self)
   }
 
-  /// Values that are no number, or below zero, are not counted.
+  /// Adds a value; ignores negative values, NaN and infinity.
   package func observe(_ value: Double, _ values: [String]) {
     guard value.isFinite, value >= 0 else { return }
     let bucket = bounds.firstIndex { value <= $0 } ?? bounds.count
@@ -42,7 +42,7 @@ package final class Histogram: MetricFamily {
       .flatMap { samples(of: $0.value, $0.key) }
   }
 
-  /// Buckets are cumulative in this format.
+  /// The samples of one histogram; buckets are cumulative in the Prometheus format.
   private func samples(of distribution: Distribution, _ labels: LabelSet) -> [MetricSample] {
     var total = 0
     var samples: [MetricSample] = []

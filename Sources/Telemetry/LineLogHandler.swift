@@ -2,11 +2,11 @@ import Concurrency
 import Foundation
 package import Logging
 
-/// Writes each event as one line: time, level, label, `key=value` pairs by key, source, message.
+/// Writes each log event as one line: time, level, label, `key=value` pairs sorted by key, source, message.
 ///
-/// What tenants and guests say gets into values and messages, so values that are not plain are quoted and control
-/// characters are escaped: nobody can write a second line into the log. Nothing is formatted before a line is written,
-/// since every request puts its id into a logger and hardly any of them logs.
+/// Values and messages may contain text from tenants and guests: values that are not a single word are quoted and
+/// control characters are escaped, so that such text cannot forge a log line. Metadata is formatted only when a line is
+/// written, because every request adds its id to a logger and few requests log.
 package struct LineLogHandler: LogHandler {
   package var logLevel = Logger.Level.info
   package var metadata: Logger.Metadata = [:]
@@ -15,13 +15,13 @@ package struct LineLogHandler: LogHandler {
   private let label: String
   private let write: @Sendable (String) -> Void
 
-  /// - Parameter write: takes a line with its end.
+  /// - Parameter write: receives a line with its line break.
   package init(label: String, write: @escaping @Sendable (String) -> Void) {
     self.label = label
     self.write = write
   }
 
-  /// To the standard error stream, each line with one system call.
+  /// A handler that writes to standard error, each line with one system call.
   package static func standardError(label: String) -> LineLogHandler {
     LineLogHandler(label: label) { line in
       try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
@@ -47,7 +47,7 @@ package struct LineLogHandler: LogHandler {
     Date().formatted(.iso8601)
   }
 
-  /// In quotes unless it is one plain word.
+  /// The value, in quotes unless it is a single word.
   private static func shown(_ value: String) -> String {
     let isPlain =
       !value.isEmpty && value.unicodeScalars.allSatisfy { $0.value > 0x20 && $0 != "\"" && $0 != "=" && !isControl($0) }
@@ -66,7 +66,7 @@ package struct LineLogHandler: LogHandler {
     }
   }
 
-  /// Includes what turns the direction of text or ends a line elsewhere than in ASCII.
+  /// Includes characters that change the direction of text and Unicode line separators.
   private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.properties.generalCategory {
     case .control, .format, .lineSeparator, .paragraphSeparator: true

@@ -1,9 +1,9 @@
 import Concurrency
 
-/// The metrics of one process and their text in the format that Prometheus reads.
+/// The metrics of one process and their text in the Prometheus exposition format.
 ///
-/// Label values must come from closed sets: a family keeps `LabelSet.maximumPerFamily` combinations and counts
-/// everything beyond that under one combination of its own, so that nobody can fill the memory with names.
+/// Label values must come from closed sets. A family holds at most `LabelSet.maximumPerFamily` combinations and counts
+/// further ones under one overflow combination, so that label values cannot exhaust the memory.
 ///
 /// Source: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format (version 0.0.4)
 package final class MetricRegistry: Sendable {
@@ -13,7 +13,7 @@ package final class MetricRegistry: Sendable {
 
   package init() {}
 
-  /// Adds a family; families are shown in the order in which they were added.
+  /// Adds a family; the text lists families in the order of their addition.
   package func add(_ family: any MetricFamily) {
     families.withLock { $0.append(family) }
   }
@@ -41,7 +41,7 @@ package final class MetricRegistry: Sendable {
   }
 }
 
-/// All time series of one name.
+/// All time series with one name.
 package protocol MetricFamily: Sendable {
   var name: String { get }
   var help: String { get }
@@ -61,11 +61,11 @@ package struct MetricSample: Sendable, Equatable {
   package var value: Double
 }
 
-/// Values of a family's labels, in the order of their names.
+/// Names and values of a family's labels.
 package struct LabelSet: Sendable, Hashable {
-  /// Combinations that one family keeps.
+  /// Maximum number of combinations in one family.
   package static let maximumPerFamily = 512
-  /// Value of every label of what came later.
+  /// Value of every label in the overflow combination.
   package static let overflow = "other"
 
   package var names: [String]

@@ -33,7 +33,7 @@ struct CredentialsTests {
     #expect(
       try discovery(environment, files: ["/home/me/.config/martlet/credentials.json": other]).find(
         url: nil, apiKey: nil)
-        == Credentials(endpoint: .local, apiKey: "mrt_home"))
+        == ClientCredentials(endpoint: .local, apiKey: "mrt_home"))
   }
 
   @Test("a key from a file is never shown to another server")
@@ -47,9 +47,9 @@ struct CredentialsTests {
 
   @Test("a server that only a directory's .env names gets no key of the environment or of a file, unless it is theirs")
   func directory() throws {
-    func find(_ url: String, _ names: Set<String>, url option: String? = nil) throws -> Credentials {
+    func find(_ url: String, _ names: Set<String>, url option: String? = nil) throws -> ClientCredentials {
       try CredentialsDiscovery(
-        environment: ["MARTLET_URL": url, "MARTLET_API_KEY": "mrt_mine"], foundInDirectory: names,
+        environment: ["MARTLET_URL": url, "MARTLET_API_KEY": "mrt_mine"], namesFromDotEnv: names,
         readFile: { $0.hasPrefix("/var") ? .data(Data(Self.local.utf8)) : .missing }
       ).find(url: option, apiKey: nil)
     }

@@ -16,7 +16,8 @@ struct ExecStreamTests {
   ) async throws -> (output: [UInt8], exit: ExecExit) {
     let id = try #require(SandboxID(wire: server.addSandbox()))
     return try await server.serving { url in
-      try await APIClient.withClient(Credentials(endpoint: try Endpoint(url), apiKey: FakeMartlet.apiKey)) { client in
+      try await APIClient.withClient(ClientCredentials(endpoint: try Endpoint(url), apiKey: FakeMartlet.apiKey)) {
+        client in
         try await client.withExec(ExecStart(command: command, arguments: arguments), in: id) { stream in
           try await Self.collect(stream, drive: drive)
         }
@@ -93,7 +94,7 @@ struct ExecStreamTests {
         _ = try await exchange.body()
         try await exchange.respond(.notFound, #"{"error":{"code":"not_found","message":"no such sandbox"}}"#)
       }) { server in
-        try await APIClient.withClient(Credentials(endpoint: try Endpoint(server.url), apiKey: "k")) { client in
+        try await APIClient.withClient(ClientCredentials(endpoint: try Endpoint(server.url), apiKey: "k")) { client in
           try await client.withExec(ExecStart(command: "cat"), in: SandboxID()) { _ in }
         }
       }
@@ -109,7 +110,8 @@ struct ExecStreamTests {
     struct Enough: Error {}
     await #expect(throws: Enough.self) {
       try await server.serving { url in
-        try await APIClient.withClient(Credentials(endpoint: try Endpoint(url), apiKey: FakeMartlet.apiKey)) { client in
+        try await APIClient.withClient(ClientCredentials(endpoint: try Endpoint(url), apiKey: FakeMartlet.apiKey)) {
+          client in
           try await client.withExec(ExecStart(command: "wait"), in: id) { stream in
             for try await _ in stream.events { throw Enough() }
           }

@@ -15,7 +15,8 @@ struct FileTransferTests {
   ) async throws -> Result {
     let id = try #require(SandboxID(wire: server.addSandbox()))
     return try await server.serving { url in
-      try await APIClient.withClient(Credentials(endpoint: try Endpoint(url), apiKey: FakeMartlet.apiKey)) { client in
+      try await APIClient.withClient(ClientCredentials(endpoint: try Endpoint(url), apiKey: FakeMartlet.apiKey)) {
+        client in
         try await body(client, id)
       }
     }

@@ -14,7 +14,7 @@ struct SandboxCallTests {
     _ body: @escaping @Sendable (APIClient) async throws -> Result
   ) async throws -> Result {
     try await server.serving { url in
-      try await APIClient.withClient(Credentials(endpoint: try Endpoint(url), apiKey: key), body)
+      try await APIClient.withClient(ClientCredentials(endpoint: try Endpoint(url), apiKey: key), body)
     }
   }
 
@@ -24,7 +24,7 @@ struct SandboxCallTests {
       _ = try await exchange.body()
       try await exchange.respond(status, text)
     }) { server in
-      try await APIClient.withClient(Credentials(endpoint: try Endpoint(server.url), apiKey: "k")) { client in
+      try await APIClient.withClient(ClientCredentials(endpoint: try Endpoint(server.url), apiKey: "k")) { client in
         try await client.sandbox(SandboxID())
       }
     }
@@ -95,7 +95,7 @@ struct SandboxCallTests {
     ]
     for call in calls {
       let error = await #expect(throws: APIError.self) {
-        try await APIClient.withClient(Credentials(endpoint: endpoint, apiKey: "k")) { try await call($0) }
+        try await APIClient.withClient(ClientCredentials(endpoint: endpoint, apiKey: "k")) { try await call($0) }
       }
       #expect(error?.localCode == .unreachable)
       #expect(error?.message.contains("martlet up") == true)
@@ -119,7 +119,7 @@ struct SandboxCallTests {
     arguments: ["", "[]", "{\"id\":7}", "{\"id\":\"sb-x\",\"status\":\"running\"}"])
   func badBody(_ text: String) async throws {
     let error = await #expect(throws: APIError.self) { try await answered(.ok, text) }
-    #expect(error?.localCode == .badAnswer)
+    #expect(error?.localCode == .badResponse)
   }
 
   @Test("every local code has an exit code and none hides a code of the server")

@@ -17,7 +17,7 @@ struct DoctorTests {
 
   @Test("a node that is not KVM's is not taken for it")
   func foreignNode() {
-    #expect(KVMProbe.run(node: "/dev/null") == .unusable("the node is not KVM's"))
+    #expect(KVMProbe.run(node: "/dev/null") == .unusable("the device does not implement version 12 of the KVM API"))
     #expect(KVMProbe.run(node: "/does/not/exist") == .noNode)
   }
 
@@ -110,7 +110,7 @@ struct DoctorTests {
     #expect(checks.contains { $0["name"] as? String == "images" })
     let text = DoctorCommand.text([DoctorCheck("x", .missing, "gone", remedy: "get it")], usesColor: false)
     #expect(
-      text == "x  missing   gone\n             to do: get it\n\nSandboxes cannot run here: 1 missing, 0 degraded.")
+      text == "x  missing   gone\n             to do: get it\n\nSandboxes cannot run on this machine: 1 missing, 0 degraded.")
     #expect(!text.contains("\u{1B}"))
   }
 }

@@ -38,7 +38,7 @@ struct RunCommandTests {
     let server = FakeMartlet()
     let outcome = try await Invocation.run(["run", "--", "break"], on: server)
     #expect(outcome.code == 74)
-    #expect(outcome.errors.contains("broke") || outcome.errors.contains("ended the connection"))
+    #expect(outcome.errors.contains("broke") || outcome.errors.contains("closed the connection"))
     #expect(server.state.withLock { $0.destroyed.count } == 1)
   }
 
@@ -166,8 +166,8 @@ struct InterruptPolicyTests {
   @Test("two interrupts far apart are both forwarded, close together they kill")
   func interrupts() {
     var policy = InterruptPolicy()
-    #expect(policy.handle(SIGINT, at: start) == .forward("SIGINT", graceEnds: false))
-    #expect(policy.handle(SIGINT, at: start + .seconds(3)) == .forward("SIGINT", graceEnds: false))
+    #expect(policy.handle(SIGINT, at: start) == .forward("SIGINT", startsGrace: false))
+    #expect(policy.handle(SIGINT, at: start + .seconds(3)) == .forward("SIGINT", startsGrace: false))
     #expect(policy.handle(SIGINT, at: start + .seconds(4)) == .kill)
     #expect(policy.handle(SIGINT, at: start + .seconds(5)) == .abandon(SIGINT))
   }
@@ -175,15 +175,15 @@ struct InterruptPolicyTests {
   @Test("a termination is forwarded, then kills, then gives up")
   func termination() {
     var policy = InterruptPolicy()
-    #expect(policy.handle(SIGTERM, at: start) == .forward("SIGTERM", graceEnds: true))
-    #expect(policy.graceOver() == .kill)
-    #expect(policy.graceOver() == .abandon(SIGTERM))
+    #expect(policy.handle(SIGTERM, at: start) == .forward("SIGTERM", startsGrace: true))
+    #expect(policy.graceExpired() == .kill)
+    #expect(policy.graceExpired() == .abandon(SIGTERM))
   }
 
   @Test("a second termination kills at once")
   func twice() {
     var policy = InterruptPolicy()
-    #expect(policy.handle(SIGHUP, at: start) == .forward("SIGHUP", graceEnds: true))
+    #expect(policy.handle(SIGHUP, at: start) == .forward("SIGHUP", startsGrace: true))
     #expect(policy.handle(SIGTERM, at: start) == .kill)
   }
 
@@ -215,7 +215,7 @@ struct SignalWatcherTests {
   func laterSteps() async throws {
     let watcher = try SignalWatcher([])
     let console = Console(output: -1, error: -1, allowsColor: false)
-    let finished = try await Interruption.finishing("waiting", signals: watcher, console: console) { 1 }
+    let finished = try await Interruption.completing("waiting", signals: watcher, console: console) { 1 }
     #expect(finished.signal == nil)
     watcher.inject(SIGTERM)
     #expect(await watcher.next() == SIGTERM)
@@ -248,7 +248,7 @@ struct InterruptionTests {
   func finishes() async throws {
     let signals = try SignalWatcher([])
     signals.inject(SIGTERM)
-    let finished = try await Interruption.finishing("waiting", signals: signals, console: console) {
+    let finished = try await Interruption.completing("waiting", signals: signals, console: console) {
       try await Task.sleep(for: .milliseconds(100))
       return 5
     }
@@ -261,7 +261,7 @@ struct InterruptionTests {
     signals.inject(SIGINT)
     signals.inject(SIGINT)
     await #expect(throws: (any Error).self) {
-      try await Interruption.finishing("waiting", signals: signals, console: console) {
+      try await Interruption.completing("waiting", signals: signals, console: console) {
         try await Task.sleep(for: .seconds(30))
       }
     }

@@ -41,7 +41,7 @@ struct SnapshotCommandTests {
     if command != ["resume"] { _ = try await Invocation.run(["pause", id], on: server) }
     let outcome = try await Invocation.run(command + [id], on: server)
     #expect(outcome.code == 75 && outcome.output.isEmpty)
-    #expect(outcome.errors.contains("this needs it to be"))
+    #expect(outcome.errors.contains("this operation needs a sandbox that is"))
   }
 
   @Test("ping and timeout print the id")

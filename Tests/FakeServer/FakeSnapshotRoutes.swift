@@ -18,13 +18,15 @@ struct FakeSnapshotRoutes {
     switch verb {
     case "pause" where isPaused, "ping" where isPaused:
       try await server.refuse(
-        exchange, .conflict, "invalid_state", "sandbox \(sandbox) is paused; this needs it to be running")
+        exchange, .conflict, "invalid_state",
+        "sandbox \(sandbox) is paused; this operation needs a sandbox that is running")
     case "pause":
       server.state.withLock { _ = $0.paused.insert(sandbox) }
       try await exchange.respond(.ok, server.json(sandbox, timings: #"{"freeze":1.5,"save_memory":10}"#))
     case "resume" where !isPaused:
       try await server.refuse(
-        exchange, .conflict, "invalid_state", "sandbox \(sandbox) is running; this needs it to be paused")
+        exchange, .conflict, "invalid_state",
+        "sandbox \(sandbox) is running; this operation needs a sandbox that is paused")
     case "resume":
       server.state.withLock { _ = $0.paused.remove(sandbox) }
       try await exchange.respond(.ok, server.json(sandbox, timings: #"{"restore":30}"#))

@@ -2,18 +2,18 @@ import Model
 
 /// Reads the members of a JSON object by name and type.
 ///
-/// Unknown names are refused: a misspelt `memory_mib` that is ignored would give a sandbox of the wrong size. `null`
-/// counts as absent. All errors are `invalid_request` and name the field.
+/// Unknown names are refused: if a misspelt `memory_mib` were ignored, the sandbox would have the wrong size. `null`
+/// counts as absent. Every error is `invalid_request` and names the field.
 struct JSONFields {
-  /// Longest client text that an error message repeats.
+  /// Number of characters of a client's field name that an error message quotes.
   private static let shownCharacters = 48
 
   private let values: [String: JSONValue]
   private let prefix: String
 
   /// - Parameters:
-  ///   - allowed: the names that the object may have.
-  ///   - prefix: path of the object in the document, with a dot at its end.
+  ///   - allowed: names of the object's permitted fields.
+  ///   - prefix: path of the object in the document, ending with a dot.
   init(_ value: JSONValue, allowed: [String], prefix: String = "") throws(MartletError) {
     guard case .object(let pairs) = value else {
       let name = prefix.isEmpty ? "the body" : String(prefix.dropLast())
@@ -85,7 +85,7 @@ struct JSONFields {
     return try JSONFields(value, allowed: allowed, prefix: "\(prefix)\(name).")
   }
 
-  /// Either a string or a number, as text.
+  /// The value of a field that may be a string or an integer, as text.
   func scalar(_ name: String) throws(MartletError) -> String? {
     guard let value = values[name] else { return nil }
     switch value {
@@ -108,35 +108,5 @@ struct JSONFields {
         .invalidRequest, "unknown field \"\(prefix)\(shown)\"; known are \(allowed.joined(separator: ", "))")
     }
     return MartletError(.invalidRequest, "unknown field \"\(prefix)\(shown)\"; did you mean \"\(prefix)\(near)\"?")
-  }
-}
-
-/// Finds what a misspelt name was meant to be.
-enum Suggestion {
-  static let maximumDistance = 3
-  private static let maximumLength = 64
-
-  static func nearest(to name: String, among candidates: [String]) -> String? {
-    guard name.utf8.count <= maximumLength else { return nil }
-    let scored = candidates.map { ($0, distance(Array(name.utf8), Array($0.utf8))) }
-    guard let best = scored.min(by: { $0.1 < $1.1 }), best.1 <= min(maximumDistance, best.0.utf8.count / 2) else {
-      return nil
-    }
-    return best.0
-  }
-
-  /// Levenshtein distance.
-  private static func distance(_ left: [UInt8], _ right: [UInt8]) -> Int {
-    var row = Array(0...right.count)
-    for (i, byte) in left.enumerated() {
-      var diagonal = row[0]
-      row[0] = i + 1
-      for (j, other) in right.enumerated() {
-        let next = min(row[j] + 1, row[j + 1] + 1, diagonal + (byte == other ? 0 : 1))
-        diagonal = row[j + 1]
-        row[j + 1] = next
-      }
-    }
-    return row[right.count]
   }
 }

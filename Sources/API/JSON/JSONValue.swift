@@ -1,5 +1,7 @@
-/// A JSON document in memory. Objects keep their order; requests are small and responses are written once, so pairs
-/// beat a dictionary.
+/// A JSON document in memory.
+///
+/// Objects keep the order of their fields. They are arrays of pairs, not dictionaries, because requests are small and
+/// responses are written once.
 enum JSONValue: Sendable, Equatable {
   case null
   case bool(Bool)
@@ -19,7 +21,7 @@ enum JSONValue: Sendable, Equatable {
     }
   }
 
-  /// How error messages call it.
+  /// Name of the JSON type in error messages.
   var kind: String {
     switch self {
     case .null: "null"
@@ -49,7 +51,7 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Ex
 
   static func strings(_ list: [String]) -> JSONValue { .array(list.map(JSONValue.string)) }
 
-  /// The same object with one more member, when there is a value for it.
+  /// Appends a member to an object; returns the object unchanged if `value` is nil.
   func adding(_ name: String, _ value: JSONValue?) -> JSONValue {
     guard case .object(let pairs) = self, let value else { return self }
     return .object(pairs + [Pair(name, value)])

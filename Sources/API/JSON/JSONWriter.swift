@@ -2,12 +2,12 @@ import NIOCore
 
 /// Writes JSON without white space. Source: RFC 8259
 enum JSONWriter {
-  /// Room for one sandbox.
-  private static let usualBytes = 1_024
+  /// Initial capacity of the output; enough for one sandbox.
+  private static let initialCapacity = 1_024
 
   static func bytes(_ value: JSONValue) -> ByteBuffer {
     var output: [UInt8] = []
-    output.reserveCapacity(usualBytes)
+    output.reserveCapacity(initialCapacity)
     write(value, to: &output)
     return ByteBuffer(bytes: output)
   }
@@ -64,7 +64,7 @@ enum JSONWriter {
     output.append(UInt8(ascii: "\""))
   }
 
-  /// What a string of these bytes takes up, without its quotes.
+  /// Number of bytes of the JSON form of a string with these bytes, without the quotes.
   static func escapedBytes(_ bytes: some Sequence<UInt8>) -> Int {
     bytes.reduce(into: 0) { sum, byte in
       switch byte {

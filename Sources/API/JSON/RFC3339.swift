@@ -1,12 +1,13 @@
 import Foundation
 
-/// Times on the wire: UTC, with microseconds. Written by hand because it is on the path of every response.
+/// Formats times of responses: UTC, with microseconds. Does not use Foundation's formatter because every response
+/// contains times.
 enum RFC3339 {
   /// Years 1 to 9999, in seconds since 1970.
   private static let expressible = -62_135_596_800.0...253_402_300_799.0
 
-  /// Seconds since 1970. Guests tell times too: what is no time, or none that can be written, becomes the nearest that
-  /// can.
+  /// Seconds since 1970, limited to the years that the format can express. Some times come from guests and may be
+  /// invalid.
   static func seconds(_ date: Date) -> Double {
     let seconds = date.timeIntervalSince1970
     guard !expressible.contains(seconds) else { return seconds }

@@ -2,8 +2,7 @@ import Glibc
 import Model
 import NIOCore
 
-/// Cuts a `multipart/form-data` body into parts while it arrives; it keeps no more of a part's content than a
-/// delimiter's length.
+/// Parses a `multipart/form-data` body while it arrives. Buffers at most one delimiter's length of a part's content.
 ///
 /// ```
 /// preamble ──delimiter──▶ headers ──blank line──▶ content ──delimiter──▶ headers | end
@@ -15,7 +14,7 @@ struct MultipartParser {
   static let maximumParts = 16
 
   enum Event: Equatable {
-    /// A part begins; the name of its form field.
+    /// A part begins; the value is the name of its form field.
     case part(String)
     case content(ByteBuffer)
     case partEnd
@@ -35,15 +34,15 @@ struct MultipartParser {
   private var buffer = ByteBuffer()
   private var parts = 0
 
-  /// - Parameter boundary: from the Content-Type header.
+  /// - Parameter boundary: the boundary of the Content-Type header.
   init(boundary: String) {
     delimiter = Array("\r\n--\(boundary)".utf8)
-    // The first delimiter may stand at the very beginning, without its line break.
+    // The first delimiter may be at the start of the body, without a line break before it.
     buffer.writeString("\r\n")
   }
 
   /// The boundary of a Content-Type header.
-  /// - Throws: `invalid_request`.
+  /// - Throws: `invalid_request` if the header has another type or no valid boundary.
   static func boundary(contentType: String?) throws(MartletError) -> String {
     let parts = (contentType ?? "").split(separator: ";").map { $0.trimmingPrefix { $0 == " " } }
     guard parts.first?.lowercased() == "multipart/form-data" else {
@@ -105,7 +104,7 @@ struct MultipartParser {
       state = .ended
       return .end
     }
-    guard two == Array("\r\n".utf8) else { throw Self.malformed("a boundary is followed by something else") }
+    guard two == Array("\r\n".utf8) else { throw Self.malformed("a boundary is not followed by a line break") }
     parts += 1
     guard parts <= Self.maximumParts else { throw Self.malformed("it has more than \(Self.maximumParts) parts") }
     state = .headers
@@ -122,7 +121,7 @@ struct MultipartParser {
     guard length <= Self.maximumHeaderBytes, let text = buffer.readString(length: length) else {
       throw Self.malformed("the header of a part is too long")
     }
-    // The line break before a delimiter belongs to the delimiter, so that an empty content is found too.
+    // The header's last line break stays in the buffer: it is part of the delimiter after an empty part.
     buffer.moveReaderIndex(forwardBy: 4)
     guard let name = Self.fieldName(text) else { throw Self.malformed("a part has no name") }
     state = .content
@@ -160,7 +159,7 @@ struct MultipartParser {
     }
   }
 
-  /// The `name` of a Content-Disposition.
+  /// The parameter `name` of the Content-Disposition header.
   private static func fieldName(_ header: String) -> String? {
     for line in header.split(separator: "\r\n") where line.lowercased().hasPrefix("content-disposition:") {
       for parameter in line.split(separator: ";").dropFirst() {

@@ -5,7 +5,7 @@ import Hummingbird
 import Model
 import Persistence
 
-/// `/v1/admin`: the platform's view.
+/// `/v1/admin`: users, teams, hosts, sandboxes and templates of the whole platform.
 struct AdminRoutes {
   let admin: AdminService
   let snapshots: SnapshotService
@@ -51,7 +51,7 @@ struct AdminRoutes {
     }
   }
 
-  /// A bound that is left out is the server's default again.
+  /// Sets a team's quota; a bound that is left out returns to the server's default.
   @Sendable private func updateTeam(_ request: Request, _ context: APIContext) async throws -> Response {
     let id = try context.id(TeamKind.self)
     let names = ["max_sandboxes", "max_vcpus", "max_memory_mb", "max_disk_mb", "max_snapshots"]
@@ -90,7 +90,7 @@ struct AdminRoutes {
     return JSONResponse.make(.array(templates.map { Wire.template($0).adding("team_id", .string($0.teamID.wire)) }))
   }
 
-  /// Names are a team's own; without `team_id` it is the platform.
+  /// Deletes a template of the team `team_id`, or of the platform team without it.
   @Sendable private func deleteTemplate(_ request: Request, _ context: APIContext) async throws -> Response {
     let text = context.parameters.get("name") ?? ""
     let name = try SafeName(text.removingPercentEncoding ?? text)

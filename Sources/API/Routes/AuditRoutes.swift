@@ -4,7 +4,7 @@ import Hummingbird
 import Model
 import Persistence
 
-/// `/v1/audit-logs` (DB-5).
+/// `/v1/audit-logs`: the audit log of a team.
 struct AuditRoutes {
   private static let maximumFilterBytes = 256
   /// 1970-01-01T00:00:00Z to 9999-12-31T23:59:59Z.
@@ -50,7 +50,7 @@ struct AuditRoutes {
       let date = (try? Date(text, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)))
         ?? (try? Date(text, strategy: Date.ISO8601FormatStyle()))
     else { throw MartletError(.invalidRequest, "\(name) must be an RFC 3339 time such as 2026-01-02T03:04:05Z") }
-    // The format takes longer years than the RFC, and than a database.
+    // Foundation accepts more years than RFC 3339 and than the databases.
     guard Self.times.contains(date) else {
       throw MartletError(.invalidRequest, "\(name) must be in the years 1970 to 9999")
     }

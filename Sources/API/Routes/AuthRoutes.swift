@@ -4,9 +4,9 @@ import Hummingbird
 import Model
 import Persistence
 
-/// `/v1/auth` and `/v1/me`.
+/// `/v1/auth` and `/v1/me`: sign-up, log-in, log-out and the caller's own account.
 struct AuthRoutes {
-  /// Nothing that people type is longer.
+  /// Bound of a request body on these routes.
   private static let maximumBodyBytes = 16_384
 
   let accounts: AccountService
@@ -23,7 +23,7 @@ struct AuthRoutes {
   }
 
   @Sendable private func signUp(_ request: Request, _ context: APIContext) async throws -> Response {
-    try refuseStrangePages(request, context)
+    try refuseOtherOrigins(request, context)
     let fields = try await fields(request, ["email", "password", "name"])
     let session = try await accounts.signUp(
       email: try fields.requiredString("email"), password: try fields.requiredString("password"),
@@ -32,7 +32,7 @@ struct AuthRoutes {
   }
 
   @Sendable private func logIn(_ request: Request, _ context: APIContext) async throws -> Response {
-    try refuseStrangePages(request, context)
+    try refuseOtherOrigins(request, context)
     let fields = try await fields(request, ["email", "password"])
     let session = try await accounts.logIn(
       email: try fields.requiredString("email"), password: try fields.requiredString("password"),
@@ -40,9 +40,9 @@ struct AuthRoutes {
     return response(session, .ok, request, context)
   }
 
-  /// Ends the session of a browser. A token lives on elsewhere until it runs out; changing the password ends all.
+  /// Deletes the browser's session cookie. The token itself stays valid until it expires or the password changes.
   @Sendable private func logOut(_ request: Request, _ context: APIContext) async throws -> Response {
-    try refuseStrangePages(request, context)
+    try refuseOtherOrigins(request, context)
     var response = JSONResponse.noContent
     response.headers[.setCookie] = SessionCookie.expired(isSecure: context.client.isSecure)
     return response
@@ -82,21 +82,24 @@ struct AuthRoutes {
     try JSONFields(try await request.json(upTo: Self.maximumBodyBytes), allowed: allowed)
   }
 
-  /// Only a browser on a page of ours gets the cookie; everybody gets the token.
+  /// Responds with the session's token. Sets the session cookie too if a page of the server's own origin sent the
+  /// request.
   private func response(
     _ session: Session, _ status: HTTPResponse.Status, _ request: Request, _ context: APIContext
   ) -> Response {
     var response = JSONResponse.make(Wire.session(session), status: status)
-    if origins.isOurs(request, context) {
+    if origins.isOwnOrigin(request, context) {
       response.headers[.setCookie] = SessionCookie.header(session, isSecure: context.client.isSecure)
     }
     return response
   }
 
-  /// A page of another site must not log its visitors in as somebody else.
-  private func refuseStrangePages(_ request: Request, _ context: APIContext) throws(MartletError) {
+  /// Refuses pages of other origins, so that they cannot log their visitors in to another account (login CSRF).
+  private func refuseOtherOrigins(_ request: Request, _ context: APIContext) throws(MartletError) {
     guard request.headers[.origin] != nil else { return }
-    guard origins.isOurs(request, context) else { throw MartletError(.forbidden, "this origin may not log in here") }
+    guard origins.isOwnOrigin(request, context) else {
+      throw MartletError(.forbidden, "pages of this origin may not log in; use the server's own pages")
+    }
   }
 
   private static func json(_ profile: Profile, _ caller: Caller) -> JSONValue {

@@ -1,7 +1,7 @@
 import Hummingbird
 import NIOCore
 
-/// `GET /test`: the console, one page that asks for nothing but the API (UI-1). The file is part of the program.
+/// `GET /test`: the console, a single HTML page that uses only the API. The file is embedded in the program.
 struct ConsoleRoute {
   func register(_ routes: RouteRegistrar) {
     let html = String(decoding: PackageResources.console_html, as: UTF8.self)

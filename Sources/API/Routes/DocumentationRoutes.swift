@@ -3,25 +3,25 @@ import Hummingbird
 import Model
 package import NIOCore
 
-/// Swagger UI's own files, which come from a package when Martlet is built and lie beside it.
+/// Swagger UI's files. The build downloads them and puts them beside the program.
 package struct DocumentationFiles: Sendable {
-  /// What there must be, and what it is.
+  /// Required files and their content types.
   package static let contentTypes = [
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8", "swagger-ui.css": "text/css; charset=utf-8",
   ]
 
   let contents: [String: ByteBuffer]
 
-  /// - Returns: nil when a file is missing.
+  /// - Returns: nil if a file is missing.
   package init?(_ contents: [String: ByteBuffer]) {
     guard Self.contentTypes.keys.allSatisfy({ contents[$0] != nil }) else { return nil }
     self.contents = contents
   }
 }
 
-/// `GET /docs`: the OpenAPI document in Swagger UI, without the internet (DOC-1).
+/// `GET /docs`: the OpenAPI document in Swagger UI, without access to the internet.
 ///
-/// Where Swagger UI's files are missing, the page says how to get them.
+/// If Swagger UI's files are missing, the page explains how to install them.
 struct DocumentationRoutes {
   private static let script = "docs.js"
 
@@ -33,7 +33,7 @@ struct DocumentationRoutes {
     routes.get("/docs") { request, _ in page.response(to: request) }
     routes.get("/docs/:file") { request, context in
       guard let asset = assets[context.parameters.get("file") ?? ""] else {
-        throw MartletError(.notFound, "the documentation has no such file; its page is /docs, its source /openapi.yaml")
+        throw MartletError(.notFound, "the documentation has no such file; see /docs and /openapi.yaml")
       }
       return asset.response(to: request)
     }
@@ -51,7 +51,7 @@ struct DocumentationRoutes {
     return assets
   }
 
-  /// Names its files with their versions, so that browsers ask for each of them once.
+  /// The HTML page. It refers to each file with its version, so that browsers cache the files for ever.
   private func page(_ assets: [String: StaticFile]) -> StaticFile {
     guard !assets.isEmpty else { return Self.page(PackageResources.docs_missing_html) { PagePolicy.selfContained($0) } }
     return Self.page(PackageResources.docs_html, assets) { _ in PagePolicy.documentation }

@@ -5,7 +5,7 @@ import Hummingbird
 import Model
 import NIOCore
 
-/// `/v1/sandboxes/{id}/files/…` (EX-3, EX-4).
+/// `/v1/sandboxes/{id}/files/…`: files of a sandbox.
 struct FileRoutes {
   let service: SandboxService
 
@@ -27,13 +27,13 @@ struct FileRoutes {
   private func write(_ request: Request, _ context: APIContext, maximumBytes: Int?) async throws -> Response {
     let (id, caller) = (try context.sandboxID(), try context.caller())
     let target = try await service.fileTarget(in: id, for: caller)
-    let upload = try MultipartUpload(request, maximumFileBytes: maximumBytes)
+    let upload = try FileUpload(request, maximumFileBytes: maximumBytes)
     let fields = try await upload.fieldsBeforeFile(known: ["path", "user"])
     guard let path = fields["path"] else {
-      throw MartletError(.invalidRequest, "the part path is required, before the part file")
+      throw MartletError(.invalidRequest, "the form part path is required, before the part file")
     }
     let file = try GuestFile(path: path, user: fields["user"])
-    try await service.write(UploadedFile(upload: upload), to: file, target, for: caller)
+    try await service.write(FileUploadContent(upload: upload), to: file, target, for: caller)
     return JSONResponse.noContent
   }
 
@@ -43,33 +43,33 @@ struct FileRoutes {
     let download = try await service.read(try Self.file(fields), in: id, for: caller)
     if let maximumBytes, let size = download.sizeBytes, size > maximumBytes {
       throw MartletError(
-        .tooLarge, "the file has \(size) bytes, more than the \(maximumBytes) allowed here; use files/stream/read")
+        .tooLarge, "the file has \(size) bytes, this route sends at most \(maximumBytes); use files/stream/read")
     }
     return Response(
       status: .ok, headers: [.contentType: "application/octet-stream"],
       body: Self.body(download, maximumBytes: maximumBytes.map(Int64.init), eventLoop: context.channel.eventLoop))
   }
 
-  /// As much may be on its way to the connection's event loop. NIO's writer notices a connection that is full only
-  /// there, so without a bound a fast guest could make this process queue any amount before the loop gets its turn.
-  private static let maximumUnseenBytes = 524_288
+  /// Bound of the bytes that are queued for the connection's event loop. NIO's writer sees a full connection only on
+  /// the event loop, so without this bound a fast guest could queue any amount of memory before the loop runs.
+  private static let maximumQueuedBytes = 524_288
 
-  /// Once the head is out an error can only be shown by breaking the connection: fewer bytes than Content-Length says,
-  /// or no last chunk.
+  /// Streams a download. After the response head has been sent, an error can only be signalled by closing the
+  /// connection: with fewer bytes than the Content-Length, or without the last chunk.
   private static func body(_ download: FileDownload, maximumBytes: Int64?, eventLoop: any EventLoop) -> ResponseBody {
     ResponseBody(contentLength: download.sizeBytes.map { Int($0) }) { writer in
       var sent: Int64 = 0
-      var unseenBytes = 0
-      for try await piece in download.body {
-        sent += Int64(piece.readableBytes)
+      var queuedBytes = 0
+      for try await chunk in download.body {
+        sent += Int64(chunk.readableBytes)
         guard sent <= min(maximumBytes ?? .max, download.sizeBytes ?? .max) else {
           throw MartletError(.agentError, "the file is longer than announced")
         }
-        unseenBytes += piece.readableBytes
-        try await writer.write(piece)
-        if unseenBytes > maximumUnseenBytes {
+        queuedBytes += chunk.readableBytes
+        try await writer.write(chunk)
+        if queuedBytes > maximumQueuedBytes {
           try await eventLoop.submit {}.get()
-          unseenBytes = 0
+          queuedBytes = 0
         }
       }
       if let size = download.sizeBytes, sent < size {
@@ -79,7 +79,7 @@ struct FileRoutes {
     }
   }
 
-  // MARK: Names
+  // MARK: Directories and metadata
 
   @Sendable private func list(_ request: Request, _ context: APIContext) async throws -> Response {
     let fields = try JSONFields(try await request.json(), allowed: ["path", "depth", "user"])

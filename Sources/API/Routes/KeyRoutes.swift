@@ -3,7 +3,7 @@ import Hummingbird
 import Model
 import Persistence
 
-/// `/v1/api-keys` (KEY-1): the keys of the session's team.
+/// `/v1/api-keys`: the API keys of the session's team.
 struct KeyRoutes {
   let keys: APIKeyService
 
@@ -33,8 +33,8 @@ struct KeyRoutes {
 }
 
 extension APIContext {
-  /// The caller on a route about the session's team.
-  /// - Throws: `no_team` for somebody who was removed from it.
+  /// The caller on a route that concerns the session's team.
+  /// - Throws: `no_team` if the user has been removed from the team.
   func teamCaller() throws(MartletError) -> Caller {
     let caller = try caller()
     try caller.principal.requireTeam()

@@ -18,7 +18,7 @@ struct LifecycleRoutes {
     JSONResponse.make(Wire.sandbox(try await service.pause(context.sandboxID(), for: context.caller())))
   }
 
-  /// The body may be missing (L-14).
+  /// Resumes a sandbox; the body is optional.
   @Sendable private func resume(_ request: Request, _ context: APIContext) async throws -> Response {
     let (id, caller) = (try context.sandboxID(), try context.caller())
     let fields = try JSONFields(try await request.json(), allowed: ["generation"])
@@ -34,8 +34,8 @@ struct LifecycleRoutes {
   @Sendable private func fork(_ request: Request, _ context: APIContext) async throws -> Response {
     let (id, caller) = (try context.sandboxID(), try context.caller())
     let fields = try JSONFields(try await request.json(), allowed: ["count"])
-    let answers = try await service.fork(id, count: try fields.integer("count") ?? 1, for: caller)
-    return JSONResponse.make(.array(answers.map(Wire.sandbox)), status: .created)
+    let forks = try await service.fork(id, count: try fields.integer("count") ?? 1, for: caller)
+    return JSONResponse.make(.array(forks.map(Wire.sandbox)), status: .created)
   }
 
   @Sendable private func ping(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -47,7 +47,7 @@ struct LifecycleRoutes {
     let (id, caller) = (try context.sandboxID(), try context.caller())
     let fields = try JSONFields(try await request.json(), allowed: ["timeout_sec"])
     guard let seconds = try fields.integer("timeout_sec") else {
-      throw MartletError(.invalidRequest, "timeout_sec is required; 0 is never")
+      throw MartletError(.invalidRequest, "timeout_sec is required; 0 disables the idle time-out")
     }
     return JSONResponse.make(Wire.sandbox(try await service.setTimeout(seconds, of: id, for: caller)))
   }

@@ -3,9 +3,10 @@ import Hummingbird
 import Model
 import Persistence
 
-/// `limit` and `cursor` of a list that is ordered by time and id, and the answer with the next cursor.
+/// The query parameters `limit` and `cursor` of a list that is ordered by time and id, and the response with the next
+/// cursor.
 enum ListQuery {
-  /// Asks for one more than the client, which tells whether there is a next page.
+  /// The requested page, with a limit one higher than the client's: the extra row shows whether a next page exists.
   static func page(_ request: Request) throws(MartletError) -> ListPage {
     let limit = try request.queryInteger("limit", in: Limits.listPage) ?? Limits.defaultListPage
     return ListPage(limit: limit + 1, after: try request.uri.queryParameters["cursor"].map(position))
@@ -20,7 +21,7 @@ enum ListQuery {
     return response
   }
 
-  /// Opaque to clients.
+  /// The cursor's text; opaque to clients.
   private static func text(_ position: ListPosition) -> String {
     "\(position.microseconds)_\(position.id.uuidString.lowercased())"
   }
@@ -30,7 +31,7 @@ enum ListQuery {
     guard parts.count == 2, let time = Int64(parts[0]), abs(Double(time)) < 1e17,
       let id = UUID(uuidString: String(parts[1]))
     else {
-      throw MartletError(.invalidRequest, "cursor must be the X-Next-Cursor of the page before")
+      throw MartletError(.invalidRequest, "cursor must be the X-Next-Cursor header of the previous page")
     }
     return ListPosition(microseconds: time, id: id)
   }

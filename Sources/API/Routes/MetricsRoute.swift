@@ -3,8 +3,8 @@ import HTTPTypes
 import Hummingbird
 import NIOCore
 
-/// `GET /metrics`: what the control plane counts, for Prometheus (OPS-2). There is nothing of a tenant in it, but
-/// much about how busy the platform is.
+/// `GET /metrics`: the control plane's metrics, for Prometheus. They contain no tenant data, but they show the load of
+/// the platform.
 struct MetricsRoute {
   let metrics: PlaneMetrics
 

@@ -2,9 +2,9 @@ import HTTPTypes
 import Hummingbird
 import NIOCore
 
-/// `GET /openapi.yaml`: the contract of every route (DOC-1). The file is part of the program.
+/// `GET /openapi.yaml`: the OpenAPI document of all routes. The file is embedded in the program.
 struct OpenAPIRoute {
-  /// The document as it is served.
+  /// The served document.
   static let document = String(decoding: PackageResources.openapi_yaml, as: UTF8.self)
 
   func register(_ routes: RouteRegistrar) {

@@ -6,7 +6,8 @@ import Model
 import NIOCore
 import WebSocket
 
-/// Commands that are run to their end or in the background, and the list of processes.
+/// `/v1/sandboxes/{id}/exec` and `…/processes`: commands that run to completion or in the background, and the process
+/// list.
 struct ProcessRoutes {
   static let defaultExecTimeoutSeconds = 30
 
@@ -33,7 +34,7 @@ struct ProcessRoutes {
     return try await run(process, in: id, caller, context)
   }
 
-  /// The process ends when the client goes away: nobody else knows of it.
+  /// Runs a process to completion. It is killed if the client disconnects, because no other client could find it.
   private func run(
     _ process: ProcessRequest, in id: SandboxID, _ caller: Caller, _ context: APIContext
   ) async throws -> Response {
@@ -46,10 +47,10 @@ struct ProcessRoutes {
       result = try await work()
     }
     let bytes = JSONWriter.bytes(Self.json(result, process.command, id))
-    guard bytes.readableBytes >= LargeAnswer.minimumBytes else { return JSONResponse.make(bytes) }
+    guard bytes.readableBytes >= LargeResponse.minimumBytes else { return JSONResponse.make(bytes) }
     return Response(
       status: .ok, headers: SecurityHeaders.ofJSON,
-      body: LargeAnswer.body(bytes, holding: result.reservation, on: context.channel))
+      body: LargeResponse.body(bytes, reservation: result.reservation, on: context.channel))
   }
 
   private func start(_ process: ProcessRequest, in id: SandboxID, _ caller: Caller) async throws -> Response {
@@ -74,8 +75,8 @@ struct ProcessRoutes {
     return JSONResponse.noContent
   }
 
-  /// Output that is not UTF-8 is sent as base64, both streams alike (EX-1); so is long output that would grow more as
-  /// text, such as mebibytes of NUL.
+  /// Encodes the result. Both streams are sent as base64 if either is not UTF-8, or if they are long and JSON escapes
+  /// would take more space than base64, as with mebibytes of NUL.
   private static func json(_ result: ExecResult, _ command: String, _ id: SandboxID) -> JSONValue {
     let (output, errors) = (result.standardOutput.readableBytesView, result.standardError.readableBytesView)
     let milliseconds =
@@ -84,11 +85,11 @@ struct ProcessRoutes {
       "sandbox_id": .string(id.wire), "cmd": .string(command), "exit_code": .integer(Int64(result.exitCode)),
       "duration_ms": .integer(milliseconds),
     ]
-    let isLong = output.count + errors.count >= LargeAnswer.minimumBytes
-    let grows =
+    let isLong = output.count + errors.count >= LargeResponse.minimumBytes
+    let isShorterAsBase64 =
       isLong
       && JSONWriter.escapedBytes(output) + JSONWriter.escapedBytes(errors) > (output.count + errors.count) / 3 * 4
-    if !grows, let output = String(validating: output, as: UTF8.self),
+    if !isShorterAsBase64, let output = String(validating: output, as: UTF8.self),
       let errors = String(validating: errors, as: UTF8.self)
     {
       return json.adding("stdout", .string(output)).adding("stderr", .string(errors))
@@ -99,7 +100,7 @@ struct ProcessRoutes {
 }
 
 extension ProcessRequest {
-  /// The fields that all ways to start a process share; not yet validated.
+  /// Reads the fields that all routes for starting a process share; not yet validated.
   init(fields: JSONFields) throws(MartletError) {
     self.init(
       command: try fields.requiredString("cmd"), arguments: try fields.strings("args") ?? [],
@@ -119,12 +120,14 @@ extension ProcessRequest {
 }
 
 extension ProcessSelector {
-  /// Digits are a pid, anything else is a tag.
+  /// Parses a selector: decimal digits are a pid, other text is a tag.
   /// - Throws: `invalid_request`.
   init(_ text: String) throws(MartletError) {
     let text = text.removingPercentEncoding ?? text
     if !text.isEmpty, text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) {
-      guard let pid = UInt32(text), pid > 0 else { throw MartletError(.invalidRequest, "a pid is a number above zero") }
+      guard let pid = UInt32(text), pid > 0 else {
+        throw MartletError(.invalidRequest, "a pid must be a number from 1 to 4294967295")
+      }
       self = .pid(pid)
       return
     }

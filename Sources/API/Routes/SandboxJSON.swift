@@ -4,9 +4,9 @@ import HostAPI
 import Model
 import Persistence
 
-/// How things look on the wire.
+/// JSON representations of the API's resources.
 enum Wire {
-  /// Without `envs`: they often hold secrets, and whoever set them knows them.
+  /// Omits `envs`: they often hold secrets, and the client that set them knows them.
   static func sandbox(_ record: SandboxRecord) -> JSONValue {
     let spec = record.spec
     let facts = record.facts
@@ -25,18 +25,18 @@ enum Wire {
     return json.adding("error", record.error.map(JSONValue.string))
   }
 
-  /// With the phases of the operation that this answers, in milliseconds.
-  static func sandbox(_ answer: SandboxAnswer) -> JSONValue {
-    guard !answer.timings.isEmpty else { return sandbox(answer.record) }
+  /// A sandbox with the durations of the operation's phases, in milliseconds.
+  static func sandbox(_ result: SandboxAnswer) -> JSONValue {
+    guard !result.timings.isEmpty else { return sandbox(result.record) }
     var phases: [JSONValue.Pair] = []
-    for timing in answer.timings where !phases.contains(where: { $0.name == timing.phase }) {
-      let total = answer.timings.filter { $0.phase == timing.phase }.reduce(0) { $0 + $1.milliseconds }
+    for timing in result.timings where !phases.contains(where: { $0.name == timing.phase }) {
+      let total = result.timings.filter { $0.phase == timing.phase }.reduce(0) { $0 + $1.milliseconds }
       phases.append(JSONValue.Pair(timing.phase, .number((total * 1_000).rounded() / 1_000)))
     }
-    return sandbox(answer.record).adding("timings_ms", .object(phases))
+    return sandbox(result.record).adding("timings_ms", .object(phases))
   }
 
-  /// A base template fits any shape, a snapshot has one.
+  /// A template or a snapshot. A base template fits any shape; a snapshot has a fixed one.
   static func template(_ template: HostTemplate) -> JSONValue {
     let shape = template.shape
     return [

@@ -4,7 +4,7 @@ import Hummingbird
 import Model
 import Persistence
 
-/// `/v1/sandboxes`: create, list, get, destroy, and metrics.
+/// `/v1/sandboxes`: create, list, get, destroy, statistics and metrics.
 struct SandboxRoutes {
   let service: SandboxService
   private let pages = PageCache()
@@ -24,9 +24,9 @@ struct SandboxRoutes {
 
   @Sendable private func create(_ request: Request, _ context: APIContext) async throws -> Response {
     let caller = try context.caller()
-    let answer = try await service.create(
-      SandboxRequest.parse(try await request.json()), for: caller, idempotencyKey: request.headers[.idempotencyKey])
-    return JSONResponse.make(Wire.sandbox(answer), status: .created)
+    let result = try await service.create(
+      CreateRequestBody.parse(try await request.json()), for: caller, idempotencyKey: request.headers[.idempotencyKey])
+    return JSONResponse.make(Wire.sandbox(result), status: .created)
   }
 
   @Sendable private func get(_ request: Request, _ context: APIContext) async throws -> Response {
@@ -76,8 +76,8 @@ struct SandboxRoutes {
   }
 }
 
-/// The body of a create request.
-enum SandboxRequest {
+/// Parses the body of a create request.
+enum CreateRequestBody {
   private static let fields = [
     "template", "vcpus", "memory_mb", "timeout_sec", "disk_size_mb", "metadata", "envs", "auto_resume", "network",
   ]
@@ -103,7 +103,7 @@ enum SandboxRequest {
   }
 }
 
-/// Filters and cursors of the list.
+/// Filters and cursors of the sandbox list.
 enum SandboxQuery {
   static func filter(_ request: Request) throws(MartletError) -> SandboxFilter {
     let query = request.uri.queryParameters
@@ -111,13 +111,13 @@ enum SandboxQuery {
     if let text = query["status"] { filter.statuses = try statuses(text) }
     for text in query[values: "metadata"] { try addPairs(String(text), to: &filter.metadata) }
     guard filter.metadata.count <= Limits.mapEntries else {
-      throw MartletError(.invalidRequest, "metadata may name at most \(Limits.mapEntries) pairs")
+      throw MartletError(.invalidRequest, "metadata may have at most \(Limits.mapEntries) key=value pairs")
     }
     if let text = query["cursor"] { filter.after = try cursor(String(text)) }
     return filter
   }
 
-  /// Opaque to clients.
+  /// The cursor's text; opaque to clients.
   static func text(_ cursor: SandboxCursor) -> String {
     "\(cursor.createdAtMicroseconds)_\(cursor.id.uuidString)"
   }
@@ -126,7 +126,7 @@ enum SandboxQuery {
     let parts = text.split(separator: "_", omittingEmptySubsequences: false)
     guard parts.count == 2, let time = Int64(parts[0]), abs(Double(time)) < 1e17,
       let id = SandboxID(wire: "\(SandboxKind.prefix)-\(parts[1])")
-    else { throw MartletError(.invalidRequest, "cursor must be the X-Next-Cursor of the page before") }
+    else { throw MartletError(.invalidRequest, "cursor must be the X-Next-Cursor header of the previous page") }
     return SandboxCursor(createdAtMicroseconds: time, id: id)
   }
 
@@ -142,7 +142,7 @@ enum SandboxQuery {
     return statuses
   }
 
-  /// `key=value&key=value`, percent-encoded as a whole, as E2B's clients send it.
+  /// Parses `key=value&key=value`, percent-encoded as a whole, as E2B's clients send it.
   private static func addPairs(_ text: String, to map: inout [String: String]) throws(MartletError) {
     for pair in text.split(separator: "&") {
       let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)

@@ -1,6 +1,6 @@
 import Model
 
-/// Names of signals. Source: signal(7), the numbers of x86-64 and arm64
+/// Signal names and numbers. Source: signal(7), the numbers of x86-64 and arm64
 enum Signal {
   static let kill: Int32 = 9
 

@@ -6,7 +6,7 @@ import Hummingbird
 import Model
 import Persistence
 
-/// `/v1/snapshots`: named snapshots, and the templates beside them.
+/// `/v1/snapshots`: named snapshots and templates.
 struct SnapshotRoutes {
   let service: SnapshotService
 

@@ -4,8 +4,8 @@ import Hummingbird
 import Model
 import WebSocket
 
-/// The WebSocket routes. Who calls, and whether the sandbox is there and runs, is found out before the upgrade, so
-/// those errors are ordinary responses.
+/// The WebSocket routes. The caller is authenticated and the sandbox's existence and state are checked before the
+/// upgrade, so that these errors are ordinary HTTP responses.
 struct StreamRoutes {
   let service: SandboxService
   let authenticator: Authenticator
@@ -46,11 +46,12 @@ struct StreamRoutes {
     switch WebSocketHandshake.examine(request.head) {
     case .accepted(let headers): return headers
     case .malformed(let sentence): throw MartletError(.invalidRequest, sentence)
-    case .notRequested: throw MartletError(.invalidRequest, "this route is a WebSocket; ask for an upgrade")
+    case .notRequested:
+      throw MartletError(.invalidRequest, "this route is a WebSocket; send an Upgrade: websocket request")
     }
   }
 
-  /// The process lives on when the client leaves: it was there before.
+  /// An attachment to a running process, which continues when the client disconnects.
   private func attachment(_ request: Request, _ context: APIContext) throws -> StreamOpening {
     let selector = try ProcessSelector(context.parameters.get("selector") ?? "")
     let binary = request.uri.queryParameters["binary"]

@@ -3,7 +3,7 @@ import Hummingbird
 import Model
 import Persistence
 
-/// `/v1/teams` (AUTH-6).
+/// `/v1/teams`: teams and their members.
 struct TeamRoutes {
   let teams: TeamService
 

@@ -4,16 +4,19 @@ import Model
 package import NIOCore
 package import Persistence
 
-/// What a request carries through middleware and route.
+/// The context of one request, passed through the middleware to the route.
 package struct APIContext: RequestContext {
   package var coreContext: CoreRequestContextStorage
   package let channel: any Channel
-  /// Set by `AuthenticationMiddleware`.
+  /// The authenticated caller; set by `AuthenticationMiddleware`.
   package var principal: Principal?
-  /// Set with it: one that the database had after the request came. What a request only reads may be of that version or
-  /// a later one.
+  /// The database version that authentication read; set together with `principal`.
+  ///
+  /// The database had this version after the request arrived, so a read-only request may use cached data of this
+  /// version or a later one.
   package var version: DatabaseVersion?
-  /// Set by `ClientMiddleware`.
+  /// Address of the client; `ClientMiddleware` replaces the connection's address if a trusted proxy forwards the
+  /// request.
   package var client: ClientAddress
 
   package init(source: ApplicationRequestContextSource) {
@@ -24,21 +27,22 @@ package struct APIContext: RequestContext {
 
   var requestID: String { id }
 
-  /// - Throws: `unauthorized` on a route that is not behind the authentication.
+  /// - Throws: `unauthorized` on a route without `AuthenticationMiddleware`.
   func caller() throws(MartletError) -> Caller {
     guard let principal else {
-      throw MartletError(.unauthorized, "an API key is needed; send it in the X-API-Key header")
+      throw MartletError(.unauthorized, "this route needs credentials; send an API key in the X-API-Key header")
     }
     return Caller(principal: principal, source: client.address)
   }
 
-  /// - Throws: `invalid_request` for a malformed id (DB-3).
+  /// The sandbox id in the path.
+  /// - Throws: `invalid_request` for a malformed id.
   func sandboxID() throws(MartletError) -> SandboxID {
     try id(SandboxKind.self)
   }
 
   /// An id in the path.
-  /// - Throws: `invalid_request` for a malformed one or one of another kind (DB-3).
+  /// - Throws: `invalid_request` for a malformed id or an id of another kind.
   func id<Kind: IdentifierKind>(_ kind: Kind.Type, _ name: String = "id") throws(MartletError) -> Identifier<Kind> {
     guard let id = Identifier<Kind>(wire: parameters.get(name) ?? "") else {
       throw MartletError(.invalidRequest, "the id must be \(Kind.prefix)- and a UUID in lower case")

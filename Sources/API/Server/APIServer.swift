@@ -6,23 +6,23 @@ import NIOCore
 import ServiceLifecycle
 import WebSocket
 
-/// What the API needs to know about its dependencies.
+/// Configuration of the API server.
 package struct APIConfiguration: Sendable {
   package var host: String
-  /// 0 lets the system choose; see `onRunning`.
+  /// TCP port; 0 lets the kernel choose a free one, which `onRunning` receives.
   package var port: Int
   package var version: String
-  /// Origins other than the server's own from which browsers may use sessions and WebSockets; none by default (L-66).
+  /// Whether pages of another origin may use session cookies and WebSockets; false for all origins by default.
   package var allowsOrigin: @Sendable (String) -> Bool
-  /// Addresses of proxies that say truthfully for whom they ask.
+  /// Addresses of reverse proxies whose `X-Forwarded-*` headers are trusted.
   package var trustedProxies: Set<String>
-  /// Connections at a time; more wait until one ends.
+  /// Maximum number of open connections; further clients wait until one closes.
   package var maximumConnections: Int
-  /// What `/docs` is made of; without it the page says how to get it.
+  /// Swagger UI's files for `/docs`; if nil, the page explains how to install them.
   package var documentation: DocumentationFiles?
-  /// How often a stream that is open counts as use of its sandbox, and whoever opened it is asked for again.
+  /// How often an open stream resets its sandbox's idle timer and its caller is authenticated again.
   package var streamTouchInterval: Duration = .seconds(10)
-  /// Called with the port once the server accepts connections.
+  /// Called with the bound port once the server accepts connections.
   package var onRunning: @Sendable (Int) async -> Void
 
   package init(
@@ -69,27 +69,27 @@ package struct APIServer: Service {
     _ controlPlane: ControlPlane, _ configuration: APIConfiguration, _ table: RouteTable
   ) -> Router<APIContext> {
     let router = Router(context: APIContext.self)
-    router.add(middleware: AnswerMiddleware(routes: table))
+    router.add(middleware: ResponseMiddleware(routes: table))
     if !configuration.trustedProxies.isEmpty {
       router.add(middleware: ClientMiddleware(trustedProxies: configuration.trustedProxies))
     }
     let version = configuration.version
     let origins = OriginPolicy(allowsOrigin: configuration.allowsOrigin)
-    let open = RouteRegistrar(group: router.group(), table: table, prefix: "", access: .open)
-    open.get("/health") { _, _ in JSONResponse.make(["status": "ok", "version": .string(version)]) }
-    OpenAPIRoute().register(open)
-    DocumentationRoutes(files: configuration.documentation).register(open)
-    ConsoleRoute().register(open)
+    let publicRoutes = RouteRegistrar(group: router.group(), table: table, prefix: "", access: .open)
+    publicRoutes.get("/health") { _, _ in JSONResponse.make(["status": "ok", "version": .string(version)]) }
+    OpenAPIRoute().register(publicRoutes)
+    DocumentationRoutes(files: configuration.documentation).register(publicRoutes)
+    ConsoleRoute().register(publicRoutes)
     let operators = router.group().add(
       middleware: OperatorMiddleware(authenticator: controlPlane.authenticator, origins: origins))
     MetricsRoute(metrics: controlPlane.metrics).register(
       RouteRegistrar(group: operators, table: table, prefix: "", access: .operators))
-    let strangers = RouteRegistrar(group: router.group("/v1"), table: table, prefix: "/v1", access: .open)
+    let publicV1Routes = RouteRegistrar(group: router.group("/v1"), table: table, prefix: "/v1", access: .open)
     let guarded = RouteRegistrar(
       group: router.group("/v1").add(
         middleware: AuthenticationMiddleware(authenticator: controlPlane.authenticator, origins: origins)),
       table: table, prefix: "/v1")
-    AuthRoutes(accounts: controlPlane.accounts, origins: origins).register(open: strangers, guarded.with(.user))
+    AuthRoutes(accounts: controlPlane.accounts, origins: origins).register(open: publicV1Routes, guarded.with(.user))
     KeyRoutes(keys: controlPlane.apiKeys).register(guarded.with(.user))
     TeamRoutes(teams: controlPlane.teams).register(guarded.with(.user))
     AuditRoutes(audit: controlPlane.auditLogs).register(guarded.with(.user))

@@ -4,7 +4,7 @@ import Hummingbird
 import Model
 import Persistence
 
-/// Finds out who calls, before anything else of the request is looked at.
+/// Authenticates the caller before any other part of the request is processed.
 struct AuthenticationMiddleware: RouterMiddleware {
   let authenticator: Authenticator
   let origins: OriginPolicy
@@ -20,9 +20,9 @@ struct AuthenticationMiddleware: RouterMiddleware {
   }
 }
 
-/// Lets in programs on this machine, and from elsewhere only who administers the platform.
+/// Admits programs on this machine without credentials, and from other machines only administrators.
 ///
-/// What a proxy passes on does not come from this machine, also when the proxy does.
+/// A request that a proxy forwards counts as remote, even if the proxy runs on this machine.
 struct OperatorMiddleware: RouterMiddleware {
   let authenticator: Authenticator
   let origins: OriginPolicy
@@ -38,13 +38,14 @@ struct OperatorMiddleware: RouterMiddleware {
 
   private static func isLocal(_ request: Request, _ context: APIContext) -> Bool {
     context.client.isLoopback && !context.client.isProxied
-      && !HTTPField.Name.signsOfProxies.contains { request.headers[$0] != nil }
+      && !HTTPField.Name.proxyHeaders.contains { request.headers[$0] != nil }
   }
 }
 
 extension OriginPolicy {
-  /// What a request shows to say who makes it.
-  /// - Throws: `unauthorized`, `forbidden`.
+  /// Extracts the credentials of a request, unverified.
+  /// - Throws: `unauthorized` for malformed credentials; `forbidden` if a page of another origin sent the session
+  ///   cookie.
   func credentials(of request: Request, _ context: APIContext) throws(MartletError) -> PresentedCredentials {
     let credentials = PresentedCredentials(
       apiKey: request.headers[.apiKey], bearer: try bearer(request.headers[.authorization]),
@@ -60,7 +61,7 @@ extension OriginPolicy {
     guard let header else { return nil }
     let parts = header.split(separator: " ", maxSplits: 1)
     guard parts.count == 2, parts[0].lowercased() == "bearer" else {
-      throw MartletError(.unauthorized, "Authorization must be Bearer and the token of a session")
+      throw MartletError(.unauthorized, "the Authorization header must be Bearer followed by a session token")
     }
     return String(parts[1])
   }

@@ -2,25 +2,26 @@ import Glibc
 import HTTPTypes
 import Hummingbird
 
-/// Where a request comes from, as far as it can be told.
+/// The network address of a request's client, as far as it is known.
 package struct ClientAddress: Sendable, Equatable {
-  /// Nil when the connection is gone already.
+  /// Nil if the connection has already closed.
   package var address: String?
-  /// Whether the client speaks TLS (with a proxy in front of us).
+  /// Whether the client uses TLS; only a trusted proxy can report that.
   package var isSecure: Bool
-  /// Whether a proxy of ours stands between.
+  /// Whether a trusted proxy forwarded the request.
   package var isProxied = false
 
-  /// Whether the other end is a program on this machine.
+  /// Whether the address is a loopback address.
   var isLoopback: Bool {
     guard let address else { return false }
     return address == "::1" || address.hasPrefix("127.") || address.hasPrefix("::ffff:127.")
   }
 }
 
-/// Finds out for whom a proxy asks; nobody else is believed.
+/// Takes the client's address from `X-Forwarded-For` if the request comes from a trusted proxy, and ignores the header
+/// otherwise.
 struct ClientMiddleware: RouterMiddleware {
-  /// A list longer than this was not made by proxies.
+  /// Number of `X-Forwarded-For` entries that are examined, from the end.
   private static let maximumHops = 16
 
   private let trustedProxies: Set<String>
@@ -37,14 +38,14 @@ struct ClientMiddleware: RouterMiddleware {
     }
     var context = context
     context.client = ClientAddress(
-      address: origin(request.headers[values: .forwardedFor]) ?? peer,
+      address: clientAddress(request.headers[values: .forwardedFor]) ?? peer,
       isSecure: request.headers[.forwardedProtocol] == "https",
       isProxied: true)
     return try await next(request, context)
   }
 
-  /// The last address that is no proxy of ours: those before it are what the client claims.
-  private func origin(_ values: [String]) -> String? {
+  /// The last address that is not a trusted proxy. The client may have invented the entries before it.
+  private func clientAddress(_ values: [String]) -> String? {
     let hops = values.joined(separator: ",").split(separator: ",").suffix(Self.maximumHops).map { text in
       String(text.trimmingPrefix { $0 == " " }.prefix { $0 != " " })
     }
@@ -56,11 +57,11 @@ struct ClientMiddleware: RouterMiddleware {
   }
 }
 
-/// Addresses as text, one text for each address.
+/// Normalizes the text form of IP addresses.
 enum IPAddressText {
   private static let mappedPrefix: [UInt8] = Array(repeating: 0, count: 10) + [0xff, 0xff]
 
-  /// The shortest form; an IPv4 address that is written as IPv6 (`::ffff:10.0.0.5`) in its own. Nil when `text` is no
+  /// The shortest text form; an IPv4-mapped IPv6 address (`::ffff:10.0.0.5`) becomes IPv4. Nil if `text` is not an
   /// address.
   static func normal(_ text: String) -> String? {
     let plain = String(text.prefix { $0 != "%" })

@@ -5,7 +5,7 @@ import Model
 import NIOCore
 import NIOHTTP1
 
-/// `{"error":{"code","message"}}` (ERR-1); the one place where errors become responses.
+/// Converts errors to responses with the body `{"error":{"code","message"}}`. All error responses are made here.
 enum ErrorResponse {
   static func response(for error: MartletError) -> Response {
     var headers: HTTPFields = [:]
@@ -18,7 +18,7 @@ enum ErrorResponse {
     ["error": ["code": .string(error.code.rawValue), "message": .string(error.message)]]
   }
 
-  /// Gives errors of the HTTP machinery their meaning; all others are ours already, or internal.
+  /// Maps errors of the HTTP libraries to `MartletError`; other foreign errors become `internal`.
   static func martletError(_ error: any Error) -> MartletError {
     switch error {
     case let error as MartletError:
@@ -34,11 +34,11 @@ enum ErrorResponse {
     }
   }
 
-  /// Answers a request whose head could not be parsed.
+  /// The response to a request whose head could not be parsed.
   static func parseError(isTooLarge: Bool) -> (HTTPResponse, ByteBuffer) {
     let error =
       isTooLarge
-      ? MartletError(.tooLarge, "the request's header fields are too large")
+      ? MartletError(.tooLarge, "the request's header fields are too large; send fewer or shorter ones")
       : MartletError(.invalidRequest, "the request is not valid HTTP")
     var response = response(for: error)
     SecurityHeaders.add(to: &response.headers)
@@ -63,7 +63,7 @@ enum JSONResponse {
     return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: JSONWriter.bytes(value)))
   }
 
-  /// - Parameter bytes: JSON.
+  /// - Parameter bytes: an encoded JSON document.
   static func make(_ bytes: ByteBuffer) -> Response {
     Response(status: .ok, headers: SecurityHeaders.ofJSON, body: ResponseBody(byteBuffer: bytes))
   }

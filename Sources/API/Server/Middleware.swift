@@ -14,8 +14,8 @@ extension HTTPField.Name {
   static let forwarded = Self.known("Forwarded")
   static let via = Self.known("Via")
   static let forwardedProtocol = Self.known("X-Forwarded-Proto")
-  /// What proxies add to requests that they pass on.
-  static let signsOfProxies = [
+  /// Header fields that proxies add to forwarded requests.
+  static let proxyHeaders = [
     forwardedFor, forwarded, via, forwardedProtocol, known("X-Forwarded-Host"), known("X-Forwarded-Port"),
     known("X-Real-IP"),
   ]
@@ -28,8 +28,8 @@ extension HTTPField.Name {
   }
 }
 
-/// Turns every error into the API's format, and gives every response its request id and what browsers are told.
-struct AnswerMiddleware: RouterMiddleware {
+/// Converts errors to error responses; adds the request id and the security headers to every response.
+struct ResponseMiddleware: RouterMiddleware {
   let routes: RouteTable
 
   func handle(
@@ -39,15 +39,15 @@ struct AnswerMiddleware: RouterMiddleware {
     do {
       response = try await next(request, context)
     } catch {
-      response = answer(error, request, context)
+      response = errorResponse(error, request, context)
     }
-    // An upgraded connection is no document.
+    // A WebSocket upgrade carries no document.
     if response.status != .switchingProtocols { SecurityHeaders.add(to: &response.headers) }
     response.headers[.requestID] = context.requestID
     return response
   }
 
-  private func answer(_ error: any Error, _ request: Request, _ context: APIContext) -> Response {
+  private func errorResponse(_ error: any Error, _ request: Request, _ context: APIContext) -> Response {
     if (error as? HTTPError)?.status == .notFound, let other = wrongMethod(request) { return other }
     let failure = ErrorResponse.martletError(error)
     log(failure, request, context)
@@ -59,7 +59,7 @@ struct AnswerMiddleware: RouterMiddleware {
     guard !methods.isEmpty else { return nil }
     let list = methods.joined(separator: ", ")
     let error = MartletError(
-      .methodNotAllowed, "this route does not know \(Self.shown(request.method)); it knows \(list)")
+      .methodNotAllowed, "this route does not support \(Self.shown(request.method)); it supports \(list)")
     var response = ErrorResponse.response(for: error)
     response.headers[.allowedMethods] = list
     return response

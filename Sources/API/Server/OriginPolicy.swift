@@ -2,30 +2,31 @@ import HTTPTypes
 import Hummingbird
 import Model
 
-/// Keeps other sites' pages from using a browser's session (L-66).
+/// Prevents pages of other sites from using a browser's session (cross-site request forgery).
 ///
-/// SameSite alone does not: pages that a sandbox serves under a name of our domain are of the same site. What a browser
-/// sends along with the session cookie is obeyed only when its `Origin` is ours, and reading is all that needs none.
+/// The cookie attribute `SameSite` is not sufficient: pages that a sandbox serves under a name of the server's domain
+/// belong to the same site. A request that only the session cookie authenticates must have the server's own `Origin`,
+/// unless it is a GET or HEAD without an `Origin`.
 struct OriginPolicy: Sendable {
-  /// Other origins that may do what our own may.
+  /// Whether another origin has the rights of the server's own origin.
   let allowsOrigin: @Sendable (String) -> Bool
 
-  /// For a request whose only credential is the cookie.
+  /// Checks a request whose only credential is the session cookie.
   /// - Throws: `forbidden`.
   func checkCookie(_ request: Request, _ context: APIContext) throws(MartletError) {
-    let isReading = [.get, .head].contains(request.method) && request.headers[.upgrade] == nil
-    if isReading, request.headers[.origin] == nil { return }
-    guard isOurs(request, context) else { throw Self.refusal }
+    let isRead = [.get, .head].contains(request.method) && request.headers[.upgrade] == nil
+    if isRead, request.headers[.origin] == nil { return }
+    guard isOwnOrigin(request, context) else { throw Self.refusal }
   }
 
-  /// Browsers always name the origin of a WebSocket; other programs never do.
+  /// Checks a WebSocket request. Browsers always send `Origin` with it; other programs send none.
   /// - Throws: `forbidden`.
   func checkWebSocket(_ request: Request, _ context: APIContext) throws(MartletError) {
-    guard request.headers[.origin] == nil || isOurs(request, context) else { throw Self.refusal }
+    guard request.headers[.origin] == nil || isOwnOrigin(request, context) else { throw Self.refusal }
   }
 
-  /// Whether a page of ours asks.
-  func isOurs(_ request: Request, _ context: APIContext) -> Bool {
+  /// Whether a page of the server's own origin, or of an allowed one, sent the request.
+  func isOwnOrigin(_ request: Request, _ context: APIContext) -> Bool {
     let origins = request.headers[values: .origin]
     guard origins.count == 1, let origin = origins.first else { return false }
     if allowsOrigin(origin) { return true }
@@ -36,6 +37,7 @@ struct OriginPolicy: Sendable {
   private static var refusal: MartletError {
     MartletError(
       .forbidden,
-      "this origin may not use sessions here; behind a proxy with TLS, name the proxy in MARTLET_TRUSTED_PROXIES")
+      "pages of this origin may not use session cookies; if a TLS proxy forwards the request, list the proxy in "
+        + "MARTLET_TRUSTED_PROXIES")
   }
 }

@@ -3,25 +3,24 @@ import Model
 import NIOCore
 import Persistence
 
-/// Pages of a list as they were sent, for as long as nothing was committed since.
+/// Caches encoded list pages until the next database commit.
 ///
-/// Consoles and programs ask for the same page again and again; to put a hundred rows into words costs more than
-/// everything else of such a request. After a commit one request makes a page anew, and those that ask for it meanwhile
-/// wait for that one.
+/// Consoles and programs request the same page repeatedly, and encoding a hundred rows is the largest cost of such a
+/// request. After a commit, one request loads the page again; concurrent requests for the same page wait for it.
 final class PageCache: Sendable {
   struct Key: Hashable, Sendable {
     let team: TeamID
-    /// As it stands in the request: who asks in other words asks the database.
+    /// The query string as the client sent it; equivalent queries in another spelling are cached separately.
     let query: String
   }
 
   struct Page: Sendable {
     let body: ByteBuffer
-    /// Of the next page.
+    /// Cursor of the next page; nil on the last one.
     let cursor: String?
   }
 
-  private struct Making: Hashable {
+  private struct Load: Hashable {
     let key: Key
     let version: DatabaseVersion
   }
@@ -29,8 +28,8 @@ final class PageCache: Sendable {
   private struct State {
     var version = DatabaseVersion()
     var pages: [Key: Page] = [:]
-    /// The pages that are being made, and who waits for each.
-    var waiting: [Making: [CheckedContinuation<Place, Never>]] = [:]
+    /// Requests that wait for each page that is being loaded.
+    var waiting: [Load: [CheckedContinuation<Outcome, Never>]] = [:]
   }
 
   static let maximumPages = 64
@@ -40,74 +39,74 @@ final class PageCache: Sendable {
   private let state = Mutex(State())
 
   /// - Parameters:
-  ///   - version: one that the database had after the request came; nil keeps nothing.
-  ///   - make: reads and writes the page.
-  func page(_ key: Key, version: DatabaseVersion?, _ make: () async throws -> Page) async throws -> Page {
-    guard let version else { return try await make() }
-    let making = Making(key: key, version: version)
-    switch await place(making) {
+  ///   - version: a database version read after the request arrived; nil bypasses the cache.
+  ///   - loadPage: reads the rows and encodes the page.
+  func page(_ key: Key, version: DatabaseVersion?, _ loadPage: () async throws -> Page) async throws -> Page {
+    guard let version else { return try await loadPage() }
+    let load = Load(key: key, version: version)
+    switch await outcome(load) {
     case .found(let page): return page
-    // With an error that may have been that request's own.
-    case .failedElsewhere: return try await make()
-    case .ours: break
+    // The other request's error may concern only that request.
+    case .otherRequestFailed: return try await loadPage()
+    case .mustLoad: break
     }
     do {
-      let page = try await make()
-      end(making, page)
+      let page = try await loadPage()
+      end(load, page)
       return page
     } catch {
-      end(making, nil)
+      end(load, nil)
       throw error
     }
   }
 
-  // MARK: Who makes it
+  // MARK: Single flight
 
-  private enum Place {
+  private enum Outcome {
     case found(Page)
-    case failedElsewhere
-    /// To be made, and its end to be told.
-    case ours
+    case otherRequestFailed
+    /// The caller must load the page and then call `end`.
+    case mustLoad
   }
 
-  private func place(_ making: Making) async -> Place {
-    if let place = state.withLock({ Self.place(making, nil, &$0) }) { return place }
+  private func outcome(_ load: Load) async -> Outcome {
+    if let outcome = state.withLock({ Self.outcome(load, nil, &$0) }) { return outcome }
     return await withCheckedContinuation { waiter in
-      if let place = state.withLock({ Self.place(making, waiter, &$0) }) { waiter.resume(returning: place) }
+      if let outcome = state.withLock({ Self.outcome(load, waiter, &$0) }) { waiter.resume(returning: outcome) }
     }
   }
 
-  /// - Returns: nil when `waiter` is to be told later.
-  private static func place(
-    _ making: Making, _ waiter: CheckedContinuation<Place, Never>?, _ state: inout State
-  ) -> Place? {
-    if making.version > state.version {
-      state.version = making.version
+  /// - Returns: nil if `waiter` will be resumed later.
+  private static func outcome(
+    _ load: Load, _ waiter: CheckedContinuation<Outcome, Never>?, _ state: inout State
+  ) -> Outcome? {
+    if load.version > state.version {
+      state.version = load.version
       state.pages = [:]
     }
-    // One of a later version is new enough too.
-    if let page = state.pages[making.key] { return .found(page) }
-    guard state.waiting[making] != nil else {
-      state.waiting[making] = []
-      return .ours
+    // A page of a later version is acceptable too.
+    if let page = state.pages[load.key] { return .found(page) }
+    guard state.waiting[load] != nil else {
+      state.waiting[load] = []
+      return .mustLoad
     }
-    if let waiter { state.waiting[making]?.append(waiter) }
+    if let waiter { state.waiting[load]?.append(waiter) }
     return nil
   }
 
-  private func end(_ making: Making, _ page: Page?) {
+  private func end(_ load: Load, _ page: Page?) {
     let waiters = state.withLock { state in
-      if let page { Self.keep(page, making, &state) }
-      return state.waiting.removeValue(forKey: making) ?? []
+      if let page { Self.store(page, load, &state) }
+      return state.waiting.removeValue(forKey: load) ?? []
     }
-    for waiter in waiters { waiter.resume(returning: page.map(Place.found) ?? .failedElsewhere) }
+    for waiter in waiters { waiter.resume(returning: page.map(Outcome.found) ?? .otherRequestFailed) }
   }
 
-  private static func keep(_ page: Page, _ making: Making, _ state: inout State) {
-    guard page.body.readableBytes <= maximumPageBytes, making.key.query.utf8.count <= maximumQueryBytes,
-      state.version == making.version
+  private static func store(_ page: Page, _ load: Load, _ state: inout State) {
+    guard page.body.readableBytes <= maximumPageBytes, load.key.query.utf8.count <= maximumQueryBytes,
+      state.version == load.version
     else { return }
     if state.pages.count >= maximumPages { state.pages = [:] }
-    state.pages[making.key] = page
+    state.pages[load.key] = page
   }
 }

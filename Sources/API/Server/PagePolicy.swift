@@ -1,20 +1,20 @@
 import Crypto
 import Foundation
 
-/// What a page of ours may do in a browser: nothing that is not named here.
+/// Content security policies of the server's HTML pages; they permit only the listed sources.
 enum PagePolicy {
   private static let always = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-  /// For a page that is one file: its own script and style run because their digests are named, and nothing that gets
-  /// into the page does.
+  /// For a page in a single file: permits the inline script and style by their digests, so that injected ones do not
+  /// run.
   ///
   /// Source: Content Security Policy Level 3, section 2.3.1 (hash-source)
   static func selfContained(_ html: String) -> String {
-    "default-src 'none'; script-src \(digests("script", html)); style-src \(digests("style", html)); img-src data:; connect-src 'self'; "
-      + always
+    "default-src 'none'; script-src \(digests("script", html)); style-src \(digests("style", html)); "
+      + "img-src data:; connect-src 'self'; " + always
   }
 
-  /// For Swagger UI: files of the server, and the pictures that are written into its style sheet.
+  /// For Swagger UI: permits files of the server, and the `data:` images in its style sheet.
   static let documentation =
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " + always
 

@@ -4,12 +4,13 @@ import Model
 import NIOCore
 
 extension Request {
-  /// How long a body that is read as a whole may take to arrive.
+  /// Time within which a body that is collected in memory must arrive.
   private static let bodyDeadline: Duration = .seconds(30)
   private static let tooSlow = MartletError(.invalidRequest, "the request body took longer than 30 seconds to arrive")
 
-  /// Reads a JSON body; an empty one counts as `{}`.
-  /// - Throws: `too_large`, before anything is read when the client announces the size; `invalid_request`.
+  /// Reads a JSON body; an empty body counts as `{}`.
+  /// - Throws: `too_large` (before the body is read if the Content-Length exceeds the limit); `invalid_request` for
+  ///   malformed JSON or a body that arrives too slowly.
   func json(upTo limit: Int = Limits.requestBodyBytes) async throws -> JSONValue {
     try refuseLongerThan(limit)
     let bytes: ByteBuffer
@@ -22,7 +23,7 @@ extension Request {
     return try JSONParser.parse(bytes.readableBytesView)
   }
 
-  /// What was allowed when the request began must not be done days later.
+  /// Collects the body. The deadline ensures that a request is not executed long after its caller was authorized.
   private func wholeBody(upTo limit: Int) async throws -> ByteBuffer {
     try await withThrowingTaskGroup(of: ByteBuffer.self) { [body] group in
       group.addTask { try await body.collect(upTo: limit) }
@@ -45,8 +46,8 @@ extension Request {
     MartletError(.tooLarge, "the request body may have at most \(limit) bytes")
   }
 
-  /// A number in the query.
-  /// - Throws: `invalid_request` that names the parameter and its bounds.
+  /// A number in the query string.
+  /// - Throws: `invalid_request` with the parameter's name and bounds.
   func queryInteger(_ name: String, in bounds: ClosedRange<Int>) throws(MartletError) -> Int? {
     guard let text = uri.queryParameters[Substring(name)] else { return nil }
     guard let number = Int(text), bounds.contains(number) else {

@@ -1,17 +1,17 @@
 import ControlPlane
 import Model
 
-/// Who may use a route.
+/// The callers that a route admits.
 package enum RouteAccess: String, Sendable, CaseIterable {
-  /// Everybody.
+  /// Every client, without credentials.
   case open
-  /// An API key, or a person with a session, on behalf of a team.
+  /// An API key or a user session that acts for a team.
   case team
-  /// A person with a session.
+  /// A user session.
   case user
   /// An administrator of the platform.
   case admin
-  /// A program on this machine, or an administrator's session or key; `OperatorMiddleware` decides.
+  /// A program on this machine, or an administrator's session or key; enforced by `OperatorMiddleware`.
   case operators
 
   /// - Throws: `unauthorized`, `forbidden`, `no_team`.

@@ -1,11 +1,11 @@
 import Concurrency
 import Hummingbird
 
-/// All routes that exist: registers them, tells 405 from 404, and is what the documentation is checked against.
+/// The table of all routes. It distinguishes 405 from 404 responses; tests compare it with the OpenAPI document.
 package final class RouteTable: Sendable {
   package struct Entry: Sendable, Hashable {
     package let method: String
-    /// Hummingbird's form, such as `/v1/sandboxes/:id`.
+    /// Path in Hummingbird's form, such as `/v1/sandboxes/:id`.
     package let path: String
     package let access: RouteAccess
   }
@@ -18,7 +18,7 @@ package final class RouteTable: Sendable {
     state.withLock { $0.append(Entry(method: method.rawValue, path: path, access: access)) }
   }
 
-  /// Methods of the routes that `path` belongs to: as for the router, a name wins over a parameter.
+  /// Methods of the routes that match `path`. As in the router, a literal segment takes precedence over a parameter.
   func methods(for path: String) -> [String] {
     let parts = path.split(separator: "/")
     var matching: [(method: String, parameters: Int)] = []
@@ -34,17 +34,17 @@ package final class RouteTable: Sendable {
   }
 }
 
-/// Registers routes with the router and in the table, and lets in only those whom they are for.
+/// Registers routes in the router and in the table, and enforces their `RouteAccess`.
 struct RouteRegistrar {
   typealias Action = @Sendable (Request, APIContext) async throws -> Response
 
   let group: RouterGroup<APIContext>
   let table: RouteTable
-  /// Path of `group`.
+  /// Path prefix of `group`.
   let prefix: String
   var access = RouteAccess.team
 
-  /// The same group, for others.
+  /// The same group with another access rule.
   func with(_ access: RouteAccess) -> RouteRegistrar {
     RouteRegistrar(group: group, table: table, prefix: prefix, access: access)
   }

@@ -3,10 +3,10 @@ import HTTPTypes
 import Hummingbird
 import Model
 
-/// The session of a browser: a cookie that scripts cannot read and that other sites' requests do not carry.
+/// A browser's session cookie: scripts cannot read it, and browsers do not send it with requests of other sites.
 ///
-/// With TLS its name begins with `__Host-`, which no other host of the domain can set, a page in a sandbox least of
-/// all.
+/// With TLS its name begins with `__Host-`, so that no other host of the domain can set it, such as a page that a
+/// sandbox serves.
 ///
 /// Source: draft-ietf-httpbis-rfc6265bis section 4.1.3
 enum SessionCookie {
@@ -21,9 +21,9 @@ enum SessionCookie {
     header(value: "", maxAge: 0, isSecure: isSecure)
   }
 
-  /// Only the name that this server gives the cookie counts: with TLS anybody who serves a host of the domain could
-  /// have set the other.
-  /// - Throws: `unauthorized` when there are several: one of them was planted.
+  /// The session token of a request's cookie. With TLS only the `__Host-` name is read: any other host of the domain
+  /// can set the plain name.
+  /// - Throws: `unauthorized` if there are several such cookies, because another host may have set one of them.
   static func token(_ request: Request, isSecure: Bool) throws(MartletError) -> String? {
     let name = isSecure ? secureName : plainName
     var tokens: [Substring] = []
@@ -34,11 +34,14 @@ enum SessionCookie {
         tokens.append(sides[1])
       }
     }
-    guard tokens.count <= 1 else { throw MartletError(.unauthorized, "there are two session cookies; log in again") }
+    guard tokens.count <= 1 else {
+      throw MartletError(.unauthorized, "the request has two session cookies; delete them and log in again")
+    }
     return tokens.first.map(String.init)
   }
 
   private static func header(value: String, maxAge: Int, isSecure: Bool) -> String {
-    "\(isSecure ? secureName : plainName)=\(value); Path=/; Max-Age=\(maxAge); HttpOnly; SameSite=Strict\(isSecure ? "; Secure" : "")"
+    "\(isSecure ? secureName : plainName)=\(value); Path=/; Max-Age=\(maxAge); HttpOnly; SameSite=Strict"
+      + (isSecure ? "; Secure" : "")
   }
 }

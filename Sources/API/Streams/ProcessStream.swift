@@ -6,22 +6,22 @@ import Model
 import NIOCore
 import WebSocket
 
-/// One client following one process over a WebSocket (EX-2).
+/// Connects one client to one guest process over a WebSocket.
 ///
-/// The process ends when the client says `stop`, disconnects or vanishes, unless it is detached (L-41). Output is
-/// pulled from the guest as fast as the client takes it (L-42); bytes are never changed (L-40).
+/// The process is killed when the client sends `stop`, disconnects or stops responding, unless it is detached. Output
+/// is read from the guest only as fast as the client reads it, and bytes are passed on unchanged.
 struct ProcessStream: Sendable {
   static let openingDeadline: Duration = .seconds(30)
 
   let service: SandboxService
   let authenticator: Authenticator
-  /// How often an open stream counts as activity (L-32), and the caller is asked for again (L-63).
+  /// How often an open stream resets the idle timer and the caller is authenticated again.
   let touchInterval: Duration
   let id: SandboxID
   let caller: Caller
   let dialect: StreamDialect
 
-  /// - Parameter opening: nil to take it from the first message.
+  /// - Parameter opening: nil to read it from the client's first message.
   func run(_ opening: StreamOpening?, _ inbound: WebSocketInbound, _ outbound: WebSocketOutbound) async throws {
     do {
       let opening = if let opening { opening } else { try await receiveOpening(inbound) }
@@ -51,7 +51,7 @@ struct ProcessStream: Sendable {
       }
       group.addTask {
         try await Task.sleep(for: Self.openingDeadline)
-        throw MartletError(.deadlineExceeded, "the first message did not come in time")
+        throw MartletError(.deadlineExceeded, "the client sent no first message within 30 seconds")
       }
       defer { group.cancelAll() }
       guard let opening = try await group.next() else { throw WebSocketConnectionLost() }
@@ -69,10 +69,10 @@ struct ProcessStream: Sendable {
         group.addTask {
           try await sendOutput(of: session, isBinary: opening.isBinary, outbound, ending)
         }
-        group.addTask { try await obey(inbound, session, opening) }
+        group.addTask { try await forwardInput(inbound, session, opening) }
         group.addTask { try await keepActive() }
         defer { group.cancelAll() }
-        // Whichever is first: the process ended, or the client left.
+        // Ends with the first task: the process exited, or the client disconnected.
         try await group.next()
       }
     } catch {
@@ -92,17 +92,18 @@ struct ProcessStream: Sendable {
     }
   }
 
-  /// - Throws: `unauthorized`, `no_team` when the caller may not be here any more.
+  /// Resets the idle timer and authenticates the caller again, periodically.
+  /// - Throws: `unauthorized` or `no_team` if the caller has lost access since the stream was opened.
   private func keepActive() async throws {
     while true {
       try await Task.sleep(for: touchInterval)
-      try await confirmCaller()
+      try await reauthenticate()
       service.touch(id)
     }
   }
 
-  /// A database that does not answer says nothing about the caller, and removes nobody meanwhile.
-  private func confirmCaller() async throws {
+  /// Authenticates the caller again. While the database is unavailable the caller keeps access.
+  private func reauthenticate() async throws {
     do {
       try await authenticator.confirm(caller.principal)
     } catch let error where Self.isRefusal(error) {
@@ -131,11 +132,11 @@ struct ProcessStream: Sendable {
       case .output(let stream, let bytes):
         try await send(bytes, of: stream, isBinary: isBinary, outbound)
       case .exited(let exit):
-        ending.note()
+        ending.markKnown()
         return try await outbound.send(text: JSONWriter.text(Self.json(exit)))
       }
     }
-    throw MartletError(.agentError, "the connection to the process was lost before it ended")
+    throw MartletError(.agentError, "the connection to the process broke before it exited; see GET …/processes")
   }
 
   private func send(
@@ -169,8 +170,10 @@ struct ProcessStream: Sendable {
 
   // MARK: Input
 
-  /// Returns when the client leaves.
-  private func obey(_ inbound: WebSocketInbound, _ session: any ProcessSession, _ opening: StreamOpening) async throws {
+  /// Forwards the client's messages to the process; returns when the client disconnects or sends `stop`.
+  private func forwardInput(
+    _ inbound: WebSocketInbound, _ session: any ProcessSession, _ opening: StreamOpening
+  ) async throws {
     var input = InputState(opening)
     for try await message in inbound {
       switch try dialect.command(message) {
@@ -185,9 +188,9 @@ struct ProcessStream: Sendable {
   }
 }
 
-/// Standard input of the process, as the client sees it.
+/// State of the process's standard input on the client's side.
 private struct InputState {
-  /// Attached sessions may have one; the guest knows.
+  /// True for attached processes: only the guest knows whether they have a standard input.
   private let mayHaveInput: Bool
   private var isOpen = true
 
@@ -199,9 +202,9 @@ private struct InputState {
     }
   }
 
-  /// A process that no longer reads (it may have ended, with output still on its way) is no reason to end the stream;
-  /// as in a pipe, what is written to it is lost. Input that is lost for another reason is: the process would take what
-  /// it has for the whole.
+  /// Writes to standard input. If the process no longer reads (it may have exited while its output is still in
+  /// transit), the input is discarded, as in a pipe, and the stream goes on. Any other failed write ends the stream:
+  /// the process would otherwise take truncated input for the whole.
   mutating func write(_ bytes: ByteBuffer, to session: any ProcessSession) async throws {
     guard mayHaveInput else {
       throw MartletError(.invalidRequest, "the process has no standard input; start it with \"stdin\": true")
@@ -221,10 +224,10 @@ private struct InputState {
   }
 }
 
-/// Whether the process has been seen to end; then there is nothing left to kill.
+/// Records whether the process has exited, so that it need not be killed.
 private final class ProcessEnding: Sendable {
   private let state = Mutex(false)
 
   var isKnown: Bool { state.withLock { $0 } }
-  func note() { state.withLock { $0 = true } }
+  func markKnown() { state.withLock { $0 = true } }
 }

@@ -5,18 +5,18 @@ import Model
 import NIOCore
 import WebSocket
 
-/// What a client can say while a process runs, in either stream's words.
+/// A client's message to a running process, independent of the stream's dialect.
 enum StreamCommand: Equatable {
   case input(ByteBuffer)
   case endOfInput
   case resize(TerminalSize)
   case signal(Int32)
-  /// Leave; ends the process unless it is detached.
+  /// Ends the stream and kills the process, unless it is detached.
   case stop
   case kill
 }
 
-/// The words of `exec/stream` and `pty`.
+/// Message types of the routes `exec/stream` and `pty`.
 enum StreamDialect: Sendable {
   case exec
   case terminal
@@ -66,7 +66,7 @@ enum StreamDialect: Sendable {
   private static func input(_ fields: JSONFields) throws(MartletError) -> StreamCommand {
     if try fields.bool("eof") == true { return .endOfInput }
     guard let data = Data(base64Encoded: try fields.requiredString("data")) else {
-      throw MartletError(.invalidRequest, "data must be base64")
+      throw MartletError(.invalidRequest, "data must be valid base64")
     }
     return .input(ByteBuffer(bytes: data))
   }

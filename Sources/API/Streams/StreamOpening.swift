@@ -3,7 +3,7 @@ import Foundation
 import HostAPI
 import Model
 
-/// The first message of a stream: what to start, or what to attach to.
+/// The first message of a stream: the process to start or to attach to.
 struct StreamOpening: Sendable {
   enum Subject: Sendable {
     case start(ProcessRequest)
@@ -11,7 +11,7 @@ struct StreamOpening: Sendable {
   }
 
   var subject: Subject
-  /// Whether the process lives on when the client leaves.
+  /// Whether the process continues when the client disconnects.
   var isDetached: Bool
   /// Whether output is sent as binary frames with one leading byte: 1 standard output, 2 standard error, 3 terminal.
   var isBinary: Bool
@@ -38,7 +38,7 @@ struct StreamOpening: Sendable {
         "type", "cmd", "args", "envs", "cwd", "user", "stdin", "pty", "detached", "tag", "timeout_sec", "binary",
       ])
     guard try fields.requiredString("type") == "start" else {
-      throw MartletError(.invalidRequest, "the first message must be start")
+      throw MartletError(.invalidRequest, "the first message must have the type start")
     }
     var request = try ProcessRequest(fields: fields)
     request.hasStandardInput = try fields.bool("stdin") ?? false
@@ -71,7 +71,7 @@ struct StreamOpening: Sendable {
       }
       return StreamOpening(subject: .attach(try ProcessSelector(text)), isDetached: true, isBinary: isBinary)
     default:
-      throw MartletError(.invalidRequest, "the first message must be start or connect")
+      throw MartletError(.invalidRequest, "the first message must have the type start or connect")
     }
   }
 
@@ -89,6 +89,6 @@ struct StreamOpening: Sendable {
     return request
   }
 
-  /// Bash where there is one; every image has sh.
+  /// Starts bash if the image has it, else sh.
   private static let loginShell = ["-c", "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi"]
 }

@@ -1,18 +1,18 @@
 import APIClient
 import ArgumentParser
 
-/// Options of every command that talks to a server.
+/// Options of every command that connects to a server with an API key.
 struct ConnectionOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Address of the server (MARTLET_URL).", valueName: "url"))
+  @Option(help: ArgumentHelp("Address of the server (MARTLET_URL, http://127.0.0.1:8080).", valueName: "url"))
   var url: String?
 
-  @Option(help: ArgumentHelp("Key to show it (MARTLET_API_KEY).", valueName: "key"))
+  @Option(help: ArgumentHelp("API key (MARTLET_API_KEY).", valueName: "key"))
   var apiKey: String?
 
-  /// Runs `body` with a client for the server that options, environment and files name.
+  /// Runs `body` with a client for the server and API key found in options, environment and files.
   func withClient<Result: Sendable>(_ body: (APIClient) async throws -> Result) async throws -> Result {
     let settings = try CommandContext.current.settings()
-    let discovery = CredentialsDiscovery(environment: settings.merged, foundInDirectory: settings.namesFromFile)
+    let discovery = CredentialsDiscovery(environment: settings.merged, namesFromDotEnv: settings.namesFromFile)
     return try await APIClient.withClient(try discovery.find(url: url, apiKey: apiKey), body)
   }
 }
@@ -21,7 +21,7 @@ struct OutputOptions: ParsableArguments {
   @Flag(help: "Print one JSON document.")
   var json = false
 
-  /// Prints `value` as JSON, or the text for people.
+  /// Prints `value` as JSON with `--json`, otherwise the text.
   func print(_ value: some Encodable, _ text: () -> String) async throws {
     let rendered = json ? try JSONOutput.text(value) : text()
     guard !rendered.isEmpty else { return }
@@ -29,7 +29,7 @@ struct OutputOptions: ParsableArguments {
   }
 }
 
-/// Shape of a sandbox to be created; what is not given is the server's choice.
+/// Template and shape of a new sandbox; the server chooses values that are not given.
 struct ShapeOptions: ParsableArguments {
   @Option(help: "Template or snapshot to start from (see `martlet template ls` and `martlet snapshot ls`).")
   var template: String?
@@ -54,20 +54,21 @@ struct ShapeOptions: ParsableArguments {
   }
 }
 
-/// How a command runs.
+/// Options of a command in a sandbox.
 struct ProcessOptions: ParsableArguments {
   @Option(
     name: .shortAndLong,
-    help: ArgumentHelp("Variable for the command; a name alone takes ours.", valueName: "key=value"))
+    help: ArgumentHelp(
+      "Environment variable of the command; a name alone copies the local value.", valueName: "key=value"))
   var env: [String] = []
 
-  @Option(name: .shortAndLong, help: "User to run as.")
+  @Option(name: .shortAndLong, help: "User in the sandbox that runs the command.")
   var user: String?
 
-  @Option(name: .customLong("cwd"), help: ArgumentHelp("Directory to run in.", valueName: "path"))
+  @Option(name: .customLong("cwd"), help: ArgumentHelp("Working directory of the command.", valueName: "path"))
   var workingDirectory: String?
 
-  @Option(help: ArgumentHelp("Kill the command after this many seconds; 0 is never.", valueName: "seconds"))
+  @Option(help: ArgumentHelp("Kill the command after this many seconds; 0 for no time-out.", valueName: "seconds"))
   var timeout = 0
 
   func environment(of context: CommandContext) throws -> [String: String] {
@@ -80,7 +81,8 @@ struct ProcessOptions: ParsableArguments {
 }
 
 enum KeyValue {
-  /// - Parameter fallback: value for a name without `=`; nil drops it.
+  /// Parses `KEY=VALUE` texts.
+  /// - Parameter fallback: the value for a name without `=`; nil omits the name.
   static func map(
     _ texts: [String], option: String, fallback: (String) -> String? = { _ in nil }
   ) throws -> [String: String] {
@@ -88,7 +90,7 @@ enum KeyValue {
     for text in texts {
       let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       guard let key = parts.first.map(String.init), !key.isEmpty else {
-        throw ValidationError("\(option) takes KEY=VALUE, not '\(text)'")
+        throw ValidationError("\(option) takes KEY=VALUE, but '\(text)' has no key")
       }
       guard let value = parts.count == 2 ? String(parts[1]) : fallback(key) else { continue }
       values[key] = value

@@ -5,13 +5,13 @@ struct CopyCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "cp", abstract: "Copy files and directories into and out of a sandbox.",
     discussion: """
-      One side is SANDBOX:PATH, the other a path here, or - for standard input or output. Directories are copied with what is in
-      them. A relative PATH starts in the home directory of the sandbox's user.
+      One side is SANDBOX:PATH, the other a path on this machine, or - for standard input or output. Directories are
+      copied with their contents. A relative PATH starts in the home directory of the sandbox's user.
       """)
 
-  @Argument(help: "What to copy.")
+  @Argument(help: "File or directory to copy.")
   var source: String
-  @Argument(help: "Where to.")
+  @Argument(help: "Destination.")
   var destination: String
   @Flag(name: .shortAndLong, help: "Show no progress.")
   var quiet = false
@@ -31,7 +31,7 @@ struct CopyCommand: AsyncParsableCommand {
           let id = try await client.resolveSandbox(sandbox)
           try await CopyUpload(client: client, sandbox: id, context: context, progress: progress).run(from, to: path)
         default:
-          throw APIError(.invalidInput, "one side must be in a sandbox (ID:PATH) and the other here")
+          throw APIError(.invalidInput, "one side must be in a sandbox (SANDBOX:PATH) and the other on this machine")
         }
         await progress.end()
       } catch {

@@ -4,19 +4,19 @@ import Model
 struct DoctorCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "doctor",
-    abstract: "Say what this machine offers to sandboxes, what is missing, and what to do about it.",
-    discussion: "Exits with 69 when something is missing without which sandboxes cannot run.")
+    abstract: "Check whether this machine can run sandboxes, and show how to fix what is missing.",
+    discussion: "Exits with 69 if sandboxes cannot run on this machine.")
 
-  @Option(help: ArgumentHelp("Where state is kept (MARTLET_DATA_DIR).", valueName: "path"))
+  @Option(help: ArgumentHelp("Directory of the server's state (MARTLET_DATA_DIR).", valueName: "path"))
   var dataDir: String?
-  @Option(help: ArgumentHelp("Where images are kept (MARTLET_IMAGE_DIR).", valueName: "path"))
+  @Option(help: ArgumentHelp("Directory of the images (MARTLET_IMAGE_DIR).", valueName: "path"))
   var imageDir: String?
   @OptionGroup var output: OutputOptions
 
   func run() async throws {
     let context = CommandContext.current
     let settings = try context.settings()
-    let directories = try Directories(
+    let directories = try ServerDirectories(
       settings: settings, dataDirectory: dataDir, imageDirectory: imageDir, context: context)
     var checks = await HostProbes.checks(
       searchPath: context.environment["PATH"], dataDirectory: directories.data, imageDirectory: directories.images)
@@ -46,8 +46,10 @@ struct DoctorCommand: AsyncParsableCommand {
   private static func summary(_ checks: [DoctorCheck]) -> String {
     let missing = checks.filter { $0.status == .missing }.count
     let degraded = checks.filter { $0.status == .degraded }.count
-    guard missing == 0 else { return "Sandboxes cannot run here: \(missing) missing, \(degraded) degraded." }
-    return degraded == 0 ? "Everything is here." : "Sandboxes run here; \(degraded) of \(checks.count) could be better."
+    guard missing == 0 else { return "Sandboxes cannot run on this machine: \(missing) missing, \(degraded) degraded." }
+    return degraded == 0
+      ? "This machine has everything that sandboxes need."
+      : "Sandboxes can run on this machine; \(degraded) of \(checks.count) checks are degraded."
   }
 
   private static func colored(_ text: String, _ status: DoctorCheck.Status, _ usesColor: Bool) -> String {

@@ -3,18 +3,19 @@ import ArgumentParser
 
 struct ExecCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "exec", abstract: "Run a command in a sandbox that exists.",
+    commandName: "exec", abstract: "Run a command in an existing sandbox.",
     discussion:
-      "Standard streams, signals and the exit code pass through. The command ends with us unless --detach is given.")
+      "Standard streams, signals and the exit code pass through. The command is killed when this program exits, unless "
+      + "--detach is given.")
 
-  @Argument(help: "Id of the sandbox, or the beginning of it.")
+  @Argument(help: "Id of the sandbox, or a unique prefix of it.")
   var sandbox: String
   @OptionGroup(title: "Command") var process: ProcessOptions
-  @Flag(name: .shortAndLong, help: "Give the command a terminal.")
+  @Flag(name: .shortAndLong, help: "Run the command in a terminal.")
   var tty = false
-  @Flag(name: .shortAndLong, help: "Start it and leave; prints its process id.")
+  @Flag(name: .shortAndLong, help: "Start the command in the background and print its process id.")
   var detach = false
-  @Option(help: "Name by which the process can be found again (with --detach).")
+  @Option(help: "Name of the background process (with --detach).")
   var tag: String?
   @OptionGroup var output: OutputOptions
   @OptionGroup var connection: ConnectionOptions
@@ -26,14 +27,14 @@ struct ExecCommand: AsyncParsableCommand {
       throw ValidationError("put the command after `--`, such as: martlet exec ID -- ls -l")
     }
     guard !(detach && tty) else {
-      throw ValidationError("--detach and --tty exclude each other: a detached command has no terminal")
+      throw ValidationError("--detach and --tty exclude each other; a detached command has no terminal")
     }
     guard !(detach && process.timeout > 0) else {
       throw ValidationError("--timeout does not apply to a detached command")
     }
-    guard tag == nil || detach else { throw ValidationError("--tag names a detached command; add --detach") }
+    guard tag == nil || detach else { throw ValidationError("--tag needs --detach") }
     guard detach || !output.json else {
-      throw ValidationError("--json goes with --detach; without it the output is the command's own")
+      throw ValidationError("--json needs --detach; otherwise the output is the command's")
     }
   }
 

@@ -3,9 +3,9 @@ import ArgumentParser
 import Model
 
 struct InfoCommand: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "info", abstract: "Show everything about a sandbox.")
+  static let configuration = CommandConfiguration(commandName: "info", abstract: "Show all properties of a sandbox.")
 
-  @Argument(help: "Id of the sandbox, or the beginning of it.")
+  @Argument(help: "Id of the sandbox, or a unique prefix of it.")
   var sandbox: String
   @OptionGroup var output: OutputOptions
   @OptionGroup var connection: ConnectionOptions
@@ -19,7 +19,7 @@ struct InfoCommand: AsyncParsableCommand {
 
   private static func pausedBy(_ sandbox: SandboxResource) -> String? {
     guard sandbox.status == SandboxStatus.paused.rawValue, let autoPaused = sandbox.autoPaused else { return nil }
-    return autoPaused ? "idle time" : "request"
+    return autoPaused ? "idle time-out" : "request"
   }
 
   static func text(_ sandbox: SandboxResource) -> String {

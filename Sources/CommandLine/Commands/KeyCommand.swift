@@ -3,7 +3,7 @@ import ArgumentParser
 
 struct KeyCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "key", abstract: "Make and delete the API keys of your team.",
+    commandName: "key", abstract: "Create, list and delete the API keys of your team.",
     subcommands: [List.self, Create.self, Delete.self])
 
   struct List: AsyncParsableCommand {
@@ -31,9 +31,9 @@ struct KeyCommand: AsyncParsableCommand {
 
   struct Create: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "create", abstract: "Make a key and print it; it is never shown again.")
+      commandName: "create", abstract: "Create a key and print it; it cannot be shown again.")
 
-    @Argument(help: "What the key is for.")
+    @Argument(help: "Name of the key.")
     var name: String?
     @OptionGroup var output: OutputOptions
     @OptionGroup var session: SessionOptions
@@ -46,7 +46,7 @@ struct KeyCommand: AsyncParsableCommand {
 
   struct Delete: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "rm", abstract: "Delete keys; they are refused at once.", aliases: ["delete"])
+      commandName: "rm", abstract: "Delete keys; the server refuses them at once.", aliases: ["delete"])
 
     @Argument(help: "Ids of keys.")
     var keys: [String]

@@ -5,10 +5,10 @@ import Model
 struct KillCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "kill", abstract: "Destroy sandboxes.", aliases: ["rm"])
 
-  /// Destroys that are under way at the same time.
+  /// Number of concurrent destroy requests.
   private static let concurrency = 8
 
-  @Argument(help: "Ids of sandboxes, or the beginnings of them.")
+  @Argument(help: "Ids of sandboxes, or unique prefixes of them.")
   var sandboxes: [String] = []
   @Flag(help: "Destroy all sandboxes of the team.")
   var all = false
@@ -45,7 +45,7 @@ struct KillCommand: AsyncParsableCommand {
     if let firstError { throw ExitCode(firstError.exitCode) }
   }
 
-  /// Tries all, also when some fail.
+  /// Destroys all sandboxes, even if some fail.
   private func destroy(_ ids: [SandboxID], client: APIClient) async throws -> (Report, APIError?) {
     try await withThrowingTaskGroup(of: (SandboxID, APIError?).self) { group in
       var waiting = ids[...]

@@ -5,7 +5,7 @@ import Model
 struct ListCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "ls", abstract: "List sandboxes.", aliases: ["list"])
 
-  @Option(help: "Only those with this status; `stopped` and `error` are shown only when asked for.")
+  @Option(help: "Only sandboxes with this status; without it all except `stopped` and `error`.")
   var status: String?
   @Flag(name: .shortAndLong, help: "Print ids only.")
   var quiet = false

@@ -3,11 +3,12 @@ import ArgumentParser
 
 struct LoginCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "login", abstract: "Log in as a person, for the commands that are about people.",
+    commandName: "login", abstract: "Log in as a user, for the commands about teams, keys and users.",
     discussion:
-      "The password is asked for, or read from standard input. The session lasts six hours; sandboxes need only a key.")
+      "Asks for the password on the terminal, or reads it from standard input. The session lasts six hours; commands "
+      + "about sandboxes need only an API key.")
 
-  @Option(help: "E-mail of the account.")
+  @Option(help: "Email address of the account.")
   var email: String
   @OptionGroup var output: OutputOptions
   @OptionGroup var session: SessionOptions
@@ -30,8 +31,8 @@ struct LoginCommand: AsyncParsableCommand {
   func run() async throws {
     let endpoint = try SessionOptions.discovery().endpoint(url: session.url)
     let password = try await SecretInput.read("Password for \(email) at \(endpoint): ")
-    let answer = try await APIClient.withClient(endpoint) { try await $0.logIn(email: email, password: password) }
-    let stored = StoredSession(answer, at: endpoint)
+    let newSession = try await APIClient.withClient(endpoint) { try await $0.logIn(email: email, password: password) }
+    let stored = StoredSession(newSession, at: endpoint)
     try SessionOptions.store(stored)
     let report = Report(
       url: stored.url, email: stored.email, userID: stored.userID, teamID: stored.teamID, expiresAt: stored.expiresAt)

@@ -3,13 +3,13 @@ import ArgumentParser
 import Glibc
 import Model
 
-/// Runs a command in a sandbox on behalf of a subcommand, with or without a terminal.
+/// Runs a command in a sandbox for `exec`, `run` and `shell`, with or without a terminal.
 struct PassThrough: Sendable {
   let client: APIClient
   let context: CommandContext
   let signals: SignalWatcher
 
-  /// Prepares what `body` needs and releases it afterwards.
+  /// Watches the process's signals while `body` runs.
   static func with<Result: Sendable>(
     _ client: APIClient, context: CommandContext, _ body: (PassThrough) async throws -> Result
   ) async throws -> Result {

@@ -4,7 +4,7 @@ import Model
 
 struct PauseCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "pause", abstract: "Save a sandbox with its memory and processes, and free what it holds.")
+    commandName: "pause", abstract: "Save a sandbox's memory, processes and disk, and release its microVM.")
 
   @OptionGroup var sandbox: SandboxArgument
   @OptionGroup var output: OutputOptions
@@ -20,10 +20,10 @@ struct PauseCommand: AsyncParsableCommand {
 
 struct ResumeCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "resume", abstract: "Bring a paused sandbox back as it was.")
+    commandName: "resume", abstract: "Resume a paused sandbox.")
 
   @OptionGroup var sandbox: SandboxArgument
-  @Flag(help: "Go back to the pause before the last one, when the last cannot be resumed.")
+  @Flag(help: "Resume from the generation before the latest one, if the latest is damaged.")
   var previous = false
   @OptionGroup var output: OutputOptions
   @OptionGroup var connection: ConnectionOptions
@@ -38,7 +38,7 @@ struct ResumeCommand: AsyncParsableCommand {
 
 struct PingCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "ping", abstract: "Start the idle time of a sandbox anew.")
+    commandName: "ping", abstract: "Reset the idle timer of a sandbox.")
 
   private struct Report: Encodable {
     var id: String
@@ -59,10 +59,10 @@ struct PingCommand: AsyncParsableCommand {
 
 struct TimeoutCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "timeout", abstract: "Set after how many idle seconds a sandbox is paused; 0 is never.")
+    commandName: "timeout", abstract: "Set the idle time-out of a sandbox.")
 
   @OptionGroup var sandbox: SandboxArgument
-  @Argument(help: "Seconds.")
+  @Argument(help: "Idle seconds after which the sandbox is paused; 0 for never.")
   var seconds: Int
   @OptionGroup var output: OutputOptions
   @OptionGroup var connection: ConnectionOptions
@@ -83,10 +83,10 @@ struct TimeoutCommand: AsyncParsableCommand {
 
 struct ForkCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "fork", abstract: "Copy a sandbox with its memory and processes, and print the ids of the copies.")
+    commandName: "fork", abstract: "Create copies of a sandbox with its memory and processes, and print their ids.")
 
   @OptionGroup var sandbox: SandboxArgument
-  @Option(help: ArgumentHelp("How many copies.", valueName: "n"))
+  @Option(help: ArgumentHelp("Number of copies.", valueName: "n"))
   var count = 1
   @OptionGroup var output: OutputOptions
   @OptionGroup var connection: ConnectionOptions
@@ -97,7 +97,7 @@ struct ForkCommand: AsyncParsableCommand {
     }
   }
 
-  /// Fewer copies than asked for are an error, after those that run are printed.
+  /// Prints the ids of the copies that run; exits with an error if some failed.
   func run() async throws {
     let copies = try await connection.withClient { client in
       try await client.forkSandbox(try await sandbox.resolved(by: client), count: count)
@@ -105,14 +105,14 @@ struct ForkCommand: AsyncParsableCommand {
     try await output.print(copies) { copies.map(\.id.wire).joined(separator: "\n") }
     guard copies.count < count else { return }
     await CommandContext.current.console.complain(
-      "\(count - copies.count) of \(count) copies failed; `martlet ls --status error` tells why")
+      "\(count - copies.count) of \(count) copies failed; `martlet ls --status error` lists the reasons")
     throw ExitCode(ErrorCode.agentError.meaning.exitCode)
   }
 }
 
-/// The one sandbox that a command is about.
+/// The argument of a command that acts on one sandbox.
 struct SandboxArgument: ParsableArguments {
-  @Argument(help: "Id of the sandbox, or the beginning of it.")
+  @Argument(help: "Id of the sandbox, or a unique prefix of it.")
   var sandbox: String
 
   func resolved(by client: APIClient) async throws -> SandboxID {
@@ -121,7 +121,7 @@ struct SandboxArgument: ParsableArguments {
 }
 
 enum OperationText {
-  /// The id, what it is now, and how long that took.
+  /// The id, the new status and the duration of the operation.
   static func line(_ sandbox: SandboxResource) -> String {
     let total = (sandbox.timings ?? [:]).values.reduce(0, +)
     let took = sandbox.timings == nil ? "" : "  \(Int(total.rounded())) ms"

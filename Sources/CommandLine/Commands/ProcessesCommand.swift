@@ -3,9 +3,9 @@ import ArgumentParser
 
 struct ProcessesCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "ps", abstract: "List the commands that run in a sandbox.")
+    commandName: "ps", abstract: "List the processes in a sandbox.")
 
-  @Argument(help: "Id of the sandbox, or the beginning of it.")
+  @Argument(help: "Id of the sandbox, or a unique prefix of it.")
   var sandbox: String
   @OptionGroup var output: OutputOptions
   @OptionGroup var connection: ConnectionOptions

@@ -3,15 +3,15 @@ import ArgumentParser
 
 struct RunCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "run", abstract: "Create a sandbox, run a command in it, destroy it.",
+    commandName: "run", abstract: "Create a sandbox, run a command in it, and destroy it.",
     discussion: """
-      Standard streams, signals and the exit code pass through. The sandbox is destroyed whatever happens: also when the command
-      fails, when we are interrupted, or when the connection breaks.
+      Standard streams, signals and the exit code pass through. The sandbox is destroyed in every case: also if the
+      command fails, this program is interrupted, or the connection breaks.
       """)
 
   @OptionGroup(title: "Sandbox") var shape: ShapeOptions
   @OptionGroup(title: "Command") var process: ProcessOptions
-  @Flag(name: .shortAndLong, help: "Give the command a terminal.")
+  @Flag(name: .shortAndLong, help: "Run the command in a terminal.")
   var tty = false
   @OptionGroup var connection: ConnectionOptions
   @Argument(parsing: .postTerminator, help: "The command and its arguments, after `--`.")

@@ -5,15 +5,15 @@ struct ShellCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "shell", abstract: "Open a shell in a sandbox, or in a new one that is destroyed afterwards.")
 
-  /// The best login shell that the image has.
+  /// Starts bash if the image has it, else sh.
   private static let script = "if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin/sh -l; fi"
 
-  @Argument(help: "Id of the sandbox, or the beginning of it; without one a new sandbox is created.")
+  @Argument(help: "Id of the sandbox, or a unique prefix of it; without one a new sandbox is created.")
   var sandbox: String?
   @OptionGroup(title: "New sandbox") var shape: ShapeOptions
-  @Option(name: .shortAndLong, help: "User to run as.")
+  @Option(name: .shortAndLong, help: "User in the sandbox that runs the shell.")
   var user: String?
-  @Option(name: .customLong("cwd"), help: ArgumentHelp("Directory to start in.", valueName: "path"))
+  @Option(name: .customLong("cwd"), help: ArgumentHelp("Working directory of the shell.", valueName: "path"))
   var workingDirectory: String?
   @OptionGroup var connection: ConnectionOptions
 

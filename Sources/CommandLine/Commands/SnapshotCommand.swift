@@ -4,18 +4,19 @@ import Model
 
 struct SnapshotCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "snapshot", abstract: "Freeze sandboxes under a name, to create others from.",
-    discussion: "A sandbox is created from a snapshot as from a template: martlet create --template NAME.",
+    commandName: "snapshot", abstract: "Create, list and delete named snapshots of sandboxes.",
+    discussion: "Create sandboxes from a snapshot with: martlet create --template NAME",
     subcommands: [Create.self, List.self, Remove.self])
 
   struct Create: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "create", abstract: "Freeze a running or paused sandbox under a name; it is not affected.")
+      commandName: "create",
+      abstract: "Save the state of a running or paused sandbox under a name; the sandbox goes on.")
 
     @OptionGroup var sandbox: SandboxArgument
-    @Option(help: "Name of the snapshot; without one the server chooses.")
+    @Option(help: "Name of the snapshot; without it the server chooses one.")
     var name: String?
-    @Flag(help: "Replace the snapshot of that name.")
+    @Flag(help: "Replace an existing snapshot of that name.")
     var overwrite = false
     @OptionGroup var output: OutputOptions
     @OptionGroup var connection: ConnectionOptions
@@ -66,7 +67,8 @@ struct SnapshotCommand: AsyncParsableCommand {
 
   struct Remove: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "rm", abstract: "Delete snapshots; sandboxes made from them live on.", aliases: ["delete"])
+      commandName: "rm", abstract: "Delete snapshots; sandboxes created from them are not affected.",
+      aliases: ["delete"])
 
     private struct Report: Encodable {
       var deleted: [String] = []
@@ -84,7 +86,7 @@ struct SnapshotCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputOptions
     @OptionGroup var connection: ConnectionOptions
 
-    /// Tries all, also when some fail.
+    /// Deletes all snapshots, even if some fail.
     func run() async throws {
       let names = try names.map { try SafeName($0, what: "the name of a snapshot").value }
       var report = Report()

@@ -21,13 +21,13 @@ extension TeamCommand {
 
   struct Add: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "add", abstract: "Add somebody who has an account to a team.")
+      commandName: "add", abstract: "Add a user with an account to a team.")
 
     @Argument(help: "Id of the team.")
     var team: String
-    @Argument(help: "E-mail of the account.")
+    @Argument(help: "Email address of the account.")
     var email: String
-    @Option(help: "admin or member.")
+    @Option(help: "Role: admin or member.")
     var role = "member"
     @OptionGroup var output: OutputOptions
     @OptionGroup var session: SessionOptions
@@ -40,13 +40,13 @@ extension TeamCommand {
 
   struct Role: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "role", abstract: "Change a member's role; `owner` gives the team away.")
+      commandName: "role", abstract: "Change a member's role; `owner` transfers the team.")
 
     @Argument(help: "Id of the team.")
     var team: String
     @Argument(help: "Id of the member.")
     var user: String
-    @Argument(help: "owner, admin or member.")
+    @Argument(help: "Role: owner, admin or member.")
     var role: String
     @OptionGroup var session: SessionOptions
 
@@ -57,7 +57,7 @@ extension TeamCommand {
 
   struct Remove: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "remove", abstract: "Remove a member, together with the keys that they made for the team.")
+      commandName: "remove", abstract: "Remove a member and the API keys that they created for the team.")
 
     @Argument(help: "Id of the team.")
     var team: String

@@ -3,7 +3,7 @@ import ArgumentParser
 
 struct TeamCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "team", abstract: "Your teams and their members.",
+    commandName: "team", abstract: "Manage your teams and their members.",
     subcommands: [
       List.self, Use.self, Create.self, Rename.self, Delete.self, Members.self, Add.self, Role.self, Remove.self,
       Leave.self,
@@ -28,7 +28,7 @@ struct TeamCommand: AsyncParsableCommand {
 
   struct Use: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "use", abstract: "Act for another of your teams from now on.")
+      commandName: "use", abstract: "Switch the session to another of your teams.")
 
     @Argument(help: "Id of the team.")
     var team: String
@@ -42,7 +42,7 @@ struct TeamCommand: AsyncParsableCommand {
   }
 
   struct Create: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "create", abstract: "Make a team that you own.")
+    static let configuration = CommandConfiguration(commandName: "create", abstract: "Create a team that you own.")
 
     @Argument(help: "Name of the team.")
     var name: String
@@ -56,11 +56,11 @@ struct TeamCommand: AsyncParsableCommand {
   }
 
   struct Rename: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "rename", abstract: "Give a team another name.")
+    static let configuration = CommandConfiguration(commandName: "rename", abstract: "Rename a team.")
 
     @Argument(help: "Id of the team.")
     var team: String
-    @Argument(help: "Its new name.")
+    @Argument(help: "New name of the team.")
     var name: String
     @OptionGroup var session: SessionOptions
 

@@ -41,7 +41,7 @@ struct TemplateCommand: AsyncParsableCommand {
     var name: String
     @Option(help: ArgumentHelp("Directory or tar file with the root file system.", valueName: "path"))
     var from: String
-    @Option(help: ArgumentHelp("Where images are kept (MARTLET_IMAGE_DIR).", valueName: "path"))
+    @Option(help: ArgumentHelp("Directory of the images (MARTLET_IMAGE_DIR).", valueName: "path"))
     var imageDir: String?
     @OptionGroup var output: OutputOptions
 
@@ -52,7 +52,8 @@ struct TemplateCommand: AsyncParsableCommand {
       guard FileManager.default.fileExists(atPath: source) else {
         throw APIError(.invalidInput, "\(from) does not exist; --from takes a directory or a tar file")
       }
-      let directories = try Directories(settings: try context.settings(), imageDirectory: imageDir, context: context)
+      let directories = try ServerDirectories(
+        settings: try context.settings(), imageDirectory: imageDir, context: context)
       guard let local = LocalServices.current else { throw ValidationError("this program cannot build templates") }
       let result = try await local.buildTemplate(
         TemplateBuildOptions(name: name, source: source, imageDirectory: directories.images))

@@ -50,7 +50,7 @@ struct UpCommand: AsyncParsableCommand {
   func options(_ context: CommandContext) throws -> UpOptions {
     let settings = try context.settings()
     try settings.refuseUnknownNames()
-    let directories = try Directories(
+    let directories = try ServerDirectories(
       settings: settings, dataDirectory: dataDir, imageDirectory: imageDir, context: context)
     let address = try settings.value(.listen, option: listen).map { text in try ListenAddress(text) } ?? .standard
     let level = settings.value(.logLevel, option: logLevel)?.lowercased() ?? "info"
@@ -87,7 +87,7 @@ struct UpCommand: AsyncParsableCommand {
 }
 
 /// The two directories of a server, absolute. Servers with data of their own share the images unless told otherwise.
-struct Directories: Sendable, Equatable {
+struct ServerDirectories: Sendable, Equatable {
   static let defaultImageDirectory = "/var/lib/martlet/images"
 
   let data: String

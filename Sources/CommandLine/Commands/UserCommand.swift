@@ -3,7 +3,7 @@ import ArgumentParser
 
 struct UserCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "user", abstract: "Accounts, for administrators of the platform.",
+    commandName: "user", abstract: "Manage user accounts; for administrators of the platform.",
     subcommands: [List.self, Create.self, Admin.self])
 
   struct List: AsyncParsableCommand {
@@ -27,22 +27,22 @@ struct UserCommand: AsyncParsableCommand {
 
   struct Create: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "create", abstract: "Make an account with a team of its own.",
+      commandName: "create", abstract: "Create an account with a team of its own.",
       discussion: """
-        The password is asked for, or read from standard input. With --local the account is made straight in the database of this machine's \
-        server (the file in its data directory, or what DATABASE_URL names), which needs the right to write it and no session: the way back \
-        in when no administrator can log in.
+        Asks for the password on the terminal, or reads it from standard input. With --local the account is created \
+        directly in the database of this machine's server (the file in its data directory, or the database of \
+        DATABASE_URL). That needs write access to the database but no session; use it if no administrator can log in.
         """)
 
-    @Option(help: "E-mail of the account.")
+    @Option(help: "Email address of the account.")
     var email: String
-    @Option(help: "Name of the person; the e-mail's first part if not given.")
+    @Option(help: "Name of the user; by default the local part of the email address.")
     var name: String?
-    @Flag(help: "Make the person an administrator of the platform.")
+    @Flag(help: "Make the user an administrator of the platform.")
     var admin = false
-    @Flag(help: "Open the database of this machine instead of asking a server.")
+    @Flag(help: "Write to the database of this machine's server instead of sending a request.")
     var local = false
-    @Option(help: ArgumentHelp("Where the server keeps its state (MARTLET_DATA_DIR); for --local.", valueName: "path"))
+    @Option(help: ArgumentHelp("Directory of the server's state (MARTLET_DATA_DIR); for --local.", valueName: "path"))
     var dataDir: String?
     @OptionGroup var output: OutputOptions
     @OptionGroup var session: SessionOptions
@@ -55,7 +55,7 @@ struct UserCommand: AsyncParsableCommand {
       let user: UserResource
       if local {
         let settings = try context.settings()
-        let directories = try Directories(settings: settings, dataDirectory: dataDir, context: context)
+        let directories = try ServerDirectories(settings: settings, dataDirectory: dataDir, context: context)
         guard let services = LocalServices.current else { throw ValidationError("this program cannot open a database") }
         user = try await services.createUser(
           LocalUserOptions(dataDirectory: directories.data, database: try DatabaseChoice(settings: settings), user: new)
@@ -69,11 +69,11 @@ struct UserCommand: AsyncParsableCommand {
 
   struct Admin: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "admin", abstract: "Make somebody an administrator of the platform, or no more.")
+      commandName: "admin", abstract: "Grant or revoke a user's administrator rights.")
 
     @Argument(help: "Id of the account.")
     var user: String
-    @Flag(help: "Take the right away.")
+    @Flag(help: "Revoke the administrator rights.")
     var revoke = false
     @OptionGroup var session: SessionOptions
 

@@ -2,10 +2,10 @@ import Glibc
 package import NIOCore
 import NIOPosix
 
-/// The reader of our output has gone away (EPIPE).
+/// Thrown if the reader of the output has closed the pipe (EPIPE).
 struct OutputClosed: Error {}
 
-/// A failed system call on a file of ours.
+/// A failed system call on a local file or terminal.
 struct OperatingSystemError: Error, CustomStringConvertible {
   let subject: String
   let code: Int32
@@ -18,7 +18,7 @@ struct OperatingSystemError: Error, CustomStringConvertible {
   var description: String { "\(subject): \(String(cString: strerror(code)))" }
 }
 
-/// Standard output and error. Writes block a thread of a pool, never the cooperative pool: the reader may be slow.
+/// Standard output and standard error. A slow reader blocks a thread of NIO's pool, never the cooperative pool.
 package struct Console: Sendable {
   package let output: Int32
   package let error: Int32
@@ -32,22 +32,23 @@ package struct Console: Sendable {
   }
 
   func printError(_ text: String) async {
-    // When even standard error is gone there is nobody left to tell.
+    // If standard error is closed too, the message cannot be reported.
     try? await write(ByteBuffer(string: text.hasSuffix("\n") ? text : text + "\n"), to: error)
   }
 
-  /// Without a line break.
+  /// Writes to standard error without a line break.
   func prompt(_ text: String) async {
     try? await write(ByteBuffer(string: text), to: error)
   }
 
+  /// Prints a warning or error with the prefix `martlet: `.
   func complain(_ message: String) async {
-    // It may quote what a sandbox or a server said, and they may speak to the terminal.
+    // The message may quote text from a sandbox or a server; control characters must not reach the terminal.
     let lines = message.split(separator: "\n", omittingEmptySubsequences: false).map { Table.printable(String($0)) }
     await printError("martlet: \(lines.joined(separator: "\n"))")
   }
 
-  /// Writes all bytes; returns when the kernel has taken them.
+  /// Writes all bytes; returns when the kernel has accepted them.
   /// - Throws: `OutputClosed`, `OperatingSystemError`.
   package func write(_ bytes: ByteBuffer, to descriptor: Int32) async throws {
     guard bytes.readableBytes > 0 else { return }
@@ -66,7 +67,7 @@ package struct Console: Sendable {
         switch errno {
         case EINTR: continue
         case EAGAIN:
-          // Somebody gave us a non-blocking descriptor; wait as a blocking one would.
+          // The inherited descriptor is non-blocking; wait until it is writable.
           var waiting = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
           _ = poll(&waiting, 1, -1)
         case EPIPE: throw OutputClosed()

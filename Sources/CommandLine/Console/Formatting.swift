@@ -1,8 +1,8 @@
 import Foundation
 
-/// Numbers and times as people read them.
+/// Formats numbers and times for the user.
 enum Formatting {
-  /// `7 s`, `5 min`, `3 h`, `2 d`; `-` for what is no time.
+  /// The age, such as `7 s`, `5 min`, `3 h` or `2 d`; `-` for an invalid time.
   static func age(since text: String?, now: Date = Date()) -> String {
     guard let text, let date = date(text) else { return "-" }
     let seconds = max(0, Int(now.timeIntervalSince(date)))
@@ -14,13 +14,13 @@ enum Formatting {
     }
   }
 
-  /// RFC 3339, with or without fractions of a second.
+  /// Parses RFC 3339, with or without fractions of a second.
   static func date(_ text: String) -> Date? {
     (try? Date(text, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)))
       ?? (try? Date(text, strategy: Date.ISO8601FormatStyle()))
   }
 
-  /// Powers of 1024 with one decimal place below 10.
+  /// A size in units of powers of 1024, with one decimal place below 10.
   static func bytes(_ count: Int64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"]
     var value = Double(count)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// The one JSON document that `--json` prints.
+/// Encodes the JSON document that `--json` prints.
 enum JSONOutput {
   static func text(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()

@@ -1,9 +1,9 @@
-/// Rows of text in aligned columns, for people.
+/// Rows of text in aligned columns.
 struct Table {
   var header: [String]
   var rows: [[String]] = []
 
-  /// The last column is not padded; control characters of a tenant's text never reach the terminal.
+  /// The table's text. The last column is not padded; control characters are replaced.
   var rendered: String {
     let lines = ([header] + rows).map { $0.map(Self.printable) }
     let widths = header.indices.map { column in
@@ -17,6 +17,7 @@ struct Table {
     }.joined(separator: "\n")
   }
 
+  /// Replaces control characters, so that text from a tenant or guest cannot control the terminal.
   static func printable(_ text: String) -> String {
     String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? "\u{FFFD}" : $0 }))
   }

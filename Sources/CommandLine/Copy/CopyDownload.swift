@@ -4,13 +4,13 @@ import LinuxSystem
 import Model
 import NIOCore
 
-/// Copies out of a sandbox onto this machine. Nothing that the guest names can leave the destination.
+/// Copies files from a sandbox to this machine. Names from the guest cannot lead outside the destination.
 ///
-/// A file appears under its name only when it is complete. Links to files arrive as files; other links are skipped with
-/// a warning.
+/// A file gets its name only when it is complete. Links to files arrive as files; other links are skipped with a
+/// warning.
 struct CopyDownload: Sendable {
   private static let maximumDepth = 256
-  private static let usualMode: UInt32 = 0o644
+  private static let defaultMode: UInt32 = 0o644
 
   let client: APIClient
   let sandbox: SandboxID
@@ -53,7 +53,10 @@ struct CopyDownload: Sendable {
   }
 
   private func downloadEntries(of source: String, to target: String, depth: Int) async throws {
-    guard depth < Self.maximumDepth else { throw APIError(.badAnswer, "\(source) is nested too deeply") }
+    guard depth < Self.maximumDepth else {
+      throw APIError(
+        .badResponse, "\(source) has more than \(Self.maximumDepth) levels of directories; copy an archive instead")
+    }
     for entry in try await client.listDirectory(source, in: sandbox) {
       guard CopyPath.isPlainName(entry.name) else { throw Self.unsafe(entry.name) }
       let place = CopyPath.join(target, entry.name)
@@ -75,7 +78,8 @@ struct CopyDownload: Sendable {
       (file.size, file.mode) = (nil, nil)
       try await downloadFile(file, to: target)
     } catch let error as APIError where error.errorCode == .notFound || error.errorCode == .invalidRequest {
-      // To nothing, or to what is no file. All else is a reason to stop: the link may be to a file.
+      // The link is dangling or does not lead to a regular file. Other errors end the copy: the link may lead to a
+      // file.
       await context.console.complain("skipped \(Table.printable(entry.path)): it is a link to no regular file")
     }
   }
@@ -88,12 +92,12 @@ struct CopyDownload: Sendable {
       let file = try await LocalFile.open(target, flags: O_WRONLY | O_NOCTTY)
       return try await fill(file, from: source)
     }
-    // Beside the target and not made of its name, which may be as long as names can be.
+    // The temporary name does not contain the target's name, which may have the maximum length.
     let partial = CopyPath.join(
       CopyPath.parent(of: target), ".martlet-\(String(UInt64.random(in: .min ... .max), radix: 16)).part")
     do {
       let file = try await LocalFile.open(partial, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
-      try await fill(file, from: source, mode: source.mode ?? Self.usualMode)
+      try await fill(file, from: source, mode: source.mode ?? Self.defaultMode)
       try await LocalFile.rename(partial, to: target)
     } catch {
       await LocalFile.remove(partial)
@@ -119,7 +123,7 @@ struct CopyDownload: Sendable {
 
   private static func unsafe(_ name: String) -> APIError {
     APIError(
-      .badAnswer,
+      .badResponse,
       "the sandbox named a file '\(Table.printable(name))', which is not a name of a file; nothing was written for it")
   }
 }

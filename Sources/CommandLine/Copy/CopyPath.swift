@@ -5,13 +5,15 @@ enum CopyPath: Equatable, Sendable {
   /// `-`: standard input or output.
   case standardStream
   case local(String)
-  /// `SANDBOX:PATH`; a relative path starts in the user's home.
+  /// `SANDBOX:PATH`; a relative path starts in the user's home directory.
   case remote(sandbox: String, path: String)
 
   /// A colon before any slash separates a sandbox from a path; a local file with such a name is written `./a:b`.
-  /// - Throws: `invalid_input` for an empty text or an empty part.
+  /// - Throws: `invalid_input` if the text, the sandbox or the path is empty.
   init(_ text: String) throws(APIError) {
-    guard !text.isEmpty else { throw APIError(.invalidInput, "an empty text is not a path") }
+    guard !text.isEmpty else {
+      throw APIError(.invalidInput, "a path must not be empty; give SANDBOX:PATH or a path on this machine")
+    }
     guard text != "-" else {
       self = .standardStream
       return
@@ -29,13 +31,13 @@ enum CopyPath: Equatable, Sendable {
     self = .remote(sandbox: String(head), path: String(path))
   }
 
-  /// Last part of a path; nil when it names nothing (`/`, `.`, `..`).
+  /// Last component of a path; nil for `/`, `.` and `..`.
   static func baseName(of path: String) -> String? {
     guard let last = path.split(separator: "/").last, last != ".", last != ".." else { return nil }
     return String(last)
   }
 
-  /// The directory that a path names something in.
+  /// The parent directory of a path.
   static func parent(of path: String) -> String {
     guard let slash = path.lastIndex(of: "/") else { return "." }
     return slash == path.startIndex ? "/" : String(path[..<slash])
@@ -45,7 +47,7 @@ enum CopyPath: Equatable, Sendable {
     directory.hasSuffix("/") ? directory + name : "\(directory)/\(name)"
   }
 
-  /// Whether a name that a guest gave us is one file in one directory, and nothing else (path traversal).
+  /// Whether a name from a guest is a single path component, so that it cannot leave the directory (path traversal).
   static func isPlainName(_ name: String) -> Bool {
     !name.isEmpty && name != "." && name != ".." && !name.utf8.contains(UInt8(ascii: "/")) && !name.utf8.contains(0)
   }

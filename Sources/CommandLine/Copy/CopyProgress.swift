@@ -1,7 +1,7 @@
 import Concurrency
 import NIOCore
 
-/// Shows on a terminal how far a copy has come; silent elsewhere.
+/// Shows the progress of a copy on a terminal; shows nothing elsewhere.
 final class CopyProgress: Sendable {
   private static let interval = Duration.milliseconds(200)
 
@@ -24,7 +24,7 @@ final class CopyProgress: Sendable {
     state = Mutex(State(startedAt: .now, shownAt: .now))
   }
 
-  /// Begins a file.
+  /// Starts the progress of a file.
   func begin(_ name: String, expectedBytes: Int64?) {
     state.withLock {
       $0 = State(name: name, expectedBytes: expectedBytes, startedAt: .now, shownAt: .now, hasShown: $0.hasShown)
@@ -44,7 +44,7 @@ final class CopyProgress: Sendable {
     if let line { await show("\r\u{1B}[K\(line)") }
   }
 
-  /// Clears the line.
+  /// Clears the progress line.
   func end() async {
     guard state.withLock({ $0.hasShown }) else { return }
     await show("\r\u{1B}[K")
@@ -60,7 +60,7 @@ final class CopyProgress: Sendable {
   }
 
   private func show(_ text: String) async {
-    // Progress that cannot be shown is no reason to fail a copy.
+    // A failed progress message must not fail the copy.
     try? await console.write(.init(string: text), to: console.error)
   }
 }

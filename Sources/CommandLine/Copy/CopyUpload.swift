@@ -3,12 +3,12 @@ import Glibc
 import LinuxSystem
 import Model
 
-/// Copies from this machine into a sandbox.
+/// Copies files from this machine to a sandbox.
 ///
 /// Links to files are copied as the files they name; links to directories, sockets and devices are skipped with a
 /// warning.
 struct CopyUpload: Sendable {
-  /// Directories inside directories.
+  /// Maximum nesting depth of directories.
   private static let maximumDepth = 256
 
   let client: APIClient
@@ -35,7 +35,8 @@ struct CopyUpload: Sendable {
     try await modes.apply(client: client, sandbox: sandbox, console: context.console)
   }
 
-  /// As cp(1): into the destination when it is a directory, else under its name. The result is absolute when it exists.
+  /// The target path as in cp(1): inside the destination if that is a directory, else the destination itself. The path
+  /// is absolute if the destination exists.
   private func target(for source: String, _ destination: String) async throws -> String {
     let named = CopyPath.baseName(of: context.absolutePath(source))
     do {
@@ -51,9 +52,9 @@ struct CopyUpload: Sendable {
 
   private func uploadInput(to destination: String) async throws {
     guard !destination.hasSuffix("/") else {
-      throw APIError(.invalidInput, "'\(destination)' is a directory; standard input needs the name of a file")
+      throw APIError(.invalidInput, "'\(destination)' is a directory; give the name of a file for standard input")
     }
-    // For a command it would be an input at its end; an empty file is not what somebody asked for.
+    // Commands treat a closed standard input as empty, but a copy must not create an empty file from it.
     guard fcntl(context.input, F_GETFD) >= 0 else {
       throw OperatingSystemError("cannot read standard input", code: EBADF)
     }
@@ -70,7 +71,10 @@ struct CopyUpload: Sendable {
   }
 
   private func uploadDirectory(_ source: String, to target: String, depth: Int, modes: inout RemoteModes) async throws {
-    guard depth < Self.maximumDepth else { throw APIError(.invalidInput, "\(source) is nested too deeply") }
+    guard depth < Self.maximumDepth else {
+      throw APIError(
+        .invalidInput, "\(source) has more than \(Self.maximumDepth) levels of directories; copy an archive instead")
+    }
     try await client.makeDirectory(target, in: sandbox)
     if let status = try await LocalFile.status(source, followingLinks: true) {
       modes.note(target, mode: status.mode, isDirectory: true)
@@ -88,7 +92,7 @@ struct CopyUpload: Sendable {
     }
   }
 
-  /// A link counts as the regular file it names, if it names one.
+  /// The kind of a path; a symbolic link to a regular file counts as that file.
   private func kind(of path: String) async throws -> FileStatus.Kind? {
     guard let status = try await LocalFile.status(path, followingLinks: false) else { return nil }
     guard status.kind == .link else { return status.kind }
@@ -99,7 +103,7 @@ struct CopyUpload: Sendable {
     let file = try await LocalFile.open(source, flags: O_RDONLY | O_NOCTTY)
     do {
       let status = try await file.status()
-      // Pipes and devices have no size that means anything.
+      // Pipes and devices have no meaningful size.
       let size: Int64? = status.kind == .file ? status.sizeBytes : nil
       progress.begin(source, expectedBytes: size)
       let chunks = FileChunks(next: { try await file.read(maximumBytes: $0) }, progress: progress)
@@ -113,9 +117,9 @@ struct CopyUpload: Sendable {
   }
 }
 
-/// Permissions that differ from what the server gives new files, set in few calls once everything is there.
+/// Permissions that differ from the server's default for new files; set in a few calls after all files are copied.
 struct RemoteModes {
-  /// Paths in one call; well under the bound on arguments.
+  /// Number of paths per call; well below the limit on arguments.
   private static let batch = 500
   private static let usualFile: UInt32 = 0o644
   private static let usualDirectory: UInt32 = 0o755
@@ -128,10 +132,10 @@ struct RemoteModes {
     pathsByMode[bits, default: []].append(path)
   }
 
-  /// A guest without chmod keeps the bytes and loses the modes: that is a warning.
+  /// Sets the permissions in the guest. If the guest has no chmod, the files stay and a warning is printed.
   func apply(client: APIClient, sandbox: SandboxID, console: Console) async throws {
     for (mode, paths) in pathsByMode.sorted(by: { $0.key < $1.key }) {
-      // Deepest first: a directory that loses its x bit must not hide what is still to be done.
+      // Deepest path first, because a directory without its x bit would hide the paths below it.
       let ordered = paths.sorted(by: >)
       for start in stride(from: 0, to: ordered.count, by: Self.batch) {
         let slice = Array(ordered[start..<min(start + Self.batch, ordered.count)])

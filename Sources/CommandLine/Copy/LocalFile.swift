@@ -5,12 +5,12 @@ import NIOCore
 import NIOPosix
 import SystemPackage
 
-/// A file of this machine. Every call blocks a thread of a pool, never the cooperative pool.
+/// A file on this machine. Calls block a thread of NIO's pool, never the cooperative pool.
 struct LocalFile: Sendable {
   let descriptor: Int32
   let path: String
 
-  /// - Throws: `OperatingSystemError` that names the path.
+  /// - Throws: `OperatingSystemError` with the path.
   static func open(_ path: String, flags: Int32, mode: mode_t = 0) async throws -> LocalFile {
     try await blocking {
       while true {
@@ -21,7 +21,7 @@ struct LocalFile: Sendable {
     }
   }
 
-  /// Nil when there is nothing of that name.
+  /// The status of a path; nil if it does not exist.
   static func status(_ path: String, followingLinks: Bool) async throws -> FileStatus? {
     try await blocking { () throws -> FileStatus? in
       do throws(SystemError) {
@@ -33,7 +33,7 @@ struct LocalFile: Sendable {
   }
 
   /// Names in a directory, sorted.
-  /// - Throws: `OperatingSystemError`; `APIError` for a name that is not UTF-8, which the server could not be told.
+  /// - Throws: `OperatingSystemError`; `APIError` for a name that is not UTF-8, which JSON cannot represent.
   static func names(in path: String) async throws -> [String] {
     try await blocking {
       guard let directory = opendir(path) else { throw OperatingSystemError(path) }
@@ -57,7 +57,8 @@ struct LocalFile: Sendable {
     }
   }
 
-  /// A directory that exists already is fine; a link to one is not: what a guest named must not leave the destination.
+  /// Creates a directory; succeeds if it exists. Without `followingLinks` a symbolic link to a directory is an error,
+  /// so that names from a guest cannot lead outside the destination.
   static func makeDirectory(_ path: String, followingLinks: Bool) async throws {
     let result = try await blocking { mkdir(path, 0o777) == 0 ? 0 : errno }
     guard result != 0 else { return }
@@ -72,7 +73,7 @@ struct LocalFile: Sendable {
     }
   }
 
-  /// What is gone already is fine.
+  /// Removes a file; ignores errors.
   static func remove(_ path: String) async {
     _ = try? await blocking { unlink(path) }
   }
@@ -93,7 +94,7 @@ struct LocalFile: Sendable {
     }
   }
 
-  /// Nil at the end of the file.
+  /// Reads the next bytes; nil at the end of the file.
   func read(maximumBytes: Int) async throws -> ByteBuffer? {
     try await Self.blocking {
       var buffer = ByteBufferAllocator().buffer(capacity: maximumBytes)
@@ -109,7 +110,7 @@ struct LocalFile: Sendable {
     }
   }
 
-  /// Reports what only the close knows (quota, network file systems).
+  /// Closes the file. Reports errors that arise only at the close (quota, network file systems).
   func close() async throws {
     try await Self.blocking {
       guard Glibc.close(descriptor) == 0 else { throw OperatingSystemError(path) }
@@ -122,9 +123,9 @@ struct LocalFile: Sendable {
   }
 }
 
-/// Pieces of a source, read as they are asked for.
+/// The chunks of a source, read on demand.
 struct FileChunks: AsyncSequence, Sendable {
-  /// Larger than a network piece: fewer hops to the thread pool.
+  /// Larger than a chunk on the network, to save switches to the thread pool.
   private static let chunkBytes = 256 << 10
 
   typealias Element = ByteBuffer

@@ -1,18 +1,19 @@
-/// One line of `martlet doctor`: what was looked at, what was found, what to do, what is used meanwhile.
+/// A check of `martlet doctor`: its subject, the finding, the remedy, and the fallback in use.
 package struct DoctorCheck: Sendable, Equatable, Encodable {
   package enum Status: String, Sendable, Encodable {
     case ok
-    /// Works, with less speed, density or safety, or with something else in its place.
+    /// Sandboxes run, but slower, fewer or less isolated, or with a fallback.
     case degraded
-    /// Sandboxes cannot run without it.
+    /// Sandboxes cannot run.
     case missing
   }
 
   package var name: String
   package var status: Status
   package var finding: String
-  /// A sentence that says what to do; nil when nothing is to be done.
+  /// How to fix the problem; nil if there is none.
   package var remedy: String?
+  /// The fallback in use.
   package var usedInstead: String?
 
   package init(_ name: String, _ status: Status, _ finding: String, remedy: String? = nil, usedInstead: String? = nil) {

@@ -1,13 +1,13 @@
-/// All checks that need nothing but this machine, in the order in which they are shown.
+/// All checks of the machine itself, in the order of the output.
 package enum HostProbes {
   private static let limit = Duration.seconds(5)
 
-  /// - Parameter triesKVM: whether to run a test guest, which can take seconds where KVM does not work.
+  /// - Parameter triesKVM: whether to run a test guest, which can take seconds if KVM does not work.
   package static func checks(
     searchPath: String?, dataDirectory: String, imageDirectory: String, triesKVM: Bool = true
   ) async -> [DoctorCheck] {
     var checks = [KernelProbes.root(), KernelProbes.release()]
-    // On a thread of its own: a test guest may never come back.
+    // Use a separate thread, because the test guest may hang.
     if triesKVM { checks.append(KVMProbe.check(await ProbeThread.run(limit: limit) { KVMProbe.run() })) }
     checks += ToolProbes(searchPath: searchPath).checks()
     checks.append(KernelProbes.userfaultfd())

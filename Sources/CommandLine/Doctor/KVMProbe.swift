@@ -1,6 +1,7 @@
 import Glibc
 
-/// Tells whether a guest really runs on KVM: a node that exists and opens proves little, in nested set-ups above all.
+/// Checks whether a guest runs on KVM. That `/dev/kvm` can be opened is not sufficient, particularly with nested
+/// virtualization.
 ///
 /// The guest is one `hlt` instruction in real mode. Source: Linux, Documentation/virt/kvm/api.rst.
 enum KVMProbe {
@@ -8,7 +9,7 @@ enum KVMProbe {
     case runs
     case noNode
     case denied
-    /// The node is there and a guest does not run; names the step that failed.
+    /// The device exists but a guest does not run; the value names the failed step.
     case unusable(String)
   }
 
@@ -39,7 +40,9 @@ enum KVMProbe {
       }
     }
     defer { close(system) }
-    guard ioctl(system, Request.getAPIVersion, 0) == apiVersion else { return .unusable("the node is not KVM's") }
+    guard ioctl(system, Request.getAPIVersion, 0) == apiVersion else {
+      return .unusable("the device does not implement version 12 of the KVM API")
+    }
     #if arch(x86_64)
       return runHalt(system)
     #else
@@ -57,7 +60,7 @@ enum KVMProbe {
     guard let page = map(pageBytes, MAP_SHARED | MAP_ANONYMOUS, -1) else { return failed("mmap") }
     defer { munmap(page, pageBytes) }
     page.storeBytes(of: 0xF4, as: UInt8.self)
-    // struct kvm_userspace_memory_region: slot and flags, guest address, size, our address.
+    // struct kvm_userspace_memory_region: slot and flags, guest address, size, host address.
     var region: [UInt64] = [0, 0, UInt64(pageBytes), UInt64(UInt(bitPattern: page))]
     guard ioctl(machine, Request.setMemoryRegion, &region) == 0 else { return failed("KVM_SET_USER_MEMORY_REGION") }
     let processor = ioctl(machine, Request.createVCPU, 0)
@@ -83,7 +86,7 @@ enum KVMProbe {
     guard ioctl(processor, Request.setRegisters, &registers) == 0 else { return failed("KVM_SET_REGS") }
     guard ioctl(processor, Request.run, 0) == 0 else { return failed("KVM_RUN") }
     let reason = state.load(fromByteOffset: 8, as: UInt32.self)
-    return reason == exitHalt ? .runs : .unusable("the guest left with reason \(reason) instead of halting")
+    return reason == exitHalt ? .runs : .unusable("the guest exited with reason \(reason) instead of halting")
   }
 
   private static func map(_ bytes: Int, _ flags: Int32, _ descriptor: Int32) -> UnsafeMutableRawPointer? {
@@ -101,8 +104,8 @@ enum KVMProbe {
     case .runs: return DoctorCheck("kvm", .ok, "a guest of one instruction ran on /dev/kvm")
     case .noNode:
       return DoctorCheck(
-        "kvm", .degraded, "there is no /dev/kvm",
-        remedy: "enable virtualisation in the firmware, or nested virtualisation of the host VM",
+        "kvm", .degraded, "/dev/kvm does not exist",
+        remedy: "enable virtualization in the firmware, or nested virtualization of the outer VM",
         usedInstead: software)
     case .denied:
       return DoctorCheck(
@@ -110,12 +113,12 @@ enum KVMProbe {
         usedInstead: software)
     case .unusable(let why):
       return DoctorCheck(
-        "kvm", .degraded, "/dev/kvm is there and does not run a guest (\(why))",
-        remedy: "look at the kernel's log; nested virtualisation may be off", usedInstead: software)
+        "kvm", .degraded, "/dev/kvm exists but does not run a guest (\(why))",
+        remedy: "check the kernel log (dmesg); nested virtualization may be disabled", usedInstead: software)
     case nil:
       return DoctorCheck(
-        "kvm", .degraded, "/dev/kvm is there and a test guest never came back",
-        remedy: "reboot the machine and look at the kernel's log",
+        "kvm", .degraded, "/dev/kvm exists but a test guest hung",
+        remedy: "check the kernel log (dmesg) and reboot the machine",
         usedInstead: software)
     }
   }

@@ -1,9 +1,9 @@
 import Foundation
 import Glibc
 
-/// What the running kernel offers.
+/// Checks of the running kernel.
 enum KernelProbes {
-  /// userfaultfd write protection and cgroup v2 as we use them are complete from here on.
+  /// The first release with all features of userfaultfd write protection and cgroup v2 that Martlet uses.
   static let oldestRelease = (major: 5, minor: 10)
   static let controllers = ["cpu", "memory", "pids"]
 
@@ -16,7 +16,9 @@ enum KernelProbes {
 
   static func release(_ text: String = Self.runningRelease()) -> DoctorCheck {
     let numbers = text.split(whereSeparator: { !$0.isNumber }).prefix(2).compactMap { Int($0) }
-    guard numbers.count == 2 else { return DoctorCheck("kernel", .degraded, "Linux \(text), a version we cannot read") }
+    guard numbers.count == 2 else {
+      return DoctorCheck("kernel", .degraded, "the kernel version '\(text)' cannot be parsed")
+    }
     guard (numbers[0], numbers[1]) >= (oldestRelease.major, oldestRelease.minor) else {
       return DoctorCheck(
         "kernel", .degraded, "Linux \(text) is older than \(oldestRelease.major).\(oldestRelease.minor)",
@@ -32,14 +34,14 @@ enum KernelProbes {
   }
 
   static func userfaultfd() -> DoctorCheck {
-    // The sysctl exists exactly when the kernel was built with userfaultfd.
+    // The sysctl exists if and only if the kernel was built with userfaultfd.
     if access("/proc/sys/vm/unprivileged_userfaultfd", F_OK) == 0 || access("/dev/userfaultfd", F_OK) == 0 {
-      return DoctorCheck("userfaultfd", .ok, "the kernel can page memory from user space")
+      return DoctorCheck("userfaultfd", .ok, "the kernel supports paging from user space")
     }
     return DoctorCheck(
       "userfaultfd", .degraded, "the kernel was built without userfaultfd",
       remedy: "use a kernel with CONFIG_USERFAULTFD",
-      usedInstead: "cold boots; nothing that runs today needs lazy restore")
+      usedInstead: "cold boots; sandboxes cannot be restored from memory")
   }
 
   static func tun(node: String = "/dev/net/tun") -> DoctorCheck {
@@ -64,10 +66,10 @@ enum KernelProbes {
     }
     guard let capabilities = status.flatMap(effectiveCapabilities), capabilities & (1 << 21) != 0 else {
       return DoctorCheck(
-        "netns", .missing, "network namespaces cannot be made without the capability CAP_SYS_ADMIN",
+        "netns", .missing, "network namespaces cannot be created without the capability CAP_SYS_ADMIN",
         remedy: "run as root; in a container, add the capability")
     }
-    return DoctorCheck("netns", .ok, "network namespaces can be made")
+    return DoctorCheck("netns", .ok, "network namespaces can be created")
   }
 
   private static func effectiveCapabilities(_ status: String) -> UInt64? {
@@ -97,12 +99,12 @@ enum KernelProbes {
       return DoctorCheck(
         "cgroup", .degraded, "version 2 without \(absent.joined(separator: ", "))",
         remedy: "enable the controllers in \(mount)/cgroup.subtree_control of the parent",
-        usedInstead: "the bounds of the controllers that are there")
+        usedInstead: "limits of the available controllers")
     }
     return DoctorCheck("cgroup", .ok, "version 2 with \(controllers.joined(separator: ", "))")
   }
 
-  /// One hierarchy per controller; VMMs are bounded with those that are there.
+  /// Checks cgroup version 1, which has one hierarchy per controller; VMMs are limited by the available ones.
   private static func firstVersionControlGroups(mount: String) -> DoctorCheck {
     let present = controllers.filter { access("\(mount)/\($0)/cgroup.procs", W_OK) == 0 }
     guard present.count < controllers.count else {
@@ -111,10 +113,10 @@ enum KernelProbes {
     return DoctorCheck(
       "cgroup", .degraded,
       present.isEmpty
-        ? "no control groups are mounted at \(mount)" : "version 1 with \(present.joined(separator: ", ")) only",
+        ? "no cgroup file system is mounted at \(mount)" : "version 1 with \(present.joined(separator: ", ")) only",
       remedy: "boot with systemd.unified_cgroup_hierarchy=1",
       usedInstead: present.isEmpty
-        ? "the guest's own sizes; the VMM itself is not bounded" : "the bounds of the controllers that are there"
+        ? "the guest's memory size and vCPUs; the VMM process is not limited" : "limits of the available controllers"
     )
   }
 }

@@ -2,29 +2,29 @@ import Concurrency
 import Dispatch
 import Foundation
 
-/// A thread for one probe: it may block or wedge in the kernel without hurting anybody else.
+/// Runs a probe on a thread of its own, because it may block in the kernel for ever.
 enum ProbeThread {
-  /// - Returns: the result, or nil when it did not come within `limit`; the thread is then left behind.
+  /// - Returns: the result, or nil if the probe did not finish within `limit`; its thread is then abandoned.
   static func run<Result: Sendable>(limit: Duration, _ body: @escaping @Sendable () -> Result) async -> Result? {
-    let answer = Answer<Result>()
+    let completion = Completion<Result>()
     return await withCheckedContinuation { continuation in
-      answer.expect(continuation)
-      Thread.detachNewThread { answer.give(body()) }
+      completion.set(continuation)
+      Thread.detachNewThread { completion.complete(body()) }
       let milliseconds =
         Int(limit.components.seconds) * 1000 + Int(limit.components.attoseconds / 1_000_000_000_000_000)
-      DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(milliseconds)) { answer.give(nil) }
+      DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(milliseconds)) { completion.complete(nil) }
     }
   }
 
-  /// Whoever comes first answers.
-  private final class Answer<Result: Sendable>: Sendable {
+  /// Resumes the continuation once, with the first result or the time-out.
+  private final class Completion<Result: Sendable>: Sendable {
     private let continuation = Mutex<CheckedContinuation<Result?, Never>?>(nil)
 
-    func expect(_ value: CheckedContinuation<Result?, Never>) {
+    func set(_ value: CheckedContinuation<Result?, Never>) {
       continuation.withLock { $0 = value }
     }
 
-    func give(_ result: Result?) {
+    func complete(_ result: Result?) {
       let waiting = continuation.withLock { continuation in
         defer { continuation = nil }
         return continuation

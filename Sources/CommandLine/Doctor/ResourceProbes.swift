@@ -1,24 +1,24 @@
 import Foundation
 import Glibc
 
-/// Room for sandboxes: disk and memory.
+/// Checks of disk space and memory.
 enum ResourceProbes {
-  static let leastDiskBytes: Int64 = 2 << 30
-  static let comfortableDiskBytes: Int64 = 10 << 30
-  static let leastMemoryBytes: Int64 = 512 << 20
-  static let comfortableMemoryBytes: Int64 = 2 << 30
+  static let minimumDiskBytes: Int64 = 2 << 30
+  static let recommendedDiskBytes: Int64 = 10 << 30
+  static let minimumMemoryBytes: Int64 = 512 << 20
+  static let recommendedMemoryBytes: Int64 = 2 << 30
 
   static func directory(_ name: String, _ directory: String) -> DoctorCheck {
     guard let closed = closedDirectory(above: nearestExisting(directory)) else {
       return disk(name, directory: directory)
     }
     return DoctorCheck(
-      name, .missing, "\(closed) is closed to the users without rights that VMMs run as",
-      remedy: "let them pass with chmod o+x \(closed), or put the directory elsewhere with --data-dir and --image-dir")
+      name, .missing, "\(closed) is not accessible to the unprivileged users that run the VMMs",
+      remedy: "run chmod o+x \(closed), or choose another directory with --data-dir and --image-dir")
   }
 
-  /// A VMM opens its disks by name, also long after it gave up its rights: when it is paused, and when it takes up a
-  /// snapshot.
+  /// The first directory above `existing` that unprivileged users cannot pass; nil if there is none. A VMM opens its
+  /// disks by path after it has dropped its privileges: when it is paused and when it restores a generation.
   private static func closedDirectory(above existing: String) -> String? {
     guard let resolved = realpath(existing, nil) else { return nil }
     defer { free(resolved) }
@@ -36,7 +36,7 @@ enum ResourceProbes {
     var status = statvfs()
     guard statvfs(existing, &status) == 0 else {
       return DoctorCheck(
-        name, .missing, "\(existing) cannot be looked at: \(String(cString: strerror(errno)))",
+        name, .missing, "the file system of \(existing) cannot be examined: \(String(cString: strerror(errno)))",
         remedy: "choose another directory")
     }
     return disk(name, directory: directory, freeBytes: Int64(status.f_bavail) * Int64(status.f_frsize))
@@ -44,22 +44,22 @@ enum ResourceProbes {
 
   static func disk(_ name: String, directory: String, freeBytes: Int64) -> DoctorCheck {
     let finding = "\(Formatting.bytes(freeBytes)) free for \(directory)"
-    let remedy = "free some space, or put the directory elsewhere with --data-dir and --image-dir"
-    if freeBytes < leastDiskBytes { return DoctorCheck(name, .missing, finding, remedy: remedy) }
-    if freeBytes < comfortableDiskBytes { return DoctorCheck(name, .degraded, finding, remedy: remedy) }
+    let remedy = "free disk space, or choose another directory with --data-dir and --image-dir"
+    if freeBytes < minimumDiskBytes { return DoctorCheck(name, .missing, finding, remedy: remedy) }
+    if freeBytes < recommendedDiskBytes { return DoctorCheck(name, .degraded, finding, remedy: remedy) }
     return DoctorCheck(name, .ok, finding)
   }
 
   static func memory(_ text: String? = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) -> DoctorCheck {
     guard let bytes = text.flatMap(availableBytes) else {
-      return DoctorCheck("memory", .degraded, "/proc/meminfo does not say")
+      return DoctorCheck("memory", .degraded, "/proc/meminfo has no MemAvailable")
     }
     let finding = "\(Formatting.bytes(bytes)) available"
-    if bytes < leastMemoryBytes {
-      return DoctorCheck("memory", .missing, finding, remedy: "a sandbox takes 512 MiB by default; free some memory")
+    if bytes < minimumMemoryBytes {
+      return DoctorCheck("memory", .missing, finding, remedy: "free memory; a sandbox takes 512 MiB by default")
     }
-    if bytes < comfortableMemoryBytes {
-      return DoctorCheck("memory", .degraded, finding, remedy: "only a few sandboxes fit; free some memory")
+    if bytes < recommendedMemoryBytes {
+      return DoctorCheck("memory", .degraded, finding, remedy: "free memory; only a few sandboxes fit")
     }
     return DoctorCheck("memory", .ok, finding)
   }
@@ -73,7 +73,7 @@ enum ResourceProbes {
     return nil
   }
 
-  /// The directory may not exist yet.
+  /// The nearest existing ancestor of a directory that may not exist yet.
   static func nearestExisting(_ directory: String) -> String {
     var path = directory
     while path.count > 1, access(path, F_OK) != 0 {

@@ -1,27 +1,27 @@
 import Glibc
 
-/// Programs and files of the distribution that a server needs.
+/// Checks of the distribution's programs and files that the server needs.
 struct ToolProbes: Sendable {
-  /// A program, the Debian package that brings it, and what cannot be done without it.
+  /// A program, its Debian package, and its purpose.
   struct Tool: Sendable {
     var check: String
     var program: String
     var package: String
     var purpose: String
-    /// Nil when sandboxes cannot run without it.
+    /// The fallback; nil if sandboxes cannot run without the program.
     var usedInstead: String?
   }
 
   static var tools: [Tool] {
     [
       Tool(check: "qemu", program: emulator, package: emulatorPackage, purpose: "run microVMs"),
-      Tool(check: "qemu_img", program: "qemu-img", package: "qemu-utils", purpose: "make disk overlays"),
+      Tool(check: "qemu_img", program: "qemu-img", package: "qemu-utils", purpose: "create disk overlays"),
       Tool(check: "ip", program: "ip", package: "iproute2", purpose: "connect sandboxes to the network"),
-      Tool(check: "nft", program: "nft", package: "nftables", purpose: "keep sandboxes apart"),
+      Tool(check: "nft", program: "nft", package: "nftables", purpose: "isolate sandboxes"),
       Tool(check: "mkfs_ext4", program: "mkfs.ext4", package: "e2fsprogs", purpose: "build images"),
       Tool(
         check: "mmdebstrap", program: "mmdebstrap", package: "mmdebstrap", purpose: "build the template `base`",
-        usedInstead: "templates that exist already, and `minimal`"),
+        usedInstead: "existing templates and `minimal`"),
     ]
   }
 
@@ -36,7 +36,7 @@ struct ToolProbes: Sendable {
   static let firmwarePaths = [
     "/usr/share/qemu/qboot.rom", "/usr/share/qemu-kvm/qboot.rom", "/usr/local/share/qemu/qboot.rom",
   ]
-  /// Where root finds programs although a caller's PATH is shorter.
+  /// Searched after PATH, because the caller's PATH may lack root's directories.
   private static let systemDirectories = [
     "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
   ]
@@ -63,7 +63,7 @@ struct ToolProbes: Sendable {
     if let path = Self.firmwarePaths.first(where: { access($0, R_OK) == 0 }) { return DoctorCheck("qboot", .ok, path) }
     return DoctorCheck(
       "qboot", .missing,
-      "QEMU's small firmware (qboot.rom) is not installed; the default one corrupts guest memory on microvm machines",
+      "QEMU's firmware qboot.rom is not installed; the default firmware corrupts guest memory on microvm machines",
       remedy: "apt-get install qemu-system-data")
   }
 

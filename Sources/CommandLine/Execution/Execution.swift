@@ -5,31 +5,31 @@ import Glibc
 import Model
 import NIOCore
 
-/// One command in a sandbox with our standard streams, signals and terminal passed through.
+/// Runs one command in a sandbox and connects it to this process's standard streams, signals and terminal.
 struct Execution: Sendable {
   let client: APIClient
   let sandbox: SandboxID
   let console: Console
   let input: InputReader
   let signals: SignalWatcher
-  /// Whose size follows SIGWINCH; nil when the command has no terminal.
+  /// The local terminal, whose size is forwarded on SIGWINCH; nil if the command has no terminal.
   var terminal: Terminal?
   private let progress = Progress()
 
-  private enum Occurrence: Sendable {
+  private enum Event: Sendable {
     case exited(ExecExit)
     case inputEnded
-    case told
+    case sent
     case signal(Int32?)
-    case graceOver
+    case graceExpired
   }
 
-  /// - Returns: the exit code of the command, 128 + n when signal n ended it.
-  /// - Throws: `APIError` when the command cannot be started or its connection breaks: never a made-up exit code.
-  ///   `OutputClosed` when the reader of our output is gone; the command has ended then too.
+  /// - Returns: the exit code of the command; 128 + n if signal n ended it.
+  /// - Throws: `APIError` if the command cannot be started or its connection breaks; `OutputClosed` if the reader of
+  ///   standard output has closed the pipe, in which case the command has been killed.
   func run(_ start: ExecStart) async throws -> Int32 {
     try await client.withExec(start, in: sandbox) { stream in
-      try await withThrowingTaskGroup(of: Occurrence.self) { group in
+      try await withThrowingTaskGroup(of: Event.self) { group in
         defer { group.cancelAll() }
         group.addTask { .exited(try await passOutput(of: stream)) }
         group.addTask { try await passInput(to: stream) }
@@ -40,52 +40,52 @@ struct Execution: Sendable {
   }
 
   private func supervise(
-    _ group: inout ThrowingTaskGroup<Occurrence, any Error>, _ stream: ExecStream
+    _ group: inout ThrowingTaskGroup<Event, any Error>, _ stream: ExecStream
   ) async throws -> Int32 {
     var policy = InterruptPolicy()
-    while let occurrence = try await group.next() {
+    while let event = try await group.next() {
       var action = InterruptPolicy.Action.none
-      switch occurrence {
+      switch event {
       case .exited(let exit): return Self.exitCode(of: exit)
-      case .inputEnded, .told: break
-      case .graceOver: action = policy.graceOver()
+      case .inputEnded, .sent: break
+      case .graceExpired: action = policy.graceExpired()
       case .signal(SIGWINCH?):
         if let size = terminal?.size {
           group.addTask {
             try? await stream.resize(cols: size.cols, rows: size.rows)
-            return .told
+            return .sent
           }
         }
       case .signal(let number?): action = policy.handle(number, at: .now)
       case .signal(nil): continue
       }
-      if case .signal = occurrence { group.addTask { .signal(await signals.next()) } }
+      if case .signal = event { group.addTask { .signal(await signals.next()) } }
       try await perform(action, stream: stream, group: &group)
     }
     throw CancellationError()
   }
 
   private func perform(
-    _ action: InterruptPolicy.Action, stream: ExecStream, group: inout ThrowingTaskGroup<Occurrence, any Error>
+    _ action: InterruptPolicy.Action, stream: ExecStream, group: inout ThrowingTaskGroup<Event, any Error>
   ) async throws {
     switch action {
     case .none: break
-    case .forward(let name, let graceEnds):
+    case .forward(let name, let startsGrace):
       group.addTask { await send(name, over: stream) }
-      if graceEnds { group.addTask { await Self.graceOver() } }
+      if startsGrace { group.addTask { await Self.graceExpired() } }
     case .kill:
       group.addTask { await send("SIGKILL", over: stream) }
-      group.addTask { await Self.graceOver() }
+      group.addTask { await Self.graceExpired() }
     case .abandon(let signal):
-      await console.complain("gave up waiting for the command to end")
+      await console.complain("the command did not exit; leaving it to the server")
       throw ExitCode(128 + signal)
     }
   }
 
-  private static func graceOver() async -> Occurrence {
-    // Cancelled: the command has ended and nobody asks any more.
+  private static func graceExpired() async -> Event {
+    // If the sleep is cancelled the command has exited and the event is ignored.
     try? await Task.sleep(for: InterruptPolicy.grace)
-    return .graceOver
+    return .graceExpired
   }
 
   private func passOutput(of stream: ExecStream) async throws -> ExecExit {
@@ -100,10 +100,11 @@ struct Execution: Sendable {
     throw CancellationError()
   }
 
-  /// Ends with the input, with the task, or when the command takes no more; none of these is an error of ours.
-  /// - Throws: `OperatingSystemError` when the input cannot be read: the command must not take what it has for the
-  ///   whole.
-  private func passInput(to stream: ExecStream) async throws -> Occurrence {
+  /// Forwards standard input. Returns at the end of the input, when the task is cancelled, or when the command accepts
+  /// no more input; none of these is an error.
+  /// - Throws: `OperatingSystemError` if the input cannot be read, because the command would take truncated input for
+  ///   the whole.
+  private func passInput(to stream: ExecStream) async throws -> Event {
     while let bytes = try await input.read(maximumBytes: APIClient.Bounds.chunkBytes) {
       progress.noteInput()
       guard (try? await stream.write(bytes)) != nil else { return .inputEnded }
@@ -112,14 +113,15 @@ struct Execution: Sendable {
     return .inputEnded
   }
 
-  /// Input that the command does not read waits in the stream, and what comes after it waits too. A signal must not.
-  private func send(_ signal: String, over stream: ExecStream) async -> Occurrence {
+  /// Sends a signal. Unread input blocks later messages on the stream, so after input was sent the signal goes through
+  /// a separate request.
+  private func send(_ signal: String, over stream: ExecStream) async -> Event {
     if let pid = progress.pidWithInput, (try? await client.signalProcess(pid, signal, in: sandbox)) != nil {
-      return .told
+      return .sent
     }
-    // A connection that no longer takes a signal is reported by the task that reads from it.
+    // If the connection is broken, the task that reads from it reports the error.
     try? await stream.signal(signal)
-    return .told
+    return .sent
   }
 
   static func exitCode(of exit: ExecExit) -> Int32 {
@@ -127,11 +129,11 @@ struct Execution: Sendable {
   }
 }
 
-/// How far the command has come.
+/// State of the command that the tasks share.
 private final class Progress: Sendable {
   private let state = Mutex((pid: UInt32?.none, hasInput: false))
 
-  /// Of a command that was sent input.
+  /// The process id, if input has been sent to the command.
   var pidWithInput: UInt32? { state.withLock { $0.hasInput ? $0.pid : nil } }
 
   func noteStart(_ pid: UInt32) { state.withLock { $0.pid = pid } }

@@ -1,7 +1,7 @@
 import APIClient
 import Glibc
 
-/// Decides what a signal to us means for the command in the sandbox.
+/// Decides what happens to the command in the sandbox when this process receives a signal.
 ///
 /// ```
 /// SIGINT              forward; another one within 2 s: kill
@@ -11,18 +11,18 @@ import Glibc
 /// ```
 struct InterruptPolicy {
   enum Action: Equatable {
-    /// Send the signal; with `graceEnds` ask again through `graceOver()` after `grace`.
-    case forward(String, graceEnds: Bool)
-    /// Send SIGKILL, ask again after `grace`.
+    /// Send the signal; with `startsGrace` call `graceExpired()` after `grace`.
+    case forward(String, startsGrace: Bool)
+    /// Send SIGKILL and call `graceExpired()` after `grace`.
     case kill
-    /// The command does not die, or the server does not say so: leave with 128 + this signal.
+    /// The command does not exit, or the server does not report it: exit with 128 + this signal.
     case abandon(Int32)
     case none
   }
 
   static let repeatWindow = Duration.seconds(2)
   static let grace = Duration.seconds(5)
-  /// What we listen to, beside SIGWINCH.
+  /// The signals that are watched, in addition to SIGWINCH.
   static let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
 
   private var lastInterrupt: ContinuousClock.Instant?
@@ -35,18 +35,18 @@ struct InterruptPolicy {
     case SIGINT:
       defer { lastInterrupt = now }
       if let lastInterrupt, lastInterrupt.duration(to: now) <= Self.repeatWindow { return killing(signal) }
-      return .forward("SIGINT", graceEnds: false)
+      return .forward("SIGINT", startsGrace: false)
     case SIGTERM, SIGHUP:
       guard endingSignal == nil else { return killing(signal) }
       endingSignal = signal
-      return .forward(SignalName.name(of: signal) ?? "SIGTERM", graceEnds: true)
+      return .forward(SignalName.name(of: signal) ?? "SIGTERM", startsGrace: true)
     default:
-      return SignalName.name(of: signal).map { .forward($0, graceEnds: false) } ?? .none
+      return SignalName.name(of: signal).map { .forward($0, startsGrace: false) } ?? .none
     }
   }
 
-  /// A grace period that was asked for has passed and the command still runs.
-  mutating func graceOver() -> Action {
+  /// Called when a grace period has passed and the command still runs.
+  mutating func graceExpired() -> Action {
     let signal = endingSignal ?? SIGINT
     return hasKilled ? .abandon(signal) : killing(signal)
   }

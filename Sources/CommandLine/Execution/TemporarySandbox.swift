@@ -2,17 +2,17 @@ import APIClient
 import ArgumentParser
 import Model
 
-/// A sandbox that lives as long as one piece of work: destroyed whether the work succeeds, fails or is interrupted.
+/// A sandbox that exists while a closure runs; it is destroyed whether the closure succeeds, fails or is interrupted.
 struct TemporarySandbox: Sendable {
   let client: APIClient
   let console: Console
   let signals: SignalWatcher
 
-  /// - Returns: what `body` returns.
-  /// - Throws: errors of the create, of `body`, and, when `body` succeeded, of the destroy: a sandbox that stays is
-  ///   never silent.
+  /// - Returns: the result of `body`.
+  /// - Throws: errors of the create and of `body`; if `body` succeeded, errors of the destroy, so that a sandbox that
+  ///   remains is always reported.
   func run(_ request: SandboxRequest, _ body: (SandboxResource) async throws -> Int32) async throws -> Int32 {
-    let (sandbox, signal) = try await Interruption.finishing(
+    let (sandbox, signal) = try await Interruption.completing(
       "waiting for the sandbox to be created, to destroy it", signals: signals, console: console
     ) {
       try await client.createSandbox(request)
@@ -32,13 +32,13 @@ struct TemporarySandbox: Sendable {
 
   private func finish(_ id: SandboxID, _ outcome: Result<Int32, any Error>) async throws -> Int32 {
     do {
-      _ = try await Interruption.finishing(
+      _ = try await Interruption.completing(
         "waiting for sandbox \(id) to be destroyed", signals: signals, console: console
       ) {
         try await client.destroySandbox(id)
       }
     } catch let error as APIError where error.errorCode == .notFound {
-      // Somebody was faster.
+      // Another client has destroyed it already.
     } catch {
       await console.complain("sandbox \(id) may still exist; remove it with `martlet kill \(id)`")
       guard case .failure(let original) = outcome else { throw error }

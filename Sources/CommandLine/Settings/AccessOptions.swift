@@ -1,21 +1,21 @@
 import APIClient
 
-/// Who may come in, how often, and how long is kept what they did; set by variables only, because a secret does not
-/// belong on a command line.
+/// Settings of authentication, rate limits and retention. They come only from variables, because other users can see
+/// command lines.
 package struct AccessOptions: Sendable, Equatable {
   package static let callsPerSecond = 0...1_000_000
   package static let retentionDays = 0...36_500
   private static let maximumProxies = 64
 
-  /// Of all tokens; nil lets the server make one up and keep it.
+  /// Secret that signs session tokens; nil lets the server generate and store one.
   package var tokenSecret: String?
-  /// Whether strangers may make accounts for themselves.
+  /// Whether users may sign up without an administrator.
   package var allowsSignUp: Bool
-  /// Per key or user; 0 is no limit, nil the server's default.
+  /// Rate limit per API key or user; 0 for no limit, nil for the server's default.
   package var callsPerSecond: Int?
-  /// Addresses of proxies that are believed when they say for whom they ask.
+  /// Addresses of reverse proxies whose `X-Forwarded-*` headers are trusted.
   package var trustedProxies: Set<String>
-  /// Of the audit log and of sandboxes that are over; 0 is for ever, nil the server's default.
+  /// Days for which the audit log and rows of stopped sandboxes are kept; 0 for ever, nil for the server's default.
   package var retentionDays: Int?
 
   package init(
@@ -29,7 +29,7 @@ package struct AccessOptions: Sendable, Equatable {
     self.retentionDays = retentionDays
   }
 
-  /// - Throws: `invalid_input` that names the variable.
+  /// - Throws: `invalid_input` with the variable's name.
   init(_ settings: Settings) throws(APIError) {
     self.init(
       tokenSecret: settings.value(.tokenSecret), allowsSignUp: try Self.signUp(settings.value(.signUp)),
@@ -51,7 +51,7 @@ package struct AccessOptions: Sendable, Equatable {
     guard let number = Int(text), callsPerSecond.contains(number) else {
       throw APIError(
         .invalidInput,
-        "MARTLET_RATE_LIMIT must be calls per second between 0 (no limit) and \(callsPerSecond.upperBound)")
+        "MARTLET_RATE_LIMIT must be a number of calls per second from 0 (no limit) to \(callsPerSecond.upperBound)")
     }
     return number
   }
@@ -60,7 +60,8 @@ package struct AccessOptions: Sendable, Equatable {
     guard let text else { return nil }
     guard let number = Int(text), retentionDays.contains(number) else {
       throw APIError(
-        .invalidInput, "MARTLET_RETENTION_DAYS must be days between 0 (for ever) and \(retentionDays.upperBound)")
+        .invalidInput,
+        "MARTLET_RETENTION_DAYS must be a number of days from 0 (for ever) to \(retentionDays.upperBound)")
     }
     return number
   }
@@ -71,7 +72,7 @@ package struct AccessOptions: Sendable, Equatable {
       (2...45).contains(text.utf8.count) && text.allSatisfy { $0.isHexDigit || $0 == "." || $0 == ":" }
     }
     guard addresses.count <= maximumProxies, addresses.allSatisfy(isAddress) else {
-      throw APIError(.invalidInput, "MARTLET_TRUSTED_PROXIES must be IP addresses, joined with commas")
+      throw APIError(.invalidInput, "MARTLET_TRUSTED_PROXIES must be a comma-separated list of IP addresses")
     }
     return Set(addresses)
   }

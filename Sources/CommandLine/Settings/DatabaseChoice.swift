@@ -1,18 +1,18 @@
 import APIClient
 
-/// Where the server keeps its rows.
+/// The control plane's database.
 package enum DatabaseChoice: Sendable, Equatable {
-  /// SQLite, in the data directory.
+  /// SQLite in the data directory.
   case embedded
-  /// A server of its own, which several control planes can share.
-  /// - url: may hold a password; never to be shown.
-  /// - password: for a URL without one.
+  /// A PostgreSQL server, which several control planes can share.
+  /// - url: may contain a password; must not be shown.
+  /// - password: used if the URL contains none.
   case postgres(url: String, password: String?)
 
   /// Whether other control planes may use the same database.
   package var isShared: Bool { self != .embedded }
 
-  /// - Throws: `invalid_input` that shows the form, and nothing of what was given.
+  /// - Throws: `invalid_input` with an example; the message never contains the given URL.
   init(settings: Settings, option: String? = nil) throws(APIError) {
     guard let url = settings.value(.databaseURL, option: option) else {
       self = .embedded
@@ -21,7 +21,7 @@ package enum DatabaseChoice: Sendable, Equatable {
     guard ["postgres://", "postgresql://"].contains(where: url.hasPrefix) else {
       throw APIError(
         .invalidInput,
-        "DATABASE_URL does not name a PostgreSQL database; it looks like postgres://user@host:5432/name?sslmode=require"
+        "DATABASE_URL is not a PostgreSQL address; give one such as postgres://user@host:5432/name?sslmode=require"
       )
     }
     self = .postgres(url: url, password: settings.value(.databasePassword))

@@ -1,9 +1,9 @@
 package import APIClient
 
-/// The `.env` format: `KEY=VALUE` lines, `#` comments, optional `export`, single quotes (literal) or double quotes
-/// (with `\n`, `\t`, `\"`, `\\`, `\$`). Nothing is expanded or executed.
+/// Parses the `.env` format: `KEY=VALUE` lines, `#` comments, optional `export`, single quotes (literal) or double
+/// quotes (with `\n`, `\t`, `\"`, `\\`, `\$`). Nothing is expanded or executed.
 package enum EnvironmentFile {
-  /// - Throws: `invalid_input` that names the line.
+  /// - Throws: `invalid_input` with the line number.
   package static func parse(_ text: String) throws(APIError) -> [String: String] {
     var values: [String: String] = [:]
     let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
@@ -53,7 +53,7 @@ package enum EnvironmentFile {
     }
   }
 
-  /// Without quotes a comment begins at a `#` after white space.
+  /// Removes a comment from an unquoted value; it begins at a `#` after white space.
   private static func withoutComment(_ value: Substring) -> Substring {
     var previous: Character = " "
     for index in value.indices {

@@ -1,6 +1,6 @@
 package import APIClient
 
-/// `HOST:PORT`, an IPv6 host in brackets. Port 0 lets the kernel choose.
+/// An address `HOST:PORT`, with an IPv6 host in brackets. Port 0 lets the kernel choose a free port.
 package struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
   package static let standard = ListenAddress(host: "127.0.0.1", port: 8080)
 
@@ -12,7 +12,7 @@ package struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
     self.port = port
   }
 
-  /// - Throws: `invalid_input` that shows the form.
+  /// - Throws: `invalid_input` with an example.
   package init(_ text: String) throws(APIError) {
     guard let colon = text.lastIndex(of: ":") else { throw Self.malformed(text) }
     let portText = text[text.index(after: colon)...]
@@ -35,6 +35,6 @@ package struct ListenAddress: Sendable, Equatable, CustomStringConvertible {
   package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
   private static func malformed(_ text: String) -> APIError {
-    APIError(.invalidInput, "'\(text)' is not an address to listen on; it looks like 127.0.0.1:8080")
+    APIError(.invalidInput, "'\(text)' is not a listen address; give one such as 127.0.0.1:8080")
   }
 }

@@ -4,12 +4,12 @@ import Foundation
 import LinuxSystem
 import SystemPackage
 
-/// Options of every command that acts as a person.
+/// Options of every command that acts for a user.
 struct SessionOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Address of the server (MARTLET_URL).", valueName: "url"))
   var url: String?
 
-  /// Runs `body` as whoever is logged in, or as the administrator of the first run where nobody is.
+  /// Runs `body` with the stored session, or as the administrator in the credentials file of `martlet up`.
   func withClient<Result: Sendable>(_ body: (APIClient) async throws -> Result) async throws -> Result {
     switch try Self.discovery().find(url: url) {
     case .session(let session):
@@ -24,19 +24,19 @@ struct SessionOptions: ParsableArguments {
     SessionDiscovery(environment: try CommandContext.current.settings().merged)
   }
 
-  /// Remembers who is logged in, readable by its owner only.
+  /// Stores the session in a file that only its owner can read.
   static func store(_ session: StoredSession) throws {
     guard let path = try discovery().sessionPath else {
-      throw APIError(.inputOutput, "there is no HOME to keep the session in")
+      throw APIError(.inputOutput, "the session cannot be stored because HOME is not set")
     }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     do {
-      try LinuxSystem.Directories.create(FilePath(path).removingLastComponent(), mode: 0o700)
+      try Directories.create(FilePath(path).removingLastComponent(), mode: 0o700)
       try SmallFile.replace(
         FilePath(path), with: [UInt8](try encoder.encode(session)) + [UInt8(ascii: "\n")], mode: 0o600)
     } catch let error as SystemError {
-      throw APIError(.inputOutput, "the session cannot be kept: \(error)")
+      throw APIError(.inputOutput, "the session cannot be stored: \(error)")
     }
   }
 }

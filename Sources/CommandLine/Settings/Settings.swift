@@ -1,6 +1,7 @@
 package import APIClient
+import Model
 
-/// Variables by which Martlet is set up; the only place that knows their names.
+/// Names of the variables that configure Martlet. No other code contains the names.
 package enum SettingName: String, CaseIterable, Sendable {
   case listen = "MARTLET_LISTEN"
   case dataDirectory = "MARTLET_DATA_DIR"
@@ -21,7 +22,7 @@ package enum SettingName: String, CaseIterable, Sendable {
   case hostAddress = "MARTLET_HOST_ADDRESS"
 }
 
-/// Settings by precedence: option of the command line, real environment, `.env`, default (CFG-1).
+/// Settings by precedence: command-line option, environment, `.env`, default.
 package struct Settings: Sendable, Equatable {
   static let prefix = "MARTLET_"
 
@@ -33,10 +34,10 @@ package struct Settings: Sendable, Equatable {
     self.file = file
   }
 
-  /// Both sources, real variables winning.
+  /// The variables of both sources; the environment takes precedence.
   package var merged: [String: String] { file.merging(environment) { _, real in real } }
 
-  /// Names that have their value from `.env`.
+  /// Names of the variables whose value comes from `.env`.
   package var namesFromFile: Set<String> { Set(file.keys).subtracting(environment.keys) }
 
   /// An empty variable counts as not set.
@@ -47,9 +48,9 @@ package struct Settings: Sendable, Equatable {
     return nil
   }
 
-  /// Refuses names that mean nothing, so that a typing error is not a silently ignored setting.
+  /// Refuses unknown names, so that a misspelt setting is not silently ignored.
   ///
-  /// In the environment only names that begin with `MARTLET_` are looked at; in `.env` all are.
+  /// In the environment only names that begin with `MARTLET_` are checked; in `.env` all are.
   package func refuseUnknownNames() throws(APIError) {
     for name in file.keys.sorted() where SettingName(rawValue: name) == nil { throw unknown(name, "in .env") }
     for name in environment.keys.sorted() where name.hasPrefix(Self.prefix) && SettingName(rawValue: name) == nil {
@@ -60,33 +61,8 @@ package struct Settings: Sendable, Equatable {
   private func unknown(_ name: String, _ place: String) -> APIError {
     let known = SettingName.allCases.map(\.rawValue)
     let hint =
-      Suggestion.closest(to: name, among: known).map { "did you mean \($0)?" }
+      Suggestion.nearest(to: name.uppercased(), among: known, maximumDistance: 4).map { "did you mean \($0)?" }
       ?? "known are \(known.joined(separator: ", "))"
     return APIError(.invalidInput, "\(name) \(place) is not a setting of Martlet; \(hint)")
-  }
-}
-
-/// Finds what a person may have meant.
-enum Suggestion {
-  /// A word this many edits away or fewer is worth suggesting.
-  private static let maximumDistance = 4
-
-  static func closest(to word: String, among candidates: [String]) -> String? {
-    let upper = word.uppercased()
-    let ranked = candidates.map { (distance(Array(upper.utf8), Array($0.utf8)), $0) }
-    return ranked.filter { $0.0 <= maximumDistance }.min { $0.0 < $1.0 }?.1
-  }
-
-  /// Levenshtein's distance.
-  private static func distance(_ left: [UInt8], _ right: [UInt8]) -> Int {
-    var previous = Array(0...right.count)
-    for (row, byte) in left.enumerated() {
-      var current = [row + 1]
-      for (column, other) in right.enumerated() {
-        current.append(min(previous[column] + (byte == other ? 0 : 1), previous[column + 1] + 1, current[column] + 1))
-      }
-      previous = current
-    }
-    return previous[right.count]
   }
 }

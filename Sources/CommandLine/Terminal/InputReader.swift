@@ -2,17 +2,17 @@ import Glibc
 import NIOCore
 import NIOPosix
 
-/// Reads a descriptor that may block for ever, on a thread of its own, one piece at a time as it is asked for.
+/// Reads from a descriptor that may block for ever, on a thread of its own, one chunk per call.
 final class InputReader: Sendable {
   private let descriptor: Int32
   private let wakeRead: Int32
   private let wakeWrite: Int32
   private let pool = NIOThreadPool(numberOfThreads: 1)
 
-  /// - Throws: `OperatingSystemError` when there are no descriptors left.
+  /// - Throws: `OperatingSystemError` if no descriptors are left.
   init(_ descriptor: Int32) throws {
     var pair: [Int32] = [-1, -1]
-    // A pair of sockets and not a pipe: pipe2(2), which could close on exec, is hidden from Swift.
+    // A socket pair instead of a pipe, because Swift does not import pipe2(2), which supports O_CLOEXEC.
     let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
     guard socketpair(AF_UNIX, kind, 0, &pair) == 0 else { throw OperatingSystemError("cannot make a socket pair") }
     self.descriptor = descriptor
@@ -20,7 +20,7 @@ final class InputReader: Sendable {
     pool.start()
   }
 
-  /// - Returns: the next bytes, at most `maximumBytes`; nil at the end of the input or when the task is cancelled.
+  /// - Returns: the next bytes, at most `maximumBytes`; nil at the end of the input or if the task is cancelled.
   /// - Throws: `OperatingSystemError`.
   func read(maximumBytes: Int) async throws -> ByteBuffer? {
     try await withTaskCancellationHandler {
@@ -34,7 +34,7 @@ final class InputReader: Sendable {
     }
   }
 
-  /// Ends the thread and gives the descriptors back; the one that is read stays open.
+  /// Ends the thread and closes its descriptors; the one that is read stays open.
   func close() async {
     wake()
     try? await pool.shutdownGracefully()
@@ -42,7 +42,7 @@ final class InputReader: Sendable {
     Glibc.close(wakeWrite)
   }
 
-  /// The byte is never taken out: after it every read is at its end.
+  /// Ends the current and all later reads: the byte stays in the socket.
   private func wake() {
     var byte: UInt8 = 1
     _ = Glibc.write(wakeWrite, &byte, 1)
@@ -71,8 +71,8 @@ final class InputReader: Sendable {
       guard result < 0 else { return nil }
       let code = errno
       if code == EINTR || code == EAGAIN { continue }
-      // EIO is how a terminal says that its other side is gone. All else is no end: what was read must not pass for the
-      // whole.
+      // A terminal reports EIO when its other side has closed. Other errors are not an end of input, because truncated
+      // input would pass for the whole.
       guard code == EIO, isatty(descriptor) == 1 else {
         throw OperatingSystemError("cannot read standard input", code: code)
       }

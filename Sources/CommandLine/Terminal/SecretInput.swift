@@ -2,11 +2,11 @@ import APIClient
 import Glibc
 import NIOCore
 
-/// Reads a password: from a terminal without showing it, else the first line of standard input.
+/// Reads a password: from a terminal without echo, else the first line of standard input.
 enum SecretInput {
   private static let maximumBytes = 4_096
 
-  /// - Throws: `invalid_input` when nothing comes.
+  /// - Throws: `invalid_input` for an empty password.
   static func read(_ prompt: String) async throws -> String {
     let context = CommandContext.current
     let reader = try InputReader(context.input)
@@ -25,15 +25,15 @@ enum SecretInput {
     }
     await reader.close()
     guard !secret.isEmpty else {
-      throw APIError(.invalidInput, "a password is needed; type it, or give it on standard input")
+      throw APIError(.invalidInput, "the password is empty; type it, or give it on standard input")
     }
     return secret
   }
 
   private static func line(_ reader: InputReader) async throws -> String {
     var bytes: [UInt8] = []
-    while let piece = try await reader.read(maximumBytes: maximumBytes) {
-      bytes += Array(piece.readableBytesView)
+    while let chunk = try await reader.read(maximumBytes: maximumBytes) {
+      bytes += Array(chunk.readableBytesView)
       if bytes.contains(UInt8(ascii: "\n")) || bytes.count > maximumBytes { break }
     }
     let line = bytes.prefix { $0 != UInt8(ascii: "\n") && $0 != UInt8(ascii: "\r") }
@@ -45,7 +45,7 @@ enum SecretInput {
 }
 
 extension Terminal {
-  /// Runs `body` while the terminal does not show what is typed, and puts it back as it was.
+  /// Runs `body` with the terminal's echo off, and restores the mode afterwards.
   func withoutEcho<Result>(
     _ body: () async throws -> Result, isolation: isolated (any Actor)? = #isolation
   ) async throws -> Result {

@@ -4,11 +4,11 @@ import Glibc
 
 import struct Synchronization.Atomic
 
-/// Delivers signals of this process to those who watch them.
+/// Delivers the process's signals to registered watchers.
 ///
-/// A signal handler may do next to nothing, so it writes the number to a socket; a thread reads it from there for the
-/// rest of the process. Signals that the process was started to ignore (nohup(1), background jobs of scripts) stay
-/// ignored. Source: signal-safety(7).
+/// A signal handler may call few functions, so it writes the signal's number to a socket. A thread reads from the
+/// socket until the process ends. Signals that the process was started to ignore (nohup(1), background jobs of scripts)
+/// stay ignored. Source: signal-safety(7).
 final class SignalHub: Sendable {
   static let shared = SignalHub()
 
@@ -21,14 +21,14 @@ final class SignalHub: Sendable {
     var isRunning = false
     var nextID = 0
     var watchers: [Int: Watcher] = [:]
-    /// What the signals meant before the first watcher came.
+    /// The signals' actions before the first watcher was added.
     var previous: [Int32: sigaction] = [:]
   }
 
   private let state = Mutex(State())
 
-  /// - Returns: the name of the watcher for `remove`.
-  /// - Throws: `OperatingSystemError` when there are no descriptors left.
+  /// - Returns: the id of the watcher for `remove`.
+  /// - Throws: `OperatingSystemError` if no descriptors are left.
   func add(_ signals: [Int32], deliver: @escaping @Sendable (Int32) -> Void) throws -> Int {
     try state.withLock { state in
       if !state.isRunning {
@@ -44,7 +44,7 @@ final class SignalHub: Sendable {
     }
   }
 
-  /// Signals that nobody else watches get their earlier meaning back. Idempotent.
+  /// Removes a watcher; restores the earlier action of signals that no other watcher watches. Idempotent.
   func remove(_ id: Int) {
     state.withLock { state in
       guard let watcher = state.watchers.removeValue(forKey: id) else { return }
@@ -80,7 +80,7 @@ final class SignalHub: Sendable {
     }
   }
 
-  /// Nil when the signal is ignored and stays so.
+  /// Installs the handler and returns the earlier action; nil if the signal was ignored, and then it stays ignored.
   private static func install(_ signal: Int32) -> sigaction? {
     var action = sigaction()
     var previous = sigaction()
@@ -98,7 +98,7 @@ final class SignalHub: Sendable {
   private static let ignored = 1
 }
 
-/// Where the handler writes; -1 until somebody watches.
+/// The socket to which the handler writes; -1 until the first watcher is added.
 private let signalDescriptor = Atomic<Int32>(-1)
 
 private func noteSignal(_ signal: Int32) {

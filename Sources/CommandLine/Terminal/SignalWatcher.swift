@@ -1,11 +1,11 @@
 import Concurrency
 
-/// Signals of this process, one after the other. From `init` to `cancel` they no longer end it.
+/// A queue of signals that this process receives. From `init` to `cancel` they do not end the process.
 ///
-/// Not an `AsyncStream`: that ends for good when one task that waits for it is cancelled, and here one step after the
-/// other waits.
+/// This is not an `AsyncStream`, because a stream ends for good when a task that waits for it is cancelled, and several
+/// tasks wait here one after the other.
 final class SignalWatcher: Sendable {
-  /// Signals beyond this many that nobody has looked at are dropped, oldest first.
+  /// Maximum number of queued signals; the oldest ones are dropped.
   private static let backlog = 16
 
   private final class Queue: Sendable {
@@ -33,14 +33,14 @@ final class SignalWatcher: Sendable {
     func take() async -> Int32? {
       await withTaskCancellationHandler {
         await withCheckedContinuation { continuation in
-          let answer: Int32?? = state.withLock { state in
+          let result: Int32?? = state.withLock { state in
             if Task.isCancelled || state.isFinished { return .some(nil) }
             if !state.signals.isEmpty { return state.signals.removeFirst() }
             precondition(state.waiter == nil, "one caller at a time")
             state.waiter = continuation
             return nil
           }
-          if let answer { continuation.resume(returning: answer) }
+          if let result { continuation.resume(returning: result) }
         }
       } onCancel: {
         dismiss(finishing: false)
@@ -58,22 +58,22 @@ final class SignalWatcher: Sendable {
   }
 
   private let queue = Queue()
-  /// Nil for a watcher without signals, which gives only what is injected.
+  /// Nil for a watcher without signals, which returns only injected ones.
   private let registration: Int?
 
-  /// - Throws: `OperatingSystemError` when there are no descriptors left.
+  /// - Throws: `OperatingSystemError` if no descriptors are left.
   init(_ signals: [Int32]) throws {
     let queue = queue
     registration = signals.isEmpty ? nil : try SignalHub.shared.add(signals) { queue.put($0) }
   }
 
-  /// The next signal; nil when the task is cancelled or the watcher is. One caller at a time.
+  /// The next signal; nil if the task or the watcher is cancelled. Permits one caller at a time.
   func next() async -> Int32? { await queue.take() }
 
-  /// For tests, and for whoever decides on behalf of a signal.
+  /// Adds a signal that the process did not receive; for tests.
   func inject(_ signal: Int32) { queue.put(signal) }
 
-  /// Gives the signals their earlier meaning back. Idempotent.
+  /// Restores the earlier actions of the signals. Idempotent.
   func cancel() {
     queue.dismiss(finishing: true)
     if let registration { SignalHub.shared.remove(registration) }

@@ -1,26 +1,26 @@
 import APIClient
 import Glibc
 
-/// The terminal behind a descriptor.
+/// The terminal that a descriptor refers to.
 struct Terminal: Sendable {
   let descriptor: Int32
 
-  /// Nil when the descriptor is not a terminal.
+  /// Returns nil if the descriptor is not a terminal.
   init?(_ descriptor: Int32) {
     guard isatty(descriptor) == 1 else { return nil }
     self.descriptor = descriptor
   }
 
-  /// Nil when the terminal does not know its size, or says zero (L-45).
+  /// The size; nil if it is unknown or zero.
   var size: ExecStart.Terminal? {
     var size = winsize()
     guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0 else { return nil }
     return ExecStart.Terminal(cols: Int(size.ws_col), rows: Int(size.ws_row))
   }
 
-  /// Runs `body` with the terminal in raw mode and puts it back as it was, whatever happens.
+  /// Runs `body` with the terminal in raw mode, and restores the mode afterwards.
   ///
-  /// - Throws: `OperatingSystemError` when the mode cannot be changed; then nothing has been.
+  /// - Throws: `OperatingSystemError` if the mode cannot be changed; it is then unchanged.
   func withRawMode<Result>(
     _ body: () async throws -> Result, isolation: isolated (any Actor)? = #isolation
   ) async throws -> Result {
@@ -37,7 +37,7 @@ struct Terminal: Sendable {
 
   func restore(_ saved: termios) {
     var saved = saved
-    // A background process that touches its terminal gets SIGTTOU; it must not stop us before we have put things right.
+    // A background process that changes the terminal receives SIGTTOU, which would stop it before the mode is restored.
     let previous = signal(SIGTTOU, SIG_IGN)
     while tcsetattr(descriptor, TCSADRAIN, &saved) != 0, errno == EINTR {}
     signal(SIGTTOU, previous)

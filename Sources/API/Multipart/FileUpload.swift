@@ -4,12 +4,12 @@ import Hummingbird
 import Model
 import NIOCore
 
-/// An upload in progress: the fields before the file, then the file's content as a stream (EX-3).
+/// Reads a file upload from a request body: the form fields before the file, then the file's content as a stream.
 ///
-/// Content is pulled from the connection when the consumer asks, so that a slow guest slows the client down. An upload
-/// that ends without its last boundary throws, it is never taken for a short file (L-15).
-actor MultipartUpload {
-  /// A form field that is not the file.
+/// The content is read from the connection on demand, so that a slow guest slows the client down. An upload that ends
+/// before its closing boundary throws; it never counts as a shorter file.
+actor FileUpload {
+  /// Maximum size of a form field other than the file.
   static let maximumFieldBytes = Limits.pathBytes
 
   private let maximumFileBytes: Int?
@@ -18,8 +18,8 @@ actor MultipartUpload {
   private var fileBytes = 0
   private var isInFile = false
 
-  /// - Parameter maximumFileBytes: nil for no bound.
-  /// - Throws: `invalid_request` when the request is no form, `too_large` when the client announces too much.
+  /// - Parameter maximumFileBytes: nil for no limit.
+  /// - Throws: `invalid_request` if the body is not a form, `too_large` if the Content-Length exceeds the limit.
   init(_ request: Request, maximumFileBytes: Int?) throws(MartletError) {
     let boundary = try MultipartParser.boundary(contentType: request.headers[.contentType])
     if let maximumFileBytes {
@@ -33,9 +33,9 @@ actor MultipartUpload {
     iterator = request.body.makeAsyncIterator()
   }
 
-  /// Reads up to the beginning of the file.
-  /// - Returns: the fields before it.
-  /// - Throws: `invalid_request` for unknown or missing parts.
+  /// Reads all parts before the file.
+  /// - Returns: the form fields by name.
+  /// - Throws: `invalid_request` for an unknown part or if the part `file` is missing.
   func fieldsBeforeFile(known: [String]) async throws -> [String: String] {
     var fields: [String: String] = [:]
     while let event = try await event() {
@@ -45,11 +45,11 @@ actor MultipartUpload {
         return fields
       case .part(let name):
         guard known.contains(name) else {
-          throw Self.malformed("unknown part; known are \(known.joined(separator: ", ")), file")
+          throw Self.malformed("unknown form part; allowed are \(known.joined(separator: ", ")) and file")
         }
         fields[name] = try await field(name)
       case .end:
-        throw Self.malformed("the part file is missing")
+        throw Self.malformed("the form part file is missing")
       case .content, .partEnd:
         continue
       }
@@ -57,8 +57,8 @@ actor MultipartUpload {
     throw Self.truncated
   }
 
-  /// The next piece of the file; nil at its end.
-  func nextPiece() async throws -> ByteBuffer? {
+  /// The next chunk of the file; nil at its end.
+  func nextChunk() async throws -> ByteBuffer? {
     guard isInFile else { return nil }
     switch try await event() {
     case .content(let bytes):
@@ -76,11 +76,11 @@ actor MultipartUpload {
   private func field(_ name: String) async throws -> String {
     var bytes = ByteBuffer()
     while let event = try await event() {
-      guard case .content(let piece) = event else { break }
-      guard bytes.readableBytes + piece.readableBytes <= Self.maximumFieldBytes else {
+      guard case .content(let chunk) = event else { break }
+      guard bytes.readableBytes + chunk.readableBytes <= Self.maximumFieldBytes else {
         throw Self.malformed("\(name) may have at most \(Self.maximumFieldBytes) bytes")
       }
-      bytes.writeImmutableBuffer(piece)
+      bytes.writeImmutableBuffer(chunk)
     }
     guard let text = String(validating: bytes.readableBytesView, as: UTF8.self) else {
       throw Self.malformed("\(name) must be UTF-8")
@@ -91,7 +91,7 @@ actor MultipartUpload {
   private func event() async throws -> MultipartParser.Event? {
     while true {
       if let event = try parser.next() { return event }
-      // One consumer at a time, so the copy is the only one in use.
+      // The upload has one consumer, so only this copy of the iterator is in use.
       var iterator = iterator
       let bytes = try await iterator.next(isolation: self)
       self.iterator = iterator
@@ -105,7 +105,7 @@ actor MultipartUpload {
   }
 
   private static var truncated: MartletError {
-    MartletError(.invalidRequest, "the upload ended before its last boundary")
+    MartletError(.invalidRequest, "the upload ended before its closing boundary; send the file again")
   }
 
   private static func tooLarge(_ limit: Int) -> MartletError {
@@ -113,18 +113,18 @@ actor MultipartUpload {
   }
 }
 
-/// The file of an upload as the byte stream that hosts take. To be iterated once.
-struct UploadedFile: AsyncSequence, Sendable {
+/// The file of an upload as an asynchronous sequence. Can be iterated once.
+struct FileUploadContent: AsyncSequence, Sendable {
   typealias Element = ByteBuffer
   typealias Failure = any Error
 
-  let upload: MultipartUpload
+  let upload: FileUpload
 
   struct AsyncIterator: AsyncIteratorProtocol {
-    let upload: MultipartUpload
+    let upload: FileUpload
 
     mutating func next() async throws -> ByteBuffer? {
-      try await upload.nextPiece()
+      try await upload.nextChunk()
     }
   }
 

@@ -1,14 +1,15 @@
 import NIOCore
 
-/// A `multipart/form-data` body with the `path` part first and the file as the last part, as the stream routes want it.
+/// The head and tail of a `multipart/form-data` body for the route `files/stream/write`: the part `path` is first, the
+/// part `file` last.
 ///
 /// Source: RFC 7578; quoting of names as in the HTML standard ("multipart form data").
-struct MultipartUpload: Sendable {
+struct UploadForm: Sendable {
   let boundary: String
   let head: ByteBuffer
   let tail: ByteBuffer
 
-  init(path: String, user: String?, boundary: String = MultipartUpload.randomBoundary()) {
+  init(path: String, user: String?, boundary: String = UploadForm.randomBoundary()) {
     self.boundary = boundary
     var text = Self.field("path", path, boundary: boundary)
     if let user { text += Self.field("user", user, boundary: boundary) }
@@ -29,21 +30,20 @@ struct MultipartUpload: Sendable {
     "--\(boundary)\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n\(value)\r\n"
   }
 
-  /// 128 random bits: no file contains it by accident, and none can be made to.
+  /// 128 random bits, so that a file contains the boundary neither by accident nor on purpose.
   private static func randomBoundary() -> String {
     "martlet-" + String(UInt64.random(in: .min ... .max), radix: 16)
       + String(UInt64.random(in: .min ... .max), radix: 16)
   }
 }
 
-/// The bytes of an upload: head, file, tail; checks the announced length and tells the watch when the network is to
-/// move.
+/// The body of an upload: head, file, tail. Checks the announced length and times the network's progress.
 struct UploadSequence<Source: AsyncSequence & Sendable>: AsyncSequence, Sendable where Source.Element == ByteBuffer {
   typealias Element = ByteBuffer
 
-  let form: MultipartUpload
+  let form: UploadForm
   let source: Source
-  /// What the source must add up to; nil when unknown.
+  /// Required size of the source; nil if unknown.
   let expectedBytes: Int64?
   let watch: StallWatch
 
@@ -60,7 +60,8 @@ struct UploadSequence<Source: AsyncSequence & Sendable>: AsyncSequence, Sendable
       base = upload.source.makeAsyncIterator()
     }
 
-    /// Time between two calls is the network's, time inside is the source's.
+    /// The time between two calls is spent by the network, the time inside a call by the source; the watch counts only
+    /// the former.
     mutating func next() async throws -> ByteBuffer? {
       upload.watch.end()
       let chunk = try await produce()
@@ -89,7 +90,7 @@ struct UploadSequence<Source: AsyncSequence & Sendable>: AsyncSequence, Sendable
     }
 
     private static var changed: APIError {
-      APIError(.truncated, "the source changed its size while it was being sent; nothing complete was stored")
+      APIError(.truncated, "the source changed its size during the upload; the file was not stored")
     }
   }
 

@@ -1,4 +1,4 @@
-/// Answer to a login.
+/// Response of `POST /v1/auth/login`.
 package struct SessionResource: Codable, Sendable, Equatable {
   package var token: String
   package var userID: String
@@ -45,7 +45,7 @@ package struct MemberResource: Codable, Sendable, Equatable {
   }
 }
 
-/// A row of `GET /v1/api-keys`; the key itself is there once, in the answer to its creation.
+/// A row of `GET /v1/api-keys`; only the response to the creation contains the key itself.
 package struct KeyResource: Codable, Sendable, Equatable {
   package var id: String
   package var teamID: String?
