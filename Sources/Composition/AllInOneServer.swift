@@ -129,17 +129,17 @@ package struct AllInOneServer: Sendable {
     do {
       try await serve(agent, access)
     } catch {
-      await leaveHost(agent, claim)
+      await releaseHost(agent, claim)
       throw error
     }
-    await leaveHost(agent, claim)
+    await releaseHost(agent, claim)
   }
 
-  private func leaveHost(_ agent: HostAgent, _ claim: InstanceClaim) async {
+  private func releaseHost(_ agent: HostAgent, _ claim: InstanceClaim) async {
     // A pause that has begun ends in a complete snapshot, whoever began it.
     await agent.drain()
     do {
-      if try await agent.leaveHost() { return try claim.release() }
+      if try await agent.releaseHost() { return try claim.release() }
       let left = try await agent.listSandboxes().count { $0.status == .running }
       if left > 0 { report.line("\(left) sandboxes run on; martlet up on the same data directory takes them up again") }
     } catch {

@@ -3,9 +3,9 @@ import LinuxSystem
 package import Model
 package import SystemPackage
 
-/// Disks as qcow2 overlays, for hosts without device-mapper (DM-6). Making one takes microseconds and 12 KiB.
+/// Disks as qcow2 overlays, for hosts without device-mapper. Making one takes microseconds and 12 KiB.
 package struct QcowOverlays: DiskBackend {
-  /// For `flatten`; reading and writing a disk of the largest size takes less on any disk worth the name.
+  /// Deadline of `flatten`, longer than a usual disk needs to read and write a disk of the largest size.
   package static let defaultFlattenDeadline: Duration = .seconds(3_600)
 
   private let flattenDeadline: Duration
@@ -63,9 +63,9 @@ package struct QcowOverlays: DiskBackend {
     }
   }
 
-  /// `qemu-img convert` with a backing file would take the disk's own clusters only and lose those of the layers
-  /// between. `rebase` compares what lies under the copy with what will, and writes the difference into the copy.
-  /// Source: qemu-img(1).
+  /// `qemu-img convert` with a backing file would copy only the disk's own clusters and lose those of the layers
+  /// between. `rebase` compares the present backing content with the future one and writes the difference into the
+  /// copy. Source: qemu-img(1).
   package func merge(_ disk: Disk, onto base: DiskBase, to layer: FilePath) async throws(MartletError) {
     let failure = "the sandbox's disk layers could not be merged"
     do {
@@ -77,8 +77,8 @@ package struct QcowOverlays: DiskBackend {
     }
   }
 
-  /// Without a cache to flush at its end qemu-img is several times faster; layers below may be in use by VMs, which
-  /// only read them.
+  /// Without a cache flush at its end qemu-img is several times faster. VMs may use the layers below, but only read
+  /// them.
   private func rebase(_ layer: FilePath, onto base: DiskBase, _ failure: String) async throws(MartletError) {
     do {
       try await Tool.run(
@@ -90,13 +90,13 @@ package struct QcowOverlays: DiskBackend {
         deadline: flattenDeadline
       ).checked()
     } catch {
-      // qemu-img tells a full disk in its text only, if at all. Source: strerror(3).
+      // qemu-img reports a full disk only in its text, if at all. Source: strerror(3).
       guard case .failed(_, let text) = error.reason,
         text.contains("No space left on device") || FileSystemSpace.isExhausted(at: layer.removingLastComponent())
       else {
         throw MartletError(.internalError, failure, cause: error)
       }
-      throw Self.meaning(of: SystemError("qemu-img", .noSpace), failure)
+      throw Self.mappedError(SystemError("qemu-img", .noSpace), failure)
     }
   }
 
@@ -104,14 +104,14 @@ package struct QcowOverlays: DiskBackend {
     do {
       return try OverlayFile.allocatedBytes(of: disk.path)
     } catch {
-      throw Self.meaning(of: error, "the sandbox's disk could not be measured")
+      throw Self.mappedError(error, "the sandbox's disk could not be measured")
     }
   }
 
   package func flatten(_ disk: Disk, to image: FilePath) async throws(MartletError) -> Int64 {
     let partial = FilePath(image.string + ".partial")
     do {
-      // Without a cache to flush at its end qemu-img is several times faster; the one fsync below is enough.
+      // Without a cache flush at its end qemu-img is several times faster; the one fsync below is sufficient.
       try await Tool.run(
         "qemu-img",
         [
@@ -130,14 +130,14 @@ package struct QcowOverlays: DiskBackend {
     }
   }
 
-  /// Runs file work on a thread that may block and gives its failure a meaning for the tenant.
+  /// Runs file operations on a blocking thread and maps errors to `MartletError`.
   private func perform<Value: Sendable>(
     _ failure: String, _ body: @escaping @Sendable () throws(SystemError) -> Value
   ) async throws(MartletError) -> Value {
     do {
       return try await BlockingPool.shared.run(body)
     } catch {
-      throw Self.meaning(of: error, failure)
+      throw Self.mappedError(error, failure)
     }
   }
 
@@ -153,7 +153,7 @@ package struct QcowOverlays: DiskBackend {
     }
   }
 
-  private static func meaning(of error: SystemError, _ failure: String) -> MartletError {
+  private static func mappedError(_ error: SystemError, _ failure: String) -> MartletError {
     switch error.errno {
     case .noSpace, .diskQuotaExceeded:
       MartletError(

@@ -2,29 +2,29 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// Says which pages of another process hold content of their own. Needs root; does not disturb the process.
+/// Finds pages of another process that have content of their own. Needs root; does not affect the process.
 ///
 /// Source: Linux, Documentation/admin-guide/mm/pagemap.rst
 package final class PageScan: Sendable {
   package enum Selection: Sendable {
-    /// Pages that exist, in memory or in swap, and are not the kernel's page of zeros.
+    /// Pages that exist, in memory or in swap, except the kernel's zero page.
     case populated
-    /// Of those, the ones that were written after a userfaultfd had placed them protected.
+    /// The populated pages that were written after a userfaultfd had placed them write-protected.
     case written
   }
 
-  /// How the kernel is asked.
+  /// The kernel interface to use.
   package enum Method: Sendable, CaseIterable {
     /// PAGEMAP_SCAN, Linux 6.7 and newer.
     case scan
-    /// One word per page, any kernel; does not know the page of zeros, and counts it as populated.
+    /// One word per page, any kernel. Cannot distinguish the zero page and counts it as populated.
     case table
   }
 
   package static let pageSizeBytes = 4_096
-  /// Regions asked for at once.
+  /// Regions that one call returns at most.
   private static let regionsPerCall = 1_024
-  /// Words read at once.
+  /// Words that one read returns at most.
   private static let entriesPerRead = 32_768
   /// pagemap: bits 63 (present), 62 (swapped), 57 (write-protected by userfaultfd).
   private static let existsMask: UInt64 = 1 << 63 | 1 << 62
@@ -38,7 +38,7 @@ package final class PageScan: Sendable {
     descriptor = try OwnedDescriptor.open(path, O_RDONLY)
   }
 
-  /// The best method of this kernel.
+  /// The best method that this kernel supports.
   package func bestMethod(at address: UInt64) -> Method {
     var walked: UInt64 = 0
     var region = clinux_page_region()
@@ -49,7 +49,7 @@ package final class PageScan: Sendable {
     return result >= 0 ? .scan : .table
   }
 
-  /// Whether writes to the range are tracked, so that `Selection.written` means something.
+  /// Whether writes to the range are tracked, so that `Selection.written` is meaningful.
   package func isTracked(_ range: Range<UInt64>) -> Bool {
     var walked: UInt64 = 0
     var region = clinux_page_region()
@@ -59,7 +59,7 @@ package final class PageScan: Sendable {
     return result >= 0
   }
 
-  /// Calls `body` with address ranges of selected pages, ascending, of at most `maximumBytes` each.
+  /// Calls `body` with the address ranges of selected pages, in ascending order.
   package func forEachRange(
     in range: Range<UInt64>, _ selection: Selection, method: Method, _ body: (Range<UInt64>) throws -> Void
   ) throws {
@@ -74,8 +74,8 @@ package final class PageScan: Sendable {
     let exists = UInt64(CLINUX_PAGE_PRESENT | CLINUX_PAGE_SWAPPED)
     var regions = [clinux_page_region](repeating: clinux_page_region(), count: Self.regionsPerCall)
     var start = range.lowerBound
-    /// End of what `body` has been told.
-    var told = range.lowerBound
+    /// End of the last range that was passed to `body`.
+    var reportedEnd = range.lowerBound
     while start < range.upperBound {
       var walked: UInt64 = 0
       let count = clinux_pagemap_scan(
@@ -83,13 +83,14 @@ package final class PageScan: Sendable {
         regions.count,
         &walked)
       guard count >= 0 else { throw SystemError("PAGEMAP_SCAN", Errno(rawValue: -Int32(count)), subject: path) }
-      // With huge pages a call may stop inside a region that it has told whole, and the next tells its rest again.
-      for region in regions[0..<Int(count)] where region.end > told {
-        try body(max(region.start, told)..<region.end)
-        told = region.end
+      // With huge pages a call may stop inside a region that it has returned in full; the next call then returns the
+      // rest again.
+      for region in regions[0..<Int(count)] where region.end > reportedEnd {
+        try body(max(region.start, reportedEnd)..<region.end)
+        reportedEnd = region.end
       }
-      guard max(walked, told) > start else { throw SystemError("PAGEMAP_SCAN", .ioError, subject: path) }
-      start = max(walked, told)
+      guard max(walked, reportedEnd) > start else { throw SystemError("PAGEMAP_SCAN", .ioError, subject: path) }
+      start = max(walked, reportedEnd)
     }
   }
 

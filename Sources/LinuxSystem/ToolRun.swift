@@ -1,6 +1,6 @@
 import Glibc
 
-/// One run of a program on a thread that may block: feeds input, collects output, keeps the deadline.
+/// One run of a program on a blocking thread: writes input, collects output, enforces the deadline.
 final class ToolRun: Sendable {
   private let request: SpawnRequest
   private let input: String?
@@ -47,13 +47,13 @@ final class ToolRun: Sendable {
       standardInput?.read.close()
       output.write.close()
       error.write.close()
-      return converse(child, input: standardInput?.write, output: output.read, error: error.read)
+      return exchange(child, input: standardInput?.write, output: output.read, error: error.read)
     } catch {
       return .failure(.system(error))
     }
   }
 
-  private func converse(
+  private func exchange(
     _ child: ChildProcess, input: OwnedDescriptor?, output: OwnedDescriptor, error: OwnedDescriptor
   ) -> Result<ToolOutput, ToolError.Reason> {
     let end = ContinuousClock.now + deadline
@@ -79,7 +79,7 @@ final class ToolRun: Sendable {
     return finish(child, by: end, collectors)
   }
 
-  /// Both streams are at their end; the program may live on a little.
+  /// Both streams have ended; waits for the program's end.
   private func finish(
     _ child: ChildProcess, by end: ContinuousClock.Instant, _ collectors: [Collector]
   ) -> Result<ToolOutput, ToolError.Reason> {
@@ -103,7 +103,7 @@ final class ToolRun: Sendable {
   private func feed(_ pending: inout ArraySlice<UInt8>, to input: OwnedDescriptor) {
     let count = pending.withUnsafeBytes { write(input.rawValue, $0.baseAddress, $0.count) }
     if count > 0 { pending = pending.dropFirst(count) }
-    // A program that does not want its input is not an error.
+    // A program that does not read its input is not an error.
     if count < 0 && errno != EAGAIN && errno != EINTR { pending = [] }
     if pending.isEmpty { input.close() }
   }

@@ -7,19 +7,20 @@ package enum Accelerator: String, Sendable, Codable {
   case tcg
 }
 
-/// The command line of one microVM. Pure, so that tests can read it.
+/// The command line of one microVM. A pure function, so that tests can check it.
 ///
 /// The order of the `-device` options is part of the machine: virtio-mmio slots are assigned in order, and a snapshot
-/// only loads into the same order. Source of the flags and their pitfalls: QEMU 7.2 documentation,
+/// can be loaded only with the same order. Source of the flags and their pitfalls: QEMU 7.2 documentation,
 /// system/i386/microvm.rst, and measurements.
 struct QEMUArguments {
-  /// Machine type, firmware set-up and devices with their order; to be changed with whatever changes what a guest sees.
+  /// Identifies machine type, firmware set-up and the order of devices. It must change with every change of what a
+  /// guest sees.
   static let machineLayout = "microvm-1"
   static let monitorSocket = "qmp.sock"
   static let diskID = "root"
   static let consoleRingBytes = 65_536
-  /// TCG keeps translated code in a buffer that defaults to a gigabyte; this bounds what a guest can make the host
-  /// spend.
+  /// TCG keeps translated code in a buffer of one gigabyte by default; this limits the memory that a guest can use
+  /// there.
   static let translationBufferMiB = 128
 
   let configuration: VMConfiguration
@@ -30,17 +31,17 @@ struct QEMUArguments {
   var list: [String] {
     switch configuration.start {
     case .boot: machine + security + kernel + console + devices
-    // A guest that is restored has its kernel in memory, whatever kernel the host boots now; and it is never reset.
+    // A restored guest has its kernel in memory, whatever kernel the host boots now, and is never reset.
     case .restore: machine + security + console + devices + ["-incoming", "defer"]
     }
   }
 
   private var machine: [String] {
     [
-      // The name lets a later agent find a VMM that its predecessor did not live to journal.
+      // By this name a later host agent finds a VMM that its predecessor did not journal before it died.
       "-name", "guest=\(configuration.id.wire),debug-threads=on",
       "-nodefaults", "-no-user-config", "-display", "none",
-      // The kernel shall not look for equal pages: that two tenants have one could be told from the time a write takes.
+      // The kernel must not merge equal pages: the time of a write would reveal that two tenants have equal pages.
       "-M", "microvm,memory-backend=ram,mem-merge=off",
       "-accel", accelerator == .kvm ? "kvm" : "tcg,thread=multi,tb-size=\(Self.translationBufferMiB)",
       "-cpu", accelerator == .kvm ? "host" : "max",
@@ -50,7 +51,7 @@ struct QEMUArguments {
       "memory-backend-file,id=ram,size=\(configuration.memoryMiB)M,mem-path=\(GuestMemory.path),share=on,merge=off",
       "-bios", firmware.string,
       "-global", "virtio-mmio.force-legacy=false",
-      // A guest that reboots or powers off leaves a paused VMM, so that the agent can still read the console.
+      // A guest that reboots or powers off leaves a paused VMM, so that the host agent can still read the console.
       "-action", "reboot=shutdown,shutdown=pause,panic=pause",
       "-qmp", "unix:\(Self.monitorSocket),server=on,wait=off",
     ]
@@ -59,8 +60,8 @@ struct QEMUArguments {
   private var security: [String] {
     [
       "-runas", "\(configuration.userID):\(configuration.userID)",
-      // `elevateprivileges` would kill QEMU at its own change of user; PR_SET_NO_NEW_PRIVS, set at the spawn, does its
-      // job.
+      // `elevateprivileges` would kill QEMU at its own change of user; PR_SET_NO_NEW_PRIVS, set at the spawn, has the
+      // same effect.
       "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny",
     ]
   }
@@ -75,7 +76,7 @@ struct QEMUArguments {
       "nokaslr",
     ]
     if accelerator == .tcg {
-      // Without its own clock to calibrate against, the guest must be told the frequency (else boots hang at random).
+      // The guest has no clock for calibration, so it is told the frequency; without it, boots hang at random.
       words += ["tsc_early_khz=\(tscKilohertz)", "lpj=\(tscKilohertz * 4)", "tsc=reliable", "mitigations=off"]
     }
     return (words + configuration.kernelArguments).joined(separator: " ")
@@ -88,7 +89,8 @@ struct QEMUArguments {
   private var devices: [String] {
     [
       "-drive",
-      "if=none,id=\(Self.diskID),node-name=\(DiskNode.first.name),file=\(escaped(configuration.disk.path)),format=\(configuration.disk.format.rawValue),"
+      "if=none,id=\(Self.diskID),node-name=\(DiskNode.first.name),file=\(escaped(configuration.disk.path)),"
+        + "format=\(configuration.disk.format.rawValue),"
         + "cache=unsafe,discard=unmap,detect-zeroes=unmap",
       "-device", "virtio-blk-device,drive=\(Self.diskID)",
       "-netdev", "tap,id=net,ifname=\(configuration.tapName),script=no,downscript=no",

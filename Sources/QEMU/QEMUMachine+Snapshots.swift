@@ -7,17 +7,17 @@ import SystemPackage
 /// Stopping, saving and loading. Source: QEMU 7.2 documentation, devel/migration.rst and interop/qemu-qmp-ref (migrate,
 /// migrate-incoming, getfd, blockdev-add, blockdev-snapshot).
 extension QEMUMachine {
-  /// Stopping waits for the disk requests that are under way, on a disk that may be slow.
+  /// Stopping waits for pending disk requests, and the disk may be slow.
   private static let stopDeadline: Duration = .seconds(60)
-  /// The state of devices is some hundred kilobytes whatever the size of the guest, but QEMU reads rings in the guest's
-  /// memory to load it, which a pager may have to bring from afar.
+  /// The state of devices is some hundred kilobytes for every guest size, but to load it QEMU reads rings in the
+  /// guest's memory, whose pages a pager may have to read from a slow disk.
   private static let stateDeadline: Duration = .seconds(120)
   private static let statePollInterval: Duration = .milliseconds(1)
-  /// About what the state takes.
+  /// Approximate size of the state.
   private static let probeBytes = 262_144
   private static let reasonPolls = 50
   private static let stateName = "state"
-  /// A VMM that cannot load a state ends by itself, a moment after its monitor has gone silent.
+  /// A VMM that cannot load a state ends by itself, shortly after its monitor connection.
   private static let endDeadline: Duration = .seconds(2)
   private static let fileMode: UInt32 = 0o600
 
@@ -25,8 +25,7 @@ extension QEMUMachine {
     try await monitor().execute("stop", deadline: Self.stopDeadline)
   }
 
-  /// Also takes the disk back, which the VMM gave away when its state was saved, or has not opened yet when it was
-  /// loaded.
+  /// Also reopens the disk, which the VMM released when its state was saved, or has not opened yet when it was loaded.
   func resume() async throws {
     try await monitor().execute("cont", deadline: Self.stopDeadline)
   }
@@ -39,7 +38,8 @@ extension QEMUMachine {
     do {
       try await transfer("migrate", through: descriptor)
     } catch {
-      // The guest can run on only after the attempt has ended. In a task of its own, as this one may be cancelled.
+      // The guest can continue only after the attempt has ended. In a task of its own, because this one may be
+      // cancelled.
       await Task { _ = try? await monitor().execute("migrate_cancel") }.value
       let failure = await BlockingPool.shared.run { Self.writeFailure(descriptor, file) }
       unlink(file.string)
@@ -47,7 +47,7 @@ extension QEMUMachine {
     }
   }
 
-  /// Why the file takes no more, which QEMU does not always say.
+  /// The reason why the file accepts no more data, which QEMU does not always report.
   private static func writeFailure(_ descriptor: OwnedDescriptor, _ file: FilePath) -> SystemError? {
     let zeros = [UInt8](repeating: 0, count: probeBytes)
     do {
@@ -83,7 +83,7 @@ extension QEMUMachine {
     try await awaitTransfer(command, monitor)
   }
 
-  /// Memory stays where it is (GuestMemory), and a loaded guest leaves its disk closed until it runs.
+  /// Memory is not transferred (see `GuestMemory`), and a loaded guest leaves its disk closed until it runs.
   private static let capabilities: [[String: any Sendable]] = ["x-ignore-shared", "late-block-activate"].map {
     ["capability": $0, "state": true]
   }
@@ -100,23 +100,23 @@ extension QEMUMachine {
 
   private func awaitTransfer(_ command: String, _ monitor: QMPClient) async throws {
     let deadline = ContinuousClock.now + Self.stateDeadline
-    // QEMU says that it failed a moment before it says why.
-    var patience = Self.reasonPolls
+    // QEMU reports a failure shortly before its reason.
+    var pollsLeft = Self.reasonPolls
     while ContinuousClock.now < deadline {
       let transfer = try JSONDecoder().decode(Transfer.self, from: await monitor.execute("query-migrate"))
       if transfer.status == "completed" { return }
       if transfer.status == "failed" || transfer.status == "cancelled" {
-        patience -= 1
-        guard transfer.reason == nil, patience > 0 else {
+        pollsLeft -= 1
+        guard transfer.reason == nil, pollsLeft > 0 else {
           throw QMPError(command: command, text: transfer.reason ?? "\(transfer.status ?? "") without a reason")
         }
       }
       try await Task.sleep(for: Self.statePollInterval)
     }
-    throw QMPError(command: command, text: "not done in time")
+    throw QMPError(command: command, text: "not completed in time")
   }
 
-  /// QEMU's own words, when it ended over the state that it was given.
+  /// Replaces the error by QEMU's log, if QEMU ended because of the state.
   private func explained(_ error: QMPError) async -> QMPError {
     let deadline = ContinuousClock.now + Self.endDeadline
     while error.isConnectionLost, !process.hasEnded, ContinuousClock.now < deadline {

@@ -6,23 +6,23 @@ import LinuxSystem
 import Logging
 import SystemPackage
 
-/// A running QEMU: watches its process and its monitor, and knows why it ended.
+/// A running QEMU: watches its process and its monitor, and determines the reason of its end.
 final class QEMUMachine: VirtualMachine {
-  /// For the monitor's socket to appear; a busy host starts programs slowly.
+  /// Deadline for the monitor's socket to appear; programs start slowly on a busy host.
   private static let monitorDeadline: Duration = .seconds(15)
-  /// A restored sandbox waits for it.
+  /// Short, because a restored sandbox waits for the monitor.
   private static let monitorRetryDelay: Duration = .milliseconds(2)
   private static let logTailBytes = 8_000
 
   private struct State {
     var monitor: QMPClient?
-    /// The one attempt to connect that is under way: QEMU serves one connection at a time.
+    /// The single connection attempt under way: QEMU serves one connection at a time.
     var connecting: Task<QMPClient, any Error>?
     var exit: VMMExit?
     var guestEnded = false
     var isKilledByUs = false
-    /// The newest of what was drained. Whoever drains may not have written it down yet when the reason of the end is
-    /// wanted.
+    /// The last drained console bytes. The caller of `drainConsole` may not have written them to disk when the reason
+    /// of the end is determined.
     var recentConsole: [UInt8] = []
     var waiting: [CheckedContinuation<VMMExit, Never>] = []
   }
@@ -42,7 +42,8 @@ final class QEMUMachine: VirtualMachine {
     identity = VMMIdentity(pid: process.pid, startTimeTicks: process.startTimeTicks)
   }
 
-  /// Begins to watch. The two tasks end with the process; nobody owns them, as the machine outlives every call.
+  /// Starts watching. The two tasks end with the process. They are unstructured, because the machine outlives every
+  /// call.
   func startWatching() {
     Task {
       await process.waitForExit()
@@ -62,9 +63,9 @@ final class QEMUMachine: VirtualMachine {
   }
 
   func status() async throws -> VMMStatus {
-    struct Answer: Decodable { let status: String }
-    let answer = try JSONDecoder().decode(Answer.self, from: await monitor().execute("query-status"))
-    switch answer.status {
+    struct Response: Decodable { let status: String }
+    let response = try JSONDecoder().decode(Response.self, from: await monitor().execute("query-status"))
+    switch response.status {
     case "running": return .running
     case "shutdown", "guest-panicked", "internal-error", "io-error": return .guestEnded
     default: return .paused
@@ -72,9 +73,9 @@ final class QEMUMachine: VirtualMachine {
   }
 
   func drainConsole() async throws -> [UInt8] {
-    let answer = try await monitor().execute(
+    let response = try await monitor().execute(
       "ringbuf-read", ["device": "console", "size": QEMUArguments.consoleRingBytes, "format": "base64"])
-    let text = try JSONDecoder().decode(String.self, from: answer)
+    let text = try JSONDecoder().decode(String.self, from: response)
     let bytes = Data(base64Encoded: text).map { [UInt8]($0) } ?? []
     state.withLock { $0.recentConsole = Array(($0.recentConsole + bytes).suffix(Self.logTailBytes)) }
     return bytes
@@ -86,12 +87,12 @@ final class QEMUMachine: VirtualMachine {
     _ = await waitForExit()
   }
 
-  /// The connected monitor; connects when there is none, as soon as its socket is there.
+  /// The connected monitor. Connects if necessary, as soon as the socket exists.
   func monitor() async throws -> QMPClient {
     let connecting = state.withLock { state -> Task<QMPClient, any Error> in
       if let monitor = state.monitor, !monitor.isClosed { return Task { monitor } }
       if let connecting = state.connecting { return connecting }
-      // Belongs to all who wait for it.
+      // Shared by all callers that wait for the connection.
       let task = Task { try await connectMonitor() }
       state.connecting = task
       return task
@@ -125,12 +126,12 @@ final class QEMUMachine: VirtualMachine {
     }
   }
 
-  /// Connects, so that events are heard, and asks once, as an adopted guest may have ended before we came.
+  /// Connects to receive events, and queries the status once, because an adopted guest may have ended before.
   private func watchMonitor() async {
     do {
       if try await status() == .guestEnded { guestEnded() }
     } catch {
-      if !process.hasEnded { logger.warning("the VMM's monitor does not answer", metadata: ["error": "\(error)"]) }
+      if !process.hasEnded { logger.warning("the VMM's monitor does not respond", metadata: ["error": "\(error)"]) }
     }
   }
 
@@ -141,14 +142,14 @@ final class QEMUMachine: VirtualMachine {
     }
   }
 
-  /// A guest that ended takes its VMM along; the console is kept first.
+  /// Ends the VMM after its guest has ended; drains the console first.
   private func guestEnded() {
     let isFirst = state.withLock { state in
       defer { state.guestEnded = true }
       return !state.guestEnded
     }
     guard isFirst else { return }
-    // Unowned for the same reason as the watching tasks.
+    // Unstructured for the same reason as the watching tasks.
     Task {
       if let console = try? await drainConsole(), !console.isEmpty {
         try? ConsoleLog(directory: directory).append(console)

@@ -6,11 +6,11 @@ import NIOCore
 import NIOPosix
 import SystemPackage
 
-/// An error answer of QEMU's monitor.
+/// An error response of QEMU's monitor.
 package struct QMPError: Error, Sendable, CustomStringConvertible {
   package let command: String
   package let text: String
-  /// The monitor ended before it answered.
+  /// Whether the connection ended before a response.
   let isConnectionLost: Bool
 
   init(command: String, text: String, isConnectionLost: Bool = false) {
@@ -25,7 +25,7 @@ package struct QMPError: Error, Sendable, CustomStringConvertible {
 /// One connection to a QEMU monitor.
 ///
 /// Source: QEMU documentation, interop/qmp-spec.rst: one JSON object per line; a greeting, then `qmp_capabilities`,
-/// then answers that carry the command's id, and events in between.
+/// then responses that carry the command's id, with events in between.
 final class QMPClient: Sendable {
   typealias EventHandler = @Sendable (_ name: String) -> Void
 
@@ -48,8 +48,8 @@ final class QMPClient: Sendable {
 
   /// Connects and negotiates.
   /// - Parameters:
-  ///   - directory: where the monitor's socket is; opened first, since a socket path may have 107 bytes at most
-  ///     (unix(7)).
+  ///   - directory: directory of the monitor's socket. It is opened first, because a socket path is limited to 107
+  ///     bytes (unix(7)).
   ///   - onEvent: called on an event loop; must not block.
   static func connect(directory: FilePath, socket: String, onEvent: @escaping EventHandler) async throws -> QMPClient {
     let place = try OwnedDescriptor.open(directory.string, O_RDONLY | O_DIRECTORY)
@@ -85,9 +85,9 @@ final class QMPClient: Sendable {
 
   var isClosed: Bool { state.withLock { $0.isClosed } }
 
-  /// Runs a command and returns the JSON of its `return` member.
-  /// - Parameter descriptor: handed over with the command, for `getfd`.
-  /// - Throws: `QMPError` for an error answer, a lost connection, or no answer in time.
+  /// Executes a command and returns the JSON of the response's `return` member.
+  /// - Parameter descriptor: sent with the command, for `getfd`.
+  /// - Throws: `QMPError` for an error response, a lost connection, or no response within the deadline.
   @discardableResult
   func execute(
     _ command: String, _ arguments: [String: any Sendable] = [:], passing descriptor: OwnedDescriptor? = nil,
@@ -101,10 +101,10 @@ final class QMPClient: Sendable {
     if !arguments.isEmpty { request["arguments"] = arguments }
     let line = try JSONSerialization.data(withJSONObject: request) + [UInt8(ascii: "\n")]
     let timer = channel.eventLoop.scheduleTask(in: .nanoseconds(deadline.nanoseconds)) { [weak self] in
-      self?.finish(id, .failure(QMPError(command: command, text: "no answer in time")))
+      self?.finish(id, .failure(QMPError(command: command, text: "no response in time")))
     }
     defer { timer.cancel() }
-    let answer = try await withTaskCancellationHandler {
+    let response = try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Data, any Error>) in
         let accepted = state.withLock { state in
           guard !state.isClosed else { return false }
@@ -112,7 +112,7 @@ final class QMPClient: Sendable {
           return true
         }
         guard accepted, !Task.isCancelled else {
-          let failure = QMPError(command: command, text: "the monitor is gone", isConnectionLost: true)
+          let failure = QMPError(command: command, text: "the monitor is closed", isConnectionLost: true)
           if accepted { finish(id, .failure(failure)) } else { continuation.resume(throwing: failure) }
           return
         }
@@ -121,7 +121,7 @@ final class QMPClient: Sendable {
     } onCancel: {
       finish(id, .failure(CancellationError()))
     }
-    return try Self.result(of: answer, command: command)
+    return try Self.result(of: response, command: command)
   }
 
   private func send(_ line: Data, passing descriptor: OwnedDescriptor?, for id: Int) {
@@ -135,8 +135,8 @@ final class QMPClient: Sendable {
     }
   }
 
-  /// NIO does not pass descriptors, so the line goes straight to its socket. The socket takes it whole: there is one
-  /// short command at a time on the way.
+  /// NIO cannot pass descriptors, so the line is written directly to its socket. The socket accepts the whole line,
+  /// because only one short command is sent at a time.
   private func sendOnEventLoop(_ line: [UInt8], passing descriptor: OwnedDescriptor) throws {
     let pending = try channel.syncOptions?.getOption(.bufferedWritableBytes) ?? 0
     guard pending == 0 else { throw SystemError("sendmsg", .resourceTemporarilyUnavailable) }
@@ -147,9 +147,9 @@ final class QMPClient: Sendable {
     guard sent != nil else { throw SystemError("sendmsg", .notSupported) }
   }
 
-  private static func result(of answer: Data, command: String) throws -> Data {
-    guard let object = try JSONSerialization.jsonObject(with: answer) as? [String: Any] else {
-      throw QMPError(command: command, text: "malformed answer")
+  private static func result(of response: Data, command: String) throws -> Data {
+    guard let object = try JSONSerialization.jsonObject(with: response) as? [String: Any] else {
+      throw QMPError(command: command, text: "malformed response")
     }
     if let error = object["error"] as? [String: Any] {
       throw QMPError(command: command, text: error["desc"] as? String ?? "unknown error")

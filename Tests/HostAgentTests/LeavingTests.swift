@@ -9,36 +9,36 @@ import Testing
 
 @Suite("Leaving a host")
 struct LeavingTests {
-  @Test("An agent without sandboxes gives the host back, and a new one makes it ready again")
+  @Test("a host agent without sandboxes releases the host, and a new one prepares it again")
   func nothingLeft() async throws {
-    let world = try SimulatedWorld()
-    let agent = try await world.agent()
-    #expect(world.now.isHostReady)
+    let host = try HostFixture()
+    let agent = try await host.agent()
+    #expect(host.now.isHostReady)
     let spec = SandboxSpec(teamID: TeamID())
     _ = try await agent.createSandbox(spec)
     try await agent.destroySandbox(spec.id)
-    #expect(try await agent.leaveHost())
-    #expect(!world.now.isHostReady)
-    _ = try await world.agent()
-    #expect(world.now.isHostReady)
+    #expect(try await agent.releaseHost())
+    #expect(!host.now.isHostReady)
+    _ = try await host.agent()
+    #expect(host.now.isHostReady)
   }
 
-  @Test("A sandbox that runs, and one that has failed, keep the host as it is", arguments: [false, true])
+  @Test("a running or failed sandbox prevents releasing the host", arguments: [false, true])
   func sandboxLeft(hasFailed: Bool) async throws {
-    let world = try SimulatedWorld()
-    let agent = try await world.agent()
+    let host = try HostFixture()
+    let agent = try await host.agent()
     let spec = SandboxSpec(teamID: TeamID())
     _ = try await agent.createSandbox(spec)
     if hasFailed {
-      for machine in world.allMachines { machine.end("crashed") }
+      for machine in host.allMachines { machine.end("crashed") }
       try await eventually { try await agent.sandbox(spec.id).status == .error }
     }
-    #expect(try await !agent.leaveHost())
-    #expect(world.now.isHostReady)
+    #expect(try await !agent.releaseHost())
+    #expect(host.now.isHostReady)
   }
 }
 
-@Suite("Numbers of agents")
+@Suite("Instance claims")
 struct InstanceClaimTests {
   private let registry: FilePath
   private let data: [FilePath]
@@ -57,7 +57,7 @@ struct InstanceClaimTests {
     get throws { try Directories.names(in: registry).filter { $0 != "a" && $0 != "b" }.sorted() }
   }
 
-  @Test("Two data directories get two numbers, and one directory only one agent")
+  @Test("two data directories get two numbers, and one directory only one host agent")
   func apart() throws {
     defer { try? remove() }
     let first = try InstanceClaim.claim(dataDirectory: data[0], registry: registry)
@@ -68,7 +68,7 @@ struct InstanceClaimTests {
     }
   }
 
-  @Test("A number stays with its directory when the agent ends without giving it back")
+  @Test("a number stays with its directory when the host agent ends without releasing it")
   func kept() throws {
     defer { try? remove() }
     do {
@@ -81,7 +81,7 @@ struct InstanceClaimTests {
     #expect(again.number == 0)
   }
 
-  @Test("A number given back leaves no file and is the next one's")
+  @Test("a released number leaves no file and is claimed next")
   func released() throws {
     defer { try? remove() }
     let first = try InstanceClaim.claim(dataDirectory: data[0], registry: registry)

@@ -5,7 +5,7 @@ import Testing
 
 @testable import HostAgent
 
-/// A small generator, so that a failing order can be run again by its seed.
+/// A small generator, so that a failing order can be repeated by its seed.
 private struct Seeded: RandomNumberGenerator {
   var state: UInt64
 
@@ -23,13 +23,13 @@ private struct Seeded: RandomNumberGenerator {
   private enum Operation: CaseIterable { case pause, autoPause, resume, snapshot, work, destroy }
 
   @Test(
-    "pause, auto-pause, resume, snapshot, work and destroy in any order: no count is lost, nothing is released twice",
+    "pause, auto-pause, resume, snapshot, work and destroy in any order lose no count and release nothing twice",
     arguments: 0..<40)
   func anyOrder(seed: Int) async throws {
     var random = Seeded(state: UInt64(seed))
-    let world = try SimulatedWorld()
-    // Every step is a point at which the others get their turn.
-    let agent = try await world.agent(observer: StepObserver { _ in await Task.yield() })
+    let host = try HostFixture()
+    // Every step is a point at which other operations can run.
+    let agent = try await host.agent(observer: StepObserver { _ in await Task.yield() })
     for round in 0..<25 {
       let spec = SandboxSpec(teamID: TeamID(), timeoutSeconds: 1)
       _ = try await agent.createSandbox(spec)
@@ -41,17 +41,17 @@ private struct Seeded: RandomNumberGenerator {
       if ends {
         #expect(try await agent.listSandboxes().isEmpty)
       } else {
-        try await expectAlive(spec.id, counted, agent, world)
+        try await expectAlive(spec.id, counted, agent, host)
         try await agent.destroySandbox(spec.id)
       }
       try await agent.deleteSnapshot(name, team: spec.teamID)
-      #expect(world.isEmpty, "\(world.now) \(world.instanceDirectories)")
+      #expect(host.isEmpty, "\(host.now) \(host.instanceDirectories)")
     }
     await agent.collect()
-    #expect(try world.store.generations().count == 1)
+    #expect(try host.store.generations().count == 1)
   }
 
-  /// - Returns: how often the guest was told to count, and did.
+  /// - Returns: the number of times the guest counted.
   private func race(_ operations: [Operation], on spec: SandboxSpec, _ name: SafeName, _ agent: HostAgent) async -> Int
   {
     let id = spec.id
@@ -72,7 +72,7 @@ private struct Seeded: RandomNumberGenerator {
               return 1
             }
           } catch {
-            // Refused: another one was first.
+            // Refused: another operation was first.
           }
           return 0
         }
@@ -81,25 +81,25 @@ private struct Seeded: RandomNumberGenerator {
     }
   }
 
-  private func expectAlive(_ id: SandboxID, _ counted: Int, _ agent: HostAgent, _ world: SimulatedWorld) async throws {
+  private func expectAlive(_ id: SandboxID, _ counted: Int, _ agent: HostAgent, _ host: HostFixture) async throws {
     let status = try await agent.sandbox(id).status
     #expect(status == .running || status == .paused)
-    #expect(world.now.machines.count == (status == .running ? 1 : 0))
+    #expect(host.now.machines.count == (status == .running ? 1 : 0))
     _ = try await agent.resumeSandbox(id, ResumeOptions())
     _ = try await agent.listProcesses(in: id)
-    #expect(world.allMachines.first?.counter == counted + 1)
+    #expect(host.allMachines.first?.counter == counted + 1)
   }
 }
 
 @Suite struct ActivityTests {
-  @Test("nothing expires without a time-out, and nothing while work is open (L-32)")
+  @Test("a sandbox expires neither without a time-out nor while work is open")
   func openWork() async throws {
     #expect(!ActivityMeter(timeoutSeconds: 0).isExpired)
     let meter = ActivityMeter(timeoutSeconds: 1)
     meter.touch()
     let work = meter.begin()
     try await Task.sleep(for: .milliseconds(1_100))
-    #expect(!meter.isExpired, "a second has passed, but somebody works")
+    #expect(!meter.isExpired, "a second has passed, but work is open")
     work.end()
     work.end()
     #expect(!meter.isExpired, "the end of work is a sign too")
@@ -109,7 +109,7 @@ private struct Seeded: RandomNumberGenerator {
   }
 
   @Test(
-    "who waits for a guest hears at once that it has gone, also who was only about to ask; a new guest is asked again")
+    "calls to a guest end at once when it ends, also calls that begin later; a new guest is called again")
   func interrupted() async throws {
     let meter = ActivityMeter(timeoutSeconds: 0)
     let (asked, about) = (meter.begin(), meter.begin())
@@ -117,7 +117,7 @@ private struct Seeded: RandomNumberGenerator {
     let answer = Task {
       try await asked.untilInterrupted {
         question.yield()
-        // As a guest that is gone: for as long as it likes, whoever cancels.
+        // Like a guest that has ended: returns late and ignores cancellation.
         await Task { try? await Task.sleep(for: .seconds(3_600)) }.value
       }
     }
@@ -131,7 +131,7 @@ private struct Seeded: RandomNumberGenerator {
     #expect(try await meter.begin().untilInterrupted { 5 } == 5)
   }
 
-  @Test("work that is forgotten ends when it is released")
+  @Test("work that is not ended explicitly ends when it is released")
   func released() {
     let meter = ActivityMeter(timeoutSeconds: 0)
     do { _ = meter.begin() }
@@ -139,10 +139,10 @@ private struct Seeded: RandomNumberGenerator {
     #expect(first != nil && meter.lastActiveAt == first, "with open work it would be now, each time")
   }
 
-  @Test("an idle sandbox is paused by the reaper, says so, and its time-out survives the pause (TTL-1, TTL-6, TTL-7)")
+  @Test("an idle sandbox is paused by the reaper, reports it, and keeps its time-out")
   func reaper() async throws {
-    let world = try SimulatedWorld()
-    let agent = try await world.agent()
+    let host = try HostFixture()
+    let agent = try await host.agent()
     let spec = SandboxSpec(teamID: TeamID(), timeoutSeconds: 1)
     _ = try await agent.createSandbox(spec)
     for _ in 0..<2 {

@@ -8,28 +8,28 @@ import SystemPackage
 
 /// Saves and serves memory whose first page is the guest's counter, in real snapshot files.
 struct SimulatedMemory: MemoryBackend {
-  let world: SimulatedWorld
+  let host: HostFixture
   let agent: Int
   let store: SnapshotStore
 
   func launch(_ configuration: PagerConfiguration) async throws -> any PagerProcess {
     let image = try MemoryImage.open(try store.generation(configuration.generation), in: store)
-    let pager = SimulatedPager(configuration, image: image, pid: world.pid(), world: world)
-    try world.act(agent) { world.add(pager) }
+    let pager = SimulatedPager(configuration, image: image, pid: host.pid(), host: host)
+    try host.act(agent) { host.add(pager) }
     return pager
   }
 
   func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? {
-    world.pager(identity.pid)
+    host.pager(identity.pid)
   }
 
   func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess {
-    guard world.machine(vmm) != nil else { throw SimulatedWorld.Failure() }
+    guard host.machine(vmm) != nil else { throw HostFixture.Failure() }
     return try await launch(configuration)
   }
 
   func findOrphans(of id: InstanceID) throws -> [PagerIdentity] {
-    world.allPagers.filter { $0.configuration.id == id }.map(\.identity)
+    host.allPagers.filter { $0.configuration.id == id }.map(\.identity)
   }
 
   func prepareSaving(
@@ -41,7 +41,7 @@ struct SimulatedMemory: MemoryBackend {
   private func save(
     vmm: Int32, memoryBytes: Int64, parent: Generation?, into draft: GenerationDraft
   ) throws -> SavedMemory {
-    guard let machine = world.machine(vmm), machine.isStopped else { throw SimulatedWorld.Failure() }
+    guard let machine = host.machine(vmm), machine.isStopped else { throw HostFixture.Failure() }
     let image = try parent.map { try MemoryImage.open($0, in: store) }
     let writer = try MemoryLayerWriter(draft, memoryBytes: memoryBytes, parent: image)
     var page = [UInt8](repeating: 0, count: MemoryGeometry.pageBytes)
@@ -63,14 +63,14 @@ final class SimulatedPager: PagerProcess {
   let identity: PagerIdentity
   let configuration: PagerConfiguration
   private let image: MemoryImage
-  private let world: SimulatedWorld
+  private let host: HostFixture
   private let exit = Mutex<(exit: PagerExit?, waiting: [CheckedContinuation<PagerExit, Never>])>((nil, []))
 
-  init(_ configuration: PagerConfiguration, image: MemoryImage, pid: Int32, world: SimulatedWorld) {
+  init(_ configuration: PagerConfiguration, image: MemoryImage, pid: Int32, host: HostFixture) {
     identity = PagerIdentity(pid: pid, startTimeTicks: UInt64(pid))
     self.configuration = configuration
     self.image = image
-    self.world = world
+    self.host = host
   }
 
   func counter() throws -> Int {
@@ -98,7 +98,7 @@ final class SimulatedPager: PagerProcess {
       defer { state.waiting = [] }
       return state.waiting
     }
-    world.pagerEnded(identity.pid)
+    host.pagerEnded(identity.pid)
     for continuation in waiting { continuation.resume(returning: PagerExit(failure: failure)) }
   }
 

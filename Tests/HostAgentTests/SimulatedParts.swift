@@ -12,7 +12,7 @@ import SystemPackage
 @testable import HostAgent
 @testable import Images
 
-/// A guest that counts.
+/// A simulated guest, whose state is a counter.
 final class SimulatedMachine: VirtualMachine {
   private struct State {
     var counter = 0
@@ -29,16 +29,16 @@ final class SimulatedMachine: VirtualMachine {
   let slot: Int
   let isRestored: Bool
   private let runDirectory: FilePath
-  private let world: SimulatedWorld
+  private let host: HostFixture
   private let state: Mutex<State>
 
-  init(_ configuration: VMConfiguration, pid: Int32, world: SimulatedWorld) {
+  init(_ configuration: VMConfiguration, pid: Int32, host: HostFixture) {
     identity = VMMIdentity(pid: pid, startTimeTicks: UInt64(pid))
     id = configuration.id
     slot = configuration.networkNamespace.lastComponent.flatMap { Int($0.string) } ?? -1
     isRestored = configuration.start != .boot
     runDirectory = configuration.runDirectory
-    self.world = world
+    self.host = host
     state = Mutex(State(isLoaded: !isRestored, isStopped: isRestored, disk: FilePath(configuration.disk.path)))
   }
 
@@ -47,10 +47,10 @@ final class SimulatedMachine: VirtualMachine {
   var isRunning: Bool { state.withLock { !$0.isStopped && !$0.isFrozen && $0.exit == nil } }
   var isStopped: Bool { state.withLock { $0.isStopped } }
 
-  /// What the guest's processes do.
+  /// Simulates the guest's processes.
   func count() throws {
     try state.withLock { state in
-      guard !state.isStopped, !state.isFrozen, state.exit == nil else { throw SimulatedWorld.Failure() }
+      guard !state.isStopped, !state.isFrozen, state.exit == nil else { throw HostFixture.Failure() }
       state.counter += 1
       try SimulatedDiskFile.append(state.counter, to: state.disk)
     }
@@ -77,8 +77,8 @@ final class SimulatedMachine: VirtualMachine {
       defer { state.waiting = [] }
       return state.waiting
     }
-    world.machineEnded(identity.pid)
-    world.pager(in: runDirectory)?.end(nil)
+    host.machineEnded(identity.pid)
+    host.pager(in: runDirectory)?.end(nil)
     for continuation in waiting { continuation.resume(returning: VMMExit(reason: reason)) }
   }
 
@@ -87,8 +87,8 @@ final class SimulatedMachine: VirtualMachine {
   func kill() async { end("stopped") }
 
   func loadState(from file: FilePath) async throws {
-    guard let saved = Int(try SmallFile.readText(file.string)), let pager = world.pager(in: runDirectory) else {
-      throw SimulatedWorld.Failure()
+    guard let saved = Int(try SmallFile.readText(file.string)), let pager = host.pager(in: runDirectory) else {
+      throw HostFixture.Failure()
     }
     let inMemory = try pager.counter()
     try state.withLock { state in
@@ -99,36 +99,36 @@ final class SimulatedMachine: VirtualMachine {
       }
       state.counter = saved
       state.isLoaded = true
-      // User processes were frozen when they were saved.
+      // User processes were frozen when the state was saved.
       state.isFrozen = true
     }
   }
 
   func resume() async throws {
-    if world.firstPageIsDamaged.isOn {
-      world.pager(in: runDirectory)?.end("page 7 of the snapshot is damaged")
+    if host.firstPageIsDamaged.isOn {
+      host.pager(in: runDirectory)?.end("page 7 of the snapshot is damaged")
       end("the VMM was killed by signal 9")
     }
     try state.withLock { state in
-      guard state.isLoaded, state.exit == nil else { throw SimulatedWorld.Failure() }
+      guard state.isLoaded, state.exit == nil else { throw HostFixture.Failure() }
       state.isStopped = false
     }
   }
 
   func stop() async throws {
     try state.withLock { state in
-      guard state.exit == nil else { throw SimulatedWorld.Failure() }
+      guard state.exit == nil else { throw HostFixture.Failure() }
       state.isStopped = true
     }
   }
 
   func saveState(to file: FilePath) async throws {
-    guard isStopped else { throw SimulatedWorld.Failure() }
+    guard isStopped else { throw HostFixture.Failure() }
     try SmallFile.replace(file, with: Array("\(counter)".utf8), mode: 0o600)
   }
 
   func switchDisk(to disk: DiskAttachment) async throws {
-    guard isStopped else { throw SimulatedWorld.Failure() }
+    guard isStopped else { throw HostFixture.Failure() }
     state.withLock { $0.disk = FilePath(disk.path) }
   }
 
@@ -136,7 +136,7 @@ final class SimulatedMachine: VirtualMachine {
 }
 
 struct SimulatedDriver: HypervisorDriver {
-  let world: SimulatedWorld
+  let host: HostFixture
   let agent: Int
   var isolation: (vmm: String, accelerator: String) { ("simulated", "none") }
   var machine: MachineDescription {
@@ -145,17 +145,17 @@ struct SimulatedDriver: HypervisorDriver {
   }
 
   func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine {
-    let machine = SimulatedMachine(configuration, pid: world.pid(), world: world)
-    try world.act(agent) { world.add(machine) }
+    let machine = SimulatedMachine(configuration, pid: host.pid(), host: host)
+    try host.act(agent) { host.add(machine) }
     return machine
   }
 
   func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)? {
-    world.machine(identity.pid)
+    host.machine(identity.pid)
   }
 
   func findOrphans(of id: InstanceID) throws -> [VMMIdentity] {
-    world.allMachines.filter { $0.id == id }.map(\.identity)
+    host.allMachines.filter { $0.id == id }.map(\.identity)
   }
 }
 
@@ -167,7 +167,7 @@ enum SimulatedDiskFile {
 
   static func append(_ number: Int, to path: FilePath) throws {
     let text = try SmallFile.readText(path.string) + "\(number)\n"
-    // In place: the file may have a second name already, which must see a write that should not happen.
+    // In place: the file may have a second name already, which must show a write that should not happen.
     try SmallFile.write(text, to: path.string)
   }
 
@@ -175,7 +175,7 @@ enum SimulatedDiskFile {
   static func numbers(of path: FilePath) throws -> [Int] {
     guard path.string != "/images/none.ext4" else { return [] }
     let lines = try SmallFile.readText(path.string).split(separator: "\n")
-    guard let base = lines.first else { throw SimulatedWorld.Failure() }
+    guard let base = lines.first else { throw HostFixture.Failure() }
     return try numbers(of: FilePath(String(base))) + lines.dropFirst().compactMap { Int($0) }
   }
 
@@ -218,30 +218,30 @@ struct SimulatedDisks: DiskBackend {
 }
 
 struct SimulatedNetwork: NetworkBackend {
-  let world: SimulatedWorld
+  let host: HostFixture
   let agent: Int
 
-  func prepareHost() async throws { world.change { $0.isHostReady = true } }
-  func teardownHost() async throws { world.change { $0.isHostReady = false } }
+  func prepareHost() async throws { host.change { $0.isHostReady = true } }
+  func teardownHost() async throws { host.change { $0.isHostReady = false } }
 
   func create(slot: Int, policy: NetworkPolicy, ownerUID: UInt32) async throws -> NetworkHandle {
-    guard !world.now.networks.contains(slot) else { throw SimulatedWorld.Failure() }
-    try world.act(agent) { world.change { $0.networks.insert(slot) } }
+    guard !host.now.networks.contains(slot) else { throw HostFixture.Failure() }
+    try host.act(agent) { host.change { $0.networks.insert(slot) } }
     return NetworkHandle(
       slot: slot, namespacePath: FilePath("/run/netns/\(slot)"), hostAddress: IPv4Address(UInt32(slot)), tapName: "tap0"
     )
   }
 
   func remove(slot: Int) async throws {
-    let refuses = world.stubbornRemovals.withLock { left in
+    let refuses = host.stubbornRemovals.withLock { left in
       defer { left = max(0, left - 1) }
       return left > 0
     }
-    if refuses { throw SimulatedWorld.Failure() }
-    world.change { $0.networks.remove(slot) }
+    if refuses { throw HostFixture.Failure() }
+    host.change { $0.networks.remove(slot) }
   }
 
-  func existingSlots() async throws -> [Int] { world.now.networks.sorted() }
+  func existingSlots() async throws -> [Int] { host.now.networks.sorted() }
 }
 
 struct SimulatedTemplates: TemplateSource {
@@ -262,27 +262,27 @@ struct SimulatedTemplates: TemplateSource {
 }
 
 struct SimulatedGuests: GuestConnector {
-  let world: SimulatedWorld
+  let host: HostFixture
 
   func guest(at address: IPv4Address, accessToken: String?, id: SandboxID) -> any Guest {
-    SimulatedGuest(world: world, slot: Int(address.value), token: accessToken)
+    SimulatedGuest(host: host, slot: Int(address.value), token: accessToken)
   }
 }
 
 struct SimulatedGuest: Guest {
   struct Unused: Error {}
 
-  let world: SimulatedWorld
+  let host: HostFixture
   let slot: Int
   let token: String?
 
   private func machine() throws -> SimulatedMachine {
-    guard let machine = world.machine(slot: slot), !machine.isStopped else { throw SimulatedWorld.Failure() }
+    guard let machine = host.machine(slot: slot), !machine.isStopped else { throw HostFixture.Failure() }
     return machine
   }
 
   func waitUntilHealthy() async throws {
-    while !world.guestsAnswer.withLock({ $0 }) || (try? machine()) == nil {
+    while !host.guestsRespond.withLock({ $0 }) || (try? machine()) == nil {
       try await Task.sleep(for: .milliseconds(5))
     }
   }
@@ -303,7 +303,7 @@ struct SimulatedGuest: Guest {
   }
   func signal(_ selector: ProcessSelector, signal: Int32) async throws {}
   func writeFile(_ path: String, user: String?, body: ByteStream) async throws {}
-  /// A file of which only the beginning comes.
+  /// A file of which only the beginning arrives.
   func readFile(_ path: String, user: String?) async throws -> FileDownload {
     let (body, source) = AsyncThrowingStream.makeStream(of: ByteBuffer.self, throwing: (any Error).self)
     source.yield(ByteBuffer(string: path))

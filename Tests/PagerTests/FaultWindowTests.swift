@@ -3,13 +3,13 @@ import Testing
 @testable import Pager
 
 @Suite struct FaultWindowTests {
-  @Test("a lone fault brings in the small aligned window around it", arguments: [0, 1, 31, 32, 100, 4_095])
+  @Test("a single fault places the small aligned window around it", arguments: [0, 1, 31, 32, 100, 4_095])
   func lone(_ page: Int) {
     var window = FaultWindow()
     #expect(window.pages(around: page, within: 0..<4_096, isHurried: false) == (page / 4 * 4)..<(page / 4 * 4 + 4))
   }
 
-  @Test("a window never leaves its region, and always has its page", arguments: [false, true])
+  @Test("a window stays in its region and contains its page", arguments: [false, true])
   func clamped(_ isHurried: Bool) {
     var window = FaultWindow()
     for limits in [5..<6, 5..<40, 33..<64, 0..<1_000] {
@@ -21,7 +21,7 @@ import Testing
   }
 
   @Test(
-    "a guest that only waits for pages gets larger aligned windows, up to a bound, and smaller ones when it works again"
+    "a guest that only waits for pages gets larger aligned windows, and smaller ones when it computes again"
   )
   func hurried() {
     var window = FaultWindow()
@@ -34,7 +34,7 @@ import Testing
   }
 
   @Test(
-    "reading on and on makes windows larger, up to a bound; a jump makes them small again, and one crossed border is no such reading"
+    "sequential reading enlarges windows up to a bound; a jump, or a single border crossing, does not"
   )
   func sequential() {
     var window = FaultWindow()

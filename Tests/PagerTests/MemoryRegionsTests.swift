@@ -8,10 +8,11 @@ import Testing
   }
 
   private func region(_ address: UInt64, _ size: UInt64, _ offset: UInt64) -> String {
-    "{\"base_host_virt_addr\":\(address),\"size\":\(size),\"offset\":\(offset),\"page_size\":4096,\"page_size_kib\":4096}"
+    "{\"base_host_virt_addr\":\(address),\"size\":\(size),\"offset\":\(offset),"
+      + "\"page_size\":4096,\"page_size_kib\":4096}"
   }
 
-  @Test("Firecracker's message is understood")
+  @Test("Firecracker's message is accepted")
   func firecracker() throws {
     let regions = try parse(
       #"[{"base_host_virt_addr":140677895684096,"size":268435456,"offset":0,"page_size":4096,"page_size_kib":4096}]"#,
@@ -20,7 +21,7 @@ import Testing
     #expect(regions.regions.map(\.pages) == [0..<65_536])
   }
 
-  @Test("several regions in any order make up one memory, and are found again by address")
+  @Test("several regions in any order form one memory, and are found by address")
   func several() throws {
     let regions = try parse(
       "[\(region(0x7000_0000, 0x2000, 0x3000)),\(region(0x6000_0000, 0x3000, 0))]", memoryBytes: 0x5000)
@@ -31,7 +32,7 @@ import Testing
     #expect(regions.regions[1].pages(in: 0x7000_1000..<0x7000_9000) == 4..<5)
   }
 
-  @Test("what is written is what is read")
+  @Test("an encoded description is decoded unchanged")
   func roundTrip() throws {
     let regions = try parse(
       "[\(region(0x7000_0000, 0x2000, 0x3000)),\(region(0x6000_0000, 0x3000, 0))]", memoryBytes: 0x5000)
@@ -39,7 +40,7 @@ import Testing
   }
 
   @Test(
-    "what no VMM would say is refused",
+    "a description that no VMM would send is refused",
     arguments: [
       ("", MemoryRegions.Refusal.notUnderstood),
       ("[", .notUnderstood),
@@ -62,11 +63,13 @@ import Testing
       (#"[{"base_host_virt_addr":4096,"size":24576,"offset":0}]"#, .wrongExtent),
       (#"[{"base_host_virt_addr":4096,"size":20480,"offset":4096}]"#, .wrongExtent),
       (
-        #"[{"base_host_virt_addr":4096,"size":8192,"offset":0},{"base_host_virt_addr":8192,"size":12288,"offset":8192}]"#,
+        #"[{"base_host_virt_addr":4096,"size":8192,"offset":0},"#
+          + #"{"base_host_virt_addr":8192,"size":12288,"offset":8192}]"#,
         .overlapping
       ),
       (
-        #"[{"base_host_virt_addr":4096,"size":8192,"offset":0},{"base_host_virt_addr":40960,"size":12288,"offset":4096}]"#,
+        #"[{"base_host_virt_addr":4096,"size":8192,"offset":0},"#
+          + #"{"base_host_virt_addr":40960,"size":12288,"offset":4096}]"#,
         .wrongExtent
       ),
       (
@@ -78,7 +81,7 @@ import Testing
     #expect(throws: refusal) { () throws(MemoryRegions.Refusal) in try parse(text, memoryBytes: 20_480) }
   }
 
-  @Test("neither length nor number of regions nor depth is unbounded")
+  @Test("length, number of regions and depth are bounded")
   func bounds() {
     let many = (0..<65).map { (index: UInt64) -> String in
       let offset = index * 4_096

@@ -5,19 +5,19 @@ import Testing
 
 @testable import Pager
 
-/// What a pager has taken and not noted, as others see it.
+/// The inbox of a pager, as other processes read it.
 @Suite struct MessageInboxTests {
   private let path = FilePath(FileManager.default.temporaryDirectory.path).appending(
     "martlet-inbox-\(UUID().uuidString)")
 
-  /// An inbox of its own descriptor, as another process has it.
+  /// An inbox with a descriptor of its own, as in another process.
   private func open() throws -> MessageInbox {
     MessageInbox(try SharedFile(path, sizeBytes: MessageInbox.bytes), offset: 0)
   }
 
   private func remove() { try? FileManager.default.removeItem(atPath: path.string) }
 
-  /// A removal as the kernel writes it, in the middle of a turn. Source: linux/userfaultfd.h, `struct uffd_msg`
+  /// Stores a removal as the kernel writes it, in the middle of a turn. Source: linux/userfaultfd.h, `struct uffd_msg`
   private func store(turns: UInt64, removal: Range<UInt64>) throws {
     let file = try SharedFile(path, sizeBytes: MessageInbox.bytes)
     file.setSharedWord(at: 8, 0x15)
@@ -26,7 +26,7 @@ import Testing
     file.setSharedWord(at: 0, turns)
   }
 
-  @Test("an inbox between two turns has nothing to wait for")
+  @Test("a settled inbox is read without waiting")
   func settled() throws {
     defer { remove() }
     #expect(try open().waitUntilSettled() == [])
@@ -34,7 +34,7 @@ import Testing
     #expect(try open().waitUntilSettled() == [])
   }
 
-  @Test("what a pager took before it was killed is found by who saves, and by its successor, once")
+  @Test("removals of a killed pager are found by the memory saver and by its successor, once")
   func left() throws {
     defer { remove() }
     try store(turns: 7, removal: 0x1000..<0x3000)
@@ -47,7 +47,7 @@ import Testing
     #expect(FileManager.default.contents(atPath: path.string)?.dropFirst(8).allSatisfy { $0 == 0 } == true)
   }
 
-  @Test("a living pager in the middle of a turn is waited for, and not for ever")
+  @Test("a running pager in the middle of a turn is awaited until a deadline")
   func waits() async throws {
     defer { remove() }
     let pager = try open()

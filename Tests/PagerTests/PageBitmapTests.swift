@@ -35,7 +35,7 @@ import Testing
     }
   }
 
-  @Test("removed pages outlive who noted them; a file of another size is refused")
+  @Test("removed pages outlive the process that recorded them; a file of another size is refused")
   func removedPages() throws {
     let directory = FilePath(FileManager.default.temporaryDirectory.path).appending(
       "martlet-removed-\(UUID().uuidString)")
@@ -44,7 +44,7 @@ import Testing
     try RemovedPages(in: directory, pageCount: 100).bitmap.insert(5..<70)
     #expect(try RemovedPages(in: directory, pageCount: 100).bitmap.count == 65)
     #expect(throws: SystemError.self) { try RemovedPages(in: directory, pageCount: 200) }
-    // The same size in bytes, another number of pages.
+    // The same size in bytes, but another number of pages.
     #expect(throws: SystemError.self) { try RemovedPages(in: directory, pageCount: 101) }
     try Data(repeating: 9, count: 32).write(to: URL(filePath: directory.appending(RemovedPages.fileName).string))
     #expect(throws: SystemError.self) { try RemovedPages(in: directory, pageCount: 100) }

@@ -12,13 +12,13 @@ import Testing
       recordsWorkingSet: records)
   }
 
-  @Test("a command line says all that the configuration does", arguments: [true, false], [Int32?.none, 4_711])
+  @Test("a command line contains the whole configuration", arguments: [true, false], [Int32?.none, 4_711])
   func roundTrip(_ records: Bool, _ vmm: Int32?) {
     let arguments = PagerArguments(configuration(records: records), vmm: vmm)
     #expect(PagerArguments(arguments.encoded) == arguments)
   }
 
-  @Test("a pager is found by its instance's id, nothing else is taken for one")
+  @Test("a pager is found by its instance's id, and other processes are not mistaken for it")
   func matching() {
     let configuration = configuration()
     let words = ["/proc/self/exe"] + PagerArguments(configuration).encoded
@@ -49,7 +49,7 @@ import Testing
       memoryBytes: 68_719_476_736, parent: parent)
   }
 
-  @Test("a command line says all that is needed to save", arguments: [nil, GenerationID()])
+  @Test("a command line contains everything needed to save", arguments: [nil, GenerationID()])
   func roundTrip(_ parent: GenerationID?) {
     let arguments = arguments(parent: parent)
     #expect(SavingArguments(arguments.encoded) == arguments)
@@ -69,20 +69,20 @@ import Testing
   }
 
   @Test(
-    "an answer is read as it was written",
+    "a response is decoded unchanged",
     arguments: [
-      SavingAnswer.saved(SavedMemory(storedPages: 1, zeroedPages: 2, equalPages: 3)),
+      SavingResponse.saved(SavedMemory(storedPages: 1, zeroedPages: 2, equalPages: 3)),
       .failed(.insufficientStorage, "the host's storage is full"), .failed(.snapshotDamaged, "a b"),
     ])
-  func answers(_ answer: SavingAnswer) {
-    #expect(SavingAnswer(line: answer.line) == answer)
-    #expect(SavingAnswer(line: String(answer.line.dropLast())) == nil)
+  func responses(_ response: SavingResponse) {
+    #expect(SavingResponse(line: response.line) == response)
+    #expect(SavingResponse(line: String(response.line.dropLast())) == nil)
   }
 
   @Test(
-    "half an answer is none",
+    "an incomplete response is refused",
     arguments: ["", "\n", "saved\n", "saved 1 2\n", "saved 1 2 x\n", "failed nonsense x\n", "x 1 2\n"])
   func nonsense(_ line: String) {
-    #expect(SavingAnswer(line: line) == nil)
+    #expect(SavingResponse(line: line) == nil)
   }
 }

@@ -10,7 +10,7 @@ import Testing
     #expect(policy.nanoseconds(now: SpinPolicy.startNanoseconds) == SpinPolicy.longestLater)
   }
 
-  @Test("gives up when spinning finds nothing, and begins again when faults come closely")
+  @Test("stops spinning when it finds nothing, and starts again when faults follow closely")
   func adapts() {
     var policy = SpinPolicy(now: 0)
     var rounds = 0

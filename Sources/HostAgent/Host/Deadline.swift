@@ -19,7 +19,7 @@ func withDeadline<Result: Sendable>(
 }
 
 /// Admits a limited number of tasks at a time, in the order of arrival.
-actor Gate {
+actor TaskGate {
   private var free: Int
   private var waiting: [(id: Int, continuation: CheckedContinuation<Void, any Error>)] = []
   private var nextID = 0

@@ -13,7 +13,7 @@ extension HostAgent {
   }
 
   func collect() async {
-    await generations.collectIfWanted { await self.roots }
+    await generations.collectIfNeeded { await self.roots }
   }
 
   /// Shortens the chains of sandboxes that were paused since the last round and still are. Compaction does not delay a
@@ -35,13 +35,13 @@ extension HostAgent {
     let begin = ContinuousClock.now
     let shared = await named.roots.union(await templates.roots)
     let new = GenerationID()
-    try await generations.holding(new) {
-      try await generations.holding(last) {
+    try await generations.withHold(on: new) {
+      try await generations.withHold(on: last) {
         _ = try await generations.compact(last, as: new, keeping: shared)
         try await controller.replaceGeneration(last, by: new)
       }
     }
-    generations.collectSoon()
+    generations.requestCollection()
     logger.info(
       "compacted",
       metadata: ["sandbox.id": "\(controller.id)", "duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])

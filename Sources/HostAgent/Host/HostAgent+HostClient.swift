@@ -120,7 +120,7 @@ extension HostAgent: HostClient {
     let work = controller.activity.begin()
     let guest = try await controller.runningGuest()
     let download = try await work.untilInterrupted { try await guest.readFile(path, user: user) }
-    work.onInterruption { download.interrupt(.guestGone) }
+    work.onInterruption { download.interrupt(.guestEnded) }
     return FileDownload(sizeBytes: download.sizeBytes, body: MeteredBytes(bytes: download.body, work: work))
   }
 

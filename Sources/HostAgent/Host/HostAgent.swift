@@ -58,7 +58,7 @@ package final class HostAgent: Sendable {
     try Directories.create(parts.snapshots.diskLayersDirectory, mode: 0o711)
     try await named.load()
     try await templates.load()
-    let instances = try await takeInstances()
+    let instances = try await loadInstances()
     let entries = try await journal.sandboxes()
     let recovered = entries.map { entry in
       SandboxController(entry: entry, instance: entry.instance.flatMap { instances[$0] }, context: context)
@@ -76,7 +76,7 @@ package final class HostAgent: Sendable {
     hasRecovered.withLock { $0 = true }
   }
 
-  private func takeInstances() async throws -> [InstanceID: Instance] {
+  private func loadInstances() async throws -> [InstanceID: Instance] {
     var found: [InstanceID: Instance] = [:]
     for entry in try await journal.instances() {
       slots.claim(entry.slot)
@@ -130,7 +130,7 @@ package final class HostAgent: Sendable {
   /// Releases what the host holds for the host agent as a whole rather than for one sandbox. Must be called last, after
   /// `drain`.
   /// - Returns: false when sandboxes, in whatever state, or microVMs remain: nothing was changed then.
-  package func leaveHost() async throws -> Bool {
+  package func releaseHost() async throws -> Bool {
     guard hasRecovered.withLock({ $0 }), allControllers.isEmpty, try await journal.instances().isEmpty else {
       return false
     }

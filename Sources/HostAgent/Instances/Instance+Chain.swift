@@ -4,9 +4,9 @@ import Model
 import Snapshots
 
 extension Instance {
-  /// Has later checkpoints build on `merged`, which has the same content as `old` and depends on fewer generations. The
-  /// guest is not touched: its disk goes on lying over the layers it has, and only what is captured from now on lies
-  /// over the merged one.
+  /// Makes later checkpoints depend on `merged`, which has the same content as `old` and depends on fewer generations.
+  /// The running guest is not affected: its disk stays over its present layers, and only later captures use the merged
+  /// layer.
   ///
   /// The caller holds `merged` against collection.
   func build(on merged: Generation, insteadOf old: GenerationID) async throws {
@@ -20,17 +20,18 @@ extension Instance {
     do {
       try await context.journal.update(entry)
     } catch {
-      // Memory and journal name the same generations, so that none that the next start looks for is collected.
+      // After an error, memory and journal must name the same generations, so that a generation that the next start
+      // needs is not collected.
       (entry.base, entry.shortcut) = (before.base, before.shortcut)
       throw error
     }
   }
 
-  /// What a checkpoint has to merge the guest's disk onto, because some layers below have no generation to live in, or
-  /// because there is a shorter chain with the same content; nil when the disk is captured as it is.
+  /// The base onto which a checkpoint must merge the guest's disk, because some layers below have no published
+  /// generation, or because a shorter chain with the same content exists; nil when the disk is captured unchanged.
   var mergeTarget: (base: DiskBase, chain: [GenerationID])? {
     guard let disk = entry.disk, !entry.unpublishedLayers.isEmpty || entry.shortcut != nil else { return nil }
-    // Those that were never published are all on top.
+    // Unpublished layers are always the topmost ones.
     let unpublished = entry.diskChain.lastIndex(where: entry.unpublishedLayers.contains).map { $0 + 1 } ?? 0
     var chain = Array(entry.diskChain[unpublished...])
     if let shortcut = entry.shortcut, let index = chain.firstIndex(of: shortcut.old) {
@@ -44,9 +45,9 @@ extension Instance {
 }
 
 extension SandboxController {
-  /// Makes what the next generation will be compared with depend on few others, when by now it depends on many: tidying
-  /// shortens the chains of sandboxes that stay paused for a while, not of those that are woken at once, or copied
-  /// without ever being paused. The guest runs meanwhile.
+  /// Compacts the chain that the next checkpoint would depend on, if it has become long. Maintenance compacts only
+  /// sandboxes that stay paused for a while, not those that are resumed at once or copied without being paused. The
+  /// guest runs meanwhile.
   func shortenChain(of instance: Instance) async {
     do {
       guard let base = await instance.entry.base,
@@ -55,14 +56,15 @@ extension SandboxController {
       let begin = ContinuousClock.now
       let merged = GenerationID()
       let kept = await context.templates.roots
-      try await context.generations.holding(merged) {
+      try await context.generations.withHold(on: merged) {
         let generation = try await context.generations.compact(base, as: merged, keeping: kept)
         try await instance.build(on: generation, insteadOf: base)
       }
       context.logger.info(
-        "compacted while it ran", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
+        "compacted the chain of a running sandbox",
+        metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
     } catch {
-      // The chain has room for some more; the next checkpoint tries again.
+      // The chain may still grow; the next checkpoint tries again.
       context.logger.warning("a chain of generations was not compacted", metadata: ["error": "\(error)"])
     }
   }

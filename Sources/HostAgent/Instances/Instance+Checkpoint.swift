@@ -9,20 +9,20 @@ import Pager
 import Snapshots
 import SystemPackage
 
-/// What a checkpoint is to be.
+/// The parameters of a checkpoint.
 struct CheckpointRequest: Sendable {
   var generation: GenerationID
-  /// Name of the template the sandbox was once made from.
+  /// Name of the template that the sandbox was created from.
   var template: SafeName
-  /// Whether the guest runs on afterwards; otherwise it stands still until `run` or `remove`.
+  /// Whether the guest continues afterwards; otherwise it stays stopped until `run` or `remove`.
   var continues: Bool
 }
 
 extension Instance {
-  /// Writes memory, devices and disk of one moment as a new generation, durable and published when this returns.
+  /// Writes memory, devices and disk of one moment as a new generation, which is durable and published on return.
   ///
-  /// The guest's processes stand still while it is written; with `continues` they run on before it is published. On
-  /// failure the guest runs on as if nothing had been asked for. The caller holds the generation against collection.
+  /// The guest is stopped while memory is written; with `continues` it continues before the generation is published. On
+  /// failure the guest continues as before. The caller holds the generation against collection.
   func checkpoint(_ request: CheckpointRequest, guest: any Guest) async throws -> Generation {
     timings = PhaseTimings()
     let store = context.parts.snapshots
@@ -45,7 +45,7 @@ extension Instance {
     }
   }
 
-  /// What a checkpoint is taken of, and where it goes.
+  /// The source and the destination of a checkpoint.
   private struct Subject {
     let machine: any VirtualMachine
     let disk: Disk
@@ -70,7 +70,7 @@ extension Instance {
     }
   }
 
-  /// The part during which the guest stands still, if it continues.
+  /// The part of a checkpoint during which the guest is stopped.
   private func capture(
     _ subject: Subject, _ request: CheckpointRequest, _ guest: any Guest, _ isStopped: inout Bool
   ) async throws -> GenerationManifest {
@@ -83,7 +83,7 @@ extension Instance {
     let manifest = try await saving(.disk) { try await self.captureDisk(subject.disk, request, draft) }
     if request.continues {
       try await saving(.overlay) {
-        try await self.continueElsewhere(subject.disk, layer: request.generation, parents: manifest.diskParents)
+        try await self.switchOverlay(subject.disk, layer: request.generation, parents: manifest.diskParents)
       }
       try await saving(.run) { try await machine.resume() }
       timings.add("stopped", since: begin)
@@ -151,11 +151,11 @@ extension Instance {
     entry.bottom ?? disk.base
   }
 
-  /// Moves the stopped guest to a new overlay over the one it has, which is frozen by that.
+  /// Moves the stopped guest to a new overlay over its present one, which becomes immutable.
   ///
-  /// The VMM keeps what it has open; the name that the new overlay lies over may stand for a merger with the same
+  /// The VMM keeps its open files. The name that the new overlay refers to may belong to a merged layer with the same
   /// content.
-  private func continueElsewhere(_ disk: Disk, layer: GenerationID, parents: [GenerationID]) async throws {
+  private func switchOverlay(_ disk: Disk, layer: GenerationID, parents: [GenerationID]) async throws {
     guard let machine else { return }
     let base = DiskBase(path: context.diskLayer(of: layer), format: disk.format, digest: disk.baseDigest)
     let next = try await newOverlay(over: base)
@@ -165,8 +165,8 @@ extension Instance {
     try await diskSwitched()
   }
 
-  /// The guest writes to `nextDisk` now. Until the generation is published, the layer below belongs to nobody but this
-  /// chain.
+  /// Records that the guest writes to `nextDisk` now. Until the generation is published, only this chain uses the layer
+  /// below.
   func diskSwitched() async throws {
     guard let next = entry.nextDisk else { return }
     entry.disk = next.disk
@@ -176,7 +176,7 @@ extension Instance {
     try await context.journal.update(entry)
   }
 
-  /// Later checkpoints are compared with this generation, and its disk layer is in good hands.
+  /// Makes later checkpoints depend on this generation, and seals its disk layer.
   private func rebase(onto generation: Generation) async throws {
     entry.base = generation.id
     entry.shortcut = nil
@@ -202,21 +202,21 @@ extension Instance {
 
   // MARK: - Failure
 
-  /// Brings the guest back to where it was; each step is tried.
+  /// Continues the guest after a failed checkpoint, and discards the draft; each step is tried.
   private func abandon(_ draft: GenerationDraft, _ guest: any Guest, wasStopped: Bool) async {
     if wasStopped { await resumeAndThaw(guest) }
     let store = context.parts.snapshots
     try? await BlockingPool.shared.run { () throws(MartletError) in try store.discard(draft) }
   }
 
-  /// Lets a guest that may have been stopped run on. Idempotent.
+  /// Continues a guest that may have been stopped. Idempotent.
   func resumeAndThaw(_ guest: any Guest) async {
     guard let machine else { return }
     do {
       try await machine.resume()
       try await guest.thaw()
     } catch {
-      context.logger.error("a guest did not come back after a checkpoint that failed", metadata: ["error": "\(error)"])
+      context.logger.error("a guest could not be continued after a failed checkpoint", metadata: ["error": "\(error)"])
     }
   }
 }

@@ -6,8 +6,8 @@ import Pager
 import SystemPackage
 
 extension Instance {
-  /// Takes up a microVM that a dead predecessor left.
-  /// - Returns: false when the VMM is gone.
+  /// Adopts a microVM of an earlier host agent.
+  /// - Returns: false when its VMM has ended.
   func adopt() async -> Bool {
     guard let identity = entry.vmm,
       let machine = try? await context.parts.driver.adopt(identity, runDirectory: directory, cgroup: cgroup)
@@ -17,7 +17,7 @@ extension Instance {
     do {
       try await settleDisk(machine)
     } catch {
-      context.logger.error("which disk a guest writes could not be found out", metadata: ["error": "\(error)"])
+      context.logger.error("the disk of an adopted guest could not be determined", metadata: ["error": "\(error)"])
     }
     context.logger.info("adopted", metadata: ["vmm.pid": "\(identity.pid)"])
     return true
@@ -39,7 +39,7 @@ extension Instance {
     }
   }
 
-  /// The agent died while it moved the guest to another overlay.
+  /// Completes or reverts a move to another overlay that the host agent's death interrupted.
   private func settleDisk(_ machine: any VirtualMachine) async throws {
     guard let next = entry.nextDisk else { return }
     guard try await machine.diskPath() == next.disk.path.string else {

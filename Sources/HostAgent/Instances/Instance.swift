@@ -8,10 +8,9 @@ import Pager
 import Snapshots
 import SystemPackage
 
-/// One microVM and everything that belongs to it on the host: slot, directory, disk, network, control group, pager,
-/// VMM.
+/// One microVM and all its resources on the host: slot, directory, disk, network, control group, pager, VMM.
 ///
-/// It knows nothing of sandboxes. Its owner calls one operation at a time; what ends by itself is told to the owner's
+/// It does not depend on sandboxes. Its owner calls one operation at a time, and receives an unexpected end through a
 /// handler.
 actor Instance {
   nonisolated let id: InstanceID
@@ -20,22 +19,21 @@ actor Instance {
   var machine: (any VirtualMachine)?
   var pager: (any PagerProcess)?
   var timings = PhaseTimings()
-  /// Whether others will be restored from the same generation, who are the faster for knowing what this one needed
-  /// first.
+  /// Whether other sandboxes will be restored from the same generation; then this restore records the working set.
   var originIsShared = false
   private var ending: Ending = .none
   private var onEnd: (@Sendable (String) async -> Void)?
 
   private enum Ending {
     case none
-    /// It ended before anybody wanted to know.
+    /// The VMM ended before a handler was set.
     case ended(String)
     case reported
-    /// We end it ourselves.
+    /// The VMM is being ended on purpose.
     case expected
   }
 
-  /// - Parameter entry: a new one, or one that the journal held at start.
+  /// - Parameter entry: a new entry, or one from the journal after a restart.
   init(_ entry: InstanceEntry, context: InstanceContext) {
     id = entry.id
     self.entry = entry
@@ -52,9 +50,10 @@ actor Instance {
     }
   }
 
-  // MARK: - The end that nobody asked for
+  // MARK: - Unexpected end
 
-  /// `handler` is called once, with the reason, when the VMM ends by itself; at once when it has already.
+  /// Sets the handler that is called once, with the reason, when the VMM ends unexpectedly; at once when it has ended
+  /// already.
   func onUnexpectedEnd(_ handler: @escaping @Sendable (String) async -> Void) async {
     onEnd = handler
     guard case .ended(let reason) = ending else { return }
@@ -62,7 +61,7 @@ actor Instance {
     await handler(reason)
   }
 
-  /// Why it ended by itself, if it has.
+  /// The reason of an unexpected end that has not been reported yet.
   var unexpectedEnd: String? {
     if case .ended(let reason) = ending { reason } else { nil }
   }
@@ -71,7 +70,8 @@ actor Instance {
     if case .none = ending { ending = .expected }
   }
 
-  /// Runs `body` unless the VMM ends first; its end is the error then, whatever `body` says about the lost connection.
+  /// Runs `body` unless the VMM ends first; then its end is the error, whatever error `body` has for the lost
+  /// connection.
   func whileAlive<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) async throws -> Result {
     guard let machine else { throw MartletError(.internalError, "the microVM has not been started") }
     do {
@@ -93,7 +93,7 @@ actor Instance {
 
   private struct VMMEnded: Error {}
 
-  /// What became of a VMM that has ended, or is about to.
+  /// The reason why the VMM has ended or is about to end; nil when it runs.
   private func endError(of machine: any VirtualMachine) async -> MartletError? {
     guard let exit = try? await withDeadline(.seconds(1), { try await machine.exitUnlessCancelled() }) else {
       return nil
@@ -104,7 +104,7 @@ actor Instance {
 
   // MARK: - Watching
 
-  /// Watches VMM and pager until they end. The tasks hold the instance only while they report.
+  /// Watches VMM and pager until they end. The tasks reference the instance only while they report.
   func watch(_ machine: any VirtualMachine) {
     self.machine = machine
     Task { [weak self] in
@@ -133,19 +133,19 @@ actor Instance {
     await onEnd(reason)
   }
 
-  /// A pager that cannot serve a page ends the VM; its reason is the true one.
+  /// The pager's reason, if it ended the VM because it could not serve a page.
   private var pagerFailure: String? {
     get async {
       guard let pager else { return nil }
-      // It ends with its VM.
+      // The pager ends with its VM.
       return try? await withDeadline(.seconds(2)) { await pager.waitForExit() }.failure
     }
   }
 
-  /// A pager that died under a living VM is replaced: the VM stalls meanwhile, nothing is lost.
+  /// Replaces a pager that died under a running VM: the VM stalls meanwhile, and nothing is lost.
   private func pagerEnded(_ identity: PagerIdentity, _ exit: PagerExit) async {
     guard case .none = ending, pager?.identity == identity, exit.failure == nil, let machine else { return }
-    context.logger.warning("the pager of a living VM ended; another takes over")
+    context.logger.warning("the pager of a running VM ended, a replacement takes over")
     do {
       try await replacePager(of: machine.identity.pid)
     } catch {
@@ -179,7 +179,7 @@ actor Instance {
     do {
       try ConsoleLog(directory: directory).append(bytes)
     } catch {
-      context.logger.warning("a guest's console was not kept", metadata: ["error": "\(error)"])
+      context.logger.warning("a guest's console could not be written", metadata: ["error": "\(error)"])
     }
   }
 
@@ -191,10 +191,10 @@ actor Instance {
 }
 
 extension VirtualMachine {
-  /// The exit; throws when the task is cancelled before it.
+  /// Returns the exit, or throws when the task is cancelled first.
   fileprivate func exitUnlessCancelled() async throws -> VMMExit {
     let (stream, continuation) = AsyncStream.makeStream(of: VMMExit.self, bufferingPolicy: .bufferingOldest(1))
-    // Ends with the VMM; an iterator of the stream ends with cancellation too, which `waitForExit` cannot.
+    // Ends with the VMM. Iterating the stream ends on cancellation, which waiting in `waitForExit` does not.
     Task {
       continuation.yield(await waitForExit())
       continuation.finish()

@@ -6,7 +6,7 @@ import SandboxNetwork
 import Snapshots
 import SystemPackage
 
-/// What every microVM of a host shares.
+/// Dependencies shared by all microVMs of a host.
 struct InstanceContext: Sendable {
   let configuration: HostConfiguration
   let parts: HostParts
@@ -17,7 +17,7 @@ struct InstanceContext: Sendable {
 
   func directory(of id: InstanceID) -> FilePath { configuration.instancesDirectory.appending(id.uuidString) }
 
-  /// Where overlays find the disk layer of a generation.
+  /// The name by which overlays refer to the disk layer of a generation.
   func diskLayer(of id: GenerationID) -> FilePath { parts.snapshots.diskLayer(of: id) }
 }
 
@@ -31,10 +31,11 @@ final class Slots: Sendable {
     capacity = slots.count
   }
 
-  /// - Throws: `host_unavailable` when all are taken.
+  /// - Throws: `host_unavailable` when all slots are taken.
   func take() throws(MartletError) -> Int {
     guard let slot = pool.withLock({ $0.take() }) else {
-      throw MartletError(.hostUnavailable, "this host runs its \(capacity) microVMs; pause or destroy a sandbox first")
+      throw MartletError(
+        .hostUnavailable, "this host runs its maximum of \(capacity) microVMs; pause or destroy a sandbox first")
     }
     return slot
   }

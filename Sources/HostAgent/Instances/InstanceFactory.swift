@@ -4,13 +4,13 @@ import Model
 /// Makes microVMs, each with a slot of its own, and limits how many start at the same time.
 struct InstanceFactory: Sendable {
   let context: InstanceContext
-  let bootGate: Gate
-  let restoreGate: Gate
+  let bootGate: TaskGate
+  let restoreGate: TaskGate
 
   init(_ context: InstanceContext) {
     self.context = context
-    bootGate = Gate(context.configuration.concurrentBoots)
-    restoreGate = Gate(context.configuration.concurrentRestores)
+    bootGate = TaskGate(context.configuration.concurrentBoots)
+    restoreGate = TaskGate(context.configuration.concurrentRestores)
   }
 
   /// - Parameter origin: the generation that it will be restored from; nil when it will be booted.

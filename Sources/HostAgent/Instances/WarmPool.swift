@@ -3,12 +3,12 @@ import Logging
 import Model
 import Snapshots
 
-/// MicroVMs that are restored and running before anybody wants them, so that a sandbox only has to be told who it is.
+/// MicroVMs that are restored and run before a create needs them, so that a new sandbox only has to be initialized.
 ///
-/// They are made from templates' own snapshots and hold no tenant's data. What was asked for last is what is kept
-/// ready. An agent that dies leaves them to its successor, who removes them as microVMs that belong to nobody.
+/// They are made from templates' own snapshots and hold no tenant's data. The pool keeps the kind that was requested
+/// last. A restarted host agent removes the members of its predecessor, because no sandbox refers to them.
 actor WarmPool {
-  /// The snapshot that a pool member is restored from, which decides the sandboxes that it can become.
+  /// The snapshot that a pool member is restored from; it determines the sandboxes that the member can become.
   struct Kind: Sendable, Hashable {
     var key: TemplateSnapshotKey
     var generation: GenerationID
@@ -19,7 +19,7 @@ actor WarmPool {
     let instance: Instance
   }
 
-  /// A member is made only after this long without a request for a sandbox: waiting clients come first.
+  /// A member is made only after this time without a request for a sandbox: waiting clients have priority.
   private static let quietTime: Duration = .milliseconds(200)
   private static let deadline: Duration = .seconds(60)
 
@@ -29,12 +29,12 @@ actor WarmPool {
   private let guests: any GuestConnector
   private let logger: Logger
   private var members: [Member] = []
-  private var wanted: Kind?
-  private var lastWish = ContinuousClock.now
+  private var requestedKind: Kind?
+  private var lastRequest = ContinuousClock.now
   private var filling: Task<Void, Never>?
   private var isClosed = false
 
-  /// - Parameter capacity: how many there are at most; 0 for none.
+  /// - Parameter capacity: maximum number of members; 0 disables the pool.
   init(
     capacity: Int, factory: InstanceFactory, generations: GenerationKeeper, guests: any GuestConnector, logger: Logger
   ) {
@@ -45,7 +45,7 @@ actor WarmPool {
     self.logger = logger
   }
 
-  /// Generations that the living ones need.
+  /// Generations that the running members need.
   var neededGenerations: Set<GenerationID> {
     get async {
       var needed: Set<GenerationID> = []
@@ -58,7 +58,7 @@ actor WarmPool {
 
   /// Removes a member of this kind from the pool; the caller owns it from now on.
   func take(_ kind: Kind) async -> Instance? {
-    want(kind)
+    request(kind)
     while let index = members.firstIndex(where: { $0.kind == kind }) {
       let instance = members.remove(at: index).instance
       guard await instance.unexpectedEnd == nil else {
@@ -70,7 +70,7 @@ actor WarmPool {
     return nil
   }
 
-  /// Ends all of them, for good.
+  /// Ends all members and stops filling the pool.
   func close() async {
     isClosed = true
     filling?.cancel()
@@ -80,11 +80,11 @@ actor WarmPool {
 
   // MARK: - Filling
 
-  /// Sandboxes of this kind are likely to be wanted.
-  func want(_ kind: Kind) {
+  /// Records that sandboxes of this kind are likely to be requested.
+  func request(_ kind: Kind) {
     guard capacity > 0, !isClosed else { return }
-    wanted = kind
-    lastWish = .now
+    requestedKind = kind
+    lastRequest = .now
     guard filling == nil else { return }
     // Owned by this actor: `close` waits for it.
     filling = Task {
@@ -94,19 +94,19 @@ actor WarmPool {
   }
 
   private func fill() async {
-    while !isClosed, let kind = wanted {
-      while ContinuousClock.now - lastWish < Self.quietTime, !Task.isCancelled {
+    while !isClosed, let kind = requestedKind {
+      while ContinuousClock.now - lastRequest < Self.quietTime, !Task.isCancelled {
         try? await Task.sleep(for: Self.quietTime)
       }
-      guard !Task.isCancelled, await makeRoom(for: kind), wanted == kind else { return }
+      guard !Task.isCancelled, await removeOther(for: kind), requestedKind == kind else { return }
       guard let instance = await make(kind) else { return }
       members.append(Member(kind: kind, instance: instance))
     }
   }
 
   /// Removes a member of another kind when the pool is full.
-  /// - Returns: false when there are enough.
-  private func makeRoom(for kind: Kind) async -> Bool {
+  /// - Returns: false when the pool is full of this kind.
+  private func removeOther(for kind: Kind) async -> Bool {
     guard members.count >= capacity else { return true }
     guard let index = members.firstIndex(where: { $0.kind != kind }) else { return false }
     await remove(members.remove(at: index).instance)
@@ -140,7 +140,7 @@ actor WarmPool {
     guard let address = await instance.entry.hostAddress else { return }
     let guest = guests.guest(at: address, accessToken: nil, id: SandboxID(instance.id.uuid))
     try await instance.whileAlive {
-      // The first answers are the slow ones; let them not be anybody's.
+      // The first calls are slow, so they are made before a sandbox uses the guest.
       try await guest.warmUp()
     }
   }
@@ -150,7 +150,8 @@ actor WarmPool {
       try await instance.remove()
     } catch {
       logger.error(
-        "a pool member left resources behind", metadata: ["instance.id": "\(instance.id)", "error": "\(error)"])
+        "resources of a pool member could not be removed",
+        metadata: ["instance.id": "\(instance.id)", "error": "\(error)"])
     }
   }
 }

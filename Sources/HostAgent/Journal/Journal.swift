@@ -4,16 +4,15 @@ import LinuxSystem
 package import Model
 package import SystemPackage
 
-/// The agent's memory across its own death: sandboxes, their microVMs, and the snapshots that others than sandboxes
-/// need.
+/// The host agent's persistent record: sandboxes, their microVMs, named snapshots and template snapshots.
 ///
-/// A row is written before the first resource that it stands for exists. SQLite in WAL mode with `synchronous=NORMAL`:
-/// a commit survives the death of the process at any point; the newest ones may be lost when the machine itself fails.
-/// What must not be lost even then, a paused sandbox, is written by `commitDurably`.
+/// An entry is written before its first resource exists. SQLite in WAL mode with `synchronous=NORMAL`: a commit
+/// survives the death of the process at any point; the newest commits may be lost in a power failure. A paused sandbox
+/// must not be lost even then; it is written with `updateDurably`.
 package final class Journal: Sendable {
   private let database: DatabaseQueue
 
-  /// Opens the journal, making it when it is not there.
+  /// Opens the journal, and creates it if it does not exist.
   package init(path: FilePath) throws {
     var configuration = Configuration()
     configuration.journalMode = .wal
@@ -21,7 +20,7 @@ package final class Journal: Sendable {
     configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = NORMAL") }
     database = try DatabaseQueue(path: path.string, configuration: configuration)
     try Self.migrator.migrate(database)
-    // The entries hold the guests' access tokens.
+    // The entries contain the guests' access tokens.
     for suffix in ["", "-wal", "-shm"] { chmod(path.string + suffix, 0o600) }
   }
 
@@ -32,7 +31,9 @@ package final class Journal: Sendable {
         sql: """
           DROP TABLE IF EXISTS sandbox;
           CREATE TABLE sandbox (id TEXT PRIMARY KEY NOT NULL, entry TEXT NOT NULL) STRICT;
-          CREATE TABLE instance (id TEXT PRIMARY KEY NOT NULL, slot INTEGER NOT NULL UNIQUE, entry TEXT NOT NULL) STRICT;
+          CREATE TABLE instance (
+            id TEXT PRIMARY KEY NOT NULL, slot INTEGER NOT NULL UNIQUE, entry TEXT NOT NULL
+          ) STRICT;
           CREATE TABLE named_snapshot (
             team TEXT NOT NULL, name TEXT NOT NULL, entry TEXT NOT NULL, PRIMARY KEY (team, name)
           ) STRICT;
@@ -48,7 +49,7 @@ package final class Journal: Sendable {
     try await entries("SELECT entry FROM sandbox ORDER BY id")
   }
 
-  /// - Throws: when the id is there already.
+  /// - Throws: when the id exists already.
   package func insert(_ entry: SandboxEntry) async throws {
     try await write("INSERT INTO sandbox (id, entry) VALUES (?, ?)", entry.id.uuidString, entry)
   }
@@ -68,7 +69,7 @@ package final class Journal: Sendable {
     }
   }
 
-  /// An entry that is not there is fine.
+  /// Removes an entry; an absent one is success.
   package func remove(_ id: SandboxID) async throws {
     try await write("DELETE FROM sandbox WHERE id = ?", [id.uuidString])
   }
@@ -79,7 +80,7 @@ package final class Journal: Sendable {
     try await entries("SELECT entry FROM instance ORDER BY slot")
   }
 
-  /// - Throws: when the id or the slot is there already.
+  /// - Throws: when the id or the slot exists already.
   package func insert(_ entry: InstanceEntry) async throws {
     let text = try Self.text(entry)
     try await write("INSERT INTO instance (id, slot, entry) VALUES (?, ?, ?)", [entry.id.uuidString, entry.slot, text])
@@ -103,7 +104,8 @@ package final class Journal: Sendable {
   package func upsert(_ entry: NamedSnapshotEntry) async throws {
     let text = try Self.text(entry)
     try await write(
-      "INSERT INTO named_snapshot (team, name, entry) VALUES (?, ?, ?) ON CONFLICT (team, name) DO UPDATE SET entry = excluded.entry",
+      "INSERT INTO named_snapshot (team, name, entry) VALUES (?, ?, ?) "
+        + "ON CONFLICT (team, name) DO UPDATE SET entry = excluded.entry",
       [entry.teamID.uuidString, entry.name.value, text])
   }
 

@@ -9,7 +9,7 @@ final class ActivityMeter: Sendable {
     var lastActive: ContinuousClock.Instant?
     var lastActiveAt: Date?
     /// Number of guests that have ended so far.
-    var gone = 0
+    var endedGuests = 0
     /// Called for the open work when the guest ends.
     var interruptions: [ObjectIdentifier: @Sendable () -> Void] = [:]
   }
@@ -36,19 +36,19 @@ final class ActivityMeter: Sendable {
 
   /// Begins work; the sandbox is active until the returned value is ended or released.
   func begin() -> OpenWork {
-    let gone = state.withLock { state in
+    let endedGuests = state.withLock { state in
       state.open += 1
       Self.touch(&state)
-      return state.gone
+      return state.endedGuests
     }
-    return OpenWork(self, gone)
+    return OpenWork(self, endedGuests)
   }
 
   /// Ends the open work because the guest is about to end and will not respond, so that callers do not wait for a
   /// time-out.
   func interrupt() {
     let interruptions = state.withLock { state in
-      state.gone += 1
+      state.endedGuests += 1
       defer { state.interruptions = [:] }
       return Array(state.interruptions.values)
     }
@@ -75,13 +75,13 @@ final class ActivityMeter: Sendable {
     }
   }
 
-  fileprivate func set(_ interruption: @escaping @Sendable () -> Void, of work: OpenWork, _ gone: Int) {
-    let isGone = state.withLock { state in
-      guard state.gone == gone else { return true }
+  fileprivate func set(_ interruption: @escaping @Sendable () -> Void, of work: OpenWork, _ endedGuests: Int) {
+    let hasEnded = state.withLock { state in
+      guard state.endedGuests == endedGuests else { return true }
       state.interruptions[ObjectIdentifier(work)] = interruption
       return false
     }
-    if isGone { interruption() }
+    if hasEnded { interruption() }
   }
 
   fileprivate func end(_ work: ObjectIdentifier) {
@@ -102,17 +102,17 @@ final class ActivityMeter: Sendable {
 final class OpenWork: Sendable {
   private let meter: Mutex<ActivityMeter?>
   /// Number of guests that had ended when the work began.
-  private let gone: Int
+  private let endedGuests: Int
 
-  fileprivate init(_ meter: ActivityMeter, _ gone: Int) {
+  fileprivate init(_ meter: ActivityMeter, _ endedGuests: Int) {
     self.meter = Mutex(meter)
-    self.gone = gone
+    self.endedGuests = endedGuests
   }
 
   /// Calls `interruption` when the guest ends while the work is open, or at once when it has ended already. Replaces an
   /// earlier `interruption`.
   func onInterruption(_ interruption: @escaping @Sendable () -> Void) {
-    meter.withLock { $0 }?.set(interruption, of: self, gone)
+    meter.withLock { $0 }?.set(interruption, of: self, endedGuests)
   }
 
   func end() {

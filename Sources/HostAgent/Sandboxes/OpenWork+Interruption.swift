@@ -2,16 +2,16 @@ import Concurrency
 import Model
 
 extension MartletError {
-  static let guestGone = MartletError(.agentError, "the sandbox stopped running before it had answered")
+  static let guestEnded = MartletError(.agentError, "the sandbox stopped running before it responded")
 }
 
 extension OpenWork {
-  /// What `body` answers, unless the guest goes before: then nobody waits for its answer.
+  /// Returns the result of `body`, unless the guest ends before.
   ///
-  /// - Throws: what `body` throws; `agent_error` when the guest has gone.
+  /// - Throws: the error of `body`; `agent_error` when the guest has ended.
   func untilInterrupted<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
     let outcome = FirstOutcome<Value>()
-    // A task of its own, because a call to a guest that is gone ends when it likes.
+    // An unstructured task: a call to a guest that has ended may not return for a long time.
     let task = Task {
       do {
         outcome.settle(.success(try await body()))
@@ -20,7 +20,7 @@ extension OpenWork {
       }
     }
     onInterruption {
-      outcome.settle(.failure(MartletError.guestGone))
+      outcome.settle(.failure(MartletError.guestEnded))
       task.cancel()
     }
     return try await withTaskCancellationHandler {
@@ -31,7 +31,7 @@ extension OpenWork {
   }
 }
 
-/// A result that somebody waits for; the first one counts.
+/// A result that one task waits for; the first result counts.
 private final class FirstOutcome<Value: Sendable>: Sendable {
   private enum State {
     case open
@@ -57,7 +57,7 @@ private final class FirstOutcome<Value: Sendable>: Sendable {
     continuation?.resume(with: result)
   }
 
-  /// To be asked for once.
+  /// Must be awaited only once.
   var value: Value {
     get async throws {
       try await withCheckedThrowingContinuation { continuation in

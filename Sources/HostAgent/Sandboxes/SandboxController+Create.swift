@@ -6,25 +6,25 @@ import Logging
 import Model
 import Snapshots
 
-/// Where a new sandbox comes from.
+/// The origin of a new sandbox.
 enum SandboxSource: Sendable {
-  /// A template, booted or restored from its own snapshot.
+  /// A template, booted or restored from the template's own snapshot.
   case template(TemplateImage)
-  /// A sandbox that was frozen: named, or for a fork.
+  /// A checkpoint of another sandbox: a named snapshot, or made for a fork.
   case frozen(FrozenSandbox)
 }
 
-/// A sandbox as it was at one moment, to make others from.
+/// The state of a sandbox at one moment, from which other sandboxes are created.
 struct FrozenSandbox: Sendable {
   var generation: GenerationID
   var shape: SandboxShape
-  /// What the frozen guest agent demands, until the copy is told its own.
+  /// The access token that the guest agent in the checkpoint requires until the new sandbox is initialized.
   var accessToken: String?
   var environment: [String: String]
 }
 
 extension SandboxController {
-  /// Makes the sandbox. On any failure, cancellation included, everything made so far is removed before this throws.
+  /// Creates the sandbox. On any failure, including cancellation, everything made so far is removed before this throws.
   func performCreate() async throws -> HostSandbox {
     let begin = ContinuousClock.now
     do {
@@ -38,7 +38,7 @@ extension SandboxController {
     activity.touch()
     context.logger.info(
       "created",
-      metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases": "\(timings.text)"])
+      metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases.ms": "\(timings.text)"])
     return report
   }
 
@@ -53,7 +53,7 @@ extension SandboxController {
     try await commitRunning()
   }
 
-  /// What to make the sandbox from; a generation is held until the sandbox itself needs it.
+  /// Determines the origin of the sandbox. A generation is held until the sandbox's own entry needs it.
   private func source() async throws -> SandboxSource {
     if let frozen {
       context.generations.hold(frozen.generation)
@@ -63,7 +63,8 @@ extension SandboxController {
     return .template(try context.parts.templates.template(entry.spec.template, team: entry.spec.teamID))
   }
 
-  /// The first sandbox of a template in a shape is booted and leaves a snapshot; all others are restored from that.
+  /// The first sandbox of a template in a shape is booted and leaves a snapshot; later ones are restored from that
+  /// snapshot.
   private func make(from template: TemplateImage) async throws {
     entry.environment = template.envs.merging(entry.spec.envs) { $1 }
     let key = try context.templates.key(of: template, entry.spec)
@@ -76,12 +77,12 @@ extension SandboxController {
       try await self.boot(template, keep: keep)
     }
     if let generation = await context.templates.generation(of: key) {
-      await context.warmPool.want(WarmPool.Kind(key: key, generation: generation))
+      await context.warmPool.request(WarmPool.Kind(key: key, generation: generation))
     }
   }
 
-  /// Takes a microVM that is running already.
-  /// - Returns: false when there is none.
+  /// Takes a running microVM from the warm pool.
+  /// - Returns: false when the pool has none.
   private func takeFromPool(of key: TemplateSnapshotKey, _ template: TemplateImage) async throws -> Bool {
     guard entry.spec.network == NetworkPolicy(), let generation = await context.templates.generation(of: key),
       let pooled = await context.warmPool.take(WarmPool.Kind(key: key, generation: generation))
@@ -111,7 +112,7 @@ extension SandboxController {
     try await instance.boot(template)
     let guest = try await guest(of: instance, token: nil)
     try await making(.guest, on: instance) {
-      try await self.inBootTime(instance) { try await guest.warmUp() }
+      try await self.withinBootDeadline(instance) { try await guest.warmUp() }
     }
     timings = await instance.timings
     await keep(instance, guest)
@@ -140,8 +141,8 @@ extension SandboxController {
   }
 
   /// - Parameters:
-  ///   - token: what the frozen guest agent demands.
-  ///   - isShared: whether others are made from the generation too.
+  ///   - token: access token that the guest agent in the generation requires.
+  ///   - isShared: whether other sandboxes are created from the generation too.
   func restoreNow(_ generation: Generation, token: String?, template: TemplateImage?, isShared: Bool) async throws {
     let instance = try context.instances.make(entry.spec, origin: generation.id)
     await take(instance)
@@ -164,25 +165,27 @@ extension SandboxController {
     return context.parts.guests.guest(at: address, accessToken: token, id: id)
   }
 
-  /// Tells the guest who it is, what time it is and what is random, before its processes run (on).
+  /// Passes identity, environment, clock and entropy to the guest before its user processes run.
   private func initialize(_ guest: any Guest, on instance: Instance, isNew: Bool, template: TemplateImage?) async throws
   {
     let identity = GuestIdentity(
       id: id, template: entry.spec.template, envs: entry.environment, accessToken: entry.accessToken,
       defaultUser: template?.defaultUser, defaultWorkdir: template?.defaultWorkdir)
     try await making(.guest, on: instance) {
-      try await self.inBootTime(instance) { try await guest.initialize(identity) }
+      try await self.withinBootDeadline(instance) { try await guest.initialize(identity) }
     }
     setGuest(try await self.guest(of: instance, token: entry.accessToken))
     let (vmm, accelerator) = context.parts.driver.isolation
     entry.isolation = Isolation(vmm: vmm, accelerator: accelerator)
   }
 
-  private func inBootTime(_ instance: Instance, _ body: @escaping @Sendable () async throws -> Void) async throws {
+  private func withinBootDeadline(
+    _ instance: Instance, _ body: @escaping @Sendable () async throws -> Void
+  ) async throws {
     do {
       try await withDeadline(context.configuration.bootDeadline) { try await instance.whileAlive(body) }
     } catch is DeadlineExceeded {
-      throw MartletError(.agentError, "the guest agent of sandbox \(id) did not answer in time")
+      throw MartletError(.agentError, "the guest agent of sandbox \(id) did not respond in time")
     }
   }
 
@@ -210,7 +213,7 @@ extension SandboxController {
 
   // MARK: - Failure
 
-  /// Removes what a failed creation made, and throws what the caller shall see.
+  /// Removes what a failed creation made, and throws the error for the caller.
   private func abandonCreation(_ error: any Error) async throws -> Never {
     await instance?.drainConsole()
     let failure = Self.failure(error, "create")
@@ -221,7 +224,7 @@ extension SandboxController {
       do {
         try await Task { try await self.removeEverything() }.value
       } catch {
-        // What is left stays in the journal as `destroying`, and is tried again.
+        // The remaining resources stay in the journal as `destroying`, and their removal is tried again.
         lifecycle = SandboxLifecycle(.destroying)
         context.logger.error("a failed creation left resources behind", metadata: ["error": "\(error)"])
       }
@@ -234,7 +237,7 @@ extension SandboxController {
   static func failure(_ error: any Error, _ verb: String) -> MartletError {
     switch error {
     case let error as MartletError: error
-    case is CancellationError: MartletError(.canceled, "the sandbox was destroyed meanwhile")
+    case is CancellationError: MartletError(.canceled, "the sandbox was destroyed at the same time")
     default: MartletError(.agentError, "the host could not \(verb) the sandbox; its log has the details", cause: error)
     }
   }

@@ -4,8 +4,8 @@ import Model
 import Snapshots
 
 extension SandboxController {
-  /// Saves the sandbox and gives everything else back. Until the generation is committed the microVM stays, and runs on
-  /// if anything fails.
+  /// Saves the sandbox and releases everything else. The microVM is kept until the generation is committed, and
+  /// continues if anything fails.
   func performPause(isAutomatic: Bool) async throws -> HostSandbox {
     switch lifecycle.state {
     case .paused: return report
@@ -21,7 +21,7 @@ extension SandboxController {
     let duration = (ContinuousClock.now - begin).milliseconds
     context.logger.info(
       "paused",
-      metadata: ["duration.ms": "\(duration)", "phases": "\(timings.text)", "automatic": "\(isAutomatic)"])
+      metadata: ["duration.ms": "\(duration)", "phases.ms": "\(timings.text)", "automatic": "\(isAutomatic)"])
     await tearDown()
     context.generations.changed(id)
     return report
@@ -31,7 +31,7 @@ extension SandboxController {
     guard let instance, let guest else { throw MartletError(.internalError, "the sandbox has no microVM") }
     await shortenChain(of: instance)
     let generation = GenerationID()
-    try await context.generations.holding(generation) {
+    try await context.generations.withHold(on: generation) {
       try await self.saving(.journal) { try await self.writePausing(generation) }
       let request = CheckpointRequest(generation: generation, template: entry.spec.template, continues: false)
       do {
@@ -56,7 +56,7 @@ extension SandboxController {
     try await context.journal.update(entry)
   }
 
-  /// From here on the sandbox is the generation; before, it was the microVM.
+  /// Commits the pause: before, the sandbox was the microVM; from here on it is the generation.
   private func commitPause(_ generation: GenerationID, isAutomatic: Bool) async throws {
     var committed = entry
     committed.phase = .paused
@@ -68,7 +68,7 @@ extension SandboxController {
     guard lifecycle.handle(.paused) == .proceed else { throw CancellationError() }
   }
 
-  /// The VM is gone before its disk is (TTL-9). What cannot be removed now is removed by the next maintenance.
+  /// Ends the VM before its disk is removed. Resources that cannot be removed now are removed by the next maintenance.
   func tearDown() async {
     setGuest(nil)
     entry.hostAddress = nil
@@ -83,13 +83,13 @@ extension SandboxController {
       if let generation = entry.generations.first { try await context.generations.seal(generation) }
     } catch {
       context.logger.error(
-        "a paused sandbox left resources behind, they will be removed later", metadata: ["error": "\(error)"])
+        "resources of a paused sandbox could not be removed, will be tried again", metadata: ["error": "\(error)"])
     }
     timings.add("teardown", since: begin)
   }
 
   private func abandonPause(_ error: any Error) async throws -> Never {
-    context.logger.warning("not paused", metadata: ["error": "\(error)"])
+    context.logger.warning("pause failed", metadata: ["error": "\(error)"])
     if lifecycle.handle(.pauseFailed) == .proceed {
       entry.phase = .running
       entry.pending = nil
@@ -107,9 +107,10 @@ extension SandboxController {
 
   // MARK: - Freezing for others
 
-  /// The sandbox as it is now, for copies. A running one runs on; a paused one is its last generation.
+  /// Returns the present state of the sandbox, for copies. A running sandbox continues; of a paused one it is the last
+  /// generation.
   ///
-  /// The caller keeps the generation from being collected (`GenerationKeeper.hold`).
+  /// The generation is held; the caller releases it (`GenerationKeeper.release`).
   func performCheckpoint() async throws -> FrozenSandbox {
     let shape = SandboxShape(
       vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB, diskSizeMiB: entry.spec.diskSizeMiB)
@@ -144,7 +145,7 @@ extension SandboxController {
       await failIfRunning()
       throw Self.failure(error, "snapshot")
     }
-    context.logger.info("checkpoint", metadata: ["generation.id": "\(generation)", "phases": "\(timings.text)"])
+    context.logger.info("checkpoint", metadata: ["generation.id": "\(generation)", "phases.ms": "\(timings.text)"])
     return generation
   }
 }

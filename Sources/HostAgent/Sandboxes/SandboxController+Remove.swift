@@ -11,7 +11,7 @@ extension SandboxController {
       try await context.journal.update(entry)
       try await removeEverything()
     } catch {
-      context.logger.error("could not be destroyed, will be tried again", metadata: ["error": "\(error)"])
+      context.logger.error("destroy failed, will be tried again", metadata: ["error": "\(error)"])
       throw MartletError(
         .internalError, "sandbox \(id) could not be removed completely; the host keeps trying", cause: error)
     }
@@ -19,18 +19,17 @@ extension SandboxController {
     context.logger.info("destroyed", metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)"])
   }
 
-  /// The microVM first, then the journal's row; generations that nobody needs any more are collected.
+  /// Removes the microVM first, then the journal's row. Generations that are no longer needed are collected.
   func removeEverything() async throws {
     setGuest(nil)
     try await instance?.remove()
     instance = nil
     try await context.journal.remove(id)
     context.forget(id)
-    context.generations.collectSoon()
+    context.generations.requestCollection()
   }
 
-  /// Ends the runtime of a sandbox whose VMM is gone. The disk and the console stay for whoever wants to know what
-  /// happened.
+  /// Releases the resources of a sandbox whose VMM has ended. Disk and console stay for diagnosis.
   func performRelease(reason: String) async {
     guard case .failed = lifecycle.state else { return }
     entry.phase = .failed
@@ -39,15 +38,15 @@ extension SandboxController {
       try await context.journal.update(entry)
       try await instance?.release()
     } catch {
-      context.logger.error("resources of a failed sandbox are left", metadata: ["error": "\(error)"])
+      context.logger.error("resources of a failed sandbox could not be released", metadata: ["error": "\(error)"])
     }
     setGuest(nil)
   }
 
-  /// Removes everything but the journal's row, which tells the control plane what became of the sandbox.
+  /// Removes everything but the journal's row, from which the control plane learns the sandbox's state.
   func withdraw(reason: String) async {
     lifecycle = SandboxLifecycle(.failed(reason: reason))
-    context.logger.warning("withdrawn", metadata: ["reason": "\(reason)"])
+    context.logger.warning("interrupted creation removed", metadata: ["reason": "\(reason)"])
     entry.phase = .failed
     entry.reason = reason
     do {
@@ -57,7 +56,7 @@ extension SandboxController {
       entry.instance = nil
       try await context.journal.update(entry)
     } catch {
-      context.logger.error("resources of an interrupted creation are left", metadata: ["error": "\(error)"])
+      context.logger.error("resources of an interrupted creation could not be removed", metadata: ["error": "\(error)"])
     }
   }
 }

@@ -25,7 +25,7 @@ extension SandboxController {
     activity.touch()
     context.logger.info(
       "resumed",
-      metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases": "\(timings.text)"])
+      metadata: ["duration.ms": "\((ContinuousClock.now - begin).milliseconds)", "phases.ms": "\(timings.text)"])
     return report
   }
 
@@ -40,10 +40,10 @@ extension SandboxController {
 
   private func restorePaused(_ id: GenerationID, _ options: ResumeOptions) async throws {
     timings = PhaseTimings()
-    // A pause may have left resources that could not be removed then.
+    // An earlier pause may have left resources that could not be removed then.
     if instance != nil { await tearDown() }
     guard instance == nil else {
-      throw MartletError(.agentError, "the sandbox's former microVM could not be removed yet; try again")
+      throw MartletError(.agentError, "the sandbox's previous microVM could not be removed yet; try again")
     }
     entry.phase = .resuming
     entry.spec.timeoutSeconds = options.timeoutSeconds
@@ -57,7 +57,7 @@ extension SandboxController {
 
   private func abandonResume(_ error: any Error, _ options: ResumeOptions) async throws -> Never {
     let console = await instance?.consoleTail ?? ""
-    context.logger.warning("not resumed", metadata: ["error": "\(error)", "console": "\(console)"])
+    context.logger.warning("resume failed", metadata: ["error": "\(error)", "console": "\(console)"])
     if lifecycle.handle(.resumeFailed) == .proceed {
       entry.phase = .paused
       try? await context.journal.update(entry)
@@ -65,15 +65,15 @@ extension SandboxController {
       await Task { await self.tearDown() }.value
       self.timings = timings
     }
-    throw advised(Self.failure(error, "resume"), options)
+    throw addingAdvice(Self.failure(error, "resume"), options)
   }
 
-  /// Says what can be done about a generation that cannot be restored.
-  private func advised(_ failure: MartletError, _ options: ResumeOptions) -> MartletError {
+  /// Adds advice to the error when a generation cannot be restored.
+  private func addingAdvice(_ failure: MartletError, _ options: ResumeOptions) -> MartletError {
     guard failure.code == .snapshotDamaged || failure.code == .snapshotIncompatible else { return failure }
     let advice =
       !options.usesPreviousGeneration && entry.generations.count > 1
-      ? "the generation before it is there: resume with generation \"previous\""
+      ? "an older generation exists: resume with generation \"previous\""
       : "there is no older generation to resume"
     return MartletError(failure.code, "\(failure.message); \(advice)", cause: failure.cause)
   }

@@ -66,7 +66,7 @@ actor SandboxController {
       case .resuming: (.resuming, nil)
       case .failed(let reason): (.error, reason)
       case .destroying: (.destroying, nil)
-      case .gone: (.stopped, nil)
+      case .removed: (.stopped, nil)
       }
     return HostSandbox(
       id: id, status: status, vcpus: entry.spec.vcpus, memoryMiB: entry.spec.memoryMiB,

@@ -3,9 +3,9 @@
 /// ```
 /// creating ──▶ running ⇄ pausing ──▶ paused ⇄ resuming ──▶ running
 ///     │           └──vmmEnded──▶ failed
-///     └─▶ gone                                  any ──destroyRequested──▶ destroying ──▶ gone
+///     └─▶ removed                                  any ──destroyRequested──▶ destroying ──▶ removed
 /// ```
-/// A failed creation leads to `gone`: the caller receives its error. A failed pause leads back to `running`, a failed
+/// A failed creation leads to `removed`: the caller receives its error. A failed pause leads back to `running`, a failed
 /// resume to `paused`. During one of these three operations the VMM's end is a failure of the operation; otherwise a
 /// running sandbox becomes `failed`. A destroy request succeeds in every state.
 package struct SandboxLifecycle: Sendable, Equatable {
@@ -17,7 +17,7 @@ package struct SandboxLifecycle: Sendable, Equatable {
     case resuming
     case failed(reason: String)
     case destroying
-    case gone
+    case removed
   }
 
   package enum Event: Sendable, Equatable {
@@ -62,9 +62,9 @@ package struct SandboxLifecycle: Sendable, Equatable {
     case (.paused, .resumeRequested): become(.resuming)
     case (.resuming, .resumed): become(.running)
     case (.resuming, .resumeFailed): become(.paused)
-    case (.creating, .creationFailed), (.destroying, .destroyed): become(.gone, .forget)
+    case (.creating, .creationFailed), (.destroying, .destroyed): become(.removed, .forget)
     case (.running, .vmmEnded(let reason)): become(.failed(reason: reason), .releaseRuntime(reason: reason))
-    case (.gone, _): .ignore
+    case (.removed, _): .ignore
     case (.creating, .destroyRequested), (.pausing, .destroyRequested), (.resuming, .destroyRequested):
       become(.destroying, .cancelWork)
     case (_, .destroyRequested): become(.destroying, .removeEverything)

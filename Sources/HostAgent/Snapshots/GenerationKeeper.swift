@@ -14,7 +14,7 @@ import SystemPackage
 final class GenerationKeeper: Sendable {
   private struct State {
     var held: [GenerationID: Int] = [:]
-    var wantsCollection = true
+    var needsCollection = true
     var changed: Set<SandboxID> = []
   }
 
@@ -39,26 +39,26 @@ final class GenerationKeeper: Sendable {
     state.withLock { state in
       guard let count = state.held[id] else { return }
       state.held[id] = count > 1 ? count - 1 : nil
-      if count == 1 { state.wantsCollection = true }
+      if count == 1 { state.needsCollection = true }
     }
   }
 
-  func holding<Result>(
-    _ id: GenerationID, isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> Result
+  func withHold<Result>(
+    on id: GenerationID, isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> Result
   ) async rethrows -> Result {
     hold(id)
     defer { release(id) }
     return try await body()
   }
 
-  func collectSoon() {
-    state.withLock { $0.wantsCollection = true }
+  func requestCollection() {
+    state.withLock { $0.needsCollection = true }
   }
 
   /// Records that a sandbox has a new generation, whose chain may need compaction.
   func changed(_ id: SandboxID) {
     state.withLock { state in
-      state.wantsCollection = true
+      state.needsCollection = true
       state.changed.insert(id)
     }
   }
@@ -108,10 +108,10 @@ final class GenerationKeeper: Sendable {
   /// Removes unneeded generations, if anything has changed since the last collection.
   /// - Parameter roots: the generations that journal entries need. It is called after the held generations were read,
   ///   so that each needed generation is in one of the two sets.
-  func collectIfWanted(roots: @Sendable () async -> Set<GenerationID>) async {
+  func collectIfNeeded(roots: @Sendable () async -> Set<GenerationID>) async {
     let wanted = state.withLock { state in
-      defer { state.wantsCollection = false }
-      return state.wantsCollection
+      defer { state.needsCollection = false }
+      return state.needsCollection
     }
     guard wanted else { return }
     do {
@@ -128,7 +128,7 @@ final class GenerationKeeper: Sendable {
       if !removed.isEmpty { logger.info("collected generations", metadata: ["count": "\(removed.count)"]) }
     } catch {
       logger.error("generations could not be collected", metadata: ["error": "\(error)"])
-      collectSoon()
+      requestCollection()
     }
   }
 

@@ -59,7 +59,7 @@ actor NamedSnapshots {
     try await observer.observe(.beforeSaving(.commit))
     try await journal.upsert(entry)
     entries[key] = entry
-    generations.collectSoon()
+    generations.requestCollection()
     try await observer.observe(.afterSaving(.commit))
     return Self.template(entry, sizeBytes: await generations.allocatedBytes(of: [entry.generation]).first ?? 0)
   }
@@ -70,7 +70,7 @@ actor NamedSnapshots {
     guard entries[key] != nil else { return }
     try await journal.removeNamedSnapshot(name, team: team)
     entries[key] = nil
-    generations.collectSoon()
+    generations.requestCollection()
   }
 
   func templates() async -> [HostTemplate] {

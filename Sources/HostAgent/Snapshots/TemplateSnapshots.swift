@@ -5,13 +5,14 @@ import Model
 import Snapshots
 import SystemPackage
 
-/// Snapshots of booted templates: the first sandbox of a template in a shape boots, all others are restored from what
-/// it left.
+/// Snapshots of booted templates: the first sandbox of a template in a shape boots, later ones are restored from its
+/// snapshot.
 actor TemplateSnapshots {
-  /// Keeps a guest that has just booted, before it is told who it is. The guest runs on. Failures are only logged.
+  /// Makes a snapshot of a guest that has just booted, before it is initialized. The guest continues. Failures are only
+  /// logged.
   typealias Keep = @Sendable (Instance, any Guest) async -> Void
 
-  /// Beyond this many shapes the ones used longest ago are forgotten, and collected.
+  /// Maximum number of snapshots; beyond it the least recently used ones are removed and collected.
   static let maximumSnapshots = 64
 
   private enum State {
@@ -32,7 +33,7 @@ actor TemplateSnapshots {
     self.logger = logger
   }
 
-  /// Generations that are needed to create from.
+  /// Generations from which sandboxes are created.
   var roots: Set<GenerationID> {
     Set(states.values.compactMap { if case .known(let id, _) = $0 { id } else { nil } })
   }
@@ -51,8 +52,8 @@ actor TemplateSnapshots {
     if case .known(let id, _) = states[key] { id } else { nil }
   }
 
-  /// Runs `restore` with the snapshot of `key`, or `boot` when there is none or it turns out to be of no use. Of
-  /// several callers without a snapshot one boots; the others wait for what it keeps.
+  /// Runs `restore` with the snapshot of `key`, or `boot` when there is none or it is unusable. Of several callers
+  /// without a snapshot one boots; the others wait for its snapshot.
   func withSnapshot(
     of key: TemplateSnapshotKey, _ restore: @Sendable (Generation) async throws -> Void,
     afterFailure cleanUp: @Sendable () async throws -> Void,
@@ -65,8 +66,9 @@ actor TemplateSnapshots {
         states[key] = .known(id, used: .now)
         do {
           return try await restore(try await generations.generation(id))
-        } catch let error as MartletError where Self.isOfNoUse(error) {
-          logger.warning("a template's snapshot is of no use, it is booted again", metadata: ["error": "\(error)"])
+        } catch let error as MartletError where Self.isUnusable(error) {
+          logger.warning(
+            "a template's snapshot is unusable, the template is booted again", metadata: ["error": "\(error)"])
           try await cleanUp()
           try await forget(key, id)
         }
@@ -80,7 +82,7 @@ actor TemplateSnapshots {
     }
   }
 
-  private static func isOfNoUse(_ error: MartletError) -> Bool {
+  private static func isUnusable(_ error: MartletError) -> Bool {
     switch error.code {
     case .snapshotDamaged, .snapshotIncompatible, .notFound: true
     default: false
@@ -95,16 +97,16 @@ actor TemplateSnapshots {
       let request = CheckpointRequest(generation: id, template: .minimal, continues: true)
       _ = try await instance.checkpoint(request, guest: guest)
       try await journal.upsert(TemplateSnapshotEntry(key: key, generation: id))
-      becomeKnown(key, id)
+      record(key, id)
       let phases = await instance.timings.text
-      logger.info("kept a booted template", metadata: ["generation.id": "\(id)", "phases": "\(phases)"])
+      logger.info("template snapshot made", metadata: ["generation.id": "\(id)", "phases.ms": "\(phases)"])
     } catch {
       logger.warning(
-        "a booted template could not be kept, the next sandbox boots again", metadata: ["error": "\(error)"])
+        "a template snapshot could not be made, the next sandbox boots again", metadata: ["error": "\(error)"])
     }
   }
 
-  private func becomeKnown(_ key: TemplateSnapshotKey, _ id: GenerationID) {
+  private func record(_ key: TemplateSnapshotKey, _ id: GenerationID) {
     let former = states[key]
     states[key] = .known(id, used: .now)
     if case .booting(let waiting) = former { for continuation in waiting { continuation.resume() } }
@@ -128,7 +130,7 @@ actor TemplateSnapshots {
     guard case .known(id, _) = states[key] else { return }
     states[key] = nil
     try await journal.remove(key)
-    generations.collectSoon()
+    generations.requestCollection()
   }
 
   private func evict() {
@@ -137,8 +139,8 @@ actor TemplateSnapshots {
     }
     guard known.count > Self.maximumSnapshots, let oldest = known.min(by: { $0.used < $1.used }) else { return }
     states[oldest.key] = nil
-    // Unowned: nobody waits for it, and a row that stays is only forgotten again.
+    // Unstructured: no caller waits for it, and a row that remains is removed again after the next restart.
     Task { try? await journal.remove(oldest.key) }
-    generations.collectSoon()
+    generations.requestCollection()
   }
 }

@@ -17,8 +17,8 @@ final class SavingProcess: MemorySaving {
   private let deadline: Duration
   /// Writing a byte starts the save. When the descriptor is closed without a byte, also because this program is killed,
   /// the process exits without changing anything.
-  private let order: OwnedDescriptor
-  private let answers: OwnedDescriptor
+  private let startSignal: OwnedDescriptor
+  private let responses: OwnedDescriptor
   private let isOver = Mutex(false)
 
   init(executable: FilePath, arguments: SavingArguments, log: FilePath) throws {
@@ -34,8 +34,8 @@ final class SavingProcess: MemorySaving {
     request.limits = [(Int32(RLIMIT_CORE.rawValue), 0, 0)]
     child = try ChildProcess.spawn(request)
     withExtendedLifetime((input.read, output.write, log)) {}
-    order = input.write
-    answers = output.read
+    startSignal = input.write
+    responses = output.read
     deadline = Self.shortest + .seconds(arguments.memoryBytes / Self.bytesPerSecond)
   }
 
@@ -53,14 +53,14 @@ final class SavingProcess: MemorySaving {
 
   /// When this throws, the process has ended.
   private func runBlocking() throws -> SavedMemory {
-    guard begins() else { throw MartletError(.internalError, "the sandbox's memory is saved once") }
+    guard claim() else { throw MartletError(.internalError, "the sandbox's memory is saved once") }
     // If the process has ended already, its response contains the reason.
-    _ = write(order.rawValue, [UInt8(1)], 1)
-    order.close()
+    _ = write(startSignal.rawValue, [UInt8(1)], 1)
+    startSignal.close()
     let ended = awaitEnd()
     if !ended { child.signal(SIGKILL) }
     let status = child.reapBlocking()
-    switch answer() {
+    switch readResponse() {
     case .saved(let memory) where status == .exited(0): return memory
     case .failed(let code, let sentence): throw MartletError(code, sentence)
     default:
@@ -70,13 +70,13 @@ final class SavingProcess: MemorySaving {
   }
 
   private func abandonBlocking() {
-    guard begins() else { return }
-    order.close()
+    guard claim() else { return }
+    startSignal.close()
     child.signal(SIGKILL)
     _ = child.reapBlocking()
   }
 
-  private func begins() -> Bool {
+  private func claim() -> Bool {
     isOver.withLock { isOver in
       defer { isOver = true }
       return !isOver
@@ -95,10 +95,10 @@ final class SavingProcess: MemorySaving {
   }
 
   /// The line is shorter than a pipe's capacity, so that it can be read after the process has ended.
-  private func answer() -> SavingAnswer? {
+  private func readResponse() -> SavingResponse? {
     var buffer = [UInt8](repeating: 0, count: 4_096)
-    let count = read(answers.rawValue, &buffer, buffer.count)
+    let count = read(responses.rawValue, &buffer, buffer.count)
     guard count > 0 else { return nil }
-    return SavingAnswer(line: String(decoding: buffer[0..<count], as: UTF8.self))
+    return SavingResponse(line: String(decoding: buffer[0..<count], as: UTF8.self))
   }
 }

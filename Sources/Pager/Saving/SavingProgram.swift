@@ -16,20 +16,20 @@ struct SavingProgram {
 
   /// - Returns: the exit code. The response is on standard output; without the command to start there is none.
   func run() -> Int32 {
-    guard let answer = save() else { return 0 }
-    let bytes = Array(answer.line.utf8)
+    guard let response = save() else { return 0 }
+    let bytes = Array(response.line.utf8)
     _ = write(STDOUT_FILENO, bytes, bytes.count)
-    guard case .saved = answer else { return PagerExitCode.unservable.rawValue }
+    guard case .saved = response else { return PagerExitCode.unservable.rawValue }
     return 0
   }
 
-  private func save() -> SavingAnswer? {
+  private func save() -> SavingResponse? {
     do {
       let store = SnapshotStore(directory: arguments.store, logger: Logger(label: "martlet.saving"))
       let parent = try arguments.parent.map { try openParent($0, in: store) }
       let draft = GenerationDraft(id: arguments.draft, directory: arguments.draftDirectory)
       let writer = try MemoryLayerWriter(draft, memoryBytes: arguments.memoryBytes, parent: parent)
-      guard awaitOrder() else { return nil }
+      guard waitForStart() else { return nil }
       let dump = try MemoryDump(
         vmm: arguments.vmm, runDirectory: arguments.runDirectory, memoryBytes: arguments.memoryBytes)
       try dump.write(to: writer)
@@ -38,13 +38,13 @@ struct SavingProgram {
     } catch {
       let error = MartletError.wrapping(error)
       Logger(label: "martlet.saving").error("the memory was not saved", metadata: ["error": "\(error)"])
-      return SavingAnswer(error)
+      return SavingResponse(error)
     }
   }
 
   /// Waits until the guest is stopped and the host agent commands the save.
   /// - Returns: false when the host agent abandons the save or has ended.
-  private func awaitOrder() -> Bool {
+  private func waitForStart() -> Bool {
     var byte: UInt8 = 0
     while true {
       let count = read(STDIN_FILENO, &byte, 1)
@@ -54,7 +54,7 @@ struct SavingProgram {
   }
 
   private func openParent(_ id: GenerationID, in store: SnapshotStore) throws -> MemoryImage {
-    let damage = SavingAnswer(MartletError.damaged(id, .memoryLayer, "cannot be read"))
+    let damage = SavingResponse(MartletError.damaged(id, .memoryLayer, "cannot be read"))
     guard clinux_end_on_bus_error(STDOUT_FILENO, damage.line, -1, PagerExitCode.unservable.rawValue) >= 0 else {
       throw SystemError.current("sigaction")
     }

@@ -1,7 +1,7 @@
 import Model
 
 /// The response of a saving process: one line, `saved STORED ZEROED EQUAL` or `failed CODE SENTENCE`.
-enum SavingAnswer: Equatable {
+enum SavingResponse: Equatable {
   case saved(SavedMemory)
   case failed(ErrorCode, String)
 

@@ -21,7 +21,7 @@ final class PageServer {
   private let resident: PageBitmap
   private var window: FaultWindow
   /// Time of the last resolved fault in nanoseconds, and whether the waiting faults came soon after it.
-  private var answered: UInt64 = 0
+  private var resolvedAt: UInt64 = 0
   private var isHurried = false
   /// Whether the kernel tracks writes to pages that are placed.
   private var protects = true
@@ -63,14 +63,14 @@ final class PageServer {
   func serveWaiting() throws(PagerError) -> Bool {
     // Some faults may have been read earlier, while pages were being prefetched.
     guard try takeMessages() || !pending.isEmpty else { return false }
-    isHurried = MonotonicClock.nanoseconds - answered < FaultWindow.hurryNanoseconds
+    isHurried = MonotonicClock.nanoseconds - resolvedAt < FaultWindow.hurryNanoseconds
     var index = 0
     while index < pending.count {
       try serve(pending[index])
       index += 1
     }
     pending.removeAll(keepingCapacity: true)
-    answered = MonotonicClock.nanoseconds
+    resolvedAt = MonotonicClock.nanoseconds
     return true
   }
 
@@ -164,7 +164,7 @@ final class PageServer {
     // A thread waits for this page, so the page is not there, even if it was recorded as placed.
     resident.remove(page..<(page + 1))
     for _ in 0..<Self.maximumAttempts {
-      if try bring(pages, in: region, faulting: page) == .done {
+      if try placeMissing(pages, in: region, faulting: page) == .done {
         placed.append(pages)
         onWindow?(pages)
         return
@@ -186,7 +186,7 @@ final class PageServer {
   }
 
   /// Places those of `pages` that are missing.
-  private func bring(
+  private func placeMissing(
     _ pages: Range<PageIndex>, in region: MemoryRegions.Region, faulting: PageIndex
   ) throws(PagerError) -> Progress {
     var page = pages.lowerBound
@@ -235,7 +235,7 @@ final class PageServer {
   ) throws(PagerError) -> Progress {
     var page = pages.lowerBound
     while page < pages.upperBound {
-      let outcome = order(page..<pages.upperBound, content, offset: page - pages.lowerBound, in: region)
+      let outcome = issue(page..<pages.upperBound, content, offset: page - pages.lowerBound, in: region)
       let count = outcome.bytes / MemoryGeometry.pageBytes
       resident.insert(page..<(page + count))
       switch content {
@@ -245,13 +245,13 @@ final class PageServer {
       page += count
       // A part was placed; the next operation returns the reason why no more was placed.
       guard count == 0, let failure = outcome.failure else { continue }
-      guard try overcome(failure, at: page, in: region, faulting: faulting) else { return .interrupted }
+      guard try handle(failure, at: page, in: region, faulting: faulting) else { return .interrupted }
       if failure == .fileExists || failure == .noSuchFileOrDirectory { page += 1 }
     }
     return .done
   }
 
-  private func order(
+  private func issue(
     _ pages: Range<PageIndex>, _ content: Content, offset: Int, in region: MemoryRegions.Region
   ) -> UserFaultOutcome {
     let address = region.address(of: pages.lowerBound)
@@ -266,7 +266,7 @@ final class PageServer {
   }
 
   /// - Returns: whether to continue; false when messages must be read first.
-  private func overcome(
+  private func handle(
     _ failure: Errno, at page: PageIndex, in region: MemoryRegions.Region, faulting: PageIndex?
   ) throws(PagerError) -> Bool {
     switch failure {

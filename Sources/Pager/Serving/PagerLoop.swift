@@ -47,7 +47,7 @@ final class PagerLoop {
     while true {
       switch try turn() {
       case .nothing: break
-      case .brought: continue
+      case .prefetched: continue
       case .served: try serveCloseFaults()
       }
       try sleep()
@@ -58,13 +58,13 @@ final class PagerLoop {
     case nothing
     case served
     /// Placed a part of the working set; there may be more.
-    case brought
+    case prefetched
   }
 
   /// Serves all waiting faults, then places a small part of the working set.
   func turn() throws(PagerError) -> Turn {
     let served = try serve()
-    return try bring() ? .brought : served ? .served : .nothing
+    return try prefetch() ? .prefetched : served ? .served : .nothing
   }
 
   private func serve() throws(PagerError) -> Bool {
@@ -74,7 +74,7 @@ final class PagerLoop {
     return true
   }
 
-  private func bring() throws(PagerError) -> Bool {
+  private func prefetch() throws(PagerError) -> Bool {
     if let loaded = loader, loaded.isOver {
       pieces = loaded.take().map { WorkingSetPieces($0) }
       loader = nil

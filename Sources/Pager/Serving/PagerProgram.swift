@@ -6,7 +6,7 @@ import Model
 import Snapshots
 import SystemPackage
 
-/// What a `martlet pager` process does: serves the page faults of one VM until that VM ends.
+/// The program of a `martlet pager` process: serves the page faults of one VM until that VM ends.
 ///
 /// ```
 /// open the generation ─▶ VMM connects, or is taken over ─▶ serve, and push the working set ─▶ VM ended: 0
@@ -16,21 +16,21 @@ import SystemPackage
 package struct PagerProgram {
   private let arguments: PagerArguments
   private let failure: PagerFailureFile
-  /// Blocked and to be read from here, so that a signal in any moment is seen and none kills.
+  /// The signals are blocked and read from this descriptor, so that none is lost and none kills the process.
   private let signals: OwnedDescriptor
   private let logger: Logger
 
-  /// Performs a command line that begins with `PagerArguments.command`.
+  /// Executes a command line that begins with `PagerArguments.command`.
   /// - Returns: the exit code of the process.
   package static func run(_ words: [String]) -> Int32 {
     if let saving = SavingArguments(words) { return SavingProgram(saving).run() }
     var logger = Logger(label: "martlet.pager")
     guard let arguments = PagerArguments(words) else {
-      logger.error("this command is for martlet's own use")
+      logger.error("this command is for internal use by martlet only")
       return PagerExitCode.usage.rawValue
     }
     logger[metadataKey: "instance.id"] = "\(arguments.configuration.id)"
-    logger[metadataKey: "snapshot.id"] = "\(arguments.configuration.generation)"
+    logger[metadataKey: "generation.id"] = "\(arguments.configuration.generation)"
     do {
       return try PagerProgram(arguments, logger: logger).serve().rawValue
     } catch {
@@ -52,9 +52,9 @@ package struct PagerProgram {
   private func serve() -> PagerExitCode {
     do {
       let (generation, image) = try open()
-      // While the VMM starts.
+      // The working set is loaded while the VMM starts.
       let loader = try load(generation, image)
-      let handshake = try meetMachine(image)
+      let handshake = try connectMachine(image)
       return serve(handshake, generation, image, loader)
     } catch {
       return end(error, machine: nil)
@@ -81,7 +81,7 @@ package struct PagerProgram {
     try failure.armBusError(damage.message, machine: machine)
   }
 
-  private func meetMachine(_ image: MemoryImage) throws(PagerError) -> MachineHandshake {
+  private func connectMachine(_ image: MemoryImage) throws(PagerError) -> MachineHandshake {
     let configuration = arguments.configuration
     if let vmm = arguments.vmm {
       return try MachineHandshake.takeOver(
@@ -95,7 +95,7 @@ package struct PagerProgram {
     return handshake
   }
 
-  /// A successor pushes nothing: its guest has what it needed first.
+  /// A replacement loads no working set: its guest has run already.
   private func load(_ generation: Generation, _ image: MemoryImage) throws(PagerError) -> WorkingSetLoader? {
     guard arguments.vmm == nil else { return nil }
     do {
@@ -109,7 +109,7 @@ package struct PagerProgram {
     _ handshake: MachineHandshake, _ generation: Generation, _ image: MemoryImage, _ loader: WorkingSetLoader?
   ) -> PagerExitCode {
     var recording: WorkingSetRecording?
-    // A set that is being written goes to its end, also when the VM is gone.
+    // Writing the working set continues to its end, even after the VM's end.
     defer { recording?.waitUntilWritten() }
     do {
       let statistics = try prepare(handshake)
@@ -140,17 +140,17 @@ package struct PagerProgram {
     return try StatisticsFile(in: arguments.configuration.runDirectory)
   }
 
-  /// Answers who waits for us.
+  /// Wakes the VMM or the host agent that waits for this pager.
   private func begin(_ server: PageServer, _ handshake: MachineHandshake) throws(PagerError) {
     guard arguments.vmm == nil else {
       try server.wakeAll()
-      return announce()
+      return signalReadiness()
     }
-    // Our preloaded library waits for this; Firecracker does not, and does not mind.
+    // The preloaded library waits for this byte; Firecracker ignores it.
     try? handshake.connection?.send([1])
   }
 
-  /// Takes note of what the guest needs first, for those that are restored from the same generation later.
+  /// Records the pages that the guest needs first, for later restores of the same generation.
   private func record(_ server: PageServer, _ generation: Generation) throws(PagerError) -> WorkingSetRecording? {
     guard arguments.vmm == nil, arguments.configuration.recordsWorkingSet else { return nil }
     let recording: WorkingSetRecording
@@ -172,12 +172,12 @@ package struct PagerProgram {
     return recording
   }
 
-  private func announce() {
+  private func signalReadiness() {
     let descriptor = OwnedDescriptor(PagerArguments.readinessDescriptor)
     _ = write(descriptor.rawValue, [UInt8(1)], 1)
   }
 
-  /// Says why, where it matters, and makes sure that no VM waits for a page that will never come.
+  /// Reports the reason where required, and kills a VM that would wait for a page for ever.
   private func end(_ error: PagerError, machine: ProcessHandle?) -> PagerExitCode {
     switch error {
     case .machineEnded:

@@ -9,7 +9,7 @@ import Testing
 /// Needs root: mounts small file systems.
 @Suite("Overlays on real storage", .serialized)
 struct StorageTests {
-  @Test("On a full file system create fails as insufficient_storage and leaves no file")
+  @Test("on a full file system create fails as insufficient_storage and leaves no file")
   func full() async throws {
     try await withFileSystem(options: "size=16k") { directory in
       let base = FilePath(directory.removingLastComponent().string).appending("base-\(UUID().uuidString)")
@@ -26,7 +26,7 @@ struct StorageTests {
     }
   }
 
-  @Test("The overlay belongs to the VMM's user, who alone can open it, and gives it up when frozen")
+  @Test("the overlay belongs to the VMM's user, who alone can open it, until it is frozen")
   func owner() async throws {
     try await withFileSystem(options: "size=1m") { directory in
       let base = directory.appending("base")

@@ -36,7 +36,7 @@ final class ImageBuilderTests: Sendable {
     #expect(try Directories.names(in: store.building).isEmpty, "nothing is left in the work directory")
   }
 
-  /// A tree with a shell, a file of another owner and a link that leads out.
+  /// A tree with a shell, a file of another owner and a link that leads out of it.
   private func makeTree() throws -> FilePath {
     let tree = RootTree(root: place.appending("tree"))
     try Directories.create(tree.root)
@@ -46,7 +46,7 @@ final class ImageBuilderTests: Sendable {
     return tree.root
   }
 
-  @Test("minimal is a sound image with busybox, the agent and both accounts")
+  @Test("minimal is a valid image with busybox, the agent and both accounts")
   func minimal() async throws {
     let image = try await builder.buildMinimal()
     try await check(image)
@@ -60,7 +60,7 @@ final class ImageBuilderTests: Sendable {
     #expect(try await FileDigest.sha256(of: image.path) == image.digest)
   }
 
-  @Test("a template from a directory keeps owners, and leaves the directory and the host alone")
+  @Test("a template from a directory keeps owners and changes neither the directory nor the host")
   func fromDirectory() async throws {
     let source = try makeTree()
     let before = try await Tool.run("find", [source.string, "-printf", "%p %m %U %T@ %l\n"]).checked().outputText
@@ -70,7 +70,7 @@ final class ImageBuilderTests: Sendable {
     #expect(try await debugfs(image, "stat /srv/data").contains("User:  4321"))
     #expect(
       try await debugfs(image, "stat /etc/bin/envd").contains("Mode:  0755"),
-      "the agent lies where the link leads inside the tree")
+      "the agent is installed where the link leads inside the tree")
     #expect(access("/etc/bin/envd", F_OK) != 0, "and not where it leads on the host")
     #expect(image.defaultUser == "root" && image.envs == ["A": "b"])
     let after = try await Tool.run("find", [source.string, "-printf", "%p %m %U %T@ %l\n"]).checked().outputText
@@ -80,7 +80,7 @@ final class ImageBuilderTests: Sendable {
   }
 
   @Test(
-    "a template is made from a tar archive, whatever compressed it",
+    "a template is made from a tar archive with any compression",
     arguments: ["--no-auto-compress", "--gzip", "--xz", "--zstd"])
   func fromArchive(compression: String) async throws {
     let source = try makeTree()
@@ -91,7 +91,7 @@ final class ImageBuilderTests: Sendable {
     #expect(try await debugfs(image, "stat /srv/data").contains("User:  4321"))
   }
 
-  @Test("a stranger's archive with absolute paths, .. and links that lead out writes nothing outside")
+  @Test("a hostile archive with absolute paths, .. and outward links writes nothing outside")
   func hostileArchive() async throws {
     let victim = place.appending("victim")
     try Directories.create(victim)
@@ -112,7 +112,7 @@ final class ImageBuilderTests: Sendable {
       t.close()
       """
     try await Tool.run("python3", ["-c", script, archive.string, victim.string]).checked()
-    // GNU tar may refuse the archive as a whole; what counts is that nothing appears outside.
+    // GNU tar may refuse the archive as a whole; the test checks that nothing appears outside.
     let image = try? await builder.buildTemplate(name: try SafeName("hostile"), team: TeamID(), from: archive)
     #expect(try Directories.names(in: victim).isEmpty)
     if let image {
@@ -121,7 +121,7 @@ final class ImageBuilderTests: Sendable {
     }
   }
 
-  @Test("what is no root file system is invalid_request and leaves nothing behind")
+  @Test("a source that is not a root file system is invalid_request and leaves nothing behind")
   func notARoot() async throws {
     let empty = place.appending("empty")
     try Directories.create(empty)
@@ -139,7 +139,7 @@ final class ImageBuilderTests: Sendable {
     #expect(try Directories.names(in: store.building).isEmpty)
   }
 
-  @Test("a build that ends half-way leaves the old template, and the next build removes its leftovers")
+  @Test("an interrupted build leaves the old template, and the next build removes its leftovers")
   func interrupted() async throws {
     let first = try await builder.buildMinimal()
     let leftover = store.building.appending("build-1-dead/root")
@@ -158,7 +158,7 @@ final class ImageBuilderTests: Sendable {
     #expect(try store.template(.minimal, team: .platform) == second)
   }
 
-  @Test("two builds at once come one after the other")
+  @Test("two concurrent builds run one after the other")
   func concurrent() async throws {
     async let first = builder.buildMinimal()
     async let second = builder.buildMinimal()

@@ -26,7 +26,7 @@ final class RootTreeTests {
     symlink(target, tree.root.string + path)
   }
 
-  @Test("links are followed as the guest would, and never lead out of the tree")
+  @Test("links are followed as the guest would follow them, and never lead out of the tree")
   func resolve() throws {
     link("/", at: "/top")
     link("../../../../../..", at: "/up")
@@ -40,14 +40,14 @@ final class RootTreeTests {
     #expect(try tree.resolve("/lib", followsLast: false).string == root + "/lib")
   }
 
-  @Test("a circle of links is an error, not a loop")
+  @Test("a cycle of links is an error")
   func circle() {
     link("b", at: "/a")
     link("a", at: "/b")
     #expect(throws: SystemError.self) { try tree.resolve("/a/x") }
   }
 
-  @Test("a file written through a stranger's links lands inside the tree")
+  @Test("a file written through hostile links is inside the tree")
   func write() throws {
     let outside = place.appending("outside")
     link(outside.string, at: "/etc")
@@ -59,7 +59,7 @@ final class RootTreeTests {
     #expect(try tree.readText("/passwd") == "y")
   }
 
-  @Test("a removed path that is a link loses the link, not its target")
+  @Test("removing a link removes the link, not its target")
   func remove() throws {
     let outside = place.appending("outside")
     try SmallFile.replace(outside.appending("kept"), with: [1], mode: 0o600)
@@ -81,7 +81,7 @@ final class RootTreeTests {
     #expect(try tree.hasExecutables())
   }
 
-  @Test("accounts are added where missing and never changed")
+  @Test("missing accounts are added, existing ones are not changed")
   func accounts() {
     var accounts = Accounts(passwd: "root:x:0:0:root:/root:/bin/zsh", group: "")
     accounts.ensure(name: "root", id: 0, home: "/root", shell: "/bin/sh")
@@ -93,7 +93,7 @@ final class RootTreeTests {
     #expect(Accounts(passwd: "user:x:1:1:::", group: "").home(of: "user") == nil)
   }
 
-  @Test("where there are shadow passwords, new accounts get an entry and the file keeps its permissions")
+  @Test("with shadow passwords new accounts get an entry, and the file keeps its permissions")
   func shadow() throws {
     try tree.write("root:*:1::::::", to: "/etc/shadow", permissions: 0o640)
     try tree.ensureAccounts(addingUser: true, shell: "/bin/sh")

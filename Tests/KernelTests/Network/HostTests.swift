@@ -7,70 +7,70 @@ import Testing
 extension KernelNetworkTests {
   @Suite("The host's own rules")
   struct HostTests {
-    @Test("Preparing twice is the same as once, other tables stay as they are, and teardown takes only our own")
+    @Test("preparing twice equals preparing once, other tables stay, and teardown removes only ours")
     func idempotent() async throws {
-      try await Laboratory.with { laboratory in
-        try await laboratory.run(
+      try await NetworkFixture.with { fixture in
+        try await fixture.run(
           "nft", ["add table ip other; add chain ip other c { type filter hook input priority 0; policy accept; }"],
-          in: laboratory.host)
-        let before = try await laboratory.census()
-        try await laboratory.networks.prepareHost()
-        let once = try await laboratory.census()
-        try await laboratory.networks.prepareHost()
-        #expect(try await laboratory.census() == once)
+          in: fixture.host)
+        let before = try await fixture.census()
+        try await fixture.networks.prepareHost()
+        let once = try await fixture.census()
+        try await fixture.networks.prepareHost()
+        #expect(try await fixture.census() == once)
         #expect(once.contains("table ip other"))
-        try await laboratory.networks.teardownHost()
-        #expect(try await laboratory.census() == before)
-        try await laboratory.networks.teardownHost()
+        try await fixture.networks.teardownHost()
+        #expect(try await fixture.census() == before)
+        try await fixture.networks.teardownHost()
       }
     }
 
-    @Test("The number of rules does not grow with the number of sandboxes")
+    @Test("the number of rules does not grow with the number of sandboxes")
     func constantRules() async throws {
-      try await Laboratory.with { laboratory in
-        try await laboratory.networks.prepareHost()
-        let before = try await laboratory.run("nft", ["list", "ruleset"], in: laboratory.host).outputText
+      try await NetworkFixture.with { fixture in
+        try await fixture.networks.prepareHost()
+        let before = try await fixture.run("nft", ["list", "ruleset"], in: fixture.host).outputText
         for slot in 4_000..<4_003 {
-          _ = try await laboratory.networks.create(slot: slot, policy: NetworkPolicy(), ownerUID: 1)
+          _ = try await fixture.networks.create(slot: slot, policy: NetworkPolicy(), ownerUID: 1)
         }
-        #expect(try await laboratory.run("nft", ["list", "ruleset"], in: laboratory.host).outputText == before)
+        #expect(try await fixture.run("nft", ["list", "ruleset"], in: fixture.host).outputText == before)
       }
     }
 
-    @Test("Reloading the rules does not break an open sandbox")
+    @Test("reloading the rules does not break connections of a sandbox")
     func reload() async throws {
-      try await Laboratory.with { laboratory in
-        try await laboratory.networks.prepareHost()
-        try await laboratory.startServers()
-        let handle = try await laboratory.addSandbox(4_000)
-        try await laboratory.networks.prepareHost()
-        let inward = try await laboratory.probe(
-          ["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: laboratory.host)
-        let outward = try await laboratory.probe(["tcp:\(Laboratory.internet):8080"], from: laboratory.guest(4_000))
+      try await NetworkFixture.with { fixture in
+        try await fixture.networks.prepareHost()
+        try await fixture.startServers()
+        let handle = try await fixture.addSandbox(4_000)
+        try await fixture.networks.prepareHost()
+        let inward = try await fixture.probe(
+          ["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: fixture.host)
+        let outward = try await fixture.probe(["tcp:\(NetworkFixture.internet):8080"], from: fixture.guest(4_000))
         #expect((inward + outward).allSatisfy { $0.outcome == "answered" }, "\(inward + outward)")
       }
     }
 
-    @Test("A firewall that drops forwarded packets is found, with the remedy")
+    @Test("a firewall that drops forwarded packets is found, with the remedy")
     func foreignFirewall() async throws {
-      try await Laboratory.with { laboratory in
-        try await laboratory.networks.prepareHost()
-        #expect(await laboratory.networks.diagnose() == [])
-        try await laboratory.run(
+      try await NetworkFixture.with { fixture in
+        try await fixture.networks.prepareHost()
+        #expect(await fixture.networks.diagnose() == [])
+        try await fixture.run(
           "nft",
           ["add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"],
-          in: laboratory.host)
-        let hints = await laboratory.networks.diagnose()
+          in: fixture.host)
+        let hints = await fixture.networks.diagnose()
         #expect(hints.count == 1 && hints.first?.severity == .warning, "\(hints)")
       }
     }
 
-    @Test("A route of the host over the sandbox network is found")
+    @Test("a route of the host that overlaps the sandbox network is found")
     func overlappingRoute() async throws {
-      try await Laboratory.with { laboratory in
-        try await laboratory.run(
-          "ip", ["route", "add", "10.200.128.0/20", "via", Laboratory.worldAddress], in: laboratory.host)
-        let hints = await laboratory.networks.diagnose()
+      try await NetworkFixture.with { fixture in
+        try await fixture.run(
+          "ip", ["route", "add", "10.200.128.0/20", "via", NetworkFixture.outsideAddress], in: fixture.host)
+        let hints = await fixture.networks.diagnose()
         #expect(hints.count == 1 && hints.first?.severity == .error, "\(hints)")
       }
     }

@@ -1,5 +1,5 @@
-/// Small Python programs that play guests and servers. Each ends when its standard input does, so none outlives the
-/// tests.
+/// Small Python programs that act as guests and servers. Each ends at the end of its standard input, so that none
+/// outlives the tests.
 enum Scripts {
   private static let common = """
     import ctypes, fcntl, json, os, select, socket, struct, subprocess, sys, threading, time
@@ -14,13 +14,14 @@ enum Scripts {
 
     """
 
-  /// A wire between the sandbox's TAP and `eth0` of a guest namespace: arguments are the two namespaces, the guest's
+  /// Connects the sandbox's TAP device and `eth0` of a guest namespace: arguments are the two namespaces, the guest's
   /// address and route.
   static let guest =
     common + """
       def tap(name):
           fd = os.open('/dev/net/tun', os.O_RDWR)
-          fcntl.ioctl(fd, 0x400454ca, struct.pack('16sH22x', name.encode(), 0x5002))  # TAP, no packet information, vnet header
+          # TAP, no packet information, vnet header
+          fcntl.ioctl(fd, 0x400454ca, struct.pack('16sH22x', name.encode(), 0x5002))
           return fd
       sandbox, inside, mac, address, gateway = sys.argv[1:6]
       enter(sandbox)
@@ -43,7 +44,7 @@ enum Scripts {
 
       """
 
-  /// Answers on TCP and UDP with the address it was asked from; arguments are ports.
+  /// Responds on TCP and UDP with the client's address; arguments are ports.
   static let server =
     common + """
       daemon()
@@ -71,8 +72,8 @@ enum Scripts {
 
       """
 
-  /// Tries `tcp:ADDRESS:PORT` or `udp:ADDRESS:PORT[:SOURCE]` all at once; prints one line each: outcome, milliseconds,
-  /// answer.
+  /// Tries all `tcp:ADDRESS:PORT` or `udp:ADDRESS:PORT[:SOURCE]` concurrently; prints one line each: outcome,
+  /// milliseconds, response.
   static let probe =
     common + """
       results = {}

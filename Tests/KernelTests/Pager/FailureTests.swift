@@ -7,13 +7,13 @@ import Snapshots
 import SystemPackage
 import Testing
 
-/// Whatever cannot be served ends the VM, with a reason (L-22).
+/// A page that cannot be served ends the VM with a reason.
 @Suite(.serialized) struct FailureTests {
   static let pages = 2_048
 
   /// Offset of a page of the memory in the only layer of a generation.
-  private func offset(of page: Int, _ generation: Generation, _ laboratory: Laboratory) throws -> Int {
-    let image = try MemoryImage.open(generation, in: laboratory.store)
+  private func offset(of page: Int, _ generation: Generation, _ fixture: PagerFixture) throws -> Int {
+    let image = try MemoryImage.open(generation, in: fixture.store)
     guard case .stored(let stored) = image.source(of: page) else { throw CancellationError() }
     return stored.fileOffset
   }
@@ -26,12 +26,12 @@ import Testing
 
   @Test("a damaged page ends the VM before the guest sees it, and the reason names the snapshot")
   func damaged() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     let model = fullModel(seed: 1)
-    let generation = try laboratory.generation(model)
+    let generation = try fixture.generation(model)
     let file = try OwnedDescriptor.open(generation.memoryPath.string, O_RDWR)
-    _ = pwrite(file.rawValue, "x", 1, off_t(try offset(of: 1_000, generation, laboratory) + 17))
-    let (machine, pager, configuration) = try await laboratory.restore(generation)
+    _ = pwrite(file.rawValue, "x", 1, off_t(try offset(of: 1_000, generation, fixture) + 17))
+    let (machine, pager, configuration) = try await fixture.restore(generation)
     #expect(try await machine.ask("sum 0 64") == model.sum(0..<64))
     #expect(try await machine.ask("sum 1000 1") == "")
     #expect(await machine.waitForExit() == .signaled(SIGKILL))
@@ -40,14 +40,14 @@ import Testing
     #expect(try SmallFile.readText(configuration.runDirectory.appending("pager.failure").string) == failure)
   }
 
-  @Test("a layer that lost its end under a running VM ends the VM with a reason")
+  @Test("a layer truncated under a running VM ends the VM with a reason")
   func truncated() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     let model = fullModel(seed: 2)
-    let generation = try laboratory.generation(model)
-    let (machine, pager, _) = try await laboratory.restore(generation)
+    let generation = try fixture.generation(model)
+    let (machine, pager, _) = try await fixture.restore(generation)
     #expect(try await machine.ask("sum 0 64") == model.sum(0..<64))
-    #expect(truncate(generation.memoryPath.string, off_t(try offset(of: 512, generation, laboratory))) == 0)
+    #expect(truncate(generation.memoryPath.string, off_t(try offset(of: 512, generation, fixture))) == 0)
     #expect(try await machine.ask("sum 1500 1") == "")
     #expect(await machine.waitForExit() == .signaled(SIGKILL))
     #expect(try #require(await pager.waitForExit().failure).contains("cannot be read"))
@@ -55,31 +55,30 @@ import Testing
 
   @Test("a generation that cannot be opened refuses the VMM, which ends by itself")
   func unopenable() async throws {
-    let laboratory = try await Laboratory()
-    let generation = try laboratory.generation(fullModel(seed: 3))
+    let fixture = try await PagerFixture()
+    let generation = try fixture.generation(fullModel(seed: 3))
     #expect(truncate(generation.memoryPath.string, 8_192) == 0)
-    let configuration = try laboratory.configuration(generation)
-    let pager = try await laboratory.backend.launch(configuration)
+    let configuration = try fixture.configuration(generation)
+    let pager = try await fixture.backend.launch(configuration)
     let machine = try TestMachine(
-      .userfault, in: configuration.runDirectory, memoryBytes: generation.manifest.memoryBytes, shim: laboratory.shim)
+      .userfault, in: configuration.runDirectory, memoryBytes: generation.manifest.memoryBytes, shim: fixture.shim)
     #expect(await machine.waitForExit() == .exited(1))
     #expect(try #require(await pager.waitForExit().failure).contains(generation.id.wire))
   }
 
-  @Test("a memory of another size is refused, and its VMM killed or ended")
+  @Test("a memory of another size is refused, and its VMM is killed or ends")
   func wrongSize() async throws {
-    let laboratory = try await Laboratory()
-    let generation = try laboratory.generation(fullModel(seed: 4))
-    let configuration = try laboratory.configuration(generation)
-    let pager = try await laboratory.backend.launch(configuration)
+    let fixture = try await PagerFixture()
+    let generation = try fixture.generation(fullModel(seed: 4))
+    let configuration = try fixture.configuration(generation)
+    let pager = try await fixture.backend.launch(configuration)
     let machine = try TestMachine(
-      .userfault, in: configuration.runDirectory, memoryBytes: 4_096 * 64, shim: laboratory.shim)
+      .userfault, in: configuration.runDirectory, memoryBytes: 4_096 * 64, shim: fixture.shim)
     #expect([.signaled(SIGKILL), .exited(1)].contains(await machine.waitForExit()))
     #expect(try #require(await pager.waitForExit().failure).contains("handed over"))
   }
 
-  /// What a VMM might send instead of a hand-shake, in Python: `s` is its socket, `text` a right description, `fd` a
-  /// file.
+  /// Invalid hand-shake messages of a VMM, in Python: `s` is its socket, `text` a valid description, `fd` a file.
   static let messages = [
     "s.sendall(text)",
     "socket.send_fds(s, [text], [fd])",
@@ -105,11 +104,11 @@ import Testing
         workingDirectory: configuration.runDirectory.string))
   }
 
-  @Test("a VMM that hands over nonsense is killed, and the pager ends with a reason", arguments: messages)
+  @Test("a VMM that sends an invalid message is killed, and the pager ends with a reason", arguments: messages)
   func hostile(_ message: String) async throws {
-    let laboratory = try await Laboratory()
-    let configuration = try laboratory.configuration(try laboratory.generation(fullModel(seed: 5)))
-    let pager = try await laboratory.backend.launch(configuration)
+    let fixture = try await PagerFixture()
+    let configuration = try fixture.configuration(try fixture.generation(fullModel(seed: 5)))
+    let pager = try await fixture.backend.launch(configuration)
     let stranger = try connect(message, to: configuration)
     #expect(try #require(await pager.waitForExit().failure).contains("handed over"))
     #expect(await stranger.wait() == .signaled(SIGKILL))
@@ -117,21 +116,21 @@ import Testing
 
   @Test("a VMM that dies between connecting and its message ends its pager")
   func diesInHandshake() async throws {
-    let laboratory = try await Laboratory()
-    let configuration = try laboratory.configuration(try laboratory.generation(fullModel(seed: 6)))
-    let pager = try await laboratory.backend.launch(configuration)
+    let fixture = try await PagerFixture()
+    let configuration = try fixture.configuration(try fixture.generation(fullModel(seed: 6)))
+    let pager = try await fixture.backend.launch(configuration)
     let vmm = try connect("os._exit(3)", to: configuration)
     #expect(await vmm.wait() == .exited(3))
     #expect(await pager.waitForExit() == PagerExit(failure: nil))
   }
 
-  @Test("a pager whose VMM never connected can be killed at once (L-21)")
+  @Test("a pager whose VMM never connected can be killed at once")
   func neverConnects() async throws {
-    let laboratory = try await Laboratory()
-    let configuration = try laboratory.configuration(try laboratory.generation(fullModel(seed: 7)))
-    let pager = try await laboratory.backend.launch(configuration)
+    let fixture = try await PagerFixture()
+    let configuration = try fixture.configuration(try fixture.generation(fullModel(seed: 7)))
+    let pager = try await fixture.backend.launch(configuration)
     await pager.kill()
     #expect(await pager.waitForExit() == PagerExit(failure: nil))
-    #expect(try laboratory.backend.findOrphans(of: configuration.id).isEmpty)
+    #expect(try fixture.backend.findOrphans(of: configuration.id).isEmpty)
   }
 }

@@ -9,21 +9,21 @@ import Testing
 
 @testable import Pager
 
-/// A working set that comes in while the guest asks, writes and gives back; the pager's loop runs here, one turn at a
-/// time.
+/// Pushes a working set while the guest faults, writes and removes pages; the pager's loop runs in the test, one turn
+/// at a time.
 @Suite(.serialized) struct PushingTests {
   static let pages = 4_096
 
   /// A machine whose pager is this process.
   private struct Subject {
-    let laboratory: Laboratory
+    let fixture: PagerFixture
     let generation: Generation
     let machine: TestMachine
     let server: PageServer
     let loop: PagerLoop
     let loader: WorkingSetLoader
 
-    /// What the machine says to `question`, with turns of the loop until it does.
+    /// Runs turns of the loop until the machine has responded to `command`, and returns the response.
     func ask(_ question: String) async throws -> String {
       let answer = Answer()
       let machine = machine
@@ -36,7 +36,7 @@ import Testing
       return answer.text ?? ""
     }
 
-    /// Lets the machine begin something that it cannot end without its pager.
+    /// Starts a command that the machine cannot complete without its pager.
     func begin(_ question: String) async throws -> Task<String, any Error> {
       let machine = machine
       let task = Task { try await machine.ask(question) }
@@ -48,19 +48,19 @@ import Testing
     }
 
     func pushAll() throws {
-      while try loop.turn() == .brought {}
+      while try loop.turn() == .prefetched {}
     }
   }
 
-  /// - Parameter set: recorded for the machine's generation.
+  /// - Parameter set: pages of the working set recorded for the machine's generation.
   private func subject(_ model: GuestModel, set: Range<Int>) async throws -> Subject {
-    let laboratory = try await Laboratory()
-    let generation = try laboratory.generation(model)
-    let image = try MemoryImage.open(generation, in: laboratory.store)
+    let fixture = try await PagerFixture()
+    let generation = try fixture.generation(model)
+    let image = try MemoryImage.open(generation, in: fixture.store)
     try WorkingSet.write(Array(set), of: image, to: generation.workingSetPath)
-    let directory = try laboratory.runDirectory()
+    let directory = try fixture.runDirectory()
     let listener = try UnixSocket.listen(PagerConfiguration.socketName, in: directory, owner: 0)
-    let machine = try TestMachine(.userfault, in: directory, memoryBytes: model.memoryBytes, shim: laboratory.shim)
+    let machine = try TestMachine(.userfault, in: directory, memoryBytes: model.memoryBytes, shim: fixture.shim)
     let handshake = try MachineHandshake.accept(on: listener, owner: 0, memoryBytes: model.memoryBytes)
     try handshake.connection?.send([1])
     #expect(try await machine.line() == "ready")
@@ -75,7 +75,7 @@ import Testing
       signals: try OwnedDescriptor.pipe().read,
       statistics: try StatisticsFile(in: directory), loader: loader)
     return Subject(
-      laboratory: laboratory, generation: generation, machine: machine, server: server, loop: loop, loader: loader)
+      fixture: fixture, generation: generation, machine: machine, server: server, loop: loop, loader: loader)
   }
 
   private func loaded(_ model: GuestModel, set: Range<Int>) async throws -> Subject {
@@ -90,15 +90,15 @@ import Testing
     return model
   }
 
-  @Test("who asks while pages are pushed waits for one piece at the most")
+  @Test("a fault during the push waits for one piece at most")
   func askedMeanwhile() async throws {
     let model = fullModel(seed: 1)
     let subject = try await loaded(model, set: 0..<2_048)
     for page in [3_000, 1_990, 4_000] {
-      #expect(try subject.loop.turn() == .brought)
+      #expect(try subject.loop.turn() == .prefetched)
       let pushed = subject.server.statistics.pagesPrefetched
       let question = try await subject.begin("sum \(page) 1")
-      #expect(try subject.loop.turn() == .brought)
+      #expect(try subject.loop.turn() == .prefetched)
       #expect(try await question.value == model.sum(page..<(page + 1)))
       #expect(subject.server.statistics.pagesPrefetched == pushed + PagerLoop.pagesAtOnce)
     }
@@ -111,7 +111,7 @@ import Testing
   }
 
   @Test(
-    "what the guest gave back before its turn came is not pushed back, whether its pager knows or has yet to read it")
+    "pages that the guest removed before their turn are not pushed, whether the pager has read the message or not")
   func removedMeanwhile() async throws {
     var model = fullModel(seed: 2)
     let subject = try await loaded(model, set: 0..<1_024)
@@ -120,7 +120,7 @@ import Testing
     let image = subject.server.image
     for extent in image.extents(in: 590..<660) {
       guard case .stored(let stored) = extent.source else { continue }
-      // The kernel says that there is a message; the rest of the piece is left out.
+      // The kernel reports a waiting message; the rest of the piece is left out.
       try subject.server.push(extent.pages, from: stored.bytes)
     }
     #expect(try await question.value == "ok")
@@ -129,12 +129,12 @@ import Testing
     model.zero(600..<650)
     #expect(subject.server.statistics.pagesPrefetched == 1_024 - 250)
     #expect(try await subject.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
-    let (saved, _) = try await subject.laboratory.save(subject.machine, parent: subject.generation)
-    try subject.laboratory.expectContent(saved, model)
+    let (saved, _) = try await subject.fixture.save(subject.machine, parent: subject.generation)
+    try subject.fixture.expectContent(saved, model)
     subject.machine.kill()
   }
 
-  @Test("what the guest wrote before its turn came stays written")
+  @Test("pages that the guest wrote before their turn stay written")
   func writtenMeanwhile() async throws {
     var model = fullModel(seed: 3)
     let subject = try await subject(model, set: 0..<1_024)
@@ -143,13 +143,13 @@ import Testing
     try subject.pushAll()
     model.write(500..<540, seed: 77)
     #expect(try await subject.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
-    let (saved, counts) = try await subject.laboratory.save(subject.machine, parent: subject.generation)
+    let (saved, counts) = try await subject.fixture.save(subject.machine, parent: subject.generation)
     #expect(counts.storedPages == 40)
-    try subject.laboratory.expectContent(saved, model)
+    try subject.fixture.expectContent(saved, model)
     subject.machine.kill()
   }
 
-  @Test("threads that read and give back pages all over a set that is being pushed see what they may")
+  @Test("threads that read and remove pages during the push see only old content or zeros")
   func churnedMeanwhile() async throws {
     let model = fullModel(seed: 4)
     let subject = try await loaded(model, set: 0..<Self.pages)
@@ -169,7 +169,7 @@ private final class Answer: Sendable {
 }
 
 extension PageServer {
-  /// Serves until the answer of a machine is there.
+  /// Serves faults until the machine has responded.
   fileprivate func isAnswered(_ question: Task<String, any Error>) async throws -> String {
     _ = try serveWaiting()
     return try await question.value

@@ -10,13 +10,13 @@ import Testing
 @Suite(.serialized) struct ServingTests {
   static let pages = 4_096
 
-  @Test("a restored machine reads what was saved, and its pager ends with it (UF-2, TTL-8)")
+  @Test("a restored machine reads what was saved, and its pager ends with it")
   func restores() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     let model = GuestModel.mixed(pages: Self.pages, seed: 1)
-    let (machine, pager, configuration) = try await laboratory.restore(try laboratory.generation(model))
+    let (machine, pager, configuration) = try await fixture.restore(try fixture.generation(model))
     #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
-    // Counted a moment after the guest goes on.
+    // Counted shortly after the guest continues.
     try await eventually("all pages are counted") {
       let counted = try await pager.statistics()
       return counted.pagesCopied + counted.pagesZeroed == Self.pages
@@ -24,17 +24,17 @@ import Testing
     let statistics = try await pager.statistics()
     #expect(statistics.pagesZeroed == model.seeds.filter { $0 == nil }.count)
     #expect(statistics.faults > 0 && statistics.faults <= Self.pages / FaultWindow.smallestPages)
-    #expect(try laboratory.backend.findOrphans(of: configuration.id) == [pager.identity])
+    #expect(try fixture.backend.findOrphans(of: configuration.id) == [pager.identity])
     machine.kill()
     #expect(await pager.waitForExit() == PagerExit(failure: nil))
-    #expect(try laboratory.backend.findOrphans(of: configuration.id).isEmpty)
+    #expect(try fixture.backend.findOrphans(of: configuration.id).isEmpty)
   }
 
-  @Test("a restore brings in what is read, not the memory (L-23)")
+  @Test("a restore places only pages that are read")
   func lazy() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     let model = GuestModel.mixed(pages: Self.pages, seed: 2)
-    let (machine, pager, _) = try await laboratory.restore(try laboratory.generation(model))
+    let (machine, pager, _) = try await fixture.restore(try fixture.generation(model))
     #expect(try await machine.ask("sum 100 1") == model.sum(100..<101))
     try await eventually("the fault is counted") { try await pager.statistics().faults > 0 }
     let statistics = try await pager.statistics()
@@ -44,23 +44,23 @@ import Testing
     _ = await pager.waitForExit()
   }
 
-  @Test("threads that fault all over the memory at once agree on its content")
+  @Test("threads that fault everywhere at the same time agree on the content")
   func concurrent() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     let model = GuestModel.mixed(pages: Self.pages, seed: 3)
-    let (machine, pager, _) = try await laboratory.restore(try laboratory.generation(model))
+    let (machine, pager, _) = try await fixture.restore(try fixture.generation(model))
     #expect(try await machine.ask("race 0 \(Self.pages) 8") == model.sum(0..<Self.pages))
     machine.kill()
     #expect(await pager.waitForExit().failure == nil)
   }
 
-  @Test("pages that the guest gives back are zero from then on, and can be written again (UF-2)")
+  @Test("pages that the guest removes are zero from then on, and can be written again")
   func removed() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     var model = GuestModel.mixed(pages: Self.pages, seed: 4)
-    let (machine, pager, configuration) = try await laboratory.restore(try laboratory.generation(model))
+    let (machine, pager, configuration) = try await fixture.restore(try fixture.generation(model))
     _ = try await machine.ask("sum 0 1000")
-    // Pages that were read, and pages that never were.
+    // On pages that were read, and on pages that never were.
     #expect(try await machine.ask("remove 500 1000") == "ok")
     model.zero(500..<1_500)
     #expect(try await machine.ask("write 700 10 9") == "ok")
@@ -72,11 +72,11 @@ import Testing
     #expect(await pager.waitForExit().failure == nil)
   }
 
-  @Test("a guest that gives pages back while it reads them sees old content or zeros, and zeros in the end")
+  @Test("a guest that removes pages while it reads them sees old content or zeros, and zeros in the end")
   func churn() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     let model = GuestModel.mixed(pages: Self.pages, seed: 5)
-    let (machine, pager, _) = try await laboratory.restore(try laboratory.generation(model))
+    let (machine, pager, _) = try await fixture.restore(try fixture.generation(model))
     #expect(try await machine.ask("churn 2048 64 300") == "ok")
     #expect(try await machine.ask("sum 0 2048") == model.sum(0..<2_048))
     machine.kill()
@@ -85,11 +85,11 @@ import Testing
 
   @Test("an idle pager sleeps")
   func idle() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     let model = GuestModel.mixed(pages: Self.pages, seed: 6)
-    let (machine, pager, _) = try await laboratory.restore(try laboratory.generation(model))
+    let (machine, pager, _) = try await fixture.restore(try fixture.generation(model))
     _ = try await machine.ask("sum 0 64")
-    // In poll(2) once the last spin is over: voluntary switches do not grow any more.
+    // In poll(2) after the last spin: voluntary context switches no longer increase.
     try await eventually("the pager sleeps") {
       try SmallFile.readText("/proc/\(pager.identity.pid)/wchan").contains("poll")
     }
@@ -107,19 +107,19 @@ import Testing
     return (Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)
   }
 
-  @Test("no descriptor and no process is left after many restores (L-20)")
+  @Test("no descriptor and no process is left after many restores")
   func leaks() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     let model = GuestModel.mixed(pages: 256, seed: 7)
-    let generation = try laboratory.generation(model)
+    let generation = try fixture.generation(model)
     func restoreOnce() async throws {
-      let (machine, pager, configuration) = try await laboratory.restore(generation)
+      let (machine, pager, configuration) = try await fixture.restore(generation)
       #expect(try await machine.ask("sum 0 256") == model.sum(0..<256))
       machine.kill()
       _ = await machine.waitForExit()
       _ = await pager.waitForExit()
       #expect(ProcessTable.startTimeTicks(of: pager.identity.pid) != pager.identity.startTimeTicks)
-      #expect(try laboratory.backend.findOrphans(of: configuration.id).isEmpty)
+      #expect(try fixture.backend.findOrphans(of: configuration.id).isEmpty)
     }
     try await restoreOnce()
     let before = try openDescriptors().count

@@ -9,17 +9,17 @@ import Testing
 @Suite(.serialized) struct ShimTests {
   @Test("the library depends on the C library only")
   func dependencies() async throws {
-    let laboratory = try await Laboratory()
-    let output = try await Tool.run("/usr/bin/readelf", ["-d", laboratory.shim.string]).checked().outputText
+    let fixture = try await PagerFixture()
+    let output = try await Tool.run("/usr/bin/readelf", ["-d", fixture.shim.string]).checked().outputText
     let needed = output.split(separator: "\n").filter { $0.contains("NEEDED") }
     #expect(needed.count == 1 && needed.allSatisfy { $0.contains("libc.so.6") }, "\(needed)")
   }
 
-  @Test("booted memory is anonymous, described for the agent, and the placeholder stays empty")
+  @Test("booted memory is anonymous and described in a file, and the placeholder stays empty")
   func anonymous() async throws {
-    let laboratory = try await Laboratory()
-    let run = try laboratory.runDirectory()
-    let machine = try await laboratory.start(.anonymous, in: run, memoryBytes: 4_096 * 1_024)
+    let fixture = try await PagerFixture()
+    let run = try fixture.runDirectory()
+    let machine = try await fixture.start(.anonymous, in: run, memoryBytes: 4_096 * 1_024)
     _ = try await machine.ask("write 0 100 1")
     let path = run.appending("memory-regions.json").string
     let regions = try MemoryRegions(parsing: try SmallFile.read(path), memoryBytes: 4_096 * 1_024)
@@ -32,17 +32,17 @@ import Testing
 
   @Test("the library's variables do not reach the program")
   func environment() async throws {
-    let laboratory = try await Laboratory()
-    let machine = try await laboratory.start(.anonymous, in: try laboratory.runDirectory(), memoryBytes: 4_096 * 64)
+    let fixture = try await PagerFixture()
+    let machine = try await fixture.start(.anonymous, in: try fixture.runDirectory(), memoryBytes: 4_096 * 64)
     #expect(try await machine.ask("environment").trimmingCharacters(in: .whitespaces) == "- - - -")
     machine.kill()
   }
 
-  @Test("without a pager there is no memory, and no machine")
+  @Test("without a pager there is no memory, and the VMM ends")
   func noPager() async throws {
-    let laboratory = try await Laboratory()
+    let fixture = try await PagerFixture()
     let machine = try TestMachine(
-      .userfault, in: try laboratory.runDirectory(), memoryBytes: 4_096 * 64, shim: laboratory.shim)
+      .userfault, in: try fixture.runDirectory(), memoryBytes: 4_096 * 64, shim: fixture.shim)
     #expect(await machine.waitForExit() == .exited(1))
     #expect(machine.errors.contains("pager"))
   }

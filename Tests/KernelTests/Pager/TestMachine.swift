@@ -28,7 +28,7 @@ final class TestMachine: Sendable {
       runDirectory.appending("machine.log").string, O_WRONLY | O_CREAT | O_APPEND, mode: 0o600)
     child = try ChildProcess.spawn(
       SpawnRequest(
-        executable: Laboratory.product("pager-machine").string, arguments: [placeholder.string, "\(memoryBytes)"],
+        executable: PagerFixture.product("pager-machine").string, arguments: [placeholder.string, "\(memoryBytes)"],
         environment: [
           "LD_PRELOAD": shim.string, "MARTLET_MEMORY_FILE": placeholder.string, "MARTLET_MEMORY_MODE": mode.rawValue,
           "MARTLET_PAGER_SOCKET": "pager.sock",
@@ -48,7 +48,7 @@ final class TestMachine: Sendable {
   var pid: Int32 { child.pid }
   var errors: String { (try? SmallFile.readText(runDirectory.appending("machine.log").string)) ?? "" }
 
-  /// The answer to a command; empty when the machine ended instead.
+  /// The response to a command; empty when the machine ended instead.
   func ask(_ command: String) async throws -> String {
     let input = input
     return try await BlockingPool.shared.run { () throws -> String in
@@ -63,7 +63,7 @@ final class TestMachine: Sendable {
     try await BlockingPool.shared.run { () throws -> String in try self.readLine() }
   }
 
-  /// The machine has an alarm, so that this ends.
+  /// Ends even if the machine hangs, because the machine has an alarm.
   private func readLine() throws -> String {
     var bytes: [UInt8] = []
     var byte: UInt8 = 0

@@ -11,16 +11,18 @@ import SystemPackage
 import Testing
 
 /// Needs root, QEMU and the images of `make images`.
-@Suite("Microvms that are saved and restored", .serialized, .timeLimit(.minutes(10)))
+@Suite("Saving and restoring microVMs", .serialized, .timeLimit(.minutes(10)))
 struct RestoreTests {
-  /// A process that counts, a file, and something in a file system of memory: all has to be there afterwards.
+  /// A counting process, a file, and data in a memory file system: all must exist after a restore.
   private static let workload =
-    "echo 0 > /tmp/count; i=0; while :; do i=$((i+1)); echo $i > /tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.05; done"
+    "echo 0 > /tmp/count; i=0; while :; do i=$((i+1)); echo $i > /tmp/count.new; "
+    + "mv /tmp/count.new /tmp/count; sleep 0.05; done"
 
   private func prepare(_ sandbox: TestSandbox) async throws -> String {
     try await sandbox.startDetached(Self.workload)
     return try await sandbox.shell(
-      "mkdir -p /tmp/m; mount -t tmpfs none /tmp/m; head -c 16777216 /dev/urandom > /tmp/m/a; head -c 8388608 /dev/urandom > /root/b; sync; "
+      "mkdir -p /tmp/m; mount -t tmpfs none /tmp/m; head -c 16777216 /dev/urandom > /tmp/m/a; "
+        + "head -c 8388608 /dev/urandom > /root/b; sync; "
         + "cat /tmp/m/a /root/b | md5sum")
   }
 
@@ -35,16 +37,16 @@ struct RestoreTests {
     try await eventually("the process goes on") { try await count(sandbox) > first }
   }
 
-  @Test("a guest goes on in another network with its memory, files and processes, for five generations")
+  @Test("a guest continues in another network with its memory, files and processes, for five generations")
   func generations() async throws {
-    try await Laboratory.with { laboratory in
-      var sandbox = try await laboratory.boot()
+    try await VMFixture.with { fixture in
+      var sandbox = try await fixture.boot()
       let checksum = try await prepare(sandbox)
       var seen = try await count(sandbox)
       for generation in 1...5 {
         try await sandbox.shell("echo \(generation) >> /root/log; echo \(generation) >> /tmp/m/log")
         let saved = try await sandbox.save(continues: false)
-        sandbox = try await laboratory.makeSandbox()
+        sandbox = try await fixture.makeSandbox()
         try await sandbox.restore(saved)
         try await expectAlive(sandbox, checksum: checksum, after: seen)
         seen = try await count(sandbox)
@@ -57,10 +59,10 @@ struct RestoreTests {
     }
   }
 
-  @Test("a guest that is saved under load runs on, and each of its generations is what it was at that moment")
+  @Test("a guest saved under load continues, and each generation has the content of its moment")
   func continuing() async throws {
-    try await Laboratory.with { laboratory in
-      let sandbox = try await laboratory.boot()
+    try await VMFixture.with { fixture in
+      let sandbox = try await fixture.boot()
       let checksum = try await prepare(sandbox)
       try await sandbox.startDetached(
         "while :; do dd if=/dev/urandom of=/root/load bs=64k count=64 2>/dev/null; sync; done")
@@ -71,9 +73,9 @@ struct RestoreTests {
         try await expectAlive(sandbox, checksum: checksum, after: 0)
       }
       #expect(try await sandbox.shell("cat /root/log") == "1\n2\n3")
-      // The layers below are in use by the running guest, which reads them, and by the copies.
+      // The running guest reads the layers below, and so do the copies.
       for (index, generation) in saved.enumerated() {
-        let copy = try await laboratory.makeSandbox()
+        let copy = try await fixture.makeSandbox()
         try await copy.restore(generation)
         let log = (1...(index + 1)).map(String.init).joined(separator: "\n")
         #expect(try await copy.shell("cat /root/log") == log)
@@ -85,13 +87,13 @@ struct RestoreTests {
     }
   }
 
-  @Test("two copies made at the same time share nothing that either writes")
+  @Test("two concurrent copies share nothing that either writes")
   func clones() async throws {
-    try await Laboratory.with { laboratory in
-      let parent = try await laboratory.boot()
+    try await VMFixture.with { fixture in
+      let parent = try await fixture.boot()
       let checksum = try await prepare(parent)
       let saved = try await parent.save(continues: false)
-      let (one, other) = (try await laboratory.makeSandbox(), try await laboratory.makeSandbox())
+      let (one, other) = (try await fixture.makeSandbox(), try await fixture.makeSandbox())
       async let first: Void = one.restore(saved, as: "sb-one")
       async let second: Void = other.restore(saved, as: "sb-other")
       _ = try await (first, second)
@@ -110,20 +112,20 @@ struct RestoreTests {
     }
   }
 
-  @Test("a guest wakes up in the present, as itself, and as another only when it is told so")
+  @Test("a restored guest has the present time, and another identity only when it is initialized as a copy")
   func identity() async throws {
-    try await Laboratory.with { laboratory in
-      let parent = try await laboratory.boot()
+    try await VMFixture.with { fixture in
+      let parent = try await fixture.boot()
       let machineID = try await parent.shell("cat /etc/machine-id")
       let saved = try await parent.save(continues: false)
       try await Task.sleep(for: .seconds(3))
-      let same = try await laboratory.makeSandbox()
+      let same = try await fixture.makeSandbox()
       try await same.restore(saved)
       let error = try await same.clockError()
       #expect(abs(error) < 0.5, "the clock is wrong by \(error) s")
       #expect(try await same.shell("cat /etc/machine-id") == machineID)
       await same.kill()
-      let other = try await laboratory.makeSandbox()
+      let other = try await fixture.makeSandbox()
       try await other.load(saved)
       try await other.machine.resume()
       let client = other.client(token: "wrong")
@@ -139,10 +141,10 @@ struct RestoreTests {
     }
   }
 
-  @Test("a process whose reader stayed behind in the former life is not held up by it")
+  @Test("a process whose reader belonged to an earlier restore is not blocked by it")
   func stalledReader() async throws {
-    try await Laboratory.with { laboratory in
-      let parent = try await laboratory.boot()
+    try await VMFixture.with { fixture in
+      let parent = try await fixture.boot()
       let script = "i=0; while :; do i=$((i+1)); echo $i > /tmp/progress; head -c 65536 /dev/zero; done"
       let session = try await parent.start(script)
       var last = ""
@@ -154,23 +156,23 @@ struct RestoreTests {
       }
       let saved = try await parent.save(continues: false)
       await session.detach(killing: false)
-      let sandbox = try await laboratory.makeSandbox()
+      let sandbox = try await fixture.makeSandbox()
       try await sandbox.restore(saved)
       try await eventually("the process goes on") { try await sandbox.shell("cat /tmp/progress") != last }
     }
   }
 
-  @Test("a damaged state is an error with QEMU's own words")
+  @Test("a damaged state is an error with QEMU's message")
   func damaged() async throws {
-    try await Laboratory.with { laboratory in
-      let sandbox = try await laboratory.boot()
+    try await VMFixture.with { fixture in
+      let sandbox = try await fixture.boot()
       let saved = try await sandbox.save(continues: false)
       let path = saved.generation.devicePath
       let bytes = try SmallFile.read(path.string)
-      // Of the right size, else the pager refuses already.
+      // Of the right size, because the pager would refuse another size before.
       let rubbish = [UInt8](repeating: 0xFF, count: bytes.count - bytes.count / 2)
       try SmallFile.replace(path, with: Array(bytes.prefix(bytes.count / 2)) + rubbish, mode: 0o400)
-      let copy = try await laboratory.makeSandbox()
+      let copy = try await fixture.makeSandbox()
       let failure = await #expect(throws: (any Error).self) { try await copy.load(saved) }
       #expect("\(failure as Any)".contains("load of migration failed"))
     }

@@ -9,17 +9,17 @@ import Testing
 /// Needs root, QEMU and the images of `make images`.
 @Suite("Stopping, saving state and switching disks", .serialized, .timeLimit(.minutes(5)))
 struct StateTests {
-  @Test("a state that cannot be written is an error with the reason, and the guest runs on")
+  @Test("a state that cannot be written is an error with the reason, and the guest continues")
   func unwritable() async throws {
-    try await Laboratory.with { laboratory in
-      let sandbox = try await laboratory.boot()
+    try await VMFixture.with { fixture in
+      let sandbox = try await fixture.boot()
       let machine = try sandbox.machine
       try await machine.stop()
       try await machine.stop()
       await #expect(throws: (any Error).self) {
-        try await machine.saveState(to: laboratory.directory.appending("missing/state"))
+        try await machine.saveState(to: fixture.directory.appending("missing/state"))
       }
-      let small = laboratory.directory.appending("small")
+      let small = fixture.directory.appending("small")
       try Directories.create(small)
       try await Tool.run("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", small.string]).checked()
       let failure = await #expect(throws: (any Error).self) {
@@ -33,21 +33,21 @@ struct StateTests {
       #expect(try await machine.status() == .running)
       #expect(try await sandbox.shell("echo alive") == "alive")
       await #expect(throws: (any Error).self) {
-        try await machine.saveState(to: laboratory.directory.appending("state"))
+        try await machine.saveState(to: fixture.directory.appending("state"))
       }
       #expect(try await machine.status() == .running)
-      // And the next attempt succeeds.
+      // The next attempt succeeds.
       try await machine.stop()
-      try await machine.saveState(to: laboratory.directory.appending("state"))
+      try await machine.saveState(to: fixture.directory.appending("state"))
       try await machine.resume()
       #expect(try await sandbox.shell("echo alive") == "alive")
     }
   }
 
-  @Test("a guest under load goes over to new disks again and again; what is below is never written again")
+  @Test("a guest under load switches disks repeatedly, and lower layers are never written again")
   func switches() async throws {
-    try await Laboratory.with { laboratory in
-      let sandbox = try await laboratory.boot()
+    try await VMFixture.with { fixture in
+      let sandbox = try await fixture.boot()
       let checksum = try await sandbox.shell("head -c 8388608 /dev/urandom > /root/b; sync; md5sum < /root/b")
       try await sandbox.startDetached(
         "while :; do dd if=/dev/urandom of=/root/load bs=64k count=64 2>/dev/null; sync; done")
@@ -56,10 +56,10 @@ struct StateTests {
         try await sandbox.shell("echo \(generation) >> /root/log")
         let (machine, old) = (try sandbox.machine, try sandbox.disk)
         try await machine.stop()
-        try await machine.saveState(to: laboratory.directory.appending("state-\(generation)"))
-        let layer = laboratory.directory.appending("layer-\(generation)")
+        try await machine.saveState(to: fixture.directory.appending("state-\(generation)"))
+        let layer = fixture.directory.appending("layer-\(generation)")
         try await sandbox.switchDisk(from: old, over: layer)
-        _ = try await laboratory.disks.freeze(old, as: layer)
+        _ = try await fixture.disks.freeze(old, as: layer)
         layers.append((layer, try await Self.digest(layer)))
         try await machine.resume()
         #expect(try await sandbox.shell("md5sum < /root/b") == checksum)
@@ -73,31 +73,31 @@ struct StateTests {
     }
   }
 
-  @Test("a disk that cannot be switched to is an error, and the guest keeps the one it has")
+  @Test("a failed disk switch is an error, and the guest keeps its disk")
   func failedSwitch() async throws {
-    try await Laboratory.with { laboratory in
-      let sandbox = try await laboratory.boot()
+    try await VMFixture.with { fixture in
+      let sandbox = try await fixture.boot()
       let machine = try sandbox.machine
-      let missing = DiskAttachment(path: laboratory.directory.appending("missing").string, format: .qcow2)
+      let missing = DiskAttachment(path: fixture.directory.appending("missing").string, format: .qcow2)
       let running = await #expect(throws: (any Error).self) { try await machine.switchDisk(to: missing) }
       #expect("\(running as Any)".contains("the guest is not stopped"))
       try await machine.stop()
       let stopped = await #expect(throws: (any Error).self) { try await machine.switchDisk(to: missing) }
       #expect("\(stopped as Any)".contains("No such file or directory"))
-      let layer = laboratory.directory.appending("layer")
+      let layer = fixture.directory.appending("layer")
       try await sandbox.switchDisk(from: try sandbox.disk, over: layer)
       try await machine.resume()
       #expect(try await sandbox.shell("echo on > /root/new; sync; cat /root/new") == "on")
     }
   }
 
-  @Test("a VMM without the library that separates memories does not start")
+  @Test("a VMM without the preloaded library does not start")
   func withoutShim() async throws {
-    try await Laboratory.with { laboratory in
-      // Any library will do that is not ours.
-      let driver = laboratory.driver(shim: "/lib/x86_64-linux-gnu/libm.so.6")
-      let sandbox = try await laboratory.makeSandbox()
-      try await sandbox.prepareDisk(try laboratory.base, memoryMiB: 256)
+    try await VMFixture.with { fixture in
+      // Any other library.
+      let driver = fixture.driver(shim: "/lib/x86_64-linux-gnu/libm.so.6")
+      let sandbox = try await fixture.makeSandbox()
+      try await sandbox.prepareDisk(try fixture.base, memoryMiB: 256)
       try await sandbox.launch(.boot, driver: driver)
       _ = await (try sandbox.machine).waitForExit()
       let log = try SmallFile.readText(sandbox.directory.appending("vmm.log").string)

@@ -15,12 +15,12 @@ import Testing
 struct SavedSandbox: Sendable {
   let generation: Generation
   let memoryMiB: Int
-  /// What the guest demanded when it was saved.
+  /// The access token of the guest when it was saved.
   let token: String
 }
 
 extension TestSandbox {
-  /// Begins as a copy of `saved`, under a network, a user and a disk of its own.
+  /// Restores a copy of `saved` with its own network, user and disk, and runs it.
   func restore(_ saved: SavedSandbox, as sandboxID: String? = nil) async throws {
     try await load(saved)
     try await machine.resume()
@@ -30,13 +30,13 @@ extension TestSandbox {
     state.withLock { $0.token = token }
   }
 
-  /// Up to the moment before the guest runs.
+  /// Restores up to the moment before the guest runs.
   func load(_ saved: SavedSandbox) async throws {
     let generation = saved.generation
     let disk = try await makeDisk(layer(of: generation.id, digest: generation.manifest.disk.baseDigest))
-    let pager = try await laboratory.memory.launch(
+    let pager = try await fixture.memory.launch(
       PagerConfiguration(
-        id: id, store: laboratory.store.directory, generation: generation.id, runDirectory: directory, ownerUID: userID,
+        id: id, store: fixture.store.directory, generation: generation.id, runDirectory: directory, ownerUID: userID,
         recordsWorkingSet: false))
     state.withLock {
       $0.disk = disk
@@ -51,22 +51,22 @@ extension TestSandbox {
   }
 
   private func layer(of id: GenerationID, digest: String) -> DiskBase {
-    DiskBase(path: laboratory.store.diskLayer(of: id), format: .qcow2, digest: digest)
+    DiskBase(path: fixture.store.diskLayer(of: id), format: .qcow2, digest: digest)
   }
 
-  /// Stops, saves all of it as a new generation, goes over to a new disk layer and, when it `continues`, runs on.
+  /// Stops the guest, saves it as a new generation, switches to a new overlay and, with `continues`, continues.
   func save(continues: Bool) async throws -> SavedSandbox {
     try await client.freeze()
     try await machine.stop()
-    let draft = try laboratory.store.begin(GenerationID())
+    let draft = try fixture.store.begin(GenerationID())
     let (parent, memoryMiB, token) = state.withLock { ($0.parent, $0.memoryMiB, $0.token) }
     try await machine.saveState(to: draft.devicePath)
-    _ = try await laboratory.memory.save(
+    _ = try await fixture.memory.save(
       vmm: machine.identity.pid, runDirectory: directory, memoryBytes: Int64(memoryMiB) << 20, parent: parent,
       into: draft)
     let old = try disk
-    try await laboratory.disks.capture(old, as: draft.diskPath)
-    try await laboratory.disks.capture(old, as: laboratory.store.diskLayer(of: draft.id))
+    try await fixture.disks.capture(old, as: draft.diskPath)
+    try await fixture.disks.capture(old, as: fixture.store.diskLayer(of: draft.id))
     let manifest = try manifest(of: draft.id, parent: parent, memoryMiB: memoryMiB)
     if continues {
       try await goOver(to: draft.id)
@@ -75,7 +75,7 @@ extension TestSandbox {
     } else {
       await kill()
     }
-    let generation = try laboratory.store.publish(draft, manifest)
+    let generation = try fixture.store.publish(draft, manifest)
     if continues { state.withLock { $0.parent = generation } }
     return SavedSandbox(generation: generation, memoryMiB: memoryMiB, token: try #require(token))
   }
@@ -90,13 +90,13 @@ extension TestSandbox {
   }
 
   private func manifest(of id: GenerationID, parent: Generation?, memoryMiB: Int) throws -> GenerationManifest {
-    let bottom = try laboratory.base
+    let bottom = try fixture.base
     return GenerationManifest(
       id: id, parent: parent?.id, diskParents: state.withLock { $0.diskChain }, createdAt: Date(),
-      machine: laboratory.driver.machine,
+      machine: fixture.driver.machine,
       vcpus: 1, memoryBytes: Int64(memoryMiB) << 20,
       disk: .init(
-        sizeBytes: Laboratory.diskBytes, format: "qcow2", basePath: bottom.path.string, baseFormat: "raw",
+        sizeBytes: VMFixture.diskBytes, format: "qcow2", basePath: bottom.path.string, baseFormat: "raw",
         baseDigest: bottom.digest),
       template: try SafeName("minimal"))
   }

@@ -25,21 +25,21 @@ final class TestSandbox: Sendable {
     var disk: Disk?
     /// Generations whose disk layers are below the disk, nearest first.
     var diskChain: [GenerationID] = []
-    /// What the guest's memory was restored from.
+    /// The generation that the guest's memory was restored from.
     var parent: Generation?
     var memoryMiB = 256
     var token: String?
   }
 
-  let laboratory: Laboratory
+  let fixture: VMFixture
   let id: InstanceID
   let directory: FilePath
   let network: NetworkHandle
   let userID: UInt32
   let state = Mutex(State())
 
-  init(laboratory: Laboratory, id: InstanceID, directory: FilePath, network: NetworkHandle, userID: UInt32) {
-    self.laboratory = laboratory
+  init(fixture: VMFixture, id: InstanceID, directory: FilePath, network: NetworkHandle, userID: UInt32) {
+    self.fixture = fixture
     self.id = id
     self.directory = directory
     self.network = network
@@ -59,8 +59,8 @@ final class TestSandbox: Sendable {
   func client(token: String?) -> GuestClient {
     GuestClient(
       address: network.hostAddress.description, port: GuestContract.agentPort, accessToken: token,
-      httpClient: laboratory.http,
-      logger: laboratory.logger)
+      httpClient: fixture.http,
+      logger: fixture.logger)
   }
 
   // MARK: - Beginning
@@ -81,15 +81,15 @@ final class TestSandbox: Sendable {
   }
 
   func makeDisk(_ base: DiskBase) async throws -> Disk {
-    try await laboratory.disks.create(
-      name: UUID().uuidString, base: base, sizeBytes: Laboratory.diskBytes, directory: directory, ownerUID: userID)
+    try await fixture.disks.create(
+      name: UUID().uuidString, base: base, sizeBytes: VMFixture.diskBytes, directory: directory, ownerUID: userID)
   }
 
   func launch(_ start: VMStart, driver: QEMUDriver? = nil) async throws {
-    let kernel = try laboratory.images.guestKernel()
+    let kernel = try fixture.images.guestKernel()
     let (disk, memoryMiB) = state.withLock { ($0.disk, $0.memoryMiB) }
     let attachment = DiskAttachment(path: try #require(disk).path.string, format: .qcow2)
-    let machine = try await (driver ?? laboratory.driver).launch(
+    let machine = try await (driver ?? fixture.driver).launch(
       VMConfiguration(
         id: id, start: start, vcpus: 1, memoryMiB: memoryMiB, kernel: kernel.vmlinux, initramfs: kernel.initramfs,
         kernelArguments: [
@@ -121,7 +121,7 @@ final class TestSandbox: Sendable {
 
   // MARK: - In the guest
 
-  /// What a shell command of the guest's root prints.
+  /// Output of a shell command that root runs in the guest.
   @discardableResult
   func shell(_ command: String) async throws -> String {
     let session = try await client.start(ProcessRequest(command: "/bin/sh", arguments: ["-c", command], user: "root"))
@@ -140,12 +140,12 @@ final class TestSandbox: Sendable {
     try await client.start(ProcessRequest(command: "/bin/sh", arguments: ["-c", command], user: "root"))
   }
 
-  /// Starts a process that nobody listens to.
+  /// Starts a process whose output is not read.
   func startDetached(_ command: String) async throws {
     await (try await start(command)).detach(killing: false)
   }
 
-  /// Seconds by which the guest's clock is wrong, as far as the time that asking takes lets it be known.
+  /// Error of the guest's clock in seconds, minus the uncertainty of the measurement.
   func clockError() async throws -> TimeInterval {
     let begin = Date()
     try await shell("touch /tmp/now")

@@ -6,13 +6,13 @@ import Testing
 
 @testable import Snapshots
 
-/// Needs root: mounts small file systems. Real qcow2 layers, written by QEMU's own code.
+/// Needs root: mounts small file systems. The qcow2 layers are written by QEMU's own code.
 @Suite("Merging disk layers", .serialized)
 struct DiskMergeTests {
-  private static let memory = [UInt8](repeating: 9, count: 8 * Laboratory.pageBytes)
+  private static let memory = [UInt8](repeating: 9, count: 8 * StoreFixture.pageBytes)
 
-  /// Four generations whose disks grow on the way, with data, zeros, and both over data of the layers below.
-  private func chain(_ laboratory: Laboratory) async throws -> [Generation] {
+  /// Four generations with growing disks, which contain data and zeros, also over data of lower layers.
+  private func chain(_ fixture: StoreFixture) async throws -> [Generation] {
     let layers: [(Int64, [String])] = [
       (2 << 20, ["write -P 0x11 0 64k", "write -P 0x11 1M 4k", "write -P 0x11 1536k 128k"]),
       (2 << 20, ["write -P 0x22 32k 64k", "write -z 1M 4k", "write -P 0x22 1900k 12k"]),
@@ -21,36 +21,36 @@ struct DiskMergeTests {
     ]
     var chain: [Generation] = []
     for (size, commands) in layers {
-      let disk = try await laboratory.disk(over: chain.last, sizeBytes: size, commands)
-      chain.append(try await laboratory.save(Self.memory, over: chain.last, disk: disk))
+      let disk = try await fixture.disk(over: chain.last, sizeBytes: size, commands)
+      chain.append(try await fixture.save(Self.memory, over: chain.last, disk: disk))
     }
     return chain
   }
 
-  @Test("A merged disk reads like the chain it was made of, whichever layers are kept", arguments: 0..<8)
+  @Test("a merged disk has the content of its chain for every choice of kept layers", arguments: 0..<8)
   func merged(choice: Int) async throws {
-    try await Laboratory.within(megabytes: 64) { laboratory in
-      let chain = try await chain(laboratory)
+    try await StoreFixture.within(megabytes: 64) { fixture in
+      let chain = try await chain(fixture)
       let kept = Set((0..<3).filter { choice >> $0 & 1 == 1 }.map { chain[$0].id })
-      let content = try await laboratory.content(ofDisk: chain[3])
-      let compacted = try laboratory.store.compact(chain[3].id, as: GenerationID(), keeping: kept)
-      #expect(try await laboratory.content(ofDisk: compacted) == content)
+      let content = try await fixture.content(ofDisk: chain[3])
+      let compacted = try fixture.store.compact(chain[3].id, as: GenerationID(), keeping: kept)
+      #expect(try await fixture.content(ofDisk: compacted) == content)
       let nearest = (0..<3).last { kept.contains(chain[$0].id) }
       #expect(compacted.manifest.diskParents == (nearest.map { chain[0...$0].reversed().map(\.id) } ?? []))
       try await Tool.run("qemu-img", ["check", "-q", compacted.diskPath.string]).checked()
-      let gone = try laboratory.collect(roots: [compacted.id], drafts: [])
+      let gone = try fixture.collect(roots: [compacted.id], drafts: [])
       #expect(gone.contains(chain[3].id))
-      try laboratory.store.verify(try laboratory.store.generation(compacted.id))
-      #expect(try await laboratory.content(ofDisk: compacted) == content)
-      #expect(try laboratory.memory(of: compacted, pages: 8) == Self.memory)
+      try fixture.store.verify(try fixture.store.generation(compacted.id))
+      #expect(try await fixture.content(ofDisk: compacted) == content)
+      #expect(try fixture.memory(of: compacted, pages: 8) == Self.memory)
     }
   }
 
-  @Test("With nothing to merge the layer is the same file, and counts once")
+  @Test("with nothing to merge the layer is the same file and counts once")
   func linked() async throws {
-    try await Laboratory.within(megabytes: 64) { laboratory in
-      let chain = try await chain(laboratory)
-      let compacted = try laboratory.store.compact(chain[3].id, as: GenerationID(), keeping: [chain[2].id])
+    try await StoreFixture.within(megabytes: 64) { fixture in
+      let chain = try await chain(fixture)
+      let compacted = try fixture.store.compact(chain[3].id, as: GenerationID(), keeping: [chain[2].id])
       let (one, two) = (compacted.diskPath.string, chain[3].diskPath.string)
       #expect(
         try FileStatus.of(one, followingLinks: false)?.identity.inode
@@ -59,52 +59,52 @@ struct DiskMergeTests {
     }
   }
 
-  @Test("A disk layer that was damaged is not merged")
+  @Test("a damaged disk layer is not merged")
   func damaged() async throws {
-    try await Laboratory.within(megabytes: 64) { laboratory in
-      let chain = try await chain(laboratory)
+    try await StoreFixture.within(megabytes: 64) { fixture in
+      let chain = try await chain(fixture)
       let handle = try FileHandle(forUpdating: URL(fileURLWithPath: chain[1].diskPath.string))
       try handle.seek(toOffset: 600_000)
       try handle.write(contentsOf: Data([1, 2, 3]))
       try handle.close()
       let error = #expect(throws: MartletError.self) {
-        try laboratory.store.compact(chain[3].id, as: GenerationID(), keeping: [])
+        try fixture.store.compact(chain[3].id, as: GenerationID(), keeping: [])
       }
       #expect(error?.code == .snapshotDamaged)
       #expect(error?.message.contains("\(chain[1].id)") == true)
-      #expect(try Directories.names(in: laboratory.store.draftsDirectory) == [])
+      #expect(try Directories.names(in: fixture.store.draftsDirectory) == [])
     }
   }
 
   @Test(
-    "The names that disks lie over are made again when they are gone, and not believed when they are another file's")
+    "lost names of disk layers are made again, and names of other files are refused")
   func names() async throws {
-    try await Laboratory.within(megabytes: 64) { laboratory in
-      let chain = try await chain(laboratory)
-      let content = try await laboratory.content(ofDisk: chain[3])
-      for generation in chain { try StoreFile.remove(laboratory.store.diskLayer(of: generation.id)) }
-      _ = try laboratory.store.generation(chain[3].id)
-      #expect(try await laboratory.content(ofDisk: chain[3]) == content)
-      let name = laboratory.store.diskLayer(of: chain[1].id)
+    try await StoreFixture.within(megabytes: 64) { fixture in
+      let chain = try await chain(fixture)
+      let content = try await fixture.content(ofDisk: chain[3])
+      for generation in chain { try StoreFile.remove(fixture.store.diskLayer(of: generation.id)) }
+      _ = try fixture.store.generation(chain[3].id)
+      #expect(try await fixture.content(ofDisk: chain[3]) == content)
+      let name = fixture.store.diskLayer(of: chain[1].id)
       try StoreFile.remove(name)
       try FileManager.default.copyItem(atPath: chain[0].diskPath.string, toPath: name.string)
-      let error = #expect(throws: MartletError.self) { try laboratory.store.generation(chain[3].id) }
+      let error = #expect(throws: MartletError.self) { try fixture.store.generation(chain[3].id) }
       #expect(error?.code == .snapshotDamaged)
     }
   }
 
-  @Test("A merged disk can be merged again, and made disks over")
+  @Test("a merged disk can be merged again and used as a base")
   func again() async throws {
-    try await Laboratory.within(megabytes: 64) { laboratory in
-      let chain = try await chain(laboratory)
-      let compacted = try laboratory.store.compact(chain[3].id, as: GenerationID(), keeping: [])
-      let disk = try await laboratory.disk(over: compacted, sizeBytes: 4 << 20, ["write -P 0x55 8k 4k"])
-      let next = try await laboratory.save(Self.memory, over: compacted, disk: disk)
-      let content = try await laboratory.content(ofDisk: next)
-      let flat = try laboratory.store.compact(next.id, as: GenerationID(), keeping: [])
-      _ = try laboratory.collect(roots: [flat.id], drafts: [])
-      #expect(try laboratory.store.generations().map(\.id) == [flat.id])
-      #expect(try await laboratory.content(ofDisk: flat) == content)
+    try await StoreFixture.within(megabytes: 64) { fixture in
+      let chain = try await chain(fixture)
+      let compacted = try fixture.store.compact(chain[3].id, as: GenerationID(), keeping: [])
+      let disk = try await fixture.disk(over: compacted, sizeBytes: 4 << 20, ["write -P 0x55 8k 4k"])
+      let next = try await fixture.save(Self.memory, over: compacted, disk: disk)
+      let content = try await fixture.content(ofDisk: next)
+      let flat = try fixture.store.compact(next.id, as: GenerationID(), keeping: [])
+      _ = try fixture.collect(roots: [flat.id], drafts: [])
+      #expect(try fixture.store.generations().map(\.id) == [flat.id])
+      #expect(try await fixture.content(ofDisk: flat) == content)
     }
   }
 }

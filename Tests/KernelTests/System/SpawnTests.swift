@@ -26,7 +26,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     return String(decoding: content, as: UTF8.self).trimmingCharacters(in: .newlines)
   }
 
-  @Test("a child has the descriptors it was given and no other")
+  @Test("a child has exactly the descriptors that were mapped")
   func onlyMapped() async throws {
     let extra = try OwnedDescriptor.open("/dev/zero", O_RDONLY)
     let listing = try await output("ls /proc/self/fd") { $0.descriptors[5] = extra.rawValue }
@@ -34,7 +34,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     #expect(listing.split(separator: "\n").map(String.init) == ["0", "1", "2", "3", "5"])
   }
 
-  @Test("descriptors that exchange places arrive where they belong")
+  @Test("exchanged descriptor numbers are mapped correctly")
   func exchanged() async throws {
     let (read, write) = try OwnedDescriptor.pipe()
     let null = try OwnedDescriptor.open("/dev/null", O_RDWR)
@@ -48,7 +48,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     #expect(Glibc.read(read.rawValue, &buffer, 16) == 4)
   }
 
-  @Test("credentials are dropped completely, supplementary groups too (L-44)")
+  @Test("credentials are dropped completely, including supplementary groups")
   func credentials() async throws {
     let status = try await output("grep -E '^(Uid|Gid|Groups|CapEff|NoNewPrivs):' /proc/self/status") {
       $0.credentials = SpawnRequest.Credentials(uid: 1_234, gid: 2_345, groups: [2_345, 3_456])
@@ -85,7 +85,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     #expect(try descriptors() == before)
   }
 
-  @Test("a signal that ends a child is told from an exit status")
+  @Test("a signal that ends a child is distinguished from an exit status")
   func exits() async throws {
     let killed = try ChildProcess.spawn(SpawnRequest(executable: "/bin/sleep", arguments: ["100"]))
     killed.signal(SIGKILL)
@@ -96,7 +96,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
         == .exited(9))
   }
 
-  @Test("a process handle never becomes another process")
+  @Test("a process handle never refers to another process")
   func handles() async throws {
     let child = try ChildProcess.spawn(SpawnRequest(executable: "/bin/sleep", arguments: ["100"]))
     let ticks = try #require(ProcessTable.startTimeTicks(of: child.pid))
@@ -111,7 +111,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
 }
 
 @Suite(.serialized) struct ToolTests {
-  @Test("input goes in, both outputs come out")
+  @Test("input is written, and both outputs are collected")
   func conversation() async throws {
     let output = try await Tool.run("sh", ["-c", "cat; echo err >&2; exit 3"], input: "in")
     #expect(output.outputText == "in")
@@ -120,7 +120,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     #expect(throws: ToolError.self) { try output.checked() }
   }
 
-  @Test("a program that does not end is killed at its deadline, and reaped")
+  @Test("a program that exceeds its deadline is killed and reaped")
   func deadline() async throws {
     let before = try descriptors()
     await #expect(throws: ToolError.self) { try await Tool.run("sleep", ["100"], deadline: .milliseconds(50)) }
@@ -134,7 +134,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     await #expect(throws: ToolError.self) { try await task.value }
   }
 
-  @Test("output beyond the limit is dropped, not kept")
+  @Test("output beyond the limit is dropped")
   func bounded() async throws {
     let output = try await Tool.run("sh", ["-c", "head -c 1000000 /dev/zero"], outputLimit: 1_000)
     #expect(output.standardOutput.count == 1_000)
@@ -147,7 +147,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     #expect(output.outputText.contains("1000000"))
   }
 
-  @Test("a missing program is told by name")
+  @Test("a missing program is reported by name")
   func missing() async throws {
     let error = await #expect(throws: ToolError.self) { try await Tool.run("no-such-program") }
     #expect(error?.description == "no-such-program is not installed")
@@ -155,7 +155,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
 }
 
 @Suite(.serialized) struct CgroupTests {
-  @Test("a group bounds what joins it, and is gone after its removal")
+  @Test("a group limits its members and does not exist after its removal")
   func roundTrip() async throws {
     let hierarchy = try #require(CgroupHierarchy.detect(), "this host has no control groups; the tests need them")
     let group = Cgroup(hierarchy: hierarchy, name: "test-\(getpid())", parent: "martlet-test")
@@ -174,7 +174,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     try await group.remove()
   }
 
-  @Test("a process that exceeds the memory bound is killed, and the group knows")
+  @Test("a process that exceeds the memory limit is killed, and the group reports it")
   func memory() async throws {
     let hierarchy = try #require(CgroupHierarchy.detect())
     guard hierarchy.roots["memory"] != nil else {
@@ -197,7 +197,7 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
 }
 
 @Suite struct SmallFileTests {
-  @Test("replacing leaves either the old or the new content, with the mode asked for")
+  @Test("replacing a file leaves either the old or the new content, with the requested mode")
   func replace() throws {
     let path = FilePath("/tmp/martlet-small-\(getpid())")
     defer { unlink(path.string) }

@@ -2,8 +2,8 @@ import Foundation
 import Pager
 import SystemPackage
 
-extension Laboratory {
-  /// Pagers are processes of the program that was built beside the tests.
+extension VMFixture {
+  /// Pagers are processes of the program that was built together with the tests.
   var memory: any MemoryBackend {
     ProcessMemoryBackend(
       executable: FilePath(ProcessInfo.processInfo.arguments[0]).removingLastComponent().appending("martlet"),

@@ -8,9 +8,9 @@ import Snapshots
 import SystemPackage
 import Testing
 
-/// A snapshot store, a run directory and real processes: pagers of the built `martlet`, VMMs of `pager-machine` with
-/// the real library.
-final class Laboratory: Sendable {
+/// A snapshot store, a run directory and real processes: pagers of the built `martlet`, and `pager-machine` with the
+/// real library as VMM.
+final class PagerFixture: Sendable {
   let directory: FilePath
   let store: SnapshotStore
   let backend: ProcessMemoryBackend
@@ -32,7 +32,7 @@ final class Laboratory: Sendable {
   static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
   static let root = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent()
     .removingLastComponent()
-  /// A program that was built beside the tests.
+  /// A program built together with the tests.
   static func product(_ name: String) -> FilePath {
     FilePath(ProcessInfo.processInfo.arguments[0]).removingLastComponent().appending(name)
   }
@@ -56,7 +56,7 @@ final class Laboratory: Sendable {
     return (try publish(draft, memoryBytes: machine.memoryBytes, parent: parent), saved)
   }
 
-  /// Processes that save, or wait to save, a machine's memory.
+  /// Number of processes that save, or are prepared to save, a machine's memory.
   func savers(of machine: TestMachine) -> Int {
     ProcessTable.pids().filter { pid in
       let arguments = ProcessTable.arguments(of: pid)
@@ -79,7 +79,7 @@ final class Laboratory: Sendable {
         template: .minimal))
   }
 
-  /// Checks that a generation holds exactly what the model says.
+  /// Checks that a generation has exactly the model's content.
   func expectContent(
     _ generation: Generation, _ model: GuestModel, sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
@@ -115,7 +115,7 @@ final class Laboratory: Sendable {
       recordsWorkingSet: records)
   }
 
-  /// A machine that a pager serves, both running.
+  /// Restores a machine with its pager; both run.
   func restore(_ generation: Generation) async throws -> (TestMachine, any PagerProcess, PagerConfiguration) {
     let configuration = try configuration(generation)
     let pager = try await backend.launch(configuration)
@@ -131,7 +131,7 @@ final class Laboratory: Sendable {
   }
 }
 
-/// Waits for something that has to become true.
+/// Waits until a condition becomes true.
 func eventually(_ what: String, seconds: Double = 30, _ condition: () async throws -> Bool) async throws {
   let end = ContinuousClock.now + .seconds(seconds)
   while ContinuousClock.now < end {

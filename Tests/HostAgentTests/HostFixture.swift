@@ -12,19 +12,19 @@ import SystemPackage
 
 @testable import HostAgent
 
-/// What exists outside the agent: it outlives any number of agents, as the real host does.
+/// The state outside the host agent: it outlives any number of host agents, like a real host.
 ///
-/// A guest is a number that counts up. It is in its memory, in its devices and on its disk, so that a snapshot whose
-/// parts are of different moments, or of another sandbox, is noticed at the restore.
-final class SimulatedWorld: Sendable {
+/// A guest is a counter. It is stored in memory, devices and disk, so that a restore detects a snapshot whose parts are
+/// from different moments or sandboxes.
+final class HostFixture: Sendable {
   struct Contents: Equatable {
     var networks: Set<Int> = []
     var machines: Set<Int32> = []
     var pagers: Set<Int32> = []
-    /// What the agent needs of the host for any sandbox at all.
+    /// Resources for the host as a whole.
     var isHostReady = false
 
-    /// Nothing of any sandbox is there.
+    /// Whether no resource of any sandbox exists.
     var isEmpty: Bool { networks.isEmpty && machines.isEmpty && pagers.isEmpty }
   }
 
@@ -34,14 +34,14 @@ final class SimulatedWorld: Sendable {
   private let machines = Mutex<[Int32: SimulatedMachine]>([:])
   private let pagers = Mutex<[Int32: SimulatedPager]>([:])
   private let nextPid = Mutex<Int32>(100)
-  /// How many agents there were. Only the last is alive: what another still does reaches nothing.
+  /// Number of host agents so far. Only the last one is alive: calls of earlier ones have no effect.
   private let agents = Mutex(0)
-  /// Whether a guest that is restored gets no further than its first page.
+  /// Whether a restored guest fails at its first page.
   let firstPageIsDamaged = Flag()
-  /// Networks that refuse to be removed this many times.
+  /// Number of removals of a network that fail before one succeeds.
   let stubbornRemovals = Mutex(0)
-  /// Whether guests answer.
-  let guestsAnswer = Mutex(true)
+  /// Whether guests respond.
+  let guestsRespond = Mutex(true)
   let directory: FilePath
 
   init() throws {
@@ -49,12 +49,12 @@ final class SimulatedWorld: Sendable {
     try Directories.create(directory)
   }
 
-  /// Of all worlds of this process. Worlds whose agents hang for ever outlive their tests, and go with it at the
-  /// process's end.
+  /// Shared parent of all fixtures of this process. Fixtures whose host agents hang for ever outlive their tests and
+  /// are removed at the end of the process.
   private static let parent: FilePath = {
-    // In memory where possible: thousands of generations are synchronized.
+    // In memory if possible, because thousands of generations are synchronized.
     let place = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
-    atexit { try? Directories.removeTree(SimulatedWorld.parent) }
+    atexit { try? Directories.removeTree(HostFixture.parent) }
     return FilePath("\(place)/martlet-host-agent-\(getpid())")
   }()
 
@@ -82,8 +82,8 @@ final class SimulatedWorld: Sendable {
 
   var allMachines: [SimulatedMachine] { machines.withLock { Array($0.values) } }
 
-  /// Does what only a living agent can do.
-  /// - Parameter agent: the number of the one that does it.
+  /// Performs an action that only the living host agent can perform.
+  /// - Parameter agent: number of the acting host agent.
   func act<Result>(_ agent: Int, _ body: () throws -> Result) throws -> Result {
     try agents.withLock { latest in
       guard latest == agent else { throw Failure() }
@@ -135,7 +135,7 @@ final class SimulatedWorld: Sendable {
     return logger
   }
 
-  /// A new agent on this world, as after a restart.
+  /// Makes a new host agent on this host, as after a restart.
   func agent(
     observer: StepObserver = StepObserver(), slots: Int = 8, longestChain: Int = 8, warmPool: Int = 0
   ) async throws -> HostAgent {
@@ -149,10 +149,10 @@ final class SimulatedWorld: Sendable {
       return latest
     }
     let parts = HostParts(
-      driver: SimulatedDriver(world: self, agent: number), disks: SimulatedDisks(),
-      network: SimulatedNetwork(world: self, agent: number),
-      templates: SimulatedTemplates(), guests: SimulatedGuests(world: self),
-      memory: SimulatedMemory(world: self, agent: number, store: store),
+      driver: SimulatedDriver(host: self, agent: number), disks: SimulatedDisks(),
+      network: SimulatedNetwork(host: self, agent: number),
+      templates: SimulatedTemplates(), guests: SimulatedGuests(host: self),
+      memory: SimulatedMemory(host: self, agent: number, store: store),
       snapshots: store, cgroups: nil)
     let agent = HostAgent(
       configuration: configuration, parts: parts, journal: try Journal(path: directory.appending("journal.db")),

@@ -5,14 +5,13 @@ import Model
 import SandboxNetwork
 import SystemPackage
 
-/// A host, the world around it and guests, all in network namespaces of their own: nothing of the machine's network is
-/// touched.
+/// A simulated host, internet and guests, all in network namespaces: the machine's own network is not changed.
 ///
 /// ```
-/// world (every address below, on lo) ── wan/uplink ── host ── mv<slot> ── sandbox ── tap0 ~ Python ~ eth0 ── guest
+/// outside (every address below, on lo) ── wan/uplink ── host ── mv<slot> ── sandbox ── tap0 ~ Python ~ eth0 ── guest
 /// ```
-final class Laboratory: Sendable {
-  static let worldAddress = "203.0.113.1"
+final class NetworkFixture: Sendable {
+  static let outsideAddress = "203.0.113.1"
   static let uplinkAddress = "203.0.113.2"
   static let internet = "93.184.216.34"
   static let otherInternet = "8.8.4.4"
@@ -26,25 +25,25 @@ final class Laboratory: Sendable {
   private let daemons = DaemonList()
 
   var host: String { "\(tag)-host" }
-  var world: String { "\(tag)-world" }
+  var outside: String { "\(tag)-outside" }
   func guest(_ slot: Int) -> String { "\(tag)-guest\(slot)" }
   func path(_ namespace: String) -> String { "/run/netns/\(namespace)" }
 
-  /// Runs `body` in a new laboratory and takes everything down afterwards.
+  /// Runs `body` in a new fixture and removes everything afterwards.
   static func with(
     configure: @Sendable (inout NetworkConfiguration) -> Void = { _ in },
     runner: @Sendable (SystemCommandRunner) -> any CommandRunner = { $0 },
-    _ body: @Sendable (Laboratory) async throws -> Void
+    _ body: @Sendable (NetworkFixture) async throws -> Void
   ) async throws {
-    let laboratory = try Laboratory(configure: configure, runner: runner)
+    let fixture = try NetworkFixture(configure: configure, runner: runner)
     do {
-      try await laboratory.build()
-      try await body(laboratory)
+      try await fixture.build()
+      try await body(fixture)
     } catch {
-      await laboratory.close()
+      await fixture.close()
       throw error
     }
-    await laboratory.close()
+    await fixture.close()
   }
 
   private init(
@@ -65,31 +64,31 @@ final class Laboratory: Sendable {
   private func build() async throws {
     let addresses = [Self.internet, Self.otherInternet, Self.resolver] + Self.privateAddresses
     try await run("ip", ["netns", "add", host])
-    try await run("ip", ["netns", "add", world])
+    try await run("ip", ["netns", "add", outside])
     try await run(
       "ip", ["-batch", "-"], in: host,
       input: """
         link set lo up
-        link add uplink type veth peer name wan netns \(world)
+        link add uplink type veth peer name wan netns \(outside)
         addr add \(Self.uplinkAddress)/24 dev uplink
         link set uplink up
         """)
     try await run(
-      "ip", ["-batch", "-"], in: world,
-      input: (["link set lo up", "addr add \(Self.worldAddress)/24 dev wan", "link set wan up"]
+      "ip", ["-batch", "-"], in: outside,
+      input: (["link set lo up", "addr add \(Self.outsideAddress)/24 dev wan", "link set wan up"]
         + addresses.map { "addr add \($0)/32 dev lo" } + ["route add 10.200.0.0/16 via \(Self.uplinkAddress)"]).joined(
           separator: "\n")
         + "\n")
-    try await run("ip", ["route", "add", "default", "via", Self.worldAddress], in: host)
+    try await run("ip", ["route", "add", "default", "via", Self.outsideAddress], in: host)
   }
 
-  /// Servers in the world and on the host, so that what is refused could have answered.
+  /// Starts servers in the internet namespace and on the host, so that refused connections would otherwise succeed.
   func startServers() async throws {
-    try await start(Scripts.server, [String(Self.serverPort), "53"], in: world)
+    try await start(Scripts.server, [String(Self.serverPort), "53"], in: outside)
     try await start(Scripts.server, [String(Self.serverPort), "53"], in: host)
   }
 
-  /// A sandbox's network with a guest behind its TAP that serves on the agent's port.
+  /// Makes a sandbox's network with a guest behind its TAP device that serves on the agent's port.
   func addSandbox(_ slot: Int, _ policy: NetworkPolicy = NetworkPolicy()) async throws -> NetworkHandle {
     let handle = try await networks.create(slot: slot, policy: policy, ownerUID: Self.ownerUID)
     try await run("ip", ["netns", "add", guest(slot)])
@@ -103,7 +102,7 @@ final class Laboratory: Sendable {
     return handle
   }
 
-  /// What became of each `kind:address:port`, tried from a namespace.
+  /// Probes each `kind:address:port` from a namespace and returns the outcomes.
   func probe(_ targets: [String], from namespace: String) async throws -> [Probe] {
     let output = try await run("/usr/bin/python3", ["-c", Scripts.probe] + targets, in: namespace)
     return zip(targets, output.outputText.split(separator: "\n")).map { Probe(target: $0, line: String($1)) }
@@ -123,7 +122,7 @@ final class Laboratory: Sendable {
     await daemons.add(try await Daemon.start(script, arguments, namespacePath: namespace.map(path)))
   }
 
-  /// Names of the laboratory's namespaces and the host's links and rules: what must be as before.
+  /// Names of the fixture's namespaces, and the host's links and rules: must be unchanged after a test.
   func census() async throws -> String {
     let namespaces = try Directories.names(in: "/run/netns").filter { $0.hasPrefix("\(tag)-s") }.sorted()
     let links = try await run("ip", ["-brief", "link"], in: host).outputText
@@ -154,7 +153,7 @@ struct Probe: Sendable, CustomStringConvertible {
     answer = words.count > 2 ? words[2] : ""
   }
 
-  /// An answer that says no, and at once.
+  /// A refusal that arrives at once.
   var isRefusedQuickly: Bool { outcome == "refused" && milliseconds < 1_000 }
   var description: String { "\(target) → \(outcome) after \(milliseconds) ms \(answer)" }
 }

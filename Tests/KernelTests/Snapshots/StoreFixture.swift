@@ -8,7 +8,7 @@ import SystemPackage
 @testable import Snapshots
 
 /// A store on a small file system of its own, with real disks.
-final class Laboratory: Sendable {
+final class StoreFixture: Sendable {
   static let pageBytes = 4_096
 
   let directory: FilePath
@@ -24,15 +24,15 @@ final class Laboratory: Sendable {
       .write(to: URL(fileURLWithPath: base.string))
   }
 
-  /// Runs `body` in a tmpfs of `megabytes`, which is gone afterwards.
-  static func within(megabytes: Int, _ body: (Laboratory) async throws -> Void) async throws {
+  /// Runs `body` in a tmpfs of `megabytes`, which is removed afterwards.
+  static func within(megabytes: Int, _ body: (StoreFixture) async throws -> Void) async throws {
     let directory = FilePath(FileManager.default.temporaryDirectory.path).appending(
       "martlet-snapshots-\(UUID().uuidString)")
     try Directories.create(directory)
     try await Tool.run("mount", ["-t", "tmpfs", "-o", "size=\(megabytes)m", "tmpfs", directory.string]).checked()
     let outcome: Result<Void, any Error>
     do {
-      outcome = .success(try await body(Laboratory(directory: directory)))
+      outcome = .success(try await body(StoreFixture(directory: directory)))
     } catch {
       outcome = .failure(error)
     }
@@ -41,7 +41,7 @@ final class Laboratory: Sendable {
     try outcome.get()
   }
 
-  /// Takes all room of the file system but about `kilobytes`.
+  /// Fills the file system except for about `kilobytes`.
   func fill(leaving kilobytes: Int) throws {
     let filler = directory.appending("filler").string
     let handle = open(filler, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
@@ -59,7 +59,7 @@ final class Laboratory: Sendable {
     try StoreFile.remove(directory.appending("filler"))
   }
 
-  /// A generation with `pages` as the first pages of its memory, and `disk` as its disk layer.
+  /// Saves a generation with `pages` as the first pages of its memory, and `disk` as its disk layer.
   func save(_ pages: [UInt8], over parent: Generation? = nil, disk: Disk) async throws -> Generation {
     let draft = try store.begin(GenerationID())
     do {
@@ -89,7 +89,7 @@ final class Laboratory: Sendable {
       template: .minimal)
   }
 
-  /// A disk over the parent's, or the base; `commands` of qemu-io(1) are the guest's writes.
+  /// Makes a disk over the parent's, or over the base; `commands` of qemu-io(1) are the guest's writes.
   func disk(over parent: Generation? = nil, sizeBytes: Int64, _ commands: [String] = []) async throws -> Disk {
     if let parent { try await QcowOverlays().link(parent.diskPath, as: store.diskLayer(of: parent.id)) }
     let base =

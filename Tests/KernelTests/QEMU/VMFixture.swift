@@ -14,10 +14,10 @@ import Snapshots
 import SystemPackage
 import Testing
 
-/// Real microVMs of the template `minimal`, each with a network, a disk, a directory and, when it is restored, a pager
-/// of its own. Everything is taken down at the end.
-final class Laboratory: Sendable {
-  /// Where `make images` puts kernel and templates.
+/// Real microVMs of the template `minimal`, each with its own network, disk, directory and, when restored, pager.
+/// Everything is removed at the end.
+final class VMFixture: Sendable {
+  /// Directory where `make images` installs kernel and templates.
   private static let imageDirectory =
     ProcessInfo.processInfo.environment["MARTLET_IMAGE_DIR"] ?? "/var/lib/martlet/images"
   static let root = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent()
@@ -38,17 +38,17 @@ final class Laboratory: Sendable {
   let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
   private let sandboxes = Mutex<[TestSandbox]>([])
 
-  static func with(_ body: @Sendable (Laboratory) async throws -> Void) async throws {
+  static func with(_ body: @Sendable (VMFixture) async throws -> Void) async throws {
     try #require(getuid() == 0, "the kernel tests need root; run them with `make test` as root")
-    let laboratory = try await Laboratory()
+    let fixture = try await VMFixture()
     let outcome: Result<Void, any Error>
     do {
-      try await laboratory.networks.prepareHost()
-      outcome = .success(try await body(laboratory))
+      try await fixture.networks.prepareHost()
+      outcome = .success(try await body(fixture))
     } catch {
       outcome = .failure(error)
     }
-    await laboratory.close()
+    await fixture.close()
     try outcome.get()
   }
 
@@ -74,7 +74,7 @@ final class Laboratory: Sendable {
     QEMUDriver(installation: installation, accelerator: .tcg, tscKilohertz: tscKilohertz, shim: shim, logger: logger)
   }
 
-  /// A new sandbox's place: directory, network; no disk and no machine yet.
+  /// Prepares a sandbox: directory and network, but no disk and no machine yet.
   func makeSandbox() async throws -> TestSandbox {
     let slot = sandboxes.withLock { $0.count }
     let id = InstanceID()
@@ -82,19 +82,19 @@ final class Laboratory: Sendable {
     try Directories.create(place, mode: 0o711)
     let uid = Self.firstUserID + UInt32(slot)
     let network = try await networks.create(slot: slot, policy: NetworkPolicy(), ownerUID: uid)
-    let sandbox = TestSandbox(laboratory: self, id: id, directory: place, network: network, userID: uid)
+    let sandbox = TestSandbox(fixture: self, id: id, directory: place, network: network, userID: uid)
     sandboxes.withLock { $0.append(sandbox) }
     return sandbox
   }
 
-  /// A sandbox that has booted and knows who it is.
+  /// Boots and initializes a sandbox.
   func boot(memoryMiB: Int = 256) async throws -> TestSandbox {
     let sandbox = try await makeSandbox()
     try await sandbox.boot(try base, memoryMiB: memoryMiB)
     return sandbox
   }
 
-  /// What the disks of sandboxes that boot are made over.
+  /// The base of the disks of booted sandboxes.
   var base: DiskBase {
     get throws {
       let template = try images.template(try SafeName("minimal"), team: .platform)
