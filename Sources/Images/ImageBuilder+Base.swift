@@ -5,9 +5,9 @@ import SystemPackage
 
 extension ImageBuilder {
   static let baseRelease = "bookworm"
-  /// Raised when the package list or mmdebstrap's options change: the kept tree is downloaded again.
+  /// Incremented when the package list or mmdebstrap's options change; the cached tree is then downloaded again.
   private static let baseTreeRevision = 1
-  /// On top of Debian's minbase: what E2B's base template has and a person at a shell.
+  /// Packages on top of Debian's minbase: those of E2B's base template, and those that interactive users expect.
   static let basePackages = [
     "bash", "ca-certificates", "curl", "git", "iproute2", "jq", "kmod", "less", "nano", "ncurses-term",
     "netcat-openbsd",
@@ -15,7 +15,7 @@ extension ImageBuilder {
     "unzip",
     "xz-utils", "zip", "zstd",
   ]
-  /// Left out of the packages: what nobody reads in a sandbox. Copyright files stay, as the licences ask.
+  /// Files of packages that sandboxes do not need. Copyright files stay, because licences require them.
   private static let excludedPaths = [
     "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*",
   ]
@@ -36,7 +36,7 @@ extension ImageBuilder {
     }
   }
 
-  /// Has mmdebstrap download and configure the packages, using the archives the host's own apt uses.
+  /// Runs mmdebstrap, which downloads and configures the packages from the archives that the host's own apt uses.
   private func downloadBase(to archive: FilePath) async throws {
     report("base", "downloading packages", 0.02)
     try Directories.create(store.cache)
@@ -69,14 +69,14 @@ extension ImageBuilder {
       ("I: downloading packages", "downloading packages", 0.05), ("I: extracting", "unpacking packages", 0.15),
       ("I: installing essential", "configuring essential packages", 0.2),
       ("I: installing remaining", "configuring packages", 0.3),
-      ("I: cleaning", "cleaning up", 0.5), ("I: creating tarball", "keeping the prepared tree", 0.53),
+      ("I: cleaning", "cleaning up", 0.5), ("I: creating tarball", "saving the prepared tree", 0.53),
     ]
     let stage = stages.first { line.hasPrefix($0.marker) }
     return BuildProgress(
       subject: "base", step: stage?.step ?? "installing packages", fraction: stage?.fraction ?? 0.1, detail: line)
   }
 
-  /// Everything of this host and of the build goes; what a tenant expects comes.
+  /// Removes traces of this host and of the build, and configures what tenants expect.
   private func configureBase(_ tree: RootTree) throws(SystemError) {
     for directory in ["/var/lib/apt/lists", "/var/cache/apt", "/var/log", "/etc/apt/sources.list.d"] {
       try tree.empty(directory)
@@ -87,7 +87,7 @@ extension ImageBuilder {
     for file in ["/etc/apt/apt.conf.d/99mmdebstrap", "/etc/apt/sources.list", "/var/cache/ldconfig/aux-cache"] {
       try tree.remove(file)
     }
-    // Every sandbox that wants an SSH server makes keys of its own (L-52).
+    // SSH host keys are removed: each sandbox that starts an SSH server generates its own.
     let keys = try Directories.names(in: try tree.resolve("/etc/ssh")).filter { $0.hasPrefix("ssh_host_") }
     for key in keys { try tree.remove("/etc/ssh/\(key)") }
     try tree.write(AptSources.debianDefaults(release: Self.baseRelease), to: "/etc/apt/sources.list.d/debian.sources")

@@ -5,10 +5,11 @@ import Model
 import SystemPackage
 
 extension ImageBuilder {
-  /// Always depends on the release's current cloud kernel. Measured under emulation, it boots to the agent 0.4 s faster
-  /// than the newer series that the archive also carries.
+  /// A package that always depends on the release's current cloud kernel. Measured under emulation, this kernel boots
+  /// to the agent 0.4 s faster than the newer series that the archive also carries.
   private static let kernelMetaPackage = "linux-image-cloud-amd64"
-  /// Parts of the module tree that go into every image's /lib/modules: what containers and tunnels inside a guest need.
+  /// Module directories that go into /lib/modules of every image: modules that containers and tunnels inside a guest
+  /// need.
   private static let guestModuleDirectories = [
     "kernel/net/netfilter", "kernel/net/ipv4/netfilter", "kernel/net/ipv6/netfilter", "kernel/net/bridge",
     "kernel/fs/overlayfs",
@@ -28,12 +29,12 @@ extension ImageBuilder {
       let unpacked = try await fetch(name, into: workspace)
       let version = String(name.dropFirst("linux-image-".count))
       guard KernelManifest.isSafeVersion(version) else {
-        throw ManifestError("the kernel package has the odd name \(name)")
+        throw ManifestError("the kernel package has an unexpected name: \(name)")
       }
       try Directories.create(store.building, mode: 0o700)
       let staged = store.building.appending("kernel-\(UUID().uuidString.lowercased())")
       try Directories.create(staged, mode: 0o700)
-      // Published, it lies elsewhere.
+      // After publishing, the staging directory is no longer at this path.
       defer { try? Directories.removeTree(staged) }
       report("kernel", "extracting the kernel", 0.5)
       try await extractKernel(
@@ -49,7 +50,8 @@ extension ImageBuilder {
     }
   }
 
-  /// Name and version of the package behind the meta package; refreshes apt's lists once when there are none.
+  /// Name and version of the package that the meta package depends on. Refreshes apt's package lists once if they lack
+  /// it.
   private func newestKernelPackage() async throws -> (name: String, version: String) {
     if let found = try await dependency() { return found }
     report("kernel", "refreshing package lists", 0.05)
@@ -79,8 +81,7 @@ extension ImageBuilder {
   private func fetch(_ package: String, into workspace: FilePath) async throws -> FilePath {
     let directory = workspace.appending("download-\(package)")
     try Directories.create(directory)
-    // The package is checked against apt's signed lists; only the download itself runs as root, into a private
-    // directory.
+    // apt checks the package against its signed lists. Only the download itself runs as root, into a private directory.
     try await Tool.run(
       "apt-get", ["-q", "-o", "APT::Sandbox::User=root", "download", package], directory: directory.string,
       deadline: Self.downloadDeadline
@@ -95,21 +96,21 @@ extension ImageBuilder {
     return unpacked
   }
 
-  /// The host's depmod, or kmod's own when the host has none. Busybox has one too, but kmod's modprobe, which most
-  /// guests use, cannot read what it writes.
+  /// Path of the host's depmod, or of one from the package kmod when the host has none. Busybox has a depmod too, but
+  /// kmod's modprobe, which most guests use, cannot read its output.
   private func findDepmod(_ workspace: FilePath) async throws -> String {
     if let installed = Tool.find("depmod") { return installed }
     let unpacked = try await fetch("kmod", into: workspace)
     let program = ["bin/kmod", "usr/bin/kmod"].map { unpacked.appending($0).string }.first { Tool.find($0) != nil }
     guard let program else { throw ToolError("depmod", .notInstalled) }
-    // kmod does what its name says.
+    // kmod acts as the tool whose name it is called by.
     let link = workspace.appending("depmod").string
     try SystemError.check("symlink", link) { symlink(program, link) }
     return link
   }
 
-  /// Writes the ELF kernel out of a bzImage. Booted directly, through its PVH entry, it spares the guest the
-  /// decompression.
+  /// Extracts the ELF kernel from a bzImage. QEMU boots it directly through its PVH entry, so the guest does not spend
+  /// time on decompression.
   private func extractKernel(_ bzImage: FilePath, to vmlinux: FilePath, scratch: FilePath) async throws {
     let compressed = scratch.appending("payload")
     let image = try await BlockingPool.shared.run { () throws(any Error) -> KernelImage in
@@ -124,7 +125,7 @@ extension ImageBuilder {
     var status = stat()
     try SystemError.check("stat", vmlinux.string) { stat(vmlinux.string, &status) }
     guard Int(status.st_size) == image.uncompressedBytes else {
-      throw ManifestError("the kernel has not the length its header says")
+      throw ManifestError("the kernel's length differs from the length in its header")
     }
     try SystemError.check("chmod", vmlinux.string) { chmod(vmlinux.string, 0o644) }
   }
@@ -146,7 +147,7 @@ extension ImageBuilder {
     try await packModules(index, from: source, version: version, staged: staged, scratch: scratch, depmod: depmod)
   }
 
-  /// The subset for images, with an index of its own, as one archive.
+  /// Packs the modules for images, with an index of their own, into one archive.
   private func packModules(
     _ index: ModuleIndex, from source: FilePath, version: String, staged: FilePath, scratch: FilePath, depmod: String
   ) async throws {

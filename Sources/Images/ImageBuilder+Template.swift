@@ -4,7 +4,7 @@ import Model
 import SystemPackage
 
 extension ImageBuilder {
-  /// Trees beyond this are refused before an image is made of them.
+  /// Larger trees are refused before an image is made of them.
   static let maximumTreeBytes: Int64 = 256 << 30
 
   func makeTemplate(
@@ -18,7 +18,8 @@ extension ImageBuilder {
       guard try tree.hasExecutables() else {
         throw MartletError(
           .invalidRequest,
-          "the source of template \(name) is not a root file system: it has no /bin/sh and no executable in /bin, /usr/bin or /usr/local/bin"
+          "the source of template \(name) is not a root file system: it has no /bin/sh and no executable in "
+            + "/bin, /usr/bin or /usr/local/bin"
         )
       }
       try tree.ensureAccounts(addingUser: false, shell: "/bin/sh")
@@ -37,7 +38,7 @@ extension ImageBuilder {
     }
     switch status.st_mode & S_IFMT {
     case S_IFDIR: try await copy(source, into: tree)
-    case S_IFREG: try await unpackForeign(source, into: tree)
+    case S_IFREG: try await unpackSource(source, into: tree)
     default: throw MartletError(.invalidRequest, "the template's source must be a directory or a tar archive")
     }
     try await dropSpecialFiles(tree)
@@ -47,7 +48,7 @@ extension ImageBuilder {
     }
   }
 
-  /// A private copy, so that the caller's directory is only read. Other file systems mounted below are left out.
+  /// Copies the source, which is only read. Other file systems mounted below it are left out.
   private func copy(_ source: FilePath, into tree: RootTree) async throws {
     try await Tool.run(
       "cp", ["-a", "--one-file-system", "--reflink=auto", "--", "\(source.string)/.", tree.root.string],
@@ -56,23 +57,24 @@ extension ImageBuilder {
     try SystemError.check("chmod", tree.root.string) { chmod(tree.root.string, 0o755) }
   }
 
-  private func unpackForeign(_ archive: FilePath, into tree: RootTree) async throws {
+  private func unpackSource(_ archive: FilePath, into tree: RootTree) async throws {
     do {
       try await unpack(archive, into: tree)
     } catch let error as ToolError {
       guard case .failed = error.reason else { throw error }
       throw MartletError(
         .invalidRequest,
-        "the template's archive cannot be unpacked; it must be a tar of a root file system, plain or with gzip, xz or zstd",
+        "the template's archive cannot be unpacked; it must be a tar of a root file system, plain or with gzip, xz "
+          + "or zstd",
         cause: error)
     }
   }
 
-  /// Unpacks an archive a stranger may have made, into an empty tree.
+  /// Unpacks an untrusted archive into an empty tree.
   ///
-  /// GNU tar without `-P` makes members with a leading slash relative, refuses those with `..`, and puts links that
-  /// lead out of the tree in place only after everything else, so nothing is written through them. Source: GNU tar
-  /// manual, "Security rules of thumb" and "Absolute File Names".
+  /// GNU tar without `-P` makes members with a leading slash relative, refuses members with `..`, and creates links
+  /// that lead out of the tree only after everything else, so nothing is written through them. Source: GNU tar manual,
+  /// "Security rules of thumb" and "Absolute File Names".
   func unpack(_ archive: FilePath, into tree: RootTree) async throws {
     let arguments = [
       "--extract", "--file", archive.string, "--force-local", "--directory", tree.root.string, "--numeric-owner",
@@ -88,7 +90,7 @@ extension ImageBuilder {
     try SystemError.check("chown", tree.root.string) { lchown(tree.root.string, 0, 0) }
   }
 
-  /// Devices come from devtmpfs in the guest, sockets from whoever listens: in a tree both are of no use.
+  /// Removes devices, which the guest gets from devtmpfs, and sockets, which work only while a process listens on them.
   private func dropSpecialFiles(_ tree: RootTree) async throws {
     let arguments = [
       tree.root.string, "-xdev", "(", "-type", "b", "-o", "-type", "c", "-o", "-type", "s", ")", "-delete",

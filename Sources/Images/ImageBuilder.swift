@@ -3,20 +3,20 @@ import LinuxSystem
 package import Model
 package import SystemPackage
 
-/// Makes the guest kernel and templates and publishes them in a store.
+/// Builds the guest kernel and templates and publishes them in an image store.
 ///
 /// Needs root and these programs of the distribution: mkfs.ext4, tar, gzip, find, du, busybox (static), dpkg-deb,
 /// apt-get, apt-cache, the decompressors lz4, xz and zstd, and for `base` mmdebstrap. One builder works on a store at a
-/// time; others wait. Whatever fails or is cancelled leaves the store as it was; leftovers are removed by the next
-/// build.
+/// time; others wait. A build that fails or is cancelled leaves the store's templates and kernel unchanged; the next
+/// build removes its leftovers.
 package struct ImageBuilder: Sendable {
   /// How long to wait for another builder.
   static let lockDeadline: Duration = .seconds(1_800)
-  /// For tools that only move data of this host.
+  /// Deadline of tools that only move data on this host.
   static let localDeadline: Duration = .seconds(900)
-  /// For tools that download.
+  /// Deadline of tools that download.
   static let downloadDeadline: Duration = .seconds(2_400)
-  /// Raised when the steps that make platform images change, so that `ensure()` makes them again.
+  /// Incremented when the steps that build platform images change, so that `ensure()` builds them again.
   static let minimalRecipe = 2
   static let baseRecipe = 2
   static let kernelRecipe = 3
@@ -27,7 +27,7 @@ package struct ImageBuilder: Sendable {
   let progress: @Sendable (BuildProgress) -> Void
 
   /// - Parameters:
-  ///   - agentBinary: the static guest agent that goes into every image.
+  ///   - agentBinary: executable of the static guest agent, installed in every image.
   ///   - workDirectory: where trees are unpacked; nil means inside the store.
   ///   - progress: called from any thread, in order per build.
   package init(
@@ -40,9 +40,9 @@ package struct ImageBuilder: Sendable {
     self.progress = progress
   }
 
-  /// Builds what is missing or out of date: kernel, `minimal`, `base`. Takes milliseconds when nothing is.
+  /// Builds the kernel, `minimal` and `base` if they are missing or out of date; otherwise takes milliseconds.
   ///
-  /// - Returns: what was built, in order.
+  /// - Returns: the names of what was built, in order.
   @discardableResult
   package func ensure() async throws(MartletError) -> [String] {
     try await locked("the platform images could not be built") {
@@ -64,33 +64,34 @@ package struct ImageBuilder: Sendable {
     }
   }
 
-  /// The newest build of the distribution's cloud kernel, with its initramfs and modules.
+  /// Builds the newest version of the distribution's cloud kernel, with its initramfs and modules.
   @discardableResult
   package func buildKernel() async throws(MartletError) -> GuestKernel {
     try await locked("the guest kernel could not be built") { try await makeKernel() }
     return try store.guestKernel()
   }
 
-  /// The platform template `minimal`: busybox only, from files of this host.
+  /// Builds the platform template `minimal`: busybox only, from files of this host.
   @discardableResult
   package func buildMinimal() async throws(MartletError) -> TemplateImage {
     try await locked("template minimal could not be built") { try await makeMinimal() }
   }
 
-  /// The platform template `base`: a small Debian. The downloaded tree is kept, so that later builds take seconds.
+  /// Builds the platform template `base`: a small Debian. The downloaded tree is cached, so that later builds take
+  /// seconds.
   ///
-  /// - Parameter isFresh: download again although a prepared tree is kept.
+  /// - Parameter isFresh: whether to download the tree again although it is cached.
   @discardableResult
   package func buildBase(isFresh: Bool = false) async throws(MartletError) -> TemplateImage {
     try await locked("template base could not be built") { try await makeBase(isFresh: isFresh) }
   }
 
-  /// A template from any root file system tree.
+  /// Builds a template from any root file system tree.
   ///
   /// - Parameters:
   ///   - source: a directory, which is not modified, or a tar archive (plain, gzip, xz or zstd).
-  ///   - envs: environment of every user process of its sandboxes.
-  /// - Throws: `invalid_request` when the source is not a root file system or the name is the platform's.
+  ///   - envs: environment of every user process in its sandboxes.
+  /// - Throws: `invalid_request` when the source is not a root file system or the name is a platform template's.
   @discardableResult
   package func buildTemplate(
     name: SafeName, team: TeamID, from source: FilePath, envs: [String: String] = [:]
@@ -125,7 +126,8 @@ package struct ImageBuilder: Sendable {
     return manifest.recipe != recipe || manifest.agentDigest != agent || manifest.kernelVersion != kernel
   }
 
-  /// Runs a build as the only one, with leftovers of dead builders removed, and gives failures their meaning.
+  /// Runs a build under the store's lock, after removing leftovers of interrupted builds, and maps errors to
+  /// `MartletError`.
   private func locked<Result: Sendable>(
     _ sentence: String, _ body: () async throws -> Result
   ) async throws(MartletError) -> Result {
@@ -137,11 +139,11 @@ package struct ImageBuilder: Sendable {
       try await BlockingPool.shared.run { () throws(SystemError) in try Directories.removeTree(store.building) }
       return try await body()
     } catch {
-      throw Self.meaning(of: error, sentence)
+      throw Self.mappedError(error, sentence)
     }
   }
 
-  private static func meaning(of error: any Error, _ sentence: String) -> MartletError {
+  private static func mappedError(_ error: any Error, _ sentence: String) -> MartletError {
     if let error = error as? MartletError { return error }
     if error is CancellationError { return MartletError(.canceled, "the build was canceled", cause: error) }
     if let error = error as? ToolError {

@@ -5,12 +5,10 @@ package import Model
 import SystemPackage
 
 extension ImageStore {
-  /// Kernels and blobs younger than this are kept by a collection: a create may have looked them up just before.
+  /// A collection keeps younger kernels and images: a create may have looked them up shortly before.
   static let collectionGrace: TimeInterval = 3_600
 
-  /// Removes a team's template. Its image stays until a collection finds nobody uses it (L-9).
-  ///
-  /// - Throws: `not_found` when the team has no such template.
+  /// Removes a team's template. Its image stays until a collection finds it unused.
   package func removeTemplate(_ name: SafeName, team: TeamID) throws(MartletError) {
     let path = manifestPath(name, team: team)
     guard unlink(path.string) == 0 else {
@@ -27,13 +25,13 @@ extension ImageStore {
     }
   }
 
-  /// Deletes images that no manifest names and nobody uses, and kernels that were replaced.
+  /// Deletes images that neither a manifest nor `inUse` names, and kernels that were replaced.
   ///
   /// - Parameters:
-  ///   - inUse: images that running or paused sandboxes stand on.
-  ///   - now: images and kernels changed within `collectionGrace` before it are kept.
-  /// - Returns: what was deleted.
-  /// - Throws: `internal` when any manifest cannot be read: then nothing is deleted.
+  ///   - inUse: images that disks of running or paused sandboxes depend on.
+  ///   - now: images and kernels changed within `collectionGrace` before this time are kept.
+  /// - Returns: the deleted images.
+  /// - Throws: `internal` when a manifest cannot be read: then nothing is deleted.
   @discardableResult
   package func collectGarbage(inUse: Set<ImageDigest>, now: Date = Date()) throws(MartletError) -> [ImageDigest] {
     do {
@@ -56,7 +54,7 @@ extension ImageStore {
 
   var lockPath: FilePath { directory.appending("build.lock") }
 
-  /// Makes a finished image the template's. The caller holds the store's lock; `image` is moved into the store.
+  /// Publishes a finished image as the template's. The caller holds the store's lock; `image` is moved into the store.
   func publish(_ image: FilePath, as manifest: TemplateManifest) throws {
     let blob = blobPath(manifest.digest)
     try Directories.create(blobs)
@@ -64,18 +62,19 @@ extension ImageStore {
     try SystemError.check("chmod", image.string) { chmod(image.string, 0o444) }
     try Self.synchronize(image)
     try SystemError.check("rename", blob.string) { rename(image.string, blob.string) }
-    // A blob that existed already keeps its content and gets a fresh change time, which a collection respects.
+    // If the image exists already, its content stays and its change time is renewed, which a collection respects.
     try SmallFile.synchronizeDirectory(blobs)
     try SmallFile.replace(manifestPath(manifest.name, team: manifest.team), with: try manifest.encoded(), mode: 0o644)
   }
 
-  /// Makes a finished directory the current kernel. The caller holds the store's lock; `staged` is moved into the
-  /// store.
+  /// Publishes a finished directory as the current kernel. The caller holds the store's lock; `staged` is moved into
+  /// the store.
   func publishKernel(_ staged: FilePath, manifest: KernelManifest) throws {
     try SmallFile.replace(staged.appending("manifest.json"), with: try manifest.encoded(), mode: 0o644)
     for name in try Directories.names(in: staged) { try Self.synchronize(staged.appending(name)) }
     let identity =
-      "\(manifest.version)-\(manifest.initramfsDigest.hexadecimal.prefix(16))-\(UUID().uuidString.lowercased().prefix(8))"
+      "\(manifest.version)-\(manifest.initramfsDigest.hexadecimal.prefix(16))-"
+      + UUID().uuidString.lowercased().prefix(8)
     let place = kernels.appending(identity)
     try Directories.create(kernels)
     try SystemError.check("chmod", staged.string) { chmod(staged.string, 0o755) }

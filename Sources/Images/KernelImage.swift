@@ -1,10 +1,10 @@
 /// The compressed kernel inside a bzImage.
 ///
-/// The boot protocol's setup header says where it lies: `payload_offset` (0x248) and `payload_length` (0x24c), counted
-/// from the protected-mode code, which starts after `setup_sects` (0x1f1) + 1 sectors. The last four bytes of the
-/// payload are the uncompressed length, little endian. Source: kernel Documentation/arch/x86/boot.rst.
+/// The boot protocol's setup header locates it: `payload_offset` (0x248) and `payload_length` (0x24c), counted from the
+/// protected-mode code, which starts after `setup_sects` (0x1f1) + 1 sectors. The last four bytes of the payload are
+/// the uncompressed length, little endian. Source: kernel Documentation/arch/x86/boot.rst.
 struct KernelImage: Equatable, Sendable {
-  /// How a payload was compressed, told by its magic, and the program that undoes it.
+  /// Compression of a payload, detected by its magic; the raw value names the program that decompresses it.
   enum Compression: String, Sendable, CaseIterable {
     case lz4
     case gzip
@@ -22,16 +22,16 @@ struct KernelImage: Equatable, Sendable {
   }
 
   static let maximumBytes = 64 << 20
-  /// A kernel larger than this is taken for a damaged header.
+  /// A larger uncompressed length is treated as a damaged header.
   static let maximumUncompressedBytes = 512 << 20
   static let elfMagic: [UInt8] = [0x7F, 0x45, 0x4C, 0x46]
 
   let compression: Compression
-  /// Compressed bytes within the file, without the length that follows.
+  /// Range of the compressed bytes in the file, without the length field that follows.
   let payload: Range<Int>
   let uncompressedBytes: Int
 
-  /// - Throws: `ManifestError` when this is not a bzImage of boot protocol 2.08 or later with a known compression.
+  /// - Throws: `ManifestError` when the file is not a bzImage of boot protocol 2.08 or later with a known compression.
   init(parsing file: [UInt8]) throws(ManifestError) {
     guard file.count > 0x260, Array(file[0x202..<0x206]) == Array("HdrS".utf8) else {
       throw ManifestError("not a bzImage")
@@ -46,7 +46,7 @@ struct KernelImage: Equatable, Sendable {
     payload = start..<start + length - 4
     uncompressedBytes = Self.number(file, start + length - 4, 4)
     guard (1...Self.maximumUncompressedBytes).contains(uncompressedBytes) else {
-      throw ManifestError("the payload's length makes no sense")
+      throw ManifestError("the payload's length is out of bounds")
     }
     let found = Compression.allCases.first { file[start...].starts(with: $0.magic) }
     guard let found else { throw ManifestError("the payload's compression is unknown") }

@@ -4,29 +4,30 @@ import Model
 struct NamespaceBatch {
   let address: SlotAddress
   let linkGroup: UInt32
-  /// User that may open the TAP.
+  /// User id that may open the TAP device.
   let ownerUID: UInt32
 
-  /// For the host's namespace. The order is that of `creations`.
+  /// Commands for the host's namespace, in the order of `creations`.
   ///
-  /// The link gets its group with its birth, so that it is never outside of the host's rules.
+  /// The link is created with its group, so that the host's rules apply to it from the start.
   var outside: String {
     lines([
       "netns add \(address.namespaceName)",
-      "link add \(address.hostLinkName) group \(linkGroup) type veth peer name \(SlotAddressing.innerLinkName) netns \(address.namespaceName)",
+      "link add \(address.hostLinkName) group \(linkGroup) type veth "
+        + "peer name \(SlotAddressing.innerLinkName) netns \(address.namespaceName)",
       "link set \(address.hostLinkName) addrgenmode none",
       "addr add \(address.hostSide)/\(SlotAddressing.slotPrefixLength) dev \(address.hostLinkName)",
       "link set \(address.hostLinkName) up",
     ])
   }
 
-  /// What the first lines of `outside` make, and so what is to be undone when a later line fails.
+  /// Undo steps of the first lines of `outside`: if a later line fails, these are performed.
   static let creations: [NetworkStep] = [.removeNamespace, .removeLink]
 
-  /// For the sandbox's namespace.
+  /// Commands for the sandbox's namespace.
   ///
-  /// The TAP has the same address in every namespace and knows the guest's, so that neither side of a restored guest
-  /// waits for its neighbour cache.
+  /// The TAP device has the same address in every namespace, and a permanent neighbour entry for the guest, so that a
+  /// restored guest and its gateway do not wait for address resolution.
   var inside: String {
     let tap = GuestContract.tapName
     let inner = SlotAddressing.innerLinkName
@@ -44,9 +45,9 @@ struct NamespaceBatch {
     ])
   }
 
-  /// Kernel parameters of the sandbox's namespace, to be written before its links come up.
+  /// Kernel parameters of the sandbox's namespace, written before its links come up.
   ///
-  /// Without the limit on ICMP errors, which may only go to the guest, refusals of UDP reach it at once.
+  /// ICMP errors are not rate-limited: they go to the guest only, and refusals of UDP packets then reach it at once.
   static let parameters = [
     KernelParameter("ipv6/conf/all/disable_ipv6", "1"),
     KernelParameter("ipv6/conf/default/disable_ipv6", "1"),
@@ -62,9 +63,7 @@ struct NamespaceBatch {
     commands.joined(separator: "\n") + "\n"
   }
 
-  /// How many lines of a batch were carried out before the one that failed; nil when `ip` did not say.
-  ///
-  /// Source: iproute2 lib/utils.c, do_batch(): `Command failed NAME:LINE`.
+  /// Number of lines that a batch completed before the one that failed; nil when `ip` did not report it.
   static func completedLines(errorText: String) -> Int? {
     for line in errorText.split(separator: "\n") where line.hasPrefix("Command failed ") {
       guard let number = line.split(separator: ":").last.flatMap({ Int($0) }), number >= 1 else { return nil }

@@ -1,13 +1,13 @@
 import Model
 
-/// The nftables rules of one sandbox's namespace, where not even root of the guest can touch them.
+/// The nftables rules of one sandbox's namespace; not even root in the guest can change them.
 ///
 /// ```
 /// host ── veth0 ──▶ inbound: to the guest, all ports        (from the host's end only)
 /// guest ── tap0 ──▶ antispoof ▶ inbound: DNS to the upstream ▶ forward ▶ egress ▶ outbound ── veth0 ──▶ host's rules
 /// the VMM itself (same namespace) ──▶ output: refused
 /// ```
-/// What is refused is answered (TCP reset, ICMP "administratively prohibited"), so that callers do not wait for a
+/// Refused packets get a response (TCP reset, ICMP "administratively prohibited"), so that senders do not wait for a
 /// time-out.
 struct NamespaceRules {
   let address: SlotAddress
@@ -68,15 +68,17 @@ struct NamespaceRules {
   private var inner: String { SlotAddressing.innerLinkName }
   private var guest: IPv4Address { GuestContract.guestAddress }
 
-  /// The guest's resolver is the gateway; without egress, or without an upstream, the input chain refuses the query.
+  /// The guest's resolver is the gateway. Without egress or without an upstream resolver the input chain refuses
+  /// queries.
   private var nameService: String {
     guard egress.isOn, let resolver else { return "" }
     return """
-          iifname "\(tap)" ip daddr \(GuestContract.gatewayAddress) meta l4proto { tcp, udp } th dport 53 dnat ip to \(resolver)
+          iifname "\(tap)" ip daddr \(GuestContract.gatewayAddress) meta l4proto { tcp, udp } th dport 53 \
+          dnat ip to \(resolver)
       """
   }
 
-  /// Only the DNS rule above rewrites what comes from the guest, so `ct status dnat` means exactly that.
+  /// Only the DNS rule above rewrites packets from the guest, so `ct status dnat` matches DNS queries only.
   private var decision: String {
     guard egress.isOn else { return "    jump refuse" }
     return """

@@ -1,4 +1,4 @@
-/// What went wrong while making or removing a sandbox's network. For the log: it names links and addresses of the host.
+/// An error while making or removing a sandbox's network. For the log: it names links and addresses of the host.
 package struct NetworkError: Error, Sendable, CustomStringConvertible {
   package enum Reason: Sendable {
     case invalidConfiguration(String)
@@ -6,16 +6,16 @@ package struct NetworkError: Error, Sendable, CustomStringConvertible {
     case slotOutOfRange(capacity: Int)
     /// Another create or remove of this slot is running in this process.
     case slotBusy
-    /// The slot's namespace exists already: left by a dead agent, or in use. Nothing was touched.
+    /// The slot's namespace exists already: a dead host agent left it, or it is in use. Nothing was changed.
     case slotExists
     case failed(NetworkStep, any Error)
-    /// Several steps failed on their own; all were tried.
+    /// Several steps failed independently; all were tried.
     case several([NetworkError])
   }
 
   package let reason: Reason
   package let slot: Int?
-  /// Undo steps that failed after the error; what they should have removed is still there.
+  /// Undo steps that failed after the error; the resources that they should have removed still exist.
   package let undoFailures: [NetworkError]
 
   package init(_ reason: Reason, slot: Int? = nil, undoFailures: [NetworkError] = []) {
@@ -28,7 +28,7 @@ package struct NetworkError: Error, Sendable, CustomStringConvertible {
     NetworkError(reason, slot: slot, undoFailures: undoFailures)
   }
 
-  /// One error out of several; nil when there are none.
+  /// Joins several errors into one; nil when there are none.
   static func joined(_ errors: [NetworkError], slot: Int? = nil) -> NetworkError? {
     guard let first = errors.first else { return nil }
     return errors.count == 1 ? first : NetworkError(.several(errors), slot: slot)
@@ -36,7 +36,7 @@ package struct NetworkError: Error, Sendable, CustomStringConvertible {
 
   package var description: String {
     let place = slot.map { "network slot \($0): " } ?? "network: "
-    let undo = undoFailures.isEmpty ? "" : "; undoing it failed too: \(undoFailures)"
+    let undo = undoFailures.isEmpty ? "" : "; the undo failed too: \(undoFailures)"
     return place + text + undo
   }
 
@@ -52,7 +52,7 @@ package struct NetworkError: Error, Sendable, CustomStringConvertible {
   }
 }
 
-/// The steps of making and removing networks, as they appear in errors and in fault plans.
+/// The steps of making and removing networks, named in errors and in tests' fault plans.
 package enum NetworkStep: String, Sendable, CaseIterable {
   case createLinks = "create namespace and veth pair"
   case configureKernel = "set kernel parameters of the namespace"

@@ -2,12 +2,12 @@ import Foundation
 import LinuxSystem
 import Model
 
-/// Something about the host that keeps sandbox networks from working, with the remedy. For `martlet doctor`.
+/// A condition of the host that keeps sandbox networks from working, with the remedy. For `martlet doctor`.
 package struct NetworkHint: Sendable, Equatable {
   package enum Severity: String, Sendable {
     /// Sandboxes cannot be created.
     case error
-    /// They can, but something will not work.
+    /// Sandboxes can be created, but part of their network does not work.
     case warning
   }
 
@@ -23,8 +23,8 @@ package struct NetworkHint: Sendable, Equatable {
 }
 
 extension SandboxNetworks {
-  /// Looks for what commonly breaks sandbox networks. Changes nothing; works before `prepareHost()`. Empty: nothing
-  /// found.
+  /// Checks the host for conditions that commonly break sandbox networks. Changes nothing; works before
+  /// `prepareHost()`. An empty result means that no problem was found.
   package func diagnose() async -> [NetworkHint] {
     var hints = await missingTools()
     if access("/dev/net/tun", R_OK | W_OK) != 0 {
@@ -32,7 +32,7 @@ extension SandboxNetworks {
         .init(.error, "/dev/net/tun cannot be opened", remedy: "run as root; load the kernel module with: modprobe tun")
       )
     }
-    // Without the tools there is nothing more to ask.
+    // The other checks need these tools.
     guard hints.isEmpty else { return hints }
     hints += await firewallHints()
     hints += await routeHints()
@@ -68,7 +68,8 @@ extension SandboxNetworks {
         let links = "\(configuration.addressing.linkPrefix)+"
         return .init(
           .warning,
-          "other software drops forwarded packets (table \(chain.family) \(chain.table), chain \(chain.name)), so sandboxes may not reach the internet",
+          "other software drops forwarded packets (table \(chain.family) \(chain.table), chain \(chain.name)), "
+            + "so sandboxes may not reach the internet",
           remedy: "let sandboxes through there; with Docker: iptables -I DOCKER-USER -i \(links) -j ACCEPT && "
             + "iptables -I DOCKER-USER -o \(links) -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT")
       }

@@ -4,7 +4,7 @@ import LinuxSystem
 import SystemPackage
 
 /// Computes SHA-256 digests of whole files, read through a buffer.
-enum FileDigest {
+enum ContentDigest {
   private static let bufferBytes = 1_048_576
 
   struct Result: Equatable {
@@ -28,7 +28,7 @@ enum FileDigest {
   }
 }
 
-extension FileDigest {
+extension ContentDigest {
   /// Computes the digest of bytes in memory.
   static func of(_ bytes: [UInt8]) -> String {
     SHA256.hash(data: bytes).hexadecimal

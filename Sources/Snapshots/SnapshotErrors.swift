@@ -2,9 +2,9 @@ import LinuxSystem
 package import Model
 import SystemPackage
 
-/// Why bytes are not what their format says.
+/// The reason why a file of the store does not have a valid format.
 package enum SnapshotFormatError: Error, Sendable, Equatable {
-  /// The file is shorter or longer than its own header says.
+  /// The file's size differs from the size that its header implies.
   case wrongSize
   case wrongMagic
   case wrongChecksum
@@ -12,14 +12,14 @@ package enum SnapshotFormatError: Error, Sendable, Equatable {
   case unsupportedVersion(UInt32)
   /// A field has a value that it cannot have.
   case invalid(String)
-  /// More generations than one header can refer to; compaction was due earlier.
+  /// More generations than one header can refer to; the chain should have been compacted earlier.
   case tooManyGenerations(Int)
 
   /// Completes the sentence "its memory.header …".
   var complaint: String {
     switch self {
     case .wrongSize: "has the wrong size"
-    case .wrongMagic: "is not such a file"
+    case .wrongMagic: "has a wrong magic number"
     case .wrongChecksum: "has a wrong checksum"
     case .unsupportedVersion(let version): "has format version \(version), which this Martlet does not know"
     case .invalid(let what): "has an invalid \(what)"
@@ -38,15 +38,14 @@ extension MartletError {
       cause: cause)
   }
 
-  /// What a format error means for the tenant: damage, or files of a newer Martlet.
+  /// Maps a format error to `snapshot_damaged`, or to `snapshot_incompatible` for files of a newer Martlet.
   static func unusable(_ id: GenerationID, _ file: SnapshotFile, _ error: SnapshotFormatError) -> MartletError {
     guard case .unsupportedVersion = error else { return damaged(id, file, error.complaint, cause: error) }
     return MartletError(
       .snapshotIncompatible, "snapshot \(id) cannot be used: its \(file.rawValue) \(error.complaint)", cause: error)
   }
 
-  /// What it means for the tenant that a file of a snapshot cannot be read: whoever has no descriptors or memory left
-  /// says nothing of the snapshot.
+  /// Maps an error on reading a file of a snapshot. Lack of descriptors or memory does not count as damage.
   static func unreadable(_ id: GenerationID, _ file: SnapshotFile, _ error: SystemError) -> MartletError {
     switch error.errno {
     case .noSuchFileOrDirectory, .notDirectory: damaged(id, file, "is missing", cause: error)
@@ -57,7 +56,8 @@ extension MartletError {
     }
   }
 
-  /// What a failed system call means for the tenant when `action` ("the snapshot could not be written") came of it.
+  /// Maps a failed system call to `insufficient_storage` or `internal`. `action` is a sentence such as "the snapshot
+  /// could not be written".
   static func storageFailure(_ action: String, _ error: SystemError) -> MartletError {
     switch error.errno {
     case .noSpace, .diskQuotaExceeded:
@@ -70,7 +70,7 @@ extension MartletError {
   }
 }
 
-/// Runs `body` and gives its failure a meaning for the tenant.
+/// Runs `body` and maps its error with `storageFailure`.
 @discardableResult
 func storing<Value>(_ action: String, _ body: () throws(SystemError) -> Value) throws(MartletError) -> Value {
   do {

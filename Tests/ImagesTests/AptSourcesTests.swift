@@ -6,7 +6,7 @@ import Testing
 struct AptSourcesTests {
   private static let key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
 
-  @Test("Debian entries of the release are taken from one-line sources, others are left")
+  @Test("Debian entries of the release are taken from one-line sources, others are left out")
   func oneLine() {
     let text = """
       # deb http://a.example/debian bookworm main
@@ -24,7 +24,7 @@ struct AptSourcesTests {
       ])
   }
 
-  @Test("Debian entries of the release are taken from deb822 sources, disabled ones are left")
+  @Test("Debian entries of the release are taken from deb822 sources, disabled ones are left out")
   func deb822() {
     let text = """
       Types: deb deb-src
@@ -48,7 +48,7 @@ struct AptSourcesTests {
       ])
   }
 
-  @Test("the sources inside images are Debian's public ones in a form we read ourselves")
+  @Test("the sources inside images are Debian's public ones and can be parsed")
   func defaults() {
     #expect(AptSources.entries(deb822: AptSources.debianDefaults(release: "bookworm"), release: "bookworm").count == 3)
   }

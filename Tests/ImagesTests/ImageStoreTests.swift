@@ -6,7 +6,7 @@ import Testing
 
 @testable import Images
 
-/// A store in a directory of its own, removed at the end.
+/// A store in a temporary directory, which is removed with the value.
 final class TemporaryStore {
   let store: ImageStore
 
@@ -20,7 +20,7 @@ final class TemporaryStore {
     try? Directories.removeTree(store.directory)
   }
 
-  /// Puts a template with an image of zeros in place and returns its manifest.
+  /// Adds a template with an image of zeros and returns its manifest.
   @discardableResult
   func add(_ name: SafeName, team: TeamID, digit: Character = "a") throws -> TemplateManifest {
     let digest = try #require(ImageDigest(String(repeating: digit, count: 64)))
@@ -40,7 +40,7 @@ final class TemporaryStore {
 struct ImageStoreTests {
   private let team = TeamID()
 
-  @Test("a team's own template comes before the platform's of the same name")
+  @Test("a team's own template precedes the platform's of the same name")
   func ownFirst() throws {
     let place = try TemporaryStore()
     try place.add(.base, team: .platform, digit: "a")
@@ -50,7 +50,7 @@ struct ImageStoreTests {
     #expect(try place.store.template(.base, team: TeamID()).team == .platform)
   }
 
-  @Test("an unknown template is not_found, with the names of those that exist")
+  @Test("an unknown template is not_found, with the names of existing templates")
   func unknown() throws {
     let place = try TemporaryStore()
     try place.add(.minimal, team: .platform)
@@ -60,7 +60,7 @@ struct ImageStoreTests {
     #expect(error?.message == "template nope does not exist; there is: minimal")
   }
 
-  @Test("a listing shows a team its own and the platform's templates, and all of them to nobody in particular")
+  @Test("a listing for a team has its own and the platform's templates, a listing for nil has all")
   func listing() throws {
     let place = try TemporaryStore()
     #expect(try place.store.templates(team: team).isEmpty)
@@ -83,7 +83,7 @@ struct ImageStoreTests {
     #expect(error?.code == .internalError)
   }
 
-  @Test("removing a template leaves its image to the collection, and a second removal is not_found")
+  @Test("removing a template leaves its image until a collection, and a second removal is not_found")
   func removal() throws {
     let place = try TemporaryStore()
     let manifest = try place.add(.minimal, team: .platform)
@@ -93,7 +93,7 @@ struct ImageStoreTests {
     #expect(error?.code == .notFound)
   }
 
-  @Test("a collection deletes exactly the old images that nobody names or uses")
+  @Test("a collection deletes exactly the old images that are neither named nor used")
   func collection() throws {
     let place = try TemporaryStore()
     let kept = try place.add(.minimal, team: .platform, digit: "a")
@@ -118,7 +118,7 @@ struct ImageStoreTests {
     #expect(Tool.isReadable(place.store.blobPath(manifest.digest).string))
   }
 
-  @Test("a host without a kernel says how to get one")
+  @Test("a host without a kernel reports how to build one")
   func noKernel() throws {
     let place = try TemporaryStore()
     let error = #expect(throws: MartletError.self) { try place.store.guestKernel() }
@@ -126,7 +126,7 @@ struct ImageStoreTests {
     #expect(error?.message.contains("make images") == true)
   }
 
-  @Test("a newer kernel takes the place of the older one, whose files stay until a collection")
+  @Test("a newer kernel replaces the older one, whose files stay until a collection")
   func kernelReplaced() throws {
     let place = try TemporaryStore()
     try publishKernel("6.1.0-1", in: place)

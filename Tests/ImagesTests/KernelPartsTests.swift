@@ -21,7 +21,7 @@ struct KernelPartsTests {
     return file
   }
 
-  @Test("the payload of a bzImage is found, whatever compressed it", arguments: KernelImage.Compression.allCases)
+  @Test("the payload of a bzImage is found with every compression", arguments: KernelImage.Compression.allCases)
   func payload(compression: KernelImage.Compression) throws {
     let image = try KernelImage(parsing: image(magic: compression.magic))
     #expect(image.compression == compression)
@@ -40,11 +40,12 @@ struct KernelPartsTests {
     for file in files { #expect(throws: ManifestError.self) { try KernelImage(parsing: file) } }
   }
 
-  @Test("modules are loaded after what they need, each once, and without those built in")
+  @Test("modules are loaded after their dependencies, each once, without built-in ones")
   func loadOrder() throws {
     let index = ModuleIndex(
       dependencyList:
-        "k/virtio_net.ko: k/net_failover.ko k/virtio.ko\nk/net_failover.ko: k/failover.ko\nk/failover.ko:\nk/virtio.ko: k/ring.ko\nk/ring.ko:\nk/virtio-rng.ko: k/virtio.ko\n",
+        "k/virtio_net.ko: k/net_failover.ko k/virtio.ko\nk/net_failover.ko: k/failover.ko\nk/failover.ko:\n"
+        + "k/virtio.ko: k/ring.ko\nk/ring.ko:\nk/virtio-rng.ko: k/virtio.ko\n",
       builtInList: "kernel/drivers/virtio/virtio_pci.ko\n")
     let order = try index.loadOrder(["virtio_net", "virtio-rng", "virtio_pci"])
     #expect(
@@ -56,7 +57,7 @@ struct KernelPartsTests {
       ])
   }
 
-  @Test("modules that depend on each other do not loop")
+  @Test("a cycle of module dependencies does not loop")
   func cycle() throws {
     let index = ModuleIndex(dependencyList: "a.ko: b.ko\nb.ko: a.ko\n", builtInList: "")
     #expect(Set(try index.loadOrder(["a"])) == ["a.ko", "b.ko"])
@@ -80,7 +81,7 @@ struct KernelPartsTests {
     #expect(String(decoding: bytes, as: UTF8.self).contains("TRAILER!!!"))
   }
 
-  @Test("the init script loads the modules in order and ends as the agent")
+  @Test("the init script loads the modules in order and executes the agent")
   func script() throws {
     let script = Initramfs.script(modules: ["ring", "blk"], agentPath: "/usr/local/bin/envd")
     let ring = try #require(script.range(of: "insmod /lib/ring.ko"))

@@ -21,7 +21,7 @@ struct TemplateManifestTests {
     return try TemplateManifest.parse(Array(json.utf8), name: try SafeName("web"), team: .platform)
   }
 
-  @Test("a manifest survives being written and read")
+  @Test("a manifest is unchanged after writing and reading")
   func roundTrip() throws {
     let manifest = try parse(["kernel_version": "\"6.1.0\"", "recipe": "3", "later_field": "[]"])
     #expect(try TemplateManifest.parse(try manifest.encoded(), name: manifest.name, team: .platform) == manifest)
@@ -48,7 +48,7 @@ struct TemplateManifestTests {
   }
 
   @Test(
-    "what is not JSON, and what is too long, is refused",
+    "text that is not JSON, and text that is too long, is refused",
     arguments: ["", "{", "null", "[1]", String(repeating: " ", count: 2_000_000)])
   func notJSON(text: String) throws {
     let name = try SafeName("web")
@@ -62,7 +62,7 @@ struct TemplateManifestTests {
     #expect(!KernelManifest.isSafeVersion(version))
   }
 
-  @Test("a digest is exactly 64 lower-case hexadecimal digits, and names its blob both ways")
+  @Test("a digest has exactly 64 lower-case hexadecimal digits and converts to its file name and back")
   func digests() throws {
     #expect(ImageDigest(String(repeating: "g", count: 64)) == nil)
     #expect(ImageDigest(String(repeating: "a", count: 63)) == nil)

@@ -15,7 +15,7 @@ struct CreateTests {
       configuration: configuration, runner: runner, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
   }
 
-  @Test("Create takes three commands and returns where the guest is reached")
+  @Test("create takes three commands and returns the guest's address")
   func create() async throws {
     let runner = ScriptedRunner()
     let handle = try await networks(runner).create(slot: 1, policy: NetworkPolicy(), ownerUID: 4_242)
@@ -28,7 +28,7 @@ struct CreateTests {
   }
 
   @Test(
-    "A failure at any step undoes all earlier ones",
+    "a failure at any step undoes all earlier steps",
     arguments: [
       .fail(.createLinks), .fail(.createLinks, afterLines: 1), .fail(.createLinks, afterLines: 2),
       .fail(.createLinks, afterLines: 4),
@@ -54,7 +54,7 @@ struct CreateTests {
     _ = try await networks.create(slot: 7, policy: NetworkPolicy(), ownerUID: 1)
   }
 
-  @Test("Undo goes on after an undo step failed, and says what is left")
+  @Test("undo continues after a failed undo step and reports what is left")
   func undoFailures() async throws {
     let runner = ScriptedRunner(faults: [.fail(.loadRules), .fail(.removeLink)])
     let networks = try networks(runner)
@@ -66,7 +66,7 @@ struct CreateTests {
     #expect(runner.state.withLock { $0.links } == ["mv7"])
   }
 
-  @Test("A slot whose namespace exists is not touched")
+  @Test("a slot whose namespace exists is not changed")
   func existing() async throws {
     let runner = ScriptedRunner()
     runner.state.withLock { $0.namespaces = ["mrt-3"] }
@@ -81,7 +81,7 @@ struct CreateTests {
     #expect(runner.state.withLock { $0.namespaces } == ["mrt-3"])
   }
 
-  @Test("A link of the slot that was there before survives the failure it causes")
+  @Test("an existing link of the slot survives the failure that it causes")
   func foreignLink() async throws {
     let runner = ScriptedRunner()
     runner.state.withLock { $0.links = ["mv3"] }
@@ -92,7 +92,7 @@ struct CreateTests {
     #expect(runner.state.withLock { $0.links } == ["mv3"])
   }
 
-  @Test("A bad slot or policy fails before anything is made")
+  @Test("an invalid slot or policy fails before anything is made")
   func badInput() async throws {
     let runner = ScriptedRunner()
     let networks = try networks(runner)
@@ -106,7 +106,7 @@ struct CreateTests {
     #expect(runner.commands.isEmpty)
   }
 
-  @Test("Remove leaves nothing, and removing again is fine")
+  @Test("remove leaves nothing, and a second remove succeeds")
   func remove() async throws {
     let runner = ScriptedRunner()
     let networks = try networks(runner)
@@ -116,7 +116,8 @@ struct CreateTests {
     try await networks.remove(slot: 2)
   }
 
-  @Test("Remove takes away a half-made network", arguments: [(["mrt-2"], []), ([], ["mv2"])] as [([String], [String])])
+  @Test(
+    "remove completes on an incomplete network", arguments: [(["mrt-2"], []), ([], ["mv2"])] as [([String], [String])])
   func removeHalf(namespaces: [String], links: [String]) async throws {
     let runner = ScriptedRunner()
     runner.state.withLock {
@@ -127,7 +128,7 @@ struct CreateTests {
     #expect(runner.isEmpty)
   }
 
-  @Test("Remove tries every step and reports every failure")
+  @Test("remove tries every step and reports every failure")
   func removeFailures() async throws {
     let runner = ScriptedRunner(faults: [.fail(.removeLink), .fail(.removeNamespace)])
     runner.state.withLock {
@@ -142,7 +143,7 @@ struct CreateTests {
     #expect(errors.count == 2)
   }
 
-  @Test("Two operations on one slot do not run at once")
+  @Test("two operations on one slot do not run at the same time")
   func busy() async throws {
     let (reached, signalReached) = AsyncStream<Void>.makeStream()
     let (go, signalGo) = AsyncStream<Void>.makeStream()
@@ -164,7 +165,7 @@ struct CreateTests {
     try await networks.remove(slot: 5)
   }
 
-  @Test("What a dead agent left is found by our own names only")
+  @Test("leftovers of a dead host agent are found by our names only")
   func existingSlots() async throws {
     let runner = ScriptedRunner()
     runner.state.withLock {
@@ -174,7 +175,7 @@ struct CreateTests {
     #expect(try await networks(runner).existingSlots() == [3, 9])
   }
 
-  @Test("Preparing the host loads the rules before it turns forwarding on, and takes them back when that fails")
+  @Test("preparing the host loads the rules before enabling forwarding, and removes them if that fails")
   func prepareHost() async throws {
     let runner = ScriptedRunner()
     try await networks(runner).prepareHost()

@@ -9,20 +9,23 @@ import Testing
 struct DiagnosisTests {
   private let docker = """
     {"nftables": [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
-      {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "handle": 1, "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}},
-      {"chain": {"family": "ip6", "table": "filter", "name": "FORWARD", "handle": 1, "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}},
-      {"chain": {"family": "inet", "table": "other", "name": "input", "handle": 2, "type": "filter", "hook": "input", "prio": 0, "policy": "drop"}},
+      {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "handle": 1,
+        "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}},
+      {"chain": {"family": "ip6", "table": "filter", "name": "FORWARD", "handle": 1,
+        "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}},
+      {"chain": {"family": "inet", "table": "other", "name": "input", "handle": 2,
+        "type": "filter", "hook": "input", "prio": 0, "policy": "drop"}},
       {"chain": {"family": "ip", "table": "filter", "name": "DOCKER-USER", "handle": 3}}]}
     """
 
-  @Test("Only IPv4 forward chains that drop are reported")
+  @Test("only IPv4 forward chains with a drop policy are reported")
   func forwardChains() {
     #expect(FirewallListing.droppingForwardChains(json: docker).map(\.name) == ["FORWARD"])
     #expect(FirewallListing.droppingForwardChains(json: "").isEmpty)
     #expect(FirewallListing.droppingForwardChains(json: "{\"nftables\": 3}").isEmpty)
   }
 
-  @Test("Docker's firewall and an overlapping route each give a hint with a remedy")
+  @Test("Docker's firewall and an overlapping route are reported with a remedy")
   func hints() async throws {
     let runner = ScriptedRunner()
     runner.state.withLock {
@@ -44,7 +47,7 @@ struct DiagnosisTests {
     #expect(hints.count == 3)
   }
 
-  @Test("A missing tool is reported with its package, and nothing else is asked")
+  @Test("a missing tool is reported with its package, and nothing else is checked")
   func missingTools() async throws {
     let runner = ScriptedRunner(faults: [.fail(.inspect)])
     let networks = SandboxNetworks(

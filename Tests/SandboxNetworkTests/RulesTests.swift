@@ -18,7 +18,7 @@ struct RulesTests {
     ).text
   }
 
-  @Test("Other sandboxes, loopback and metadata stay closed whatever a policy allows")
+  @Test("no policy opens other sandboxes, loopback or metadata addresses")
   func neverBeatsAllow() throws {
     let egress = try egress(NetworkPolicy(allow: ["10.200.0.0/16", "169.254.169.254", "127.0.0.1"]))
     #expect(egress.never.contains("10.200.0.0/16"))
@@ -31,14 +31,14 @@ struct RulesTests {
   }
 
   @Test(
-    "Private ranges are denied without a policy",
+    "private ranges are denied by default",
     arguments: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"])
   func privateRanges(network: String) throws {
     #expect(try egress(NetworkPolicy()).deny.contains(network))
   }
 
   @Test(
-    "A malformed or hostile network entry is refused and never becomes a rule",
+    "a malformed or hostile network entry is refused and never becomes a rule",
     arguments: [
       "10.0.0.0/33", "10.0.0.1/8", "300.1.1.1", "::1", "10.0.0.0/8; flush ruleset", "10.0.0.0/8 }\n", "", "01.2.3.4",
     ])
@@ -47,13 +47,13 @@ struct RulesTests {
     #expect(throws: NetworkError.self) { try egress(NetworkPolicy(deny: [entry])) }
   }
 
-  @Test("More entries than the bound are refused")
+  @Test("too many entries are refused")
   func tooManyEntries() {
     let entries = Array(repeating: "1.2.3.4", count: Limits.networkEntries + 1)
     #expect(throws: NetworkError.self) { try egress(NetworkPolicy(deny: entries)) }
   }
 
-  @Test("Without egress there is no DNS and the one rule is to refuse")
+  @Test("without egress there is no DNS, and the only rule refuses")
   func egressOff() throws {
     let text = try rules(NetworkPolicy(allowsEgress: false, allow: ["1.1.1.1"]))
     #expect(!text.contains("dport 53"))
@@ -61,7 +61,7 @@ struct RulesTests {
     #expect(text.contains("chain egress {\n    jump refuse\n  }"))
   }
 
-  @Test("DNS goes to the upstream only on port 53, and nowhere without one")
+  @Test("DNS is forwarded to the upstream on port 53 only, and not at all without an upstream")
   func nameService() throws {
     #expect(
       try rules(NetworkPolicy()).contains(
@@ -69,7 +69,7 @@ struct RulesTests {
     #expect(try !rules(NetworkPolicy(), resolver: nil).contains("dport 53"))
   }
 
-  @Test("The host's rules do not name any sandbox")
+  @Test("the host's rules do not name sandboxes")
   func hostRulesAreConstant() throws {
     let text = HostRules(configuration: try .standard(), resolver: nil).text
     #expect(text.hasPrefix("table inet martlet\ndelete table inet martlet\n"))
@@ -78,7 +78,7 @@ struct RulesTests {
   }
 
   @Test(
-    "The line at which a batch failed is read from what ip says, and nothing else",
+    "the failed line of a batch is read from ip's error output only",
     arguments: [
       ("Cannot find device \"x\"\nCommand failed -:3\n", 2), ("RTNETLINK answers: File exists\nCommand failed -:1", 0),
       ("Command failed -:0", nil), ("Command failed -:x", nil), ("", nil), ("killed", nil),
@@ -90,14 +90,15 @@ struct RulesTests {
 
 @Suite("Upstream resolver")
 struct UpstreamResolverTests {
-  @Test("Name servers are read in order, comments and other families are passed over")
+  @Test("name servers are read in order, comments and other address families are skipped")
   func parse() {
     let text =
-      "# nameserver 1.1.1.1\n;x\nsearch a\nnameserver\t10.0.0.1\nnameserver ::1\nnameserver 9.9.9.9 # x\nnameserverx 8.8.8.8\r\n"
+      "# nameserver 1.1.1.1\n;x\nsearch a\nnameserver\t10.0.0.1\nnameserver ::1\nnameserver 9.9.9.9 # x\n"
+      + "nameserverx 8.8.8.8\r\n"
     #expect(UpstreamResolver.nameServers(in: text).map(\.description) == ["10.0.0.1", "9.9.9.9"])
   }
 
-  @Test("A loopback stub is passed over for the next file; with only loopbacks there is none")
+  @Test("a loopback resolver is skipped for the next file; without another there is none")
   func stub() throws {
     let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-resolv-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)

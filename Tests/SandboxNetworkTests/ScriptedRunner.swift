@@ -3,10 +3,10 @@ import LinuxSystem
 import SandboxNetwork
 import SystemPackage
 
-/// Plays the kernel: keeps the namespaces and links that the commands would make, and fails where a test says so.
+/// Simulates the kernel: keeps the namespaces and links that the commands would make, and fails at a chosen step.
 final class ScriptedRunner: CommandRunner {
   enum Fault: Sendable, Equatable {
-    /// The step's command fails; of a batch, this many lines have been carried out before.
+    /// The step's command fails; if it is a batch, after this many lines.
     case fail(NetworkStep, afterLines: Int = 0)
     /// The command is killed at its deadline after this many lines.
     case hang(NetworkStep, afterLines: Int = 0)
@@ -62,7 +62,7 @@ final class ScriptedRunner: CommandRunner {
         }
       }
       if let fault { return Self.failure(command, fault, line: lines.count + 1) }
-      return .success(Self.output(status: 0, text: Self.answer(command, state)))
+      return .success(Self.output(status: 0, text: Self.response(command, state)))
     }
     return try outcome.get()
   }
@@ -98,7 +98,7 @@ final class ScriptedRunner: CommandRunner {
     }
   }
 
-  private static func answer(_ command: NetworkCommand, _ state: State) -> String {
+  private static func response(_ command: NetworkCommand, _ state: State) -> String {
     if let text = state.outputs[command.arguments.joined(separator: " ")] { return text }
     guard command.step == .listLinks else { return "" }
     return state.links.sorted().map { "\($0)@if2        UP             4a:dd:37:67:a4:52 <BROADCAST,MULTICAST,UP>\n" }

@@ -10,7 +10,7 @@ struct SlotTests {
   }
 
   @Test(
-    "A slot's names and addresses are a function of its number",
+    "a slot's names and addresses follow from its number",
     arguments: [
       (0, "10.200.0.1", "10.200.0.2"), (1, "10.200.0.5", "10.200.0.6"), (64, "10.200.1.1", "10.200.1.2"),
       (16_383, "10.200.255.253", "10.200.255.254"),
@@ -24,7 +24,7 @@ struct SlotTests {
     #expect(address.namespacePath == "/run/netns/mrt-\(slot)")
   }
 
-  @Test("No two slots share an address or a name, and link names fit the kernel's limit")
+  @Test("no two slots share an address or a name, and link names fit the kernel's limit")
   func distinct() throws {
     let addressing = try addressing()
     #expect(addressing.capacity >= 4_096)
@@ -34,14 +34,14 @@ struct SlotTests {
     #expect(all.allSatisfy { $0.hostLinkName.utf8.count <= 15 })
   }
 
-  @Test("Slots outside the network are refused", arguments: [-1, 16_384, Int.max, Int.min])
+  @Test("slots outside the network are refused", arguments: [-1, 16_384, Int.max, Int.min])
   func outOfRange(slot: Int) throws {
     let addressing = try addressing()
     #expect(throws: NetworkError.self) { try addressing.address(of: slot) }
   }
 
   @Test(
-    "Names that only look like ours are not ours",
+    "names that only resemble ours are not ours",
     arguments: [
       "mrt-", "mrt-01", "mrt-+1", "mrt--1", "mrt-1x", "mrt-16384", "mrt-99999999999999999999", "MRT-1", "xmrt-1", "mv1",
       "",
@@ -50,14 +50,14 @@ struct SlotTests {
     #expect(try addressing().slot(ofNamespace: name) == nil)
   }
 
-  @Test("Our own names lead back to their slot")
+  @Test("our names map back to their slot")
   func ownNames() throws {
     let addressing = try addressing()
     #expect(addressing.slot(ofNamespace: "mrt-4000") == 4_000)
     #expect(addressing.slot(ofLink: "mv0") == 0)
   }
 
-  @Test("A network without room, or a prefix that is no name, is refused")
+  @Test("a network without slots, and an invalid prefix, are refused")
   func configuration() throws {
     let tooSmall = try #require(IPv4Network("10.0.0.0/31"))
     let tooLarge = try #require(IPv4Network("0.0.0.0/0"))
@@ -70,14 +70,14 @@ struct SlotTests {
     #expect(throws: NetworkError.self) { try SlotAddressing(network: network, namespacePrefix: "../") }
   }
 
-  @Test("A pool gives every slot once and then none")
+  @Test("a pool hands out every slot once and then none")
   func poolIsExhausted() {
     var pool = SlotPool(slots: 10..<14)
     let taken = [pool.take(), pool.take(), pool.take(), pool.take(), pool.take()]
     #expect(taken == [10, 11, 12, 13, nil])
   }
 
-  @Test("A slot given back is the last to be handed out again")
+  @Test("a released slot is handed out last")
   func poolIsRoundRobin() {
     var pool = SlotPool(slots: 0..<4)
     let first = pool.take()
@@ -87,7 +87,7 @@ struct SlotTests {
     #expect(rest == [1, 2, 3, 0])
   }
 
-  @Test("A second release changes nothing, and a claimed slot is not handed out")
+  @Test("a second release changes nothing, and a claimed slot is not handed out")
   func poolClaims() {
     var pool = SlotPool(slots: 0..<3)
     let claims = [pool.claim(1), pool.claim(1), pool.claim(3)]
@@ -101,7 +101,7 @@ struct SlotTests {
 }
 
 @Suite struct ClaimedSlotTests {
-  @Test("a slot of a predecessor is the last to be used again: connections to its former holder meet nobody")
+  @Test("a claimed slot is handed out last after its release")
   func lastAgain() {
     var pool = SlotPool(slots: 0..<4)
     let isClaimed = pool.claim(1)

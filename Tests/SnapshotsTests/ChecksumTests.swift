@@ -5,7 +5,7 @@ import Testing
 
 @Suite("CRC-32C")
 struct ChecksumTests {
-  @Test("The check value of the Castagnoli polynomial comes out")
+  @Test("the check value of the Castagnoli polynomial is right")
   func check() {
     #expect(Checksum.of(Array("123456789".utf8)) == 0xE306_9283)
     #expect(Checksum.of([]) == 0)
@@ -14,7 +14,7 @@ struct ChecksumTests {
     #expect(Checksum.of([UInt8](repeating: 0xFF, count: 32)) == 0x62A8_AB43)
   }
 
-  @Test("With and without the processor's instruction the result is the same, at any length and alignment")
+  @Test("with and without the checksum instruction the result is the same, for every length and alignment")
   func portable() {
     var random = Seeded(1)
     let bytes = (0..<12_000).map { _ in UInt8.random(in: 0...255, using: &random) }
@@ -28,7 +28,7 @@ struct ChecksumTests {
     }
   }
 
-  @Test("Bytes can be given piece by piece")
+  @Test("a checksum can be computed in pieces")
   func pieces() {
     let bytes = [UInt8](repeating: 0x5A, count: 9_000)
     let first = clinux_crc32c(0, bytes, 4_999)
@@ -36,7 +36,7 @@ struct ChecksumTests {
     #expect(clinux_crc32c(first, rest, rest.count) == Checksum.of(bytes))
   }
 
-  @Test("Only zeros are zero, wherever the other byte is", arguments: [16, 17, 4_096])
+  @Test("a single non-zero byte at any place is detected", arguments: [16, 17, 4_096])
   func zero(count: Int) {
     var bytes = [UInt8](repeating: 0, count: count)
     #expect(clinux_is_zero(bytes, count) == 1)

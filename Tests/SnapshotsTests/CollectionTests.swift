@@ -20,7 +20,7 @@ struct CollectionTests {
     return chain
   }
 
-  @Test("What a root needs stays, over any number of generations (L-9)")
+  @Test("what a root needs stays, over any number of generations")
   func needed() throws {
     let fixture = try Fixture()
     let chain = try chain(fixture)
@@ -34,7 +34,7 @@ struct CollectionTests {
     }
   }
 
-  @Test("A parent that a compacted generation no longer needs goes")
+  @Test("a parent that a compacted generation no longer needs is removed")
   func compacted() throws {
     let fixture = try Fixture()
     let chain = try chain(fixture)
@@ -45,7 +45,7 @@ struct CollectionTests {
     #expect(compacted.manifest.needs == [compacted.id, chain[0].id])
   }
 
-  @Test("Drafts that somebody writes stay, others go; an id in drafts protects its published generation too")
+  @Test("drafts in use stay, others are removed; an id in drafts also protects its published generation")
   func drafts() throws {
     let fixture = try Fixture()
     let (one, manifest) = try fixture.draft(PlainMemory(pages: 4), dirty: [])
@@ -57,7 +57,7 @@ struct CollectionTests {
     #expect(try fixture.collect(roots: [one.id], drafts: []) == [])
   }
 
-  @Test("While a root cannot be read nothing that it might need is removed; drafts are")
+  @Test("while a root is unreadable no generation is removed; unused drafts are")
   func damagedRoot() throws {
     let fixture = try Fixture()
     let chain = try chain(fixture)
@@ -68,7 +68,7 @@ struct CollectionTests {
     #expect(try fixture.collect(roots: [chain[0].id], drafts: []) == [chain[1].id, chain[2].id])
   }
 
-  @Test("What appeared after the caller looked is left alone")
+  @Test("what appears after the caller's listing is not removed")
   func candidates() throws {
     let fixture = try Fixture()
     let before = try fixture.store.identifiers()
@@ -78,7 +78,7 @@ struct CollectionTests {
     #expect(try fixture.collect(roots: []) == [draft.id, generation.id])
   }
 
-  @Test("Foreign names are left alone, and a root that is not there needs nothing")
+  @Test("foreign names stay, and an absent root needs nothing")
   func foreign() throws {
     let fixture = try Fixture()
     let chain = try chain(fixture)
@@ -89,7 +89,7 @@ struct CollectionTests {
     #expect(try SnapshotStore(directory: FilePath("/nonexistent"), logger: Fixture.logger).collectAll(roots: []) == [])
   }
 
-  @Test("References are counted: others that need it, and being a root")
+  @Test("references are counted: generations that need it, and being a root")
   func references() throws {
     let fixture = try Fixture()
     let chain = try chain(fixture)

@@ -20,7 +20,7 @@ struct CompactionTests {
     return (chain, memory)
   }
 
-  @Test("Nothing kept: one layer with every page, in the order of memory, and devices and disk as they were")
+  @Test("with nothing kept there is one layer with every page in order, and devices and disk are unchanged")
   func all() throws {
     let fixture = try Fixture()
     let (chain, memory) = try chain(fixture)
@@ -42,7 +42,7 @@ struct CompactionTests {
     try fixture.store.verify(try fixture.store.generation(compacted.id))
   }
 
-  @Test("What is kept is referred to, not copied")
+  @Test("pages of kept generations are referred to, not copied")
   func kept() throws {
     let fixture = try Fixture()
     let (chain, memory) = try chain(fixture)
@@ -55,7 +55,7 @@ struct CompactionTests {
     #expect(after.layers[0].pageCount <= merged.reduce(0) { $0 + $1.pageCount })
   }
 
-  @Test("A damaged page is not given a new checksum: compaction refuses, by name, and leaves nothing behind")
+  @Test("compaction refuses a damaged page by name and leaves nothing behind")
   func damaged() throws {
     let fixture = try Fixture()
     let (chain, _) = try chain(fixture)
@@ -69,7 +69,7 @@ struct CompactionTests {
     #expect(try fixture.store.generations().count == 5)
   }
 
-  @Test("Damaged devices are refused too")
+  @Test("compaction refuses damaged devices")
   func damagedDevices() throws {
     let fixture = try Fixture()
     let (chain, _) = try chain(fixture)
@@ -80,7 +80,7 @@ struct CompactionTests {
     #expect(error?.code == .snapshotDamaged)
   }
 
-  @Test("An unknown generation is not_found")
+  @Test("compacting an unknown generation is not_found")
   func unknown() throws {
     let error = #expect(throws: MartletError.self) {
       try Fixture().store.compact(GenerationID(), as: GenerationID(), keeping: [])
@@ -88,7 +88,7 @@ struct CompactionTests {
     #expect(error?.code == .notFound)
   }
 
-  @Test("A collection during a compaction takes nothing from it")
+  @Test("a collection during a compaction removes nothing that it needs")
   func collection() throws {
     let box = StoreBox()
     let fixture = try Fixture(
@@ -103,9 +103,9 @@ struct CompactionTests {
   }
 }
 
-/// Lets an observer call the store that it is given to.
+/// Passes a store to an observer that is created before it.
 private final class StoreBox: @unchecked Sendable {
-  // One thread only.
+  // Used on one thread only.
   var store: SnapshotStore?
 
   func collectWithoutRoots() throws {

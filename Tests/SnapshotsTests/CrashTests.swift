@@ -7,9 +7,8 @@ import Testing
 
 @testable import Snapshots
 
-/// What a crash leaves, at every moment at which it leaves something different: a copy of the store's directory, taken
-/// then.
-@Suite("Crashes and failures in the middle")
+/// Simulates a crash at every point at which a crash leaves a different state: copies the store's directory there.
+@Suite("Crashes and failures in the middle of an operation")
 struct CrashTests {
   private static let whilePublishing: [SnapshotObserver.Moment] = [
     .filesSynchronized, .manifestWritten, .draftSynchronized, .generationRenamed, .generationPublished,
@@ -19,88 +18,90 @@ struct CrashTests {
   private static let whileCollecting: [SnapshotObserver.Moment] = [.garbageRenamed, .garbageRemoved]
 
   @Test(
-    "A crash at any step of publishing leaves the last good generation, and the new one whole or not at all",
+    "a crash at any step of publishing leaves the last good generation, and the new one complete or absent",
     arguments: whilePublishing)
   func publishing(moment: SnapshotObserver.Moment) throws {
-    let world = try World()
-    world.plan.crash(at: moment, of: world.fixture)
-    let next = try world.saveNext()
-    let image = try world.crashImage()
-    try world.check(image, mayHave: next)
-    // What was on its way to become a generation can be finished, or removed.
+    let scenario = try CrashScenario()
+    scenario.plan.crash(at: moment, of: scenario.fixture)
+    let next = try scenario.saveNext()
+    let image = try scenario.crashImage()
+    try scenario.check(image, mayHave: next)
+    // A draft that was being published can be published again or removed.
     let draft = GenerationDraft(id: next.id, directory: image.draftsDirectory.appending(next.id.uuidString))
     if try image.isPresent(draft.directory) {
-      #expect(try image.publish(draft, try world.manifest(of: next)).id == next.id)
-      try world.check(image, mayHave: next)
+      #expect(try image.publish(draft, try scenario.manifest(of: next)).id == next.id)
+      try scenario.check(image, mayHave: next)
     }
-    #expect(try image.collectAll(roots: [world.good.id]) == [next.id])
-    try world.check(image, mayHave: nil)
+    #expect(try image.collectAll(roots: [scenario.good.id]) == [next.id])
+    try scenario.check(image, mayHave: nil)
   }
 
   @Test(
-    "A failure at any step of publishing leaves the draft, which can be published again or removed",
+    "a failure at any step of publishing leaves the draft, which can be published again or removed",
     arguments: whilePublishing.dropLast(2))
   func failedPublishing(moment: SnapshotObserver.Moment) throws {
-    let world = try World()
-    let (draft, manifest) = try world.draftNext()
-    world.plan.fail(at: moment)
-    #expect(throws: MartletError.self) { try world.fixture.store.publish(draft, manifest) }
-    try world.check(world.fixture.store, mayHave: nil)
-    let published = try world.fixture.store.publish(draft, manifest)
-    #expect(try world.fixture.read(published) == world.nextMemory)
-    try world.check(world.fixture.store, mayHave: published)
+    let scenario = try CrashScenario()
+    let (draft, manifest) = try scenario.draftNext()
+    scenario.plan.fail(at: moment)
+    #expect(throws: MartletError.self) { try scenario.fixture.store.publish(draft, manifest) }
+    try scenario.check(scenario.fixture.store, mayHave: nil)
+    let published = try scenario.fixture.store.publish(draft, manifest)
+    #expect(try scenario.fixture.read(published) == scenario.nextMemory)
+    try scenario.check(scenario.fixture.store, mayHave: published)
   }
 
-  @Test("A crash at any step of compacting leaves the compacted generation's source", arguments: whileCompacting)
+  @Test("a crash at any step of compacting leaves the source generation", arguments: whileCompacting)
   func compacting(moment: SnapshotObserver.Moment) throws {
-    let world = try World()
-    let next = try world.saveNext()
-    world.plan.crash(at: moment, of: world.fixture)
-    let compacted = try world.fixture.store.compact(next.id, as: GenerationID(), keeping: [])
-    let image = try world.crashImage()
-    try world.check(image, mayHave: next)
-    #expect(try world.fixture.read(try image.generation(next.id), from: image) == world.nextMemory)
+    let scenario = try CrashScenario()
+    let next = try scenario.saveNext()
+    scenario.plan.crash(at: moment, of: scenario.fixture)
+    let compacted = try scenario.fixture.store.compact(next.id, as: GenerationID(), keeping: [])
+    let image = try scenario.crashImage()
+    try scenario.check(image, mayHave: next)
+    #expect(try scenario.fixture.read(try image.generation(next.id), from: image) == scenario.nextMemory)
     #expect(try image.collectAll(roots: [next.id]).isSubset(of: [compacted.id]))
-    #expect(try world.fixture.read(try image.generation(next.id), from: image) == world.nextMemory)
+    #expect(try scenario.fixture.read(try image.generation(next.id), from: image) == scenario.nextMemory)
     #expect(try Directories.names(in: image.draftsDirectory) == [])
   }
 
   @Test(
-    "A failure at any step of compacting leaves no draft, and it can be tried again",
+    "a failure at any step of compacting leaves no draft, and it can be repeated",
     arguments: whileCompacting.dropLast(2))
   func failedCompacting(moment: SnapshotObserver.Moment) throws {
-    let world = try World()
-    let next = try world.saveNext()
-    world.plan.fail(at: moment)
+    let scenario = try CrashScenario()
+    let next = try scenario.saveNext()
+    scenario.plan.fail(at: moment)
     let new = GenerationID()
-    #expect(throws: MartletError.self) { try world.fixture.store.compact(next.id, as: new, keeping: []) }
-    // Once begun the failure removes it; a failure to begin leaves an empty draft to the next collection.
-    if moment == .draftMade { _ = try world.fixture.collect(roots: [next.id], drafts: []) }
-    #expect(try Directories.names(in: world.fixture.store.draftsDirectory) == [])
-    #expect(try world.fixture.read(try world.fixture.store.compact(next.id, as: new, keeping: [])) == world.nextMemory)
+    #expect(throws: MartletError.self) { try scenario.fixture.store.compact(next.id, as: new, keeping: []) }
+    // The failure removes the draft if it was begun; a failure to begin leaves an empty draft for the next collection.
+    if moment == .draftMade { _ = try scenario.fixture.collect(roots: [next.id], drafts: []) }
+    #expect(try Directories.names(in: scenario.fixture.store.draftsDirectory) == [])
+    #expect(
+      try scenario.fixture.read(try scenario.fixture.store.compact(next.id, as: new, keeping: []))
+        == scenario.nextMemory)
   }
 
   @Test(
-    "A crash at any step of collecting removes nothing that is needed, and the next collection goes on",
+    "a crash at any step of collecting removes nothing that is needed, and the next collection continues",
     arguments: whileCollecting)
   func collecting(moment: SnapshotObserver.Moment) throws {
-    let world = try World()
-    let next = try world.saveNext()
-    let draft = try world.fixture.store.begin(GenerationID())
-    world.plan.crash(at: moment, of: world.fixture)
-    #expect(try world.fixture.collect(roots: [world.good.id], drafts: []) == [next.id, draft.id])
-    let image = try world.crashImage()
-    try world.check(image, mayHave: nil)
-    #expect(try image.collectAll(roots: [world.good.id]) == [])
-    try world.check(image, mayHave: nil)
+    let scenario = try CrashScenario()
+    let next = try scenario.saveNext()
+    let draft = try scenario.fixture.store.begin(GenerationID())
+    scenario.plan.crash(at: moment, of: scenario.fixture)
+    #expect(try scenario.fixture.collect(roots: [scenario.good.id], drafts: []) == [next.id, draft.id])
+    let image = try scenario.crashImage()
+    try scenario.check(image, mayHave: nil)
+    #expect(try image.collectAll(roots: [scenario.good.id]) == [])
+    try scenario.check(image, mayHave: nil)
     #expect(try Directories.names(in: image.trashDirectory) == [])
     let error = #expect(throws: MartletError.self) { try image.generation(next.id) }
     #expect(error?.code == .notFound)
   }
 }
 
-/// A good generation, and the next one on its way.
-private struct World {
+/// A good generation, and the draft of the next one.
+private struct CrashScenario {
   let plan = FaultPlan()
   let fixture: Fixture
   let good: Generation
@@ -133,7 +134,7 @@ private struct World {
     try fixture.manifest(generation.id, memoryBytes: generation.manifest.memoryBytes, parent: good.id)
   }
 
-  /// The store as a new process finds it after the crash.
+  /// Opens a copy of the store in its state at the crash.
   func crashImage() throws -> SnapshotStore {
     SnapshotStore(directory: try #require(plan.image), logger: Fixture.logger)
   }

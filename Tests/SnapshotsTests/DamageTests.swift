@@ -6,11 +6,10 @@ import Testing
 
 @testable import Snapshots
 
-/// Files of a chain of generations, changed in every way that a disk or a hand could: whatever is read is right, or
-/// refused.
+/// Changes files of a chain of generations in many ways: what is read afterwards is right or refused.
 @Suite("Damaged files")
 struct DamageTests {
-  @Test("1,000 flipped bits over all files: each is detected, or what is read is right")
+  @Test("1,000 flipped bits in all files: each is detected, or what is read is right")
   func flippedBits() throws {
     let subject = try Subject()
     var random = Seeded(21)
@@ -22,13 +21,13 @@ struct DamageTests {
       bytes[bit / 8] ^= 1 << UInt8(bit % 8)
       if try subject.isRefused(file, bytes) { refused += 1 }
     }
-    // Half of the files are the parents' own business (their manifests, headers, devices and disks); most of the rest
-    // does harm.
+    // Half of the files are the parents' manifests, headers, devices and disks, which are not read; most of the other
+    // changes are detected.
     #expect(refused > 300)
   }
 
   @Test(
-    "Truncated, lengthened, spliced and overwritten files are detected, or what is read is right",
+    "truncated, lengthened, spliced and overwritten files are detected, or what is read is right",
     arguments: Damage.allCases)
   func damage(_ damage: Damage) throws {
     let subject = try Subject()
@@ -104,7 +103,7 @@ private struct Subject {
     paths.randomElement(using: &random) ?? fixture.base
   }
 
-  /// Whether anything refuses to work with `bytes` in place of the file. What is read in spite of them is compared.
+  /// Whether `bytes` in place of the file are refused. If not, the content that is read is compared.
   func isRefused(_ path: FilePath, _ bytes: [UInt8]) throws -> Bool {
     try replace(path, bytes)
     defer { try? replace(path, originals[path] ?? []) }

@@ -5,13 +5,13 @@ import Testing
 
 @testable import Snapshots
 
-/// A random history of pauses, forks, compactions and collections, beside a plain array of bytes per generation.
+/// A random history of pauses, forks, compactions and collections, with the expected bytes of every generation.
 @Suite("A long history of generations")
 struct HistoryTests {
   private static let pages = 192
 
   @Test(
-    "After 40 generations with writes, zeros and rewrites, compacted and collected on the way, every byte is right",
+    "after 40 generations with writes, zeros, compactions and collections every byte is right",
     arguments: [1, 2, 3])
   func history(seed: UInt64) throws {
     var history = History(fixture: try Fixture(), seed: seed, pages: Self.pages)
@@ -30,7 +30,7 @@ private struct History {
   private let fixture: Fixture
   private var random: Seeded
   private let pages: Int
-  /// What is alive, oldest first, with the content it must have.
+  /// The existing generations, oldest first, with their expected content.
   private var alive: [(generation: Generation, memory: PlainMemory)] = []
   private(set) var compactions = 0
   private(set) var removed = 0
@@ -41,7 +41,7 @@ private struct History {
     random = Seeded(seed)
   }
 
-  /// The next pause: mostly of the newest, sometimes of a fork of an older one.
+  /// The next pause: mostly of the newest generation, sometimes of a fork of an older one.
   mutating func save() throws {
     let parent = Int.random(in: 0..<4, using: &random) == 0 ? alive.randomElement(using: &random) : alive.last
     var memory = parent?.memory ?? PlainMemory(pages: pages)
@@ -72,7 +72,7 @@ private struct History {
       for page in range { memory[page] = blank }
       zero.append(range)
     case 4:
-      // Written with what was there: dirty, but equal.
+      // Written with the same content: dirty, but equal.
       dirty.append(range)
     case 5:
       for page in range where page % 2 == 0 { memory[page] = random.page() }
@@ -94,7 +94,7 @@ private struct History {
     compactions += 1
   }
 
-  /// Forgets some of the older generations.
+  /// Removes some of the older generations.
   mutating func collect() throws {
     let newest = alive.count - 1
     alive = alive.enumerated().filter { $0.offset == newest || Bool.random(using: &random) }.map(\.element)

@@ -23,7 +23,7 @@ struct MemoryHeaderTests {
       ])
   }
 
-  @Test("Every byte of the file is where the format says")
+  @Test("every byte of the file is where the format says")
   func annotated() throws {
     let bytes = try sample().encoded()
     var expected: [UInt8] = Array("MARTLETH".utf8)
@@ -41,14 +41,14 @@ struct MemoryHeaderTests {
     #expect(try MemoryHeader(decoding: bytes) == sample())
   }
 
-  @Test("A header that is cut short or longer is refused", arguments: [0, 1, 31, 35, 40, 80, -1, -17])
+  @Test("a shortened or lengthened header is refused", arguments: [0, 1, 31, 35, 40, 80, -1, -17])
   func size(count: Int) throws {
     let bytes = try sample().encoded()
     let cut = count >= 0 ? Array(bytes.prefix(count)) : bytes + [UInt8](repeating: 0, count: -count)
     #expect(throws: SnapshotFormatError.self) { try MemoryHeader(decoding: cut) }
   }
 
-  @Test("Every single flipped bit is noticed")
+  @Test("every single flipped bit is detected")
   func flips() throws {
     let bytes = try sample().encoded()
     for bit in 0..<(bytes.count * 8) {
@@ -58,7 +58,7 @@ struct MemoryHeaderTests {
     }
   }
 
-  @Test("Fields with impossible values are refused although the checksum is right", arguments: Hostile.all)
+  @Test("fields with impossible values are refused even with a right checksum", arguments: Hostile.all)
   func hostile(field: Hostile) throws {
     var bytes = Array(try sample().encoded().dropLast(4))
     bytes.replaceSubrange(field.offset..<(field.offset + field.bytes.count), with: field.bytes)
@@ -108,7 +108,7 @@ struct MemoryHeaderTests {
     ]
   }
 
-  @Test("More generations than the format holds are refused")
+  @Test("more generations than the format holds are refused")
   func generations() {
     let layers = (0...MemoryGeometry.maximumGenerations).map { _ in
       MemoryHeader.Layer(generation: GenerationID(), pageCount: 1, tableChecksum: 0)
@@ -119,7 +119,7 @@ struct MemoryHeaderTests {
     }
   }
 
-  @Test("Changes over a parent keep only what is still used, and what can be joined is joined")
+  @Test("changes over a parent keep only what is still used, and adjacent runs are joined")
   func merge() throws {
     let parentHeader = try MemoryHeader(
       memoryBytes: 8 * 4_096, layers: [.init(generation: parent, pageCount: 8, tableChecksum: 0)],
@@ -145,7 +145,7 @@ struct MemoryHeaderTests {
     #expect(cleared.map.runs == [.zeros(0..<8)])
   }
 
-  @Test("The work of a look-up grows with the logarithm of the runs: 64 GiB costs less than twice as much as 64 MiB")
+  @Test("look-up cost is logarithmic: 64 GiB costs less than twice as much as 64 MiB")
   func lookUp() throws {
     let small = try mostComparisons(memoryBytes: 64 << 20)
     let large = try mostComparisons(memoryBytes: 64 << 30)
@@ -153,7 +153,7 @@ struct MemoryHeaderTests {
     #expect(large <= 2 * small)
   }
 
-  /// The most comparisons that looking up a page takes, in a memory where every eighth page is a run of its own.
+  /// The largest number of comparisons of a look-up, in a memory where every eighth page is a run of its own.
   private func mostComparisons(memoryBytes: Int64) throws -> Int {
     let pages = Int(memoryBytes) / 4_096
     let stored = pages / 8

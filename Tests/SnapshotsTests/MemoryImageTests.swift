@@ -8,7 +8,7 @@ import Testing
 
 @Suite("Memory layers")
 struct MemoryImageTests {
-  @Test("Stored, zero and untouched pages come back, over several generations")
+  @Test("stored, zero and untouched pages are read back, over several generations")
   func generations() throws {
     let fixture = try Fixture()
     var random = Seeded(2)
@@ -26,7 +26,7 @@ struct MemoryImageTests {
     #expect(image.layers.map(\.pageCount) == [2, 17])
   }
 
-  @Test("A page that became zero is zero, although its parent has data (L-1)")
+  @Test("a page that became zero is zero, although its parent has data")
   func becameZero() throws {
     let fixture = try Fixture()
     var random = Seeded(3)
@@ -43,7 +43,7 @@ struct MemoryImageTests {
     }
   }
 
-  @Test("Each page is judged once: stored, zeroed or equal, and the layer holds the stored ones only")
+  @Test("each page is classified once: stored, zeroed or equal, and the layer holds only stored ones")
   func counts() throws {
     let fixture = try Fixture()
     var random = Seeded(4)
@@ -65,7 +65,7 @@ struct MemoryImageTests {
     #expect(size == 8_196)
   }
 
-  @Test("Runs larger than the buffer and single pages can be mixed")
+  @Test("runs larger than the buffer and single pages can be mixed")
   func buffering() throws {
     let fixture = try Fixture()
     var random = Seeded(5)
@@ -76,7 +76,7 @@ struct MemoryImageTests {
     #expect(try fixture.read(generation) == memory)
   }
 
-  @Test("A window is given in pieces that cover it exactly, each as the single look-up says")
+  @Test("the extents of a window cover it exactly and agree with single look-ups")
   func windows() throws {
     let fixture = try Fixture()
     var random = Seeded(6)
@@ -104,7 +104,7 @@ struct MemoryImageTests {
     return Array(stored.bytes)
   }
 
-  @Test("Pages out of order, beyond the end or of another size are refused")
+  @Test("pages out of order, beyond the end or of another size are refused")
   func order() throws {
     let fixture = try Fixture()
     let memory = PlainMemory(pages: 8)
@@ -120,7 +120,7 @@ struct MemoryImageTests {
     }
   }
 
-  @Test("A damaged page is noticed and the error names the generation that holds it")
+  @Test("a damaged page is detected, and the error names the generation that holds it")
   func damage() throws {
     let fixture = try Fixture()
     var random = Seeded(8)

@@ -9,7 +9,7 @@ import Testing
 
 @Suite("Publishing and opening generations")
 struct PublicationTests {
-  @Test("What is published is read back the same, by another store too")
+  @Test("a published generation is read back unchanged, also by another store")
   func roundTrip() throws {
     let fixture = try Fixture()
     let memory = PlainMemory(pages: 8)
@@ -25,7 +25,7 @@ struct PublicationTests {
     #expect(try other.chainLength(of: published.id) == 1)
   }
 
-  @Test("A draft is nowhere to be seen, and goes as often as asked")
+  @Test("a draft is invisible, and discarding it is idempotent")
   func discard() throws {
     let fixture = try Fixture()
     let (draft, _) = try fixture.draft(PlainMemory(pages: 4), dirty: [0..<4])
@@ -36,7 +36,7 @@ struct PublicationTests {
     #expect(try Directories.names(in: fixture.store.draftsDirectory) == [])
   }
 
-  @Test("An id is used once")
+  @Test("an id is used once")
   func once() throws {
     let fixture = try Fixture()
     let generation = try fixture.save(PlainMemory(pages: 4), dirty: [])
@@ -44,14 +44,14 @@ struct PublicationTests {
     #expect(error?.code == .alreadyExists)
   }
 
-  @Test("An unknown generation is not_found")
+  @Test("opening an unknown generation is not_found")
   func unknown() throws {
     let fixture = try Fixture()
     let error = #expect(throws: MartletError.self) { try fixture.store.generation(GenerationID()) }
     #expect(error?.code == .notFound)
   }
 
-  @Test("A draft without one of its files is refused and stays as it is", arguments: SnapshotFile.content)
+  @Test("a draft without one of its files is refused and stays unchanged", arguments: SnapshotFile.content)
   func incomplete(file: SnapshotFile) throws {
     let fixture = try Fixture()
     let (draft, manifest) = try fixture.draft(PlainMemory(pages: 4), dirty: [0..<4])
@@ -64,7 +64,7 @@ struct PublicationTests {
   }
 
   @Test(
-    "A generation that lost a file, or part of one, is refused by name", arguments: SnapshotFile.content, [true, false])
+    "a generation that lost a file, or part of one, is refused by name", arguments: SnapshotFile.content, [true, false])
   func lost(file: SnapshotFile, whole: Bool) throws {
     let fixture = try Fixture()
     let generation = try fixture.save(PlainMemory(pages: 4), dirty: [0..<4])
@@ -82,7 +82,7 @@ struct PublicationTests {
     #expect(try fixture.store.generations() == [])
   }
 
-  @Test("The loss of a parent's layer is noticed in the child")
+  @Test("the loss of a parent's layer is detected in the child")
   func lostParent() throws {
     let fixture = try Fixture()
     var random = Seeded(9)
@@ -98,7 +98,7 @@ struct PublicationTests {
     #expect(error?.message.contains("\(first.id)") == true)
   }
 
-  @Test("Another generation's file in place of the right one is noticed", arguments: SnapshotFile.content)
+  @Test("a file of another generation in place of the right one is detected", arguments: SnapshotFile.content)
   func swapped(file: SnapshotFile) throws {
     let fixture = try Fixture()
     var random = Seeded(10)
@@ -115,12 +115,12 @@ struct PublicationTests {
     #expect(error?.code == .snapshotDamaged)
   }
 
-  @Test("A file is digested again only when it changed on disk")
+  @Test("a file is digested again only when it changed on disk")
   func remembered() throws {
     let fixture = try Fixture()
     let generation = try fixture.save(PlainMemory(pages: 4), dirty: [])
     let digests = ["device.state", "disk.layer"].compactMap { generation.manifest.digests[$0] }
-    // Too young to be told from a later change by its times.
+    // Too new for its times to distinguish it from a later change.
     try fixture.store.verify(generation)
     #expect(fixture.store.verified.withLock { $0.digests.count } == 0)
     try fixture.store.verify(generation, atSeconds: Int64(Date().timeIntervalSince1970) + 10)
@@ -131,7 +131,7 @@ struct PublicationTests {
     #expect(error?.message.contains("device.state") == true)
   }
 
-  @Test("A generation of a newer format is refused as incompatible, not as damaged")
+  @Test("a generation of a newer format is refused as incompatible, not as damaged")
   func newer() throws {
     let fixture = try Fixture()
     let (draft, _) = try fixture.draft(PlainMemory(pages: 4), dirty: [])
@@ -141,7 +141,7 @@ struct PublicationTests {
     #expect(error?.code == .snapshotIncompatible)
   }
 
-  @Test("A disk that lies over another file than it ought to is refused", arguments: BadDisk.allCases)
+  @Test("a disk with an unexpected backing file is refused", arguments: BadDisk.allCases)
   func backing(disk: BadDisk) throws {
     let fixture = try Fixture()
     let (draft, manifest) = try fixture.draft(PlainMemory(pages: 4), dirty: [])
@@ -167,7 +167,7 @@ struct PublicationTests {
     }
   }
 
-  @Test("Sizes are allocated blocks; the chain is counted with each generation once (DM-4)")
+  @Test("sizes are allocated blocks, and a chain counts each generation once")
   func sizes() throws {
     let fixture = try Fixture()
     var random = Seeded(11)

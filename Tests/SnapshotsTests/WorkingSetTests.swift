@@ -18,7 +18,7 @@ struct WorkingSetTests {
     return (fixture, try fixture.save(memory, dirty: [8..<12], parent: first), memory)
   }
 
-  @Test("Pages come back in runs, in order, each once; zero pages and pages that are not there are left out")
+  @Test("pages are read back in ordered runs, each once; zero pages and absent pages are left out")
   func roundTrip() throws {
     let (fixture, generation, memory) = try subject()
     let image = try MemoryImage.open(generation, in: fixture.store)
@@ -34,7 +34,7 @@ struct WorkingSetTests {
     #expect(seen == [3..<5, 7..<11])
   }
 
-  @Test("The first bytes of the file are where the format says")
+  @Test("the first bytes of the file are where the format says")
   func annotated() {
     let layout = WorkingSetLayout([5, 2, 3])
     let head = layout.encodedHead()
@@ -46,7 +46,7 @@ struct WorkingSetTests {
       Array(head.suffix(4)) == withUnsafeBytes(of: Checksum.of(Array(head.dropLast(4))).littleEndian) { Array($0) })
   }
 
-  @Test("A working set is replaced as a whole and leaves no other file")
+  @Test("a working set is replaced as a whole and leaves no other file")
   func replaced() throws {
     let (fixture, generation, _) = try subject()
     let image = try MemoryImage.open(generation, in: fixture.store)
@@ -58,7 +58,7 @@ struct WorkingSetTests {
     #expect(WorkingSet.load(generation.workingSetPath, for: image)?.pageCount == 0)
   }
 
-  @Test("One that fits another memory is none")
+  @Test("a working set of another memory is ignored")
   func other() throws {
     let (fixture, generation, memory) = try subject()
     let image = try MemoryImage.open(generation, in: fixture.store)
@@ -76,7 +76,7 @@ struct WorkingSetTests {
   }
 
   @Test(
-    "Hostile heads with a right checksum are none",
+    "hostile heads with a right checksum are ignored",
     arguments: [
       (16, [9, 0, 0, 0]), (16, [0xFF, 0xFF, 0xFF, 0xFF]), (20, [0xFF, 0xFF, 0xFF, 0xFF]), (20, [4, 0, 0, 0]),
       (24, [6, 0, 0, 0]),
@@ -92,7 +92,7 @@ struct WorkingSetTests {
     #expect(file.withUnsafeBytes { WorkingSetLayout(decoding: $0, pageCount: 32) } == nil)
   }
 
-  @Test("A page that is damaged does not get into a working set")
+  @Test("a damaged page is not written into a working set")
   func damaged() throws {
     let (fixture, generation, _) = try subject()
     try flip(bit: (4_096 * 2 + 5) * 8, in: generation.memoryPath.string)
@@ -104,7 +104,7 @@ struct WorkingSetTests {
     #expect(try fixture.store.isPresent(generation.workingSetPath) == false)
   }
 
-  @Test("Compaction takes the working set along")
+  @Test("compaction copies the working set")
   func compacted() throws {
     let (fixture, generation, _) = try subject()
     let image = try MemoryImage.open(generation, in: fixture.store)

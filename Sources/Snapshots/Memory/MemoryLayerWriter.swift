@@ -6,20 +6,20 @@ package import Model
 /// Writes the memory of a stopped guest into a draft: `memory.layer` with the pages that differ from the parent's, and
 /// `memory.header`.
 ///
-/// Runs while the guest stands still: nothing is synchronized here, that is the job of `SnapshotStore.publish`. Calls
-/// come in ascending order of pages. Pages that no call names are the parent's, or zero without a parent. Not for use
-/// by several threads.
+/// The guest's vCPUs are stopped meanwhile, so nothing is synchronized here; `SnapshotStore.publish` does that later.
+/// Calls come in ascending order of pages. Pages that no call names are the parent's, or zero without a parent. Not for
+/// use by several threads.
 package final class MemoryLayerWriter {
   package struct Counts: Sendable, Equatable {
     /// Pages stored in the new layer.
     package var stored = 0
-    /// Pages that became zero since the parent.
+    /// Pages that were not zero in the parent and are zero now.
     package var zeroed = 0
-    /// Pages that turned out equal to the parent's.
+    /// Pages that were passed but equal the parent's.
     package var equal = 0
   }
 
-  private enum Verdict {
+  private enum PageClass {
     case zeroed
     case equal
     case stored
@@ -34,7 +34,7 @@ package final class MemoryLayerWriter {
   private var next: PageIndex = 0
   private var counts = Counts()
 
-  /// - Parameter parent: the memory that this one is compared with; of the same size.
+  /// - Parameter parent: the memory to compare with, of the same size.
   /// - Throws: `insufficient_storage`, `internal`.
   package init(_ draft: GenerationDraft, memoryBytes: Int64, parent: MemoryImage?) throws(MartletError) {
     guard let pageCount = try? MemoryGeometry.pages(of: memoryBytes),
@@ -51,25 +51,25 @@ package final class MemoryLayerWriter {
     }
   }
 
-  /// Takes consecutive pages, the first of which is `first`. Decides for each page: zero, equal to the parent's, or
+  /// Appends consecutive pages, starting with page `first`. Each page is classified as zero, equal to the parent's, or
   /// stored.
   package func append(_ pages: UnsafeRawBufferPointer, at first: PageIndex) throws(MartletError) {
     let count = pages.count / MemoryGeometry.pageBytes
     try advance(to: first..<(first + count), whole: pages.count % MemoryGeometry.pageBytes == 0)
     guard let base = pages.baseAddress, count > 0 else { return }
     var start = 0
-    var verdict = verdict(on: base, first)
+    var pageClass = classify(base, first)
     for index in 1...count {
-      let following = index < count ? self.verdict(on: base + index * MemoryGeometry.pageBytes, first + index) : nil
-      if following == verdict { continue }
+      let following = index < count ? classify(base + index * MemoryGeometry.pageBytes, first + index) : nil
+      if following == pageClass { continue }
       let group = (start * MemoryGeometry.pageBytes)..<(index * MemoryGeometry.pageBytes)
-      try take(UnsafeRawBufferPointer(rebasing: pages[group]), first + start, verdict)
+      try take(UnsafeRawBufferPointer(rebasing: pages[group]), first + start, pageClass)
       start = index
-      verdict = following ?? verdict
+      pageClass = following ?? pageClass
     }
   }
 
-  /// Takes pages that are known to be zero.
+  /// Records pages that are known to be zero.
   package func markZero(_ pages: Range<PageIndex>) throws(MartletError) {
     try advance(to: pages, whole: true)
     var page = pages.lowerBound
@@ -82,7 +82,7 @@ package final class MemoryLayerWriter {
   }
 
   /// Writes the rest of the layer, and the header.
-  /// - Throws: `insufficient_storage`, `internal`; the draft can only be discarded then.
+  /// - Throws: `insufficient_storage`, `internal`; the caller must then discard the draft.
   package func finish() throws(MartletError) -> Counts {
     do {
       let entry = try layer.finish()
@@ -104,17 +104,17 @@ package final class MemoryLayerWriter {
     next = pages.upperBound
   }
 
-  private func verdict(on bytes: UnsafeRawPointer, _ page: PageIndex) -> Verdict {
+  private func classify(_ bytes: UnsafeRawPointer, _ page: PageIndex) -> PageClass {
     let parentBytes = parent.bytes(of: page)
-    // A page that became zero has to be said so: what is left out keeps the parent's content.
+    // A page that became zero must be recorded: an omitted page keeps the parent's content.
     if clinux_is_zero(bytes, MemoryGeometry.pageBytes) != 0 { return parentBytes == nil ? .equal : .zeroed }
     guard let parentBytes, memcmp(bytes, parentBytes, MemoryGeometry.pageBytes) == 0 else { return .stored }
     return .equal
   }
 
-  private func take(_ pages: UnsafeRawBufferPointer, _ first: PageIndex, _ verdict: Verdict) throws(MartletError) {
+  private func take(_ pages: UnsafeRawBufferPointer, _ first: PageIndex, _ pageClass: PageClass) throws(MartletError) {
     let count = pages.count / MemoryGeometry.pageBytes
-    switch verdict {
+    switch pageClass {
     case .equal:
       counts.equal += count
     case .zeroed:

@@ -66,7 +66,7 @@ extension SnapshotStore {
     do throws(SnapshotFormatError) {
       let header = try MemoryHeader(decoding: bytes)
       guard header.id == id else { throw SnapshotFormatError.invalid("identity") }
-      guard digest.map({ $0 == FileDigest.of(bytes) }) ?? true else { throw SnapshotFormatError.wrongChecksum }
+      guard digest.map({ $0 == ContentDigest.of(bytes) }) ?? true else { throw SnapshotFormatError.wrongChecksum }
       return header
     } catch {
       throw .unusable(id, .memoryHeader, error)

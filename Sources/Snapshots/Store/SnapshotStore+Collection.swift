@@ -6,22 +6,22 @@ package import Model
 import SystemPackage
 
 extension SnapshotStore {
-  /// Ids of all published generations and drafts, sound or not.
+  /// Ids of all published generations and drafts, valid or not.
   package func identifiers() throws(MartletError) -> Set<GenerationID> {
     Set(try ids(in: generationsDirectory) + ids(in: draftsDirectory))
   }
 
-  /// Removes every generation that neither is in `roots` nor is needed by one that is, and drafts that nobody in
-  /// `drafts` writes.
+  /// Removes every generation that is neither in `roots` nor needed by one of them, and every draft that is not in
+  /// `drafts`.
   ///
-  /// What is on its way from draft to root belongs in `drafts` until it is in `roots`: an id there protects the
-  /// published generation too. As long as a root's manifest cannot be read, nobody knows what it needs, and no
+  /// A generation that is about to become a root belongs in `drafts` until it is in `roots`: an id there protects the
+  /// published generation too. While the manifest of a root cannot be read, its dependencies are unknown, and no
   /// generation is removed.
   ///
-  /// A crash in between leaves less garbage and nothing else; the next call goes on.
-  /// - Parameter candidates: what `identifiers` said before the caller looked for its roots; what came later is left
-  ///   alone.
-  /// - Returns: what was removed.
+  /// After a crash during a collection some garbage is gone and everything else is intact; the next call continues.
+  /// - Parameter candidates: the result of `identifiers` from before the caller determined its roots; later generations
+  ///   and drafts are not removed.
+  /// - Returns: the removed ids.
   package func collectGarbage(
     roots: Set<GenerationID>, drafts: Set<GenerationID>, among candidates: Set<GenerationID>
   ) throws(MartletError) -> Set<GenerationID> {
@@ -54,7 +54,8 @@ extension SnapshotStore {
     return counts
   }
 
-  /// All that `roots` need, themselves included; nil when one cannot be read. A root that is not there needs nothing.
+  /// All generations that `roots` need, including themselves; nil when a manifest cannot be read. An absent root needs
+  /// nothing.
   private func needs(of roots: Set<GenerationID>) throws(MartletError) -> Set<GenerationID>? {
     var needed = roots
     for id in roots {
@@ -63,8 +64,8 @@ extension SnapshotStore {
       } catch {
         if error.code == .notFound { continue }
         logger.error(
-          "no snapshot is removed while this one is damaged; destroy what uses it",
-          metadata: ["snapshot.id": "\(id)", "error": "\(error)"])
+          "no snapshots are removed while this one is damaged; destroy the sandboxes and snapshots that use it",
+          metadata: ["generation.id": "\(id)", "error": "\(error)"])
         return nil
       }
     }
@@ -82,7 +83,7 @@ extension SnapshotStore {
           throw SystemError.current("rename", subject: source.string)
         }
       }
-      // Names go before contents: no generation ever comes back in part.
+      // The new names are durable before any content is removed, so that no generation reappears in part.
       try SmallFile.synchronizeDirectory(directory)
       try SmallFile.synchronizeDirectory(trashDirectory)
     }

@@ -6,16 +6,16 @@ package import Model
 import SystemPackage
 
 extension SnapshotStore {
-  /// Reading and writing disks of the largest size takes less on any disk worth the name.
+  /// Longer than a usual disk needs to read and write a disk of the largest size.
   private static let mergeDeadline: Duration = .seconds(3_600)
   private static let diskMode: mode_t = 0o444
 
-  /// Writes a generation with the same content as `id` that depends on those in `kept` only: the layers between are
-  /// merged. The sandbox's generation stays as it is until the caller commits the new one. Slow, reads and writes
-  /// layers; blocks.
+  /// Writes a generation with the same content as `id` that depends only on generations in `kept`: the layers between
+  /// are merged. The sandbox keeps its generation until the caller commits the new one. Slow: reads and writes layers.
+  /// Blocks.
   ///
-  /// What the disk layer of a kept generation itself lies over stays needed too, as that layer is not written again.
-  /// Everything that is copied is checked, so that damage does not get new checksums.
+  /// The new generation also needs the layers below the disk layer of a kept generation, because that layer is not
+  /// rewritten. Everything that is copied is verified, so that damaged data does not get new checksums.
   /// - Throws: `not_found`, `snapshot_damaged`, `insufficient_storage`; nothing is left behind then.
   package func compact(
     _ id: GenerationID, as new: GenerationID, keeping kept: Set<GenerationID>
@@ -32,7 +32,8 @@ extension SnapshotStore {
         try discard(draft)
       } catch let leftover {
         logger.warning(
-          "a draft stays until the next collection", metadata: ["snapshot.id": "\(new)", "error": "\(leftover)"])
+          "a draft could not be removed, the next collection removes it",
+          metadata: ["generation.id": "\(new)", "error": "\(leftover)"])
       }
       throw error
     }
@@ -55,7 +56,7 @@ extension SnapshotStore {
     manifest.parent = manifest.parent.flatMap { kept.contains($0) ? $0 : nil }
     let mergedParents = manifest.diskParents.prefix { !kept.contains($0) }.count
     manifest.diskParents.removeFirst(mergedParents)
-    try mergeDisk(of: generation, to: draft, isSpread: mergedParents > 0, manifest)
+    try mergeDisk(of: generation, to: draft, needsMerge: mergedParents > 0, manifest)
     try reached(.diskMerged)
     var copied: Set<SnapshotFile> = [.deviceState]
     if mergedParents == 0 { copied.insert(.diskLayer) }
@@ -64,17 +65,17 @@ extension SnapshotStore {
     )
   }
 
-  /// The layer itself under another name when nothing is to be merged, else its merger with those below, down to what
-  /// `manifest` says.
+  /// Links the disk layer under its new name if nothing is to be merged; otherwise merges it with the layers below,
+  /// down to the base that `manifest` names.
   ///
-  /// `qemu-img convert` with a backing file would leave out what is in the layers between; `rebase` compares what lies
-  /// under the copy with what will, and writes the difference into the copy. Source: qemu-img(1).
+  /// `qemu-img convert` with a backing file would leave out the layers between. `rebase` compares the present backing
+  /// content with the future one and writes the difference into the copy. Source: qemu-img(1).
   private func mergeDisk(
-    of source: Generation, to draft: GenerationDraft, isSpread: Bool, _ manifest: GenerationManifest
+    of source: Generation, to draft: GenerationDraft, needsMerge: Bool, _ manifest: GenerationManifest
   ) throws(MartletError) {
     let action = "the snapshot's disk could not be merged"
     let backing = backing(of: manifest)
-    guard isSpread else {
+    guard needsMerge else {
       return try storing(action) { () throws(SystemError) in
         try SystemError.check("link", draft.diskPath.string) { link(source.diskPath.string, draft.diskPath.string) }
       }
@@ -84,8 +85,8 @@ extension SnapshotStore {
       try SparseFile.copy(source.diskPath, to: draft.diskPath, mode: 0o600)
     }
     do {
-      // Without a cache to flush at its end qemu-img is several times faster; publishing synchronizes. Layers below may
-      // be in use by VMs, which only read them.
+      // Without a cache flush at its end qemu-img is several times faster; publishing synchronizes the file. VMs may
+      // use the layers below, but only read them.
       try Tool.runBlocking(
         "qemu-img",
         [
@@ -95,15 +96,15 @@ extension SnapshotStore {
         deadline: Self.mergeDeadline
       ).checked()
     } catch {
-      throw meaning(of: error, action)
+      throw mappedError(error, action)
     }
     try storing(action) { () throws(SystemError) in
       try SystemError.check("chmod", draft.diskPath.string) { chmod(draft.diskPath.string, Self.diskMode) }
     }
   }
 
-  /// qemu-img tells a full disk in its text only, if at all. Source: strerror(3).
-  private func meaning(of error: ToolError, _ action: String) -> MartletError {
+  /// qemu-img reports a full disk only in its text, if at all. Source: strerror(3).
+  private func mappedError(_ error: ToolError, _ action: String) -> MartletError {
     guard case .failed(_, let text) = error.reason,
       text.contains("No space left on device") || FileSystemSpace.isExhausted(at: directory)
     else {
@@ -112,7 +113,8 @@ extension SnapshotStore {
     return .storageFailure(action, SystemError("qemu-img", .noSpace))
   }
 
-  /// The memory is the same, so are the pages needed first. Only a cache: doing without it is no failure.
+  /// Copies the working set: the memory is the same, and so are the pages needed first. The file is only a cache, so a
+  /// failure is ignored.
   private func copyWorkingSet(of source: Generation, to draft: GenerationDraft) {
     do throws(SystemError) {
       try SparseFile.copy(source.workingSetPath, to: draft.path(of: .workingSet), mode: 0o400)

@@ -4,9 +4,9 @@ import Model
 import SystemPackage
 
 extension SnapshotStore {
-  /// Makes sure that the disk layer of a published generation has the name by which disks lie over it: a hard link,
-  /// which a power failure may have taken away. Idempotent.
-  /// - Throws: `snapshot_damaged` when that name is another file's.
+  /// Ensures that the disk layer of a published generation has the name that overlays refer to: a hard link, which a
+  /// power failure may have lost. Idempotent.
+  /// - Throws: `snapshot_damaged` when the name belongs to another file.
   func nameDiskLayer(of id: GenerationID) throws(MartletError) {
     let layer = path(of: id).appending(SnapshotFile.diskLayer.rawValue)
     let name = diskLayer(of: id)
@@ -16,7 +16,7 @@ extension SnapshotStore {
       if link(layer.string, name.string) != 0 {
         let failure = SystemError.current("link", subject: name.string)
         guard failure.errno == .fileExists else { throw failure }
-        // Another thread did it, or it is another file.
+        // Either another thread created the link, or the name is another file's.
         if try isSameFile(layer, name) { return }
       } else {
         return try SmallFile.synchronizeDirectory(diskLayersDirectory)
@@ -26,7 +26,7 @@ extension SnapshotStore {
     } catch {
       throw MartletError.wrapping(error)
     }
-    throw .damaged(id, .diskLayer, "is not the file that disks lie over")
+    throw .damaged(id, .diskLayer, "is not the file that other disk layers refer to")
   }
 
   private func isSameFile(_ one: FilePath, _ other: FilePath) throws(SystemError) -> Bool {

@@ -4,20 +4,20 @@ package import Model
 import SystemPackage
 
 extension SnapshotStore {
-  /// Pages of memory and their description are the host's; the VMM opens the disk, whose mode `freeze` has set.
+  /// The host reads memory and manifest. The VMM opens the disk, whose mode was set by `freeze`.
   private static let privateMode: mode_t = 0o400
 
-  /// Makes a complete draft durable and visible, in that order: digests, fsync, rename, fsync. Blocks.
-  /// A draft that cannot be published is left as it is.
+  /// Makes a complete draft durable and visible, in that order: digests, fsync, rename, fsync. Blocks. A draft that
+  /// cannot be published stays unchanged.
   ///
-  /// The guest may run on meanwhile: nothing here needs it.
-  /// - Throws: `snapshot_damaged` when the draft's files do not fit each other or what they depend on,
-  ///   `insufficient_storage`.
+  /// The guest may run meanwhile.
+  /// - Throws: `snapshot_damaged` when the draft's files are inconsistent with each other or with the files that they
+  ///   depend on, `insufficient_storage`.
   package func publish(_ draft: GenerationDraft, _ manifest: GenerationManifest) throws(MartletError) -> Generation {
     try publish(draft, manifest, copied: [:])
   }
 
-  /// - Parameter copied: digests that files copied from another generation have to have.
+  /// - Parameter copied: expected digests of files that were copied from another generation.
   func publish(
     _ draft: GenerationDraft, _ manifest: GenerationManifest, copied: [String: String]
   ) throws(MartletError) -> Generation {
@@ -35,7 +35,7 @@ extension SnapshotStore {
     try reached(.filesSynchronized)
     let bytes = try manifest.encoded()
     try storing("the snapshot could not be published") { () throws(SystemError) in
-      // An attempt that failed later than this one may have left one.
+      // A failed attempt may have left a manifest.
       try StoreFile.remove(draft.path(of: .manifest))
       try StoreFile.create(draft.path(of: .manifest), bytes, mode: Self.privateMode)
       try synchronize(draft.path(of: .manifest))
@@ -45,7 +45,7 @@ extension SnapshotStore {
     return Generation(manifest: try decode(bytes, of: draft.id), directory: path(of: draft.id))
   }
 
-  /// Memory, disk and manifest speak of the same thing, and all of what they depend on is there.
+  /// Checks that memory, disk and manifest are consistent, and that everything that they depend on exists.
   private func checkContent(
     of draft: GenerationDraft, _ manifest: GenerationManifest
   ) throws(MartletError) -> MemoryHeader {
@@ -56,7 +56,7 @@ extension SnapshotStore {
     _ = try MemoryLayer.open(header.layers[0], path: draft.memoryPath)
     try checkLayers(header.layers.dropFirst())
     guard manifest.diskParents.count <= GenerationManifest.maximumDiskParents else {
-      throw MartletError(.internalError, "the snapshot's disk is spread over too many snapshots")
+      throw MartletError(.internalError, "the snapshot's disk depends on too many snapshots")
     }
     for parent in manifest.diskParents {
       _ = try checkedManifest(of: parent)
@@ -67,7 +67,7 @@ extension SnapshotStore {
     return header
   }
 
-  /// The file that a generation's disk layer has to lie over.
+  /// The backing file of a generation's disk layer.
   func backing(of manifest: GenerationManifest) -> (path: FilePath, format: String) {
     guard let parent = manifest.diskParents.first else {
       return (FilePath(manifest.disk.basePath), manifest.disk.baseFormat)
@@ -75,7 +75,7 @@ extension SnapshotStore {
     return (diskLayer(of: parent), "qcow2")
   }
 
-  /// Makes one file immutable and durable, and records it.
+  /// Makes one file immutable and durable, and records its size and digest in the manifest.
   private func seal(
     _ file: SnapshotFile, of draft: GenerationDraft, in manifest: inout GenerationManifest
   ) throws(MartletError) {
@@ -87,7 +87,7 @@ extension SnapshotStore {
         manifest.sizes[file.rawValue] = try FileStatus.of(path.string, followingLinks: false)?.sizeBytes ?? 0
         return
       }
-      let result = try FileDigest.of(path)
+      let result = try ContentDigest.of(path)
       manifest.sizes[file.rawValue] = result.sizeBytes
       manifest.digests[file.rawValue] = result.digest
     } catch {

@@ -19,7 +19,7 @@ extension SnapshotStore {
       do {
         found.append(try generation(id))
       } catch {
-        logger.error("a snapshot is damaged", metadata: ["snapshot.id": "\(id)", "error": "\(error)"])
+        logger.error("a snapshot is damaged", metadata: ["generation.id": "\(id)", "error": "\(error)"])
       }
     }
     return found

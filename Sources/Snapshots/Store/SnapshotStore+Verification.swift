@@ -40,7 +40,7 @@ extension SnapshotStore {
       throw SystemError("stat", .noSuchFileOrDirectory, subject: path.string)
     }
     if verified.withLock({ $0.contains(file, digest: expected) }) { return true }
-    guard try FileDigest.of(path).digest == expected else { return false }
+    guard try ContentDigest.of(path).digest == expected else { return false }
     // A file could change within one tick of the file system's clock and keep its identity, so recent files are not
     // remembered.
     if file.changedNanoseconds / 1_000_000_000 + 2 <= now { verified.withLock { $0.insert(file, digest: expected) } }
