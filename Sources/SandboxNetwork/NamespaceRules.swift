@@ -74,7 +74,7 @@ struct NamespaceRules {
     guard egress.isOn, let resolver else { return "" }
     return """
           iifname "\(tap)" ip daddr \(GuestContract.gatewayAddress) meta l4proto { tcp, udp } th dport 53 \
-          dnat ip to \(resolver)
+      dnat ip to \(resolver)
       """
   }
 

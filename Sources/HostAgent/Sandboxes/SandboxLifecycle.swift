@@ -5,9 +5,9 @@
 ///     │           └──vmmEnded──▶ failed
 ///     └─▶ removed                                  any ──destroyRequested──▶ destroying ──▶ removed
 /// ```
-/// A failed creation leads to `removed`: the caller receives its error. A failed pause leads back to `running`, a failed
-/// resume to `paused`. During one of these three operations the VMM's end is a failure of the operation; otherwise a
-/// running sandbox becomes `failed`. A destroy request succeeds in every state.
+/// A failed creation leads to `removed`: the caller receives its error. A failed pause leads back to `running`, a
+/// failed resume to `paused`. During one of these three operations the VMM's end is a failure of the operation;
+/// otherwise a running sandbox becomes `failed`. A destroy request succeeds in every state.
 package struct SandboxLifecycle: Sendable, Equatable {
   package enum State: Sendable, Equatable {
     case creating

@@ -143,17 +143,17 @@ struct Probe: Sendable, CustomStringConvertible {
   let target: String
   let outcome: String
   let milliseconds: Int
-  let answer: String
+  let response: String
 
   init(target: String, line: String) {
     let words = line.split(separator: " ", omittingEmptySubsequences: false).map(String.init)
     self.target = target
     outcome = words.first ?? ""
     milliseconds = words.count > 1 ? Int(words[1]) ?? .max : .max
-    answer = words.count > 2 ? words[2] : ""
+    response = words.count > 2 ? words[2] : ""
   }
 
   /// A refusal that arrives at once.
   var isRefusedQuickly: Bool { outcome == "refused" && milliseconds < 1_000 }
-  var description: String { "\(target) → \(outcome) after \(milliseconds) ms \(answer)" }
+  var description: String { "\(target) → \(outcome) after \(milliseconds) ms \(response)" }
 }

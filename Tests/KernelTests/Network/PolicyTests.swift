@@ -19,14 +19,14 @@ extension KernelNetworkTests {
             "udp:\(handle.hostAddress):\(GuestContract.agentPort)",
           ],
           from: fixture.host)
-        #expect(inward.allSatisfy { $0.answer == GuestContract.gatewayAddress.description }, "\(inward)")
+        #expect(inward.allSatisfy { $0.response == GuestContract.gatewayAddress.description }, "\(inward)")
         let outward = try await fixture.probe(
           [
             "tcp:\(NetworkFixture.internet):8080", "udp:\(NetworkFixture.internet):8080",
             "tcp:\(GuestContract.gatewayAddress):53",
             "udp:\(GuestContract.gatewayAddress):53",
           ], from: fixture.guest(4_000))
-        #expect(outward.allSatisfy { $0.answer == NetworkFixture.uplinkAddress }, "\(outward)")
+        #expect(outward.allSatisfy { $0.response == NetworkFixture.uplinkAddress }, "\(outward)")
       }
     }
 
