@@ -364,10 +364,10 @@ def bench_transfer(server):
 
 
 def copy(server, source, destination):
-    """Runs `martlet cp`; returns the peak of its resident memory.
+    """Runs `martlet cp` and returns its peak resident memory.
 
-    Something small starts it and waits for it: the peak that wait4 tells is never less than what the parent held when it began the child
-    (the old image counts, see execve and getrusage), and this program may hold more than the client.
+    A small program starts it and waits for it: the peak that wait4 reports is never less than the parent's memory when
+    it started the child (the old image counts, see execve and getrusage), and this program may use more than the client.
     """
     output = subprocess.run([sys.executable, "-I", "-S", "-c", WAIT_FOR_PEAK, MARTLET, "cp", source, destination], env=server.environment,
                             check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout

@@ -1,7 +1,8 @@
 """The floor of a cold create: a bare QEMU that boots the same kernel and image until the agent's first response.
 
-usage: floor.py KERNEL INITRAMFS IMAGE TSC_KHZ MEMORY_MIB     (run inside a network namespace with tap0 at 169.254.0.22/30)
-Prints the milliseconds from the spawn to the answer.
+usage: floor.py KERNEL INITRAMFS IMAGE TSC_KHZ MEMORY_MIB
+
+Must run in a network namespace with tap0 at 169.254.0.22/30. Prints the milliseconds from the spawn to the response.
 """
 
 import os

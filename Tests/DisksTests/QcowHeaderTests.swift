@@ -4,7 +4,7 @@ import Testing
 
 @Suite("The qcow2 header")
 struct QcowHeaderTests {
-  @Test("Every field is where the specification wants it")
+  @Test("every field is where the specification requires it")
   func bytes() throws {
     let pieces = QcowHeader(sizeBytes: 5 << 30, backingName: "/images/abc.ext4", backingFormat: .raw).pieces()
     #expect(pieces.map(\.offset) == [0, 131_072, 262_144])
@@ -25,7 +25,7 @@ struct QcowHeaderTests {
     #expect(pieces[2].bytes == [0, 1, 0, 1, 0, 1, 0, 1])
   }
 
-  @Test("The largest size fits one L1 cluster")
+  @Test("the largest size fits one L1 cluster")
   func maximum() {
     #expect(QcowHeader.maximumSizeBytes >= 1 << 40)
     let pieces = QcowHeader(sizeBytes: QcowHeader.maximumSizeBytes, backingName: "/b", backingFormat: .qcow2).pieces()

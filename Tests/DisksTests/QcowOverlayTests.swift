@@ -10,7 +10,7 @@ import Testing
 struct QcowOverlayTests {
   private static let mebibyte: Int64 = 1_048_576
 
-  @Test("QEMU finds an overlay of any size flawless", arguments: [1, 256, 5_120, 131_073, 1_048_576] as [Int64])
+  @Test("QEMU finds no error in an overlay of any size", arguments: [1, 256, 5_120, 131_073, 1_048_576] as [Int64])
   func check(sizeMiB: Int64) async throws {
     let scratch = try Scratch()
     let base = try scratch.image(sizeBytes: Self.mebibyte)
@@ -23,7 +23,7 @@ struct QcowOverlayTests {
     #expect(info.contains("\"full-backing-filename\": \"\(base.string)\""))
   }
 
-  @Test("The guest reads the base, zeros beyond it, and its own writes; the base stays as it was")
+  @Test("the guest reads the base, zeros beyond it, and its own writes; the base is unchanged")
   func copyOnWrite() async throws {
     let scratch = try Scratch()
     let base = try scratch.image(sizeBytes: Self.mebibyte)
@@ -46,7 +46,7 @@ struct QcowOverlayTests {
     #expect(try Data(contentsOf: URL(fileURLWithPath: base.string)) == before)
   }
 
-  @Test("A new overlay takes at most 64 KiB and scattered 4 KiB writes little more than themselves")
+  @Test("a new overlay takes at most 64 KiB, and scattered 4 KiB writes take little more than 4 KiB")
   func allocation() async throws {
     let scratch = try Scratch()
     let disk = try await scratch.create(over: scratch.image(sizeBytes: Self.mebibyte), sizeBytes: 1_024 * Self.mebibyte)
@@ -57,7 +57,8 @@ struct QcowOverlayTests {
   }
 
   @Test(
-    "A merge holds what all layers above the base hold, and the layers stay as they were", arguments: [false, true])
+    "a merged layer has the content of all layers above the base, and the layers are unchanged",
+    arguments: [false, true])
   func merge(keepsLowest: Bool) async throws {
     let scratch = try Scratch()
     let base = DiskBase(path: try scratch.image(sizeBytes: Self.mebibyte), format: .raw, digest: "00")
@@ -91,7 +92,7 @@ struct QcowOverlayTests {
     #expect(try disks.map { try Data(contentsOf: URL(fileURLWithPath: $0.path.string)) } == before)
   }
 
-  @Test("A disk smaller than its base is refused with the size that would do")
+  @Test("a disk smaller than its base is refused with the required size")
   func tooSmall() async throws {
     let scratch = try Scratch()
     let base = try scratch.image(sizeBytes: 300 * Self.mebibyte + 512)
@@ -103,7 +104,7 @@ struct QcowOverlayTests {
     #expect(try scratch.names == ["base.ext4"])
   }
 
-  @Test("Sizes that are no disk's are refused", arguments: [0, -512, 1_048_577, Int64.max])
+  @Test("invalid disk sizes are refused", arguments: [0, -512, 1_048_577, Int64.max])
   func badSizes(sizeBytes: Int64) async throws {
     let scratch = try Scratch()
     let base = try scratch.image(sizeBytes: 0, blocks: 0)
@@ -111,7 +112,7 @@ struct QcowOverlayTests {
     #expect(error?.code == .invalidRequest)
   }
 
-  @Test("A base that is missing, a directory, or too long a path is an internal error that leaks no path")
+  @Test("a missing base, a directory and a too long path are internal errors without the path")
   func badBase() async throws {
     let scratch = try Scratch()
     for base in [scratch.path.appending("none"), scratch.path, FilePath("/" + String(repeating: "x/", count: 600))] {
@@ -124,7 +125,7 @@ struct QcowOverlayTests {
     #expect(try scratch.names.isEmpty)
   }
 
-  @Test("A second create does not touch the first one's disk; remove works twice")
+  @Test("a second create does not change the first disk; remove is idempotent")
   func exclusive() async throws {
     let scratch = try Scratch()
     let (base, id) = (try scratch.image(sizeBytes: Self.mebibyte), SandboxID())
@@ -137,7 +138,7 @@ struct QcowOverlayTests {
     #expect(try scratch.names == ["base.ext4"])
   }
 
-  @Test("A frozen disk is an immutable base for others")
+  @Test("a frozen disk is an immutable base for other disks")
   func freeze() async throws {
     let scratch = try Scratch()
     let disk = try await scratch.create(over: scratch.image(sizeBytes: Self.mebibyte), sizeBytes: 8 * Self.mebibyte)
@@ -157,7 +158,7 @@ struct QcowOverlayTests {
     #expect(error?.code == .invalidRequest)
   }
 
-  @Test("Freezing never replaces an existing file, and completes a freeze that was cut short")
+  @Test("freezing never replaces an existing file, and completes an interrupted freeze")
   func freezeConflicts() async throws {
     let scratch = try Scratch()
     let disk = try await scratch.create(over: scratch.image(sizeBytes: Self.mebibyte), sizeBytes: Self.mebibyte)
@@ -170,7 +171,7 @@ struct QcowOverlayTests {
     #expect(try scratch.names == ["base.ext4", "layer", "other"])
   }
 
-  @Test("A flattened disk is a sparse raw image of the same content")
+  @Test("a flattened disk is a sparse raw image of the same content")
   func flatten() async throws {
     let scratch = try Scratch()
     let disk = try await scratch.create(over: scratch.image(sizeBytes: Self.mebibyte), sizeBytes: 64 * Self.mebibyte)
@@ -183,7 +184,7 @@ struct QcowOverlayTests {
     #expect(try scratch.names.contains { $0.hasSuffix(".partial") } == false)
   }
 
-  @Test("A flatten that fails leaves nothing")
+  @Test("a failed flatten leaves nothing")
   func flattenFails() async throws {
     let scratch = try Scratch()
     let missing = scratch.path.appending("none")
@@ -196,7 +197,7 @@ struct QcowOverlayTests {
     #expect(throws: MartletError.self) { try QcowOverlays().allocatedBytes(of: disk) }
   }
 
-  @Test("A disk survives the journal's encoding")
+  @Test("a disk is unchanged after journal encoding")
   func coding() async throws {
     let scratch = try Scratch()
     let disk = try await scratch.create(over: scratch.image(sizeBytes: 4_096), sizeBytes: Self.mebibyte)

@@ -5,7 +5,7 @@ import SystemPackage
 
 @testable import Disks
 
-/// A directory of a test's own, removed with the value.
+/// A temporary directory, removed with the value.
 final class Scratch: Sendable {
   let path: FilePath
 

@@ -6,7 +6,7 @@ import Testing
 @testable import QEMU
 
 @Suite struct CounterFrequencyTests {
-  @Test("the first measurement holds until the counter is another's")
+  @Test("the first measurement is kept until the counter differs")
   func settles() throws {
     let directory = FileManager.default.temporaryDirectory.appending(path: "martlet-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
@@ -20,7 +20,7 @@ import Testing
     #expect(CounterFrequency.settle(2_100_050, in: file) == 2_100_050)
   }
 
-  @Test("where nothing can be remembered, what is measured counts")
+  @Test("if the rate cannot be stored, the measurement is used")
   func withoutMemory() {
     #expect(CounterFrequency.settle(2_100_050, in: "/proc/missing/counter") == 2_100_050)
   }

@@ -5,20 +5,20 @@ import Testing
 @testable import QEMU
 
 @Suite struct DiskNodeTests {
-  @Test("nodes are numbered, and follow each other by name")
+  @Test("nodes are numbered, and the next name follows from the number")
   func names() {
     #expect(DiskNode.first.name == "disk0")
     #expect(DiskNode(name: "disk41")?.next.name == "disk42")
   }
 
   @Test(
-    "names that are not ours are no nodes",
+    "names of another form are not nodes",
     arguments: ["", "disk", "disk-1", "#block123", "disk1x", "disk9223372036854775807"])
   func foreign(name: String) {
     #expect(DiskNode(name: name) == nil)
   }
 
-  @Test("an overlay is opened without what is below it, as that is in place already")
+  @Test("an overlay is opened without its backing files, which are open already")
   func opening() throws {
     let arguments = DiskNode.first.opening(DiskAttachment(path: "/a,b/new.qcow2", format: .qcow2))
     let text = String(
@@ -40,7 +40,8 @@ import Testing
   @Test("a real processor is described by name and numbers")
   func host() {
     let text =
-      "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC 7B13\nstepping\t: 0\n\nprocessor\t: 1\nmodel name\t: other\n"
+      "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC 7B13\nstepping\t: 0\n\n"
+      + "processor\t: 1\nmodel name\t: other\n"
     #expect(GuestProcessor.hostModel(text) == "AMD EPYC 7B13 (25.1.0)")
     #expect(GuestProcessor.hostModel("nonsense") == "? (?.?.?)")
   }

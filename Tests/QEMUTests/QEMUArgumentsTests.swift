@@ -25,7 +25,7 @@ import Testing
     list.firstIndex(of: option).map { list[$0 + 1] }
   }
 
-  @Test("a guest under TCG is told the counter's frequency, or it would hang at random")
+  @Test("a guest under TCG receives the counter's frequency; without it boots hang at random")
   func frequency() {
     #expect(arguments().kernelCommandLine.contains("tsc_early_khz=2596134"))
     #expect(arguments().kernelCommandLine.contains("lpj=10384536"))
@@ -37,26 +37,26 @@ import Testing
     #expect(value(after: "-bios", in: arguments().list) == "/f/qboot.rom")
   }
 
-  @Test("the VMM drops to its own user and into its filter")
+  @Test("the VMM changes to its own user and enables its seccomp filter")
   func privileges() {
     #expect(value(after: "-runas", in: arguments().list) == "2000017:2000017")
     #expect(value(after: "-sandbox", in: arguments().list)?.contains("spawn=deny") == true)
   }
 
-  @Test("vCPUs and memory are as asked for")
+  @Test("vCPUs and memory are as requested")
   func shape() {
     #expect(value(after: "-smp", in: arguments().list) == "3")
     #expect(value(after: "-m", in: arguments().list) == "640M")
   }
 
-  @Test("a comma in a path is not the end of an option's value")
+  @Test("a comma in a path does not end an option's value")
   func escaping() {
     let drive = value(after: "-drive", in: arguments(disk: "/a,b/root.qcow2").list)
     #expect(drive?.contains("file=/a,,b/root.qcow2,") == true)
   }
 
   @Test(
-    "equal pages of two guests are never merged, booted or restored",
+    "equal pages of two guests are never merged, after a boot or a restore",
     arguments: [VMStart.boot, .restore(pagerSocket: "/r/pager.sock")])
   func merging(start: VMStart) {
     let list = arguments(start: start).list
@@ -64,14 +64,14 @@ import Testing
     #expect(value(after: "-object", in: list)?.split(separator: ",").contains("merge=off") == true)
   }
 
-  @Test("memory is a shared file, so that its pages are no part of a saved state")
+  @Test("memory is a shared file, so that a saved state does not contain its pages")
   func memory() {
     #expect(
       value(after: "-object", in: arguments().list)
         == "memory-backend-file,id=ram,size=640M,mem-path=/proc/self/fd/3,share=on,merge=off")
   }
 
-  @Test("a machine that is restored is the one that booted, but for the kernel, which it has in memory")
+  @Test("a restored machine equals the booted one, except for the kernel, which is in memory")
   func restore() {
     let id = InstanceID()
     let (boot, restore) = (
@@ -84,7 +84,7 @@ import Testing
     #expect(kernel.count == 3)
   }
 
-  @Test("devices stand in the order that snapshots rely on")
+  @Test("devices are in the order that snapshots depend on")
   func order() {
     let list = arguments().list
     let devices = list.indices.filter { list[$0] == "-device" }.map { list[$0 + 1].split(separator: ",")[0] }
@@ -94,7 +94,7 @@ import Testing
 
 @Suite struct QEMUVersionTests {
   @Test(
-    "the version is found in what QEMU prints",
+    "the version is parsed from QEMU's output",
     arguments: [
       ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright", "7.2.22"),
       ("QEMU emulator version 10.0.2", "10.0.2"),

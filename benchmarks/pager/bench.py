@@ -2,9 +2,10 @@
 
 usage: bench.py [MARTLET]     needs root, cc, and a release build (bin/martlet); prints one JSON document
 
-A machine without a VM (Tests/PagerMachine, with the library that is preloaded into QEMU) fills its memory; `martlet pager save` makes
-two generations of it, the second restored from the first and changed here and there. Then each handler in turn serves the second to a
-new machine, which plays a trace. Rate: pages touched per second, medians of the rounds; ratio: median of the ratios of each pair.
+A machine without a VM (Tests/PagerMachine, with the library that is preloaded into QEMU) fills its memory; `martlet pager
+save` makes two generations of it, the second restored from the first with scattered changes. Then the handlers
+alternately serve the second generation to a new machine, which plays a trace. Rate: pages touched per second, medians of
+the rounds; ratio: median of the ratios of each pair.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Restores with minimal means: QEMU, its pager, its monitor and one connection to the guest, nothing else.
 
-What the machine looks like is taken from the command line of a VMM that the server runs, so that both restore the same.
+The machine is taken from the command line of a VMM of the server, so that both restore the same.
 """
 
 import array
