@@ -155,10 +155,10 @@ static void send_regions(char *json, size_t length) {
 
 // A pager that refuses the memory closes the connection; QEMU must not continue without a pager.
 static void await_pager(void) {
-  char answer;
+  char response;
   ssize_t count;
   do {
-    count = read(connection, &answer, 1);
+    count = read(connection, &response, 1);
   } while (count < 0 && errno == EINTR);
   if (count < 0) die("waiting for the pager", errno);
   if (count == 0) die("the pager refused the memory", 0);

@@ -112,10 +112,10 @@ private struct Seeded: RandomNumberGenerator {
     "calls to a guest end at once when it ends, also calls that begin later; a new guest is called again")
   func interrupted() async throws {
     let meter = ActivityMeter(timeoutSeconds: 0)
-    let (asked, about) = (meter.begin(), meter.begin())
+    let (open, later) = (meter.begin(), meter.begin())
     let (questions, question) = AsyncStream.makeStream(of: Void.self)
-    let answer = Task {
-      try await asked.untilInterrupted {
+    let response = Task {
+      try await open.untilInterrupted {
         question.yield()
         // Like a guest that has ended: returns late and ignores cancellation.
         await Task { try? await Task.sleep(for: .seconds(3_600)) }.value
@@ -123,10 +123,10 @@ private struct Seeded: RandomNumberGenerator {
     }
     for await _ in questions.prefix(1) {}
     meter.interrupt()
-    let error = await #expect(throws: MartletError.self) { try await answer.value }
+    let error = await #expect(throws: MartletError.self) { try await response.value }
     #expect(error?.code == .agentError)
     await #expect(throws: MartletError.self) {
-      try await about.untilInterrupted { await Task { try? await Task.sleep(for: .seconds(3_600)) }.value }
+      try await later.untilInterrupted { await Task { try? await Task.sleep(for: .seconds(3_600)) }.value }
     }
     #expect(try await meter.begin().untilInterrupted { 5 } == 5)
   }

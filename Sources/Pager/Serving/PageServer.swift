@@ -142,7 +142,7 @@ final class PageServer {
   }
 
   private func page(at address: UInt64) throws(PagerError) -> PageIndex {
-    guard let region = regions.region(at: address) else { throw .refused("it asked for a page outside of the memory") }
+    guard let region = regions.region(at: address) else { throw .refused("a page fault is outside of the memory") }
     return region.pages.lowerBound + Int(address - region.address) / MemoryGeometry.pageBytes
   }
 

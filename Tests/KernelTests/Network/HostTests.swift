@@ -47,7 +47,7 @@ extension KernelNetworkTests {
         let inward = try await fixture.probe(
           ["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: fixture.host)
         let outward = try await fixture.probe(["tcp:\(NetworkFixture.internet):8080"], from: fixture.guest(4_000))
-        #expect((inward + outward).allSatisfy { $0.outcome == "answered" }, "\(inward + outward)")
+        #expect((inward + outward).allSatisfy { $0.outcome == "responded" }, "\(inward + outward)")
       }
     }
 

@@ -117,7 +117,7 @@ enum KernelNetworkTests {
         }
         let probes = try await fixture.probe(
           ["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: fixture.host)
-        #expect(probes.allSatisfy { $0.outcome == "answered" }, "\(probes)")
+        #expect(probes.allSatisfy { $0.outcome == "responded" }, "\(probes)")
       }
     }
   }

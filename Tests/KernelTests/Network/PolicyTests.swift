@@ -57,7 +57,7 @@ extension KernelNetworkTests {
         let control = try await fixture.probe(
           ["tcp:\(NetworkFixture.uplinkAddress):8080", "tcp:\(other.hostAddress):\(agent)"]
             + NetworkFixture.privateAddresses.map { "tcp:\($0):8080" }, from: fixture.host)
-        #expect(control.allSatisfy { $0.outcome == "answered" }, "\(control)")
+        #expect(control.allSatisfy { $0.outcome == "responded" }, "\(control)")
       }
     }
 
@@ -68,9 +68,9 @@ extension KernelNetworkTests {
         let handle = try await fixture.addSandbox(4_000)
         let agent = "tcp:\(handle.hostAddress):\(GuestContract.agentPort)"
         let outside = try await fixture.probe([agent], from: fixture.outside)
-        #expect(outside.allSatisfy { $0.outcome != "answered" }, "\(outside)")
+        #expect(outside.allSatisfy { $0.outcome != "responded" }, "\(outside)")
         let host = try await fixture.probe([agent], from: fixture.host)
-        #expect(host.allSatisfy { $0.outcome == "answered" }, "\(host)")
+        #expect(host.allSatisfy { $0.outcome == "responded" }, "\(host)")
       }
     }
 
@@ -103,9 +103,9 @@ extension KernelNetworkTests {
           "tcp:\($0):8080"
         }
         let mixed = try await fixture.probe(targets, from: fixture.guest(4_000))
-        #expect(mixed.map(\.outcome) == ["answered", "refused", "answered", "refused"])
+        #expect(mixed.map(\.outcome) == ["responded", "refused", "responded", "refused"])
         let limited = try await fixture.probe(targets + ["udp:169.254.0.22:53"], from: fixture.guest(4_001))
-        #expect(limited.map(\.outcome) == ["refused", "refused", "answered", "refused", "answered"])
+        #expect(limited.map(\.outcome) == ["refused", "refused", "responded", "refused", "responded"])
       }
     }
 
@@ -125,7 +125,7 @@ extension KernelNetworkTests {
         #expect(probes.allSatisfy { $0.isRefusedQuickly }, "\(probes)")
         let inward = try await fixture.probe(
           ["tcp:\(handle.hostAddress):\(GuestContract.agentPort)"], from: fixture.host)
-        #expect(inward.allSatisfy { $0.outcome == "answered" }, "\(inward)")
+        #expect(inward.allSatisfy { $0.outcome == "responded" }, "\(inward)")
       }
     }
 
@@ -141,12 +141,12 @@ extension KernelNetworkTests {
         }
         // A lost datagram is not reported, so the permitted address is tried several times.
         var own: String?
-        for _ in 0..<5 where own != "answered" {
+        for _ in 0..<5 where own != "responded" {
           own = try await fixture.probe(
             ["udp:\(NetworkFixture.internet):8080:169.254.0.21"], from: fixture.guest(4_000)
           ).first?.outcome
         }
-        #expect(own == "answered")
+        #expect(own == "responded")
         let probes = try await fixture.probe(
           sources.map { "udp:\(NetworkFixture.internet):8080:\($0)" }, from: fixture.guest(4_000))
         #expect(probes.map(\.outcome) == ["silent", "silent", "silent"], "\(probes)")
@@ -165,7 +165,7 @@ extension KernelNetworkTests {
         let probes = try await fixture.probe(
           ["udp:169.254.0.22:53", "tcp:169.254.0.22:53", "tcp:\(NetworkFixture.uplinkAddress):8080"],
           from: fixture.guest(4_000))
-        #expect(probes.map(\.outcome) == ["answered", "answered", "refused"], "\(probes)")
+        #expect(probes.map(\.outcome) == ["responded", "responded", "refused"], "\(probes)")
       }
     }
 
@@ -177,7 +177,7 @@ extension KernelNetworkTests {
         _ = try await fixture.addSandbox(4_000)
         let targets = (0..<24).map { _ in "udp:\(NetworkFixture.internet):8080" }
         let probes = try await fixture.probe(targets, from: fixture.guest(4_000))
-        #expect(probes.contains { $0.outcome == "answered" } && probes.contains { $0.isRefusedQuickly }, "\(probes)")
+        #expect(probes.contains { $0.outcome == "responded" } && probes.contains { $0.isRefusedQuickly }, "\(probes)")
       }
     }
   }

@@ -57,7 +57,7 @@ enum Scripts {
               except OSError: pass
       def udp(s):
           while True:
-              _, ((_, _, info),), _, peer = s.recvmsg(2000, 64)  # answer from the address that was asked
+              _, ((_, _, info),), _, peer = s.recvmsg(2000, 64)  # respond from the address that received the packet
               s.sendmsg([peer[0].encode()], [(socket.IPPROTO_IP, 8, struct.pack('i4s4x', 0, info[8:12]))], 0, peer)
       for port in map(int, sys.argv[1:]):
           for kind, loop in ((socket.SOCK_STREAM, tcp), (socket.SOCK_DGRAM, udp)):
@@ -80,18 +80,18 @@ enum Scripts {
       def attempt(index, target):
           kind, address, port, *source = target.split(':')
           start = time.monotonic()
-          answer = ''
+          response = ''
           try:
               with socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == 'tcp' else socket.SOCK_DGRAM) as s:
                   s.settimeout(2)
                   if source: s.bind((source[0], 0))
                   s.connect((address, int(port)))
                   s.sendall(b'ping')
-                  answer = s.recv(100).decode()
-              outcome = 'answered' if answer else 'refused'
+                  response = s.recv(100).decode()
+              outcome = 'responded' if response else 'refused'
           except TimeoutError: outcome = 'silent'
           except OSError: outcome = 'refused'
-          results[index] = f'{outcome} {int((time.monotonic() - start) * 1000)} {answer}'
+          results[index] = f'{outcome} {int((time.monotonic() - start) * 1000)} {response}'
       threads = [threading.Thread(target=attempt, args=pair) for pair in enumerate(sys.argv[1:])]
       for t in threads: t.start()
       for t in threads: t.join()

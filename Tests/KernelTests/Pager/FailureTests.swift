@@ -109,9 +109,9 @@ import Testing
     let fixture = try await PagerFixture()
     let configuration = try fixture.configuration(try fixture.generation(fullModel(seed: 5)))
     let pager = try await fixture.backend.launch(configuration)
-    let stranger = try connect(message, to: configuration)
+    let impostor = try connect(message, to: configuration)
     #expect(try #require(await pager.waitForExit().failure).contains("handed over"))
-    #expect(await stranger.wait() == .signaled(SIGKILL))
+    #expect(await impostor.wait() == .signaled(SIGKILL))
   }
 
   @Test("a VMM that dies between connecting and its message ends its pager")

@@ -24,22 +24,22 @@ import Testing
     let loader: WorkingSetLoader
 
     /// Runs turns of the loop until the machine has responded to `command`, and returns the response.
-    func ask(_ question: String) async throws -> String {
-      let answer = Answer()
+    func ask(_ command: String) async throws -> String {
+      let response = Response()
       let machine = machine
-      async let asked: Void = answer.set(machine.ask(question))
-      while answer.text == nil {
+      async let finished: Void = response.set(machine.ask(command))
+      while response.text == nil {
         _ = try loop.turn()
         try await Task.sleep(for: .milliseconds(1))
       }
-      try await asked
-      return answer.text ?? ""
+      try await finished
+      return response.text ?? ""
     }
 
     /// Starts a command that the machine cannot complete without its pager.
-    func begin(_ question: String) async throws -> Task<String, any Error> {
+    func begin(_ command: String) async throws -> Task<String, any Error> {
       let machine = machine
-      let task = Task { try await machine.ask(question) }
+      let task = Task { try await machine.ask(command) }
       try await eventually("a message waits") {
         var polled = pollfd(fd: server.faults.rawValue, events: Int16(POLLIN), revents: 0)
         return poll(&polled, 1, 0) == 1
@@ -97,9 +97,9 @@ import Testing
     for page in [3_000, 1_990, 4_000] {
       #expect(try subject.loop.turn() == .prefetched)
       let pushed = subject.server.statistics.pagesPrefetched
-      let question = try await subject.begin("sum \(page) 1")
+      let command = try await subject.begin("sum \(page) 1")
       #expect(try subject.loop.turn() == .prefetched)
-      #expect(try await question.value == model.sum(page..<(page + 1)))
+      #expect(try await command.value == model.sum(page..<(page + 1)))
       #expect(subject.server.statistics.pagesPrefetched == pushed + PagerLoop.pagesAtOnce)
     }
     #expect(subject.server.statistics.faults == 3)
@@ -115,15 +115,15 @@ import Testing
   func removedMeanwhile() async throws {
     var model = fullModel(seed: 2)
     let subject = try await loaded(model, set: 0..<1_024)
-    #expect(try await subject.server.isAnswered(subject.begin("remove 100 200")) == "ok")
-    let question = try await subject.begin("remove 600 50")
+    #expect(try await subject.server.serveUntilFinished(subject.begin("remove 100 200")) == "ok")
+    let command = try await subject.begin("remove 600 50")
     let image = subject.server.image
     for extent in image.extents(in: 590..<660) {
       guard case .stored(let stored) = extent.source else { continue }
       // The kernel reports a waiting message; the rest of the piece is left out.
       try subject.server.push(extent.pages, from: stored.bytes)
     }
-    #expect(try await question.value == "ok")
+    #expect(try await command.value == "ok")
     try subject.pushAll()
     model.zero(100..<300)
     model.zero(600..<650)
@@ -161,7 +161,7 @@ import Testing
   }
 }
 
-private final class Answer: Sendable {
+private final class Response: Sendable {
   private let value = Mutex<String?>(nil)
 
   var text: String? { value.withLock { $0 } }
@@ -170,8 +170,8 @@ private final class Answer: Sendable {
 
 extension PageServer {
   /// Serves faults until the machine has responded.
-  fileprivate func isAnswered(_ question: Task<String, any Error>) async throws -> String {
+  fileprivate func serveUntilFinished(_ command: Task<String, any Error>) async throws -> String {
     _ = try serveWaiting()
-    return try await question.value
+    return try await command.value
   }
 }

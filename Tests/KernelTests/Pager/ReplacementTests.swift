@@ -48,9 +48,9 @@ import Testing
     await first.kill()
     _ = await first.waitForExit()
     // The work of a pager up to the moment of its death, on pages that were read and on pages that never were.
-    async let answer = machine.ask("remove 900 600")
+    async let response = machine.ask("remove 900 600")
     try await eventually("the message is taken") { try Self.takeWithoutNoting(from: machine.pid, configuration) }
-    #expect(try await answer == "ok")
+    #expect(try await response == "ok")
     model.zero(900..<1_500)
     let (generation, _) = try await fixture.save(machine, parent: origin)
     try fixture.expectContent(generation, model)
