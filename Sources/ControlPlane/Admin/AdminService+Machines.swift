@@ -1,3 +1,4 @@
+import Concurrency
 package import HostAPI
 import Model
 package import Persistence
@@ -30,7 +31,8 @@ extension AdminService {
     return await withTaskGroup { group in
       for host in await directory.hosts() {
         group.addTask {
-          (try? await withDeadline(Placement.listDeadline, or: Self.silent) { try await host.listTemplates(nil) }) ?? []
+          (try? await waitAtMost(Placement.listDeadline, throwing: Self.silent) { try await host.listTemplates(nil) })
+            ?? []
         }
       }
       let all = await group.reduce(into: [String: HostTemplate]()) { all, templates in
@@ -43,7 +45,7 @@ extension AdminService {
   private static var silent: MartletError { MartletError(.hostUnavailable, "the host does not answer") }
 
   private static func summary(of host: any HostClient) async -> HostSummary {
-    let sandboxes = try? await withDeadline(Placement.listDeadline, or: silent) { try await host.listSandboxes() }
+    let sandboxes = try? await waitAtMost(Placement.listDeadline, throwing: silent) { try await host.listSandboxes() }
     return HostSummary(
       id: host.hostID, isReachable: sandboxes != nil, sandboxes: sandboxes?.count ?? 0,
       running: sandboxes?.count { $0.status == .running } ?? 0)

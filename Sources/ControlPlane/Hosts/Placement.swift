@@ -1,3 +1,4 @@
+import Concurrency
 import HostAPI
 import Model
 
@@ -55,7 +56,7 @@ struct Placement: Sendable {
   }
 
   private static func templates(of host: any HostClient) async throws -> [HostTemplate] {
-    try await withDeadline(listDeadline, or: MartletError(.hostUnavailable, "the host does not answer")) {
+    try await waitAtMost(listDeadline, throwing: MartletError(.hostUnavailable, "the host does not answer")) {
       try await host.listTemplates(.base)
     }
   }

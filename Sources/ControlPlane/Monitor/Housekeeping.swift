@@ -1,3 +1,4 @@
+import Concurrency
 import Logging
 import Model
 import Persistence
@@ -39,7 +40,7 @@ package struct Housekeeping: Service {
       }
     }
     let work = work
-    try? await withDeadline(Self.drainDeadline, or: .wrapping(CancellationError())) { await work.drain() }
+    try? await waitAtMost(Self.drainDeadline, throwing: .wrapping(CancellationError())) { await work.drain() }
     await flush()
   }
 

@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import HostAPI
 import Logging
@@ -86,7 +87,7 @@ extension Monitor {
     guard let host else { return nil }
     let late = MartletError(.hostUnavailable, "the host does not answer")
     do {
-      return try await withDeadline(Self.listDeadline, or: late) { try await host.sandbox(id) }
+      return try await waitAtMost(Self.listDeadline, throwing: late) { try await host.sandbox(id) }
     } catch let error as MartletError where error.code == .notFound {
       return nil
     }

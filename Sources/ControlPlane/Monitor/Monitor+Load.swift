@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import HostAPI
 import Logging
@@ -46,7 +47,7 @@ extension Monitor {
       return (record.id, nil)
     }
     let late = MartletError(.agentError, "the sandbox does not answer")
-    let metrics = try? await withDeadline(Self.loadDeadline, or: late) { try await host.metrics(of: record.id) }
+    let metrics = try? await waitAtMost(Self.loadDeadline, throwing: late) { try await host.metrics(of: record.id) }
     return (record.id, metrics.map { LoadSample($0, at: moment) })
   }
 }

@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import HostAPI
 import Logging
@@ -21,7 +22,8 @@ extension Monitor {
     guard isFull || rows.contains(where: { !service.work.isBusy($0.key) }) else { return }
     let late = MartletError(.hostUnavailable, "the host does not answer")
     guard
-      let templates = try? await withDeadline(Self.listDeadline, or: late, { try await host.listTemplates(.snapshot) })
+      let templates = try? await waitAtMost(
+        Self.listDeadline, throwing: late, for: { try await host.listTemplates(.snapshot) })
     else { return }
     let files = Dictionary(
       templates.filter { $0.kind == .snapshot }.map { (Key(team: $0.teamID, name: $0.name), $0) },

@@ -1,3 +1,4 @@
+import Concurrency
 package import Foundation
 import HostAPI
 import Logging
@@ -94,7 +95,7 @@ package actor Monitor: Service {
     defer { busy.remove(host.hostID) }
     let late = MartletError(.hostUnavailable, "the host does not answer")
     // The host first: a sandbox that it lists has had its row from before.
-    let sandboxes = try? await withDeadline(Self.listDeadline, or: late) { try await host.listSandboxes() }
+    let sandboxes = try? await waitAtMost(Self.listDeadline, throwing: late) { try await host.listSandboxes() }
     do {
       let rows = try await repository.alive(on: host.hostID)
       guard let sandboxes else { return await hostIsSilent(host, rows) }

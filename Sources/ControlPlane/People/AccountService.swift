@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import Logging
 package import Model
@@ -84,12 +85,14 @@ package struct AccountService: Sendable {
 
   func verify(_ password: String, against hash: String?) async throws -> Bool {
     let hasher = hasher
-    return try await withDeadline(Self.hashDeadline, or: Self.busy) { try await hasher.verify(password, against: hash) }
+    return try await waitAtMost(Self.hashDeadline, throwing: Self.busy) {
+      try await hasher.verify(password, against: hash)
+    }
   }
 
   func hash(_ password: String) async throws -> String {
     let hasher = hasher
-    return try await withDeadline(Self.hashDeadline, or: Self.busy) { try await hasher.hash(password) }
+    return try await waitAtMost(Self.hashDeadline, throwing: Self.busy) { try await hasher.hash(password) }
   }
 
   func note(_ action: String, user: String, team: TeamID, outcome: ErrorCode?, source: String?) {

@@ -1,3 +1,4 @@
+import Concurrency
 package import HostAPI
 import Model
 
@@ -8,7 +9,7 @@ extension ProcessSession {
     let late = MartletError(.agentError, "the guest agent does not answer")
     // An unstructured task does not inherit the cancellation.
     let task = Task {
-      try? await withDeadline(SandboxService.guestDeadline, or: late) { await self.detach(killing: killing) }
+      try? await waitAtMost(SandboxService.guestDeadline, throwing: late) { await self.detach(killing: killing) }
     }
     await task.value
   }

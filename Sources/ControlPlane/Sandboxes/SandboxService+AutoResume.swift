@@ -79,7 +79,7 @@ extension SandboxService {
       .deadlineExceeded,
       "sandbox \(id) did not resume within \(Self.wakeDeadline.components.seconds) seconds; it is still being resumed, try again"
     )
-    try await withDeadline(Self.wakeDeadline, or: late) {
+    try await waitAtMost(Self.wakeDeadline, throwing: late) {
       try await singleFlightResumes.run(id) { try await resumeWhenPaused(id, for: caller) }
     }
   }

@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import HostAPI
 import Logging
@@ -63,7 +64,7 @@ extension SandboxService {
     let created: HostSandbox
     do {
       let late = MartletError(.deadlineExceeded, "it did not start in time")
-      created = try await withDeadline(Self.createDeadline, or: late) { try await host.createSandbox(spec) }
+      created = try await waitAtMost(Self.createDeadline, throwing: late) { try await host.createSandbox(spec) }
     } catch {
       throw await creationFailed(spec, on: host, for: caller, error)
     }
@@ -169,7 +170,7 @@ extension SandboxService {
   func destroyQuietly(_ id: SandboxID, on host: any HostClient) async {
     do {
       let late = MartletError(.hostUnavailable, "the host does not answer")
-      try await withDeadline(Self.destroyDeadline, or: late) { try await host.destroySandbox(id) }
+      try await waitAtMost(Self.destroyDeadline, throwing: late) { try await host.destroySandbox(id) }
     } catch {
       // The monitor finds the sandbox on the host and tries again.
       logger.warning("host did not destroy", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])

@@ -1,3 +1,4 @@
+import Concurrency
 import HostAPI
 import Logging
 package import Model
@@ -46,7 +47,7 @@ extension SandboxService {
           throw MartletError(.hostUnavailable, "the host is not known")
         }
         let late = MartletError(.hostUnavailable, "the host does not answer")
-        try await withDeadline(Self.destroyDeadline, or: late) { try await host.destroySandbox(id) }
+        try await waitAtMost(Self.destroyDeadline, throwing: late) { try await host.destroySandbox(id) }
       }
       let audit = Caller.system(record.teamID).audit("sandbox.destroy", id, outcome: "ok", at: now)
       if try await repository.transition(id, from: .destroying, to: .stopped, at: now, audit: audit) {

@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import HostAPI
 package import Model
@@ -69,7 +70,9 @@ extension SandboxService {
   ) async -> [Result<HostSandbox, MartletError>] {
     do {
       let late = MartletError(.deadlineExceeded, "the copies were not made in time")
-      let results = try await withDeadline(Self.forkDeadline, or: late) { try await host.forkSandbox(id, into: specs) }
+      let results = try await waitAtMost(Self.forkDeadline, throwing: late) {
+        try await host.forkSandbox(id, into: specs)
+      }
       return specs.indices.map { index in
         guard results.indices.contains(index) else {
           return .failure(MartletError(.agentError, "the host did not say what became of this copy"))

@@ -1,3 +1,4 @@
+import Concurrency
 import HostAPI
 import Logging
 package import Model
@@ -50,7 +51,7 @@ extension SandboxService {
     do {
       let late = MartletError(
         .deadlineExceeded, "sandbox \(id) is still \(change.through.rawValue); look at it again later")
-      word = try await withDeadline(change.deadline, or: late) { try await call(host, record) }
+      word = try await waitAtMost(change.deadline, throwing: late) { try await call(host, record) }
     } catch {
       word = try await afterFailure(of: change, record, MartletError.wrapping(error), on: host, for: caller)
     }

@@ -1,3 +1,4 @@
+import Concurrency
 package import HostAPI
 package import Model
 package import NIOCore
@@ -91,7 +92,7 @@ extension SandboxService {
   ) async throws -> (CollectedOutput, ProcessExit) {
     let reservation = outputBudget.reservation()
     guard let timeout, timeout > .zero else { return try await CollectedOutput.collect(session, reservation) }
-    return try await withDeadline(timeout + Self.execGrace, or: Self.timedOut(timeout)) {
+    return try await waitAtMost(timeout + Self.execGrace, throwing: Self.timedOut(timeout)) {
       try await CollectedOutput.collect(session, reservation)
     }
   }

@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import HostAPI
 import Logging
@@ -78,7 +79,7 @@ package struct SandboxService: Sendable {
   func guestCall<Value: Sendable>(_ call: @escaping @Sendable () async throws -> Value) async throws -> Value {
     let late = MartletError(
       .agentError, "the sandbox did not answer within \(Self.guestDeadline.components.seconds) seconds; try again")
-    return try await withDeadline(Self.guestDeadline, or: late, call)
+    return try await waitAtMost(Self.guestDeadline, throwing: late, for: call)
   }
 
   /// Records a change of a guest in the audit log, with its outcome.

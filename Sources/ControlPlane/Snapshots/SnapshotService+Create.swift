@@ -1,3 +1,4 @@
+import Concurrency
 import HostAPI
 import Logging
 package import Model
@@ -48,7 +49,7 @@ extension SnapshotService {
     let made: HostTemplate
     do {
       let late = MartletError(.deadlineExceeded, "snapshot \(name) is still being made; look at the list again later")
-      made = try await withDeadline(Self.createDeadline, or: late) { try await host.createSnapshot(request) }
+      made = try await waitAtMost(Self.createDeadline, throwing: late) { try await host.createSnapshot(request) }
     } catch {
       throw await withdraw(reserved, MartletError.wrapping(error), for: caller)
     }

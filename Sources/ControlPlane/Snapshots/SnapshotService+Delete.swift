@@ -1,3 +1,4 @@
+import Concurrency
 import HostAPI
 import Logging
 package import Model
@@ -80,7 +81,7 @@ extension SnapshotService {
 
   func removeFiles(_ name: SafeName, team: TeamID, on host: any HostClient) async throws {
     let late = MartletError(.hostUnavailable, "the host does not answer")
-    try await withDeadline(Self.deleteDeadline, or: late) { try await host.deleteSnapshot(name, team: team) }
+    try await waitAtMost(Self.deleteDeadline, throwing: late) { try await host.deleteSnapshot(name, team: team) }
   }
 
   /// Deletes an older copy on a host other than the snapshot's. Meanwhile the row's state `replacing` keeps other
