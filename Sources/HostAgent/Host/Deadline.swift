@@ -1,23 +1,5 @@
 import Model
 
-struct DeadlineExceeded: Error {}
-
-/// Runs `body` for at most `limit`; then cancels it and, once it has returned, throws `DeadlineExceeded`.
-func withDeadline<Result: Sendable>(
-  _ limit: Duration, _ body: @escaping @Sendable () async throws -> Result
-) async throws -> Result {
-  try await withThrowingTaskGroup(of: Result.self) { group in
-    group.addTask { try await body() }
-    group.addTask {
-      try await Task.sleep(for: limit)
-      throw DeadlineExceeded()
-    }
-    defer { group.cancelAll() }
-    guard let first = try await group.next() else { throw DeadlineExceeded() }
-    return first
-  }
-}
-
 /// Admits a limited number of tasks at a time, in the order of arrival.
 actor TaskGate {
   private var free: Int

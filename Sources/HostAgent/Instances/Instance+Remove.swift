@@ -1,3 +1,4 @@
+import Concurrency
 import Disks
 import Glibc
 import Hypervisor

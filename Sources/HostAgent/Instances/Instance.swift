@@ -1,3 +1,4 @@
+import Concurrency
 import Disks
 import HostAPI
 import Hypervisor
@@ -95,7 +96,7 @@ actor Instance {
 
   /// The reason why the VMM has ended or is about to end; nil when it runs.
   private func endError(of machine: any VirtualMachine) async -> MartletError? {
-    guard let exit = try? await withDeadline(.seconds(1), { try await machine.exitUnlessCancelled() }) else {
+    guard let exit = try? await waitAtMost(.seconds(1), for: { try await machine.exitUnlessCancelled() }) else {
       return nil
     }
     if let failure = await pagerFailure { return MartletError(.snapshotDamaged, failure) }
@@ -138,7 +139,7 @@ actor Instance {
     get async {
       guard let pager else { return nil }
       // The pager ends with its VM.
-      return try? await withDeadline(.seconds(2)) { await pager.waitForExit() }.failure
+      return try? await waitAtMost(.seconds(2)) { await pager.waitForExit() }.failure
     }
   }
 

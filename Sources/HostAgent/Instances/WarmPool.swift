@@ -1,3 +1,4 @@
+import Concurrency
 import HostAPI
 import Logging
 import Model

@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import HostAPI
 import Hypervisor
