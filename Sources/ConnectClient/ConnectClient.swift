@@ -1,4 +1,5 @@
 package import AsyncHTTPClient
+import Concurrency
 package import Connect
 import NIOCore
 package import NIOHTTP1
@@ -43,7 +44,7 @@ package struct ConnectClient: Sendable {
     var (request, proof) = makeRequest(service, method, contentType: codec.unaryContentType, options)
     request.body = .bytes(try codec.encode(message))
     return try await mappingTransportErrors {
-      try await withTimeLimit(options.timeout, throwing: Self.timeoutPassed) { [request, proof] in
+      try await withDeadline(options.timeout, throwing: Self.timeoutPassed) { [request, proof] in
         let response = try await httpClient.execute(request, deadline: .distantFuture)
         try await check(response, proof, contentType: codec.unaryContentType)
         let body = try await response.body.collect(upTo: options.maximumMessageBytes)
@@ -77,7 +78,7 @@ package struct ConnectClient: Sendable {
     let source = UploadSource(messages)
     request.body = .stream(source.map { [codec] in try codec.encodeFrame($0) }, length: .unknown)
     do {
-      return try await withTimeLimit(options.timeout, throwing: Self.timeoutPassed) { [request, proof] in
+      return try await withDeadline(options.timeout, throwing: Self.timeoutPassed) { [request, proof] in
         let response = try await httpClient.execute(request, deadline: .distantFuture)
         try await check(response, proof, contentType: codec.streamContentType)
         return try await ConnectResponses(
@@ -154,24 +155,6 @@ package struct ConnectCallOptions: Sendable {
     self.headers = headers
     self.timeout = timeout
     self.maximumMessageBytes = maximumMessageBytes
-  }
-}
-
-/// Runs `operation`, and cancels it when it takes longer than `limit`.
-/// - Throws: `expiry` when the limit has passed.
-package func withTimeLimit<Value: Sendable>(
-  _ limit: Duration?, throwing expiry: any Error, _ operation: @escaping @Sendable () async throws -> Value
-) async throws -> Value {
-  guard let limit else { return try await operation() }
-  return try await withThrowingTaskGroup(of: Value?.self) { group in
-    group.addTask { try await operation() }
-    group.addTask {
-      try await Task.sleep(for: limit)
-      return nil
-    }
-    defer { group.cancelAll() }
-    guard let first = try await group.next(), let value = first else { throw expiry }
-    return value
   }
 }
 

@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import Concurrency
 import Connect
 import ConnectClient
 package import HostAPI
@@ -67,7 +68,7 @@ extension GuestClient {
   }
 
   private func refusal(_ response: HTTPClientResponse) async throws -> MartletError {
-    let body = try await withTimeLimit(
+    let body = try await withDeadline(
       limits.call, throwing: ConnectError(.deadlineExceeded, "the guest agent did not respond in time")
     ) { try await response.body.collect(upTo: limits.plainResponseBytes) }
     return Self.refusal(response.status, body, .file)

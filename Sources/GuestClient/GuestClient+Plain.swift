@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import Concurrency
 import Connect
 import ConnectClient
 import Foundation
@@ -20,7 +21,7 @@ extension GuestClient {
   /// Sends a short request and reads the short response.
   func perform(_ request: HTTPClientRequest, within limit: Duration, _ call: GuestCall) async throws -> ByteBuffer {
     try await guestCall(call) {
-      try await withTimeLimit(
+      try await withDeadline(
         limit, throwing: ConnectError(.deadlineExceeded, "the guest agent did not respond in time")
       ) {
         let response = try await httpClient.execute(request, deadline: .distantFuture)

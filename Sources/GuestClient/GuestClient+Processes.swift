@@ -1,3 +1,4 @@
+import Concurrency
 import Connect
 import ConnectClient
 import Foundation
@@ -93,7 +94,7 @@ extension GuestClient {
     try await guestCall(.process) {
       try await Task {
         let events = try await open()
-        let first = try await withTimeLimit(limits.firstEvent, throwing: Self.noFirstEvent) {
+        let first = try await withDeadline(limits.firstEvent, throwing: Self.noFirstEvent) {
           try await events.makeAsyncIterator().next()
         }
         guard case .started(let pid)? = first else { throw Self.noFirstEvent }

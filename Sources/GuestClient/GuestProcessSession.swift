@@ -87,7 +87,7 @@ final class GuestProcessSession: ProcessSession {
     await Task {
       do {
         let expiry = MartletError(.deadlineExceeded, "the guest agent did not respond in time")
-        try await withTimeLimit(guest.limits.kill, throwing: expiry) { try await guest.signal(.pid(pid), signal: 9) }
+        try await withDeadline(guest.limits.kill, throwing: expiry) { try await guest.signal(.pid(pid), signal: 9) }
       } catch let error as MartletError where error.code == .notFound {
         // The process has already ended.
       } catch {

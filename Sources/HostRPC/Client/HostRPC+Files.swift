@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import Concurrency
 import Connect
 import ConnectClient
 package import HostAPI
@@ -48,7 +49,7 @@ extension HostRPC {
     try await hostCall {
       let request = Host_FileRequest(path, user: user, in: id)
       let late = MartletError(.hostUnavailable, "the sandbox's host did not open the file in time; try again")
-      let (first, events) = try await withTimeLimit(limits.opening, throwing: late) {
+      let (first, events) = try await withDeadline(limits.opening, throwing: late) {
         let responses: ConnectResponses<Host_ReadFileEvent> = try await connect.serverStream(
           HostMethod.service, HostMethod.readFile.rawValue, request,
           options: ConnectCallOptions(maximumMessageBytes: limits.eventBytes))

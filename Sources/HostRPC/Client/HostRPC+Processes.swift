@@ -1,3 +1,4 @@
+import Concurrency
 import Connect
 import ConnectClient
 package import HostAPI
@@ -37,7 +38,7 @@ extension HostRPC {
   private func open(_ method: HostMethod, _ request: some Message) async throws -> any ProcessSession {
     try await hostCall {
       let late = MartletError(.hostUnavailable, "the sandbox's host did not start the process in time; try again")
-      let (first, events) = try await withTimeLimit(limits.opening, throwing: late) {
+      let (first, events) = try await withDeadline(limits.opening, throwing: late) {
         let responses: ConnectResponses<Host_ProcessEvent> = try await connect.serverStream(
           HostMethod.service, method.rawValue, request,
           options: ConnectCallOptions(maximumMessageBytes: limits.eventBytes))
