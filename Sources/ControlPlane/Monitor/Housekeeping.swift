@@ -40,7 +40,7 @@ package struct Housekeeping: Service {
       }
     }
     let work = work
-    try? await waitAtMost(Self.drainDeadline, throwing: .wrapping(CancellationError())) { await work.drain() }
+    try? await waitAtMost(Self.drainDeadline) { await work.drain() }
     await flush()
   }
 
