@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import Model
 import Persistence
@@ -56,30 +57,30 @@ import Testing
 
   @Test("of a thousand at once a few are worked on, some wait, and the rest is told to come back")
   func flood() async throws {
-    let gate = Gate(concurrent: 2, maximumWaiting: 10)
-    let hasher = PasswordHasher(parameters: .init(passes: 2, memoryKiB: 4_096, lanes: 1), gate: gate)
+    let slots = AsyncSemaphore(permits: 2, maximumWaiters: 10, queueFull: PasswordHasher.tooManyLogins)
+    let hasher = PasswordHasher(parameters: .init(passes: 2, memoryKiB: 4_096, lanes: 1), evaluationSlots: slots)
     let outcomes = await withTaskGroup(of: ErrorCode?.self) { group in
       for _ in 0..<1_000 { group.addTask { await code { _ = try await hasher.verify("password", against: nil) } } }
       return await group.reduce(into: [ErrorCode?: Int]()) { $0[$1, default: 0] += 1 }
     }
     #expect(Set(outcomes.keys) == [nil, .rateLimited])
     #expect(outcomes.values.reduce(0, +) == 1_000)
-    #expect(gate.peak == 2)
+    #expect(slots.peak == 2)
     #expect(hasher.evaluations == outcomes[ErrorCode?.none] ?? 0)
     #expect(outcomes[ErrorCode?.none] ?? 0 >= 12)
     // Afterwards new calls are admitted as before.
     #expect(try await hasher.verify("password", against: nil) == false)
   }
 
-  @Test("whoever gives up while waiting makes room")
+  @Test("a cancelled waiter leaves the queue to others")
   func cancellation() async throws {
-    let gate = Gate(concurrent: 1, maximumWaiting: 1)
-    try await gate.enter()
-    let waiter = Task { try await gate.enter() }
+    let slots = AsyncSemaphore(permits: 1, maximumWaiters: 1, queueFull: PasswordHasher.tooManyLogins)
+    try await slots.acquire()
+    let waiter = Task { try await slots.acquire() }
     // Once the waiter is queued, the queue is full and the next call is refused.
     var isFull = false
     for _ in 0..<2_000 where !isFull {
-      let probe = Task { try await gate.enter() }
+      let probe = Task { try await slots.acquire() }
       try await Task.sleep(for: .milliseconds(1))
       probe.cancel()
       isFull = await code { try await probe.value } == .rateLimited
@@ -87,9 +88,9 @@ import Testing
     #expect(isFull)
     waiter.cancel()
     await #expect(throws: CancellationError.self) { try await waiter.value }
-    gate.leave()
-    try await gate.enter()
-    gate.leave()
+    slots.release()
+    try await slots.acquire()
+    slots.release()
   }
 }
 

@@ -1,3 +1,4 @@
+import Concurrency
 package import Model
 package import Persistence
 
@@ -6,9 +7,9 @@ package struct AuditService: Sendable {
   let repository: AuditRepository
   /// Bounds concurrent searches: a filter may read many rows, and searches must leave the database connections to other
   /// requests.
-  private let gate = Gate(
-    concurrent: 2, maximumWaiting: 32,
-    refusal: MartletError(
+  private let searches = AsyncSemaphore(
+    permits: 2, maximumWaiters: 32,
+    queueFull: MartletError(
       .rateLimited, "too many people search audit logs at the moment; try again", retryAfterSeconds: 2))
 
   init(repository: AuditRepository) {
@@ -31,6 +32,6 @@ package struct AuditService: Sendable {
   }
 
   private func search(_ team: TeamID, _ filter: AuditFilter) async throws -> [(number: Int, record: AuditRecord)] {
-    try await gate.run { try await repository.list(team: team, filter) }
+    try await searches.withPermit { try await repository.list(team: team, filter) }
   }
 }

@@ -1,5 +1,5 @@
 import CArgon2
-import Concurrency
+package import Concurrency
 import Dispatch
 import Foundation
 package import Model
@@ -32,14 +32,22 @@ package final class PasswordHasher: Sendable {
   /// Upper bound for stored hashes: no hash of this program needs more, and a damaged row must not demand it.
   private static let maximumMemoryKiB: UInt32 = 1 << 20
 
-  package let gate: Gate
+  package static var tooManyLogins: MartletError {
+    MartletError(.rateLimited, "too many people log in at the moment; try again", retryAfterSeconds: 2)
+  }
+
+  private let evaluationSlots: AsyncSemaphore
   private let parameters: Parameters
   private let queue = DispatchQueue(label: "martlet.passwords", attributes: .concurrent)
   private let count = Mutex(0)
 
-  package init(parameters: Parameters = .standard, gate: Gate = Gate()) {
+  /// - Parameter evaluationSlots: bounds concurrent evaluations of Argon2; throws `tooManyLogins` when its queue is full.
+  package init(
+    parameters: Parameters = .standard,
+    evaluationSlots: AsyncSemaphore = AsyncSemaphore(permits: 2, maximumWaiters: 64, queueFull: tooManyLogins)
+  ) {
     self.parameters = parameters
-    self.gate = gate
+    self.evaluationSlots = evaluationSlots
   }
 
   /// The number of Argon2 evaluations so far.
@@ -81,8 +89,8 @@ package final class PasswordHasher: Sendable {
   }
 
   private func evaluate<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
-    try await gate.enter()
-    defer { gate.leave() }
+    try await evaluationSlots.acquire()
+    defer { evaluationSlots.release() }
     count.withLock { $0 += 1 }
     return try await withCheckedThrowingContinuation { continuation in
       queue.async { continuation.resume(with: Result(catching: work)) }
