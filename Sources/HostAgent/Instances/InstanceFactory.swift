@@ -1,16 +1,24 @@
+import Concurrency
 import HostAPI
 import Model
 
 /// Makes microVMs, each with a slot of its own, and limits how many start at the same time.
 struct InstanceFactory: Sendable {
+  /// Starts that may wait, per microVM slot of the host. A start that finds no slot fails after its wait.
+  private static let waitersPerSlot = 4
+
   let context: InstanceContext
-  let bootGate: TaskGate
-  let restoreGate: TaskGate
+  let bootSlots: AsyncSemaphore
+  let restoreSlots: AsyncSemaphore
 
   init(_ context: InstanceContext) {
     self.context = context
-    bootGate = TaskGate(context.configuration.concurrentBoots)
-    restoreGate = TaskGate(context.configuration.concurrentRestores)
+    let configuration = context.configuration
+    // Each task that waits has a sandbox or a pool member, and so a microVM slot or a request for one.
+    let waiters = configuration.slots.count * Self.waitersPerSlot
+    let busy = MartletError(.hostUnavailable, "too many sandboxes start on this host at the moment; try again")
+    bootSlots = AsyncSemaphore(permits: configuration.concurrentBoots, maximumWaiters: waiters, queueFull: busy)
+    restoreSlots = AsyncSemaphore(permits: configuration.concurrentRestores, maximumWaiters: waiters, queueFull: busy)
   }
 
   /// - Parameter origin: the generation that it will be restored from; nil when it will be booted.

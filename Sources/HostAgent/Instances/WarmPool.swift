@@ -134,7 +134,7 @@ actor WarmPool {
   }
 
   private nonisolated func start(_ instance: Instance, _ generation: Generation) async throws {
-    try await factory.restoreGate.pass {
+    try await factory.restoreSlots.withPermit {
       try await instance.restore(generation, isShared: true)
       try await instance.run()
     }

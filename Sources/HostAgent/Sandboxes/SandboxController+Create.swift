@@ -102,7 +102,7 @@ extension SandboxController {
   }
 
   private func boot(_ template: TemplateImage, keep: @escaping TemplateSnapshots.Keep) async throws {
-    try await context.instances.bootGate.pass { try await self.bootNow(template, keep: keep) }
+    try await context.instances.bootSlots.withPermit { try await self.bootNow(template, keep: keep) }
   }
 
   private func bootNow(_ template: TemplateImage, keep: TemplateSnapshots.Keep) async throws {
@@ -136,7 +136,7 @@ extension SandboxController {
   }
 
   private func restore(_ generation: Generation, token: String?, template: TemplateImage?) async throws {
-    try await context.instances.restoreGate.pass {
+    try await context.instances.restoreSlots.withPermit {
       try await self.restoreNow(generation, token: token, template: template, isShared: self.frozen == nil)
     }
   }

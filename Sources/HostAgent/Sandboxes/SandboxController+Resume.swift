@@ -1,3 +1,4 @@
+import Concurrency
 import HostAPI
 import Logging
 import Model
@@ -48,7 +49,7 @@ extension SandboxController {
     entry.phase = .resuming
     entry.spec.timeoutSeconds = options.timeoutSeconds
     let generation = try await context.generations.generation(id)
-    try await context.instances.restoreGate.pass {
+    try await context.instances.restoreSlots.withPermit {
       try await self.restoreNow(generation, token: self.entry.accessToken, template: nil, isShared: false)
     }
     if options.usesPreviousGeneration { entry.generations = [id] }
