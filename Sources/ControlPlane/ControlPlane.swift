@@ -1,3 +1,4 @@
+import Concurrency
 package import Persistence
 package import ServiceLifecycle
 
@@ -39,7 +40,7 @@ package struct ControlPlane: Sendable {
       repository: repository, snapshots: SnapshotRepository(database: database), directory: hosts,
       placement: Placement(directory: hosts, scheduler: scheduler), quotas: quotas, work: work, audit: audit,
       activity: activity,
-      singleFlightResumes: SingleFlightResumes(), metrics: metrics, dependencies: dependencies)
+      singleFlightResumes: SingleFlight(), metrics: metrics, dependencies: dependencies)
     snapshots = SnapshotService(sandboxes: sandboxes)
     leadership = Leadership(database: database, dependencies: dependencies)
     monitor = Monitor(snapshots: snapshots, leadership: leadership)

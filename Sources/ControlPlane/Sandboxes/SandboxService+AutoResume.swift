@@ -131,27 +131,3 @@ extension SandboxService {
     }
   }
 }
-
-/// The auto-resumes in progress: at most one per sandbox, shared by all callers that wait for it.
-final class SingleFlightResumes: Sendable {
-  private let tasks = Mutex([SandboxID: Task<Void, any Error>]())
-
-  /// Waits for the auto-resume of `id` in progress; if there is none, runs `resume`.
-  func run(_ id: SandboxID, _ wake: @escaping @Sendable () async throws -> Void) async throws {
-    let task = tasks.withLock { tasks in
-      if let task = tasks[id] { return task }
-      // Unstructured: the task must survive the cancellation of the request that started it.
-      let task = Task {
-        defer { self.forget(id) }
-        try await wake()
-      }
-      tasks[id] = task
-      return task
-    }
-    try await task.value
-  }
-
-  private func forget(_ id: SandboxID) {
-    tasks.withLock { $0[id] = nil }
-  }
-}

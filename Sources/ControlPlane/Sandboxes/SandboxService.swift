@@ -25,7 +25,7 @@ package struct SandboxService: Sendable {
   let work: OwnedWork
   let audit: AuditLog
   let activity: ActivityTracker
-  let singleFlightResumes: SingleFlightResumes
+  let singleFlightResumes: SingleFlight<SandboxID, Void>
   let outputBudget = OutputBudget()
   let metrics: PlaneMetrics
   let dependencies: Dependencies
