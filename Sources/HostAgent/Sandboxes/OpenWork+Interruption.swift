@@ -10,7 +10,7 @@ extension OpenWork {
   ///
   /// - Throws: the error of `body`; `agent_error` when the guest has ended.
   func untilInterrupted<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
-    let outcome = FirstOutcome<Value>()
+    let outcome = FirstResult<Value>()
     // An unstructured task: a call to a guest that has ended may not return for a long time.
     let task = Task {
       do {
@@ -27,47 +27,6 @@ extension OpenWork {
       try await outcome.value
     } onCancel: {
       task.cancel()
-    }
-  }
-}
-
-/// A result that one task waits for; the first result counts.
-private final class FirstOutcome<Value: Sendable>: Sendable {
-  private enum State {
-    case open
-    case awaited(CheckedContinuation<Value, any Error>)
-    case settled(Result<Value, any Error>)
-  }
-
-  private let state = Mutex(State.open)
-
-  func settle(_ result: Result<Value, any Error>) {
-    let continuation: CheckedContinuation<Value, any Error>? = state.withLock { state in
-      switch state {
-      case .open:
-        state = .settled(result)
-        return nil
-      case .awaited(let continuation):
-        state = .settled(result)
-        return continuation
-      case .settled:
-        return nil
-      }
-    }
-    continuation?.resume(with: result)
-  }
-
-  /// Must be awaited only once.
-  var value: Value {
-    get async throws {
-      try await withCheckedThrowingContinuation { continuation in
-        let settled: Result<Value, any Error>? = state.withLock { state in
-          if case .settled(let result) = state { return result }
-          state = .awaited(continuation)
-          return nil
-        }
-        if let settled { continuation.resume(with: settled) }
-      }
     }
   }
 }
