@@ -41,7 +41,8 @@ package final class PasswordHasher: Sendable {
   private let queue = DispatchQueue(label: "martlet.passwords", attributes: .concurrent)
   private let count = Mutex(0)
 
-  /// - Parameter evaluationSlots: bounds concurrent evaluations of Argon2; throws `tooManyLogins` when its queue is full.
+  /// - Parameter evaluationSlots: bounds concurrent evaluations of Argon2, and throws `tooManyLogins` when its queue is
+  ///   full.
   package init(
     parameters: Parameters = .standard,
     evaluationSlots: AsyncSemaphore = AsyncSemaphore(permits: 2, maximumWaiters: 64, queueFull: tooManyLogins)

@@ -4,7 +4,7 @@ import Model
 
 /// Makes microVMs, each with a slot of its own, and limits how many start at the same time.
 struct InstanceFactory: Sendable {
-  /// Starts that may wait, per microVM slot of the host. A start that finds no slot fails after its wait.
+  /// Starts that may wait, per microVM slot of the host.
   private static let waitersPerSlot = 4
 
   let context: InstanceContext
@@ -14,7 +14,6 @@ struct InstanceFactory: Sendable {
   init(_ context: InstanceContext) {
     self.context = context
     let configuration = context.configuration
-    // Each task that waits has a sandbox or a pool member, and so a microVM slot or a request for one.
     let waiters = configuration.slots.count * Self.waitersPerSlot
     let busy = MartletError(.hostUnavailable, "too many sandboxes start on this host at the moment; try again")
     bootSlots = AsyncSemaphore(permits: configuration.concurrentBoots, maximumWaiters: waiters, queueFull: busy)
