@@ -1,4 +1,4 @@
-import Concurrency
+package import Concurrency
 import Connect
 
 /// Elements that a task of this stream's own reads from a peer and hands to one consumer, with bounded room between the
@@ -7,10 +7,10 @@ import Connect
 /// The task lives as long as the stream or an iterator of it, until `cancel()`, or until the source ends. A consumer
 /// that is slow stops the source, nothing is dropped. To be iterated once.
 ///
-/// When the reader itself has finished the channel, what it still reads is its own affair: it is not cancelled any
+/// When the reader itself has finished the queue, what it still reads is its own affair: it is not cancelled any
 /// more, only the idle limit ends it.
 package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
-  private let channel: BoundedChannel<Element>
+  private let queue: BoundedQueue<Element>
   private let task: Task<Void, Never>
 
   /// - Parameters:
@@ -20,17 +20,17 @@ package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   ///   - read: hands on elements until the source ends.
   package init(
     capacity: Int, idleLimit: Duration, translating: @escaping @Sendable (any Error) -> any Error,
-    _ read: @escaping @Sendable (BoundedChannel<Element>, IdleWatch) async throws -> Void
+    _ read: @escaping @Sendable (BoundedQueue<Element>, IdleWatch) async throws -> Void
   ) {
-    let channel = BoundedChannel<Element>(capacity: capacity)
-    self.channel = channel
+    let queue = BoundedQueue<Element>(capacity: capacity)
+    self.queue = queue
     // A task of its own, because reading must go on, and be cancellable, while nobody waits for an element.
     task = Task {
       do {
-        try await IdleWatch.run(limit: idleLimit) { try await read(channel, $0) }
-        channel.finish(nil)
+        try await IdleWatch.run(limit: idleLimit) { try await read(queue, $0) }
+        queue.finish()
       } catch {
-        channel.finish(translating(error))
+        queue.finish(throwing: translating(error))
       }
     }
   }
@@ -46,7 +46,7 @@ package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   package func fail(_ error: any Error) { end(error) }
 
   private func end(_ error: (any Error)?) {
-    if channel.finish(error) { task.cancel() }
+    if queue.finish(throwing: error) { task.cancel() }
   }
 
   package func makeAsyncIterator() -> AsyncIterator {
@@ -57,7 +57,7 @@ package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
     fileprivate let stream: BoundedStream
 
     package func next() async throws -> Element? {
-      try await stream.channel.next()
+      try await stream.queue.next()
     }
   }
 }

@@ -54,12 +54,12 @@ extension GuestClient {
   }
 
   private func download(_ response: HTTPClientResponse, expecting size: Int64?) -> BoundedStream<ByteBuffer> {
-    BoundedStream(.file, capacity: limits.waitingChunks, idleLimit: limits.streamIdle) { channel, watch in
+    BoundedStream(.file, capacity: limits.waitingChunks, idleLimit: limits.streamIdle) { queue, watch in
       var received: Int64 = 0
       var iterator = response.body.makeAsyncIterator()
       while let chunk = try await watch.waiting(for: { try await iterator.next() }) {
         received += Int64(chunk.readableBytes)
-        try await channel.send(chunk)
+        try await queue.send(chunk)
       }
       guard size == nil || received == size else {
         throw ConnectError(.unavailable, "the download ended after \(received) bytes")

@@ -116,14 +116,14 @@ extension GuestClient {
   func processEvents<R: Message>(
     _ responses: ConnectResponses<R>, endsByTimeout: Bool, _ event: @escaping @Sendable (R) -> Process_ProcessEvent
   ) -> BoundedStream<ProcessEvent> {
-    BoundedStream(.process, capacity: limits.waitingEvents, idleLimit: limits.streamIdle) { channel, watch in
+    BoundedStream(.process, capacity: limits.waitingEvents, idleLimit: limits.streamIdle) { queue, watch in
       do {
         var iterator = responses.makeAsyncIterator()
         while let event = try await watch.waiting(for: { try await iterator.next() }).map(event) {
           guard let event = try ProcessEvent(event) else { continue }
-          try await channel.send(event)
+          try await queue.send(event)
           guard case .exited = event else { continue }
-          channel.finish(nil)
+          queue.finish()
           // If the response does not end here, it is dropped together with its connection.
           _ = try? await watch.waiting(for: { try await iterator.next() })
           return
@@ -131,7 +131,7 @@ extension GuestClient {
         throw ConnectError(.unavailable, "the process stream ended without an end event")
       } catch {
         guard endsByTimeout, (error as? ConnectError)?.code == .deadlineExceeded else { throw error }
-        try await channel.send(.exited(.timedOut))
+        try await queue.send(.exited(.timedOut))
       }
     }
   }

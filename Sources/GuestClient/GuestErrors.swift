@@ -1,3 +1,4 @@
+import Concurrency
 import Connect
 import ConnectClient
 import Model
@@ -97,7 +98,7 @@ extension BoundedStream {
   /// A stream from the guest; errors of `read` reach the consumer as `MartletError`.
   convenience init(
     _ call: GuestCall, capacity: Int, idleLimit: Duration,
-    _ read: @escaping @Sendable (BoundedChannel<Element>, IdleWatch) async throws -> Void
+    _ read: @escaping @Sendable (BoundedQueue<Element>, IdleWatch) async throws -> Void
   ) {
     self.init(capacity: capacity, idleLimit: idleLimit, translating: { GuestErrors.martletError($0, call) }, read)
   }

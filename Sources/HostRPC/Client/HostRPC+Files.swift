@@ -64,11 +64,11 @@ extension HostRPC {
   private func fileEvents(_ responses: ConnectResponses<Host_ReadFileEvent>) -> BoundedStream<Host_ReadFileEvent> {
     BoundedStream(
       capacity: limits.waitingEvents, idleLimit: limits.silence, translating: { HostErrors.martletError($0) }
-    ) { channel, watch in
+    ) { queue, watch in
       var iterator = responses.makeAsyncIterator()
       while let event = try await watch.waiting(for: { try await iterator.next() }) {
         if case .keepalive? = event.event { continue }
-        try await channel.send(event)
+        try await queue.send(event)
       }
     }
   }

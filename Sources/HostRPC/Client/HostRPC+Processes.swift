@@ -55,13 +55,13 @@ extension HostRPC {
   private func processEvents(_ responses: ConnectResponses<Host_ProcessEvent>) -> BoundedStream<Host_ProcessEvent> {
     BoundedStream(
       capacity: limits.waitingEvents, idleLimit: limits.silence, translating: { HostErrors.martletError($0) }
-    ) { channel, watch in
+    ) { queue, watch in
       var iterator = responses.makeAsyncIterator()
       while let event = try await watch.waiting(for: { try await iterator.next() }) {
         if case .keepalive? = event.event { continue }
-        try await channel.send(event)
+        try await queue.send(event)
         guard case .exited? = event.event else { continue }
-        channel.finish(nil)
+        queue.finish()
         _ = try? await watch.waiting(for: { try await iterator.next() })
         return
       }
