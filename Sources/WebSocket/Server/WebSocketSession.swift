@@ -53,11 +53,14 @@ package struct WebSocketSession: Sendable {
   }
 
   func run() async {
-    let queue = WebSocketMessageQueue()
+    let queue = BoundedQueue<WebSocketMessage>(capacity: WebSocketInbound.capacity)
     let outbound = WebSocketOutbound(channel: channel)
     let lastReceived = LastReceived()
     let watch = await ConnectionWatch.of(channel)
-    let number = watch?.addObserver { queue.inputClosed() }
+    let number = watch?.addObserver {
+      // Data in the connection is still read, but input that the handler does not take must not hide the disconnect.
+      queue.stopWaitingForSpace()
+    }
     defer { if let number { watch?.removeObserver(number) } }
     await withTaskGroup(of: Event.self) { group in
       group.addTask {
@@ -126,7 +129,7 @@ package struct WebSocketSession: Sendable {
   // MARK: Reading
 
   private func read(
-    into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastReceived: LastReceived
+    into queue: BoundedQueue<WebSocketMessage>, _ outbound: WebSocketOutbound, _ lastReceived: LastReceived
   ) async {
     do {
       try await readFrames(into: queue, outbound, lastReceived)
@@ -139,7 +142,7 @@ package struct WebSocketSession: Sendable {
   }
 
   private func readFrames(
-    into queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastReceived: LastReceived
+    into queue: BoundedQueue<WebSocketMessage>, _ outbound: WebSocketOutbound, _ lastReceived: LastReceived
   ) async throws {
     var parser = WebSocketFrameParser(maximumPayloadBytes: maximumMessageBytes)
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: maximumMessageBytes)
@@ -155,10 +158,15 @@ package struct WebSocketSession: Sendable {
           continue
         case .close:
           await outbound.close(try WebSocketClosure(frame.payload))
-          return queue.finish()
+          queue.finish()
+          return
         case .continuation, .text, .binary:
           guard let message = try assembler.add(frame) else { continue }
-          guard await queue.push(message) else { throw WebSocketConnectionLost() }
+          do {
+            try await queue.send(message)
+          } catch {
+            throw WebSocketConnectionLost()
+          }
           lastReceived.record()
         }
       }
@@ -170,7 +178,7 @@ package struct WebSocketSession: Sendable {
   // MARK: Keep-alive
 
   private func keepAlive(
-    _ queue: WebSocketMessageQueue, _ outbound: WebSocketOutbound, _ lastReceived: LastReceived
+    _ queue: BoundedQueue<WebSocketMessage>, _ outbound: WebSocketOutbound, _ lastReceived: LastReceived
   ) async -> Event {
     var lastPing = ContinuousClock.now
     do {
