@@ -1,30 +1,28 @@
 package import Concurrency
 import Connect
 
-/// Elements that a task of this stream's own reads from a peer and hands to one consumer, with bounded room between the
-/// two.
+/// A stream of elements that an unstructured task reads from a peer, with a bounded queue to one consumer.
 ///
-/// The task lives as long as the stream or an iterator of it, until `cancel()`, or until the source ends. A consumer
-/// that is slow stops the source, nothing is dropped. To be iterated once.
+/// The task ends when the source ends, on `cancel()` or `fail(_:)`, or when the stream and its iterators are released.
+/// A slow consumer stops the source; no element is dropped. May be iterated once.
 ///
-/// When the reader itself has finished the queue, what it still reads is its own affair: it is not cancelled any
-/// more, only the idle limit ends it.
+/// If the reader finishes the queue itself, the task is not cancelled any more; only the idle limit ends it.
 package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   private let queue: BoundedQueue<Element>
   private let task: Task<Void, Never>
 
   /// - Parameters:
   ///   - capacity: elements that may wait for the consumer.
-  ///   - idleLimit: the longest that one wait for the source may last.
-  ///   - translating: gives what `read` throws the meaning that the consumer sees.
-  ///   - read: hands on elements until the source ends.
+  ///   - idleLimit: time limit of each wait for the source.
+  ///   - translating: maps an error of `read` to the error for the consumer.
+  ///   - read: sends elements until the source ends.
   package init(
     capacity: Int, idleLimit: Duration, translating: @escaping @Sendable (any Error) -> any Error,
     _ read: @escaping @Sendable (BoundedQueue<Element>, IdleWatch) async throws -> Void
   ) {
     let queue = BoundedQueue<Element>(capacity: capacity)
     self.queue = queue
-    // A task of its own, because reading must go on, and be cancellable, while nobody waits for an element.
+    // An unstructured task, because it reads, and must be cancellable, also while the consumer does not wait.
     task = Task {
       do {
         try await IdleWatch.run(limit: idleLimit) { try await read(queue, $0) }
@@ -39,10 +37,10 @@ package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
     cancel()
   }
 
-  /// Stops reading; the consumer gets what waits already, then the end. Idempotent.
+  /// Stops reading. The consumer gets the queued elements, then the end. Idempotent.
   package func cancel() { end(nil) }
 
-  /// Stops reading; the consumer gets what waits already, then the error. Idempotent.
+  /// Stops reading. The consumer gets the queued elements, then the error. Idempotent.
   package func fail(_ error: any Error) { end(error) }
 
   private func end(_ error: (any Error)?) {
@@ -62,14 +60,15 @@ package final class BoundedStream<Element: Sendable>: AsyncSequence, Sendable {
   }
 }
 
-/// Ends an operation when one of its waits for the peer lasts too long. Waits for anybody else do not count.
+/// Ends an operation when one of its waits for the peer lasts too long. Other waits do not count.
 package final class IdleWatch: Sendable {
-  /// The watch looks this many times per limit, so that a limit is exceeded by a sixth at most.
+  /// Checks per limit. A limit is exceeded by a sixth at most.
   private static let checksPerLimit = 6
 
   private let waitingSince = Mutex<ContinuousClock.Instant?>(nil)
 
-  /// - Throws: what `operation` throws, or `ConnectError` with code `unavailable` when the peer was silent for `limit`.
+  /// - Throws: the error of `operation`, or `ConnectError` with code `unavailable` when the peer was silent for
+  ///   `limit`.
   package static func run<Value: Sendable>(
     limit: Duration, _ operation: @escaping @Sendable (IdleWatch) async throws -> Value
   ) async throws -> Value {
@@ -106,7 +105,7 @@ package final class IdleWatch: Sendable {
 }
 
 extension IdleWatch {
-  /// Counts the time that `wait` takes as silence of the peer.
+  /// Counts the duration of `wait` as silence of the peer.
   package func waiting<Value>(
     isolation: isolated (any Actor)? = #isolation, for wait: () async throws -> Value
   ) async rethrows -> Value {
@@ -116,7 +115,7 @@ extension IdleWatch {
   }
 }
 
-/// An upload that counts the time between its pieces as silence of the peer, and the time its own source takes not.
+/// An upload that counts the time between its pieces as silence of the peer, but not the time that its source takes.
 package struct WatchedUpload<Base: AsyncSequence & Sendable>: AsyncSequence, Sendable {
   package typealias Element = Base.Element
 

@@ -113,7 +113,7 @@ final class DisconnectWatch: ChannelInboundHandler, RemovableChannelHandler, Sen
     } catch is ChannelError {
       onClose()
     } catch {
-      // Not a TCP socket: only the channel's events tell the end.
+      // Not a TCP socket: only the channel's events report the end.
     }
   }
 

@@ -46,7 +46,7 @@ struct RunCommandTests {
   func serverError() async throws {
     let outcome = try await Invocation.run(["run", "--", "fail"], on: FakeMartlet())
     #expect(outcome.code == 69)
-    #expect(outcome.errors == "martlet: the guest agent does not answer\n")
+    #expect(outcome.errors == "martlet: the guest agent does not respond\n")
   }
 
   @Test("standard error is kept apart")

@@ -23,7 +23,7 @@ struct CallTests {
   @Test("every error code of a unary handler reaches the client", arguments: ConnectCode.allCases)
   func unaryError(code: ConnectCode) async throws {
     try await DemoServer.run { server in
-      await #expect(throws: ConnectError(code, "as asked")) {
+      await #expect(throws: ConnectError(code, "as requested")) {
         let _: Text = try await server.client(.proto).unary(Self.service, "Echo", Text(code.rawValue))
       }
     }

@@ -88,7 +88,7 @@ struct DemoServer {
     if text == "sleep" { try await Task.sleep(for: .seconds(60)) }
     if text == "crash" { throw Crash() }
     if text == "deadline" { return Google_Protobuf_StringValue(context.deadline == nil ? "none" : "some") }
-    if let code = ConnectCode(rawValue: text) { throw ConnectError(code, "as asked") }
+    if let code = ConnectCode(rawValue: text) { throw ConnectError(code, "as requested") }
     return Google_Protobuf_StringValue(text)
   }
 

@@ -45,7 +45,7 @@ struct FakeExecSession {
     case "deaf": try await deaf()
     case "break": try await socket.abort()
     case "fail":
-      try await socket.send(#"{"type":"error","code":"agent_error","message":"the guest agent does not answer"}"#)
+      try await socket.send(#"{"type":"error","code":"agent_error","message":"the guest agent does not respond"}"#)
     default: try await exit(127)
     }
     try? await socket.close(code: 1000)

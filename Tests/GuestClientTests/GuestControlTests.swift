@@ -126,7 +126,7 @@ struct GuestControlTests {
   }
 
   @Test("every call to a guest that no longer exists throws agent_error without delay")
-  func gone() async throws {
+  func noGuest() async throws {
     let port = try await Self.freePort()
     try await Self.withClient(port: port) { client in
       let start = ContinuousClock.now

@@ -49,7 +49,7 @@ struct WebSocketFrameParser {
     guard let length = try Self.length(second & 0x7f, &view) else { return nil }
     let isFinal = first & 0x80 != 0
     guard !opcode.isControl || (isFinal && length <= 125) else {
-      throw WebSocketProtocolError(.protocolError, "control frames must be whole and short")
+      throw WebSocketProtocolError(.protocolError, "control frames must be unfragmented and short")
     }
     guard length <= maximumPayloadBytes else {
       throw WebSocketProtocolError(.messageTooLarge, "a frame may have at most \(maximumPayloadBytes) bytes")

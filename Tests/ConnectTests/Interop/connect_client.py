@@ -58,7 +58,7 @@ def check_calls(client):
     for code in Code:
         request = StringValue(value=code.value)
         error = fails(code, lambda request=request: client.execute_unary(request=request, method=ECHO))
-        assert "as asked" in str(error)
+        assert "as requested" in str(error)
 
     fails(Code.UNIMPLEMENTED, lambda: client.execute_unary(request=StringValue(), method=NOT_THERE))
     fails(

@@ -125,8 +125,8 @@ class ConsoleTests:
     def test_headers(self):
         """Pages have a content security policy, and are not sent again if the client has them."""
         for path in ("/test", "/docs"):
-            with urllib.request.urlopen(self.server.url + path, timeout=10) as answer:
-                policy, tag = answer.headers["Content-Security-Policy"], answer.headers["ETag"]
+            with urllib.request.urlopen(self.server.url + path, timeout=10) as response:
+                policy, tag = response.headers["Content-Security-Policy"], response.headers["ETag"]
             assert "default-src 'none'" in policy and "unsafe" not in policy, policy
             request = urllib.request.Request(self.server.url + path, headers={"If-None-Match": tag})
             try:
@@ -140,8 +140,8 @@ class ConsoleTests:
         with self.visit(viewport=DESKTOP) as visit:
             visit.page.goto("/docs")
             expect(visit.page.locator(".opblock").first).to_be_visible()
-            with urllib.request.urlopen(self.server.url + "/openapi.yaml", timeout=10) as answer:
-                operations = answer.read().decode().count("\n      operationId: ")
+            with urllib.request.urlopen(self.server.url + "/openapi.yaml", timeout=10) as response:
+                operations = response.read().decode().count("\n      operationId: ")
             assert operations > 50, operations
             expect(visit.page.locator(".opblock")).to_have_count(operations)
             visit.screenshot("docs", whole=False)

@@ -77,8 +77,8 @@ struct DirectoryWatchTests {
     let watch = try DirectoryWatch(
       path: directory.root, isRecursive: false, entries: EntryReader(users: UserDatabase()))
     mkdir(directory.path("d"), 0o755)
-    mkdir(directory.path("gone"), 0o755)
-    rmdir(directory.path("gone"))
+    mkdir(directory.path("removed"), 0o755)
+    rmdir(directory.path("removed"))
     let events = try watch.drain()
     #expect(events.map(\.hasEntry) == [true, false, false])
     #expect(events.first?.entry.path == directory.path("d"))
