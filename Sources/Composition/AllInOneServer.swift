@@ -172,6 +172,7 @@ package struct AllInOneServer: Sendable {
       controlPlane,
       configuration: APIConfiguration(
         host: options.listen.host, port: options.listen.port, version: Self.version,
+        publicNames: try Self.publicNames(options.access.publicHosts),
         trustedProxies: options.access.trustedProxies, maximumConnections: Self.maximumConnections,
         documentation: InstalledFile.documentation(),
         onRunning: { port in
@@ -192,6 +193,20 @@ package struct AllInOneServer: Sendable {
     }
     try await hosting?.close()
     try await database.close()
+  }
+
+  private static func publicNames(_ texts: [String]) throws(MartletError) -> Set<ServerNames.Pattern> {
+    var names: Set<ServerNames.Pattern> = []
+    for text in texts {
+      guard let name = ServerNames.Pattern(text) else {
+        throw MartletError(
+          .invalidRequest,
+          "\(text) in MARTLET_PUBLIC_HOSTS is no host name, address or *.DOMAIN; example: box.example.com,*.box.example.com"
+        )
+      }
+      names.insert(name)
+    }
+    return names
   }
 
   private func run(_ group: ServiceGroup) async throws {

@@ -62,6 +62,8 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
   case quotaExceeded = "quota_exceeded"
   case notFound = "not_found"
   case methodNotAllowed = "method_not_allowed"
+  /// The request's `Host` names another server.
+  case misdirectedRequest = "misdirected_request"
   case invalidState = "invalid_state"
   case alreadyExists = "already_exists"
   case emailTaken = "email_taken"
@@ -107,6 +109,8 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
     case .quotaExceeded: Meaning(httpStatus: 403, connectCode: "resource_exhausted", exitCode: 75, isRetryable: false)
     case .notFound: Meaning(httpStatus: 404, connectCode: "not_found", exitCode: 66, isRetryable: false)
     case .methodNotAllowed: Meaning(httpStatus: 405, connectCode: "unimplemented", exitCode: 64, isRetryable: false)
+    case .misdirectedRequest:
+      Meaning(httpStatus: 421, connectCode: "invalid_argument", exitCode: 76, isRetryable: false)
     case .invalidState: Meaning(httpStatus: 409, connectCode: "failed_precondition", exitCode: 75, isRetryable: false)
     case .alreadyExists: Meaning(httpStatus: 409, connectCode: "already_exists", exitCode: 73, isRetryable: false)
     case .emailTaken: Meaning(httpStatus: 409, connectCode: "already_exists", exitCode: 73, isRetryable: false)

@@ -81,22 +81,21 @@ struct LiveServer: Sendable {
 
 func withServer(
   _ dialect: SQLDialect = .sqlite, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
-  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
-  streamTouchInterval: Duration = .seconds(10),
+  publicNames: Set<ServerNames.Pattern> = [], trustedProxies: Set<String> = [],
+  documentation: DocumentationFiles? = nil, streamTouchInterval: Duration = .seconds(10),
   _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
   try await withTestDatabase(dialect) { database, _ in
     try await withServer(
-      on: database, closesClients: closesClients, identity: identity, trustedProxies: trustedProxies,
-      documentation: documentation,
-      streamTouchInterval: streamTouchInterval, body)
+      on: database, closesClients: closesClients, identity: identity, publicNames: publicNames,
+      trustedProxies: trustedProxies, documentation: documentation, streamTouchInterval: streamTouchInterval, body)
   }
 }
 
 func withServer(
   on database: any Database, closesClients: Bool = true, identity: IdentityConfiguration = .forTests,
-  trustedProxies: Set<String> = [], documentation: DocumentationFiles? = nil,
-  streamTouchInterval: Duration = .seconds(10),
+  publicNames: Set<ServerNames.Pattern> = [], trustedProxies: Set<String> = [],
+  documentation: DocumentationFiles? = nil, streamTouchInterval: Duration = .seconds(10),
   _ body: @Sendable @escaping (LiveServer) async throws -> Void
 ) async throws {
   var logger = Logger(label: "test")
@@ -109,7 +108,7 @@ func withServer(
     database: database, hosts: FixedHosts([host]), identity: identity, dependencies: dependencies)
   let (ports, announce) = AsyncStream<Int>.makeStream()
   var configuration = APIConfiguration(
-    port: 0, version: "test", trustedProxies: trustedProxies, documentation: documentation,
+    port: 0, version: "test", publicNames: publicNames, trustedProxies: trustedProxies, documentation: documentation,
     onRunning: { announce.yield($0) })
   configuration.streamTouchInterval = streamTouchInterval
   let api = APIServer(control, configuration: configuration, logger: logger)

@@ -109,6 +109,8 @@ struct PeopleCommandTests {
       (["MARTLET_RATE_LIMIT": "0"], true),
       (["MARTLET_RETENTION_DAYS": "-1"], false), (["MARTLET_RETENTION_DAYS": "0"], true),
       (["MARTLET_TRUSTED_PROXIES": "127.0.0.1, ::1"], true),
+      (["MARTLET_PUBLIC_HOSTS": "box.example.com, *.example.com, [2001:db8::1]:8443"], true),
+      (["MARTLET_PUBLIC_HOSTS": "https://box.example.com/"], false),
     ])
   func settings(_ environment: [String: String], _ isFine: Bool) throws {
     let settings = Settings(environment: environment, file: [:])

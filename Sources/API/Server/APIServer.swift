@@ -14,6 +14,8 @@ package struct APIConfiguration: Sendable {
   package var version: String
   /// Whether pages of another origin may use session cookies and WebSockets; false for all origins by default.
   package var allowsOrigin: @Sendable (String) -> Bool
+  /// Names that clients may put into `Host` besides loopback names and the listen address.
+  package var publicNames: Set<ServerNames.Pattern>
   /// Addresses of reverse proxies whose `X-Forwarded-*` headers are trusted.
   package var trustedProxies: Set<String>
   /// Maximum number of open connections; further clients wait until one closes.
@@ -28,13 +30,15 @@ package struct APIConfiguration: Sendable {
   package init(
     host: String = "127.0.0.1", port: Int = 8080, version: String,
     allowsOrigin: @escaping @Sendable (String) -> Bool = { _ in false },
-    trustedProxies: Set<String> = [], maximumConnections: Int = 8_192, documentation: DocumentationFiles? = nil,
+    publicNames: Set<ServerNames.Pattern> = [], trustedProxies: Set<String> = [], maximumConnections: Int = 8_192,
+    documentation: DocumentationFiles? = nil,
     onRunning: @escaping @Sendable (Int) async -> Void = { _ in }
   ) {
     self.host = host
     self.port = port
     self.version = version
     self.allowsOrigin = allowsOrigin
+    self.publicNames = publicNames
     self.trustedProxies = trustedProxies
     self.maximumConnections = maximumConnections
     self.documentation = documentation
@@ -69,12 +73,14 @@ package struct APIServer: Service {
     _ controlPlane: ControlPlane, _ configuration: APIConfiguration, _ table: RouteTable
   ) -> Router<APIContext> {
     let router = Router(context: APIContext.self)
+    let names = ServerNames(listenHost: configuration.host, publicNames: configuration.publicNames)
     router.add(middleware: ResponseMiddleware(routes: table))
+    router.add(middleware: HostMiddleware(names: names))
     if !configuration.trustedProxies.isEmpty {
       router.add(middleware: ClientMiddleware(trustedProxies: configuration.trustedProxies))
     }
     let version = configuration.version
-    let origins = OriginPolicy(allowsOrigin: configuration.allowsOrigin)
+    let origins = OriginPolicy(names: names, allowsOrigin: configuration.allowsOrigin)
     let publicRoutes = RouteRegistrar(group: router.group(), table: table, prefix: "", access: .open)
     publicRoutes.get("/health") { _, _ in JSONResponse.make(["status": "ok", "version": .string(version)]) }
     OpenAPIRoute().register(publicRoutes)

@@ -8,6 +8,7 @@ import Model
 /// belong to the same site. A request that only the session cookie authenticates must have the server's own `Origin`,
 /// unless it is a GET or HEAD without an `Origin`.
 struct OriginPolicy: Sendable {
+  let names: ServerNames
   /// Whether another origin has the rights of the server's own origin.
   let allowsOrigin: @Sendable (String) -> Bool
 
@@ -29,7 +30,7 @@ struct OriginPolicy: Sendable {
   func isOwnOrigin(_ request: Request, _ context: APIContext) -> Bool {
     let origins = request.headers[values: .origin]
     guard origins.count == 1, let origin = origins.first else { return false }
-    if allowsOrigin(origin) { return true }
+    if allowsOrigin(origin) || names.isPublicOrigin(origin) { return true }
     guard let authority = request.head.authority, !authority.isEmpty else { return false }
     return origin.lowercased() == "\(context.client.isSecure ? "https" : "http")://\(authority)".lowercased()
   }

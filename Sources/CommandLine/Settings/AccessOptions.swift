@@ -6,6 +6,7 @@ package struct AccessOptions: Sendable, Equatable {
   package static let callsPerSecond = 0...1_000_000
   package static let retentionDays = 0...36_500
   private static let maximumProxies = 64
+  private static let maximumHosts = 64
 
   /// Secret that signs session tokens; nil lets the server generate and store one.
   package var tokenSecret: String?
@@ -15,17 +16,20 @@ package struct AccessOptions: Sendable, Equatable {
   package var callsPerSecond: Int?
   /// Addresses of reverse proxies whose `X-Forwarded-*` headers are trusted.
   package var trustedProxies: Set<String>
+  /// Names that clients may put into `Host` besides loopback names and the listen address.
+  package var publicHosts: [String]
   /// Days for which the audit log and rows of stopped sandboxes are kept; 0 for ever, nil for the server's default.
   package var retentionDays: Int?
 
   package init(
     tokenSecret: String? = nil, allowsSignUp: Bool = true, callsPerSecond: Int? = nil, trustedProxies: Set<String> = [],
-    retentionDays: Int? = nil
+    publicHosts: [String] = [], retentionDays: Int? = nil
   ) {
     self.tokenSecret = tokenSecret
     self.allowsSignUp = allowsSignUp
     self.callsPerSecond = callsPerSecond
     self.trustedProxies = trustedProxies
+    self.publicHosts = publicHosts
     self.retentionDays = retentionDays
   }
 
@@ -35,6 +39,7 @@ package struct AccessOptions: Sendable, Equatable {
       tokenSecret: settings.value(.tokenSecret), allowsSignUp: try Self.signUp(settings.value(.signUp)),
       callsPerSecond: try Self.limit(settings.value(.rateLimit)),
       trustedProxies: try Self.proxies(settings.value(.trustedProxies)),
+      publicHosts: try Self.hosts(settings.value(.publicHosts)),
       retentionDays: try Self.days(settings.value(.retentionDays)))
   }
 
@@ -64,6 +69,24 @@ package struct AccessOptions: Sendable, Equatable {
         "MARTLET_RETENTION_DAYS must be a number of days from 0 (for ever) to \(retentionDays.upperBound)")
     }
     return number
+  }
+
+  private static func hosts(_ text: String?) throws(APIError) -> [String] {
+    let names = (text ?? "").split { $0 == "," || $0 == " " }.map(String.init)
+    guard names.count <= maximumHosts, names.allSatisfy(isHostPattern) else {
+      throw APIError(
+        .invalidInput,
+        "MARTLET_PUBLIC_HOSTS must be host names or addresses, each with an optional port, or *.DOMAIN, joined with commas"
+      )
+    }
+    return names
+  }
+
+  /// Letters, digits and the few signs of names, addresses and ports; the server checks the form.
+  private static func isHostPattern(_ text: String) -> Bool {
+    let signs: Set<Character> = ["-", ".", "_", ":", "[", "]", "*"]
+    return (1...260).contains(text.utf8.count)
+      && text.allSatisfy { ($0.isASCII && ($0.isLetter || $0.isNumber)) || signs.contains($0) }
   }
 
   private static func proxies(_ text: String?) throws(APIError) -> Set<String> {

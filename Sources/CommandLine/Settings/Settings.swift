@@ -17,6 +17,7 @@ package enum SettingName: String, CaseIterable, Sendable {
   case signUp = "MARTLET_SIGN_UP"
   case rateLimit = "MARTLET_RATE_LIMIT"
   case trustedProxies = "MARTLET_TRUSTED_PROXIES"
+  case publicHosts = "MARTLET_PUBLIC_HOSTS"
   case retentionDays = "MARTLET_RETENTION_DAYS"
   case hostListen = "MARTLET_HOST_LISTEN"
   case hostAddress = "MARTLET_HOST_ADDRESS"
