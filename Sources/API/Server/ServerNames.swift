@@ -1,4 +1,4 @@
-package import NIOCore
+import NIOCore
 
 /// The names by which clients may address this server; each request's `Host` is compared with them.
 ///
