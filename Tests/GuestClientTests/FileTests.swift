@@ -130,7 +130,9 @@ struct FileTests {
       let error = await #expect(throws: MartletError.self) {
         for try await chunk in file.body {
           received += chunk.readableBytes
-          if received == FakeGuestFiles.chunk.readableBytes { file.interrupt(MartletError(.invalidState, "interrupted")) }
+          if received == FakeGuestFiles.chunk.readableBytes {
+            file.interrupt(MartletError(.invalidState, "interrupted"))
+          }
         }
       }
       #expect(received == FakeGuestFiles.chunk.readableBytes && error?.code == .invalidState)
