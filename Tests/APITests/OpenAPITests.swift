@@ -115,9 +115,9 @@ import Testing
   private static func schema(_ name: String, in text: String) throws -> (required: Set<String>, properties: Set<String>)
   {
     let lines = try block(name, in: text)
-    let required = lines.compactMap { $0.wholeMatch(of: #/      required: \[(.*)\]/#)?.1 }.first ?? ""
-    let properties = lines.compactMap { $0.prefixMatch(of: #/        (\w+): /#)?.1 }.map(String.init)
-    return (Set(required.split(separator: ", ").map(String.init)), Set(properties))
+    let required = lines.joined(separator: " ").firstMatch(of: #/ {7}required:\s*\[([^\]]*)\]/#)?.1 ?? ""
+    let properties = lines.compactMap { $0.prefixMatch(of: #/        (\w+):(?: |$)/#)?.1 }.map(String.init)
+    return (Set(required.split { $0 == "," || $0 == " " }.map(String.init)), Set(properties))
   }
 
   private static func words(of name: String, in text: String) throws -> Set<String> {
