@@ -21,9 +21,9 @@ extension ImageBuilder {
   ]
   private static let keptPaths = ["/usr/share/doc/*/copyright"]
 
-  func makeBase(isFresh: Bool = false) async throws -> TemplateImage {
+  func makeBase() async throws -> TemplateImage {
     let archive = store.cache.appending("base-\(Self.baseTreeRevision).tar.zst")
-    if isFresh || !Tool.isReadable(archive.string) { try await downloadBase(to: archive) }
+    if !Tool.isReadable(archive.string) { try await downloadBase(to: archive) }
     return try await withWorkspace { workspace in
       let tree = RootTree(root: workspace.appending("root"))
       report("base", "unpacking the prepared tree", 0.6)

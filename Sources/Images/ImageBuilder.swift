@@ -64,26 +64,10 @@ package struct ImageBuilder: Sendable {
     }
   }
 
-  /// Builds the newest version of the distribution's cloud kernel, with its initramfs and modules.
-  @discardableResult
-  package func buildKernel() async throws(MartletError) -> GuestKernel {
-    try await locked("the guest kernel could not be built") { try await makeKernel() }
-    return try store.guestKernel()
-  }
-
   /// Builds the platform template `minimal`: busybox only, from files of this host.
   @discardableResult
   package func buildMinimal() async throws(MartletError) -> TemplateImage {
     try await locked("template minimal could not be built") { try await makeMinimal() }
-  }
-
-  /// Builds the platform template `base`: a small Debian. The downloaded tree is cached, so that later builds take
-  /// seconds.
-  ///
-  /// - Parameter isFresh: whether to download the tree again although it is cached.
-  @discardableResult
-  package func buildBase(isFresh: Bool = false) async throws(MartletError) -> TemplateImage {
-    try await locked("template base could not be built") { try await makeBase(isFresh: isFresh) }
   }
 
   /// Builds a template from any root file system tree.

@@ -1,3 +1,5 @@
+import Model
+
 /// Names an immutable image by its content: SHA-256 in lower-case hexadecimal.
 package struct ImageDigest: Hashable, Sendable, Comparable, CustomStringConvertible {
   package let hexadecimal: String
@@ -11,10 +13,7 @@ package struct ImageDigest: Hashable, Sendable, Comparable, CustomStringConverti
   }
 
   init(bytes: some Sequence<UInt8>) {
-    hexadecimal = bytes.map { byte in
-      let digits = String(byte, radix: 16)
-      return digits.utf8.count == 2 ? digits : "0" + digits
-    }.joined()
+    hexadecimal = Hexadecimal.text(bytes)
   }
 
   package var description: String { hexadecimal }

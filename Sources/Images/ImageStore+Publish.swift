@@ -8,23 +8,6 @@ extension ImageStore {
   /// A collection keeps younger kernels and images: a create may have looked them up shortly before.
   static let collectionGrace: TimeInterval = 3_600
 
-  /// Removes a team's template. Its image stays until a collection finds it unused.
-  package func removeTemplate(_ name: SafeName, team: TeamID) throws(MartletError) {
-    let path = manifestPath(name, team: team)
-    guard unlink(path.string) == 0 else {
-      let error = SystemError.current("unlink", subject: path.string)
-      guard error.errno == .noSuchFileOrDirectory else {
-        throw Self.failure("template \(name) could not be removed", error)
-      }
-      throw MartletError(.notFound, "the team has no template \(name) of its own")
-    }
-    do {
-      try SmallFile.synchronizeDirectory(path.removingLastComponent())
-    } catch {
-      throw Self.failure("template \(name) could not be removed", error)
-    }
-  }
-
   /// Deletes images that neither a manifest nor `inUse` names, and kernels that were replaced.
   ///
   /// - Parameters:

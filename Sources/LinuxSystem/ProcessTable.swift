@@ -26,14 +26,6 @@ package enum ProcessTable {
   package static func pids() -> [Int32] {
     ((try? Directories.names(in: "/proc")) ?? []).compactMap { Int32($0) }
   }
-
-  /// Bytes of physical memory that a process uses; nil when it has ended.
-  package static func residentBytes(of pid: Int32) -> Int64? {
-    guard let text = try? SmallFile.readText("/proc/\(pid)/statm") else { return nil }
-    let fields = text.split(separator: " ")
-    guard fields.count > 1, let pages = Int64(fields[1]) else { return nil }
-    return pages * Int64(sysconf(Int32(_SC_PAGESIZE)))
-  }
 }
 
 /// A process, whether a child of this process or not, referenced by a pidfd: the handle never refers to another

@@ -88,9 +88,6 @@ package protocol PagerProcess: Sendable {
   var identity: PagerIdentity { get }
   /// Returns when the pager has ended. A pager ends by itself when its VM does.
   func waitForExit() async -> PagerExit
-  /// Tells a recording pager to stop recording. Idempotent; has no effect on a pager that does not record.
-  func finishRecording() async
-  func statistics() async throws -> PagerStatistics
   /// Ends the pager. Its VM stalls until another pager takes over or the VM is killed. Idempotent.
   func kill() async
 }

@@ -41,7 +41,7 @@ package struct QEMUInstallation: Sendable, Equatable {
   }
 
   static func digest(_ bytes: [UInt8]) -> String {
-    SHA256.hash(data: bytes).map { String(UInt16($0) | 0x100, radix: 16).dropFirst() }.joined()
+    Hexadecimal.text(SHA256.hash(data: bytes))
   }
 
   /// `QEMU emulator version 7.2.22 (Debian …)` → `7.2.22`.

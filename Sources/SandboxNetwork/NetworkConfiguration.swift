@@ -23,14 +23,6 @@ package struct NetworkConfiguration: Sendable {
   package init(addressing: SlotAddressing) {
     self.addressing = addressing
   }
-
-  /// The documented defaults (docs/specification.md): 16,384 slots in 10.200.0.0/16.
-  package static func standard() throws(NetworkError) -> NetworkConfiguration {
-    guard let network = SlotAddressing.defaultNetwork else {
-      throw NetworkError(.invalidConfiguration("the default network is malformed"))
-    }
-    return NetworkConfiguration(addressing: try SlotAddressing(network: network))
-  }
 }
 
 /// The network of a sandbox, as the host agent uses it.

@@ -6,7 +6,6 @@ package import Model
 /// Slot `n` owns the `n`-th /30 of `network`: the second address is the host's end of the veth pair, the third the
 /// namespace's end. Names fit IFNAMSIZ (15 bytes) for every slot of a /8.
 package struct SlotAddressing: Sendable, Equatable {
-  package static let defaultNetwork = IPv4Network("10.200.0.0/16")
   /// Each slot takes four addresses.
   package static let slotPrefixLength = 30
   /// Name of the veth end inside every namespace.

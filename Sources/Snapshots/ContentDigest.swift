@@ -1,6 +1,7 @@
 import Crypto
 import Glibc
 import LinuxSystem
+import Model
 import SystemPackage
 
 /// Computes SHA-256 digests of whole files, read through a buffer.
@@ -23,7 +24,7 @@ enum ContentDigest {
       let count = try StoreFile.read(descriptor, buffer, at: offset, path: path)
       hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[0..<count]))
       offset += count
-      if count < bufferBytes { return Result(digest: hash.finalize().hexadecimal, sizeBytes: Int64(offset)) }
+      if count < bufferBytes { return Result(digest: Hexadecimal.text(hash.finalize()), sizeBytes: Int64(offset)) }
     }
   }
 }
@@ -31,6 +32,6 @@ enum ContentDigest {
 extension ContentDigest {
   /// Computes the digest of bytes in memory.
   static func of(_ bytes: [UInt8]) -> String {
-    SHA256.hash(data: bytes).hexadecimal
+    Hexadecimal.text(SHA256.hash(data: bytes))
   }
 }

@@ -46,7 +46,7 @@ extension GenerationManifest {
   }
 
   private static func trailer(of body: [UInt8]) -> [UInt8] {
-    Array("\(trailerPrefix)\(SHA256.hash(data: body).hexadecimal)\n".utf8)
+    Array("\(trailerPrefix)\(Hexadecimal.text(SHA256.hash(data: body)))\n".utf8)
   }
 
   private static var encoder: JSONEncoder {
@@ -60,12 +60,5 @@ extension GenerationManifest {
     let decoder = JSONDecoder()
     decoder.dateDecodingStrategy = .millisecondsSince1970
     return decoder
-  }
-}
-
-extension Sequence<UInt8> {
-  var hexadecimal: String {
-    let digits = Array("0123456789abcdef".utf8)
-    return String(decoding: flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
   }
 }

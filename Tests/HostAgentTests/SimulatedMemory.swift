@@ -102,7 +102,5 @@ final class SimulatedPager: PagerProcess {
     for continuation in waiting { continuation.resume(returning: PagerExit(failure: failure)) }
   }
 
-  func finishRecording() async {}
-  func statistics() async throws -> PagerStatistics { PagerStatistics() }
   func kill() async { end(nil) }
 }

@@ -34,6 +34,10 @@ final class TemporaryStore {
     try store.publish(image, as: manifest)
     return manifest
   }
+
+  func removeManifest(_ name: SafeName, team: TeamID) throws {
+    try FileManager.default.removeItem(atPath: store.manifestPath(name, team: team).string)
+  }
 }
 
 @Suite("Image store")
@@ -83,24 +87,14 @@ struct ImageStoreTests {
     #expect(error?.code == .internalError)
   }
 
-  @Test("removing a template leaves its image until a collection, and a second removal is not_found")
-  func removal() throws {
-    let place = try TemporaryStore()
-    let manifest = try place.add(.minimal, team: .platform)
-    try place.store.removeTemplate(.minimal, team: .platform)
-    #expect(Tool.isReadable(place.store.blobPath(manifest.digest).string))
-    let error = #expect(throws: MartletError.self) { try place.store.removeTemplate(.minimal, team: .platform) }
-    #expect(error?.code == .notFound)
-  }
-
   @Test("a collection deletes exactly the old images that are neither named nor used")
   func collection() throws {
     let place = try TemporaryStore()
     let kept = try place.add(.minimal, team: .platform, digit: "a")
     let used = try place.add(.base, team: .platform, digit: "b")
     let unused = try place.add(try SafeName("old"), team: team, digit: "c")
-    try place.store.removeTemplate(.base, team: .platform)
-    try place.store.removeTemplate(try SafeName("old"), team: team)
+    try place.removeManifest(.base, team: .platform)
+    try place.removeManifest(try SafeName("old"), team: team)
     #expect(try place.store.collectGarbage(inUse: []).isEmpty, "young images are kept")
     let later = Date().addingTimeInterval(2 * ImageStore.collectionGrace)
     #expect(try place.store.collectGarbage(inUse: [used.digest], now: later) == [unused.digest])

@@ -88,12 +88,4 @@ struct CollectionTests {
     #expect(try Directories.names(in: fixture.store.generationsDirectory).count == 2)
     #expect(try SnapshotStore(directory: FilePath("/nonexistent"), logger: Fixture.logger).collectAll(roots: []) == [])
   }
-
-  @Test("references are counted: generations that need it, and being a root")
-  func references() throws {
-    let fixture = try Fixture()
-    let chain = try chain(fixture)
-    let counts = try fixture.store.referenceCounts(roots: [chain[1].id])
-    #expect(counts == [chain[0].id: 2, chain[1].id: 2, chain[2].id: 0])
-  }
 }

@@ -1,6 +1,7 @@
 import Crypto
 import HTTPTypes
 import Hummingbird
+import Model
 import NIOCore
 
 /// A response body that does not change while the server runs.
@@ -22,7 +23,7 @@ struct StaticFile: Sendable {
     self.contentType = contentType
     self.policy = policy
     tag = String(
-      SHA256.hash(data: body.readableBytesView).map { byte in Self.hexadecimal(byte) }.joined().prefix(Self.tagDigits))
+      Hexadecimal.text(SHA256.hash(data: body.readableBytesView)).prefix(Self.tagDigits))
   }
 
   /// Responds with the content, or with 304 if the client has it. If the query parameter `v` equals the tag, the
@@ -42,9 +43,5 @@ struct StaticFile: Sendable {
     request.headers[values: .ifNoneMatch].contains { line in
       line.split(separator: ",").contains { $0.trimmingPrefix { $0 == " " }.prefix { $0 != " " } == "\"\(tag)\"" }
     }
-  }
-
-  private static func hexadecimal(_ byte: UInt8) -> String {
-    (byte < 16 ? "0" : "") + String(byte, radix: 16)
   }
 }

@@ -1,4 +1,5 @@
 import Crypto
+import Model
 
 /// The secret of an API key: 160 random bits, written as `mrt_` and 40 hex digits.
 ///
@@ -17,7 +18,7 @@ struct APIKeySecret: Sendable, Equatable {
   static func random() -> APIKeySecret {
     var generator = SystemRandomNumberGenerator()
     let bytes = (0..<byteCount).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
-    return APIKeySecret(digits: hex(bytes))
+    return APIKeySecret(digits: Hexadecimal.text(bytes))
   }
 
   private init(digits: String) {
@@ -28,20 +29,11 @@ struct APIKeySecret: Sendable, Equatable {
   init?(_ text: some StringProtocol) {
     guard text.hasPrefix(Self.prefix) || text.hasPrefix(Self.compatiblePrefix) else { return nil }
     let digits = text.utf8.dropFirst(Self.prefix.utf8.count)
-    guard digits.count == Self.byteCount * 2, digits.allSatisfy(Self.isHexDigit) else { return nil }
+    guard digits.count == Self.byteCount * 2, digits.allSatisfy({ Hexadecimal.value($0) != nil }) else { return nil }
     self.digits = String(decoding: Array(digits), as: UTF8.self)
   }
 
   var text: String { Self.prefix + digits }
   var shownPrefix: String { String(text.prefix(Self.shownCharacters)) }
   var hash: [UInt8] { Array(SHA256.hash(data: Array(digits.utf8))) }
-
-  static func hex(_ bytes: [UInt8]) -> String {
-    let table = Array("0123456789abcdef".utf8)
-    return String(decoding: bytes.flatMap { [table[Int($0 >> 4)], table[Int($0 & 15)]] }, as: UTF8.self)
-  }
-
-  private static func isHexDigit(_ byte: UInt8) -> Bool {
-    (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
-  }
 }

@@ -103,7 +103,7 @@ package final class Authenticator: Sendable {
   }
 
   private func person(_ token: String) async throws -> Finding<Principal> {
-    let claims = try await tokens.verify(token, as: .user, at: dependencies.now())
+    let claims = try await tokens.verify(token, at: dependencies.now())
     guard let user = UserID(wire: claims.subject), let team = claims.team else { throw Self.sessionIsOver }
     let principal = try await people.findAccess(of: user, in: team).map { access in
       guard let access, access.sessionEpoch == claims.epoch else { throw Self.sessionIsOver }

@@ -29,7 +29,7 @@ package struct Bootstrap: Sendable {
     try await people.ensureTeam(TeamRecord(id: .platform, name: "platform", createdAt: now))
     guard try await !people.hasUsers() else { return nil }
     var generator = SystemRandomNumberGenerator()
-    let password = APIKeySecret.hex(
+    let password = Hexadecimal.text(
       (0..<Self.passwordBytes).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
     let user = UserRecord(
       email: Self.adminEmail, name: "Administrator", passwordHash: try await hasher.hash(password), isAdmin: true,

@@ -31,14 +31,14 @@ package struct TokenSecret: Sendable {
 
   /// A new random secret as text for `init(_:name:)`.
   package static func randomText() -> String {
-    SymmetricKey(size: .bits256).withUnsafeBytes { APIKeySecret.hex(Array($0)) }
+    SymmetricKey(size: .bits256).withUnsafeBytes { Hexadecimal.text(Array($0)) }
   }
 
-  /// The key for one kind of token. Keys are independent of each other.
+  /// Derives the key for one purpose. Keys of different purposes are independent of each other.
   ///
   /// Source: RFC 5869
-  func key(for kind: TokenKind) -> SymmetricKey {
+  func key(for purpose: String) -> SymmetricKey {
     HKDF<SHA256>.deriveKey(
-      inputKeyMaterial: bytes, info: Data("martlet \(kind.rawValue) token v1".utf8), outputByteCount: 32)
+      inputKeyMaterial: bytes, info: Data("martlet \(purpose) token v1".utf8), outputByteCount: 32)
   }
 }

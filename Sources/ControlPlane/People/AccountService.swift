@@ -78,7 +78,7 @@ package struct AccountService: Sendable {
     let expiresAt = now.addingTimeInterval(Session.lifetime)
     let claims = TokenClaims(subject: user.id.wire, team: team, epoch: user.sessionEpoch, expiresAt: expiresAt)
     return Session(
-      token: try await tokens.issue(.user, claims, at: now), userID: user.id, teamID: team, email: user.email,
+      token: try await tokens.issue(claims, at: now), userID: user.id, teamID: team, email: user.email,
       name: user.name,
       expiresAt: expiresAt)
   }

@@ -1,5 +1,6 @@
 import Crypto
 package import Foundation
+import Model
 
 /// Authenticates calls to a host and the host's responses.
 ///
@@ -68,33 +69,5 @@ package struct CallSignature: Sendable, Equatable {
 
   private func answerStatement(_ status: Int) -> Data {
     Data("martlet-host-answer-v1\n\(nonce)\n\(status)".utf8)
-  }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-enum Hexadecimal {
-  static func text(_ bytes: some Sequence<UInt8>) -> String {
-    let digits = Array("0123456789abcdef".utf8)
-    return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
-  }
-
-  /// - Returns: nil unless the text consists of at most 64 pairs of lower-case digits.
-  static func bytes(_ text: String) -> [UInt8]? {
-    let digits = Array(text.utf8)
-    guard digits.count.isMultiple(of: 2), digits.count <= 128 else { return nil }
-    var bytes: [UInt8] = []
-    for index in stride(from: 0, to: digits.count, by: 2) {
-      guard let high = value(digits[index]), let low = value(digits[index + 1]) else { return nil }
-      bytes.append(high << 4 | low)
-    }
-    return bytes
-  }
-
-  private static func value(_ digit: UInt8) -> UInt8? {
-    switch digit {
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
-    case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
-    default: nil
-    }
   }
 }

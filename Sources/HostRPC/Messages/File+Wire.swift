@@ -16,14 +16,11 @@ extension Host_FileRequest {
 
   /// The request as the query value of the file route.
   package func queryValue() throws -> String {
-    let data: Data = try serializedBytes()
-    return data.base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
+    Base64URL.encode(try serializedBytes())
   }
 
   package init(queryValue text: String) throws {
-    let standard = text.replacing("-", with: "+").replacing("_", with: "/")
-    let padding = String(repeating: "=", count: (4 - standard.utf8.count % 4) % 4)
-    guard let data = Data(base64Encoded: standard + padding) else { throw MalformedHostMessage("request") }
+    guard let data = Base64URL.decode(text) else { throw MalformedHostMessage("request") }
     do {
       try self.init(serializedBytes: data)
     } catch {

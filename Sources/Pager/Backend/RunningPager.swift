@@ -6,7 +6,7 @@ import SystemPackage
 final class RunningPager: PagerProcess {
   let identity: PagerIdentity
   private let handle: ProcessHandle
-  private let runDirectory: FilePath
+  let runDirectory: FilePath
 
   init(_ handle: ProcessHandle, runDirectory: FilePath) {
     self.handle = handle
@@ -19,14 +19,6 @@ final class RunningPager: PagerProcess {
     await handle.waitForExit()
     if handle.hasEnded { _ = handle.reap() }
     return PagerExit(failure: PagerFailureFile.read(in: runDirectory))
-  }
-
-  func finishRecording() async {
-    handle.signal(SIGUSR1)
-  }
-
-  func statistics() async throws -> PagerStatistics {
-    try StatisticsFile.read(in: runDirectory)
   }
 
   func kill() async {

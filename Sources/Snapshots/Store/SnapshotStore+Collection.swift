@@ -43,17 +43,6 @@ extension SnapshotStore {
     return removed
   }
 
-  /// For each generation, how many others need it, and one more when it is a root. Damaged ones count for nothing.
-  package func referenceCounts(roots: Set<GenerationID>) throws(MartletError) -> [GenerationID: Int] {
-    var counts: [GenerationID: Int] = [:]
-    for id in try ids(in: generationsDirectory) {
-      counts[id, default: 0] += roots.contains(id) ? 1 : 0
-      guard let manifest = try? checkedManifest(of: id) else { continue }
-      for other in manifest.needs where other != id { counts[other, default: 0] += 1 }
-    }
-    return counts
-  }
-
   /// All generations that `roots` need, including themselves; nil when a manifest cannot be read. An absent root needs
   /// nothing.
   private func needs(of roots: Set<GenerationID>) throws(MartletError) -> Set<GenerationID>? {
