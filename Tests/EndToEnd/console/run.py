@@ -30,7 +30,7 @@ CHROMIUM = "/usr/bin/chromium"
 # A sandbox may have to be booted under emulation.
 TIMEOUT_MS = 60_000
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 812}
-PERSON = {"Name": "Ada Example", "E-mail": "ada@example.test", "Password": "correct horse battery"}
+PERSON = {"Name": "Ada Example", "Email": "ada@example.test", "Password": "correct horse battery"}
 AXE = importlib.resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
 # Elements of a page that extend beyond its width.
 OVERFLOW = """() => {
@@ -252,7 +252,7 @@ class ConsoleTests:
         self.main.button("Launch from warm").click()
         expect(page.locator("#sandboxes .badge")).to_have_text(["running", "running"])
         self.main.run("cat /tmp/kept", "kept\n— ended with 0")
-        page.get_by_role("tab", name="Facts").click()
+        page.get_by_role("tab", name="Details").click()
         expect(page.locator("#facts")).to_contain_text("warm")
         self.main.screenshot("console")
 
@@ -272,7 +272,7 @@ class ConsoleTests:
             visit.check_width()
             visit.screenshot("phone-start")
             visit.page.get_by_role("tab", name="Log in").click()
-            for label in ("E-mail", "Password"):
+            for label in ("Email", "Password"):
                 visit.page.get_by_role("tabpanel", name="Log in").get_by_label(label).fill(PERSON[label])
             visit.page.get_by_role("tabpanel", name="Log in").get_by_role("button", name="Log in").click()
             expect(visit.page.locator("#sandboxes .badge")).to_have_count(2)
