@@ -7,7 +7,7 @@ import Testing
 
 @Suite("WebSocket client", .timeLimit(.minutes(1)))
 struct ClientWebSocketTests {
-  /// Collects events of a connection whose server does what `script` says.
+  /// Collects the events of a connection to a server that runs `script`.
   private func events(
     configuration: ClientWebSocket.Configuration = .init(),
     script: @escaping @Sendable (FakeSocket) async throws -> Void
@@ -18,7 +18,7 @@ struct ClientWebSocketTests {
       server in
       let target = ClientWebSocket.Target(host: "127.0.0.1", port: server.port, uri: "/")
       return try await ClientWebSocket.withConnection(to: target, configuration: configuration) { socket in
-        // The server may have ended the connection already; the events say why.
+        // The server may have closed the connection already; the events contain the reason.
         try? await socket.send(.text("hello"))
         var events: [ClientWebSocket.Event] = []
         for try await event in socket.inbound { events.append(event) }
@@ -27,7 +27,7 @@ struct ClientWebSocketTests {
     }
   }
 
-  @Test("fragments become one message, with a ping in between answered")
+  @Test("fragments become one message, and a ping between them gets a pong")
   func fragments() async throws {
     let events = try await events { socket in
       _ = try await socket.nextData()
@@ -43,7 +43,7 @@ struct ClientWebSocketTests {
     #expect(events == [.message(.text("one two")), .closed(code: 1000, reason: "")])
   }
 
-  @Test("our frames are masked")
+  @Test("the client's frames are masked")
   func masked() async throws {
     _ = try await events { socket in
       #expect(try await socket.nextData()?.maskKey != nil)
@@ -56,7 +56,7 @@ struct ClientWebSocketTests {
     await #expect(throws: ClientWebSocketError.connectionLost) { try await events { try await $0.abort() } }
   }
 
-  @Test("a server that stays silent to pings is lost")
+  @Test("a server that sends no pongs counts as lost")
   func silent() async {
     var configuration = ClientWebSocket.Configuration()
     configuration.pingInterval = .milliseconds(50)
@@ -82,7 +82,7 @@ struct ClientWebSocketTests {
     }
   }
 
-  @Test("a server that never answers the upgrade is timed out")
+  @Test("a server that never responds to the upgrade times out")
   func slowUpgrade() async throws {
     var configuration = ClientWebSocket.Configuration()
     configuration.upgradeTimeout = .milliseconds(100)
@@ -96,7 +96,7 @@ struct ClientWebSocketTests {
   }
 }
 
-@Suite("WebSocket client's decisions")
+@Suite("WebSocket client state")
 struct ClientWebSocketStateMachineTests {
   private func frame(_ opcode: WebSocketOpcode, _ bytes: [UInt8] = [], fin: Bool = true) -> WebSocketFrame {
     WebSocketFrame(fin: fin, opcode: opcode, data: ByteBuffer(bytes: bytes))
@@ -107,7 +107,7 @@ struct ClientWebSocketStateMachineTests {
     return false
   }
 
-  @Test("a masked frame, a reserved bit and an unknown kind are violations")
+  @Test("a masked frame, a reserved bit and an unknown opcode are violations")
   func violations() {
     var masked = frame(.text)
     masked.maskKey = [1, 2, 3, 4]
@@ -120,7 +120,7 @@ struct ClientWebSocketStateMachineTests {
     }
   }
 
-  @Test("a continuation of nothing and a message inside another are violations")
+  @Test("a continuation without a start and a message within a message are violations")
   func order() {
     var machine = ClientWebSocketStateMachine(maximumMessageBytes: 10)
     #expect(isFailure(machine.receive(frame(.continuation)), code: 1002))
@@ -142,7 +142,7 @@ struct ClientWebSocketStateMachineTests {
     #expect(isFailure(machine.receive(frame(.text, [0xFF])), code: 1007))
   }
 
-  @Test("a close frame is answered once, and a malformed one is a violation")
+  @Test("a close frame gets one close frame, and a malformed one is a violation")
   func close() {
     var machine = ClientWebSocketStateMachine(maximumMessageBytes: 10)
     #expect(

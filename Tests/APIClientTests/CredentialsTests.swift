@@ -13,7 +13,7 @@ struct CredentialsTests {
     CredentialsDiscovery(environment: environment) { path in files[path].map { .data(Data($0.utf8)) } ?? .missing }
   }
 
-  @Test("options win over the environment, and the environment over files")
+  @Test("options take precedence over the environment, and the environment over files")
   func precedence() throws {
     let files = ["/var/lib/martlet/credentials.json": Self.local]
     let environment = ["MARTLET_URL": "http://127.0.0.1:9001", "MARTLET_API_KEY": "mrt_environment"]
@@ -24,7 +24,7 @@ struct CredentialsTests {
     #expect(try discovery(files: files).find(url: nil, apiKey: nil).apiKey == "mrt_local")
   }
 
-  @Test("the data directory is looked at before the configuration directory")
+  @Test("the data directory is searched before the configuration directory")
   func order() throws {
     let found = discovery(["MARTLET_DATA_DIR": "/data", "HOME": "/home/me"])
     #expect(found.paths == ["/data/credentials.json", "/home/me/.config/martlet/credentials.json"])
@@ -36,7 +36,7 @@ struct CredentialsTests {
         == ClientCredentials(endpoint: .local, apiKey: "mrt_home"))
   }
 
-  @Test("a key from a file is never shown to another server")
+  @Test("a key from a file is never sent to another server")
   func keyStaysHome() throws {
     let found = discovery(files: ["/var/lib/martlet/credentials.json": Self.local])
     let error = #expect(throws: APIError.self) { try found.find(url: "http://evil.example:8080", apiKey: nil) }
@@ -45,7 +45,7 @@ struct CredentialsTests {
     #expect(try found.find(url: "http://localhost:8080", apiKey: nil).apiKey == "mrt_local")
   }
 
-  @Test("a server that only a directory's .env names gets no key of the environment or of a file, unless it is theirs")
+  @Test("a server that only .env names receives no key of the environment or of another server's file")
   func directory() throws {
     func find(_ url: String, _ names: Set<String>, url option: String? = nil) throws -> ClientCredentials {
       try CredentialsDiscovery(
@@ -66,14 +66,15 @@ struct CredentialsTests {
     #expect(try find("http://named.example", []).apiKey == "mrt_mine")
   }
 
-  @Test("without credentials the error says to run martlet up")
+  @Test("without credentials the error refers to martlet up")
   func nothingFound() {
     let error = #expect(throws: APIError.self) { try discovery().find(url: nil, apiKey: nil) }
     #expect(error?.message.contains("martlet up") == true)
     #expect(error?.exitCode == 77)
   }
 
-  @Test("a file that is no credentials file is named, not ignored", arguments: ["", "[]", "{\"url\":1}", "not json"])
+  @Test(
+    "the error about a malformed credentials file names the file", arguments: ["", "[]", "{\"url\":1}", "not json"])
   func brokenFile(_ text: String) {
     let error = #expect(throws: APIError.self) {
       try discovery(files: ["/var/lib/martlet/credentials.json": text]).find(url: nil, apiKey: nil)
@@ -86,7 +87,7 @@ struct CredentialsTests {
     #expect(throws: APIError.self) { try discovery().find(url: "http://127.0.0.1:1", apiKey: key) }
   }
 
-  @Test("a file that may not be read is mentioned")
+  @Test("the error mentions an unreadable file")
   func unreadable() {
     let found = CredentialsDiscovery(environment: [:]) { _ in .unreadable("permission denied") }
     let error = #expect(throws: APIError.self) { try found.find(url: nil, apiKey: nil) }
@@ -97,7 +98,7 @@ struct CredentialsTests {
 @Suite("Endpoints")
 struct EndpointTests {
   @Test(
-    "addresses are normalised",
+    "addresses are normalized",
     arguments: [
       ("http://127.0.0.1:8080", "http://127.0.0.1:8080"), ("http://host/", "http://host:80"),
       ("host:9000", "http://host:9000"), ("http://[::1]:8080/base/", "http://[::1]:8080/base"),
@@ -107,7 +108,7 @@ struct EndpointTests {
   }
 
   @Test(
-    "what is no address is refused",
+    "invalid addresses are refused",
     arguments: [
       "", "http://", "ftp://host", "http://user:pass@host", "http://host?q", "http://host#f", "http://host:0",
       "http://host:99999",
@@ -116,7 +117,7 @@ struct EndpointTests {
     #expect(throws: APIError.self) { try Endpoint(text) }
   }
 
-  @Test("https is refused with a way out")
+  @Test("https is refused with the remedy")
   func tls() {
     let error = #expect(throws: APIError.self) { try Endpoint("https://host") }
     #expect(error?.message.contains("ssh -L") == true)

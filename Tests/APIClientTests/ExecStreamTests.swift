@@ -9,7 +9,7 @@ import Testing
 
 @Suite("Streaming exec", .timeLimit(.minutes(1)))
 struct ExecStreamTests {
-  /// Runs a command of the fake guest to its end.
+  /// Runs a command of the fake guest to completion.
   private func run(
     _ command: String, _ arguments: [String] = [], server: FakeMartlet = FakeMartlet(),
     drive: @escaping @Sendable (ExecStream) async throws -> Void = { _ in }
@@ -49,7 +49,7 @@ struct ExecStreamTests {
     #expect(result.exit == ExecExit(exitCode: 0, signal: nil))
   }
 
-  @Test("input of several megabytes comes back byte for byte, and its end is seen")
+  @Test("several megabytes of input are echoed byte for byte, and the end of input is seen")
   func echo() async throws {
     let piece = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
     let result = try await run("cat") { stream in
@@ -103,7 +103,7 @@ struct ExecStreamTests {
     #expect(error?.status == 404)
   }
 
-  @Test("leaving early closes the connection")
+  @Test("returning early closes the connection")
   func leaving() async throws {
     let server = FakeMartlet()
     let id = try #require(SandboxID(wire: server.addSandbox()))
@@ -124,13 +124,13 @@ struct ExecStreamTests {
 @Suite("Frames of exec/stream")
 struct ExecCodecTests {
   @Test(
-    "frames that are not what the API promises are errors",
+    "frames that do not match the API are errors",
     arguments: ["", "{}", "[]", "null", #"{"type":"exit"}"#, #"{"type":"start"}"#, #"{"type":"exit","exit_code":"7"}"#])
   func malformed(_ text: String) {
     #expect(throws: APIError.self) { try ExecCodec.decode(text: text) }
   }
 
-  @Test("kinds of frames that a newer server may send are passed over")
+  @Test("unknown message types are ignored")
   func unknownKind() throws {
     #expect(try ExecCodec.decode(text: #"{"type":"notice","text":"hello"}"#) == nil)
   }
@@ -148,14 +148,14 @@ struct ExecCodecTests {
     #expect(throws: APIError.self) { try ExecCodec.decode(binary: ByteBuffer(bytes: bytes)) }
   }
 
-  @Test("the first frame says what to run and leaves out what is not given")
+  @Test("the first frame contains the command and omits unset fields")
   func startFrame() throws {
     let text = try ExecCodec.encode(ExecStart(command: "ls", arguments: ["-l"], terminal: .init(cols: 80, rows: 24)))
     #expect(text.contains(#""cmd":"ls""#) && text.contains(#""binary":true"#) && text.contains(#""stdin":true"#))
     #expect(!text.contains("cwd") && !text.contains("tag"))
   }
 
-  @Test("signal names are understood in all their forms", arguments: ["SIGTERM", "TERM", "term", "sigterm"])
+  @Test("signal names are parsed in all forms", arguments: ["SIGTERM", "TERM", "term", "sigterm"])
   func signalNames(_ name: String) {
     #expect(SignalName.number(of: name) == 15)
     #expect(SignalName.name(of: 15) == "SIGTERM")

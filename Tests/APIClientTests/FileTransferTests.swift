@@ -22,7 +22,7 @@ struct FileTransferTests {
     }
   }
 
-  /// Yields the content in pieces of an odd size.
+  /// Yields the content in chunks of an odd size.
   private static func pieces(_ bytes: [UInt8]) -> AsyncStream<ByteBuffer> {
     AsyncStream { continuation in
       for start in stride(from: 0, to: bytes.count, by: 77_777) {
@@ -32,7 +32,7 @@ struct FileTransferTests {
     }
   }
 
-  @Test("an upload arrives unchanged, its size announced or not", arguments: [true, false])
+  @Test("an upload arrives unchanged, with and without a known size", arguments: [true, false])
   func upload(_ isSizeKnown: Bool) async throws {
     let server = FakeMartlet()
     try await withClient(server) { client, id in
@@ -43,7 +43,7 @@ struct FileTransferTests {
     #expect(server.state.withLock { $0.files["/tmp/a b\"c"]?.bytes } == Self.content)
   }
 
-  @Test("an empty file is a file")
+  @Test("an empty file is uploaded")
   func empty() async throws {
     let server = FakeMartlet()
     try await withClient(server) { client, id in
@@ -79,7 +79,7 @@ struct FileTransferTests {
     #expect(received.withLock { $0 } == Self.content)
   }
 
-  @Test("a download that ends early is an error, never a short file", arguments: [0, 1, 500_000])
+  @Test("a download that ends early is an error, never a shorter file", arguments: [0, 1, 500_000])
   func truncated(_ limit: Int) async throws {
     let server = FakeMartlet()
     server.state.withLock {
@@ -92,7 +92,7 @@ struct FileTransferTests {
     #expect(error?.localCode == .connectionLost || error?.localCode == .truncated)
   }
 
-  @Test("a file that is not there is the server's error")
+  @Test("a missing file is the server's error")
   func missing() async throws {
     let error = await #expect(throws: APIError.self) {
       try await withClient(FakeMartlet()) { client, id in _ = try await client.download("/nope", in: id) { _ in } }
@@ -101,7 +101,7 @@ struct FileTransferTests {
     #expect(error?.exitCode == 66)
   }
 
-  @Test("an error of the consumer ends the download unchanged")
+  @Test("an error of the consumer ends the download and is thrown unchanged")
   func consumerFails() async throws {
     struct DiskFull: Error {}
     let server = FakeMartlet()
@@ -122,7 +122,7 @@ struct FileTransferTests {
     #expect(error?.localCode == .timedOut)
   }
 
-  @Test("a slow source is no stall")
+  @Test("a slow source does not count as a stall")
   func slowSource() async throws {
     let result = try await StallWatch.run(limit: .milliseconds(50)) { watch in
       watch.begin()

@@ -18,7 +18,7 @@ struct SandboxCallTests {
     }
   }
 
-  /// A client against a server that answers everything the same way.
+  /// Runs a client against a server that sends the same response to every request.
   private func answered(_ status: HTTPResponseStatus, _ text: String) async throws -> SandboxResource {
     try await FakeServer.serving(requests: { exchange in
       _ = try await exchange.body()
@@ -51,7 +51,7 @@ struct SandboxCallTests {
     #expect(listed == ids)
   }
 
-  @Test("an id may be given without prefix, or as the beginning of one")
+  @Test("an id may be given without `sb-`, or as a prefix")
   func resolve() async throws {
     let server = FakeMartlet()
     let first = server.addSandbox("sb-aaaa1111-0000-4000-8000-000000000001")
@@ -67,7 +67,7 @@ struct SandboxCallTests {
     }
   }
 
-  @Test("a full id costs no request")
+  @Test("a full id needs no request")
   func resolveLocally() async throws {
     let server = FakeMartlet()
     let id = SandboxID()
@@ -84,7 +84,7 @@ struct SandboxCallTests {
     #expect(error?.exitCode == 77)
   }
 
-  @Test("where nobody listens the error says so at once")
+  @Test("without a listening server the error is immediate")
   func nobodyListens() async throws {
     let port = try await FakeServer.serving(requests: { _ in }) { $0.port }
     let start = ContinuousClock.now
@@ -104,7 +104,7 @@ struct SandboxCallTests {
   }
 
   @Test(
-    "answers that are no answers of ours are named by their status",
+    "the message about a foreign error response has only its status",
     arguments: [(502, "<html>Bad Gateway</html>"), (404, ""), (500, "{}"), (302, "moved")])
   func foreignAnswers(_ status: Int, _ text: String) async throws {
     let error = await #expect(throws: APIError.self) {
@@ -115,14 +115,14 @@ struct SandboxCallTests {
   }
 
   @Test(
-    "a success with a body that is not ours is a bad answer",
+    "a success with a foreign body is an error",
     arguments: ["", "[]", "{\"id\":7}", "{\"id\":\"sb-x\",\"status\":\"running\"}"])
   func badBody(_ text: String) async throws {
     let error = await #expect(throws: APIError.self) { try await answered(.ok, text) }
     #expect(error?.localCode == .badResponse)
   }
 
-  @Test("every local code has an exit code and none hides a code of the server")
+  @Test("every local code has an exit code and differs from the server's codes")
   func localCodes() {
     for code in APIError.LocalCode.allCases {
       #expect(APIError(code, "").exitCode > 0)

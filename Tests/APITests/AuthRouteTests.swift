@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct AuthRouteTests {
-  @Test("somebody signs up, logs in, looks at themselves and changes what is theirs", arguments: SQLDialect.allCases)
+  @Test("a user signs up, logs in, reads and changes their account", arguments: SQLDialect.allCases)
   func account(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("Ada@Example.com")
@@ -28,7 +28,7 @@ import Testing
     }
   }
 
-  @Test("refusals have their status, code and sentence", arguments: SQLDialect.allCases)
+  @Test("refusals have the documented status, code and message", arguments: SQLDialect.allCases)
   func refusals(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       _ = try await server.signUp("a@b.c")
@@ -43,15 +43,15 @@ import Testing
         ("login", #"{"email":"\#(String(repeating: "a", count: 20_000))","password":"p"}"#, 413, "too_large"),
       ]
       for (path, json, status, code) in cases {
-        let answer = try await server.send(.POST, "/v1/auth/\(path)", json: json, isAuthenticated: false)
-        #expect(answer.status == status && answer.errorCode == code, "\(path) \(json.prefix(60))")
-        #expect(answer.errorMessage?.isEmpty == false)
+        let response = try await server.send(.POST, "/v1/auth/\(path)", json: json, isAuthenticated: false)
+        #expect(response.status == status && response.errorCode == code, "\(path) \(json.prefix(60))")
+        #expect(response.errorMessage?.isEmpty == false)
       }
     }
   }
 
   @Test(
-    "sandboxes take a key or a session; what is about people takes a session; what is about the platform takes an administrator's",
+    "sandbox routes accept a key or a session, account routes a session, admin routes an administrator's session",
     arguments: SQLDialect.allCases)
   func access(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
@@ -77,16 +77,18 @@ import Testing
     }
   }
 
-  @Test("keys are shown once, listed without their secret, and refused once deleted", arguments: SQLDialect.allCases)
+  @Test(
+    "keys are returned once, listed without their secret, and refused after their deletion",
+    arguments: SQLDialect.allCases)
   func keys(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
-      let answer = try await server.send(.POST, "/v1/api-keys", as: ada, json: "{}")
-      let secret = try #require(answer.json["key"] as? String)
-      let id = try #require(answer.json["id"] as? String)
+      let response = try await server.send(.POST, "/v1/api-keys", as: ada, json: "{}")
+      let secret = try #require(response.json["key"] as? String)
+      let id = try #require(response.json["id"] as? String)
       #expect(secret.wholeMatch(of: /mrt_[0-9a-f]{40}/) != nil)
-      #expect(answer.json["created_by"] as? String == ada.user && answer.json["team_id"] as? String == ada.team)
-      #expect(secret.hasPrefix(answer.json["key_prefix"] as? String ?? "?"))
+      #expect(response.json["created_by"] as? String == ada.user && response.json["team_id"] as? String == ada.team)
+      #expect(secret.hasPrefix(response.json["key_prefix"] as? String ?? "?"))
       #expect(try await server.send(.GET, "/v1/sandboxes", key: secret).status == 200)
       await server.control.housekeeping.flush()
       let list = try await server.send(.GET, "/v1/api-keys", as: ada)
@@ -102,7 +104,8 @@ import Testing
     }
   }
 
-  @Test("a removed member is refused on the very next call, and can go on elsewhere", arguments: SQLDialect.allCases)
+  @Test(
+    "a removed member is refused on the next call, and can still use their other teams", arguments: SQLDialect.allCases)
   func removal(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
@@ -117,8 +120,8 @@ import Testing
       #expect(try await server.send(.GET, "/v1/sandboxes", as: guest).status == 200)
       #expect(try await server.send(.DELETE, "/v1/teams/\(ada.team)/members/\(bob.user)", as: ada).status == 204)
       for path in ["/v1/sandboxes", "/v1/api-keys", "/v1/audit-logs", "/v1/snapshots"] {
-        let answer = try await server.send(.GET, path, as: guest)
-        #expect(answer.status == 403 && answer.errorCode == "no_team", "\(path)")
+        let response = try await server.send(.GET, path, as: guest)
+        #expect(response.status == 403 && response.errorCode == "no_team", "\(path)")
       }
       #expect(try await server.send(.GET, "/v1/sandboxes", key: key.secret).status == 401)
       #expect(try await server.send(.GET, "/v1/teams", as: guest).list.compactMap { $0["id"] as? String } == [bob.team])
@@ -132,7 +135,7 @@ import Testing
   }
 
   @Test(
-    "the audit log tells a team what happened to it, newest first, filtered and in pages",
+    "the audit log lists a team's changes, newest first, with filters and pages",
     arguments: SQLDialect.allCases)
   func auditLog(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
@@ -165,7 +168,7 @@ import Testing
     }
   }
 
-  @Test("administrators see the platform, make accounts and set quotas", arguments: SQLDialect.allCases)
+  @Test("administrators list all objects, create accounts and set quotas", arguments: SQLDialect.allCases)
   func administration(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let admin = try await server.logInAsAdmin()
@@ -200,7 +203,7 @@ import Testing
   }
 
   @Test(
-    "metrics are for this machine, and from elsewhere for administrators, with a session or a key of theirs",
+    "metrics are public on this machine and need an administrator's session or key from other machines",
     arguments: SQLDialect.allCases
   )
   func metrics(dialect: SQLDialect) async throws {
@@ -208,7 +211,7 @@ import Testing
       let (admin, ada) = (try await server.logInAsAdmin(), try await server.signUp("ada@b.c"))
       let (key, adasKey) = (try await server.makeKey(for: admin), try await server.makeKey(for: ada))
       #expect(try await server.send(.GET, "/metrics", isAuthenticated: false).status == 200)
-      // What a proxy on this machine passes on comes from elsewhere.
+      // A request that a local proxy forwards counts as remote.
       for proxy in ["X-Forwarded-For", "Forwarded", "Via"] {
         func status(_ headers: [String: String] = [:]) async throws -> Int {
           let headers = headers.merging([proxy: "192.0.2.1"]) { $1 }
@@ -221,7 +224,7 @@ import Testing
         #expect(try await status(["Authorization": "Bearer \(admin.token)"]) == 200)
         #expect(try await status(["Authorization": "Bearer \(key.secret)"]) == 200)
         #expect(try await status(["X-API-Key": key.secret]) == 200)
-        // The key of the first run is the administrator's.
+        // The key of the first start belongs to the administrator.
         #expect(try await status(["X-API-Key": server.key]) == 200)
       }
       #expect(try await server.send(.DELETE, "/v1/api-keys/\(key.id)", as: admin).status == 204)
@@ -230,7 +233,7 @@ import Testing
     }
   }
 
-  @Test("a deleted team's sandboxes end, and its keys are refused", arguments: SQLDialect.allCases)
+  @Test("deleting a team destroys its sandboxes and invalidates its keys", arguments: SQLDialect.allCases)
   func teamDeletion(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
@@ -245,7 +248,7 @@ import Testing
     }
   }
 
-  @Test("an Idempotency-Key makes a repeated create harmless", arguments: SQLDialect.allCases)
+  @Test("a repeated create with an Idempotency-Key returns the same sandbox", arguments: SQLDialect.allCases)
   func idempotency(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let headers = ["Idempotency-Key": "order-7"]

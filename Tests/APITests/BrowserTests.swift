@@ -10,13 +10,13 @@ import Testing
   private static let login = #"{"email":"ada@b.c","password":"correct horse"}"#
 
   private func cookie(_ server: LiveServer, origin: String, headers: [String: String] = [:]) async throws -> String? {
-    let answer = try await server.send(
+    let response = try await server.send(
       .POST, "/v1/auth/login", json: Self.login, headers: headers.merging(["Origin": origin]) { $1 },
       isAuthenticated: false)
-    return answer.headers.first(name: "Set-Cookie")
+    return response.headers.first(name: "Set-Cookie")
   }
 
-  @Test("a page of ours gets a cookie that scripts cannot read and other sites cannot send; programs get none")
+  @Test("the server's own page gets an HttpOnly SameSite cookie; programs get none")
   func issue() async throws {
     try await withServer { server async throws -> Void in
       _ = try await server.signUp("ada@b.c")
@@ -36,7 +36,7 @@ import Testing
   }
 
   @Test(
-    "behind a proxy with TLS the cookie is for TLS and for this host alone; only proxies that are named are believed")
+    "behind a trusted TLS proxy the cookie is Secure and bound to the host; other proxies are not trusted")
   func secure() async throws {
     let forwarded = ["X-Forwarded-Proto": "https", "X-Forwarded-For": "10.9.9.9, 203.0.113.7"]
     try await withServer(trustedProxies: ["127.0.0.1"]) { server async throws -> Void in
@@ -59,7 +59,7 @@ import Testing
     }
   }
 
-  @Test("behind a proxy with TLS the cookie that others of the domain can set is not looked at")
+  @Test("behind a TLS proxy the cookie without the __Host- prefix is ignored")
   func planted() async throws {
     let forwarded = ["X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7"]
     try await withServer(trustedProxies: ["::ffff:127.0.0.1"]) { server async throws -> Void in
@@ -76,7 +76,7 @@ import Testing
   }
 
   @Test(
-    "addresses are compared as addresses",
+    "proxy addresses are compared in normalized form",
     arguments: [
       ("::ffff:10.0.0.5", "10.0.0.5"), ("2001:DB8::1", "2001:db8::1"), ("2001:0db8:0:0:0:0:0:1", "2001:db8::1"),
       ("10.0.0.5", "10.0.0.5"),
@@ -87,7 +87,7 @@ import Testing
     #expect(IPAddressText.normal("x" + text) == nil)
   }
 
-  @Test("with a cookie only our own pages change anything or open WebSockets")
+  @Test("with a cookie only the server's own pages can change anything or open WebSockets")
   func matrix() async throws {
     try await withServer { server async throws -> Void in
       _ = try await server.signUp("ada@b.c")
@@ -121,40 +121,40 @@ import Testing
         "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
       ]
       let socket = "/v1/sandboxes/\(id)/exec/stream"
-      // 404: let in, but the sandbox is another team's.
+      // 404: the request is admitted, but the sandbox belongs to another team.
       #expect(try await status(.GET, socket, server.origin, upgrade) == 404)
       for origin in strange + [nil] as [String?] { #expect(try await status(.GET, socket, origin, upgrade) == 403) }
-      // A key needs no cookie and so no origin; a strange page's is refused all the same on a WebSocket.
+      // A request with a key needs no origin, but a WebSocket with another origin is refused even with a key.
       #expect(try await server.send(.POST, "/v1/sandboxes", json: "{}", headers: ["Cookie": value]).status == 201)
       let withKey = try await server.send(
         .GET, socket, headers: upgrade.merging(["Origin": "https://evil.example"]) { $1 })
       #expect(withKey.status == 403)
-      // Two cookies: one was planted.
+      // Two cookies: another host may have set one of them.
       let planted = try await server.send(
         .GET, "/v1/me", headers: ["Cookie": "\(value); martlet_session=x"], isAuthenticated: false)
       #expect(planted.status == 401)
     }
   }
 
-  @Test("no answer invites other origins, and every answer tells browsers what not to do with it")
+  @Test("no response permits other origins, and every response has the security headers")
   func headers() async throws {
     try await withServer { server async throws -> Void in
       for (method, path) in [
         (HTTPMethod.GET, "/health"), (.GET, "/v1/sandboxes"), (.GET, "/nowhere"), (.OPTIONS, "/v1/sandboxes"),
         (.PUT, "/health"),
       ] {
-        let answer = try await server.send(method, path, headers: ["Origin": "https://evil.example"])
-        #expect(answer.headers.first(name: "X-Content-Type-Options") == "nosniff", "\(path)")
-        #expect(answer.headers.first(name: "Referrer-Policy") == "no-referrer")
-        #expect(answer.headers.first(name: "X-Frame-Options") == "DENY")
-        #expect(answer.headers.first(name: "Content-Security-Policy")?.contains("frame-ancestors 'none'") == true)
-        #expect(answer.headers.first(name: "Cache-Control") == "no-store")
-        #expect(!answer.headers.contains { $0.name.lowercased().hasPrefix("access-control-") })
+        let response = try await server.send(method, path, headers: ["Origin": "https://evil.example"])
+        #expect(response.headers.first(name: "X-Content-Type-Options") == "nosniff", "\(path)")
+        #expect(response.headers.first(name: "Referrer-Policy") == "no-referrer")
+        #expect(response.headers.first(name: "X-Frame-Options") == "DENY")
+        #expect(response.headers.first(name: "Content-Security-Policy")?.contains("frame-ancestors 'none'") == true)
+        #expect(response.headers.first(name: "Cache-Control") == "no-store")
+        #expect(!response.headers.contains { $0.name.lowercased().hasPrefix("access-control-") })
       }
     }
   }
 
-  @Test("too many calls with one key, or logins from one address, are 429 and say when to come back")
+  @Test("too many calls with one key, or logins from one address, are 429 with Retry-After")
   func limits() async throws {
     var identity = IdentityConfiguration.forTests
     identity.rates = RateLimits.Rates(

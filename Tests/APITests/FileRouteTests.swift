@@ -9,22 +9,22 @@ import Testing
 @Suite(.serialized) struct FileRouteTests {
   private static let everyByte = ByteBuffer(bytes: Array(UInt8.min...UInt8.max))
 
-  @Test("a file comes back byte for byte", arguments: ["write", "stream/write"], ["read", "stream/read"])
+  @Test("a file is read back byte for byte", arguments: ["write", "stream/write"], ["read", "stream/read"])
   func roundTrip(write: String, read: String) async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       let written = try await server.upload(
         "/v1/sandboxes/\(id)/files/\(write)", [("path", ByteBuffer(string: "/tmp/a")), ("file", Self.everyByte)])
       #expect(written.status == 204)
-      let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/files/\(read)", json: #"{"path":"/tmp/a"}"#)
-      #expect(answer.status == 200)
-      #expect(answer.headers.first(name: "Content-Length") == "256")
-      #expect(answer.headers.first(name: "Content-Type") == "application/octet-stream")
-      #expect(answer.body == Self.everyByte)
+      let response = try await server.send(.POST, "/v1/sandboxes/\(id)/files/\(read)", json: #"{"path":"/tmp/a"}"#)
+      #expect(response.status == 200)
+      #expect(response.headers.first(name: "Content-Length") == "256")
+      #expect(response.headers.first(name: "Content-Type") == "application/octet-stream")
+      #expect(response.body == Self.everyByte)
     }
   }
 
-  @Test("a large file streams through in both directions")
+  @Test("a large file is streamed in both directions")
   func large() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -32,36 +32,39 @@ import Testing
       let written = try await server.upload(
         "/v1/sandboxes/\(id)/files/stream/write", [("path", ByteBuffer(string: "big")), ("file", content)])
       #expect(written.status == 204)
-      let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/files/stream/read", json: #"{"path":"big"}"#)
-      #expect(answer.body == content)
+      let response = try await server.send(.POST, "/v1/sandboxes/\(id)/files/stream/read", json: #"{"path":"big"}"#)
+      #expect(response.body == content)
     }
   }
 
-  @Test("an upload that is announced too large is 413 before it is read")
+  @Test("an upload whose Content-Length is too large is 413 before it is read")
   func announcedTooLarge() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       let client = try await server.clients.connect(server.port)
       try await client.send(
-        "POST /v1/sandboxes/\(id)/files/write HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nContent-Type: multipart/form-data; boundary=B\r\nContent-Length: 209715200\r\n\r\n--B\r\n"
+        "POST /v1/sandboxes/\(id)/files/write HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\n"
+          + "Content-Type: multipart/form-data; boundary=B\r\nContent-Length: 209715200\r\n\r\n--B\r\n"
       )
-      let answer = try await client.readAll()
-      #expect(answer.hasPrefix("HTTP/1.1 413"))
-      #expect(answer.contains("too_large"))
-      #expect(answer.contains("files/stream/write"))
+      let response = try await client.readAll()
+      #expect(response.hasPrefix("HTTP/1.1 413"))
+      #expect(response.contains("too_large"))
+      #expect(response.contains("files/stream/write"))
     }
   }
 
-  @Test("an upload that breaks off is an error for the guest, never a short file")
+  @Test("a broken upload is an error for the guest, never a shorter file")
   func truncatedUpload() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       let client = try await server.clients.connect(server.port)
       try await client.send(
-        "POST /v1/sandboxes/\(id)/files/stream/write HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nContent-Type: multipart/form-data; boundary=B\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "POST /v1/sandboxes/\(id)/files/stream/write HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\n"
+          + "Content-Type: multipart/form-data; boundary=B\r\nTransfer-Encoding: chunked\r\n\r\n"
       )
       let head =
-        "--B\r\nContent-Disposition: form-data; name=\"path\"\r\n\r\n/x\r\n--B\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nsome content"
+        "--B\r\nContent-Disposition: form-data; name=\"path\"\r\n\r\n/x\r\n--B\r\n"
+        + "Content-Disposition: form-data; name=\"file\"\r\n\r\nsome content"
       try await client.send("\(String(head.utf8.count, radix: 16))\r\n\(head)\r\n")
       try await Task.sleep(for: .milliseconds(100))
       await client.close()
@@ -71,7 +74,7 @@ import Testing
     }
   }
 
-  @Test("a download that breaks is a broken transfer, never a short file", arguments: [1_000_000, nil] as [Int64?])
+  @Test("a broken download is a broken transfer, never a shorter file", arguments: [1_000_000, nil] as [Int64?])
   func brokenDownload(announced: Int64?) async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -87,13 +90,13 @@ import Testing
   func missing(route: String) async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
-      let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/files/\(route)", json: #"{"path":"/nope"}"#)
-      #expect(answer.status == 404)
-      #expect(answer.errorCode == "not_found")
+      let response = try await server.send(.POST, "/v1/sandboxes/\(id)/files/\(route)", json: #"{"path":"/nope"}"#)
+      #expect(response.status == 404)
+      #expect(response.errorCode == "not_found")
     }
   }
 
-  @Test("list, stat, mkdir, rename and remove answer with entries")
+  @Test("list, stat, mkdir, rename and remove return entries")
   func names() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -124,7 +127,7 @@ import Testing
     }
   }
 
-  @Test("paths above the bound, rename without a target and odd depths are 400")
+  @Test("too long paths, rename without a target and invalid depths are 400")
   func badRequests() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -137,7 +140,7 @@ import Testing
     }
   }
 
-  @Test("uploads without a usable form are 400")
+  @Test("uploads without a valid form are 400")
   func badForms() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()

@@ -9,14 +9,14 @@ import Persistence
 import TestSupport
 import Testing
 
-/// Ten thousand requests that nobody honest sends, over all routes of the table: no crash, no hang, no 5xx, nothing
-/// from inside.
+/// Sends ten thousand hostile requests to all routes of the table: the server must not crash, hang, return 5xx, or
+/// reveal internals.
 @Suite(.serialized) struct HostileInputTests {
   private static let requests = 10_000
   private static let workers = 16
   private static let seed: UInt64 = 20_260_821
 
-  /// What would tell of our insides.
+  /// Texts that would reveal internals of the server.
   private static let internals = [
     "sqlite", "SQLSTATE", "SELECT ", "INSERT ", "UPDATE ", "constraint:", "corrupt row", "psql", ".swift", "Sources/",
     "NIO", "Fatal",
@@ -35,7 +35,7 @@ import Testing
   }
 
   @Test(
-    "hostile requests over every route are answered with 4xx, and the server is as it was",
+    "hostile requests to every route get 4xx responses, and the server stays usable",
     arguments: SQLDialect.allCases)
   func everyRoute(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
@@ -51,7 +51,7 @@ import Testing
       #expect(
         report.problems.isEmpty,
         "\(report.problems.count), such as \(report.problems.prefix(10).joined(separator: "\n"))")
-      // A few are so bad that the client refuses to send them.
+      // The HTTP client itself refuses to send some of them.
       #expect(report.answered > Self.requests * 9 / 10)
       let person = try await server.signUp("still@b.c")
       #expect(try await server.send(.POST, "/v1/sandboxes", as: person, json: "{}").status == 201)
@@ -59,7 +59,7 @@ import Testing
     }
   }
 
-  /// Somebody whose things may break, and nobody.
+  /// Credentials of a user whose objects may be changed, and no credentials.
   private func dependencies(_ server: LiveServer) async throws -> HostileRequest.Dependencies {
     let victim = try await server.signUp("victim@b.c")
     let spare =
@@ -67,8 +67,8 @@ import Testing
     let (key, other) = (try await server.makeKey(for: victim), try await server.makeKey(for: victim))
     var ids = [victim.user, spare, other.id, "init", "1"]
     for _ in 0..<3 {
-      let answer = try await server.send(.POST, "/v1/sandboxes", as: victim, json: "{}")
-      ids.append(try #require(answer.json["id"] as? String))
+      let response = try await server.send(.POST, "/v1/sandboxes", as: victim, json: "{}")
+      ids.append(try #require(response.json["id"] as? String))
     }
     let admin = try await server.logInAsAdmin()
     return HostileRequest.Dependencies(
@@ -92,7 +92,7 @@ import Testing
         report.answered += 1
         if let problem { report.problems.append("\(number) \(request.method) \(request.path): \(problem)") }
       } catch let error as HTTPClientError where ![.deadlineExceeded, .readTimeout, .connectTimeout].contains(error) {
-        // The client itself refuses such a header, or the server had heard enough before the body was sent.
+        // The HTTP client refuses such a header, or the server responded before the body was sent.
       } catch {
         report.problems.append("\(number) \(request.method) \(request.path): \(error)")
       }
@@ -100,22 +100,22 @@ import Testing
     return report
   }
 
-  /// What is wrong with the answer; nil when nothing is.
+  /// The fault of a response; nil if it has none.
   private static func problem(_ request: HostileRequest, _ server: LiveServer) async throws -> String? {
     var sent = HTTPClientRequest(url: server.base + request.path)
     sent.method = request.method
     for (name, value) in request.headers { sent.headers.add(name: name, value: value) }
     if let body = request.body { sent.body = .bytes(body) }
-    let answer = try await HTTPClient.shared.execute(sent, timeout: .seconds(30))
-    let text = String(buffer: try await answer.body.collect(upTo: 1 << 24))
-    if answer.status.code >= 500 { return "\(answer.status.code) \(text.prefix(300))" }
+    let response = try await HTTPClient.shared.execute(sent, timeout: .seconds(30))
+    let text = String(buffer: try await response.body.collect(upTo: 1 << 24))
+    if response.status.code >= 500 { return "\(response.status.code) \(text.prefix(300))" }
     if let word = internals.first(where: text.contains) { return "says \(word): \(text.prefix(300))" }
-    guard answer.status.code >= 400, request.method != .HEAD else { return nil }
+    guard response.status.code >= 400, request.method != .HEAD else { return nil }
     return text.hasPrefix(#"{"error":{"code":""#)
-      ? nil : "no error in our form: \(answer.status.code) \(text.prefix(300))"
+      ? nil : "no error in our form: \(response.status.code) \(text.prefix(300))"
   }
 
-  @Test("bytes that are no HTTP, and frames that are no WebSocket, end their connection and no other")
+  @Test("malformed HTTP and malformed WebSocket frames close their connection and no other")
   func bytes() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -124,9 +124,9 @@ import Testing
         let client = try await server.clients.connect(server.port)
         try? await client.send(Self.noise(id, server.key, &generator))
         await client.finish()
-        let answer = try await within(.seconds(20)) { try await client.readAll() }
+        let response = try await within(.seconds(20)) { try await client.readAll() }
         await client.close()
-        for line in answer.split(separator: "\r\n") where line.hasPrefix("HTTP/1.1 ") {
+        for line in response.split(separator: "\r\n") where line.hasPrefix("HTTP/1.1 ") {
           #expect(!line.hasPrefix("HTTP/1.1 5"), "\(line)")
         }
       }
@@ -140,21 +140,26 @@ import Testing
     let heads = [
       "", "GET / HTTP/1.1\r\n", "GET /health HTTP/9.9\r\n\r\n", "GET  /health HTTP/1.1\r\nHost: x\r\n\r\n",
       "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-      "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-      "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n{}\r\n",
+      "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + "fffffffffffffffff\r\n",
+      "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nTransfer-Encoding: chunked\r\n"
+        + "Content-Length: 3\r\n"
+        + "\r\n{}\r\n",
       "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nContent-Length: -1\r\n\r\n",
       "GET /health HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n", "GET /health HTTP/1.1\r\nA\u{0}B: c\r\n\r\n",
       "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-      "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+      "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nConnection: Upgrade\r\n"
+        + "Upgrade: websocket\r\n"
         + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-      "GET /v1/sandboxes/\(id)/pty HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+      "GET /v1/sandboxes/\(id)/pty HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nConnection: Upgrade\r\n"
+        + "Upgrade: websocket\r\n"
         + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
     ]
     return Array(heads[Int.random(in: 0..<heads.count, using: &generator)].utf8) + junk
   }
 }
 
-/// - Throws: when `work` takes longer.
+/// - Throws: if `work` takes longer.
 private func within<Value: Sendable>(
   _ limit: Duration, _ work: @escaping @Sendable () async throws -> Value
 ) async throws -> Value {

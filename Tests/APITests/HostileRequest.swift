@@ -4,14 +4,14 @@ import NIOCore
 import NIOHTTP1
 import TestSupport
 
-/// A request that no honest client sends, made from a seed.
+/// A hostile request, generated from a seed.
 struct HostileRequest {
   var method: HTTPMethod
   var path: String
   var headers: [(String, String)] = []
   var body: ByteBuffer?
 
-  /// What exists and may be asked about, so that not everything ends at the look-up.
+  /// Existing objects that requests may name, so that some requests get past the look-up.
   struct Dependencies: Sendable {
     var ids: [String]
     var credentials: [[(String, String)]]
@@ -63,7 +63,7 @@ struct HostileRequest {
     }
     var request = HostileRequest(method: method, path: path(entry.path, dependencies, &generator))
     request.headers = pick(dependencies.credentials, &generator) + strangeHeaders(&generator)
-    // A handshake would turn the connection into something else.
+    // A handshake would upgrade the connection to a WebSocket.
     guard method != .GET, method != .TRACE, !chance(8, &generator) else { return request }
     let (type, body) = chance(6, &generator) ? form(&generator) : ("application/json", json(&generator))
     request.headers.append(
@@ -90,7 +90,7 @@ struct HostileRequest {
     return path + "?" + pairs.joined(separator: "&")
   }
 
-  /// In the form of a path or query.
+  /// Text for a path or query.
   private static func word(_ generator: inout SeededGenerator) -> String {
     let text =
       chance(12, &generator)
@@ -170,13 +170,14 @@ struct HostileRequest {
   private static func form(_ generator: inout SeededGenerator) -> (String, ByteBuffer) {
     let boundary = pick(["B", "", "\"B", String(repeating: "b", count: 100)], &generator)
     let parts = (0..<Int.random(in: 0...3, using: &generator)).map { _ in
-      "--B\r\nContent-Disposition: form-data; name=\"\(pick(["path", "file", "", "\u{0}"], &generator))\"\r\n\r\n\(pick(texts, &generator))\r\n"
+      "--B\r\nContent-Disposition: form-data; name=\"\(pick(["path", "file", "", "\u{0}"], &generator))\"\r\n\r\n"
+        + "\(pick(texts, &generator))\r\n"
     }
     let end = pick(["--B--\r\n", "--B", "--B-", ""], &generator)
     return ("multipart/form-data; boundary=\(boundary)", ByteBuffer(string: parts.joined() + end))
   }
 
-  /// As JSON; what must be escaped is, sometimes.
+  /// JSON in which characters that need escapes are only sometimes escaped.
   private static func quoted(_ text: String) -> String {
     let bytes = (try? JSONEncoder().encode(text)) ?? Data("\"\"".utf8)
     return String(decoding: bytes, as: UTF8.self)

@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct LifecycleRouteTests {
-  @Test("pause and resume answer with the sandbox and the phases; a resume needs no body (L-14)")
+  @Test("pause and resume return the sandbox and the phases; a resume needs no body")
   func cycle() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create(#"{"auto_resume":true,"timeout_sec":60}"#)
@@ -26,7 +26,7 @@ import Testing
     }
   }
 
-  @Test("wrong states are 409 with a sentence that names the state")
+  @Test("operations in a wrong state are 409 with a message that names the state")
   func wrongState() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -35,8 +35,8 @@ import Testing
       #expect(running.errorMessage?.contains("running") == true)
       _ = try await server.send(.POST, "/v1/sandboxes/\(id)/pause")
       for verb in ["pause", "ping"] {
-        let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/\(verb)")
-        #expect(answer.status == 409 && answer.errorCode == "invalid_state", "\(verb)")
+        let response = try await server.send(.POST, "/v1/sandboxes/\(id)/\(verb)")
+        #expect(response.status == 409 && response.errorCode == "invalid_state", "\(verb)")
       }
       let exec = try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"echo"}"#)
       #expect(exec.status == 409)
@@ -47,7 +47,7 @@ import Testing
   }
 
   @Test(
-    "bad bodies are 400 and name the field",
+    "invalid bodies are 400 with a message that names the field",
     arguments: [
       ("resume", #"{"generation":"oldest"}"#, "generation"), ("resume", #"{"generation":1}"#, "generation"),
       ("resume", #"{"generatoin":"previous"}"#, "generation"), ("resume", "[]", "object"), ("resume", "{", "JSON"),
@@ -60,10 +60,10 @@ import Testing
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       if verb == "resume" { _ = try await server.send(.POST, "/v1/sandboxes/\(id)/pause") }
-      let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/\(verb)", json: body)
-      #expect(answer.status == 400)
-      #expect(answer.errorCode == "invalid_request")
-      #expect(answer.errorMessage?.contains(word) == true)
+      let response = try await server.send(.POST, "/v1/sandboxes/\(id)/\(verb)", json: body)
+      #expect(response.status == 400)
+      #expect(response.errorCode == "invalid_request")
+      #expect(response.errorMessage?.contains(word) == true)
       #expect(await server.host.sandboxes.count == 1)
     }
   }
@@ -80,7 +80,7 @@ import Testing
     }
   }
 
-  @Test("fork answers 201 with the copies, one when no count is given")
+  @Test("fork returns 201 with the copies, one if no count is given")
   func fork() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create(#"{"metadata":{"a":"b"}}"#)
@@ -104,8 +104,8 @@ import Testing
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       #expect(try await server.send(.POST, "/v1/sandboxes/\(id)/ping").status == 204)
-      let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/timeout", json: #"{"timeout_sec":42}"#)
-      #expect(answer.status == 200 && answer.json["timeout_sec"] as? Int == 42)
+      let response = try await server.send(.POST, "/v1/sandboxes/\(id)/timeout", json: #"{"timeout_sec":42}"#)
+      #expect(response.status == 200 && response.json["timeout_sec"] as? Int == 42)
       #expect(await server.host.timeouts[try #require(SandboxID(wire: id))] == 42)
     }
   }
@@ -115,7 +115,7 @@ import Testing
     try await withServer { server async throws -> Void in
       let id = try await server.create(#"{"auto_resume":true}"#)
       let path = "/v1/sandboxes/\(id)"
-      let calls: [() async throws -> LiveServer.Answer] = [
+      let calls: [() async throws -> LiveServer.TestResponse] = [
         { try await server.send(.POST, path + "/exec", json: #"{"cmd":"echo","args":["hi"]}"#) },
         { try await server.send(.GET, path + "/processes") },
         { try await server.send(.POST, path + "/files/list", json: #"{"path":"/"}"#) },
@@ -131,16 +131,16 @@ import Testing
     }
   }
 
-  @Test("a damaged snapshot is 409 with the host's sentence, and the sandbox stays paused")
+  @Test("a damaged snapshot is 409 with the host's message, and the sandbox stays paused")
   func damaged() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       _ = try await server.send(.POST, "/v1/sandboxes/\(id)/pause")
       await server.host.fail(
         .resume, with: MartletError(.snapshotDamaged, "resume the previous generation", cause: SimulatedFault()))
-      let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/resume")
-      #expect(answer.status == 409 && answer.errorCode == "snapshot_damaged")
-      #expect(!answer.text.contains("SimulatedFault"))
+      let response = try await server.send(.POST, "/v1/sandboxes/\(id)/resume")
+      #expect(response.status == 409 && response.errorCode == "snapshot_damaged")
+      #expect(!response.text.contains("SimulatedFault"))
       #expect(try await server.send(.GET, "/v1/sandboxes/\(id)").json["status"] as? String == "paused")
     }
   }
@@ -152,9 +152,9 @@ import Testing
       _ = try await server.send(.POST, "/v1/sandboxes/\(id)/pause")
       _ = try await server.send(.POST, "/v1/sandboxes/\(id)/pause")
       await server.host.fail(.create, with: nil)
-      let answer = try await server.send(.GET, "/metrics", isAuthenticated: false)
-      #expect(answer.status == 200)
-      #expect(answer.headers.first(name: "Content-Type") == "text/plain; version=0.0.4; charset=utf-8")
+      let response = try await server.send(.GET, "/metrics", isAuthenticated: false)
+      #expect(response.status == 200)
+      #expect(response.headers.first(name: "Content-Type") == "text/plain; version=0.0.4; charset=utf-8")
       for line in [
         "# TYPE martlet_phase_duration_seconds histogram",
         "martlet_operations_total{operation=\"create\",outcome=\"ok\"} 1",
@@ -163,9 +163,9 @@ import Testing
         "martlet_phase_duration_seconds_bucket{operation=\"pause\",phase=\"freeze\",le=\"+Inf\"} 1",
         "martlet_sandboxes{status=\"paused\"} 1", "martlet_sandboxes{status=\"running\"} 0",
       ] {
-        #expect(answer.text.contains(line + "\n"), "\(line)")
+        #expect(response.text.contains(line + "\n"), "\(line)")
       }
-      #expect(!answer.text.contains(id))
+      #expect(!response.text.contains(id))
     }
   }
 }

@@ -10,11 +10,11 @@ import Persistence
 import ServiceLifecycle
 import TestSupport
 
-/// The API on a port of the loopback interface, over a simulated host, with a key that works.
+/// An API server on a loopback port with a simulated host, and a valid API key.
 struct LiveServer: Sendable {
   let port: Int
   let key: String
-  /// Of the first run.
+  /// Credentials of the administrator that the first start creates.
   let admin: Credentials?
   let host: SimulatedHost
   let control: ControlPlane
@@ -23,7 +23,7 @@ struct LiveServer: Sendable {
 
   var base: String { "http://127.0.0.1:\(port)" }
 
-  struct Answer {
+  struct TestResponse {
     var status: Int
     var headers: HTTPHeaders
     var body: ByteBuffer
@@ -43,7 +43,7 @@ struct LiveServer: Sendable {
     _ method: HTTPMethod, _ path: String, json: String? = nil, body: HTTPClientRequest.Body? = nil,
     headers: [String: String] = [:],
     key: String? = nil, isAuthenticated: Bool = true
-  ) async throws -> Answer {
+  ) async throws -> TestResponse {
     var request = HTTPClientRequest(url: base + path)
     request.method = method
     if isAuthenticated { request.headers.add(name: "X-API-Key", value: key ?? self.key) }
@@ -54,19 +54,19 @@ struct LiveServer: Sendable {
     }
     if let body { request.body = body }
     let response = try await HTTPClient.shared.execute(request, timeout: .seconds(20))
-    return Answer(
+    return TestResponse(
       status: Int(response.status.code), headers: response.headers,
       body: try await response.body.collect(upTo: 64 << 20))
   }
 
   func create(_ json: String = "{}") async throws -> String {
-    let answer = try await send(.POST, "/v1/sandboxes", json: json)
-    guard answer.status == 201, let id = answer.json["id"] as? String else { throw SimulatedFault() }
+    let response = try await send(.POST, "/v1/sandboxes", json: json)
+    guard response.status == 201, let id = response.json["id"] as? String else { throw SimulatedFault() }
     return id
   }
 
   /// A multipart body with the given parts.
-  func upload(_ path: String, _ parts: [(String, ByteBuffer)]) async throws -> Answer {
+  func upload(_ path: String, _ parts: [(String, ByteBuffer)]) async throws -> TestResponse {
     var body = ByteBuffer()
     for (name, content) in parts {
       body.writeString("--BOUNDARY\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n")
@@ -131,13 +131,13 @@ func withServer(
 }
 
 extension IdentityConfiguration {
-  /// Cheap passwords and no limits.
+  /// Fast password hashing and no rate limits.
   static var forTests: IdentityConfiguration {
     IdentityConfiguration(hasher: PasswordHasher(parameters: .init(passes: 1, memoryKiB: 64, lanes: 1)), rates: .none)
   }
 }
 
-/// Waits until `condition` holds, ten seconds at most.
+/// Waits until `condition` holds, for at most ten seconds.
 func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
   for _ in 0..<1_000 {
     if try await condition() { return true }

@@ -24,11 +24,12 @@ import Testing
     return (fields, ended)
   }
 
-  @Test("parts are the same however the bytes arrive", arguments: [1, 2, 3, 5, 7, 64, 4_096])
+  @Test("the parts do not depend on how the bytes are divided", arguments: [1, 2, 3, 5, 7, 64, 4_096])
   func chunks(chunk: Int) throws {
     let body = """
       preamble\r\n--XX\r\nContent-Disposition: form-data; name="path"\r\n\r\n/tmp/a\r\n--XX\r\n\
-      Content-Disposition: form-data; name="file"; filename="x"\r\nContent-Type: text/plain\r\n\r\nline\r\n--X\r\r\n-\r\n--XX--\r\nafter
+      Content-Disposition: form-data; name="file"; filename="x"\r\nContent-Type: text/plain\r\n\r\n\
+      line\r\n--X\r\r\n-\r\n--XX--\r\nafter
       """
     let (fields, ended) = try parse(body, chunk: chunk)
     #expect(fields.map(\.0) == ["path", "file"])
@@ -36,7 +37,7 @@ import Testing
     #expect(ended)
   }
 
-  @Test("an empty file is a file", arguments: [1, 1_000])
+  @Test("an empty file is a part with no content", arguments: [1, 1_000])
   func empty(chunk: Int) throws {
     let (fields, ended) = try parse("--XX\r\nContent-Disposition: form-data; name=file\r\n\r\n\r\n--XX--", chunk: chunk)
     #expect(fields.map(\.0) == ["file"])
@@ -44,7 +45,7 @@ import Testing
     #expect(ended)
   }
 
-  @Test("a body that stops in the middle never ends")
+  @Test("a truncated body has no end event")
   func truncated() throws {
     let whole = "--XX\r\nContent-Disposition: form-data; name=file\r\n\r\ncontent\r\n--XX--"
     for length in 0..<(whole.utf8.count) {
@@ -62,14 +63,14 @@ import Testing
     #expect(throws: MartletError.self) { try parse(body, chunk: 100) }
   }
 
-  @Test("the boundary is found in any spelling")
+  @Test("the boundary parameter is found in any spelling")
   func boundary() throws {
     #expect(try MultipartParser.boundary(contentType: "multipart/form-data; boundary=abc") == "abc")
     #expect(try MultipartParser.boundary(contentType: "Multipart/Form-Data; charset=utf-8; Boundary=\"a b\"") == "a b")
   }
 
   @Test(
-    "a Content-Type without a usable boundary is refused",
+    "a Content-Type without a valid boundary is refused",
     arguments: [
       nil, "", "application/json", "multipart/form-data", "multipart/form-data; boundary=",
       "multipart/mixed; boundary=x",

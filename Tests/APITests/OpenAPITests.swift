@@ -5,7 +5,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// The document that the server serves, beside what it does (DOC-1).
+/// Compares the OpenAPI document with the server's routes and responses.
 @Suite struct OpenAPITests {
   private struct Operation: Hashable {
     var method: String
@@ -14,12 +14,12 @@ import Testing
     var statuses: Set<String> = []
   }
 
-  @Test("every registered route is in the document with whom it is for, and nothing else is")
+  @Test("the document lists exactly the registered routes with their access rules")
   func routes() async throws {
     try await withServer { server async throws -> Void in
-      let answer = try await server.send(.GET, "/openapi.yaml", isAuthenticated: false)
-      #expect(answer.status == 200 && answer.headers.first(name: "Content-Type") == "application/yaml")
-      let documented = try Self.operations(answer.text).map {
+      let response = try await server.send(.GET, "/openapi.yaml", isAuthenticated: false)
+      #expect(response.status == 200 && response.headers.first(name: "Content-Type") == "application/yaml")
+      let documented = try Self.operations(response.text).map {
         Operation(method: $0.method, path: $0.path, access: $0.access)
       }
       let registered = server.routes.entries.map {
@@ -31,16 +31,16 @@ import Testing
     }
   }
 
-  @Test("every operation names the statuses that it may answer with, and hides none behind a default")
+  @Test("every operation lists its possible statuses and has no default response")
   func statuses() async throws {
     try await withServer { server async throws -> Void in
       let text = try await server.send(.GET, "/openapi.yaml", isAuthenticated: false).text
-      let everybody: [String: Set<String>] = [
+      let common: [String: Set<String>] = [
         "open": [], "operators": ["401", "403", "500", "503"], "team": ["401", "403", "429", "500", "503"],
         "user": ["401", "403", "429", "500", "503"], "admin": ["401", "403", "429", "500", "503"],
       ]
       for operation in try Self.operations(text) {
-        let needed = try #require(everybody[operation.access]).union(operation.path.contains("{") ? ["404"] : [])
+        let needed = try #require(common[operation.access]).union(operation.path.contains("{") ? ["404"] : [])
         #expect(needed.isSubset(of: operation.statuses), "\(operation) lacks \(needed.subtracting(operation.statuses))")
         #expect(
           operation.statuses.contains { $0.hasPrefix("2") || $0 == "101" } && !operation.statuses.contains("default"),
@@ -49,7 +49,7 @@ import Testing
     }
   }
 
-  @Test("the document names every error code and every state, and no other")
+  @Test("the document lists exactly the existing error codes and states")
   func codes() async throws {
     try await withServer { server async throws -> Void in
       let text = try await server.send(.GET, "/openapi.yaml", isAuthenticated: false).text
@@ -58,7 +58,7 @@ import Testing
     }
   }
 
-  @Test("real answers have exactly the fields that the document lists")
+  @Test("real responses have exactly the fields that the document lists")
   func fields() async throws {
     try await withServer { server async throws -> Void in
       let text = try await server.send(.GET, "/openapi.yaml", isAuthenticated: false).text
@@ -66,7 +66,7 @@ import Testing
       let id = try await server.create()
       let frozen = try await server.send(.POST, "/v1/snapshots", json: #"{"sandbox_id":"\#(id)","name":"kept"}"#)
       #expect(frozen.status == 201)
-      let answers: [(String, [String: Any]?)] = [
+      let responses: [(String, [String: Any]?)] = [
         ("Sandbox", try await server.send(.GET, "/v1/sandboxes/\(id)").json), ("Template", frozen.json),
         ("Me", try await server.send(.GET, "/v1/me", as: admin).json),
         ("NewKey", try await server.send(.POST, "/v1/api-keys", as: admin, json: "{}").json),
@@ -82,18 +82,18 @@ import Testing
         ("Health", try await server.send(.GET, "/health").json),
         ("Error", try await server.send(.GET, "/v1/nothing").json),
       ]
-      for (name, answer) in answers {
+      for (name, response) in responses {
         let schema = try Self.schema(name, in: text)
-        let keys = Set(try #require(answer, "\(name)").keys)
+        let keys = Set(try #require(response, "\(name)").keys)
         #expect(schema.required.isSubset(of: keys), "\(name) lacks \(schema.required.subtracting(keys))")
         #expect(keys.isSubset(of: schema.properties), "\(name) has \(keys.subtracting(schema.properties)) too")
       }
     }
   }
 
-  // MARK: The document's form
+  // MARK: Parsing the document
 
-  /// A path begins with two spaces, a method with four, what is said of it with six.
+  /// Paths are indented by two spaces, methods by four, their properties by six.
   private static func operations(_ text: String) throws -> [Operation] {
     var operations: [Operation] = []
     var path = ""
@@ -126,7 +126,7 @@ import Testing
     return Set(list.split { $0 == "," || $0 == " " }.map(String.init))
   }
 
-  /// The lines of one schema.
+  /// The lines of a schema.
   private static func block(_ name: String, in text: String) throws -> [Substring] {
     let lines = try section("  schemas:", in: text)
     let start = try #require(lines.firstIndex { $0.hasPrefix("    \(name):") })

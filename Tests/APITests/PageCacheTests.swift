@@ -6,7 +6,7 @@ import Testing
 
 @testable import API
 
-@Suite("Pages kept")
+@Suite("Page cache")
 struct PageCacheTests {
   private struct Failure: Error {}
 
@@ -29,24 +29,24 @@ struct PageCacheTests {
     return String(buffer: page.body)
   }
 
-  @Test("a page is made once for a version, and anew for another")
+  @Test("a page is loaded once per database version")
   func versions() async throws {
     #expect(try await page("a", 1, "one") == "one")
     #expect(try await page("a", 1, "two") == "one")
     #expect(try await page("b", 1, "other") == "other")
     #expect(try await page("a", 2, "three") == "three")
-    // Who would be content with an older one gets the newer.
+    // A request that would accept an older version gets the newer page.
     #expect(try await page("a", 1, "four") == "three")
     #expect(made.count == 3)
   }
 
-  @Test("where no version is known nothing is kept")
+  @Test("without a version nothing is cached")
   func unknown() async throws {
     #expect(try await page("a", nil, "one") == "one")
     #expect(try await page("a", nil, "two") == "two")
   }
 
-  @Test("a page of an old version that comes late is not kept for a new one")
+  @Test("a late page of an old version is not cached for a newer one")
   func superseded() async throws {
     let key = PageCache.Key(team: team, query: "a")
     let late = try await cache.page(key, version: DatabaseVersion(1)) {
@@ -57,7 +57,7 @@ struct PageCacheTests {
     #expect(try await page("a", 2, "new") == "new")
   }
 
-  @Test("who asks for a page that is being made waits for it")
+  @Test("concurrent requests for a page wait for the one that loads it")
   func together() async throws {
     let (gate, open) = AsyncStream<Void>.makeStream()
     let begun = AsyncStream<Void>.makeStream()
@@ -71,7 +71,7 @@ struct PageCacheTests {
     for await _ in begun.stream { break }
     let contents = try await withThrowingTaskGroup(of: String.self) { group in
       for _ in 0..<50 { group.addTask { try await page("a", 1, "own") } }
-      // Others do not wait.
+      // Requests for other pages do not wait.
       #expect(try await page("b", 1, "other") == "other")
       open.yield()
       return try await group.reduce(into: []) { $0.append($1) }
@@ -82,7 +82,7 @@ struct PageCacheTests {
     #expect(made.count == 2)
   }
 
-  @Test("when a page cannot be made, each who waited for it tries by itself")
+  @Test("if loading a page fails, each waiting request loads it itself")
   func failure() async throws {
     let (gate, open) = AsyncStream<Void>.makeStream()
     let begun = AsyncStream<Void>.makeStream()
@@ -110,7 +110,7 @@ struct PageCacheTests {
     #expect(try await page("b", 1, "after") == "after")
   }
 
-  @Test("neither many pages nor long ones fill the memory")
+  @Test("the number and the size of cached pages are bounded")
   func bounded() async throws {
     let long = String(repeating: "x", count: PageCache.maximumPageBytes + 1)
     #expect(try await page("long", 1, long) == long)

@@ -11,33 +11,33 @@ import Testing
   func exec() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
-      let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"echo","args":["a","b"]}"#)
-      #expect(answer.status == 200)
-      #expect(answer.json["stdout"] as? String == "a b\n")
-      #expect(answer.json["stderr"] as? String == "")
-      #expect(answer.json["exit_code"] as? Int == 0)
-      #expect(answer.json["sandbox_id"] as? String == id)
-      #expect(answer.json["duration_ms"] is Int)
-      #expect(answer.json["encoding"] == nil)
+      let response = try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"echo","args":["a","b"]}"#)
+      #expect(response.status == 200)
+      #expect(response.json["stdout"] as? String == "a b\n")
+      #expect(response.json["stderr"] as? String == "")
+      #expect(response.json["exit_code"] as? Int == 0)
+      #expect(response.json["sandbox_id"] as? String == id)
+      #expect(response.json["duration_ms"] is Int)
+      #expect(response.json["encoding"] == nil)
       #expect(
         try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"exit","args":["7"]}"#).json[
           "exit_code"] as? Int == 7)
     }
   }
 
-  @Test("all 256 byte values come back through exec, as base64")
+  @Test("exec returns all 256 byte values, as base64")
   func bytes() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
-      let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"bytes"}"#)
-      #expect(answer.json["encoding"] as? String == "base64")
-      let output = try #require(Data(base64Encoded: answer.json["stdout"] as? String ?? ""))
+      let response = try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"bytes"}"#)
+      #expect(response.json["encoding"] as? String == "base64")
+      let output = try #require(Data(base64Encoded: response.json["stdout"] as? String ?? ""))
       #expect(Array(output) == Array(UInt8.min...UInt8.max))
     }
   }
 
   @Test(
-    "bad exec requests are 400",
+    "invalid exec requests are 400",
     arguments: [
       "{}", #"{"cmd":""}"#, #"{"cmd":5}"#, #"{"cmd":"a","args":"b"}"#, #"{"cmd":"a","timeout_sec":-1}"#,
       #"{"cmd":"a","timeout_sec":100000}"#, #"{"cmd":"a\u0000"}"#, #"{"cmd":"a","cwd":""}"#,
@@ -51,7 +51,7 @@ import Testing
     }
   }
 
-  @Test("too much output is 413 that names exec/stream, a time-out is 504")
+  @Test("too much output is 413 with a message that names exec/stream, a time-out is 504")
   func limits() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -64,7 +64,7 @@ import Testing
     }
   }
 
-  @Test("a background process is answered with 202, listed, signalled and gone")
+  @Test("a background process is started with 202, listed, signalled, and then absent")
   func background() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -87,7 +87,7 @@ import Testing
     }
   }
 
-  @Test("a client that goes away during exec takes its process along")
+  @Test("a client that disconnects during exec kills its process")
   func clientGone() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -95,7 +95,8 @@ import Testing
       let body = #"{"cmd":"sleep","timeout_sec":0}"#
       let client = try await server.clients.connect(server.port)
       try await client.send(
-        "POST /v1/sandboxes/\(id)/exec HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        "POST /v1/sandboxes/\(id)/exec HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\n"
+          + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
       )
       #expect(try await eventually { await server.host.processes[sandbox]?.isEmpty == false })
       await client.close()
@@ -103,14 +104,14 @@ import Testing
     }
   }
 
-  @Test("a sandbox that does not run is 409")
+  @Test("exec in a sandbox that does not run is 409")
   func wrongState() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       _ = try await server.send(.DELETE, "/v1/sandboxes/\(id)")
-      let answer = try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"echo"}"#)
-      #expect(answer.status == 409)
-      #expect(answer.errorCode == "invalid_state")
+      let response = try await server.send(.POST, "/v1/sandboxes/\(id)/exec", json: #"{"cmd":"echo"}"#)
+      #expect(response.status == 409)
+      #expect(response.errorCode == "invalid_state")
     }
   }
 }

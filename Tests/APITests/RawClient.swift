@@ -2,7 +2,7 @@ import Concurrency
 import NIOCore
 import NIOPosix
 
-/// A TCP connection that says whatever a test wants.
+/// A TCP connection that sends arbitrary bytes.
 final class RawClient: Sendable {
   private let channel: any Channel
   private let received: ReceivedBytes
@@ -30,26 +30,26 @@ final class RawClient: Sendable {
     try await channel.writeAndFlush(ByteBuffer(bytes: bytes)).get()
   }
 
-  /// Says that nothing more comes; the other direction stays open.
+  /// Closes the sending direction; the other one stays open.
   func finish() async { try? await channel.close(mode: .output).get() }
 
   func stopReading() async throws { try await channel.setOption(.autoRead, value: false).get() }
 
   func close() async { try? await channel.close().get() }
 
-  /// Everything until the server closes.
+  /// Reads until the server closes the connection.
   func readAll() async throws -> String {
     while await !received.isClosed { try await Task.sleep(for: .milliseconds(5)) }
     return String(decoding: await received.bytes, as: UTF8.self)
   }
 
-  /// What has come once it is at least `count` bytes, or the connection is closed.
+  /// Reads until at least `count` bytes have arrived or the connection is closed.
   func read(atLeast count: Int) async throws -> [UInt8] {
     while await received.bytes.count < count, await !received.isClosed { try await Task.sleep(for: .milliseconds(2)) }
     return await received.bytes
   }
 
-  /// Reads the head of a response and leaves the rest.
+  /// Reads the head of a response and leaves the body unread.
   func readHead() async throws -> String {
     while true {
       let (bytes, isClosed) = await (received.bytes, received.isClosed)
@@ -62,7 +62,7 @@ final class RawClient: Sendable {
     }
   }
 
-  /// One unmasked frame of the server; nil when the connection is closed.
+  /// Reads one unmasked frame of the server; nil if the connection is closed.
   func readFrame() async throws -> (opcode: UInt8, payload: [UInt8])? {
     while true {
       let (bytes, isClosed) = await (received.bytes, received.isClosed)
@@ -126,7 +126,7 @@ private final class Receiver: ChannelInboundHandler {
   }
 }
 
-/// The connections of one test, closed at its end.
+/// The connections of a test; closed at its end.
 final class RawClients: Sendable {
   private let state = Mutex([RawClient]())
 

@@ -13,21 +13,23 @@ import Testing
   @Test("health needs no key", arguments: SQLDialect.allCases)
   func health(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
-      let answer = try await server.send(.GET, "/health", isAuthenticated: false)
-      #expect(answer.status == 200)
-      #expect(answer.json["status"] as? String == "ok")
-      #expect(answer.headers.first(name: "X-Request-Id") != nil)
+      let response = try await server.send(.GET, "/health", isAuthenticated: false)
+      #expect(response.status == 200)
+      #expect(response.json["status"] as? String == "ok")
+      #expect(response.headers.first(name: "X-Request-Id") != nil)
     }
   }
 
   @Test(
-    "a sandbox is created, shown, listed and destroyed, and then answers with stopped", arguments: SQLDialect.allCases)
+    "a sandbox is created, returned, listed and destroyed, and then has the state stopped",
+    arguments: SQLDialect.allCases)
   func lifecycle(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let created = try await server.send(
         .POST, "/v1/sandboxes",
         json:
-          #"{"template":"base","vcpus":2,"memory_mb":1024,"disk_size_mb":2048,"timeout_sec":60,"metadata":{"user":"x"},"envs":{"S":"secret"},"network":{"egress":false}}"#
+          #"{"template":"base","vcpus":2,"memory_mb":1024,"disk_size_mb":2048,"timeout_sec":60,"#
+          + #""metadata":{"user":"x"},"envs":{"S":"secret"},"network":{"egress":false}}"#
       )
       #expect(created.status == 201)
       let id = try #require(created.json["id"] as? String)
@@ -48,11 +50,11 @@ import Testing
   }
 
   @Test(
-    "a list that is asked for again and again shows every change at once, and to each team its own",
+    "a cached list shows every change at once, and only the team's own sandboxes",
     arguments: SQLDialect.allCases)
   func repeatedList(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
-      let stranger = try await server.signUp("other@b.c")
+      let otherUser = try await server.signUp("other@b.c")
       var ids: [String] = []
       for _ in 0..<3 {
         ids.append(try await server.create())
@@ -60,7 +62,7 @@ import Testing
           let listed = try await server.send(.GET, "/v1/sandboxes?limit=2")
           #expect(listed.list.compactMap { $0["id"] as? String } == ids.reversed().prefix(2).map { $0 })
           #expect((listed.headers.first(name: "X-Next-Cursor") != nil) == (ids.count > 2))
-          #expect(try await server.send(.GET, "/v1/sandboxes?limit=2", as: stranger).list.isEmpty)
+          #expect(try await server.send(.GET, "/v1/sandboxes?limit=2", as: otherUser).list.isEmpty)
           #expect(try await server.send(.GET, "/v1/sandboxes?limit=0").status == 400)
         }
       }
@@ -71,7 +73,7 @@ import Testing
     }
   }
 
-  @Test("of two servers on one database each shows at once what the other has done")
+  @Test("two servers on one database show each other's changes at once")
   func twoServers() async throws {
     try await withTestDatabase(.postgresql) { database, store async throws -> Void in
       let second = try store.connect()
@@ -98,7 +100,7 @@ import Testing
     }
   }
 
-  @Test("the list is cut into pages that a cursor joins", arguments: SQLDialect.allCases)
+  @Test("the list has pages that a cursor connects", arguments: SQLDialect.allCases)
   func paging(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       for _ in 0..<5 { _ = try await server.create() }
@@ -116,7 +118,7 @@ import Testing
   }
 
   @Test(
-    "bad bodies are refused with 400 and a sentence that names the field",
+    "invalid bodies are 400 with a message that names the field",
     arguments: [
       (#"{"vcpus":0}"#, "vcpus"), (#"{"vcpus":10000}"#, "vcpus"), (#"{"memory_mb":-5}"#, "memory_mb"),
       (#"{"vcpus":"2"}"#, "vcpus"),
@@ -133,10 +135,10 @@ import Testing
     ])
   func badBodies(body: String, word: String) async throws {
     try await withServer { server async throws -> Void in
-      let answer = try await server.send(.POST, "/v1/sandboxes", json: body)
-      #expect(answer.status == 400)
-      #expect(answer.errorCode == "invalid_request")
-      #expect(answer.errorMessage?.contains(word) == true)
+      let response = try await server.send(.POST, "/v1/sandboxes", json: body)
+      #expect(response.status == 400)
+      #expect(response.errorCode == "invalid_request")
+      #expect(response.errorMessage?.contains(word) == true)
       #expect(await server.host.sandboxes.isEmpty)
     }
   }
@@ -144,9 +146,9 @@ import Testing
   @Test("an unknown template is 404", arguments: SQLDialect.allCases)
   func unknownTemplate(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
-      let answer = try await server.send(.POST, "/v1/sandboxes", json: #"{"template":"nope"}"#)
-      #expect(answer.status == 404)
-      #expect(answer.errorCode == "not_found")
+      let response = try await server.send(.POST, "/v1/sandboxes", json: #"{"template":"nope"}"#)
+      #expect(response.status == 404)
+      #expect(response.errorCode == "not_found")
     }
   }
 
@@ -159,10 +161,10 @@ import Testing
       let body = suffix == "/exec" ? #"{"cmd":"x"}"# : #"{"path":"/x"}"#
       for bad in ["x", "sb-1", "usr-\(UUID().uuidString.lowercased())", "sb-\(UUID().uuidString)", "..%2F..", "sb-%00"]
       {
-        let answer = try await server.send(
+        let response = try await server.send(
           isPost ? .POST : .GET, "/v1/sandboxes/\(bad)\(suffix)", json: isPost ? body : nil)
-        #expect(answer.status == 400, "\(bad)")
-        #expect(answer.errorCode == "invalid_request")
+        #expect(response.status == 400, "\(bad)")
+        #expect(response.errorCode == "invalid_request")
       }
       let unknown = try await server.send(
         isPost ? .POST : .GET, "/v1/sandboxes/\(SandboxID().wire)\(suffix)", json: isPost ? body : nil)
@@ -171,7 +173,7 @@ import Testing
   }
 
   @Test(
-    "bad queries are 400",
+    "invalid queries are 400",
     arguments: [
       "limit=0", "limit=101", "limit=x", "limit=-1", "status=walking", "status=", "cursor=x", "cursor=1_2",
       "metadata=x", "metadata=%3Dy",
@@ -184,7 +186,7 @@ import Testing
   }
 
   @Test(
-    "a wrong or missing key is 401 on every route, before anything else is looked at", arguments: SQLDialect.allCases)
+    "a wrong or missing key is 401 on every route, before any other check", arguments: SQLDialect.allCases)
   func unauthorized(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let entries = server.routes.entries.filter { $0.path.hasPrefix("/v1/") && $0.access != .open }
@@ -196,10 +198,10 @@ import Testing
         .replacing(":uid", with: "y")
         let method = entry.method == "POST" ? "{" : nil
         for key in [nil, "mrt_0000000000000000000000000000000000000000", "nonsense"] {
-          let answer = try await server.send(
+          let response = try await server.send(
             .init(rawValue: entry.method), path, json: method, key: key, isAuthenticated: key != nil)
-          #expect(answer.status == 401, "\(entry)")
-          #expect(answer.errorCode == "unauthorized")
+          #expect(response.status == 401, "\(entry)")
+          #expect(response.errorCode == "unauthorized")
         }
       }
     }
@@ -209,9 +211,9 @@ import Testing
   func wrongRoutes(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       for path in ["/", "/v2/x", "/v1", "/v1/sandbox", "/health/x", "/v1/sandboxes/a/b/c/d"] {
-        let answer = try await server.send(.GET, path)
-        #expect(answer.status == 404, "\(path)")
-        #expect(answer.errorCode == "not_found")
+        let response = try await server.send(.GET, path)
+        #expect(response.status == 404, "\(path)")
+        #expect(response.errorCode == "not_found")
       }
       let wrong = try await server.send(.PUT, "/v1/sandboxes")
       #expect(wrong.status == 405)
@@ -221,7 +223,7 @@ import Testing
     }
   }
 
-  @Test("a body above the bound is 413, announced or not", arguments: SQLDialect.allCases)
+  @Test("a body above the limit is 413, with or without a Content-Length", arguments: SQLDialect.allCases)
   func tooLarge(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let body = ByteBuffer(repeating: 0x20, count: Limits.requestBodyBytes + 1)
@@ -240,21 +242,21 @@ import Testing
     }
   }
 
-  @Test("a failure of the host keeps its code and says nothing internal", arguments: SQLDialect.allCases)
+  @Test("a host's error keeps its code and reveals no internals", arguments: SQLDialect.allCases)
   func hostFailure(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       await server.host.fail(.create, with: MartletError(.hostUnavailable, "the host is away", cause: SimulatedFault()))
-      let answer = try await server.send(.POST, "/v1/sandboxes", json: "{}")
-      #expect(answer.status == 503)
-      #expect(answer.errorCode == "host_unavailable")
-      #expect(!answer.text.contains("SimulatedFault"))
+      let response = try await server.send(.POST, "/v1/sandboxes", json: "{}")
+      #expect(response.status == 503)
+      #expect(response.errorCode == "host_unavailable")
+      #expect(!response.text.contains("SimulatedFault"))
       let listed = try await server.send(.GET, "/v1/sandboxes?status=error")
       #expect(listed.list.first?["error"] as? String == "the host is away")
     }
   }
 
   @Test(
-    "while the database is away the answer is 503 with a code of its own, and everything works when it is back",
+    "while the database is unavailable the response is 503 with a code of its own; afterwards everything works",
     .timeLimit(.minutes(2)))
   func databaseAway() async throws {
     let postgres = try await PrivatePostgres.start()
@@ -263,12 +265,12 @@ import Testing
       try await withServer(on: database) { server async throws -> Void in
         let id = try await server.create()
         try await postgres.kill()
-        let answer = try await server.send(.GET, "/v1/sandboxes/\(id)")
-        #expect(answer.status == 503)
-        #expect(answer.errorCode == "database_unavailable")
-        #expect(answer.errorMessage?.contains("try again") == true)
-        #expect(!answer.text.contains("SELECT"))
-        #expect(!answer.text.contains("martlet-postgres"))
+        let response = try await server.send(.GET, "/v1/sandboxes/\(id)")
+        #expect(response.status == 503)
+        #expect(response.errorCode == "database_unavailable")
+        #expect(response.errorMessage?.contains("try again") == true)
+        #expect(!response.text.contains("SELECT"))
+        #expect(!response.text.contains("martlet-postgres"))
         try await postgres.restart()
         #expect(try await eventually { try await server.send(.GET, "/v1/sandboxes/\(id)").status == 200 })
         #expect(try await server.send(.DELETE, "/v1/sandboxes/\(id)").status == 204)
@@ -278,7 +280,7 @@ import Testing
     await postgres.stop()
   }
 
-  @Test("templates and metrics are shown", arguments: SQLDialect.allCases)
+  @Test("templates and metrics are returned", arguments: SQLDialect.allCases)
   func templatesAndMetrics(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let templates = try await server.send(.GET, "/v1/snapshots?type=base")

@@ -10,12 +10,12 @@ import Testing
 @Suite(.serialized) struct SnapshotRouteTests {
   private func snapshot(
     _ server: LiveServer, of id: String, _ name: String?, query: String = ""
-  ) async throws -> LiveServer.Answer {
+  ) async throws -> LiveServer.TestResponse {
     let field = name.map { #","name":"\#($0)""# } ?? ""
     return try await server.send(.POST, "/v1/snapshots\(query)", json: #"{"sandbox_id":"\#(id)"\#(field)}"#)
   }
 
-  @Test("a snapshot is made, listed, used and deleted")
+  @Test("a snapshot is created, listed, used and deleted")
   func lifecycle() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create(#"{"vcpus":2,"memory_mb":256,"disk_size_mb":1024}"#)
@@ -56,7 +56,7 @@ import Testing
     }
   }
 
-  @Test("a name is made up when none is given")
+  @Test("the server chooses a name if none is given")
   func madeUp() async throws {
     try await withServer { server async throws -> Void in
       let made = try await snapshot(server, of: try await server.create(), nil)
@@ -65,17 +65,17 @@ import Testing
     }
   }
 
-  @Test("the platform's templates are 403 before anything is touched")
+  @Test("deleting a platform template is 403 and changes nothing")
   func platform() async throws {
     try await withServer { server async throws -> Void in
-      let answer = try await server.send(.DELETE, "/v1/snapshots/base")
-      #expect(answer.status == 403 && answer.errorCode == "forbidden")
+      let response = try await server.send(.DELETE, "/v1/snapshots/base")
+      #expect(response.status == 403 && response.errorCode == "forbidden")
       #expect(await server.host.calls[.deleteSnapshot] == nil)
     }
   }
 
   @Test(
-    "names that are not safe are 400 everywhere (VAL-1)",
+    "unsafe names are 400 on every route",
     arguments: [
       "..", "../etc", "a/b", "a b", "-a", ".a", "a\\n", "", "ä", String(repeating: "a", count: 65), "a\\u0000",
     ])
@@ -91,23 +91,23 @@ import Testing
   }
 
   @Test(
-    "bad bodies and queries are 400",
+    "invalid bodies and queries are 400",
     arguments: [
       (#"{}"#, "sandbox_id"), (#"{"sandbox_id":"x"}"#, "sandbox_id"), (#"{"sandbox_id":5}"#, "sandbox_id"),
       (#"{"sandbox_id":"../../etc"}"#, "sandbox_id"), (#"[]"#, "object"), (#"{"sandbox":"x"}"#, "sandbox_id"),
     ])
   func badBodies(body: String, word: String) async throws {
     try await withServer { server async throws -> Void in
-      let answer = try await server.send(.POST, "/v1/snapshots", json: body)
-      #expect(answer.status == 400)
-      #expect(answer.errorMessage?.contains(word) == true)
+      let response = try await server.send(.POST, "/v1/snapshots", json: body)
+      #expect(response.status == 400)
+      #expect(response.errorMessage?.contains(word) == true)
       for query in ["type=x", "limit=0", "limit=101", "limit=x", "cursor=..%2F", "cursor="] {
         #expect(try await server.send(.GET, "/v1/snapshots?\(query)").status == 400, "\(query)")
       }
     }
   }
 
-  @Test("an unknown sandbox is 404, one that is over is 409")
+  @Test("a snapshot of an unknown sandbox is 404, of a stopped one 409")
   func source() async throws {
     try await withServer { server async throws -> Void in
       #expect(try await snapshot(server, of: SandboxID().wire, "a").status == 404)
@@ -117,7 +117,7 @@ import Testing
     }
   }
 
-  @Test("the list is cut into pages that a cursor joins")
+  @Test("the list has pages that a cursor connects")
   func paging() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()

@@ -8,19 +8,20 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct StatisticsRouteTests {
-  @Test("statistics tell what the team runs, and nothing of another", arguments: SQLDialect.allCases)
+  @Test("statistics count only the team's own sandboxes", arguments: SQLDialect.allCases)
   func statistics(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       _ = try await server.create(#"{"vcpus":2,"memory_mb":256}"#)
       await server.control.monitor.tick()
-      let answer = try await server.send(.GET, "/v1/sandboxes/stats?range=24h")
+      let response = try await server.send(.GET, "/v1/sandboxes/stats?range=24h")
       #expect(
-        answer.status == 200 && answer.json["range"] as? String == "24h" && answer.json["step_sec"] as? Int == 900)
+        response.status == 200 && response.json["range"] as? String == "24h" && response.json["step_sec"] as? Int == 900
+      )
       for part in ["now", "peak"] {
-        #expect(answer.json[part] as? [String: Int] == ["running": 1, "vcpus": 2, "memory_mb": 256], "\(part)")
+        #expect(response.json[part] as? [String: Int] == ["running": 1, "vcpus": 2, "memory_mb": 256], "\(part)")
       }
-      let stranger = try await server.signUp("other@b.c")
-      let other = try await server.send(.GET, "/v1/sandboxes/stats", as: stranger).json
+      let otherUser = try await server.signUp("other@b.c")
+      let other = try await server.send(.GET, "/v1/sandboxes/stats", as: otherUser).json
       #expect(
         other["now"] as? [String: Int] == ["running": 0, "vcpus": 0, "memory_mb": 0]
           && (other["series"] as? [Any])?.isEmpty == true)
@@ -28,7 +29,8 @@ import Testing
   }
 
   @Test(
-    "a sandbox's load is told for a range, also when it is gone, and to its team only", arguments: SQLDialect.allCases)
+    "a sandbox's load in a range is returned to its team only, also after the sandbox was destroyed",
+    arguments: SQLDialect.allCases)
   func load(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let path = "/v1/sandboxes/\(try await server.create())/metrics"
@@ -42,20 +44,20 @@ import Testing
             && point["disk_bytes"] as? Int == 1 << 20)
       }
       #expect(try await server.send(.GET, "\(path)?range=1d").status == 400)
-      let stranger = try await server.signUp("other@b.c")
-      #expect(try await server.send(.GET, "\(path)?range=1h", as: stranger).status == 404)
+      let otherUser = try await server.signUp("other@b.c")
+      #expect(try await server.send(.GET, "\(path)?range=1h", as: otherUser).status == 404)
       #expect(try await server.send(.DELETE, String(path.dropLast("/metrics".count))).status == 204)
       #expect(try await server.send(.GET, path).status == 409)
       #expect(try await server.send(.GET, "\(path)?range=7d").list.count == 1)
     }
   }
 
-  @Test("a range that is none is refused, and the route is no sandbox")
+  @Test("an invalid range is refused, and the route is not taken for a sandbox id")
   func refusals() async throws {
     try await withServer { server async throws -> Void in
       for range in ["", "2h", "1H", "-1"] {
-        let answer = try await server.send(.GET, "/v1/sandboxes/stats?range=\(range)")
-        #expect(answer.status == 400 && answer.errorMessage?.contains("1h, 6h, 24h, 7d") == true, "\(range)")
+        let response = try await server.send(.GET, "/v1/sandboxes/stats?range=\(range)")
+        #expect(response.status == 400 && response.errorMessage?.contains("1h, 6h, 24h, 7d") == true, "\(range)")
       }
       let wrong = try await server.send(.DELETE, "/v1/sandboxes/stats")
       #expect(wrong.status == 405 && wrong.headers.first(name: "Allow") == "GET")
@@ -64,7 +66,7 @@ import Testing
   }
 
   @Test(
-    "administrators delete a snapshot of any team, nobody else does, and base templates stay",
+    "only administrators delete snapshots of any team, and base templates cannot be deleted",
     arguments: SQLDialect.allCases)
   func templates(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in

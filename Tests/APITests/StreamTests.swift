@@ -6,14 +6,15 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// A WebSocket client made by hand, so that it can misbehave.
+/// A WebSocket client that can violate the protocol.
 struct StreamClient {
   let raw: RawClient
 
   static func open(_ server: LiveServer, _ path: String, headers: String = "") async throws -> (StreamClient, String) {
     let raw = try await server.clients.connect(server.port)
     try await raw.send(
-      "GET \(path) HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\(headers)\r\n"
+      "GET \(path) HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\(headers)\r\n"
     )
     let head = try await raw.readHead()
     return (StreamClient(raw: raw), head)
@@ -22,13 +23,13 @@ struct StreamClient {
   func send(_ json: String) async throws { try await raw.send(FrameBytes.bytes(1, Array(json.utf8))) }
   func send(_ bytes: [UInt8]) async throws { try await raw.send(FrameBytes.bytes(2, bytes)) }
 
-  /// The next text message as JSON.
+  /// Reads the next text message as JSON.
   func json() async throws -> [String: Any] {
     guard let frame = try await raw.readFrame(), frame.opcode == 1 else { return [:] }
     return ((try? JSONSerialization.jsonObject(with: Data(frame.payload))) as? [String: Any]) ?? [:]
   }
 
-  /// The code of the next close frame, whatever comes before it; nil when the connection just ends.
+  /// Skips to the next close frame and returns its code; nil if the connection ends without one.
   func closeCode() async throws -> Int? {
     while let frame = try await raw.readFrame() {
       guard frame.opcode == 8 else { continue }
@@ -88,7 +89,7 @@ struct StreamClient {
     }
   }
 
-  @Test("signals are passed on, by name and by number, and the exit tells of them")
+  @Test("signals are forwarded by name and by number, and the exit reports them")
   func signals() async throws {
     try await withServer { server async throws -> Void in
       let (client, id) = try await open(server)
@@ -116,7 +117,7 @@ struct StreamClient {
     }
   }
 
-  @Test("a client that vanishes while the process is silent takes it along")
+  @Test("a client that disconnects while the process is silent kills it")
   func vanish() async throws {
     try await withServer { server async throws -> Void in
       let (client, id) = try await open(server)
@@ -127,7 +128,7 @@ struct StreamClient {
     }
   }
 
-  @Test("a client that vanishes while its input is stuck takes the process along")
+  @Test("a client that disconnects while its input is blocked kills the process")
   func vanishWhileStuck() async throws {
     try await withServer { server async throws -> Void in
       let (client, id) = try await open(server)
@@ -139,7 +140,7 @@ struct StreamClient {
     }
   }
 
-  @Test("a detached process lives on and can be attached to again")
+  @Test("a detached process continues and can be attached to again")
   func detached() async throws {
     try await withServer { server async throws -> Void in
       let (client, id) = try await open(server)
@@ -160,7 +161,7 @@ struct StreamClient {
     }
   }
 
-  @Test("attaching to what is not there is an error message")
+  @Test("attaching to a process that does not exist is an error message")
   func attachMissing() async throws {
     try await withServer { server async throws -> Void in
       let (client, _) = try await open(server, "processes/4242/stream")
@@ -193,7 +194,7 @@ struct StreamClient {
   }
 
   @Test(
-    "bad first messages are answered with an error, and start nothing",
+    "invalid first messages get an error and start nothing",
     arguments: [
       "", "{", "[]", "{}", #"{"type":"stdin"}"#, #"{"type":"start"}"#, #"{"type":"start","cmd":""}"#,
       #"{"type":"start","cmd":"x","pty":{"cols":0,"rows":1}}"#, #"{"type":"start","cmd":"x","comand":"y"}"#,
@@ -211,7 +212,7 @@ struct StreamClient {
   }
 
   @Test(
-    "a bad message later on is an error and ends the process",
+    "an invalid later message is an error and kills the process",
     arguments: ["{", #"{"type":"dance"}"#, #"{"type":"signal","signal":"X"}"#, #"{"type":"stdin","data":"?"}"#])
   func badMessage(message: String) async throws {
     try await withServer { server async throws -> Void in

@@ -9,10 +9,10 @@ import Persistence
 import TestSupport
 import Testing
 
-/// Another team's ids do not exist, on every route there is (AUTH-5). The routes come from the table, so that a new one
-/// cannot be forgotten: it is tried like the rest, and one whose body is not known here fails the test.
+/// Checks on every route that another team's ids are 404. The routes come from the route table, so that a new one is
+/// tested too; a route whose request body is unknown here fails the test.
 @Suite(.serialized) struct TenancyTests {
-  /// Bodies that are well-formed: what is refused is not the body.
+  /// Well-formed bodies, so that the refusal does not concern the body.
   private static let bodies: [String: String] = [
     "POST /v1/sandboxes/:id/exec": #"{"cmd":"true"}"#, "POST /v1/sandboxes/:id/files/read": #"{"path":"/x"}"#,
     "POST /v1/sandboxes/:id/files/stream/read": #"{"path":"/x"}"#,
@@ -25,7 +25,7 @@ import Testing
     "PATCH /v1/teams/:id/members/:uid": #"{"role":"admin"}"#,
   ]
 
-  /// What the victim has, by the beginning of the path.
+  /// Ids of the victim's objects, by path prefix.
   private struct Victim {
     var sandbox: String
     var team: String
@@ -33,13 +33,13 @@ import Testing
     var key: String
     var snapshot: String
 
-    /// Somebody who does not exist, and has nothing.
-    static func nobody() -> Victim {
+    /// Ids that do not exist.
+    static func absent() -> Victim {
       func id(_ prefix: String) -> String { "\(prefix)-\(UUID().uuidString.lowercased())" }
       return Victim(sandbox: id("sb"), team: id("team"), user: id("usr"), key: id("key"), snapshot: "nobodys")
     }
 
-    /// An answer without the names in it.
+    /// A response in which ids are replaced.
     func anonymous(_ text: String) -> String {
       [sandbox, team, user, key, snapshot].reduce(text) { $0.replacing($1, with: "*") }
     }
@@ -60,7 +60,7 @@ import Testing
     }
   }
 
-  @Test("on no route is there anything of another team, and nothing of it changes", arguments: SQLDialect.allCases)
+  @Test("no route shows or changes an object of another team", arguments: SQLDialect.allCases)
   func everyRoute(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let ada = try await server.signUp("ada@b.c")
@@ -71,25 +71,25 @@ import Testing
       _ = try await server.send(
         .POST, "/v1/snapshots", json: #"{"sandbox_id":"\#(sandbox)","name":"theirs"}"#, key: adasKey.secret)
       let victim = Victim(sandbox: sandbox, team: ada.team, user: ada.user, key: adasKey.id, snapshot: "theirs")
-      let nobody = Victim.nobody()
+      let absent = Victim.absent()
       let before = await server.host.sandboxes
       var tried = 0
       for entry in server.routes.entries
       where entry.path.contains(":") && entry.access != .open && entry.access != .admin {
-        guard let path = victim.path(entry.path), let nowhere = nobody.path(entry.path) else {
+        guard let path = victim.path(entry.path), let nowhere = absent.path(entry.path) else {
           Issue.record("no id for \(entry.method) \(entry.path); say here what another team has there")
           continue
         }
-        // With a session everywhere, with a key where a key is enough.
+        // With a session on all routes, and with a key where a key is sufficient.
         for key in entry.access == .team ? [nil, evesKey.secret] : [nil] {
-          let answer = try await attempt(entry, path, server, eve, key)
+          let response = try await attempt(entry, path, server, eve, key)
           #expect(
-            answer.status == 404 && answer.errorCode == "not_found",
-            "\(entry.method) \(entry.path): \(answer.status) \(answer.text)")
-          // Word for word what is said of nothing at all: a file that is not in a sandbox of theirs would be told of in
-          // other words.
+            response.status == 404 && response.errorCode == "not_found",
+            "\(entry.method) \(entry.path): \(response.status) \(response.text)")
+          // The response must be identical to that for an id that does not exist. A missing file in an own sandbox has
+          // another message.
           let reference = try await attempt(entry, nowhere, server, eve, key)
-          #expect(victim.anonymous(answer.text) == nobody.anonymous(reference.text), "\(entry.method) \(entry.path)")
+          #expect(victim.anonymous(response.text) == absent.anonymous(reference.text), "\(entry.method) \(entry.path)")
           tried += 1
         }
       }
@@ -104,7 +104,7 @@ import Testing
     }
   }
 
-  @Test("ids of another team in a body are not there either", arguments: SQLDialect.allCases)
+  @Test("ids of another team in a body do not exist either", arguments: SQLDialect.allCases)
   func bodies(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let (ada, eve) = (try await server.signUp("ada@b.c"), try await server.signUp("eve@b.c"))
@@ -118,13 +118,13 @@ import Testing
         ("/v1/auth/switch-team", #"{"team_id":"\#(ada.team)"}"#),
       ]
       for (path, json) in attempts {
-        let answer = try await server.send(.POST, path, as: eve, json: json)
-        #expect(answer.status == 404 && answer.errorCode == "not_found", "\(path)")
+        let response = try await server.send(.POST, path, as: eve, json: json)
+        #expect(response.status == 404 && response.errorCode == "not_found", "\(path)")
       }
     }
   }
 
-  @Test("lists show what is of the own team only", arguments: SQLDialect.allCases)
+  @Test("lists show only the caller's team", arguments: SQLDialect.allCases)
   func lists(dialect: SQLDialect) async throws {
     try await withServer(dialect) { server async throws -> Void in
       let (ada, eve) = (try await server.signUp("ada@b.c"), try await server.signUp("eve@b.c"))
@@ -133,15 +133,15 @@ import Testing
       let secrets = [try #require(created.json["id"] as? String), key.id, ada.team, ada.user, "ada@b.c"]
       for entry in server.routes.entries
       where entry.method == "GET" && !entry.path.contains(":") && (entry.access == .team || entry.access == .user) {
-        let answer = try await server.send(.GET, entry.path, as: eve)
-        for secret in secrets { #expect(!answer.text.contains(secret), "\(entry.path)") }
+        let response = try await server.send(.GET, entry.path, as: eve)
+        for secret in secrets { #expect(!response.text.contains(secret), "\(entry.path)") }
       }
     }
   }
 
   private func attempt(
-    _ entry: RouteTable.Entry, _ path: String, _ server: LiveServer, _ person: Person, _ key: String?
-  ) async throws -> LiveServer.Answer {
+    _ entry: RouteTable.Entry, _ path: String, _ server: LiveServer, _ person: TestUser, _ key: String?
+  ) async throws -> LiveServer.TestResponse {
     let method = HTTPMethod(rawValue: entry.method)
     var headers = key == nil ? ["Authorization": "Bearer \(person.token)"] : [:]
     if entry.path.hasSuffix("/stream") || entry.path.hasSuffix("/pty") {

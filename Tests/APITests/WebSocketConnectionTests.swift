@@ -16,7 +16,7 @@ import Testing
   }
 
   @Test(
-    "broken frames close the connection with their code, and end the process",
+    "malformed frames close the connection with a code and kill the process",
     arguments: [
       (FrameBytes.bytes(1, [65], mask: nil), 1002), (FrameBytes.bytes(1, [65], reserved: 0x40), 1002),
       (FrameBytes.bytes(3, []), 1002),
@@ -33,7 +33,7 @@ import Testing
     }
   }
 
-  @Test("pings are answered, also between fragments, and fragments arrive as one message")
+  @Test("pings get pongs, also between fragments, and fragments arrive as one message")
   func pingBetweenFragments() async throws {
     try await withServer { server async throws -> Void in
       let (client, _) = try await started(server, #"{"type":"start","cmd":"cat","stdin":true,"binary":true}"#)
@@ -47,7 +47,7 @@ import Testing
     }
   }
 
-  @Test("frames that arrive byte by byte are understood")
+  @Test("frames that arrive byte by byte are parsed")
   func byteByByte() async throws {
     try await withServer { server async throws -> Void in
       let (client, _) = try await started(server, #"{"type":"start","cmd":"cat","stdin":true,"binary":true}"#)
@@ -56,7 +56,7 @@ import Testing
     }
   }
 
-  @Test("a close frame is answered with the same code, then the connection ends")
+  @Test("a close frame gets a close frame with the same code, then the connection ends")
   func close() async throws {
     try await withServer { server async throws -> Void in
       let (client, _) = try await started(server, #"{"type":"start","cmd":"sleep"}"#)
@@ -66,7 +66,7 @@ import Testing
     }
   }
 
-  @Test("a client that does not answer the close frame is not waited for long")
+  @Test("the server waits only briefly for a client's close frame")
   func closeUnanswered() async throws {
     try await withServer { server async throws -> Void in
       let (client, _) = try await started(server, #"{"type":"start","cmd":"exit"}"#)
@@ -76,35 +76,36 @@ import Testing
     }
   }
 
-  @Test("a request with a body is answered although it asks for an upgrade that it cannot get")
+  @Test("a request with a body and an impossible upgrade gets an ordinary response")
   func bodyWithUpgrade() async throws {
     try await withServer { server async throws -> Void in
       let raw = try await server.clients.connect(server.port)
       try await raw.send(
-        "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n{}"
+        "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n"
+          + "\r\n{}"
       )
       #expect(try await raw.readHead().hasPrefix("HTTP/1.1 400"))
     }
   }
 
   @Test(
-    "a client that reads nothing cannot keep its process when it says stop, nor hold the server",
+    "a client that reads nothing cannot keep its process after stop, nor block the server",
     arguments: [true, false])
   func deaf(saysStop: Bool) async throws {
-    // Ends the server with the connection still open.
+    // The server stops while the connection is open.
     try await withServer { server async throws -> Void in
       let (client, id) = try await started(server, #"{"type":"start","cmd":"flood"}"#)
       try await client.raw.stopReading()
       let process = try #require(await server.host.processes[id]?.last)
       guard saysStop else { return }
-      // Long enough to fill what lies between.
+      // Long enough to fill the buffers in between.
       try await Task.sleep(for: .milliseconds(300))
       try await client.send(#"{"type":"stop"}"#)
       #expect(try await eventually { !process.isAlive })
     }
   }
 
-  @Test("requests that may not upgrade get ordinary errors")
+  @Test("requests that may not upgrade get ordinary error responses")
   func refused() async throws {
     try await withServer { server async throws -> Void in
       let id = try await server.create()
@@ -134,21 +135,22 @@ import Testing
       #expect(head.hasPrefix("HTTP/1.1 200"))
       try await Task.sleep(for: .milliseconds(50))
       try await raw.send(
-        "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\n"
+          + "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
       )
       let upgraded = try await raw.readHead()
       #expect(upgraded.contains("HTTP/1.1 101"))
     }
   }
 
-  @Test("what is not HTTP is answered with 400 in the API's format, and too many headers with 413")
+  @Test("malformed HTTP gets 400 in the API's format, and too many header fields get 413")
   func notHTTP() async throws {
     try await withServer { server async throws -> Void in
       let garbage = try await server.clients.connect(server.port)
       try await garbage.send("\u{1}\u{2}nonsense\r\n\r\n")
-      let answer = try await garbage.readAll()
-      #expect(answer.hasPrefix("HTTP/1.1 400"))
-      #expect(answer.contains(#""code":"invalid_request""#))
+      let response = try await garbage.readAll()
+      #expect(response.hasPrefix("HTTP/1.1 400"))
+      #expect(response.contains(#""code":"invalid_request""#))
       let large = try await server.clients.connect(server.port)
       try await large.send("GET /health HTTP/1.1\r\nHost: x\r\nX: \(String(repeating: "a", count: 40_000))\r\n\r\n")
       let refused = try await large.readAll()
@@ -157,7 +159,7 @@ import Testing
     }
   }
 
-  @Test("output stops at a client that does not read, instead of filling the memory")
+  @Test("output to a client that does not read is bounded in memory")
   func backPressure() async throws {
     try await withServer { server async throws -> Void in
       let (client, id) = try await started(server, #"{"type":"start","cmd":"flood","binary":true}"#)
@@ -167,7 +169,7 @@ import Testing
     }
   }
 
-  @Test("a server that stops says so to its streams")
+  @Test("a server that stops sends close frames on its streams")
   func shutdown() async throws {
     let box = ClientBox()
     try await withServer(closesClients: false) { server async throws -> Void in

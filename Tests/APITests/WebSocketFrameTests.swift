@@ -6,7 +6,7 @@ import enum NIOWebSocket.WebSocketErrorCode
 
 @testable import WebSocket
 
-/// Frames as a client sends them, and as a broken or hostile one does.
+/// Well-formed and malformed frames of clients.
 enum FrameBytes {
   static func bytes(
     _ opcode: UInt8, _ payload: [UInt8], isFinal: Bool = true, mask: [UInt8]? = [1, 2, 3, 4], reserved: UInt8 = 0
@@ -30,7 +30,7 @@ enum FrameBytes {
     return try parser.next(&buffer)
   }
 
-  @Test("frames of every length form come back unmasked", arguments: [0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
+  @Test("frames of every length encoding are unmasked", arguments: [0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
   func lengths(length: Int) throws {
     let payload = (0..<length).map { UInt8(truncatingIfNeeded: $0) }
     let frame = try #require(try parse(FrameBytes.bytes(2, payload), maximum: 100_000))
@@ -38,7 +38,7 @@ enum FrameBytes {
     #expect(frame.opcode == .binary)
   }
 
-  @Test("a frame that is not complete consumes nothing")
+  @Test("an incomplete frame consumes nothing")
   func incomplete() throws {
     let whole = FrameBytes.bytes(1, Array("hello".utf8))
     for length in 0..<whole.count {
@@ -50,7 +50,7 @@ enum FrameBytes {
   }
 
   @Test(
-    "broken frames are refused with 1002",
+    "malformed frames are refused with 1002",
     arguments: [
       FrameBytes.bytes(1, [65], mask: nil), FrameBytes.bytes(1, [65], reserved: 0x40),
       FrameBytes.bytes(2, [], reserved: 0x10),
@@ -63,13 +63,13 @@ enum FrameBytes {
     #expect { try parse(bytes) } throws: { ($0 as? WebSocketProtocolError)?.code == .protocolError }
   }
 
-  @Test("a frame that is too large is refused from its head alone")
+  @Test("a too large frame is refused after its head")
   func tooLarge() {
     let head: [UInt8] = [0x82, 0xff, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff]
     #expect { try parse(head) } throws: { ($0 as? WebSocketProtocolError)?.code == .messageTooLarge }
   }
 
-  @Test("fragments are put together, and text is checked as a whole")
+  @Test("fragments are joined, and text is validated as a whole")
   func fragments() throws {
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
     let bytes = Array("é".utf8)
@@ -91,7 +91,7 @@ enum FrameBytes {
     #expect(throws: WebSocketProtocolError.self) { try assembler.add(part) }
   }
 
-  @Test("fragments that add up to too much are refused with 1009")
+  @Test("fragments whose sum is too large are refused with 1009")
   func fragmentsTooLarge() throws {
     var assembler = WebSocketMessageAssembler(maximumMessageBytes: 100)
     let part = ByteBuffer(repeating: 0, count: 60)
@@ -114,13 +114,13 @@ enum FrameBytes {
   }
 
   @Test(
-    "close frames that may not be sent are refused",
+    "invalid close frames are refused",
     arguments: [[3], [0x03, 0xec], [0x03, 0xe7], [0x0b, 0xb7], [3, 232, 0xff]] as [[UInt8]])
   func closure(bytes: [UInt8]) {
     #expect(throws: WebSocketProtocolError.self) { try WebSocketClosure(ByteBuffer(bytes: bytes)) }
   }
 
-  @Test("the accept value is the one of the specification's example")
+  @Test("the accept value equals the specification's example")
   func accept() {
     var request = HTTPRequest(method: .get, scheme: "http", authority: "x", path: "/")
     request.headerFields = [

@@ -25,14 +25,14 @@ struct CopyPathTests {
   }
 
   @Test(
-    "names that a guest could use to leave the destination are no plain names",
+    "names with which a guest could leave the destination are not plain names",
     arguments: ["", ".", "..", "a/b", "/", "a\0b"])
   func hostileNames(_ name: String) {
     #expect(!CopyPath.isPlainName(name))
     #expect(CopyPath.isPlainName("..a") && CopyPath.isPlainName("a b"))
   }
 
-  @Test("the last part of a path")
+  @Test("the base name of a path is its last component")
   func baseName() {
     #expect(CopyPath.baseName(of: "/a/b/") == "b")
     #expect(CopyPath.baseName(of: "/") == nil)
@@ -48,7 +48,7 @@ struct CopyTests {
     try Data(bytes).write(to: URL(filePath: path))
   }
 
-  @Test("a file goes in and comes back unchanged, with its permissions")
+  @Test("a file is copied in and out unchanged, with its permissions")
   func file() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -66,7 +66,7 @@ struct CopyTests {
     }
   }
 
-  @Test("a file goes into a directory under its own name")
+  @Test("a file is copied into a directory under its own name")
   func intoDirectory() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -100,7 +100,7 @@ struct CopyTests {
     }
   }
 
-  @Test("standard streams are files too")
+  @Test("standard streams can be copied to and from files")
   func streams() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -124,7 +124,7 @@ struct CopyTests {
     }
   }
 
-  @Test("a file whose name is as long as names can be arrives")
+  @Test("a file with a name of the maximum length is copied")
   func longName() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -137,7 +137,7 @@ struct CopyTests {
     }
   }
 
-  @Test("a download that breaks leaves no file behind")
+  @Test("a broken download leaves no file")
   func truncated() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -152,7 +152,7 @@ struct CopyTests {
     }
   }
 
-  @Test("what is not there is an error on either side")
+  @Test("a missing file is an error on either side")
   func missing() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()

@@ -5,7 +5,7 @@ import Testing
 
 @Suite("martlet doctor", .timeLimit(.minutes(1)))
 struct DoctorTests {
-  @Test("each outcome of the KVM probe says what is used instead")
+  @Test("each failed outcome of the KVM probe names the fallback")
   func kvm() {
     #expect(KVMProbe.check(.runs).status == .ok)
     for outcome in [KVMProbe.Outcome.noNode, .denied, .unusable("KVM_RUN: no")] {
@@ -15,7 +15,7 @@ struct DoctorTests {
     #expect(KVMProbe.check(nil).status == .degraded)
   }
 
-  @Test("a node that is not KVM's is not taken for it")
+  @Test("a device that is not KVM is not taken for it")
   func foreignNode() {
     #expect(KVMProbe.run(node: "/dev/null") == .unusable("the device does not implement version 12 of the KVM API"))
     #expect(KVMProbe.run(node: "/does/not/exist") == .noNode)
@@ -33,7 +33,7 @@ struct DoctorTests {
   }
 
   @Test(
-    "kernels are compared by number",
+    "kernel versions are compared by number",
     arguments: [
       ("6.1.0-56-cloud", DoctorCheck.Status.ok), ("5.10.0", .ok), ("5.9.16", .degraded), ("4.19", .degraded),
       ("weird", .degraded),
@@ -42,7 +42,7 @@ struct DoctorTests {
     #expect(KernelProbes.release(release).status == status)
   }
 
-  @Test("capabilities decide about network namespaces")
+  @Test("the check of network namespaces needs the capability")
   func namespaces() {
     #expect(
       KernelProbes.networkNamespace(status: "Name:\tx\nCapEff:\t000001ffffffffff\n", hasNamespaces: true).status == .ok)
@@ -53,7 +53,7 @@ struct DoctorTests {
       KernelProbes.networkNamespace(status: "CapEff:\t000001ffffffffff\n", hasNamespaces: false).status == .missing)
   }
 
-  @Test("control groups are told apart by version and controllers")
+  @Test("control groups are distinguished by version and controllers")
   func controlGroups() async throws {
     try await Invocation.inDirectory { directory in
       #expect(KernelProbes.controlGroups(mount: directory).status == .degraded)
@@ -64,7 +64,7 @@ struct DoctorTests {
     }
   }
 
-  @Test("room on disk and in memory is judged by its size")
+  @Test("free disk space and memory determine the status")
   func resources() {
     #expect(ResourceProbes.disk("d", directory: "/d", freeBytes: 1 << 30).status == .missing)
     #expect(ResourceProbes.disk("d", directory: "/d", freeBytes: 5 << 30).status == .degraded)
@@ -75,7 +75,7 @@ struct DoctorTests {
     #expect(ResourceProbes.nearestExisting("/tmp/does/not/exist") == "/tmp")
   }
 
-  @Test("a directory that VMMs cannot pass through is named, with what to do")
+  @Test("a directory that VMMs cannot pass is named with the remedy")
   func closedDirectory() throws {
     let closed = "/var/tmp/martlet-closed-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: "\(closed)/data", withIntermediateDirectories: true)
@@ -91,7 +91,7 @@ struct DoctorTests {
         && check.remedy?.contains(closed.split(separator: "/").last ?? "") == true)
   }
 
-  @Test("a probe that wedges is left behind")
+  @Test("a probe that hangs is abandoned")
   func wedged() async {
     let start = ContinuousClock.now
     let result = await ProbeThread.run(limit: .milliseconds(100)) {
@@ -102,7 +102,7 @@ struct DoctorTests {
     #expect(start.duration(to: .now) < .seconds(30))
   }
 
-  @Test("the report is one JSON document with stable keys, or text with what to do")
+  @Test("the report is one JSON document with stable keys, or text with remedies")
   func report() async throws {
     let json = try await Invocation.run(["doctor", "--json"], environment: ["PATH": "/usr/bin:/bin"])
     let checks = try #require(try JSONSerialization.jsonObject(with: Data(json.output)) as? [[String: Any]])
@@ -110,7 +110,10 @@ struct DoctorTests {
     #expect(checks.contains { $0["name"] as? String == "images" })
     let text = DoctorCommand.text([DoctorCheck("x", .missing, "gone", remedy: "get it")], usesColor: false)
     #expect(
-      text == "x  missing   gone\n             to do: get it\n\nSandboxes cannot run on this machine: 1 missing, 0 degraded.")
+      text
+        == "x  missing   gone\n             to do: get it\n\nSandboxes cannot run on this machine: 1 missing, 0 "
+        + "degraded."
+    )
     #expect(!text.contains("\u{1B}"))
   }
 }

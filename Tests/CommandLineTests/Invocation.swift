@@ -16,7 +16,7 @@ struct Invocation {
     var text: String { String(decoding: output, as: UTF8.self) }
   }
 
-  /// A directory of its own that is the working directory too.
+  /// A temporary directory, which is also the working directory.
   static func inDirectory<Result>(_ body: (String) async throws -> Result) async throws -> Result {
     let directory = FileManager.default.temporaryDirectory.appending(path: "martlet-\(UUID().uuidString)").path
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -49,7 +49,7 @@ struct Invocation {
     }
   }
 
-  /// Against a server that the environment names.
+  /// Runs the command line against a server that the environment names.
   static func run(
     _ arguments: [String], input: [UInt8] = [], on server: FakeMartlet, environment: [String: String] = [:]
   ) async throws

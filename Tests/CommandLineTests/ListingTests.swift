@@ -6,7 +6,7 @@ import Testing
 
 @testable import CommandLine
 
-@Suite("Commands that print", .timeLimit(.minutes(1)))
+@Suite("Listing commands", .timeLimit(.minutes(1)))
 struct ListingTests {
   @Test("create prints the id, or the sandbox as JSON")
   func create() async throws {
@@ -30,7 +30,7 @@ struct ListingTests {
     #expect((try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [[String: Any]])?.count == 3)
   }
 
-  @Test("info, ps and template ls print facts")
+  @Test("info, ps and template ls print properties")
   func facts() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -40,7 +40,7 @@ struct ListingTests {
     #expect(try await Invocation.run(["template", "ls"], on: server).text.contains("platform"))
   }
 
-  @Test("kill destroys what is named, or all, and reports what failed")
+  @Test("kill destroys the named sandboxes, or all, and reports failures")
   func kill() async throws {
     let server = FakeMartlet()
     let ids = (0..<3).map { _ in server.addSandbox() }
@@ -60,7 +60,7 @@ struct ListingTests {
   }
 
   @Test(
-    "wrong usage is 64 and says so on standard error",
+    "wrong usage exits with 64 and a message on standard error",
     arguments: [
       ["run"], ["run", "echo"], ["frobnicate"], ["exec", "x"], ["kill"], ["kill", "--all", "x"],
       ["run", "-e", "=x", "--", "ls"],
@@ -76,7 +76,7 @@ struct ListingTests {
     #expect(!outcome.errors.isEmpty && outcome.output.isEmpty)
   }
 
-  @Test("without a server the sentence says what to do")
+  @Test("without a server the message names the remedy")
   func noServer() async throws {
     let outcome = try await Invocation.run(
       ["ls"], environment: ["MARTLET_URL": "http://127.0.0.1:1", "MARTLET_API_KEY": "k"])
@@ -84,7 +84,7 @@ struct ListingTests {
     #expect(outcome.errors.contains("start one with `martlet up`"))
   }
 
-  @Test("template build goes to the executable with absolute paths")
+  @Test("template build passes absolute paths to the executable")
   func build() async throws {
     let outcome = try await Invocation.run(["template", "build", "mine", "--from", "/", "--json"])
     #expect(outcome.code == 0)
@@ -101,13 +101,13 @@ struct RenderingTests {
   }
 
   @Test(
-    "byte counts are short",
+    "byte counts have a unit",
     arguments: [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (10 << 20, "10 MiB"), (5 << 30, "5.0 GiB")])
   func bytes(_ count: Int64, _ text: String) {
     #expect(Formatting.bytes(count) == text)
   }
 
-  @Test("ages are short", arguments: [(5, "5 s"), (300, "5 min"), (7200, "2 h"), (200_000, "2 d"), (-5, "0 s")])
+  @Test("ages have a unit", arguments: [(5, "5 s"), (300, "5 min"), (7200, "2 h"), (200_000, "2 d"), (-5, "0 s")])
   func ages(_ seconds: Int, _ text: String) throws {
     let start = try #require(Formatting.date("2026-01-02T03:04:05.500Z"))
     #expect(Formatting.age(since: "2026-01-02T03:04:05.5Z", now: start + Double(seconds)) == text)

@@ -26,14 +26,14 @@ struct RunCommandTests {
       try await Invocation.run(["run", "--", "all-bytes"], on: FakeMartlet()).output == (0...255).map { UInt8($0) })
   }
 
-  @Test("the exit code of the command is ours, and the sandbox is destroyed all the same", arguments: [1, 7, 255])
+  @Test("the exit code is that of the command, and the sandbox is destroyed", arguments: [1, 7, 255])
   func exitCode(_ code: Int) async throws {
     let server = FakeMartlet()
     #expect(try await Invocation.run(["run", "--", "exit", "\(code)"], on: server).code == Int32(code))
     #expect(server.state.withLock { $0.destroyed.count } == 1)
   }
 
-  @Test("a broken connection is an error of ours and leaves no sandbox")
+  @Test("a broken connection is an error and leaves no sandbox")
   func broken() async throws {
     let server = FakeMartlet()
     let outcome = try await Invocation.run(["run", "--", "break"], on: server)
@@ -42,20 +42,20 @@ struct RunCommandTests {
     #expect(server.state.withLock { $0.destroyed.count } == 1)
   }
 
-  @Test("an error of the server keeps its sentence and gets its exit code")
+  @Test("an error of the server keeps its message and has its exit code")
   func serverError() async throws {
     let outcome = try await Invocation.run(["run", "--", "fail"], on: FakeMartlet())
     #expect(outcome.code == 69)
     #expect(outcome.errors == "martlet: the guest agent does not respond\n")
   }
 
-  @Test("standard error is kept apart")
+  @Test("standard output and standard error are separate")
   func standardError() async throws {
     let outcome = try await Invocation.run(["run", "--", "stderr", "oops"], on: FakeMartlet())
     #expect(outcome.output.isEmpty && outcome.errors == "oops")
   }
 
-  @Test("variables are given by value or taken from ours")
+  @Test("environment variables are given by value or copied from the local environment")
   func environment() async throws {
     let server = FakeMartlet()
     let given = try await Invocation.run(["run", "-e", "A=1=2", "--", "environment", "A"], on: server)
@@ -65,12 +65,12 @@ struct RunCommandTests {
     #expect(taken.text == "ours")
   }
 
-  @Test("a terminal without one of ours has a usual size")
+  @Test("a terminal without a local terminal has the default size")
   func terminal() async throws {
     #expect(try await Invocation.run(["run", "--tty", "--", "size"], on: FakeMartlet()).text == "80x24")
   }
 
-  @Test("exec leaves the sandbox alone")
+  @Test("exec does not destroy the sandbox")
   func exec() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -91,7 +91,7 @@ struct RunCommandTests {
 
 @Suite("Signals during a command", .timeLimit(.minutes(1)))
 struct ExecutionSignalTests {
-  /// Runs a command of the fake guest with signals that the test sends after its first output.
+  /// Runs a command of the fake guest; the test sends signals after its first output.
   private func run(
     _ command: String, signals sent: [Int32], input bytes: [UInt8] = []
   ) async throws -> (code: Int32, controls: [String]) {
@@ -143,15 +143,15 @@ struct ExecutionSignalTests {
     #expect(result.controls == [#"{"signal":"\#(name)","type":"signal"}"#])
   }
 
-  @Test("a signal overtakes input that the command does not read")
+  @Test("a signal is delivered before input that the command does not read")
   func overtaking() async throws {
     let result = try await run("deaf", signals: [SIGTERM], input: [UInt8](repeating: 1, count: 60_000))
     #expect(result.code == 128 + SIGTERM)
-    // On a busy machine the grace that follows may be over before its end is seen.
+    // On a busy machine the grace period may pass before the exit is reported.
     #expect(result.controls.first == "99 SIGTERM")
   }
 
-  @Test("a second interrupt kills what ignores the first")
+  @Test("a second interrupt kills a command that ignores the first")
   func killed() async throws {
     let result = try await run("stubborn", signals: [SIGINT, SIGINT])
     #expect(result.code == 128 + SIGKILL)
@@ -159,7 +159,7 @@ struct ExecutionSignalTests {
   }
 }
 
-@Suite("What a signal means")
+@Suite("Interrupt policy")
 struct InterruptPolicyTests {
   private let start = ContinuousClock.now
 
@@ -172,7 +172,7 @@ struct InterruptPolicyTests {
     #expect(policy.handle(SIGINT, at: start + .seconds(5)) == .abandon(SIGINT))
   }
 
-  @Test("a termination is forwarded, then kills, then gives up")
+  @Test("SIGTERM is forwarded; after the grace period the command is killed, then abandoned")
   func termination() {
     var policy = InterruptPolicy()
     #expect(policy.handle(SIGTERM, at: start) == .forward("SIGTERM", startsGrace: true))
@@ -180,7 +180,7 @@ struct InterruptPolicyTests {
     #expect(policy.graceExpired() == .abandon(SIGTERM))
   }
 
-  @Test("a second termination kills at once")
+  @Test("a second SIGTERM kills at once")
   func twice() {
     var policy = InterruptPolicy()
     #expect(policy.handle(SIGHUP, at: start) == .forward("SIGHUP", startsGrace: true))
@@ -194,10 +194,10 @@ struct InterruptPolicyTests {
   }
 }
 
-@Suite("Watching signals", .timeLimit(.minutes(1)))
+@Suite("Signal watcher", .timeLimit(.minutes(1)))
 struct SignalWatcherTests {
-  // SIGURG and SIGIO: nothing else in this process uses them, and by default they end nobody by mistake.
-  @Test("a signal to the process is a signal in the stream, until the watcher is cancelled")
+  // SIGURG and SIGIO are not used elsewhere in this process, and SIGURG is ignored by default.
+  @Test("the watcher receives the process's signals until it is cancelled")
   func delivered() async throws {
     let before = handler(SIGURG)
     let watcher = try SignalWatcher([SIGURG])
@@ -211,7 +211,7 @@ struct SignalWatcherTests {
     #expect(await watcher.next() == nil)
   }
 
-  @Test("a step that stops waiting leaves later signals to the next step")
+  @Test("after a cancelled wait later signals go to the next wait")
   func laterSteps() async throws {
     let watcher = try SignalWatcher([])
     let console = Console(output: -1, error: -1, allowsColor: false)
@@ -226,7 +226,7 @@ struct SignalWatcherTests {
     #expect(await watcher.next() == SIGINT)
   }
 
-  @Test("of many signals that nobody looks at the latest are kept")
+  @Test("of many unread signals the latest are kept")
   func backlog() async throws {
     let watcher = try SignalWatcher([])
     for number in 1...20 { watcher.inject(Int32(number)) }
@@ -240,11 +240,11 @@ struct SignalWatcherTests {
   }
 }
 
-@Suite("Steps that must be finished", .timeLimit(.minutes(1)))
+@Suite("Uninterruptible steps", .timeLimit(.minutes(1)))
 struct InterruptionTests {
   private let console = Console(output: -1, error: -1, allowsColor: false)
 
-  @Test("one signal is remembered while the step goes on")
+  @Test("one signal is recorded while the step continues")
   func finishes() async throws {
     let signals = try SignalWatcher([])
     signals.inject(SIGTERM)
@@ -255,7 +255,7 @@ struct InterruptionTests {
     #expect(finished.result == 5 && finished.signal == SIGTERM)
   }
 
-  @Test("a second signal gives up with 128 + n")
+  @Test("a second signal exits with 128 + n")
   func givesUp() async throws {
     let signals = try SignalWatcher([])
     signals.inject(SIGINT)

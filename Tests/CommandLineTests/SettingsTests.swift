@@ -7,7 +7,7 @@ import Testing
 
 @Suite("Settings")
 struct SettingsTests {
-  @Test("an option wins over the environment, the environment over .env, .env over the default")
+  @Test("options take precedence over the environment, the environment over .env, .env over defaults")
   func precedence() throws {
     let settings = Settings(
       environment: ["MARTLET_LISTEN": "e:1"], file: ["MARTLET_LISTEN": "f:1", "MARTLET_DATA_DIR": "/f"])
@@ -34,7 +34,7 @@ struct SettingsTests {
     }
   }
 
-  @Test("up hands over what options, environment and .env say")
+  @Test("up passes on the values of options, environment and .env")
   func upOptions() async throws {
     try await Invocation.inDirectory { directory in
       try Data("MARTLET_LOG_LEVEL=debug\nMARTLET_DATA_DIR=data\n".utf8).write(to: URL(filePath: "\(directory)/.env"))
@@ -54,7 +54,7 @@ struct SettingsTests {
     }
   }
 
-  @Test("the database is SQLite unless DATABASE_URL names a PostgreSQL")
+  @Test("the database is SQLite unless DATABASE_URL names a PostgreSQL database")
   func database() throws {
     let empty = Settings(environment: [:], file: [:])
     #expect(try DatabaseChoice(settings: empty) == .embedded)
@@ -70,7 +70,7 @@ struct SettingsTests {
     #expect(refused?.message.contains("secret") == false)
   }
 
-  @Test("up refuses a .env with a typing error, other commands do not mind")
+  @Test("up refuses a .env with an unknown name, other commands ignore it")
   func typingError() async throws {
     try await Invocation.inDirectory { directory in
       try Data("MARTLET_LISTTEN=x\nMARTLET_URL=http://127.0.0.1:1\nMARTLET_API_KEY=k\n".utf8).write(
@@ -88,7 +88,7 @@ struct SettingsTests {
     #expect(try ListenAddress(text) == ListenAddress(host: host, port: port))
   }
 
-  @Test("images hands over an absolute directory")
+  @Test("images passes on an absolute directory")
   func images() async throws {
     let seen = Mutex("")
     let local = LocalServices(
@@ -100,7 +100,7 @@ struct SettingsTests {
   }
 
   @Test(
-    "what is no listen address is refused",
+    "invalid listen addresses are refused",
     arguments: ["", ":", ":80", "host", "host:", "host:65536", "host:-1", "::1:80", "a b:1", "host:08x"])
   func listenRefused(_ text: String) {
     #expect(throws: APIError.self) { try ListenAddress(text) }
@@ -109,7 +109,7 @@ struct SettingsTests {
 
 @Suite(".env files")
 struct EnvironmentFileTests {
-  @Test("all forms of a line are understood")
+  @Test("all forms of a line are parsed")
   func forms() throws {
     let text = """
       # comment
@@ -126,13 +126,13 @@ struct EnvironmentFileTests {
       ])
   }
 
-  @Test("files from other systems are understood")
+  @Test("files with other line ends are parsed")
   func carriageReturns() throws {
     #expect(try EnvironmentFile.parse("A=1\r\nB=2\r\n") == ["A": "1", "B": "2"])
   }
 
   @Test(
-    "a malformed line is refused by its number",
+    "the error about a malformed line has its number",
     arguments: ["novalue", "1A=x", "A-B=x", "A=\"open", "A=\"x\" y", "A=\"\\q\"", "=x"])
   func malformed(_ line: String) {
     let error = #expect(throws: APIError.self) { try EnvironmentFile.parse("OK=1\n\(line)") }
@@ -140,7 +140,7 @@ struct EnvironmentFileTests {
   }
 }
 
-@Suite("Where a host listens")
+@Suite("Host options")
 struct HostOptionsTests {
   private let shared = DatabaseChoice.postgres(url: "postgres://x", password: nil)
 
@@ -151,7 +151,7 @@ struct HostOptionsTests {
       settings: Settings(environment: environment, file: [:]), listen: listen, address: address, database: shared)
   }
 
-  @Test("any free port of loopback, unless an option or a variable says otherwise")
+  @Test("the default is any free port of loopback; options and variables take precedence")
   func defaults() throws {
     #expect(try options([:]) == HostOptions(listen: ListenAddress(host: "127.0.0.1", port: 0)))
     let both = ["MARTLET_HOST_LISTEN": "10.0.0.1:4000", "MARTLET_HOST_ADDRESS": "host.example:0"]
@@ -160,7 +160,7 @@ struct HostOptionsTests {
     #expect(try options(both, address: "[fd00::1]:7").address == ListenAddress(host: "fd00::1", port: 7))
   }
 
-  @Test("what is advertised is where it listens, or what was said, with the port that is really bound")
+  @Test("the advertised address is the listen address or the configured one, with the bound port")
   func advertised() throws {
     #expect(try options([:]).advertised(port: 7).description == "127.0.0.1:7")
     #expect(
@@ -168,14 +168,14 @@ struct HostOptionsTests {
     #expect(try options([:], address: "[fd00::1]:9").advertised(port: 7).description == "[fd00::1]:9")
   }
 
-  @Test("addresses that lead nowhere are refused with the remedy", arguments: ["0.0.0.0:0", "[::]:4000", "*:1"])
+  @Test("wildcard addresses are refused with the remedy", arguments: ["0.0.0.0:0", "[::]:4000", "*:1"])
   func wildcards(address: String) {
     let refused = #expect(throws: APIError.self) { try options([:], listen: address) }
     #expect(refused?.message.contains("--host-address") == true)
     #expect(throws: APIError.self) { try options([:], address: address) }
   }
 
-  @Test("without a shared database there is nobody to listen for")
+  @Test("host options without a shared database are refused")
   func embedded() throws {
     let settings = Settings(environment: ["MARTLET_HOST_LISTEN": "127.0.0.1:1"], file: [:])
     let refused = #expect(throws: APIError.self) { try HostOptions(settings: settings, database: .embedded) }

@@ -25,7 +25,7 @@ struct SnapshotCommandTests {
     #expect(json["auto_paused"] as? Bool == true)
   }
 
-  @Test("resume --previous asks for the generation before")
+  @Test("resume --previous requests the previous generation")
   func previous() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -34,7 +34,9 @@ struct SnapshotCommandTests {
     #expect(server.state.withLock { $0.bodies.last } == #"{"generation":"previous"}"#)
   }
 
-  @Test("a wrong state keeps the server's sentence and its exit code", arguments: [["resume"], ["ping"], ["pause"]])
+  @Test(
+    "an error about a wrong state keeps the server's message and its exit code",
+    arguments: [["resume"], ["ping"], ["pause"]])
   func wrongState(_ command: [String]) async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -54,7 +56,7 @@ struct SnapshotCommandTests {
     #expect(server.state.withLock { $0.bodies.last } == #"{"timeout_sec":90}"#)
   }
 
-  @Test("fork prints the copies; fewer than asked for is an error that says where to look")
+  @Test("fork prints the copies; fewer than requested is an error with the remedy")
   func fork() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -68,7 +70,7 @@ struct SnapshotCommandTests {
     #expect(partial.errors.contains("1 of 2 copies failed") && partial.errors.contains("ls --status error"))
   }
 
-  @Test("snapshots are made, replaced, listed and deleted")
+  @Test("snapshots are created, replaced, listed and deleted")
   func snapshots() async throws {
     let server = FakeMartlet()
     let id = server.addSandbox()
@@ -88,7 +90,7 @@ struct SnapshotCommandTests {
     #expect(json["deleted"] as? [String] == ["snap-00000001"])
   }
 
-  @Test("create passes time-out and auto-resume on")
+  @Test("create sends time-out and auto-resume")
   func create() async throws {
     let server = FakeMartlet()
     _ = try await Invocation.run(["create", "--template", "golden", "--timeout", "60", "--auto-resume"], on: server)
@@ -99,7 +101,7 @@ struct SnapshotCommandTests {
   }
 
   @Test(
-    "wrong usage is 64 before anything is sent",
+    "wrong usage exits with 64 before any request",
     arguments: [
       ["pause"], ["resume"], ["fork", "x", "--count", "0"], ["fork", "x", "--count", "101"], ["timeout", "x"],
       ["timeout", "x", "-5"],

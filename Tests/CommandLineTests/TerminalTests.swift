@@ -11,7 +11,7 @@ private struct PseudoTerminal: ~Copyable {
   let slave: Int32
 
   init() throws {
-    // By hand, because posix_openpt(3) and its kin are hidden from Swift: TIOCSPTLCK and TIOCGPTN.
+    // Uses the ioctls TIOCSPTLCK and TIOCGPTN, because Swift does not import posix_openpt(3).
     let master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
     var (unlocked, number): (Int32, Int32) = (0, 0)
     let isReady = ioctl(master, 0x4004_5431, &unlocked) == 0 && ioctl(master, 0x8004_5430, &number) == 0
@@ -34,7 +34,7 @@ struct TerminalTests {
     return mode.c_lflag
   }
 
-  @Test("raw mode is left again, whether the work succeeds or throws")
+  @Test("raw mode is reset, whether the closure succeeds or throws")
   func restored() async throws {
     struct Failed: Error {}
     let pair = try PseudoTerminal()
@@ -49,7 +49,7 @@ struct TerminalTests {
     #expect(localFlags(slave) == before)
   }
 
-  @Test("a size of zero is no size")
+  @Test("a size of zero counts as unknown")
   func size() throws {
     let pair = try PseudoTerminal()
     let terminal = try #require(Terminal(pair.slave))
@@ -59,7 +59,7 @@ struct TerminalTests {
     #expect(terminal.size == .init(cols: 132, rows: 50))
   }
 
-  @Test("a file is no terminal")
+  @Test("a file is not a terminal")
   func file() {
     #expect(Terminal(-1) == nil)
   }
@@ -67,7 +67,7 @@ struct TerminalTests {
 
 @Suite("Reading input", .timeLimit(.minutes(1)))
 struct InputReaderTests {
-  @Test("bytes come as they are written, then the end")
+  @Test("bytes arrive as they are written, then the end of input")
   func reads() async throws {
     var ends: [Int32] = [-1, -1]
     try #require(pipe(&ends) == 0)
@@ -80,7 +80,7 @@ struct InputReaderTests {
     close(ends[0])
   }
 
-  @Test("a read that waits for ever ends with its task")
+  @Test("cancelling the task ends a blocked read")
   func cancelled() async throws {
     var ends: [Int32] = [-1, -1]
     try #require(pipe(&ends) == 0)
@@ -92,7 +92,7 @@ struct InputReaderTests {
     for end in ends { close(end) }
   }
 
-  @Test("a closed pipe is told apart from other errors")
+  @Test("a closed pipe is distinguished from other errors")
   func brokenPipe() async throws {
     var ends: [Int32] = [-1, -1]
     try #require(pipe(&ends) == 0)

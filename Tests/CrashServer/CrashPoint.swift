@@ -1,12 +1,12 @@
 import Concurrency
 import Glibc
 
-/// Where the process kills itself, as `kill -9` would: at the last of the named moments, once the others have passed in
-/// their order.
+/// Kills the process, as `kill -9` would, at the last of the named steps, after the others have occurred in their
+/// order.
 final class CrashPoint: Sendable {
   private let ahead: Mutex<[Substring]>
 
-  /// - Parameter names: separated by commas; nil for a process that lives on.
+  /// - Parameter names: names of steps, separated by commas; nil for no crash.
   init(_ names: String?) {
     ahead = Mutex(names?.split(separator: ",") ?? [])
   }

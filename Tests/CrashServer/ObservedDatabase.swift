@@ -1,6 +1,6 @@
 import Persistence
 
-/// A database that tells when the state of a sandbox or a snapshot is about to be committed, and when it was:
+/// A database that reports when the state of a sandbox or snapshot is about to be committed, and when it has been:
 /// `row-paused-before`, `row-paused-after`, `snapshot-available-after` …
 struct ObservedDatabase: Database {
   let real: any Database
@@ -45,7 +45,7 @@ struct ObservedDatabase: Database {
   func close() async throws { try await real.close() }
 }
 
-/// Notes the states that one transaction writes.
+/// Records the states that one transaction writes.
 private final class ObservedConnection: SQLConnection {
   private let real: any SQLConnection
   private(set) var names: [String] = []
@@ -66,7 +66,7 @@ private final class ObservedConnection: SQLConnection {
 
   func executeScript(_ sql: String) throws { try real.executeScript(sql) }
 
-  /// The state that an update sets is its first text.
+  /// The first text parameter of an update is the state.
   private static func name(_ sql: String, _ parameters: [SQLValue]) -> String? {
     if sql.hasPrefix("INSERT INTO sandboxes ") { return "row-created" }
     if sql.hasPrefix("INSERT INTO snapshots ") { return "snapshot-created" }

@@ -6,11 +6,11 @@ import HostAgent
 import Model
 import Snapshots
 
-// A server that kills itself when its host agent, its snapshot store or its control plane reaches the moment named by
+// A server that kills itself when its host agent, its snapshot store or its control plane reaches the step named by
 // CRASH_AT: `making-network-before`, `store-generationRenamed`, `row-paused-before` … It is the real server otherwise.
 // Its guest agent and images are those of the release build.
 
-// Its pagers are this program, too.
+// Its pagers are processes of this program.
 if let code = HiddenCommands.run(Array(CommandLine.arguments.dropFirst())) { exit(code) }
 
 let point = CrashPoint(ProcessInfo.processInfo.environment["CRASH_AT"])

@@ -51,7 +51,8 @@ extension EndToEnd {
         code: "invalid_request"),
       Case(testDescription: "an unknown route", method: .GET, path: "/v1/nothing", status: 404, code: "not_found"),
       Case(
-        testDescription: "a wrong method", method: .PUT, path: "/v1/sandboxes", status: 405, code: "method_not_allowed"),
+        testDescription: "a wrong method", method: .PUT, path: "/v1/sandboxes", status: 405,
+        code: "method_not_allowed"),
       Case(
         testDescription: "a page of a million", method: .GET, path: "/v1/sandboxes?limit=1000000", status: 400,
         code: "invalid_request"),
@@ -63,7 +64,7 @@ extension EndToEnd {
       Case(testDescription: what, method: .POST, path: "/v1/sandboxes", body: body, status: status, code: code)
     }
 
-    @Test("bad input gets the right status, a stable code and a sentence, and leaves nothing", arguments: cases)
+    @Test("invalid input gets the documented status, a stable code and a message, and leaves nothing", arguments: cases)
     func refused(input: Case) async throws {
       let server = try currentServer()
       let before = try await Census.take(server)
@@ -75,14 +76,14 @@ extension EndToEnd {
       try await before.awaitSame(server, descriptorSlack: 16)
     }
 
-    @Test("no key is 401")
+    @Test("a request without a key is 401")
     func noKey() async throws {
       let answer = try await currentServer().request(.GET, "/v1/sandboxes", authenticated: false)
       #expect(answer.status == 401)
       #expect(answer.errorCode == "unauthorized")
     }
 
-    @Test("paths are resolved in the guest and nowhere else")
+    @Test("paths are resolved only in the guest")
     func paths() async throws {
       try await withSandbox { server, id in
         let route = "/v1/sandboxes/\(id)/files/read"

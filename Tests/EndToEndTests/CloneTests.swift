@@ -6,13 +6,13 @@ import NIOHTTP1
 import SystemPackage
 import Testing
 
-/// Copies of one snapshot are different machines that live in the present.
+/// Sandboxes created from one snapshot have different identities and the present time.
 @Suite(.serialized) struct CloneTests {
   private static let count = 10
   private static let together = 3
 
   @Test(
-    "ten clones run the snapshot's processes; names, ids, random numbers and tokens differ, no process sees the old time (L-50, L-51, L-52)"
+    "ten clones run the snapshot's processes with different names, ids, random numbers and tokens, and the right time"
   )
   func clones() async throws {
     let server = try await MartletServer.start()
@@ -21,7 +21,7 @@ import Testing
     try await server.cli("snapshot", "create", source, "--name", "frozen").expectSuccess()
     let frozenAt = Date()
     #expect(try await Workload.check(server, source).asked == before.asked + 1, "the source runs on")
-    // A clock that was left where it stood is wrong by more than any test could overlook.
+    // Wait long enough that a clock that was not set is wrong by more than the tolerance.
     try await eventually("the snapshot is old") { Date().timeIntervalSince(frozenAt) > 3 }
     let authority = try await Authority.make(in: server.directory)
 
@@ -35,7 +35,7 @@ import Testing
       let lines = try await server.shell(clone, script).split(separator: "\n").map(String.init)
       for (name, value) in zip(["random", "hostname", "machine"], lines) { identities[name, default: []].insert(value) }
       identities["token", default: []].insert(try await ownToken(server, source, clone))
-      // All of them together keep a small machine busy with their clocks.
+      // Running all clones at once would overload a small machine.
       if living.count > Self.together { try await server.cli("kill", living.removeFirst()).expectSuccess() }
     }
     #expect(identities.count == 4 && identities.values.allSatisfy { $0.count == Self.count }, "\(identities)")
@@ -48,14 +48,14 @@ import Testing
   }
 
   @Test(
-    "a sandbox that stays running has the right time after every snapshot, and none of its processes keeps the old one (L-51)"
+    "a running sandbox and all its processes have the right time after every snapshot"
   )
   func clockOfSource() async throws {
     let server = try await MartletServer.start()
     let source = try await Workload.begin(server)
     let before = try await Workload.check(server, source)
     var jump = 0.0
-    // Until it has stood still for far longer than a clock may be wrong.
+    // Repeat until the guest was stopped for much longer than the tolerance of the clock.
     for _ in 0..<60 where jump < 0.4 {
       let body = #"{"sandbox_id":"\#(source)","name":"again"}"#
       let answer = try await server.request(.POST, "/v1/snapshots?overwrite=true", body: body)
@@ -70,21 +70,21 @@ import Testing
     try await server.stop()
   }
 
-  /// The clone's process goes on, and its first look at the clock was right within 50 ms.
+  /// The clone's process continues, and the first time that it read was right within 50 ms.
   private func expectPresent(_ server: MartletServer, _ clone: String, _ before: Workload.State) async throws {
     let begin = Date().timeIntervalSince1970
     let now = try await Workload.check(server, clone)
     let end = Date().timeIntervalSince1970
     #expect(now.asked == before.asked + 1 && now.counter >= before.counter)
     #expect(now.wall > begin - 0.05 && now.wall < end + 0.05, "the clock is wrong: \(begin) \(now.wall) \(end)")
-    // One jump since the snapshot, from there to where it is now: no process ever ran with another time.
+    // The clock jumped once since the snapshot, to the present: no process ran with another time.
     let jumps = now.offsets.dropFirst(before.offsets.count)
     #expect(
       jumps.count == 1 && jumps.allSatisfy { abs($0 - now.offset) < 0.05 },
       "\(before.offsets) \(now.offsets) \(now.offset)")
   }
 
-  /// The agent answers to its own token, and to nobody else's.
+  /// The guest agent accepts its own token and no other.
   private func ownToken(_ server: MartletServer, _ source: String, _ clone: String) async throws -> String {
     let tokens = try await server.accessTokens()
     let (own, others) = (try #require(tokens[clone]), try #require(tokens[source]))
@@ -103,7 +103,7 @@ import Testing
 }
 
 extension MartletServer {
-  /// What the guests' agents demand, by sandbox; only root reads the journal.
+  /// Tokens of the guest agents by sandbox, from the journal, which only root can read.
   fileprivate func accessTokens() async throws -> [String: String] {
     let script = """
       import json, sqlite3, sys
@@ -113,7 +113,7 @@ extension MartletServer {
       """
     let output = try await Tool.run("python3", ["-c", script, directory.appending("data/journal.db").string]).checked()
     let entries = try JSONDecoder().decode([String: String].self, from: Data(output.standardOutput))
-    // The API's ids and the journal's are the same in another dress.
+    // The journal stores ids without the prefix `sb-`.
     let ids = try await sandboxes("running")
     return Dictionary(
       uniqueKeysWithValues: ids.compactMap { id in
@@ -122,7 +122,7 @@ extension MartletServer {
   }
 }
 
-/// A certificate authority of this moment, and a certificate of it.
+/// Creates a certificate authority that is valid from now on, and a certificate.
 private struct Authority {
   let directory: FilePath
 
@@ -165,7 +165,7 @@ private struct Authority {
         print(peer.recv(100).decode())
     """
 
-  /// A guest that lived in the past would find the certificate not valid yet.
+  /// A guest with a past time would reject the certificate as not yet valid.
   func expectTrusted(_ server: MartletServer, _ id: String) async throws {
     for name in ["ca.pem", "leaf.pem", "leaf.key"] {
       try await server.cli("cp", directory.appending(name).string, "\(id):/tmp/\(name)").expectSuccess()

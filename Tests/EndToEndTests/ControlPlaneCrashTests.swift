@@ -3,19 +3,19 @@ import LinuxSystem
 import NIOCore
 import Testing
 
-/// The server dies, as by `kill -9`, around every state that its control plane writes down. Within ten seconds of the
-/// next start the rows say what is true.
+/// Kills the server, as by `kill -9`, before and after every state that its control plane commits. Within ten seconds
+/// of the next start the rows must match the host.
 @Suite(.serialized) struct ControlPlaneCrashTests {
   private static let repair: Duration = .seconds(10)
-  /// What a row may say that nobody works on.
+  /// States that a row may have when no operation is in progress.
   private static let settled = ["running", "paused", "stopped", "error"]
 
-  /// `through` is written before the host is asked, `to` when it has answered.
+  /// `through` is committed before the host call, `to` after its response.
   private static func points(through: [String], to: String) -> [String] {
     through.map { "\($0)-after" } + ["\(to)-before", "\(to)-after"]
   }
 
-  @Test("creating: the sandbox runs, or is in error and holds nothing")
+  @Test("create: the sandbox runs, or is in error and holds no resources")
   func creating() async throws {
     let stage = try await CrashStage.make()
     let server = stage.server
@@ -29,7 +29,7 @@ import Testing
     try await stage.finish()
   }
 
-  @Test("pausing and resuming: the row says where the sandbox is, and it is what it was")
+  @Test("pause and resume: the row matches the host, and the sandbox's state is intact")
   func pausing() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -52,7 +52,7 @@ import Testing
     try await stage.finish()
   }
 
-  @Test("naming and deleting a snapshot: it is whole or not there, and its name is free again")
+  @Test("snapshot and delete: the snapshot is complete or absent, and its name can be used again")
   func snapshotting() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -61,7 +61,7 @@ import Testing
       _ = try await $0.request(.POST, "/v1/snapshots", body: body, deadline: .seconds(60))
     } check: { point in
       try await expectTruth(stage, point, running: 1...1)
-      // What was not published is there or not, but never half, and never in the way.
+      // A snapshot that was not published is complete or absent, and does not block its name.
       try await eventually("the name can be had or is had", within: Self.repair) {
         let answer = try await server.request(.POST, "/v1/snapshots", body: body, deadline: .seconds(60))
         let names = try await server.snapshots()
@@ -83,7 +83,7 @@ import Testing
     try await stage.finish()
   }
 
-  @Test("destroying: it is finished after the next start")
+  @Test("destroy: it is completed after the next start")
   func destroying() async throws {
     let stage = try await CrashStage.make()
     let server = stage.server
@@ -102,7 +102,7 @@ import Testing
     try await stage.finish()
   }
 
-  /// In time every row is settled, and as many say `running` as there are machines.
+  /// Waits until every row is in a final state and the number of running rows equals the number of microVMs.
   private func expectTruth(_ stage: CrashStage, _ point: String, running: ClosedRange<Int>) async throws {
     let server = stage.server
     try await eventually("\(point): the rows tell the truth", within: Self.repair) {

@@ -3,11 +3,10 @@ import LinuxSystem
 import NIOCore
 import Testing
 
-/// The server dies, as by `kill -9`, at every step of what it does with memory. Afterwards a sandbox that ran runs,
-/// with the VMM and the pager that it had; one that was paused is paused; what was committed is there, and nothing
-/// else.
+/// Kills the server, as by `kill -9`, at every step of its operations on memory. Afterwards a sandbox that was running
+/// still runs with its VMM and pager, a paused one is paused, and exactly the committed generations exist.
 @Suite(.serialized) struct CrashPointTests {
-  @Test("at any step of a pause: the sandbox runs or is paused, and is what it was")
+  @Test("a crash at any step of a pause leaves the sandbox running or paused and intact")
   func pausing() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -25,7 +24,7 @@ import Testing
     try await stage.finish()
   }
 
-  @Test("at any step of a resume: the sandbox is paused or runs, and is what it was")
+  @Test("a crash at any step of a resume leaves the sandbox paused or running and intact")
   func resuming() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -47,7 +46,7 @@ import Testing
     try await stage.finish()
   }
 
-  @Test("at any step of a named snapshot of a running sandbox: it runs on, and the snapshot is whole or not there")
+  @Test("a crash at any step of a snapshot leaves the sandbox running, and the snapshot complete or absent")
   func snapshotting() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -59,7 +58,7 @@ import Testing
       try await expectSnapshot(stage, exists: point == Self.named)
       try await stage.running.awaitSame(server, descriptorSlack: 64)
     }
-    // One more, to its end: nothing is in its way.
+    // A further snapshot without a crash succeeds.
     try await server.snapshot(id)
     try await expectSnapshot(stage, exists: true)
     try await stage.finish()
@@ -67,7 +66,7 @@ import Testing
 
   private static let named = "saving-commit-after"
 
-  @Test("at the naming of a paused sandbox's snapshot: it stays paused, and the name is there or not")
+  @Test("a crash while a paused sandbox's snapshot is named leaves it paused, and the name present or absent")
   func snapshottingPaused() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -86,7 +85,7 @@ import Testing
     try await stage.finish()
   }
 
-  /// A snapshot that is there is whole: a sandbox is made from it. Afterwards it is deleted.
+  /// Checks that an existing snapshot is complete by creating a sandbox from it, and deletes it.
   private func expectSnapshot(_ stage: CrashStage, exists: Bool) async throws {
     let server = stage.server
     try await stage.expectTidy()
@@ -100,7 +99,7 @@ import Testing
     try await server.cli("snapshot", "rm", "cut").expectSuccess()
   }
 
-  @Test("at any step of a fork: the source runs on, and copies are whole or not there")
+  @Test("a crash at any step of a fork leaves the source running, and copies complete or absent")
   func forking() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -120,7 +119,7 @@ import Testing
     try await stage.finish()
   }
 
-  @Test("at any step of a compaction: the sandbox has the chain that it had, or the short one")
+  @Test("a crash at any step of a compaction leaves the sandbox with the old chain or the compacted one")
   func compacting() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -130,7 +129,7 @@ import Testing
     }
     try await stage.walk(CrashSteps.compacting) { server in
       try await server.pause(id)
-      // It is looked after in rounds. A chain that is not long enough yet becomes longer.
+      // Compaction runs periodically. Lengthen the chain until it is long enough.
       try await eventually("the server dies", within: .seconds(8)) { server.hasEnded }
     } check: { point in
       #expect(try await server.settled(id) == "paused", "\(point)")
@@ -138,7 +137,7 @@ import Testing
       try await server.resume(id)
       try await stage.expectContent(of: id)
     }
-    // What compaction made short stays short, and what it merged is collected.
+    // The compacted chain stays short, and the merged generations are collected.
     for _ in 0..<2 {
       try await server.pause(id)
       try await server.resume(id)
@@ -149,7 +148,7 @@ import Testing
   }
 
   @Test(
-    "at any step of a compaction that a running sandbox's long chain forces: it runs on over the layers it has, and can be saved"
+    "a crash at any step of a forced compaction leaves the running sandbox with its layers, and it can be saved"
   )
   func compactingWhileRunning() async throws {
     let stage = try await CrashStage.make()
@@ -174,7 +173,7 @@ import Testing
     try await stage.finish()
   }
 
-  @Test("in the middle of a collection: what was garbage goes with the next start, nothing else does")
+  @Test("after a crash during a collection the next start removes exactly the garbage")
   func collecting() async throws {
     let stage = try await CrashStage.make()
     let (server, id) = (stage.server, stage.id)
@@ -183,7 +182,7 @@ import Testing
       let copy = try await server.forkOnce(id)
       try await server.pause(copy)
       let generations = server.stored("generations")
-      // The copy's memory is garbage now. The collection of the start passes first.
+      // The copy's memory is garbage now. The collection at the start runs first.
       try await stage.die(at: "store-garbageRemoved,store-\(moment)") {
         _ = try await $0.request(.DELETE, "/v1/sandboxes/\(copy)")
       }
@@ -192,7 +191,7 @@ import Testing
       try await server.launch()
       try await stage.expectAdopted(machines, pagers, moment)
       try await stage.expectTidy()
-      // And in the collection of the start, which takes away the draft of a pause that was cut short.
+      // Also during the collection at the start, which removes the draft of an interrupted pause.
       try await stage.die(at: "saving-devices-after") { _ = try await $0.request(.POST, "/v1/sandboxes/\(id)/pause") }
       #expect(server.stored("drafts").count == 1)
       try await stage.dieStarting(at: "store-\(moment)")

@@ -5,9 +5,10 @@ import Testing
 
 extension EndToEnd {
   @Suite struct IsolationTests {
-    /// Connects from inside the guest; prints whether it got through, and how long it took to know.
+    /// Connects from inside the guest; prints the result and the duration.
     private static func probe(_ host: String, _ port: Int) -> String {
-      "s=$(date +%s); busybox nc -w 8 \(host) \(port) </dev/null >/dev/null 2>&1 && echo open || echo refused; e=$(date +%s); echo $((e-s))"
+      "s=$(date +%s); busybox nc -w 8 \(host) \(port) </dev/null >/dev/null 2>&1 && echo open || echo refused; "
+        + "e=$(date +%s); echo $((e-s))"
     }
 
     private func expectRefused(_ server: MartletServer, _ id: String, _ host: String, _ port: Int) async throws {
@@ -16,7 +17,7 @@ extension EndToEnd {
       #expect((Int(lines.last ?? "") ?? 99) <= 2, "\(host):\(port) was dropped, not refused")
     }
 
-    @Test("a sandbox reaches no other sandbox, not the host, not metadata, no private range (L-60)")
+    @Test("a sandbox reaches neither other sandboxes nor the host, the metadata address or private ranges")
     func unreachable() async throws {
       try await withSandbox { server, first in
         let second = try await server.createSandbox("--memory", "256")
@@ -25,7 +26,7 @@ extension EndToEnd {
         for port in [49_983, 22, 80] { try await expectRefused(server, first, other, port) }
         let own = try #require(try await server.info(first)["host_ip"] as? String)
         try await expectRefused(server, first, own, server.port)
-        // The host's end of the same pair is one below.
+        // The host's end of the veth pair has the preceding address.
         let parts = own.split(separator: ".")
         let last = try #require(parts.last.flatMap { Int($0) })
         let hostSide = "\(parts.dropLast().joined(separator: ".")).\(last - 1)"
@@ -39,22 +40,24 @@ extension EndToEnd {
     }
 
     @Test(
-      "the guest agent answers nobody inside the guest without the host's token, and its control routes nobody at all there"
+      "inside the guest the agent refuses calls without the host's token, and all calls of its control routes"
     )
     func agentToken() async throws {
       try await withSandbox("--template", "base") { server, id in
         let list =
-          "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' http://127.0.0.1:49983/process.Process/List"
+          "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' "
+          + "http://127.0.0.1:49983/process.Process/List"
         let listed = try await server.shell(id, list)
         #expect(listed == "401")
         let initialize =
-          "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' http://127.0.0.1:49983/init"
+          "curl -s -o /dev/null -w '%{http_code}' -X POST -H 'content-type: application/json' -d '{}' "
+          + "http://127.0.0.1:49983/init"
         let initialized = try await server.shell(id, initialize)
         #expect(["401", "403", "404"].contains(initialized))
       }
     }
 
-    @Test("the VMM runs as nobody's user, in its own network namespace, with a filter and without new privileges")
+    @Test("the VMM runs as a user of its own, in a network namespace, with a seccomp filter and no_new_privs")
     func confinement() async throws {
       try await withSandbox { server, _ in
         let pid = try #require(
@@ -77,7 +80,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("a guest that eats all its memory loses the eater, not its agent")
+    @Test("a process that uses all memory of a guest is killed; the guest agent survives")
     func memoryHunger() async throws {
       try await withSandbox("--template", "base", "--memory", "256") { server, id in
         let eater = try await server.cli(

@@ -2,13 +2,13 @@ import Glibc
 import LinuxSystem
 import Testing
 
-/// What a server leaves on the host when it stops.
+/// Checks what a server leaves on the host when it stops.
 @Suite(.serialized) struct LeavingTests {
-  /// A spare comes and goes when it likes.
+  /// A warm pool would change the number of microVMs at any time.
   private static let environment = ["MARTLET_WARM_POOL": "0"]
 
   @Test(
-    "a server that stopped without sandboxes has left nothing: no table, claim, namespace, link, control group, process"
+    "a server that stops without sandboxes leaves no table, claim, namespace, link, control group or process"
   )
   func nothing() async throws {
     let before = try await HostCensus.take()
@@ -22,7 +22,7 @@ import Testing
   }
 
   @Test(
-    "a server that stops while a sandbox runs leaves what the sandbox needs, and the next one takes it all away with it"
+    "a server that stops with a sandbox leaves what the sandbox needs, and the next server removes all of it"
   )
   func sandboxRunsOn() async throws {
     let before = try await HostCensus.take()
@@ -41,7 +41,7 @@ import Testing
     try server.removeDirectory()
   }
 
-  @Test("a server whose address is taken has left nothing either")
+  @Test("a server whose address is in use leaves nothing")
   func addressTaken() async throws {
     let running = try await MartletServer.start()
     let before = try await HostCensus.take()

@@ -4,10 +4,10 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Accounts, keys and secrets of a real server, through its own program.
+/// Tests accounts, keys and secrets of a real server with the CLI.
 @Suite(.serialized) struct PeopleTests {
   @Test(
-    "the first run's account logs in, makes keys that work until they are deleted, and others; sessions outlive a restart"
+    "the first administrator logs in, creates keys and accounts; sessions remain valid after a restart"
   )
   func accounts() async throws {
     let server = try await MartletServer.start()
@@ -40,7 +40,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("on a shared database a missing or short secret keeps the server from starting, and says what to do (AUTH-2)")
+  @Test("with a shared database a missing or short secret prevents the start, with the remedy")
   func sharedSecret() async throws {
     let postgres = try await PrivatePostgres.start()
     let database = ["DATABASE_URL": postgres.url(database: try await postgres.makeDatabase())]
@@ -67,7 +67,7 @@ extension MartletServer {
     try await request(.GET, "/v1/sandboxes", headers: ["X-API-Key": key]).status
   }
 
-  /// The program, with a home of its own for what `login` leaves.
+  /// Runs the CLI with a home directory of its own for the session.
   @discardableResult
   fileprivate func people(_ arguments: String..., input: String? = nil) async throws -> ToolOutput {
     let home = ["XDG_CONFIG_HOME": directory.appending("config").string]

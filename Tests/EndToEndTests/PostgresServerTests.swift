@@ -4,7 +4,7 @@ import Testing
 
 @Suite(.serialized) struct PostgresServerTests {
   @Test(
-    "on PostgreSQL sandboxes survive kill -9 of database and server, and doctor says whether the database answers (DB-1)"
+    "on PostgreSQL sandboxes survive kill -9 of database and server, and doctor checks the database"
   )
   func survives() async throws {
     let postgres = try await PrivatePostgres.start()

@@ -3,11 +3,11 @@ import LinuxSystem
 import NIOCore
 import Testing
 
-/// Pause, idle pause, resume, snapshot, fork, work and destroy at the same time on real sandboxes, in orders that a
-/// seed decides.
+/// Runs pause, auto-pause, resume, snapshot, fork, commands and destroy concurrently on real sandboxes, in an order
+/// that depends on a seed.
 ///
-/// One interleaving is one such order on one sandbox and its microVM, judged before the next begins. Several sandboxes
-/// race at once, each against itself.
+/// One interleaving is one such order on one sandbox; its outcome is checked before the next begins. Several sandboxes
+/// run interleavings concurrently.
 @Suite(.serialized) struct RaceTests {
   private static let environment = ProcessInfo.processInfo.environment
   /// `MARTLET_RACE_ROUNDS=1000` for a long run.
@@ -26,7 +26,7 @@ import Testing
     var description: String { "\(action) after \(delay)" }
   }
 
-  /// One sandbox, and what its files have to say.
+  /// One sandbox and the expected content of its files.
   private struct Subject {
     let lane: Int
     let id: String
@@ -34,7 +34,7 @@ import Testing
   }
 
   @Test(
-    "whatever races on a sandbox, there is one outcome: it runs, is paused or is gone, and nothing that was acknowledged is lost (L-2, L-6)"
+    "after races a sandbox is running, paused or destroyed, and no acknowledged write is lost"
   )
   func races() async throws {
     let server = try await MartletServer.start()
@@ -75,9 +75,10 @@ import Testing
 
   private static func steps(isIdle: Bool, _ generator: inout Generator) -> [Step] {
     (0..<Int.random(in: 2...4, using: &generator)).map { _ in
-      // The idle time-out strikes some time within three seconds, the others within what a pause or a resume takes.
+      // The idle time-out passes within three seconds; the other operations start within the duration of a pause or
+      // resume.
       let delay = Int.random(in: isIdle ? 800...2_400 : 0...300, using: &generator)
-      // Destroying ends the round's questions, so it is rarer than the others.
+      // A destroy ends the round, so it is less frequent than the others.
       let action = Action.allCases.randomElement(using: &generator) ?? .pause
       let isRare = action == .destroy && Int.random(in: 0..<3, using: &generator) > 0
       return Step(action: isRare ? .pause : action, delay: .milliseconds(delay))
@@ -99,13 +100,13 @@ import Testing
     }
   }
 
-  /// Without the program's command line, which would be most of the work.
+  /// Uses HTTP directly, because starting the CLI would take most of the time.
   private func exec(_ server: MartletServer, _ id: String, _ script: String) async throws -> MartletServer.Answer {
     let body = #"{"cmd":"sh","args":["-c","\#(script)"]}"#
     return try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: body)
   }
 
-  /// From now on the sandbox, or a copy that has its time-out, runs.
+  /// Called when the sandbox, or a copy with its time-out, runs.
   private func wake(_ server: MartletServer, _ id: String) async throws {
     let sandbox = "/v1/sandboxes/\(id)"
     try await eventually("it runs") {
@@ -113,7 +114,7 @@ import Testing
         _ = try await server.request(.POST, "\(sandbox)/resume")
         return false
       }
-      // Its list may not show yet that it was paused.
+      // The list may not show yet that it was paused.
       let kept = try await server.request(.POST, "\(sandbox)/timeout", body: #"{"timeout_sec":0}"#)
       let pinged = try await server.request(.POST, "\(sandbox)/ping")
       return kept.status < 300 && pinged.status < 300
@@ -162,15 +163,15 @@ import Testing
     }
   }
 
-  // MARK: - Afterwards
+  // MARK: - Checks
 
   /// - Returns: the sandbox for the next round.
   private func judge(
     _ server: MartletServer, _ subject: Subject, _ answers: [(action: Action, answer: MartletServer.Answer)]
   ) async throws -> Subject {
     for (action, answer) in answers {
-      // Who comes too late is told so; nobody finds the server at a loss.
-      // A command whose guest is taken away under it has lost its agent.
+      // A late operation gets `invalid_state` or `not_found`, never an internal error. A command whose guest was paused
+      // or destroyed meanwhile gets `agent_error`.
       let refusals = action == .exec ? [404, 409, 499, 502] : [404, 409, 499]
       guard answer.status < 300 || refusals.contains(answer.status) else {
         throw TestFailure("\(action): \(answer.status) \(answer.text)")
@@ -193,7 +194,7 @@ import Testing
     return subject
   }
 
-  /// What was said to be there is there, and whole.
+  /// Checks that every acknowledged snapshot exists and is complete.
   private func judgeCopies(
     _ server: MartletServer, _ subject: Subject, _ answers: [(action: Action, answer: MartletServer.Answer)]
   ) async throws {
@@ -226,7 +227,7 @@ import Testing
   }
 }
 
-/// The same numbers for the same seed. Source: SplitMix64 (Steele, Lea, Flood, 2014).
+/// A generator that returns the same numbers for the same seed. Source: SplitMix64 (Steele, Lea, Flood, 2014).
 private struct Generator: RandomNumberGenerator {
   var state: UInt64
 

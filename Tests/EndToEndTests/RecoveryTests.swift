@@ -13,7 +13,7 @@ import Testing
   }
 
   @Test(
-    "five sandboxes survive kill -9 of the server with their processes counting on; destroying them leaves nothing (OPS-1)"
+    "five sandboxes and their processes survive kill -9 of the server; destroying them leaves nothing"
   )
   func serverKilled() async throws {
     let server = try await MartletServer.start()
@@ -41,7 +41,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("kill -9 of a VMM: the sandbox is in error with the reason within 5 s, its runtime is given back")
+  @Test("after kill -9 of a VMM the sandbox is in error with the reason within 5 s, and its resources are released")
   func machineKilled() async throws {
     let server = try await MartletServer.start()
     let before = try await Census.take(server)
@@ -64,7 +64,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("a guest that powers itself off is in error with that reason, not running for ever")
+  @Test("a sandbox whose guest powers off is in error with that reason")
   func guestEnds() async throws {
     let server = try await MartletServer.start()
     let id = try await server.createSandbox("--memory", "256")
@@ -76,7 +76,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("a server that dies at any step of a creation leaves nothing behind", arguments: CrashSteps.making)
+  @Test("a server that crashes at any step of a create leaves nothing", arguments: CrashSteps.making)
   func diesCreating(step: String) async throws {
     let server = try await MartletServer.start(executable: CrashSteps.executable)
     let before = try await Census.take(server)
@@ -95,7 +95,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("a server that dies at any step of a destruction finishes it after the next start")
+  @Test("a server that crashes at any step of a destroy completes it after the next start")
   func diesDestroying() async throws {
     let server = try await MartletServer.start(executable: CrashSteps.executable)
     let before = try await Census.take(server)

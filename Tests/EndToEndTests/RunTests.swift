@@ -3,12 +3,12 @@ import LinuxSystem
 import SystemPackage
 import Testing
 
-/// All tests that share one server. One after the other: two cores boot one guest at a time well enough.
+/// All tests that share one server. They run serially, because two cores can boot only one guest at a time quickly.
 @Suite(.serialized, .runningServer) struct EndToEnd {}
 
 extension EndToEnd {
   @Suite struct RunTests {
-    @Test("run executes real code in a real microVM of template base")
+    @Test("run executes a program in a microVM of the template base")
     func python() async throws {
       let output = try await currentServer().cli("run", "--template", "base", "--", "python3", "-c", "print(2**100)")
       try output.expectSuccess()
@@ -22,7 +22,7 @@ extension EndToEnd {
       #expect(output.status == .exited(7))
     }
 
-    @Test("all 256 byte values come back unchanged through exec, stream and files (L-40)")
+    @Test("all 256 byte values pass unchanged through exec, stream and files")
     func everyByte() async throws {
       try await withSandbox { server, id in
         let bytes = [UInt8](0...255)
@@ -43,7 +43,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("vCPUs, memory and disk are what was asked for (SB-5)")
+    @Test("vCPUs, memory and disk have the requested sizes")
     func shape() async throws {
       try await withSandbox("--vcpus", "2", "--memory", "384", "--disk", "3072") { server, id in
         #expect(try await server.shell(id, "nproc") == "2\n")
@@ -57,7 +57,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("environment, directory and user of a command are as asked for")
+    @Test("a command has the requested environment, directory and user")
     func environment() async throws {
       try await withSandbox("--env", "FROM_SANDBOX=1") { server, id in
         let output = try await server.cli(
@@ -67,7 +67,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("a directory goes in and comes out as it was")
+    @Test("a directory is copied in and out unchanged")
     func directories() async throws {
       try await withSandbox { server, id in
         let tree = server.directory.appending("tree")
@@ -99,7 +99,7 @@ extension EndToEnd {
   }
 
   @Suite struct ManySandboxes {
-    @Test("twenty sandboxes created at once all answer, and nothing is left of them")
+    @Test("twenty sandboxes created at once all respond, and nothing is left after their destruction")
     func twenty() async throws {
       let server = try currentServer()
       let before = try await Census.take(server)
@@ -118,7 +118,7 @@ extension EndToEnd {
         try await group.waitForAll()
       }
       try await server.cli(["kill"] + ids).expectSuccess()
-      // A leak of one descriptor for each would be twenty.
+      // A leak of one descriptor per sandbox would be twenty.
       try await before.awaitSame(server, descriptorSlack: 48, ownSlack: 8)
     }
   }

@@ -6,11 +6,11 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Two servers, each with its own host, on one PostgreSQL: real processes, real microVMs.
+/// Tests two servers, each with its own host, on one PostgreSQL database, with real processes and microVMs.
 @Suite(.serialized) struct SharedServersTests {
   private static let rounds = 10
 
-  /// Two servers, the database they share, and the host before they were there.
+  /// Two servers, their shared database, and the census of the host before their start.
   private struct Pair {
     let postgres: PrivatePostgres
     let first: MartletServer
@@ -19,8 +19,8 @@ import Testing
 
     var servers: [MartletServer] { [first, second] }
 
-    /// Whatever happens, neither servers nor sandboxes are left.
-    /// - Parameter executable: of the first server.
+    /// Runs `body` and removes servers and sandboxes afterwards in every case.
+    /// - Parameter executable: program of the first server.
     static func with(executable: String = MartletServer.binary, _ body: (Pair) async throws -> Void) async throws {
       let pair = try await start(executable)
       do {
@@ -46,7 +46,7 @@ import Testing
       let first = try await MartletServer.start(executable: executable, environment: environment)
       let second = try await MartletServer.start(environment: environment, accountOf: first)
       try await eventually("both hosts are registered") { first.hasRegistered && second.hasRegistered }
-      // Each template's snapshot is made on each host by its first sandbox.
+      // The first sandbox of a template on a host creates the template's snapshot.
       let warmers = try await onBothHosts([first, second])
       for id in warmers { try await first.cli("kill", id).expectSuccess() }
       let pair = Pair(
@@ -55,7 +55,7 @@ import Testing
       return pair
     }
 
-    /// Sandboxes, at least one on the host of each server.
+    /// Creates sandboxes, at least one on the host of each server.
     static func onBothHosts(_ servers: [MartletServer]) async throws -> [String] {
       var ids: [String] = []
       while servers.contains(where: { $0.machines.isEmpty }) {
@@ -65,7 +65,7 @@ import Testing
       return ids
     }
 
-    /// No sandbox is left, and with them went everything that they had taken.
+    /// Destroys all sandboxes and checks that their resources were released.
     private func finish() async throws {
       try await first.cli("kill", "--all").expectSuccess()
       for (server, census) in zip(servers, censuses) { try await census.awaitSame(server, descriptorSlack: 64) }
@@ -76,14 +76,14 @@ import Testing
       await postgres.stop()
     }
 
-    /// What both say of a sandbox, when nobody works on it any more.
+    /// The sandbox's final state, which both servers must report.
     func settled(_ id: String) async throws -> String {
       let statuses = (try await first.settled(id), try await second.settled(id))
       guard statuses.0 == statuses.1 else { throw TestFailure("one says \(statuses.0), the other \(statuses.1)") }
       return statuses.0
     }
 
-    /// The same request to both, `count` times each, at the same time; the HTTP status of each answer.
+    /// Sends the same request to both servers, `count` times each, concurrently; returns the HTTP statuses.
     func race(
       _ method: MartletServer.Method, _ path: String, body: String? = nil, headers: [String: String] = [:],
       count: Int = 3
@@ -101,7 +101,7 @@ import Testing
     }
   }
 
-  @Test("each runs commands in sandboxes of the other's host, moves files, pauses and resumes them")
+  @Test("each server runs commands, copies files, pauses and resumes in sandboxes of the other's host")
   func foreign() async throws {
     try await Pair.with { pair async throws -> Void in
       let ids = try await Pair.onBothHosts(pair.servers)
@@ -125,7 +125,7 @@ import Testing
   }
 
   @Test(
-    "of creates with one key, pauses, resumes and destroys that race on both, one wins; rows and hosts agree, and nothing leaks"
+    "of concurrent creates with one key, pauses, resumes and destroys on both one succeeds, and nothing leaks"
   )
   func races() async throws {
     try await Pair.with { pair async throws -> Void in
@@ -144,7 +144,8 @@ import Testing
           #expect(try await pair.settled(id) == end)
           #expect(try await machines(pair) == (end == "running" ? 1 : 0))
         }
-        // Both at once, from both: whoever wins, all see the same, and it is true.
+        // Pause and resume concurrently through both servers: both must report the same state, and it must match the
+        // host.
         async let pauses = pair.race(.POST, "/v1/sandboxes/\(id)/pause", count: 2)
         async let resumes = pair.race(.POST, "/v1/sandboxes/\(id)/resume", count: 2)
         let both = try await pauses + resumes
@@ -160,7 +161,7 @@ import Testing
   }
 
   @Test(
-    "background work is done once, by another one when the leader is killed; what the dead one ran is missing and comes back"
+    "another server takes over when the leader is killed; sandboxes of the killed one are missing until it restarts"
   )
   func leaders() async throws {
     try await Pair.with { pair async throws -> Void in
@@ -188,7 +189,7 @@ import Testing
         zip(ids, answers).filter { $0.1.isSuccess }.map(\.0), zip(ids, answers).filter { !$0.1.isSuccess }.map(\.0)
       )
       #expect(!reachable.isEmpty && !lost.isEmpty)
-      // A create does not wait for the dead.
+      // A create does not wait for the killed server.
       let meanwhile = try await other.createSandbox("--memory", "256")
       try await eventually("what the dead one ran is missing", within: .seconds(150)) {
         for id in lost where try await other.status(id) != "missing" { return false }
@@ -214,7 +215,7 @@ import Testing
   }
 
   @Test(
-    "one that dies between two steps of a pause or resume: within ten seconds of its next start the rows are true, led by another or not"
+    "ten seconds after a server that crashed during a pause or resume restarts, the rows match the hosts"
   )
   func crashes() async throws {
     try await Pair.with(executable: CrashSteps.executable) { pair async throws -> Void in
@@ -247,7 +248,7 @@ import Testing
     }
   }
 
-  /// One whose microVM is on the host of `server`.
+  /// A sandbox on the host of `server`.
   private func sandbox(of server: MartletServer, among ids: [String]) async throws -> String? {
     for id in ids {
       let count = server.machines.count
@@ -266,22 +267,22 @@ import Testing
 }
 
 extension MartletServer {
-  /// Whether it does the background work.
+  /// Whether the server is the leader.
   fileprivate var leads: Bool {
     !hasEnded
       && lifeLog.split(separator: "\n").last { $0.contains("leadership ") }?.contains("leadership began") == true
   }
 
-  /// Whether others can find its host.
+  /// Whether the server's host is registered.
   fileprivate var hasRegistered: Bool { lifeLog.contains("host registered") }
 
-  /// What it has said since it was last started.
+  /// The server's log since its last start.
   private var lifeLog: Substring {
     let text = (try? SmallFile.readText(logPath.string)) ?? ""
     return text.range(of: "host agent", options: .backwards).map { text[$0.upperBound...] } ?? ""
   }
 
-  /// How often it was the one to note that the idle time-out paused a sandbox.
+  /// How often this server recorded an auto-pause.
   fileprivate func autoPauses() async throws -> Int {
     let text = try await request(.GET, "/metrics").text
     let line = text.split(separator: "\n").first {

@@ -5,10 +5,10 @@ import NIOCore
 import SystemPackage
 import Testing
 
-/// Pause, resume, clone: with real microVMs, real memory and real disks.
+/// Tests pause, resume and clones with real microVMs, memory and disks.
 @Suite(.serialized) struct SnapshotTests {
   @Test(
-    "memory, files, processes and connections live through 100 pauses; nothing is left on the host while paused (TTL-8)"
+    "memory, files, processes and connections survive 100 pauses; a paused sandbox has no runtime resources"
   )
   func manyCycles() async throws {
     let server = try await MartletServer.start()
@@ -27,7 +27,7 @@ import Testing
   }
 
   @Test(
-    "a sandbox that is never paused can be snapshotted more often than a chain may be long, and paused after that (UF-5)"
+    "a running sandbox can be snapshotted more often than the maximum chain length, and then paused"
   )
   func manySnapshots() async throws {
     let server = try await MartletServer.start()
@@ -48,7 +48,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("it lives through 20 pauses with kill -9 of the server in between, in either state (OPS-1)")
+  @Test("a sandbox survives 20 pauses with kill -9 of the server in between, in either state")
   func killedBetween() async throws {
     let server = try await MartletServer.start()
     let id = try await Workload.begin(server)
@@ -71,7 +71,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("a command that is open when its sandbox is paused hears of it then, and not at its time-out")
+  @Test("a running command gets an error when its sandbox is paused, not at its time-out")
   func pausedUnderCommand() async throws {
     let server = try await MartletServer.start()
     let id = try await server.createSandbox()
@@ -86,7 +86,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("forks of a running sandbox go their own ways")
+  @Test("forks of a running sandbox are independent")
   func fork() async throws {
     let server = try await MartletServer.start()
     let id = try await server.createSandbox()
@@ -107,7 +107,7 @@ import Testing
   }
 
   @Test(
-    "an idle sandbox is paused within its time-out and 3 s, pings and work keep it awake, the time-out survives (TTL-1..7)"
+    "an idle sandbox is paused within its time-out + 3 s; pings and commands prevent it; the time-out persists"
   )
   func timeToLive() async throws {
     let server = try await MartletServer.start()
@@ -129,7 +129,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("SIGTERM in the middle of an auto-pause leaves a snapshot that can be resumed (TTL-3)")
+  @Test("SIGTERM during an auto-pause leaves a snapshot that can be resumed")
   func terminatedWhilePausing() async throws {
     let server = try await MartletServer.start()
     let id = try await server.createSandbox("--timeout", "1")
@@ -144,7 +144,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("a sandbox with auto_resume answers a command as if it had never been paused")
+  @Test("a paused sandbox with auto_resume runs a command like a running one")
   func automaticResume() async throws {
     let server = try await MartletServer.start()
     let id = try await server.createSandbox("--auto-resume")
@@ -154,7 +154,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("a pager that is killed is replaced while its VM runs; no data is wrong (Must show: pager)")
+  @Test("a killed pager is replaced while its VM runs, and no data is wrong")
   func pagerKilled() async throws {
     let server = try await MartletServer.start()
     let id = try await Workload.begin(server)
@@ -169,7 +169,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("a damaged page ends that sandbox with the reason, before its guest sees it; others go on (L-22)")
+  @Test("a damaged page ends its sandbox with the reason before the guest reads it; other sandboxes continue")
   func damagedPage() async throws {
     let server = try await MartletServer.start()
     let id = try await Workload.begin(server)
@@ -178,7 +178,7 @@ import Testing
     try flipBytes(of: server)
     let answer = try await server.request(.POST, "/v1/sandboxes/\(id)/resume")
     if answer.status == 200 {
-      // Only what the guest asks for is read: let it ask for everything.
+      // Pages are read on demand, so make the guest read all memory.
       _ = try? await server.shell(id, "cat /dev/shm/memory > /dev/null")
       _ = try? await Workload.check(server, id)
       try await eventually("it ends") { try await server.info(id)["status"] as? String == "error" }
@@ -189,7 +189,7 @@ import Testing
     try await server.stop()
   }
 
-  @Test("when the newest generation's header is damaged the resume says so, and the one before it can be resumed")
+  @Test("if the newest generation's header is damaged the resume fails, and the previous one can be resumed")
   func previousGeneration() async throws {
     let server = try await MartletServer.start()
     let id = try await server.createSandbox("--memory", "256")
@@ -227,7 +227,7 @@ import Testing
     #expect(pwrite(file.rawValue, &byte, 1, offset) == 1)
   }
 
-  /// This file of the newest generation.
+  /// Path of a file of the newest generation.
   private func newest(_ name: String, _ server: MartletServer) throws -> FilePath {
     let generations = server.directory.appending("data/snapshots/generations")
     let files = try Directories.names(in: generations).map { generations.appending($0).appending(name) }

@@ -13,7 +13,7 @@ extension EndToEnd {
         in: .newlines) != "0"
     }
 
-    /// Starts `martlet exec … sleep` as a process of its own, so that it can be killed.
+    /// Starts `martlet exec … sleep` as a separate process, so that it can be killed.
     private func startSleeper(_ server: MartletServer, _ id: String) async throws -> ChildProcess {
       let null = try OwnedDescriptor.open("/dev/null", O_RDWR)
       let client = try ChildProcess.spawn(
@@ -25,13 +25,13 @@ extension EndToEnd {
       return client
     }
 
-    @Test("a client that vanishes takes its command along (L-41)")
+    @Test("killing a client kills its command")
     func disconnect() async throws {
       try await withSandbox { server, id in
         let client = try await startSleeper(server, id)
         client.signal(SIGKILL)
         _ = await client.wait()
-        try await eventually("the command ended") { try await !sleeps(server, id) }
+        try await eventually("the command has ended") { try await !sleeps(server, id) }
       }
     }
 
@@ -41,11 +41,11 @@ extension EndToEnd {
         let client = try await startSleeper(server, id)
         client.signal(SIGTERM)
         #expect(await client.wait() == .exited(128 + SIGTERM))
-        try await eventually("the command ended") { try await !sleeps(server, id) }
+        try await eventually("the command has ended") { try await !sleeps(server, id) }
       }
     }
 
-    @Test("a detached command lives on, is listed, and can be attached to again (L-43)")
+    @Test("a detached command continues, is listed, and can be attached to again")
     func detached() async throws {
       try await withSandbox { server, id in
         try await server.cli(
@@ -64,7 +64,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("output larger than any buffer arrives whole, in order")
+    @Test("output larger than any buffer arrives completely and in order")
     func largeOutput() async throws {
       try await withSandbox { server, id in
         let output = try await server.cli("exec", id, "--", "sh", "-c", "seq 1 400000")
@@ -75,7 +75,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("a command that takes too long ends with its own code")
+    @Test("a command that exceeds its time-out has the documented exit code")
     func timeout() async throws {
       try await withSandbox { server, id in
         let answer = try await server.request(
@@ -87,7 +87,7 @@ extension EndToEnd {
   }
 }
 
-/// A WebSocket client that only listens: Python's standard library speaks enough of RFC 6455 by hand.
+/// A WebSocket client that only receives, written with Python's standard library. Source: RFC 6455
 final class WebSocketPeer: Sendable {
   private let child: ChildProcess
   private let path: String
@@ -100,7 +100,8 @@ final class WebSocketPeer: Sendable {
       import base64, os, socket, sys
       s = socket.create_connection(("127.0.0.1", \(server.port)))
       key = base64.b64encode(os.urandom(16)).decode()
-      s.sendall(("GET \(path) HTTP/1.1\\r\\nHost: x\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\nX-API-Key: \(try server.apiKey)\\r\\n"
+      s.sendall(("GET \(path) HTTP/1.1\\r\\nHost: x\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+                 "X-API-Key: \(try server.apiKey)\\r\\n"
         "Sec-WebSocket-Key: " + key + "\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\n").encode())
       f = s.makefile("rb")
       print(f.readline().decode(), flush=True)

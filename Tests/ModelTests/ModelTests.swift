@@ -4,7 +4,7 @@ import Testing
 @testable import Model
 
 @Suite struct IdentifierTests {
-  @Test("an id survives the trip over the wire")
+  @Test("an id survives a round trip through its wire form")
   func roundTrip() {
     let id = SandboxID()
     #expect(SandboxID(wire: id.wire) == id)
@@ -12,7 +12,7 @@ import Testing
   }
 
   @Test(
-    "what is not exactly an id is refused",
+    "malformed ids are refused",
     arguments: [
       "", "sb-", "sb-1", "5f0c1d9e-0000-4000-8000-000000000000", "team-5f0c1d9e-0000-4000-8000-000000000000",
       "sb-5F0C1D9E-0000-4000-8000-000000000000", "sb-5f0c1d9e-0000-4000-8000-000000000000\n",
@@ -25,7 +25,7 @@ import Testing
 }
 
 @Suite struct UUIDTextTests {
-  @Test("the text of a UUID is Foundation's, in lower case, and comes back")
+  @Test("the text of a UUID equals Foundation's in lower case, and is parsed back")
   func roundTrip() {
     for uuid in (0..<100).map({ _ in UUID() }) {
       let text = UUIDText.string(uuid)
@@ -75,7 +75,7 @@ import Testing
     }
   }
 
-  @Test("a host that comes back makes missing sandboxes running, paused or stopped")
+  @Test("a missing sandbox becomes running, paused or stopped")
   func missingIsReversible() {
     for next in [SandboxStatus.running, .paused, .stopped] { #expect(SandboxStatus.missing.canBecome(next)) }
     #expect(!SandboxStatus.missing.canBecome(.pending))
@@ -101,7 +101,7 @@ import Testing
     try SandboxSpec(teamID: TeamID()).validate()
   }
 
-  @Test("numbers out of bounds are refused with the field's name (L-67)")
+  @Test("numbers out of bounds are refused with the field's name")
   func numbers() {
     let cases: [(String, (inout SandboxSpec) -> Void)] = [
       ("vcpus", { $0.vcpus = 0 }), ("vcpus", { $0.vcpus = 10_000 }), ("vcpus", { $0.vcpus = -1 }),
@@ -129,14 +129,14 @@ import Testing
 
 @Suite struct IPv4Tests {
   @Test(
-    "addresses and networks read back as they were written",
+    "addresses and networks survive a round trip",
     arguments: ["0.0.0.0/0", "10.0.0.0/8", "192.168.1.4/32", "1.2.3.4/32"])
   func roundTrip(text: String) {
     #expect(IPv4Network(text)?.description == text)
   }
 
   @Test(
-    "ambiguous addresses are refused (L-61)",
+    "ambiguous addresses are refused",
     arguments: [
       "1.2.3", "01.2.3.4", "1.2.3.256", "1.2.3.4/33", "1.2.3.4/", "10.1.0.0/8", "1.2.3.4/8/8", "a.b.c.d", "1.2.3.+4",
       "::1", "",
@@ -147,7 +147,7 @@ import Testing
 }
 
 @Suite struct ErrorTableTests {
-  @Test("codes are stable snake_case words with a meaning on every surface")
+  @Test("codes are in snake_case and have a mapping for every interface")
   func codes() {
     for code in ErrorCode.allCases {
       #expect(code.rawValue.allSatisfy { $0.isLowercase || $0 == "_" })
@@ -156,7 +156,7 @@ import Testing
     }
   }
 
-  @Test("an unexpected error tells the tenant nothing of its cause")
+  @Test("an unexpected error reveals nothing of its cause")
   func wrapping() {
     struct Secret: Error, CustomStringConvertible { let description = "SELECT password FROM users" }
     let error = MartletError.wrapping(Secret())

@@ -3,7 +3,7 @@ import Testing
 
 @Suite struct NameTests {
   @Test(
-    "e-mail addresses are trimmed and lower-cased",
+    "email addresses are trimmed and converted to lower case",
     arguments: [
       ("a@b.c", "a@b.c"), (" Ada.Lovelace+x@Example.COM\n", "ada.lovelace+x@example.com"),
       ("o'brien_1@mail.ex-ample.org", "o'brien_1@mail.ex-ample.org"),
@@ -13,7 +13,7 @@ import Testing
   }
 
   @Test(
-    "what is no e-mail address is refused",
+    "invalid email addresses are refused",
     arguments: [
       "", "@", "a@", "@b.c", "a@b", "a@@b.c", "a b@c.d", "a@b..c", ".a@b.c", "a.@b.c", "a..b@c.d", "a@-b.c", "a@b-.c",
       "a@b.c.",
@@ -27,7 +27,7 @@ import Testing
   }
 
   @Test(
-    "names are what people write, trimmed",
+    "names are trimmed",
     arguments: [(" Ada ", "Ada"), ("Zoë 🦆", "Zoë 🦆"), ("李", "李"), ("a\u{200D}b", "a\u{200D}b")])
   func names(_ text: String, _ value: String) throws {
     #expect(try DisplayName(text).value == value)

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Telemetry
 
-@Suite("Lines of the log")
+@Suite("Line log handler")
 struct LineLogHandlerTests {
   private final class Lines: Sendable {
     let all = Mutex([String]())
@@ -18,12 +18,12 @@ struct LineLogHandlerTests {
     }
   }
 
-  /// What follows the time.
+  /// The part of a line after the time.
   private var last: String? {
     lines.all.withLock { $0.last }.map { String($0.drop { $0 != " " }.dropFirst()) }
   }
 
-  @Test("Pairs stand in the order of their keys, the event's own win, and levels below the logger's are left out")
+  @Test("pairs are sorted by key, the event's pairs take precedence, and lower levels are omitted")
   func form() throws {
     var logger = logger
     logger[metadataKey: "b"] = "two"
@@ -37,7 +37,7 @@ struct LineLogHandlerTests {
   }
 
   @Test(
-    "What a tenant or a guest says stays one line and one value",
+    "text from a tenant or a guest stays one line and one value",
     arguments: [
       ("two words", "\"two words\""), ("", "\"\""), ("a=b", "\"a=b\""), ("say \"x\"", "\"say \\\"x\\\"\""),
       ("a\nerror forged", "\"a\\nerror forged\""), ("\u{1b}[31m", "\"\\u{1b}[31m\""), ("a\u{2028}b", "\"a\\u{2028}b\""),
@@ -48,13 +48,13 @@ struct LineLogHandlerTests {
     #expect(last == "info test: text=\(shown) [Room] said\n")
   }
 
-  @Test("A message with an end of line stays one line")
+  @Test("a message with a line break stays one line")
   func hostileMessage() {
     logger.info("one\ntwo\r\u{0}", source: "Room")
     #expect(last == "info test: [Room] one\\ntwo\\u{d}\\u{0}\n")
   }
 
-  @Test("An error is told as a pair")
+  @Test("an error becomes a pair")
   func error() {
     struct Failure: Error, CustomStringConvertible {
       let description = "disk full"

@@ -3,7 +3,7 @@ import Testing
 @testable import Telemetry
 
 @Suite struct TelemetryTests {
-  @Test("the text is what Prometheus reads: help, type, samples, in a stable order")
+  @Test("the text has the Prometheus format: help, type, samples, in a stable order")
   func text() {
     let registry = MetricRegistry()
     let counter = Counter("calls_total", help: "Calls.", labels: ["verb", "outcome"], in: registry)
@@ -45,7 +45,7 @@ import Testing
     #expect(registry.text() == "# HELP c a\\\\b\\nc\n# TYPE c counter\nc{l=\"\\\"\\\\\\n\"} 1\n")
   }
 
-  @Test("a family never holds more combinations than its bound and one")
+  @Test("a family holds at most the maximum number of combinations and the overflow")
   func bound() {
     let registry = MetricRegistry()
     let counter = Counter("c", help: "", labels: ["l"], in: registry)

@@ -2,7 +2,7 @@ import Foundation
 import LinuxSystem
 import SystemPackage
 
-/// Everything a sandbox takes on the host, counted for one server. Two equal censuses mean that nothing leaked.
+/// Counts all resources of a server's sandboxes on the host. Two equal censuses mean that nothing leaked.
 struct Census: Equatable, CustomStringConvertible {
   var virtualMachines: Int
   var pagers: Int
@@ -11,10 +11,10 @@ struct Census: Equatable, CustomStringConvertible {
   var firewallLines: Int
   var controlGroups: Int
   var descriptors: Int
-  /// Those of them that are neither sockets nor databases: of each sandbox the server holds some, of itself always the
-  /// same.
+  /// Descriptors that are neither sockets nor databases. The server holds some per sandbox and a fixed number for
+  /// itself.
   var ownDescriptors: Int
-  /// Children of the server that have ended and that nobody has waited for.
+  /// Children of the server that have exited and were not waited for.
   var zombies: Int
   var sandboxDirectories: Int
   var mounts: Int
@@ -56,18 +56,18 @@ struct Census: Equatable, CustomStringConvertible {
 
   private static func zombies(of parent: Int32) -> Int {
     ProcessTable.pids().count { pid in
-      // proc_pid_stat(5): state and parent follow the name, which may hold anything but ends with the last parenthesis.
+      // proc_pid_stat(5): state and parent follow the name, which may contain any character and ends at the last
+      // parenthesis.
       let text = (try? SmallFile.readText("/proc/\(pid)/stat")) ?? ""
       let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
       return fields.count > 2 && fields[1] == "Z" && fields[2] == "\(parent)"
     }
   }
 
-  /// Waits until the host looks as it did; the kernel takes namespaces apart a little later.
+  /// Waits until the host's census equals this one; the kernel removes namespaces with a delay.
   /// - Parameters:
   ///   - descriptorSlack: connections that the server keeps for the next request.
-  ///   - ownSlack: other descriptors that it may have opened for itself; of another life of the server there may be any
-  ///     number.
+  ///   - ownSlack: other descriptors that the server may have opened for itself; any number after a restart.
   func awaitSame(_ server: MartletServer, descriptorSlack: Int = 8, ownSlack: Int = .max) async throws {
     let end = ContinuousClock.now + .seconds(20)
     var now = try await Census.take(server)
@@ -89,7 +89,9 @@ struct Census: Equatable, CustomStringConvertible {
   }
 
   var description: String {
-    "VMs \(virtualMachines), pagers \(pagers), namespaces \(namespaces), links \(links), firewall lines \(firewallLines), cgroups \(controlGroups), "
-      + "descriptors \(descriptors) (\(ownDescriptors) own), zombies \(zombies), directories \(sandboxDirectories), mounts \(mounts)"
+    "VMs \(virtualMachines), pagers \(pagers), namespaces \(namespaces), links \(links), firewall lines "
+      + "\(firewallLines), cgroups \(controlGroups), "
+      + "descriptors \(descriptors) (\(ownDescriptors) own), zombies \(zombies), directories \(sandboxDirectories), "
+      + "mounts \(mounts)"
   }
 }

@@ -3,18 +3,18 @@ import LinuxSystem
 import SystemPackage
 import Testing
 
-/// One server and one sandbox that are led through many crash points, one after the other, so that what one leaves the
-/// next one finds.
+/// One server and one sandbox that pass through many crash points, so that each crash starts from the state that the
+/// previous one left.
 struct CrashStage {
   static let deadline: Duration = .seconds(60)
 
   let server: MartletServer
   let id: String
-  /// The host before there was the sandbox, but with its template's snapshot, and while it runs.
+  /// Censuses of the host: with the template's snapshot before the sandbox exists, and while the sandbox runs.
   let empty: Census
   let running: Census
 
-  /// The sandbox has been restored, so that it has a pager.
+  /// Whether the sandbox has been restored and therefore has a pager.
   static func make() async throws -> CrashStage {
     let server = try await MartletServer.start(executable: CrashSteps.executable)
     let empty = try await Census.take(server)
@@ -30,7 +30,8 @@ struct CrashStage {
   private static let counting =
     "i=0; while true; do i=$((i+1)); echo $i > /tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.1; done"
 
-  /// For each point: a server that dies there is led there by `operation`, another one is started, and `check` looks.
+  /// For each crash point: starts a server, runs `operation` until the server crashes there, starts another server, and
+  /// runs `check`.
   func walk(
     _ points: [String], operation: (MartletServer) async throws -> Void, check: (_ point: String) async throws -> Void
   ) async throws {
@@ -45,8 +46,8 @@ struct CrashStage {
     }
   }
 
-  /// Starts a server that dies at `point`. `operation` is asked for until it gets there: its answer is lost with the
-  /// server, or says that something before it is not done yet.
+  /// Starts a server that crashes at `point`, and repeats `operation` until it does. The response is lost in the crash,
+  /// or reports that an earlier operation is not finished.
   func die(at point: String, operation: (MartletServer) async throws -> Void) async throws {
     await server.killHard()
     try await server.launch(environment: ["CRASH_AT": point])
@@ -59,35 +60,36 @@ struct CrashStage {
     #expect(await server.awaitEnd() == .signaled(SIGKILL), "\(point)")
   }
 
-  /// Starts a server that dies at `point` before it serves anybody.
+  /// Starts a server that crashes at `point` before it accepts requests.
   func dieStarting(at point: String) async throws {
     await server.killHard()
     try await server.launch(environment: ["CRASH_AT": point], awaitingHealth: false)
     #expect(await server.awaitEnd() == .signaled(SIGKILL), "\(point)")
   }
 
-  /// The sandbox runs on as what it was, under the VMM and the pager that it had.
+  /// Checks that the sandbox runs intact with its former VMM and pager.
   func expectAdopted(_ machines: [Int32], _ pagers: [Int32], _ point: String) async throws {
     #expect(server.machines == machines && server.pagers == pagers, "adopted, not made anew: \(point)")
     #expect(try await server.settled(id) == "running", "\(point)")
     try await expectContent(of: id)
   }
 
-  /// Files of memory and disk are there, and the process counts on.
+  /// Checks that the files in memory and on disk exist, and that the process still counts.
   func expectContent(of id: String) async throws {
     let script =
-      "cat /dev/shm/kept /var/tmp/kept; a=$(cat /tmp/count); while [ $(cat /tmp/count) = $a ]; do sleep 0.05; done; echo goes on"
+      "cat /dev/shm/kept /var/tmp/kept; a=$(cat /tmp/count); while [ $(cat /tmp/count) = $a ]; do sleep 0.05; done; "
+      + "echo goes on"
     #expect(try await server.shell(id, script) == "memory\ndisk\ngoes on\n")
   }
 
-  /// Nothing half-made is left in the store.
+  /// Checks that the snapshot store has no incomplete generations.
   func expectTidy() async throws {
     try await eventually("drafts and trash are empty") {
       server.stored("drafts").isEmpty && server.stored("trash").isEmpty
     }
   }
 
-  /// The sandbox goes, and with it all that any of the crashes had left but the template's snapshot.
+  /// Destroys the sandbox and checks that the crashes left nothing but the template's snapshot.
   func finish() async throws {
     try await server.cli("kill", "--all").expectSuccess()
     try await empty.awaitSame(server, descriptorSlack: 64)

@@ -1,10 +1,11 @@
 import SystemPackage
 
-/// Where the server of Tests/CrashServer can be made to die. Moments that must pass first stand before, with commas.
+/// Steps at which the server of Tests/CrashServer can crash. Steps that must occur before are listed first, separated
+/// by commas.
 ///
-/// In a walk there is one moment between two steps: what is before a step is after the one that precedes it.
+/// In a sequence there is one crash point between two steps: the one before a step is the one after its predecessor.
 enum CrashSteps {
-  /// Beside the release guest agent, where the server looks for it.
+  /// Path beside the release build's guest agent, where the server expects it.
   static let executable = MartletServer.repository.appending("bin/martlet-crash-test").string
 
   static let making = around("making", ["journal", "directory", "disk", "network", "cgroup", "vmm", "guest", "commit"])
@@ -14,7 +15,7 @@ enum CrashSteps {
     along("saving", ["journal", "draft", "freeze", "stop", "devices", "memory", "disk", "publish", "commit"])
     + publishing
   static let resuming = along("making", restored)
-  /// A checkpoint after which the guest runs on.
+  /// Steps of a checkpoint after which the guest continues.
   static let continuing =
     along("saving", ["draft", "freeze", "stop", "devices", "memory", "disk", "overlay", "run", "publish", "commit"])
     + publishing
@@ -23,17 +24,17 @@ enum CrashSteps {
     ["store-memoryMerged", "store-deviceStateCopied", merged]
     + (publishing + along("saving", ["commit"])).map { "\(merged),\($0)" }
 
-  /// A compaction that a long chain forces while the guest runs, and what is saved over the merged generation after
-  /// that. The chain is short from the first of the latter on.
+  /// Steps of a compaction that a long chain forces while the guest runs, and of the save over the merged generation.
+  /// The chain is short from the first step of the save on.
   static let compactingWhileRunning =
     ["store-memoryMerged", "store-deviceStateCopied", merged] + publishing.map { "\(merged),\($0)" } + [
       "\(merged),saving-draft-before"
     ]
     + ["saving-disk-after", "saving-overlay-after", "saving-run-after"]
 
-  /// How many generations a sandbox that runs may depend on; the host's own bound.
+  /// Maximum chain length of a running sandbox; the same as the host agent's.
   static let longestGrowingChain = 24
-  /// How many generations a sandbox may depend on before they are merged; the host's own bound.
+  /// Chain length from which generations are merged; the same as the host agent's.
   static let longestChain = 8
 
   private static let restored = [

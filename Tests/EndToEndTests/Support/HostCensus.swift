@@ -1,8 +1,8 @@
 import LinuxSystem
 import SystemPackage
 
-/// What there is on the host for Martlet as a whole, by name. Taken before a server starts and after it has stopped:
-/// the difference is what it left.
+/// Names of all resources of Martlet on the host. The difference of the censuses before a server's start and after its
+/// stop is what the server left.
 struct HostCensus: Equatable, CustomStringConvertible {
   private var things: Set<String> = []
 
@@ -11,7 +11,7 @@ struct HostCensus: Equatable, CustomStringConvertible {
     let tables = try await Tool.run("nft", ["list", "tables"]).checked().outputText
     census.add("nftables", tables.split(separator: "\n").map(String.init))
     let links = try await Tool.run("ip", ["-o", "link"]).checked().outputText
-    // "7: mv4@if2: <…": the index is never the same again.
+    // "7: mv4@if2: <…": the index changes at each creation.
     census.add(
       "link", links.split(separator: "\n").compactMap { $0.split(separator: " ").dropFirst().first.map(String.init) })
     census.add("claim", (try? Directories.names(in: "/run/martlet")) ?? [])
@@ -23,15 +23,15 @@ struct HostCensus: Equatable, CustomStringConvertible {
     return census
   }
 
-  /// Servers of these tests and the machines on their data directories.
+  /// Processes of these tests' servers and of their VMMs.
   private static func serverProcesses() -> [String] {
     ProcessTable.pids().filter { pid in
       ProcessTable.arguments(of: pid).contains { $0.contains(MartletServer.directoryPrefix) }
     }.map(String.init)
   }
 
-  /// Waits until nothing is there that was not; the kernel takes namespaces apart a little later. What an earlier
-  /// server that was killed had left may be gone: a start cleans up.
+  /// Waits until the host has no resources in addition to this census; the kernel removes namespaces with a delay.
+  /// Resources that an earlier, killed server left may be missing, because a start removes them.
   func awaitSame() async throws {
     let end = ContinuousClock.now + .seconds(20)
     var now = try await HostCensus.take()

@@ -2,7 +2,7 @@ import Foundation
 import LinuxSystem
 import SystemPackage
 
-/// What tests of pausing and copying ask of a server, and see of it.
+/// Requests and observations for tests of pause, resume and snapshots.
 extension MartletServer {
   func pause(_ id: String) async throws {
     let answer = try await request(.POST, "/v1/sandboxes/\(id)/pause")
@@ -18,7 +18,7 @@ extension MartletServer {
     try await info(id)["status"] as? String ?? "none"
   }
 
-  /// Waits until nobody works on the sandbox any more.
+  /// Waits until no operation on the sandbox is in progress.
   func settled(_ id: String) async throws -> String {
     try await eventually("sandbox \(id) runs, is paused or is gone") {
       ["running", "paused", "stopped", "error", "none"].contains(try await self.status(id))
@@ -57,7 +57,7 @@ extension MartletServer {
     }.sorted()
   }
 
-  /// What lies in a directory of the snapshot store: `generations`, `drafts`, `trash`, `disk-layers`.
+  /// Names in a directory of the snapshot store: `generations`, `drafts`, `trash`, `disk-layers`.
   func stored(_ kind: String) -> Set<String> {
     Set((try? Directories.names(in: directory.appending("data/snapshots").appending(kind))) ?? [])
   }

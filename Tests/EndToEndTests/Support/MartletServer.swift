@@ -16,7 +16,7 @@ final class MartletServer: Sendable {
     .removingLastComponent()
   static let binary = repository.appending("bin/martlet").string
   static let imageDirectory = ProcessInfo.processInfo.environment["MARTLET_IMAGE_DIR"] ?? "/var/lib/martlet/images"
-  /// All that belongs to a server of these tests has a name that begins so.
+  /// Prefix of the names of all files of these tests' servers.
   static let directoryPrefix = "/var/tmp/martlet-e2e-"
   private static let startDeadline: Duration = .seconds(60)
 
@@ -24,7 +24,7 @@ final class MartletServer: Sendable {
   let port: Int
   let executable: String
   let environment: [String: String]
-  /// Where the account is kept that its clients use: of several servers on one database the first has made it.
+  /// Directory with the credentials of the clients: with several servers on one database, that of the first server.
   let accountDirectory: FilePath
   private let child = Mutex<ChildProcess?>(nil)
 
@@ -43,7 +43,7 @@ final class MartletServer: Sendable {
   var logPath: FilePath { directory.appending("server.log") }
 
   /// A server on a fresh data directory; `stop()` removes it.
-  /// - Parameter first: another server on the same database, whose account clients use.
+  /// - Parameter first: another server on the same database, whose credentials the clients use.
   static func start(
     executable: String = binary, environment: [String: String] = [:], port: Int? = nil, awaitingHealth: Bool = true,
     accountOf first: MartletServer? = nil
@@ -69,7 +69,7 @@ final class MartletServer: Sendable {
         Self.imageDirectory,
         "--no-demo",
       ],
-      // Without spares, which a census would take for leaks.
+      // Without a warm pool, whose microVMs a census would count as leaks.
       environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "MARTLET_WARM_POOL": "0"].merging(
         environment
       ) { $1 }.merging(
@@ -88,7 +88,7 @@ final class MartletServer: Sendable {
 
   var logTail: String { String(((try? SmallFile.readText(logPath.string)) ?? "").suffix(4_000)) }
 
-  /// Ends the process without giving it a chance to clean up.
+  /// Kills the process without clean-up.
   func killHard() async {
     guard let process = child.withLock({ $0 }) else { return }
     process.signal(SIGKILL)
@@ -96,7 +96,7 @@ final class MartletServer: Sendable {
     child.withLock { $0 = nil }
   }
 
-  /// Waits until the process has ended by itself.
+  /// Waits until the process has exited.
   func awaitEnd() async -> ExitStatus? {
     guard let process = child.withLock({ $0 }) else { return nil }
     defer { child.withLock { $0 = nil } }
@@ -111,7 +111,7 @@ final class MartletServer: Sendable {
     try removeDirectory()
   }
 
-  /// Tells the process to stop, as a service manager does, and waits for its end. Sandboxes run on.
+  /// Sends SIGTERM, as a service manager does, and waits for the exit. Sandboxes continue to run.
   @discardableResult
   func terminate() async -> ExitStatus? {
     child.withLock { $0 }?.signal(SIGTERM)
@@ -148,7 +148,7 @@ final class MartletServer: Sendable {
       "PATH": "/usr/bin:/bin", "HOME": "/root", "MARTLET_DATA_DIR": directory.appending("data").string,
       "MARTLET_URL": url,
     ]
-    // Of several servers on one database only the first has credentials in its directory.
+    // With several servers on one database only the first has credentials in its directory.
     if accountDirectory != directory { environment["MARTLET_API_KEY"] = try? apiKey }
     return environment
   }
@@ -165,7 +165,7 @@ final class MartletServer: Sendable {
 
   enum Method: String { case GET, POST, DELETE, PUT, PATCH }
 
-  /// One request with the API key.
+  /// Sends a request with the API key.
   func request(
     _ method: Method, _ path: String, body: String? = nil, headers: [String: String] = [:], authenticated: Bool = true,
     deadline: TimeAmount = .seconds(180)
@@ -183,7 +183,7 @@ final class MartletServer: Sendable {
     return Answer(status: Int(response.status.code), body: Data(buffer: content))
   }
 
-  /// Makes a sandbox and returns its id.
+  /// Creates a sandbox and returns its id.
   func createSandbox(_ arguments: String...) async throws -> String {
     let output = try await cli(["create", "--json"] + arguments)
     try output.expectSuccess()
@@ -191,7 +191,7 @@ final class MartletServer: Sendable {
     return try JSONDecoder().decode(Sandbox.self, from: Data(output.standardOutput)).id
   }
 
-  /// Runs a shell command in a sandbox and returns its standard output; fails when it fails.
+  /// Runs a shell command in a sandbox and returns its standard output; throws if the command fails.
   func shell(_ id: String, _ command: String) async throws -> String {
     let output = try await cli("exec", id, "--", "sh", "-c", command)
     try output.expectSuccess()
@@ -228,7 +228,7 @@ struct TestFailure: Error, CustomStringConvertible {
   }
 }
 
-/// Waits on a predicate; nothing in these tests waits on time alone.
+/// Waits until a predicate holds.
 func eventually(
   _ what: String, within limit: Duration = .seconds(30), _ predicate: @Sendable () async throws -> Bool
 ) async throws {

@@ -1,7 +1,7 @@
 import LinuxSystem
 import Testing
 
-/// Gives a suite one server, shared by its tests, and checks at the end that stopping it leaves nothing on the host.
+/// Provides one server for all tests of a suite, and checks at the end that stopping it leaves nothing on the host.
 struct RunningServer: SuiteTrait, TestScoping {
   func provideScope(
     for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
@@ -32,7 +32,7 @@ func currentServer() throws -> MartletServer {
   return server
 }
 
-/// Makes a sandbox for one test and destroys it afterwards, whatever happens.
+/// Creates a sandbox for one test and destroys it afterwards in every case.
 func withSandbox(_ arguments: String..., body: (MartletServer, String) async throws -> Void) async throws {
   let server = try currentServer()
   let output = try await server.cli(["create", "--json"] + arguments)

@@ -1,20 +1,20 @@
 import Foundation
 import LinuxSystem
 
-/// A guest whose state is everywhere: a counting process, files with checksums in memory and on disk, and a Python
-/// process with a dictionary, connected to itself, which notes when its clock jumps.
+/// A guest with state in several places: a counting process, files with checksums in memory and on disk, and a Python
+/// process with a dictionary and a connection to itself, which records jumps of its clock.
 enum Workload {
-  /// What the guest says of itself.
+  /// The guest's report of its state.
   struct State: Decodable {
-    /// How often its Python process was asked.
+    /// Number of requests to its Python process.
     let asked: Int
-    /// Whether the connection, and the dictionary's digest, are what they were.
+    /// Whether the connection and the dictionary's digest are unchanged.
     let ok: Bool
-    /// Its clock, in seconds since 1970.
+    /// The guest's time, in seconds since 1970.
     let wall: Double
-    /// The clock's distance from the time since its boot.
+    /// The difference of the clock and the time since boot.
     let offset: Double
-    /// All the distances that a user process has ever seen, but for 20 ms.
+    /// All such differences that a user process has seen, rounded to 20 ms.
     let offsets: [Double]
     var counter = 0
 
@@ -37,7 +37,7 @@ enum Workload {
     def look():
         while True:
             before = time.monotonic(); wall = time.time(); after = time.monotonic()
-            # Else it stood still between the two clocks.
+            # Otherwise the VM was stopped between the two readings.
             if after - before < 0.002: return wall, wall - after
     def watch():
         while True:
@@ -54,21 +54,23 @@ enum Workload {
         mine.sendall(b"ping")
         ok = mine.recv(100) == b"ping" and hashlib.sha256(b"".join(state.values())).hexdigest() == digest
         wall, offset = look()
-        caller.sendall(json.dumps({"ok": ok, "asked": asked, "wall": wall, "offset": offset, "offsets": offsets}).encode() + b"\\n")
+        report = {"ok": ok, "asked": asked, "wall": wall, "offset": offset, "offsets": offsets}
+        caller.sendall(json.dumps(report).encode() + b"\\n")
         caller.close()
     END
     """
 
   private static let counting =
-    "i=0; while true; do i=$((i+1)); echo $i > /dev/shm/count.new; mv /dev/shm/count.new /dev/shm/count; sleep 0.5; done"
+    "i=0; while true; do i=$((i+1)); echo $i > /dev/shm/count.new; mv /dev/shm/count.new /dev/shm/count; sleep 0.5; "
+    + "done"
 
-  /// Bash asks, as another Python would take long to start.
+  /// Bash sends the request, because a second Python process would start slowly.
   private static let question = """
     sha256sum --status -c /dev/shm/memory.sum && sha256sum --status -c /var/tmp/disk.sum \
     && bash -c 'exec 3<>/dev/tcp/127.0.0.1/7002; cat <&3' && cat /dev/shm/count
     """
 
-  /// Makes a sandbox of the template `base` in which it runs.
+  /// Creates a sandbox of the template `base` that runs the workload.
   static func begin(_ server: MartletServer) async throws -> String {
     let id = try await server.createSandbox("--template", "base", "--memory", "256")
     _ = try await server.shell(id, script)
@@ -78,7 +80,7 @@ enum Workload {
     return id
   }
 
-  /// Compares every checksum.
+  /// Checks all checksums.
   @discardableResult
   static func check(_ server: MartletServer, _ id: String) async throws -> State {
     let lines = try await server.shell(id, question).split(separator: "\n")

@@ -8,7 +8,7 @@ import Testing
 
 @testable import CommandLine
 
-/// A server with one account that remembers what it was asked.
+/// A server with one account that records its requests.
 private final class FakePeople: Sendable {
   let requests = Mutex([String]())
 
@@ -24,7 +24,8 @@ private final class FakePeople: Sendable {
     let authorization = exchange.head.headers.first(name: "Authorization") ?? "-"
     requests.withLock { $0.append("\(exchange.head.method) \(exchange.path) \(authorization) \(String(buffer: body))") }
     let session =
-      #"{"token":"tok","user_id":"usr-1","team_id":"team-2","email":"a@b.c","name":"A","expires_at":"2999-01-01T00:00:00.000000Z"}"#
+      #"{"token":"tok","user_id":"usr-1","team_id":"team-2","email":"a@b.c","name":"A","#
+      + #""expires_at":"2999-01-01T00:00:00.000000Z"}"#
     switch (exchange.head.method, exchange.path) {
     case (.POST, "/v1/auth/login"), (.POST, "/v1/auth/switch-team"): try await exchange.respond(.ok, session)
     case (.GET, "/v1/api-keys"), (.GET, "/v1/teams"): try await exchange.respond(.ok, "[]")
@@ -37,9 +38,9 @@ private final class FakePeople: Sendable {
   }
 }
 
-@Suite("Commands about people", .timeLimit(.minutes(1)))
-struct PeopleCommandTests {
-  @Test("login keeps the session for its owner only, never shows the password, and later commands use it")
+@Suite("Account commands", .timeLimit(.minutes(1)))
+struct AccountCommandTests {
+  @Test("login stores the session readable by its owner only, and later commands use it")
   func login() async throws {
     try await Invocation.inDirectory { home in
       let server = FakePeople()
@@ -50,14 +51,14 @@ struct PeopleCommandTests {
       #expect(try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int == 0o600)
       let first = server.requests.withLock { $0.first }
       #expect(first?.hasPrefix("POST /v1/auth/login - ") == true && first?.contains("correct horse") == true)
-      // Another port is another server: the session is not shown to it.
+      // Another port is another server, which does not receive the session.
       let other = FakePeople()
       let refused = try await other.run(["key", "ls"], home: home)
       #expect(refused.code == 77 && refused.errors.contains("martlet login") && other.requests.withLock { $0.isEmpty })
     }
   }
 
-  @Test("a session acts in the commands for keys, teams and accounts")
+  @Test("the commands for keys, teams and accounts use the session")
   func commands() async throws {
     try await Invocation.inDirectory { home in
       let people = FakePeople()
@@ -82,7 +83,7 @@ struct PeopleCommandTests {
     }
   }
 
-  @Test("--local goes to the database of this machine and to no server")
+  @Test("--local uses the database of this machine and no server")
   func local() async throws {
     var services = Invocation.services
     services.createUser = { options in
@@ -101,7 +102,7 @@ struct PeopleCommandTests {
   }
 
   @Test(
-    "settings about access are checked",
+    "access settings are validated",
     arguments: [
       (["MARTLET_SIGN_UP": "maybe"], false), (["MARTLET_RATE_LIMIT": "-1"], false),
       (["MARTLET_RATE_LIMIT": "many"], false),

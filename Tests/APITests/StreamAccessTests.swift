@@ -5,8 +5,8 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// Streams whose opener loses the right to be there.
-@Suite(.serialized) struct StreamStandingTests {
+/// Streams whose caller loses access while they are open.
+@Suite(.serialized) struct StreamAccessTests {
   private func withStream(
     _ credentials: @Sendable @escaping (LiveServer) async throws -> String,
     _ loss: @Sendable @escaping (LiveServer) async throws -> Void, _ check: @Sendable @escaping ([String: Any]) -> Void
@@ -32,11 +32,12 @@ import Testing
   /// - Returns: the sandbox.
   private func open(_ server: LiveServer, _ raw: RawClient, _ credentials: String) async throws -> String {
     let parts = credentials.split(separator: ": ", maxSplits: 1).map(String.init)
-    let answer = try await server.send(
+    let response = try await server.send(
       .POST, "/v1/sandboxes", json: "{}", headers: [parts[0]: parts[1]], isAuthenticated: false)
-    let id = try #require(answer.json["id"] as? String)
+    let id = try #require(response.json["id"] as? String)
     try await raw.send(
-      "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\n\(credentials)\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+      "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\n\(credentials)\r\nUpgrade: websocket\r\n"
+        + "Connection: Upgrade\r\n"
         + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
     #expect(try await raw.readHead().hasPrefix("HTTP/1.1 101"))
     return id
@@ -59,7 +60,7 @@ import Testing
     }
   }
 
-  @Test("a removed member's shell ends")
+  @Test("a removed member's shell is closed")
   func removedMember() async throws {
     let made = Made()
     try await withStream { server in
@@ -82,7 +83,7 @@ import Testing
     }
   }
 
-  @Test("a new password ends the streams of the sessions before it")
+  @Test("a new password ends the streams of earlier sessions")
   func newPassword() async throws {
     let made = Made()
     try await withStream { server in
@@ -101,8 +102,8 @@ import Testing
   }
 }
 
-/// What one step of a test made for the next.
+/// Objects that one step of a test creates for the next.
 private actor Made {
-  private(set) var all: (Person?, String) = (nil, "")
-  func set(_ person: Person, _ id: String) { all = (person, id) }
+  private(set) var all: (TestUser?, String) = (nil, "")
+  func set(_ person: TestUser, _ id: String) { all = (person, id) }
 }
