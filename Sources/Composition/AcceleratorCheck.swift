@@ -5,7 +5,7 @@ import Model
 import QEMU
 import SystemPackage
 
-/// What the server would choose: KVM only when QEMU really runs a guest on it.
+/// Checks which accelerator the server would choose: KVM if QEMU runs a guest on it, otherwise TCG.
 enum AcceleratorCheck {
   private static let name = "accelerator"
 
@@ -20,9 +20,9 @@ enum AcceleratorCheck {
       case .kvm: return DoctorCheck(name, .ok, "QEMU \(installation.version) runs the guest kernel on KVM")
       case .tcg:
         return DoctorCheck(
-          name, .degraded, "QEMU \(installation.version) does not run the guest kernel on KVM here",
-          remedy: "use a machine with hardware virtualisation, and check that its BIOS has it on",
-          usedInstead: "TCG, an emulator: several times slower")
+          name, .degraded, "QEMU \(installation.version) does not run the guest kernel on KVM on this machine",
+          remedy: "use a machine with hardware virtualization, and check that its firmware enables it",
+          usedInstead: "TCG, an emulator; several times slower")
       }
     } catch {
       return DoctorCheck(name, .degraded, error.message, remedy: "run martlet images, then martlet doctor again")

@@ -22,39 +22,38 @@ import SystemPackage
 import Telemetry
 import UnixSignals
 
-/// The whole of Martlet in one process: control plane, host agent and API, on SQLite unless told otherwise. `martlet
-/// up`.
+/// The server of `martlet up`: control plane, host agent and API in one process, on SQLite or PostgreSQL.
 ///
-/// Sandboxes are processes of their own: they run on when this ends, and the next start on the same data directory
+/// Sandboxes are separate processes: they continue when the server ends, and the next server on the same data directory
 /// adopts them.
 package struct AllInOneServer: Sendable {
   package static let version = "0.1.0"
 
-  /// How long open streams and transfers may go on once the server was told to stop.
+  /// Time for which open streams and transfers may continue after a stop signal.
   private static let shutdownLimit: Duration = .seconds(30)
 
-  /// The other half of the descriptors is for sandboxes.
+  /// Half of the process's descriptors; the other half is for sandboxes.
   private static var maximumConnections: Int { max(64, min(8_192, OpenFiles.limit / 2)) }
 
   private let options: UpOptions
   private let observer: StepObserver
   private let storeObserver: SnapshotObserver
-  private let watching: @Sendable (any Database) -> any Database
+  private let wrapDatabase: @Sendable (any Database) -> any Database
   private let report: StepReport
   private let logger: Logger
 
   /// - Parameters:
-  ///   - observer: watches the host agent's steps; tests use it to make the process die at one of them.
-  ///   - storeObserver: watches the snapshot store's in the same way.
-  ///   - watching: puts something before the control plane's database that watches what it writes.
+  ///   - observer: observes the host agent's steps; tests use it to end the process at a step.
+  ///   - storeObserver: observes the snapshot store's steps.
+  ///   - wrapDatabase: wraps the control plane's database; tests use it to observe writes.
   package init(
     _ options: UpOptions, observer: StepObserver = StepObserver(), storeObserver: SnapshotObserver = SnapshotObserver(),
-    watching: @escaping @Sendable (any Database) -> any Database = { $0 }
+    wrapDatabase: @escaping @Sendable (any Database) -> any Database = { $0 }
   ) {
     self.options = options
     self.observer = observer
     self.storeObserver = storeObserver
-    self.watching = watching
+    self.wrapDatabase = wrapDatabase
     report = StepReport()
     var logger = Logger(label: "martlet") { LineLogHandler.standardError(label: $0) }
     logger.logLevel = Logger.Level(rawValue: options.logLevel) ?? .info
@@ -64,12 +63,12 @@ package struct AllInOneServer: Sendable {
   /// Serves until SIGINT or SIGTERM.
   package func run() async throws {
     guard getuid() == 0 else {
-      throw MartletError(.forbidden, "martlet up makes network namespaces and control groups, so it must run as root")
+      throw MartletError(.forbidden, "martlet up creates network namespaces and control groups; run it as root")
     }
     try await checkHost()
     OpenFiles.raiseLimit()
     let data = FilePath(options.dataDirectory)
-    // VMMs run as other users and pass through; what is secret in here is 0600.
+    // VMMs run as other users and must be able to enter; secret files inside have mode 0600.
     try Directories.create(data, mode: 0o711)
     let access = try accessRules(data)
     let claim = try InstanceClaim.claim(dataDirectory: data)
@@ -87,7 +86,8 @@ package struct AllInOneServer: Sendable {
     try await httpClient.shutdown()
   }
 
-  /// - Throws: for a missing or bad secret, before anything is made or started.
+  /// Reads the token secret and the rate limits.
+  /// - Throws: for a missing or invalid secret, before anything is created or started.
   private func accessRules(_ data: FilePath) throws -> IdentityConfiguration {
     let access = options.access
     var rates = RateLimits.Rates()
@@ -100,7 +100,7 @@ package struct AllInOneServer: Sendable {
       allowsSignUp: access.allowsSignUp)
   }
 
-  /// Says at once, and with the remedy, what would otherwise fail later in some tool.
+  /// Runs the checks of `martlet doctor` and reports missing requirements with their remedies.
   private func checkHost() async throws {
     let checks = await HostProbes.checks(
       searchPath: ProcessInfo.processInfo.environment["PATH"], dataDirectory: options.dataDirectory,
@@ -116,7 +116,8 @@ package struct AllInOneServer: Sendable {
     )
   }
 
-  /// However the serving ends, the host is left as it was found, unless sandboxes run on and need it.
+  /// Recovers the host agent and serves. Afterwards removes the host's network set-up, unless running sandboxes need
+  /// it.
   private func serve(
     claim: InstanceClaim, identity: HostIdentity, access: IdentityConfiguration, httpClient: HTTPClient
   ) async throws {
@@ -136,14 +137,16 @@ package struct AllInOneServer: Sendable {
   }
 
   private func releaseHost(_ agent: HostAgent, _ claim: InstanceClaim) async {
-    // A pause that has begun ends in a complete snapshot, whoever began it.
+    // Pauses in progress complete their snapshots.
     await agent.drain()
     do {
       if try await agent.releaseHost() { return try claim.release() }
       let left = try await agent.listSandboxes().count { $0.status == .running }
-      if left > 0 { report.line("\(left) sandboxes run on; martlet up on the same data directory takes them up again") }
+      if left > 0 {
+        report.line("\(left) sandboxes continue to run; martlet up on the same data directory adopts them")
+      }
     } catch {
-      logger.warning("host not left as it was found", metadata: ["error": "\(error)"])
+      logger.warning("host not cleaned up", metadata: ["error": "\(error)"])
     }
   }
 
@@ -151,10 +154,10 @@ package struct AllInOneServer: Sendable {
     let data = FilePath(options.dataDirectory)
     let dependencies = Dependencies(logger: logger)
     let database = try await report.step("database") { _ in
-      let database = watching(
+      let database = wrapDatabase(
         try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open())
       let url = options.listen.clientURL
-      let file = CredentialsFile(directory: data)
+      let file = StoredCredentials(directory: data)
       let made = try await Bootstrap(database: database, hasher: access.hasher, dependencies: dependencies).run(
         url: url, keep: file.keep)
       if made == nil { try file.update(url: url) }
@@ -176,7 +179,7 @@ package struct AllInOneServer: Sendable {
         trustedProxies: options.access.trustedProxies, maximumConnections: Self.maximumConnections,
         documentation: InstalledFile.documentation(),
         onRunning: { port in
-          // The server is up; showing so must not hold up its start.
+          // A separate task, so that the welcome text does not delay the start of the services.
           Task { await welcome.show(port: port) }
         }),
       logger: logger)
@@ -221,7 +224,7 @@ package struct AllInOneServer: Sendable {
 }
 
 extension ListenAddress {
-  /// Where clients on this machine reach the server.
+  /// URL at which clients on this machine reach the server.
   var clientURL: String {
     switch host {
     case "0.0.0.0", "::": "http://127.0.0.1:\(port)"

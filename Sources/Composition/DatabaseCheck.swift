@@ -3,13 +3,13 @@ import Logging
 import Model
 import Persistence
 
-/// Whether the database that is set up answers.
+/// Checks whether the configured database responds.
 enum DatabaseCheck {
   private static let name = "database"
 
   static func run(_ choice: DatabaseChoice) async -> DoctorCheck {
     switch choice {
-    case .embedded: DoctorCheck(name, .ok, "SQLite in the data directory; DATABASE_URL names a PostgreSQL instead")
+    case .embedded: DoctorCheck(name, .ok, "SQLite in the data directory; set DATABASE_URL to use PostgreSQL")
     case .postgres(let url, let password): await check(url: url, password: password)
     }
   }
@@ -20,16 +20,16 @@ enum DatabaseCheck {
       configuration.patience = .seconds(2)
       configuration.maximumConnections = 1
       let database = PostgresDatabase(configuration, logger: Logger(label: "doctor") { _ in SwiftLogNoOpLogHandler() })
-      let answer: Result<String, any Error>
+      let version: Result<String, any Error>
       do {
-        answer = .success(try await database.serverVersion())
+        version = .success(try await database.serverVersion())
       } catch {
-        answer = .failure(error)
+        version = .failure(error)
       }
       try await database.close()
-      return DoctorCheck(name, .ok, "PostgreSQL \(try answer.get()) answers")
+      return DoctorCheck(name, .ok, "PostgreSQL \(try version.get()) responds")
     } catch {
-      let finding = (DatabaseFactory.explained(error) as? MartletError)?.message ?? "PostgreSQL does not answer"
+      let finding = (DatabaseFactory.explained(error) as? MartletError)?.message ?? "PostgreSQL does not version"
       return DoctorCheck(name, .missing, finding, remedy: "start the server, or correct DATABASE_URL and PGPASSWORD")
     }
   }

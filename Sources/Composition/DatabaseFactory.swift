@@ -4,14 +4,14 @@ import Model
 import Persistence
 import SystemPackage
 
-/// Opens the database that the options name.
+/// Opens the configured database.
 struct DatabaseFactory {
   let choice: DatabaseChoice
   let dataDirectory: FilePath
   let logger: Logger
 
-  /// - Returns: the database, migrated.
-  /// - Throws: `database_unavailable` with what the server said; whoever starts Martlet may know that.
+  /// - Returns: the database, migrated to the current schema.
+  /// - Throws: `database_unavailable` with the database server's message, which the operator may see.
   func open() async throws -> any Database {
     let database = try make()
     do {
@@ -41,7 +41,7 @@ struct DatabaseFactory {
     switch error {
     case .unavailable(let text):
       return MartletError(
-        .databaseUnavailable, "PostgreSQL does not answer (\(text)); check DATABASE_URL, and that the server runs",
+        .databaseUnavailable, "PostgreSQL does not respond (\(text)); check DATABASE_URL and that the server runs",
         cause: error)
     case .failed(let text), .incompatibleSchema(let text):
       return MartletError(.databaseUnavailable, "the database cannot be used: \(text)", cause: error)

@@ -14,9 +14,9 @@ import SandboxNetwork
 import Snapshots
 import SystemPackage
 
-/// Puts a host agent together from the real parts; changes nothing on the host.
+/// Creates a host agent with its real dependencies; changes nothing on the host.
 struct HostFactory {
-  /// Slots of one agent; its share of the address range has room for more.
+  /// Number of slots of one agent; its address range is large enough for more.
   private static let slots = 1_024
   private static let firstUserID: UInt32 = 2_000_000
 
@@ -31,7 +31,9 @@ struct HostFactory {
     let network = SandboxNetworks(configuration: try networkConfiguration(), logger: logger)
     let driver = try await driver(kernel: try images.guestKernel().vmlinux)
     let cgroups = CgroupHierarchy.detect()
-    if cgroups == nil { logger.warning("no control groups on this host: VMMs are not bounded; see martlet doctor") }
+    if cgroups == nil {
+      logger.warning("VMMs run without resource limits because the host has no control groups; see martlet doctor")
+    }
     var configuration = HostConfiguration(
       hostID: identity.id, dataDirectory: data, slots: 0..<Self.slots,
       firstUserID: Self.firstUserID + UInt32(claim.number * Self.slots), cgroupParent: "martlet-\(claim.number)",
@@ -71,7 +73,7 @@ struct HostFactory {
       logger: logger)
   }
 
-  /// Each agent of the machine has its own /16, names and table.
+  /// The network configuration. Each agent on the machine has its own /16 network, interface names and nftables table.
   private func networkConfiguration() throws -> NetworkConfiguration {
     let number = claim.number
     guard let network = IPv4Network("10.\(200 + number).0.0/16") else {
@@ -86,7 +88,7 @@ struct HostFactory {
   }
 }
 
-/// Who this host is, across restarts: `host.json` in the data directory.
+/// The host's permanent id, stored in `host.json` in the data directory.
 struct HostIdentity: Codable {
   let id: HostID
 

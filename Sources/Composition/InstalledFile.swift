@@ -5,24 +5,26 @@ import Model
 import NIOCore
 import SystemPackage
 
-/// What is installed beside this program.
+/// Files that are installed beside this program.
 enum InstalledFile: String {
   case guestAgent = "envd"
   case pagerShim = "libmartlet-qemu-pager.so"
 
-  /// This program itself.
+  /// Path of this program.
   static func program() throws(MartletError) -> FilePath {
     guard let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") else {
-      throw MartletError(.internalError, "/proc is not mounted")
+      throw MartletError(.internalError, "/proc is not mounted; mount it and start the server again")
     }
     return FilePath(program)
   }
 
-  /// - Throws: `host_unavailable` when it is missing.
+  /// Path of the file.
+  /// - Throws: `host_unavailable` if the file is missing.
   func path() throws(MartletError) -> FilePath {
     let path = try Self.program().removingLastComponent().appending(rawValue)
     guard Tool.isReadable(path.string) else {
-      throw MartletError(.hostUnavailable, "a part of Martlet is missing: \(path); make build puts it beside martlet")
+      throw MartletError(
+        .hostUnavailable, "Martlet's file \(path) is missing; run make build, which puts it beside martlet")
     }
     return path
   }
@@ -31,7 +33,7 @@ enum InstalledFile: String {
   /// Swagger UI's largest file has 1.6 MB.
   private static let maximumDocumentationFileBytes = 16_777_216
 
-  /// Swagger UI's files, nil when they are not all there: the server serves without them.
+  /// Swagger UI's files; nil if any is missing, and then the server runs without them.
   static func documentation() -> DocumentationFiles? {
     guard let directory = try? program().removingLastComponent().appending(documentationDirectory) else { return nil }
     var contents: [String: ByteBuffer] = [:]

@@ -8,12 +8,12 @@ import Persistence
 import SystemPackage
 import Telemetry
 
-/// Accounts made straight in the database of this machine's server: the way in when nobody can log in (AUTH-7).
+/// Creates accounts directly in the database of this machine's server, for the case that no administrator can log in.
 struct LocalAccounts {
   let dataDirectory: FilePath
   let choice: DatabaseChoice
 
-  /// - Throws: `not_found` when no server has run here; `email_taken`, `invalid_request`.
+  /// - Throws: `not_found` if the data directory has no database; `email_taken`, `invalid_request`.
   func create(_ new: NewUser) async throws -> UserResource {
     let path = dataDirectory.appending("martlet.db").string
     guard try choice.isShared || FileStatus.of(path, followingLinks: true) != nil else {

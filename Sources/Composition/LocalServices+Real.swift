@@ -4,7 +4,7 @@ import LinuxSystem
 import SystemPackage
 
 extension LocalServices {
-  /// The commands of this machine, with the real parts.
+  /// The local commands with their real implementations.
   package static var real: LocalServices {
     LocalServices(
       version: AllInOneServer.version,

@@ -5,7 +5,7 @@ import LinuxSystem
 import Model
 package import SystemPackage
 
-/// The images in a directory, as the commands of this machine use them.
+/// Builds the platform's images and templates in an image directory.
 package struct PlatformImages: Sendable {
   private let directory: FilePath
 
@@ -13,7 +13,7 @@ package struct PlatformImages: Sendable {
     self.directory = directory
   }
 
-  /// Builds what is missing or made with another guest agent.
+  /// Builds images that are missing or contain another version of the guest agent.
   package func ensure(_ progress: @escaping @Sendable (String) -> Void) async throws {
     try await builder(progress).ensure()
   }
@@ -23,7 +23,7 @@ package struct PlatformImages: Sendable {
   ) async throws -> TemplateBuildResult {
     let builder = try builder(progress)
     try await builder.ensure()
-    // Whoever is root here decides for the whole platform, so every team may use what it builds.
+    // This command needs root, so its templates belong to the platform and every team may use them.
     let template = try await builder.buildTemplate(name: options.name, team: .platform, from: FilePath(options.source))
     return TemplateBuildResult(
       name: template.name.value, digest: template.digest.description, sizeBytes: template.allocatedBytes)

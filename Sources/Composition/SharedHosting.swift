@@ -9,11 +9,12 @@ import Model
 import Persistence
 import ServiceLifecycle
 
-/// What makes a server one of several on a database: its host can be reached by the others, and theirs by it.
+/// Connects a server with others on a shared database: it registers and serves its host agent, and reaches the host
+/// agents of the others.
 struct SharedHosting {
   let directory: RegisteredHosts
-  /// Run them before the control plane's, so that they stop after it. The last one listens, and stops first: when the
-  /// host's row is looked at for the last time, nobody can reach the host any more.
+  /// To be started before the control plane's services, so that they stop after them. The last one is the host server
+  /// and stops first, so that no call reaches the host when the heartbeat deletes its row.
   let services: [any Service]
   private let httpClient: HTTPClient
 
@@ -26,7 +27,7 @@ struct SharedHosting {
       guard let secret = HostSecret(record.secret) else { return nil }
       return HostRPC(hostID: record.id, address: record.address, secret: secret, httpClient: httpClient, now: now)
     }
-    // Another one at each start: nothing that was signed before is worth anything.
+    // A new secret at each start, so that earlier signatures become invalid.
     let secret = HostSecret.random()
     let (ports, announce) = AsyncStream<Int>.makeStream()
     let server = HostServer(

@@ -1,7 +1,7 @@
 import Concurrency
 import Glibc
 
-/// Tells a person what is being done: one line per step with its time, and progress of long ones on a terminal.
+/// Prints the steps of a command: one line per step with its duration, and the progress of long steps on a terminal.
 final class StepReport: Sendable {
   private static let redrawInterval: Duration = .milliseconds(200)
   private static let detailWidth = 70
@@ -27,7 +27,7 @@ final class StepReport: Sendable {
     write("\(text)\n")
   }
 
-  /// On a terminal the newest text replaces the last; elsewhere a line now and then shows that work goes on.
+  /// On a terminal each text replaces the previous one; elsewhere a line every 10 seconds shows the progress.
   private func progress(_ name: String, _ text: String) {
     let interval = isTerminal ? Self.redrawInterval : .seconds(10)
     let draws = lastDraw.withLock { last in

@@ -3,10 +3,10 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// Where the secret of all tokens comes from (AUTH-2).
+/// Loads the secret that signs session tokens.
 ///
-/// With several control planes it must be given, because all need the same one. A single server makes one up on its
-/// first start and keeps it in its data directory (0600).
+/// With several control planes the secret must be configured, because all of them need the same one. A single server
+/// generates one at its first start and stores it in its data directory (mode 0600).
 struct TokenSecretFile {
   static let settingName = "MARTLET_JWT_SECRET"
   private static let fileName = "jwt-secret"
@@ -14,15 +14,16 @@ struct TokenSecretFile {
   let directory: FilePath
 
   /// - Parameters:
-  ///   - given: what the environment says; nil when it says nothing.
+  ///   - given: the configured secret, nil if there is none.
   ///   - isShared: whether other control planes may use the same database.
-  /// - Throws: `invalid_request` with the remedy for a missing or short secret: the server must not start.
+  /// - Throws: `invalid_request` with the remedy for a missing or short secret; the server must not start then.
   func load(given: String?, isShared: Bool) throws -> TokenSecret {
     if let given { return try TokenSecret(given, name: Self.settingName) }
     guard !isShared else {
       throw MartletError(
         .invalidRequest,
-        "\(Self.settingName) is not set; with DATABASE_URL every control plane needs the same secret, for example from `openssl rand -hex 32`"
+        "\(Self.settingName) is not set; with DATABASE_URL every control plane needs the same secret, for example from "
+          + "`openssl rand -hex 32`"
       )
     }
     let path = directory.appending(Self.fileName)

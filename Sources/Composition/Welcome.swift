@@ -4,9 +4,9 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// What a new user sees when the server is up: a sandbox that really runs something, and where to go from here.
+/// Prints the welcome text once the server is up: the output of a command in a sandbox, and the next steps.
 ///
-/// The demonstration is this program's own CLI, so that what it shows is what the user can repeat.
+/// The demonstration uses this program's own CLI, so that the user can repeat it.
 struct Welcome: Sendable {
   private static let deadline: Duration = .seconds(180)
 
@@ -26,15 +26,16 @@ struct Welcome: Sendable {
         try           \(program) run --template base -- python3 -c 'print(2**100)'
                       \(program) shell --template base
                       \(program) doctor
-        stop          Ctrl-C (sandboxes run on and are taken up again by the next start)
+        stop          Ctrl-C (sandboxes continue to run; the next start adopts them)
       """)
   }
 
   private func credentials(_ program: String) -> String {
-    let file = CredentialsFile(directory: FilePath(options.dataDirectory))
+    let file = StoredCredentials(directory: FilePath(options.dataDirectory))
     guard !file.exists else { return file.path.string }
     return
-      "not here: the database has its users from elsewhere; \(program) user create --admin --local EMAIL makes another administrator"
+      "not stored here, because the database already had users; create another administrator "
+      + "with \(program) user create --admin --local --email EMAIL"
   }
 
   private func demonstrate(url: String) async {
@@ -50,7 +51,8 @@ struct Welcome: Sendable {
       report.line("    \(output.outputText.trimmingCharacters(in: .whitespacesAndNewlines))")
     } catch {
       report.line(
-        "    the sandbox did not run: \(error)\n    \(CommandLine.arguments.first ?? "martlet") doctor says what this machine lacks"
+        "    the sandbox did not run: \(error)\n"
+          + "    run \(CommandLine.arguments.first ?? "martlet") doctor to see what is missing"
       )
     }
   }

@@ -2,6 +2,6 @@ import CommandLine
 import Composition
 import Glibc
 
-let words = Array(CommandLine.arguments.dropFirst())
-if let code = HiddenCommands.run(words) { exit(code) }
-exit(await runCommandLine(words, local: .real))
+let arguments = Array(CommandLine.arguments.dropFirst())
+if let code = InternalCommands.run(arguments) { exit(code) }
+exit(await runCommandLine(arguments, local: .real))

@@ -11,7 +11,7 @@ import Snapshots
 // Its guest agent and images are those of the release build.
 
 // Its pagers are processes of this program.
-if let code = HiddenCommands.run(Array(CommandLine.arguments.dropFirst())) { exit(code) }
+if let code = InternalCommands.run(Array(CommandLine.arguments.dropFirst())) { exit(code) }
 
 let point = CrashPoint(ProcessInfo.processInfo.environment["CRASH_AT"])
 unsetenv("CRASH_AT")

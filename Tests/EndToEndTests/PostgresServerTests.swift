@@ -17,7 +17,7 @@ import Testing
     let id = try await server.createSandbox("--memory", "256")
     #expect(try await server.doctor(database).contains("PostgreSQL 1"))
     try await postgres.kill()
-    #expect(try await server.doctor(database).contains("does not answer"))
+    #expect(try await server.doctor(database).contains("does not respond"))
     let answer = try await server.request(.GET, "/v1/sandboxes/\(id)")
     #expect(answer.status == 503)
     try await postgres.restart()

@@ -4,46 +4,53 @@ import ArgumentParser
 struct UpCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "up", abstract: "Run the server on this machine.",
-    discussion: "Every option can be given as a variable, in the environment or in .env; options win over both.")
+    discussion: "Each option can also be set as a variable in the environment or in .env; options take precedence.")
 
   @Option(help: ArgumentHelp("Address to listen on (MARTLET_LISTEN, 127.0.0.1:8080).", valueName: "host:port"))
   var listen: String?
-  @Option(help: ArgumentHelp("Where state is kept (MARTLET_DATA_DIR, /var/lib/martlet).", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("Directory of the server's state (MARTLET_DATA_DIR, /var/lib/martlet).", valueName: "path"))
   var dataDir: String?
-  @Option(help: ArgumentHelp("Where images are kept (MARTLET_IMAGE_DIR, /var/lib/martlet/images).", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("Directory of the images (MARTLET_IMAGE_DIR, /var/lib/martlet/images).", valueName: "path"))
   var imageDir: String?
   @Option(
     help: ArgumentHelp(
-      "PostgreSQL to use instead of SQLite in the data directory (DATABASE_URL); others on this machine can see options, so give the "
-        + "password as PGPASSWORD.", valueName: "url"))
+      "PostgreSQL database to use instead of SQLite (DATABASE_URL). Other users of this machine can see options, so "
+        + "set the password in PGPASSWORD.", valueName: "url"))
   var databaseURL: String?
-  @Option(help: ArgumentHelp("auto, kvm or tcg (MARTLET_ACCELERATOR, auto).", valueName: "name"))
+  @Option(
+    help: ArgumentHelp("Accelerator of the microVMs: auto, kvm or tcg (MARTLET_ACCELERATOR, auto).", valueName: "name"))
   var accelerator: String?
   @Option(
-    help: ArgumentHelp("trace, debug, info, notice, warning or error (MARTLET_LOG_LEVEL, info).", valueName: "level"))
+    help: ArgumentHelp(
+      "Log level: trace, debug, info, notice, warning, error or critical (MARTLET_LOG_LEVEL, info).", valueName: "level"
+    ))
   var logLevel: String?
   @Option(
     help: ArgumentHelp(
-      "MicroVMs kept running for sandboxes to come; 0 saves their memory (MARTLET_WARM_POOL, 2).", valueName: "number"))
+      "Number of microVMs that are kept ready for new sandboxes; 0 saves their memory (MARTLET_WARM_POOL, 2).",
+      valueName: "number"))
   var warmPool: String?
   @Option(
     help: ArgumentHelp(
-      "With a shared database: where other servers reach this one's sandboxes; loopback or a private network "
-        + "(MARTLET_HOST_LISTEN, 127.0.0.1:0, any free port).", valueName: "host:port"))
+      "With a shared database: address on which the host agent listens for the other servers; must be loopback or a "
+        + "private network (MARTLET_HOST_LISTEN, 127.0.0.1:0; port 0 chooses a free port).", valueName: "host:port"))
   var hostListen: String?
   @Option(
     help: ArgumentHelp(
-      "What other servers are told to connect to; port 0 is the one that is listened on (MARTLET_HOST_ADDRESS, where it listens).",
+      "With a shared database: address to which the other servers connect; port 0 stands for the listening port "
+        + "(MARTLET_HOST_ADDRESS, the listen address).",
       valueName: "host:port"))
   var hostAddress: String?
 
-  @Flag(inversion: .prefixedNo, help: "Run a command in a sandbox once the server is up, and show it.")
+  @Flag(inversion: .prefixedNo, help: "Run a command in a sandbox once the server is up, and show its output.")
   var demo = true
 
   private static let logLevels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
 
   func run() async throws {
-    guard let local = LocalServices.current else { throw ValidationError("this program cannot serve") }
+    guard let local = LocalServices.current else { throw ValidationError("this program cannot run a server") }
     try await local.up(try options(CommandContext.current))
   }
 
@@ -56,7 +63,7 @@ struct UpCommand: AsyncParsableCommand {
     let level = settings.value(.logLevel, option: logLevel)?.lowercased() ?? "info"
     guard Self.logLevels.contains(level) else {
       throw APIError(
-        .invalidInput, "'\(level)' is not a log level; known are \(Self.logLevels.joined(separator: ", "))")
+        .invalidInput, "'\(level)' is not a log level; use one of \(Self.logLevels.joined(separator: ", "))")
     }
     let database = try DatabaseChoice(settings: settings, option: databaseURL)
     return UpOptions(
@@ -71,7 +78,8 @@ struct UpCommand: AsyncParsableCommand {
     guard let count = Int(text), UpOptions.warmPoolBounds.contains(count) else {
       throw APIError(
         .invalidInput,
-        "the warm pool must be a number from \(UpOptions.warmPoolBounds.lowerBound) to \(UpOptions.warmPoolBounds.upperBound)"
+        "the size of the warm pool must be a number from \(UpOptions.warmPoolBounds.lowerBound) to "
+          + "\(UpOptions.warmPoolBounds.upperBound)"
       )
     }
     return count
@@ -80,13 +88,13 @@ struct UpCommand: AsyncParsableCommand {
   private func choice(_ text: String?) throws -> AcceleratorChoice {
     guard let text else { return .automatic }
     guard let choice = AcceleratorChoice(rawValue: text.lowercased()) else {
-      throw APIError(.invalidInput, "'\(text)' is not an accelerator; known are auto, kvm and tcg")
+      throw APIError(.invalidInput, "'\(text)' is not an accelerator; use auto, kvm or tcg")
     }
     return choice
   }
 }
 
-/// The two directories of a server, absolute. Servers with data of their own share the images unless told otherwise.
+/// Absolute paths of a server's two directories. Servers on one machine share the image directory by default.
 struct ServerDirectories: Sendable, Equatable {
   static let defaultImageDirectory = "/var/lib/martlet/images"
 

@@ -5,8 +5,9 @@ import LinuxSystem
 import Model
 import SystemPackage
 
-/// `credentials.json` in the data directory (0600): what the first run made, where the CLI finds it (AUTH-7).
-struct CredentialsFile {
+/// The file `credentials.json` in the data directory (mode 0600). The first start stores the administrator's
+/// credentials in it; the CLI reads it.
+struct StoredCredentials {
   let path: FilePath
 
   init(directory: FilePath) {
@@ -21,7 +22,7 @@ struct CredentialsFile {
     unlink(path.string)
   }
 
-  /// Brings the URL of existing credentials up to date.
+  /// Updates the URL in existing credentials.
   func update(url: String) throws {
     guard let bytes = try? SmallFile.read(path.string),
       var existing = try? JSONDecoder().decode(Credentials.self, from: Data(bytes)), existing.url != url
