@@ -204,7 +204,8 @@ package struct AllInOneServer: Sendable {
       guard let name = ServerNames.Pattern(text) else {
         throw MartletError(
           .invalidRequest,
-          "\(text) in MARTLET_PUBLIC_HOSTS is no host name, address or *.DOMAIN; example: box.example.com,*.box.example.com"
+          "\(text) in MARTLET_PUBLIC_HOSTS is not a host name, address or *.DOMAIN; give for example "
+            + "box.example.com,*.box.example.com"
         )
       }
       names.insert(name)

@@ -4,7 +4,8 @@ package enum Suggestion {
   private static let maximumNameBytes = 64
 
   /// The candidate with the smallest edit distance.
-  /// - Parameter maximumDistance: a larger distance is no suggestion; neither is more than half of the candidate's length.
+  /// - Parameter maximumDistance: candidates with a larger distance are not suggested, nor are those whose distance
+  ///   exceeds half of their length.
   package static func nearest(to name: String, among candidates: [String], maximumDistance: Int = 3) -> String? {
     guard name.utf8.count <= maximumNameBytes else { return nil }
     let ranked = candidates.map { ($0, distance(Array(name.utf8), Array($0.utf8))) }

@@ -16,7 +16,7 @@ struct HostMiddleware: RouterMiddleware {
     guard names.accepts(host: host, localAddress: context.channel.localAddress) else {
       throw MartletError(
         .misdirectedRequest,
-        "this server does not answer to the name in the Host header; an operator can add it to MARTLET_PUBLIC_HOSTS")
+        "the Host header is not a name of this server; an operator can add it to MARTLET_PUBLIC_HOSTS")
     }
     return try await next(request, context)
   }

@@ -2,22 +2,22 @@ import NIOCore
 
 /// The names by which clients may address this server; each request's `Host` is compared with them.
 ///
-/// A web page can let its own name resolve to a loopback or private address (DNS rebinding). The browser then takes this
-/// server for the page's own origin and lets the page send requests and read the responses. Those requests still carry
-/// the page's name in `Host`, which no legitimate client does.
+/// The owner of a web page can let its name resolve to a loopback or private address (DNS rebinding). The browser then
+/// takes this server for the page's own origin and lets the page send requests and read the responses. These requests
+/// have the page's name in `Host`, which requests of legitimate clients never have.
 ///
 /// Accepted are loopback names and addresses, the address that the server listens on, the local address of the
 /// connection, and the configured public names.
 package struct ServerNames: Sendable, Equatable {
   /// A configured public name: `box.example.com`, `box.example.com:8443` or `*.example.com`.
   package struct Pattern: Sendable, Hashable {
-    /// Lower case. Without the asterisk, but with the dot, when `matchesSubdomains`.
+    /// In lower case. For a wildcard without the asterisk, but with the dot.
     let host: String
-    /// Nil: any port.
+    /// Nil for any port.
     let port: Int?
     let matchesSubdomains: Bool
 
-    /// Nil when `text` is no host name, IP address or wildcard of at least two labels.
+    /// Returns nil if `text` is not a host name, an IP address, or a wildcard of at least two labels.
     package init?(_ text: String) {
       var text = text.lowercased()
       let isWildcard = text.hasPrefix("*.")
@@ -49,7 +49,7 @@ package struct ServerNames: Sendable, Equatable {
   }
 
   /// Whether a request with this `Host` field may be served.
-  /// - Parameter localAddress: of the connection; nil when the connection is gone already.
+  /// - Parameter localAddress: the connection's local address; nil if the connection has already closed.
   func accepts(host text: String, localAddress: SocketAddress?) -> Bool {
     guard let authority = Authority(text) else { return false }
     if authority.isLoopback || authority.host == listenHost { return true }

@@ -76,7 +76,8 @@ package struct AccessOptions: Sendable, Equatable {
     guard names.count <= maximumHosts, names.allSatisfy(isHostPattern) else {
       throw APIError(
         .invalidInput,
-        "MARTLET_PUBLIC_HOSTS must be host names or addresses, each with an optional port, or *.DOMAIN, joined with commas"
+        "MARTLET_PUBLIC_HOSTS must be a comma-separated list of host names or addresses, each with an optional port, "
+          + "or *.DOMAIN"
       )
     }
     return names
