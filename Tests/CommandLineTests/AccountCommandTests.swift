@@ -13,13 +13,13 @@ private final class FakePeople: Sendable {
   let requests = Mutex([String]())
 
   func run(_ arguments: [String], input: String = "", home: String) async throws -> Invocation.Outcome {
-    try await FakeServer.serving(requests: { try await self.answer($0) }) { server in
+    try await FakeServer.serving(requests: { try await self.response($0) }) { server in
       try await Invocation.run(
         arguments, input: Array(input.utf8), environment: ["HOME": home, "MARTLET_URL": server.url])
     }
   }
 
-  func answer(_ exchange: FakeExchange) async throws {
+  func response(_ exchange: FakeExchange) async throws {
     guard let body = try await exchange.body() else { return }
     let authorization = exchange.head.headers.first(name: "Authorization") ?? "-"
     requests.withLock { $0.append("\(exchange.head.method) \(exchange.path) \(authorization) \(String(buffer: body))") }
@@ -62,7 +62,7 @@ struct AccountCommandTests {
   func commands() async throws {
     try await Invocation.inDirectory { home in
       let people = FakePeople()
-      try await FakeServer.serving(requests: { try await people.answer($0) }) { server async throws -> Void in
+      try await FakeServer.serving(requests: { try await people.response($0) }) { server async throws -> Void in
         func run(_ arguments: [String], input: String = "") async throws -> Invocation.Outcome {
           try await Invocation.run(
             arguments, input: Array(input.utf8), environment: ["HOME": home, "MARTLET_URL": server.url])

@@ -68,19 +68,19 @@ extension EndToEnd {
     func refused(input: Case) async throws {
       let server = try currentServer()
       let before = try await Census.take(server)
-      let answer = try await server.request(input.method, input.path, body: input.body, headers: input.headers)
-      #expect(answer.status == input.status, "\(answer.text)")
-      #expect(answer.errorCode == input.code)
-      #expect((answer.errorMessage ?? "").count > 10)
-      #expect(!answer.text.contains("/var/") && !answer.text.contains("Error("), "internals leak: \(answer.text)")
+      let response = try await server.request(input.method, input.path, body: input.body, headers: input.headers)
+      #expect(response.status == input.status, "\(response.text)")
+      #expect(response.errorCode == input.code)
+      #expect((response.errorMessage ?? "").count > 10)
+      #expect(!response.text.contains("/var/") && !response.text.contains("Error("), "internals leak: \(response.text)")
       try await before.awaitSame(server, descriptorSlack: 16)
     }
 
     @Test("a request without a key is 401")
     func noKey() async throws {
-      let answer = try await currentServer().request(.GET, "/v1/sandboxes", authenticated: false)
-      #expect(answer.status == 401)
-      #expect(answer.errorCode == "unauthorized")
+      let response = try await currentServer().request(.GET, "/v1/sandboxes", authenticated: false)
+      #expect(response.status == 401)
+      #expect(response.errorCode == "unauthorized")
     }
 
     @Test("paths are resolved only in the guest")
@@ -96,9 +96,9 @@ extension EndToEnd {
         let long = String(repeating: "a/", count: 4_096)
         #expect(try await server.request(.POST, route, body: #"{"path":"\#(long)"}"#).status == 400)
         for operation in ["list", "stat", "mkdir", "remove"] {
-          let answer = try await server.request(
+          let response = try await server.request(
             .POST, "/v1/sandboxes/\(id)/files/\(operation)", body: #"{"path":"\u0000"}"#)
-          #expect(answer.status == 400, "\(operation): \(answer.text)")
+          #expect(response.status == 400, "\(operation): \(response.text)")
         }
       }
     }

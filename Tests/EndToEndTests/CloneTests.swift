@@ -42,8 +42,8 @@ import Testing
     try await authority.expectTrusted(server, try #require(living.first))
 
     try await server.cli("snapshot", "rm", "frozen").expectSuccess()
-    let answer = try await server.request(.POST, "/v1/sandboxes", body: #"{"template":"frozen"}"#)
-    #expect(answer.status == 404)
+    let response = try await server.request(.POST, "/v1/sandboxes", body: #"{"template":"frozen"}"#)
+    #expect(response.status == 404)
     try await server.stop()
   }
 
@@ -58,8 +58,8 @@ import Testing
     // Repeat until the guest was stopped for much longer than the tolerance of the clock.
     for _ in 0..<60 where jump < 0.4 {
       let body = #"{"sandbox_id":"\#(source)","name":"again"}"#
-      let answer = try await server.request(.POST, "/v1/snapshots?overwrite=true", body: body)
-      guard answer.status == 201 else { throw TestFailure("snapshot: \(answer.status) \(answer.text)") }
+      let response = try await server.request(.POST, "/v1/snapshots?overwrite=true", body: body)
+      guard response.status == 201 else { throw TestFailure("snapshot: \(response.status) \(response.text)") }
       let begin = Date().timeIntervalSince1970
       let now = try await Workload.check(server, source)
       let end = Date().timeIntervalSince1970

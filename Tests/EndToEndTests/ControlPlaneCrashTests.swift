@@ -63,9 +63,9 @@ import Testing
       try await expectTruth(stage, point, running: 1...1)
       // A snapshot that was not published is complete or absent, and does not block its name.
       try await eventually("the name can be had or is had", within: Self.repair) {
-        let answer = try await server.request(.POST, "/v1/snapshots", body: body, deadline: .seconds(60))
+        let response = try await server.request(.POST, "/v1/snapshots", body: body, deadline: .seconds(60))
         let names = try await server.snapshots()
-        return [201, 409].contains(answer.status) && names == ["cut"]
+        return [201, 409].contains(response.status) && names == ["cut"]
       }
       try await stage.expectContent(of: try await server.createSandbox("--template", "cut"))
       try await discardOthers(stage)

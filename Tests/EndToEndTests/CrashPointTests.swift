@@ -208,14 +208,14 @@ import Testing
 extension MartletServer {
   fileprivate func snapshot(_ id: String, overwriting: Bool = false) async throws {
     let body = #"{"sandbox_id":"\#(id)","name":"cut"}"#
-    let answer = try await request(
+    let response = try await request(
       .POST, "/v1/snapshots\(overwriting ? "?overwrite=true" : "")", body: body, deadline: .seconds(60))
-    guard answer.status == 201 else { throw TestFailure("snapshot: \(answer.status) \(answer.text)") }
+    guard response.status == 201 else { throw TestFailure("snapshot: \(response.status) \(response.text)") }
   }
 
   fileprivate func forkOnce(_ id: String) async throws -> String {
-    let answer = try await request(.POST, "/v1/sandboxes/\(id)/fork", body: #"{"count":1}"#)
+    let response = try await request(.POST, "/v1/sandboxes/\(id)/fork", body: #"{"count":1}"#)
     struct Sandbox: Decodable { let id: String }
-    return try #require(JSONDecoder().decode([Sandbox].self, from: answer.body).first).id
+    return try #require(JSONDecoder().decode([Sandbox].self, from: response.body).first).id
   }
 }

@@ -18,8 +18,8 @@ import Testing
     #expect(try await server.doctor(database).contains("PostgreSQL 1"))
     try await postgres.kill()
     #expect(try await server.doctor(database).contains("does not respond"))
-    let answer = try await server.request(.GET, "/v1/sandboxes/\(id)")
-    #expect(answer.status == 503)
+    let response = try await server.request(.GET, "/v1/sandboxes/\(id)")
+    #expect(response.status == 503)
     try await postgres.restart()
     try await eventually("the server uses the database again") {
       try await server.info(id)["status"] as? String == "running"

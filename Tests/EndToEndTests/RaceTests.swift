@@ -66,8 +66,8 @@ import Testing
     _ server: MartletServer, _ subject: Subject, _ steps: [Step], isIdle: Bool, _ round: Int
   ) async throws -> Subject {
     do {
-      let answers = try await race(server, subject, steps, isIdle: isIdle)
-      return try await judge(server, subject, answers)
+      let responses = try await race(server, subject, steps, isIdle: isIdle)
+      return try await judge(server, subject, responses)
     } catch {
       throw TestFailure("seed \(Self.seed), round \(round), lane \(subject.lane), \(steps): \(error)")
     }
@@ -93,15 +93,15 @@ import Testing
 
   private func write(_ server: MartletServer, _ subject: inout Subject) async throws {
     subject.content += 1
-    let answer = try await exec(
+    let response = try await exec(
       server, subject.id, "echo \(subject.content) > /dev/shm/kept; echo \(subject.content) > /var/tmp/kept")
-    guard answer.status == 200, answer.json["exit_code"] as? Int == 0 else {
-      throw TestFailure("not written: \(answer.text)")
+    guard response.status == 200, response.json["exit_code"] as? Int == 0 else {
+      throw TestFailure("not written: \(response.text)")
     }
   }
 
   /// Uses HTTP directly, because starting the CLI would take most of the time.
-  private func exec(_ server: MartletServer, _ id: String, _ script: String) async throws -> MartletServer.Answer {
+  private func exec(_ server: MartletServer, _ id: String, _ script: String) async throws -> MartletServer.Response {
     let body = #"{"cmd":"sh","args":["-c","\#(script)"]}"#
     return try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: body)
   }
@@ -122,9 +122,9 @@ import Testing
   }
 
   private func expectContent(_ server: MartletServer, _ id: String, _ content: Int) async throws {
-    let answer = try await exec(server, id, "cat /dev/shm/kept /var/tmp/kept")
-    guard answer.status == 200, answer.json["stdout"] as? String == "\(content)\n\(content)\n" else {
-      throw TestFailure("\(id) holds \(answer.text), not \(content)")
+    let response = try await exec(server, id, "cat /dev/shm/kept /var/tmp/kept")
+    guard response.status == 200, response.json["stdout"] as? String == "\(content)\n\(content)\n" else {
+      throw TestFailure("\(id) holds \(response.text), not \(content)")
     }
   }
 
@@ -132,25 +132,25 @@ import Testing
 
   private func race(
     _ server: MartletServer, _ subject: Subject, _ steps: [Step], isIdle: Bool
-  ) async throws -> [(Action, MartletServer.Answer)] {
+  ) async throws -> [(Action, MartletServer.Response)] {
     let id = subject.id
     if isIdle { _ = try await server.request(.POST, "/v1/sandboxes/\(id)/timeout", body: #"{"timeout_sec":1}"#) }
-    return try await withThrowingTaskGroup(of: (Action, MartletServer.Answer).self) { group in
+    return try await withThrowingTaskGroup(of: (Action, MartletServer.Response).self) { group in
       for (index, step) in steps.enumerated() {
         group.addTask {
           try await Task.sleep(for: step.delay)
           return (step.action, try await self.perform(step.action, server, id, "race-\(subject.lane)-\(index)"))
         }
       }
-      var answers: [(Action, MartletServer.Answer)] = []
-      for try await answer in group { answers.append(answer) }
-      return answers
+      var responses: [(Action, MartletServer.Response)] = []
+      for try await response in group { responses.append(response) }
+      return responses
     }
   }
 
   private func perform(
     _ action: Action, _ server: MartletServer, _ id: String, _ name: String
-  ) async throws -> MartletServer.Answer {
+  ) async throws -> MartletServer.Response {
     let sandbox = "/v1/sandboxes/\(id)"
     return switch action {
     case .pause: try await server.request(.POST, "\(sandbox)/pause")
@@ -167,18 +167,18 @@ import Testing
 
   /// - Returns: the sandbox for the next round.
   private func judge(
-    _ server: MartletServer, _ subject: Subject, _ answers: [(action: Action, answer: MartletServer.Answer)]
+    _ server: MartletServer, _ subject: Subject, _ responses: [(action: Action, response: MartletServer.Response)]
   ) async throws -> Subject {
-    for (action, answer) in answers {
+    for (action, response) in responses {
       // A late operation gets `invalid_state` or `not_found`, never an internal error. A command whose guest was paused
       // or destroyed meanwhile gets `agent_error`.
       let refusals = action == .exec ? [404, 409, 499, 502] : [404, 409, 499]
-      guard answer.status < 300 || refusals.contains(answer.status) else {
-        throw TestFailure("\(action): \(answer.status) \(answer.text)")
+      guard response.status < 300 || refusals.contains(response.status) else {
+        throw TestFailure("\(action): \(response.status) \(response.text)")
       }
     }
-    try await judgeCopies(server, subject, answers)
-    let isDestroyed = answers.contains { $0.action == .destroy && $0.answer.status == 204 }
+    try await judgeCopies(server, subject, responses)
+    let isDestroyed = responses.contains { $0.action == .destroy && $0.response.status == 204 }
     let status = try await server.settled(subject.id)
     guard !isDestroyed else {
       guard ["stopped", "none"].contains(status) else { throw TestFailure("destroyed, and yet \(status)") }
@@ -196,15 +196,15 @@ import Testing
 
   /// Checks that every acknowledged snapshot exists and is complete.
   private func judgeCopies(
-    _ server: MartletServer, _ subject: Subject, _ answers: [(action: Action, answer: MartletServer.Answer)]
+    _ server: MartletServer, _ subject: Subject, _ responses: [(action: Action, response: MartletServer.Response)]
   ) async throws {
     struct Sandbox: Decodable { let id: String }
     var copies: [String] = []
-    for (action, answer) in answers where answer.status == 201 {
+    for (action, response) in responses where response.status == 201 {
       switch action {
-      case .fork: copies += try JSONDecoder().decode([Sandbox].self, from: answer.body).map(\.id)
+      case .fork: copies += try JSONDecoder().decode([Sandbox].self, from: response.body).map(\.id)
       case .snapshot:
-        guard let name = answer.json["name"] as? String else { throw TestFailure("no name: \(answer.text)") }
+        guard let name = response.json["name"] as? String else { throw TestFailure("no name: \(response.text)") }
         let copy = try await server.request(.POST, "/v1/sandboxes", body: #"{"template":"\#(name)"}"#)
         guard copy.status == 201, let id = copy.json["id"] as? String else {
           throw TestFailure("no copy: \(copy.status) \(copy.text)")
@@ -221,8 +221,8 @@ import Testing
       try await expectContent(server, copy, subject.content)
     }
     for copy in copies {
-      let answer = try await server.request(.DELETE, "/v1/sandboxes/\(copy)")
-      guard answer.status == 204 else { throw TestFailure("not destroyed: \(answer.status) \(answer.text)") }
+      let response = try await server.request(.DELETE, "/v1/sandboxes/\(copy)")
+      guard response.status == 204 else { throw TestFailure("not destroyed: \(response.status) \(response.text)") }
     }
   }
 }

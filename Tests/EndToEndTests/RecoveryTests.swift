@@ -57,8 +57,8 @@ import Testing
     }
     let reason = "\(try await server.info(id))"
     #expect(reason.contains("signal 9"))
-    let answer = try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: #"{"cmd":"true"}"#)
-    #expect(answer.status == 409)
+    let response = try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: #"{"cmd":"true"}"#)
+    #expect(response.status == 409)
     try await server.cli("kill", id).expectSuccess()
     try await before.awaitSame(server)
     try await server.stop()

@@ -111,8 +111,8 @@ extension EndToEnd {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for (index, id) in ids.enumerated() {
           group.addTask {
-            let answer = try await server.shell(id, "echo \(index)")
-            #expect(answer == "\(index)\n")
+            let response = try await server.shell(id, "echo \(index)")
+            #expect(response == "\(index)\n")
           }
         }
         try await group.waitForAll()

@@ -88,9 +88,9 @@ import Testing
       _ method: MartletServer.Method, _ path: String, body: String? = nil, headers: [String: String] = [:],
       count: Int = 3
     )
-      async throws -> [MartletServer.Answer]
+      async throws -> [MartletServer.Response]
     {
-      try await withThrowingTaskGroup(of: MartletServer.Answer.self) { group in
+      try await withThrowingTaskGroup(of: MartletServer.Response.self) { group in
         for _ in 0..<count {
           for server in servers {
             group.addTask { try await server.request(method, path, body: body, headers: headers) }
@@ -130,17 +130,17 @@ import Testing
   func races() async throws {
     try await Pair.with { pair async throws -> Void in
       for round in 0..<Self.rounds {
-        let answers = try await pair.race(
+        let responses = try await pair.race(
           .POST, "/v1/sandboxes", body: #"{"template":"minimal","memory_mb":256}"#,
           headers: ["Idempotency-Key": "round-\(round)"])
-        let ids = Set(answers.compactMap { $0.json["id"] as? String })
-        #expect(ids.count == 1 && answers.allSatisfy { (200...201).contains($0.status) }, "round \(round)")
+        let ids = Set(responses.compactMap { $0.json["id"] as? String })
+        #expect(ids.count == 1 && responses.allSatisfy { (200...201).contains($0.status) }, "round \(round)")
         let id = try #require(ids.first)
         #expect(try await machines(pair) == 1, "round \(round)")
         for (verb, end) in [("pause", "paused"), ("resume", "running")] {
-          let answers = try await pair.race(.POST, "/v1/sandboxes/\(id)/\(verb)")
-          #expect(answers.count { $0.status == 200 } == 1, "\(verb) in round \(round): \(answers.map(\.status))")
-          #expect(answers.allSatisfy { $0.status == 200 || $0.errorCode == "invalid_state" })
+          let responses = try await pair.race(.POST, "/v1/sandboxes/\(id)/\(verb)")
+          #expect(responses.count { $0.status == 200 } == 1, "\(verb) in round \(round): \(responses.map(\.status))")
+          #expect(responses.allSatisfy { $0.status == 200 || $0.errorCode == "invalid_state" })
           #expect(try await pair.settled(id) == end)
           #expect(try await machines(pair) == (end == "running" ? 1 : 0))
         }
@@ -184,9 +184,9 @@ import Testing
       let machines = leader.machines
       await leader.killHard()
       try await eventually("another one leads") { other.leads }
-      let answers = try await ids.asyncMap { try await other.cli("exec", $0, "--", "cat", "/tmp/count") }
+      let responses = try await ids.asyncMap { try await other.cli("exec", $0, "--", "cat", "/tmp/count") }
       let (reachable, lost) = (
-        zip(ids, answers).filter { $0.1.isSuccess }.map(\.0), zip(ids, answers).filter { !$0.1.isSuccess }.map(\.0)
+        zip(ids, responses).filter { $0.1.isSuccess }.map(\.0), zip(ids, responses).filter { !$0.1.isSuccess }.map(\.0)
       )
       #expect(!reachable.isEmpty && !lost.isEmpty)
       // A create does not wait for the killed server.

@@ -35,8 +35,8 @@ import Testing
     for round in 1...70 {
       _ = try await server.shell(id, "echo \(round) > /dev/shm/round; echo \(round) > /var/tmp/round")
       let body = #"{"sandbox_id":"\#(id)","name":"again"}"#
-      let answer = try await server.request(.POST, "/v1/snapshots?overwrite=true", body: body)
-      guard answer.status == 201 else { throw TestFailure("snapshot \(round): \(answer.status) \(answer.text)") }
+      let response = try await server.request(.POST, "/v1/snapshots?overwrite=true", body: body)
+      guard response.status == 201 else { throw TestFailure("snapshot \(round): \(response.status) \(response.text)") }
     }
     let copy = try await server.createSandbox("--template", "again")
     try await server.pause(id)
@@ -79,8 +79,8 @@ import Testing
     let command = Task { try await server.request(.POST, "/v1/sandboxes/\(id)/exec", body: body) }
     try await eventually("it runs") { try await server.shell(id, "cat /proc/[0-9]*/comm").contains("sleep\n") }
     try await server.pause(id)
-    let answer = try await command.value
-    #expect(answer.status == 502 && answer.errorCode == "agent_error", "\(answer.status) \(answer.text)")
+    let response = try await command.value
+    #expect(response.status == 502 && response.errorCode == "agent_error", "\(response.status) \(response.text)")
     try await server.resume(id)
     #expect(try await server.shell(id, "cat /proc/[0-9]*/comm").contains("sleep\n"), "the command itself goes on")
     try await server.stop()
@@ -91,9 +91,9 @@ import Testing
     let server = try await MartletServer.start()
     let id = try await server.createSandbox()
     _ = try await server.shell(id, "echo parent > /tmp/who; echo parent > /var/tmp/who")
-    let answer = try await server.request(.POST, "/v1/sandboxes/\(id)/fork", body: #"{"count":4}"#)
-    #expect(answer.status == 201)
-    let copies = try #require(JSONSerialization.jsonObject(with: answer.body) as? [[String: Any]]).compactMap {
+    let response = try await server.request(.POST, "/v1/sandboxes/\(id)/fork", body: #"{"count":4}"#)
+    #expect(response.status == 201)
+    let copies = try #require(JSONSerialization.jsonObject(with: response.body) as? [[String: Any]]).compactMap {
       $0["id"] as? String
     }
     #expect(copies.count == 4)
@@ -176,14 +176,14 @@ import Testing
     let other = try await server.createSandbox()
     try await server.pause(id)
     try flipBytes(of: server)
-    let answer = try await server.request(.POST, "/v1/sandboxes/\(id)/resume")
-    if answer.status == 200 {
+    let response = try await server.request(.POST, "/v1/sandboxes/\(id)/resume")
+    if response.status == 200 {
       // Pages are read on demand, so make the guest read all memory.
       _ = try? await server.shell(id, "cat /dev/shm/memory > /dev/null")
       _ = try? await Workload.check(server, id)
       try await eventually("it ends") { try await server.info(id)["status"] as? String == "error" }
     } else {
-      #expect(answer.errorCode == "snapshot_damaged")
+      #expect(response.errorCode == "snapshot_damaged")
     }
     #expect(try await server.shell(other, "echo alive") == "alive\n")
     try await server.stop()

@@ -78,10 +78,10 @@ extension EndToEnd {
     @Test("a command that exceeds its time-out has the documented exit code")
     func timeout() async throws {
       try await withSandbox { server, id in
-        let answer = try await server.request(
+        let response = try await server.request(
           .POST, "/v1/sandboxes/\(id)/exec", body: #"{"cmd":"sleep","args":["100"],"timeout_sec":1}"#)
-        #expect(answer.status == 504)
-        #expect(answer.errorCode == "deadline_exceeded")
+        #expect(response.status == 504)
+        #expect(response.errorCode == "deadline_exceeded")
       }
     }
   }

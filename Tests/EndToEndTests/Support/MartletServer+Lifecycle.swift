@@ -5,13 +5,13 @@ import SystemPackage
 /// Requests and observations for tests of pause, resume and snapshots.
 extension MartletServer {
   func pause(_ id: String) async throws {
-    let answer = try await request(.POST, "/v1/sandboxes/\(id)/pause")
-    guard answer.status == 200 else { throw TestFailure("pause: \(answer.status) \(answer.text)") }
+    let response = try await request(.POST, "/v1/sandboxes/\(id)/pause")
+    guard response.status == 200 else { throw TestFailure("pause: \(response.status) \(response.text)") }
   }
 
   func resume(_ id: String) async throws {
-    let answer = try await request(.POST, "/v1/sandboxes/\(id)/resume")
-    guard answer.status == 200 else { throw TestFailure("resume: \(answer.status) \(answer.text)") }
+    let response = try await request(.POST, "/v1/sandboxes/\(id)/resume")
+    guard response.status == 200 else { throw TestFailure("resume: \(response.status) \(response.text)") }
   }
 
   func status(_ id: String) async throws -> String {

@@ -80,7 +80,7 @@ final class MartletServer: Sendable {
     let process = try ChildProcess.spawn(spawn)
     child.withLock { $0 = process }
     guard awaitingHealth else { return }
-    try await eventually("the server answers", within: Self.startDeadline) { [self] in
+    try await eventually("the server responds", within: Self.startDeadline) { [self] in
       if let status = process.reapIfEnded() { throw TestFailure("the server ended with \(status): \(logTail)") }
       return (try? await self.request(.GET, "/health"))?.status == 200
     }
@@ -153,7 +153,7 @@ final class MartletServer: Sendable {
     return environment
   }
 
-  struct Answer: Sendable {
+  struct Response: Sendable {
     let status: Int
     let body: Data
 
@@ -169,7 +169,7 @@ final class MartletServer: Sendable {
   func request(
     _ method: Method, _ path: String, body: String? = nil, headers: [String: String] = [:], authenticated: Bool = true,
     deadline: TimeAmount = .seconds(180)
-  ) async throws -> Answer {
+  ) async throws -> Response {
     var request = HTTPClientRequest(url: url + path)
     request.method = .init(rawValue: method.rawValue)
     if authenticated, let key = try? apiKey { request.headers.add(name: "X-API-Key", value: key) }
@@ -180,7 +180,7 @@ final class MartletServer: Sendable {
     for (name, value) in headers { request.headers.replaceOrAdd(name: name, value: value) }
     let response = try await HTTPClient.shared.execute(request, timeout: deadline)
     let content = try await response.body.collect(upTo: 64 << 20)
-    return Answer(status: Int(response.status.code), body: Data(buffer: content))
+    return Response(status: Int(response.status.code), body: Data(buffer: content))
   }
 
   /// Creates a sandbox and returns its id.
