@@ -3,6 +3,7 @@ import ConnectServer
 import HTTPTypes
 import Hummingbird
 import Logging
+import Model
 
 /// Refuses calls that are not signed with the host's secret, before it reads more of the request than its head. Signs
 /// the head of every response.
@@ -19,11 +20,11 @@ struct CallGate: RouterMiddleware {
       signature = try check(request)
     } catch {
       context.logger.notice(
-        "call refused", metadata: ["reason": "\(error)", "path": "\(request.uri.path.prefix(128))"])
+        "call refused", metadata: [LogKey.reason: "\(error)", LogKey.path: "\(request.uri.path.prefix(128))"])
       return Self.refusal(error)
     }
-    var response = try await answer(request, context, next)
-    response.headers[Self.answerName] = signature.answer(status: response.status.code, with: verifier.secret)
+    var response = try await respond(request, context, next)
+    response.headers[Self.responseName] = signature.responseMAC(status: response.status.code, with: verifier.secret)
     return response
   }
 
@@ -38,7 +39,7 @@ struct CallGate: RouterMiddleware {
   }
 
   /// The response of the routes, including those for errors, which must be signed too.
-  private func answer(
+  private func respond(
     _ request: Request, _ context: Context, _ next: (Request, Context) async throws -> Response
   ) async throws -> Response {
     do {
@@ -52,15 +53,15 @@ struct CallGate: RouterMiddleware {
   /// does not share the secret.
   private static func refusal(_ reason: CallVerifier.Refusal) -> Response {
     switch reason {
-    case .tooMany: Response(ConnectError(.unavailable, "the host has too many calls to remember"))
-    default: Response(ConnectError(.unauthenticated, "the call is not signed as this host demands"))
+    case .tooMany: Response(ConnectError(.unavailable, "the host receives too many calls at the moment"))
+    default: Response(ConnectError(.unauthenticated, "the call is not signed with this host's secret"))
     }
   }
 
   private static let timeName = name(CallSignature.timeHeader)
   private static let nonceName = name(CallSignature.nonceHeader)
   private static let macName = name(CallSignature.macHeader)
-  private static let answerName = name(CallSignature.answerHeader)
+  private static let responseName = name(CallSignature.responseHeader)
 
   private static func name(_ text: String) -> HTTPField.Name {
     guard let name = HTTPField.Name(text) else { preconditionFailure("\(text) is not a header name") }

@@ -27,7 +27,7 @@ struct HostRoutes: Sendable {
     _ work: @escaping @Sendable (Q) async throws -> R
   ) {
     router.unary(HostMethod.service, method.rawValue) { (request: Q, _) in
-      try await answering(method) { try await work(request) }
+      try await mappingErrors(method) { try await work(request) }
     }
   }
 
@@ -39,17 +39,17 @@ struct HostRoutes: Sendable {
   ) {
     router.serverStream(HostMethod.service, method.rawValue) {
       (request: Q, _, writer: ConnectWriter<Host_OperationEvent>) in
-      let result = try await answering(method) {
+      let result = try await mappingErrors(method) {
         // An unstructured task, as the handler is cancelled when the caller disconnects.
         let task = Task { try await work(request) }
-        return try await keepingAlive(writer, .with { $0.keepalive = Host_KeepAlive() }) { try await task.value }
+        return try await withKeepAlives(writer, .with { $0.keepalive = Host_KeepAlive() }) { try await task.value }
       }
       try await writer.write(result)
     }
   }
 
   /// Runs a call and maps its errors to their form on the wire. Causes are only logged in this process.
-  func answering<Value>(_ method: HostMethod, _ work: () async throws -> Value) async throws -> Value {
+  func mappingErrors<Value>(_ method: HostMethod, _ work: () async throws -> Value) async throws -> Value {
     do {
       return try await work()
     } catch let error as ConnectError {
@@ -59,7 +59,7 @@ struct HostRoutes: Sendable {
     } catch {
       let error = MartletError.wrapping(error)
       if error.cause != nil, error.code != .canceled {
-        logger.notice("call failed", metadata: ["rpc.method": "\(method.rawValue)", "error": "\(error)"])
+        logger.notice("host call failed", metadata: [LogKey.rpcMethod: "\(method.rawValue)", LogKey.error: "\(error)"])
       }
       throw HostErrors.connectError(error)
     }
@@ -68,14 +68,14 @@ struct HostRoutes: Sendable {
 
 /// Runs `work`, and meanwhile writes a keep-alive event at once and then at intervals.
 /// - Throws: what `work` throws; if the caller disconnected, only after `work` has ended.
-func keepingAlive<Event: Message, Value: Sendable>(
-  _ writer: ConnectWriter<Event>, _ sign: Event, _ work: @escaping @Sendable () async throws -> Value
+func withKeepAlives<Event: Message, Value: Sendable>(
+  _ writer: ConnectWriter<Event>, _ keepAlive: Event, _ work: @escaping @Sendable () async throws -> Value
 ) async throws -> Value {
   try await withThrowingTaskGroup(of: Value?.self) { group in
     group.addTask { try await work() }
     group.addTask {
       while true {
-        try await writer.write(sign)
+        try await writer.write(keepAlive)
         try await Task.sleep(for: HostMessageLimits.keepAlive)
       }
     }

@@ -1,5 +1,6 @@
 import CPostgres
 import Logging
+import Model
 
 /// Writes the server's notices to the log; without a receiver libpq would write them to standard error.
 final class PostgresNotices: Sendable {
@@ -22,10 +23,10 @@ final class PostgresNotices: Sendable {
   private func log(_ result: OpaquePointer) {
     let isWarning = PostgresDiagnosis.severity.text(in: result) == "WARNING"
     logger.log(
-      level: isWarning ? .warning : .debug, "remark of the database",
+      level: isWarning ? .warning : .debug, "notice of the database server",
       metadata: [
-        "sqlstate": "\(PostgresDiagnosis.state.text(in: result) ?? "")",
-        "text": "\(PostgresDiagnosis.message.text(in: result) ?? "")",
+        LogKey.sqlState: "\(PostgresDiagnosis.state.text(in: result) ?? "")",
+        LogKey.text: "\(PostgresDiagnosis.message.text(in: result) ?? "")",
       ])
   }
 }
