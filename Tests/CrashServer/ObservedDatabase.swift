@@ -13,7 +13,7 @@ struct ObservedDatabase: Database {
 
   func find(
     _ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?
-  ) async throws -> Finding<SQLRow?> {
+  ) async throws -> LookUpResult<SQLRow?> {
     try await real.find(sql, parameters, notBefore: version)
   }
 

@@ -11,7 +11,9 @@ import Testing
     HostRecord(id: HostID(), address: address, secret: secret, registeredAt: Self.moment)
   }
 
-  @Test("hosts are known as they registered, and anew with another address and secret", arguments: SQLDialect.allCases)
+  @Test(
+    "a host is stored as it registered, and updated when it registers with another address and secret",
+    arguments: SQLDialect.allCases)
   func register(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = HostRepository(database: database)
@@ -33,7 +35,8 @@ import Testing
     }
   }
 
-  @Test("signs of life and the last word count only with the secret that is registered", arguments: SQLDialect.allCases)
+  @Test(
+    "heartbeats and the deletion of a host take effect only with the registered secret", arguments: SQLDialect.allCases)
   func renew(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = HostRepository(database: database)
@@ -45,14 +48,14 @@ import Testing
       #expect(try await repository.host(record.id)?.lastHeartbeat == Self.moment)
       #expect(try await repository.renew(record.id, secret: secret, at: Self.moment + 30))
       #expect(try await repository.host(record.id)?.lastHeartbeat == Self.moment + 30)
-      #expect(try await !repository.forget(record.id, secret: other))
-      #expect(try await repository.forget(record.id, secret: secret))
-      #expect(try await !repository.forget(record.id, secret: secret))
+      #expect(try await !repository.delete(record.id, secret: other))
+      #expect(try await repository.delete(record.id, secret: secret))
+      #expect(try await !repository.delete(record.id, secret: secret))
       #expect(try await repository.all().isEmpty)
     }
   }
 
-  @Test("a secret of another length is refused by the database itself", arguments: SQLDialect.allCases)
+  @Test("the database itself refuses a secret of another length", arguments: SQLDialect.allCases)
   func secrets(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       var record = host()

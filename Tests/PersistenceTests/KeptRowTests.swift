@@ -7,7 +7,7 @@ import Testing
 @testable import Persistence
 
 /// The row cache of a PostgreSQL database, beside other programs on the same server.
-@Suite("Rows kept on PostgreSQL")
+@Suite("Row cache on PostgreSQL")
 struct KeptRowTests {
   private static let name = "SELECT name, clock_timestamp() FROM teams WHERE id = ?"
   private static let sameName = "SELECT name, created_at FROM teams WHERE id = ?"
@@ -16,19 +16,19 @@ struct KeptRowTests {
   /// The time at which the server read the row.
   private func moment(
     _ database: any Database, _ id: TeamID, notBefore version: DatabaseVersion? = nil
-  ) async throws -> Finding<Date?> {
+  ) async throws -> LookUpResult<Date?> {
     try await database.find(Self.name, [.uuid(id.uuid)], notBefore: version).map { try $0?.date(1) }
   }
 
-  private func expectLater(_ after: Finding<Date?>, than before: Finding<Date?>) throws {
+  private func expectLater(_ after: LookUpResult<Date?>, than before: LookUpResult<Date?>) throws {
     let (readAfter, readBefore) = (try #require(after.value), try #require(before.value))
     #expect(readAfter > readBefore)
     let (newVersion, oldVersion) = (try #require(after.version), try #require(before.version))
     #expect(newVersion > oldVersion)
   }
 
-  private func number(_ finding: Finding<SQLRow?>) throws -> Int {
-    let row = try #require(finding.value)
+  private func number(_ result: LookUpResult<SQLRow?>) throws -> Int {
+    let row = try #require(result.value)
     return try #require(Int(row.text(0)))
   }
 
@@ -62,7 +62,7 @@ struct KeptRowTests {
     try await eventually { try await moment(database, id).value == moment(database, id).value }
   }
 
-  @Test("a row is not read again until something is committed, by whomever, and then it is")
+  @Test("a cached row is read again after any program has committed, and not before")
   func kept() async throws {
     try await withServer { ours, store, _ in
       let theirs = try store.connect()
@@ -77,7 +77,7 @@ struct KeptRowTests {
     }
   }
 
-  @Test("who needs nothing newer than what is kept asks nobody")
+  @Test("a caller that accepts the cached version causes no query")
   func notBefore() async throws {
     try await withServer { ours, store, _ in
       let theirs = try store.connect()
@@ -95,7 +95,8 @@ struct KeptRowTests {
     }
   }
 
-  @Test("what another program was told is committed is seen by every look-up that begins then", .timeLimit(.minutes(5)))
+  @Test(
+    "every look-up that begins after another program's acknowledged commit sees that commit", .timeLimit(.minutes(5)))
   func neverOlderThanAcknowledgedElsewhere() async throws {
     try await withTestDatabase(.postgresql) { ours, store async throws -> Void in
       let theirs = try store.connect()
@@ -132,7 +133,7 @@ struct KeptRowTests {
     }
   }
 
-  @Test("nothing that was kept outlives the server", .timeLimit(.minutes(2)))
+  @Test("no cached row survives a restart of the server", .timeLimit(.minutes(2)))
   func restarted() async throws {
     try await withServer { database, _, server in
       let id = try await makeTeam(database)
@@ -145,7 +146,7 @@ struct KeptRowTests {
     }
   }
 
-  @Test("of a stand-by nothing is kept; once it is promoted, its rows are", .timeLimit(.minutes(2)))
+  @Test("rows of a stand-by are not cached, until it is promoted", .timeLimit(.minutes(2)))
   func standby() async throws {
     try await withServer { database, _, server in
       let id = try await makeTeam(database)
@@ -168,46 +169,47 @@ struct KeptRowTests {
     }
   }
 
-  @Test("a call to another server makes another version, and so does the way back")
+  @Test("switching to another server changes the version, and so does switching back")
   func servers() {
     let servers = PostgresServers()
-    let moves = ["a", "a", "b", "a", "a"].map { server in
+    let changes = ["a", "a", "b", "a", "a"].map { server in
       servers.willUse(server)
-      return servers.moves
+      return servers.changes
     }
-    #expect(moves == [1, 1, 2, 3, 3])
+    #expect(changes == [1, 1, 2, 3, 3])
   }
 
   @Test(
-    "two answers are the same state when snapshot, connection and server are; long ones and those of a stand-by say nothing"
+    "tokens are equal if snapshot, connection and server are; long snapshots and stand-bys yield none"
   )
-  func marks() throws {
-    func mark(
-      _ snapshot: [UInt8] = [1, 2], backend: Int = 7, recovers: Bool = false, moves: Int = 1
-    ) throws -> PostgresMark? {
-      try PostgresMark(SQLRow([.blob(snapshot), .integer(backend), .bool(recovers)]), moves: moves)
+  func tokens() throws {
+    func token(
+      _ snapshot: [UInt8] = [1, 2], backend: Int = 7, recovers: Bool = false, serverChanges: Int = 1
+    ) throws -> PostgresStateToken? {
+      try PostgresStateToken(
+        SQLRow([.blob(snapshot), .integer(backend), .bool(recovers)]), serverChanges: serverChanges)
     }
-    let one = try #require(try mark())
-    #expect(try mark() == one)
-    #expect(try mark([1, 3]) != one)
-    #expect(try mark(backend: 8) != one)
-    #expect(try mark(moves: 2) != one)
-    #expect(try mark(recovers: true) == nil)
-    #expect(try mark([UInt8](repeating: 0, count: PostgresMark.maximumBytes + 1)) == nil)
-    #expect(throws: PersistenceError.self) { try PostgresMark(nil, moves: 1) }
-    #expect(throws: PersistenceError.self) { try PostgresMark(SQLRow([.text("1:1:")]), moves: 1) }
+    let one = try #require(try token())
+    #expect(try token() == one)
+    #expect(try token([1, 3]) != one)
+    #expect(try token(backend: 8) != one)
+    #expect(try token(serverChanges: 2) != one)
+    #expect(try token(recovers: true) == nil)
+    #expect(try token([UInt8](repeating: 0, count: PostgresStateToken.maximumBytes + 1)) == nil)
+    #expect(throws: PersistenceError.self) { try PostgresStateToken(nil, serverChanges: 1) }
+    #expect(throws: PersistenceError.self) { try PostgresStateToken(SQLRow([.text("1:1:")]), serverChanges: 1) }
   }
 
-  @Test("rows are asked for at once where every other question finds a change, until most find none")
+  @Test("the cache is bypassed while every other query finds a change, and used again once few do")
   func turnover() {
     var turnover = PostgresTurnover()
-    for number in 0..<16 { turnover.note(isSame: number.isMultiple(of: 2)) }
+    for number in 0..<16 { turnover.record(isUnchanged: number.isMultiple(of: 2)) }
     #expect(turnover.isHigh)
-    for _ in 0..<8 { turnover.note(isSame: true) }
+    for _ in 0..<8 { turnover.record(isUnchanged: true) }
     #expect(!turnover.isHigh)
-    for _ in 0..<100 { turnover.note(isSame: false) }
+    for _ in 0..<100 { turnover.record(isUnchanged: false) }
     #expect(turnover.isHigh)
-    for _ in 0..<9 { turnover.note(isSame: true) }
+    for _ in 0..<9 { turnover.record(isUnchanged: true) }
     #expect(!turnover.isHigh)
   }
 }

@@ -14,7 +14,7 @@ import Testing
       diskTotalBytes: 4)
   }
 
-  @Test("samples of each sandbox come back as they were, once for each moment", arguments: SQLDialect.allCases)
+  @Test("load samples are read as they were inserted, one per sandbox and time", arguments: SQLDialect.allCases)
   func samples(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SandboxRepository(database: database)
@@ -24,21 +24,21 @@ import Testing
       }
       for record in records { try await repository.insert(record, audit: audit(team)) }
       let (one, other) = (records[0].id, records[1].id)
-      try await repository.keepLoad([:])
-      try await repository.keepLoad([one: sample(0), other: sample(0, cpu: 99.999)])
-      try await repository.keepLoad([one: sample(0, cpu: 50)])
-      for minute in 1...16 { try await repository.keepLoad([one: sample(minute)]) }
+      try await repository.insertLoad([:])
+      try await repository.insertLoad([one: sample(0), other: sample(0, cpu: 99.999)])
+      try await repository.insertLoad([one: sample(0, cpu: 50)])
+      for minute in 1...16 { try await repository.insertLoad([one: sample(minute)]) }
       #expect(try await repository.load(of: one, since: Self.moment) == (0...16).map { sample($0) })
       #expect(try await repository.load(of: other, since: .distantPast) == [sample(0, cpu: 99.999)])
       // The samples at quarters of an hour are retained longer.
-      try await repository.forgetLoad(before: Self.moment, fine: sample(16).takenAt)
+      try await repository.deleteLoad(before: Self.moment, fine: sample(16).takenAt)
       #expect(try await repository.load(of: one, since: Self.moment) == [0, 15, 16].map { sample($0) })
-      try await repository.forgetLoad(before: sample(15).takenAt, fine: sample(17).takenAt)
+      try await repository.deleteLoad(before: sample(15).takenAt, fine: sample(17).takenAt)
       #expect(try await repository.load(of: one, since: Self.moment) == [sample(15)])
     }
   }
 
-  @Test("what a guest says that cannot be is not taken as it is")
+  @Test("impossible values from a guest are clamped")
   func hostile() {
     for cpu in [Double.nan, -.infinity, .infinity, -1] { #expect(sample(0, cpu: cpu).cpuPercent == 0) }
     #expect(sample(0, cpu: 1e300).cpuPercent == 1e6)

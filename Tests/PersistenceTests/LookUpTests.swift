@@ -37,7 +37,7 @@ struct LookUpTests {
     }
   }
 
-  @Test("Many look-ups at once are all answered, while somebody writes", arguments: SQLDialect.allCases)
+  @Test("Many concurrent look-ups are all answered while another task writes", arguments: SQLDialect.allCases)
   func concurrent(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database in
       let id = try await insert(database, "steady")
@@ -51,7 +51,7 @@ struct LookUpTests {
     }
   }
 
-  @Test("A transaction in progress does not hold a look-up up, and is not seen", arguments: SQLDialect.allCases)
+  @Test("A transaction in progress does not block a look-up, and is not visible to it", arguments: SQLDialect.allCases)
   func besideAWriter(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database in
       let id = try await insert(database, "before")
@@ -83,7 +83,7 @@ struct LookUpTests {
   }
 
   @Test(
-    "No look-up that begins after a write was acknowledged returns what was there before it",
+    "No look-up that begins after an acknowledged write returns the row from before it",
     arguments: SQLDialect.allCases)
   func neverOlderThanAcknowledged(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database in
@@ -113,7 +113,7 @@ struct LookUpTests {
   }
 
   @Test(
-    "Of look-ups that go together one that fails has its error, and the others their rows",
+    "In a batch, a failing look-up gets its error and the others get their rows",
     arguments: SQLDialect.allCases)
   func failingNeighbour(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database in
@@ -139,7 +139,7 @@ struct LookUpTests {
     }
   }
 
-  @Test("Look-ups for which there is no room are refused at once, the others are answered")
+  @Test("Look-ups beyond the queue's bound are refused at once, the others are answered")
   func noRoom() async throws {
     try await withTestDatabase(.postgresql) { database, store async throws -> Void in
       let id = try await insert(database, "steady")
@@ -150,7 +150,7 @@ struct LookUpTests {
             do {
               return try await name(small, id) == "steady"
             } catch let error as PersistenceError {
-              guard case .unavailable("too many calls wait") = error else { throw error }
+              guard case .unavailable("too many calls wait for a connection") = error else { throw error }
               return false
             }
           }
@@ -163,7 +163,7 @@ struct LookUpTests {
     }
   }
 
-  @Test("A row that was deleted is gone from the next look-up on", arguments: SQLDialect.allCases)
+  @Test("The first look-up after a delete does not find the row", arguments: SQLDialect.allCases)
   func deleted(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database in
       let id = try await insert(database, "team")
@@ -173,7 +173,7 @@ struct LookUpTests {
     }
   }
 
-  @Test("What another program commits to the file is noticed")
+  @Test("Commits of another program to the file are noticed")
   func foreignCommit() async throws {
     try await withFile { path in
       let ours = try SQLiteDatabase(path: path)
@@ -192,7 +192,7 @@ struct LookUpTests {
     }
   }
 
-  @Test("Values come back as they were bound, the empty and the odd ones too", arguments: SQLDialect.allCases)
+  @Test("Values are read as they were bound, including empty and unusual ones", arguments: SQLDialect.allCases)
   func binding(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database in
       for text in ["", "ö", "a\u{1F600}b", String(repeating: "x", count: 70_000), "'; DROP TABLE teams; --"] {
@@ -216,7 +216,7 @@ struct LookUpTests {
   }
 }
 
-@Suite("Rows kept for look-ups")
+@Suite("Row cache of look-ups")
 struct RowCacheTests {
   private static func key(_ number: Int) -> RowCache.Key {
     RowCache.Key(sql: "SELECT", parameters: [.integer(Int64(number))])
@@ -228,18 +228,18 @@ struct RowCacheTests {
     defer { try? FileManager.default.removeItem(at: directory) }
     let path = directory.appendingPathComponent("martlet.db").path
     let database = try SQLiteDatabase(path: path)
-    let foreign = try ForeignCommits(path: path)
-    try body(SQLiteRowCache(watch: foreign))
-    try foreign.close()
+    let externalCommits = try ExternalCommits(path: path)
+    try body(SQLiteRowCache(externalCommits: externalCommits))
+    try externalCommits.close()
     try await database.close()
   }
 
-  @Test("A row that was read before a commit is not kept after it")
+  @Test("A row that was read before a commit is not cached after it")
   func superseded() async throws {
     try await withCache { cache in
       let (found, version) = try cache.row(Self.key(1))
       #expect(found == nil)
-      cache.forget()
+      cache.invalidate()
       cache.keep(SQLRow([.text("old")]), Self.key(1), version: version)
       #expect(try cache.row(Self.key(1)).row == nil)
       cache.keep(SQLRow([.text("new")]), Self.key(1), version: try cache.row(Self.key(1)).version)
@@ -247,7 +247,7 @@ struct RowCacheTests {
     }
   }
 
-  @Test("Neither many rows nor long ones fill the memory")
+  @Test("Neither many rows nor long rows exceed the cache's memory bound")
   func bounded() async throws {
     try await withCache { cache in
       let version = try cache.row(Self.key(0)).version

@@ -30,7 +30,7 @@ import Testing
     try await store.remove()
   }
 
-  @Test("down takes everything away, and up brings it back", arguments: SQLDialect.allCases)
+  @Test("migrating down removes all tables, and migrating up restores them", arguments: SQLDialect.allCases)
   func downAndUp(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let before = try await SchemaColumn.all(of: database)
@@ -43,7 +43,7 @@ import Testing
     }
   }
 
-  @Test("every migration can be taken back alone", arguments: SQLDialect.allCases)
+  @Test("every migration can be reverted alone", arguments: SQLDialect.allCases)
   func stepByStep(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let all = Migration.all(for: dialect)
@@ -59,14 +59,14 @@ import Testing
   }
 
   @Test("both dialects have the same migrations, tables, columns and mandatory columns")
-  func twins() async throws {
+  func dialectsMatch() async throws {
     #expect(Migration.all(for: .sqlite).map(\.name) == Migration.all(for: .postgresql).map(\.name))
     let sqlite = try await withDatabase(.sqlite) { try await SchemaColumn.all(of: $0) }
     let postgres = try await withDatabase(.postgresql) { try await SchemaColumn.all(of: $0) }
     #expect(sqlite.map(\.shape) == postgres.map(\.shape))
   }
 
-  @Test("ids are UUID columns in PostgreSQL, but for the audit log's, which name things of any kind")
+  @Test("ids are UUID columns in PostgreSQL, except in the audit log, whose ids are of any kind")
   func identifiers() async throws {
     let columns = try await withDatabase(.postgresql) { try await SchemaColumn.all(of: $0) }
     let identifiers = columns.filter { $0.column == "id" || $0.column.hasSuffix("_id") }
@@ -80,7 +80,7 @@ import Testing
     }
   }
 
-  @Test("a database of a newer program is refused", arguments: SQLDialect.allCases)
+  @Test("a database that was migrated by a newer program is refused", arguments: SQLDialect.allCases)
   func newer(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       try await database.write { connection in
@@ -125,7 +125,8 @@ struct SchemaColumn: Equatable {
       case .postgresql:
         """
         SELECT table_name::text, column_name::text, data_type::text, is_nullable = 'NO' FROM information_schema.columns
-        WHERE table_schema = 'public' AND table_name <> 'schema_migrations' ORDER BY table_name COLLATE "C", column_name COLLATE "C"
+        WHERE table_schema = 'public' AND table_name <> 'schema_migrations'
+        ORDER BY table_name COLLATE "C", column_name COLLATE "C"
         """
       }
     return try await database.query { connection in

@@ -33,7 +33,7 @@ import Testing
     }
   }
 
-  @Test("the first run happens once", arguments: SQLDialect.allCases)
+  @Test("only the first of two first runs inserts users", arguments: SQLDialect.allCases)
   func firstRun(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       #expect(try await sign(user("a@b.c"), database, onlyIfNoUsers: true))
@@ -41,7 +41,8 @@ import Testing
     }
   }
 
-  @Test("a key is found by its hash until it is deleted, by its own team only", arguments: SQLDialect.allCases)
+  @Test(
+    "a key is found by its hash until it is deleted, and deleted only by its own team", arguments: SQLDialect.allCases)
   func keys(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let (team, other) = (try await makeTeam(database), try await makeTeam(database))

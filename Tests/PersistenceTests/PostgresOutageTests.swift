@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct PostgresOutageTests {
   @Test(
-    "a server that is killed and started again is used again by itself, and no acknowledged change is lost",
+    "clients reconnect to a server that was killed and restarted, and no acknowledged change is lost",
     .timeLimit(.minutes(2)))
   func killed() async throws {
     let server = try await PrivatePostgres.start()
@@ -46,7 +46,8 @@ import Testing
     await server.stop()
   }
 
-  @Test("while the server is away calls fail as unavailable, and work again when it is back", .timeLimit(.minutes(2)))
+  @Test(
+    "while the server is down calls fail as unavailable, and they work again once it is up", .timeLimit(.minutes(2)))
   func away() async throws {
     let server = try await PrivatePostgres.start()
     try await withTestDatabase(.postgresql, on: server) { _, store async throws -> Void in
@@ -65,28 +66,28 @@ import Testing
     await server.stop()
   }
 
-  @Test("leadership has one holder, ends with its connection, and is taken up again", .timeLimit(.minutes(2)))
+  @Test("leadership has one holder, ends with its connection, and is acquired again", .timeLimit(.minutes(2)))
   func leadership() async throws {
     let server = try await PrivatePostgres.start()
     try await withTestDatabase(.postgresql, on: server) { database, store async throws -> Void in
       let other = try store.connect()
       let (one, two) = (database.makeLeaderLock(), other.makeLeaderLock())
       let (first, second) = (database.worker, other.worker)
-      #expect(await one.hold() == .leader(workers: [first]))
-      #expect(await two.hold() == .follower)
-      #expect(await one.hold() == .leader(workers: [first, second]))
+      #expect(await one.tryAcquire() == .leader(workers: [first]))
+      #expect(await two.tryAcquire() == .follower)
+      #expect(await one.tryAcquire() == .leader(workers: [first, second]))
       await one.release()
-      #expect(try await eventually { await two.hold() == .leader(workers: [second]) })
-      #expect(await one.hold() == .follower)
+      #expect(try await eventually { await two.tryAcquire() == .leader(workers: [second]) })
+      #expect(await one.tryAcquire() == .follower)
       try await server.kill()
-      #expect(await two.hold() == .follower)
-      #expect(await one.hold() == .follower)
+      #expect(await two.tryAcquire() == .follower)
+      #expect(await one.tryAcquire() == .follower)
       try await server.restart()
-      #expect(try await eventually { await two.hold() != .follower })
-      #expect(await one.hold() == .follower)
-      #expect(await two.hold() == .leader(workers: [first, second]))
+      #expect(try await eventually { await two.tryAcquire() != .follower })
+      #expect(await one.tryAcquire() == .follower)
+      #expect(await two.tryAcquire() == .leader(workers: [first, second]))
       try await other.close()
-      #expect(try await eventually { await one.hold() == .leader(workers: [first]) })
+      #expect(try await eventually { await one.tryAcquire() == .leader(workers: [first]) })
     }
     await server.stop()
   }

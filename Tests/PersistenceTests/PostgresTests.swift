@@ -9,7 +9,7 @@ import Testing
 @testable import Persistence
 
 @Suite struct PostgresTests {
-  @Test("a transaction whose connection broke before its commit is run again")
+  @Test("a transaction whose connection broke before its commit is retried")
   func lostBeforeCommit() async throws {
     try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
       let runs = Mutex(0)
@@ -25,7 +25,7 @@ import Testing
     }
   }
 
-  @Test("a commit that got no answer is reported as such, and not tried again")
+  @Test("a commit without a response is reported as outcome unknown, and not retried")
   func lostAtCommit() async throws {
     try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
       try await database.migrate { connection in
@@ -33,7 +33,8 @@ import Testing
           """
           CREATE FUNCTION end_me() RETURNS trigger LANGUAGE plpgsql AS $$
           BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
-          CREATE CONSTRAINT TRIGGER end_me AFTER INSERT ON teams DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION end_me();
+          CREATE CONSTRAINT TRIGGER end_me AFTER INSERT ON teams DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION end_me();
           """)
       }
       let runs = Mutex(0)
@@ -50,7 +51,7 @@ import Testing
     }
   }
 
-  @Test("a body that takes no notice of a failed statement does not look committed")
+  @Test("a transaction whose body ignores a failed statement is not reported as committed")
   func swallowedFailure() async throws {
     try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
       await #expect(throws: PersistenceError.self) {
@@ -63,7 +64,7 @@ import Testing
     }
   }
 
-  @Test("a statement that takes too long is given up, and the connection goes on")
+  @Test("a statement that takes too long is cancelled, and its connection stays usable")
   func statementTimeout() async throws {
     try await withTestDatabase(.postgresql) { _, store async throws -> Void in
       let database = try store.connect {
@@ -79,7 +80,7 @@ import Testing
     }
   }
 
-  @Test("a server that is not there is unavailable, in words that say nothing about it")
+  @Test("an unreachable server is reported as unavailable, without details of its address")
   func away() async throws {
     var configuration = try PostgresConfiguration(url: "postgres://someone:secret@/there?host=/nonexistent")
     configuration.patience = .milliseconds(300)
@@ -92,7 +93,7 @@ import Testing
     try await database.close()
   }
 
-  @Test("failures never repeat values, in the log neither")
+  @Test("failures never contain values, not even in the log")
   func noLeak() async throws {
     try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
       let team = try await makeTeam(database)
@@ -116,7 +117,7 @@ import Testing
     }
   }
 
-  @Test("more statements than a connection keeps are no problem, and neither is a schema that changes under them")
+  @Test("a connection copes with more statements than it caches, and with schema changes")
   func statements() async throws {
     try await withTestDatabase(.postgresql) { _, store async throws -> Void in
       let database = try store.connect { $0.maximumConnections = 1 }
@@ -136,7 +137,7 @@ import Testing
     }
   }
 
-  @Test("more calls than connections wait their turn, and more than may wait are refused")
+  @Test("calls beyond the connections wait, and calls beyond the queue's bound are refused")
   func bounds() async throws {
     try await withTestDatabase(.postgresql) { _, store async throws -> Void in
       let database = try store.connect {
@@ -158,7 +159,7 @@ import Testing
     }
   }
 
-  @Test("the server is told to notice that a client has vanished")
+  @Test("the session asks the server to detect vanished clients")
   func keepAlives() async throws {
     try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
       // The settings are for TCP and read as zero on the tests' Unix socket; pg_settings still shows that the session
@@ -174,7 +175,7 @@ import Testing
     }
   }
 
-  @Test("a migration waits for another program's longer than statements wait for their locks")
+  @Test("a migration waits longer for another program's migration than statements wait for locks")
   func waitsForMigration() async throws {
     try await withTestDatabase(.postgresql) { database, store async throws -> Void in
       let other = try store.connect { $0.statementTimeout = .milliseconds(100) }
@@ -202,7 +203,7 @@ import Testing
     }
   }
 
-  @Test("types that PostgreSQL makes of ours are understood")
+  @Test("result types that PostgreSQL derives from our types are decoded")
   func types() async throws {
     try await withTestDatabase(.postgresql) { database, _ async throws -> Void in
       let row = try await database.query { connection in
@@ -228,7 +229,7 @@ import Testing
   }
 
   @Test(
-    "what is no PostgreSQL URL is refused without repeating it",
+    "an invalid PostgreSQL URL is refused without repeating it",
     arguments: ["mysql://u:pw@h/d", "postgres://u:pw@h:x y/d?nope=1", "pw"])
   func url(_ text: String) {
     let error = #expect(throws: PersistenceError.self) { try PostgresConfiguration(url: text) }
@@ -251,18 +252,18 @@ import Testing
     _ kinds: [PostgresFailure.Kind], _ call: PostgresCall = .write, isCommitting: Bool = false,
     patience: Duration = .seconds(1)
   ) -> [PostgresRetryPolicy.Decision] {
-    var policy = PostgresRetryPolicy(call, giveUpAt: now + patience)
+    var policy = PostgresRetryPolicy(call, reconnectDeadline: now + patience)
     return kinds.map { policy.decide(PostgresFailure(kind: $0, text: ""), isCommitting: isCommitting, now: now) }
   }
 
-  @Test("a broken connection is replaced at once, and then with pauses, until patience ends")
+  @Test("a broken connection is replaced at once, then with pauses, until the deadline")
   func reconnect() {
     let found = decisions([.connectionLost, .notConnected, .notConnected])
-    #expect(found == [.again(within: .zero), .again(within: .milliseconds(200)), .again(within: .milliseconds(200))])
+    #expect(found == [.retry(within: .zero), .retry(within: .milliseconds(200)), .retry(within: .milliseconds(200))])
     #expect(decisions([.connectionLost, .notConnected], patience: .zero) == [.report, .report])
   }
 
-  @Test("a commit on its way is never repeated", arguments: [PostgresCall.write, .migrate])
+  @Test("a commit in progress is never retried", arguments: [PostgresCall.write, .migrate])
   func committing(call: PostgresCall) {
     #expect(decisions([.connectionLost], call, isCommitting: true) == [.reportUnknownOutcome])
   }
@@ -275,15 +276,16 @@ import Testing
   }
 
   @Test(
-    "what would fail again is reported", arguments: [PostgresFailure.Kind.duplicate, .constraint, .unavailable, .other])
+    "failures that would recur are reported",
+    arguments: [PostgresFailure.Kind.duplicate, .constraint, .unavailable, .other])
   func final(kind: PostgresFailure.Kind) {
     #expect(decisions([kind]) == [.report])
   }
 
-  @Test("a stand-by is left for the primary by writes only")
+  @Test("only writes reconnect when the server is a stand-by")
   func standBy() {
-    #expect(decisions([.readOnly], .write) == [.again(within: .zero)])
+    #expect(decisions([.readOnly], .write) == [.retry(within: .zero)])
     #expect(decisions([.readOnly], .query) == [.report])
-    #expect(decisions([.staleStatement, .staleStatement]) == [.again(within: .zero), .report])
+    #expect(decisions([.staleStatement, .staleStatement]) == [.retry(within: .zero), .report])
   }
 }

@@ -12,22 +12,22 @@ import Testing
     return row
   }
 
-  @Test("old rows of the audit log go in batches, the newer ones stay", arguments: SQLDialect.allCases)
+  @Test("old audit rows are deleted in batches, newer ones stay", arguments: SQLDialect.allCases)
   func auditLog(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let (team, log) = (TeamID(), AuditRepository(database: database))
       let count = AuditRepository.retentionBatch + 20
       try await log.append((0..<count).map { _ in row(team, "old", age: 100) } + [row(team, "new", age: 10)])
-      #expect(try await log.forget(before: now.addingTimeInterval(-1_000)) == 0)
+      #expect(try await log.delete(before: now.addingTimeInterval(-1_000)) == 0)
       let cutoff = now.addingTimeInterval(-50)
-      #expect(try await log.forget(before: cutoff) == AuditRepository.retentionBatch)
-      #expect(try await log.forget(before: cutoff) == 20)
-      #expect(try await log.forget(before: cutoff) == 0)
+      #expect(try await log.delete(before: cutoff) == AuditRepository.retentionBatch)
+      #expect(try await log.delete(before: cutoff) == 20)
+      #expect(try await log.delete(before: cutoff) == 0)
       #expect(try await log.list(team: team, limit: 10).map(\.record.action) == ["new"])
     }
   }
 
-  @Test("sandboxes that are over for long go, and no others", arguments: SQLDialect.allCases)
+  @Test("only sandboxes that ended long ago are deleted", arguments: SQLDialect.allCases)
   func sandboxes(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
@@ -42,14 +42,14 @@ import Testing
         }
       }
       let cutoff = now.addingTimeInterval(-50)
-      #expect(try await repository.forgetFinished(before: cutoff) == 2)
-      #expect(try await repository.forgetFinished(before: cutoff) == 0)
+      #expect(try await repository.deleteFinished(before: cutoff) == 2)
+      #expect(try await repository.deleteFinished(before: cutoff) == 0)
       let all = SandboxFilter(statuses: Set(SandboxStatus.allCases), limit: 100)
       #expect(Set(try await repository.list(all, team: team).map(\.id)) == kept)
     }
   }
 
-  @Test("a search of the audit log that takes long is given up, and the connection is as it was")
+  @Test("a slow search of the audit log is cancelled, and the connection is restored")
   func slowSearch() async throws {
     try await withDatabase(.postgresql) { database async throws -> Void in
       try await database.migrate { connection in

@@ -12,7 +12,7 @@ import Testing
     return record
   }
 
-  @Test("a sandbox comes back from the database as it went in", arguments: SQLDialect.allCases)
+  @Test("a sandbox is read as it was inserted", arguments: SQLDialect.allCases)
   func roundTrip(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
@@ -43,7 +43,7 @@ import Testing
     }
   }
 
-  @Test("of many racing transitions one wins", arguments: SQLDialect.allCases)
+  @Test("of many racing transitions exactly one succeeds", arguments: SQLDialect.allCases)
   func compareAndSet(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
@@ -59,7 +59,7 @@ import Testing
     }
   }
 
-  @Test("a transition from a state that is over changes nothing", arguments: SQLDialect.allCases)
+  @Test("a transition from a state that the sandbox no longer has changes nothing", arguments: SQLDialect.allCases)
   func lostRace(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
@@ -99,7 +99,7 @@ import Testing
     }
   }
 
-  @Test("the time-out changes for the team and the state that were meant, and no other", arguments: SQLDialect.allCases)
+  @Test("the time-out changes only for the given team and state", arguments: SQLDialect.allCases)
   func timeout(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
@@ -117,7 +117,7 @@ import Testing
     }
   }
 
-  @Test("sandboxes that are not over are counted by status", arguments: SQLDialect.allCases)
+  @Test("unfinished sandboxes are counted by status", arguments: SQLDialect.allCases)
   func counts(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
@@ -153,7 +153,7 @@ import Testing
     }
   }
 
-  @Test("the list leaves out what is over, unless asked for it", arguments: SQLDialect.allCases)
+  @Test("the list omits finished sandboxes unless they are requested", arguments: SQLDialect.allCases)
   func statusFilter(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)
@@ -168,7 +168,8 @@ import Testing
     }
   }
 
-  @Test("the metadata filter wants every pair, and takes odd characters as they are", arguments: SQLDialect.allCases)
+  @Test(
+    "the metadata filter requires every pair, and takes unusual characters literally", arguments: SQLDialect.allCases)
   func metadataFilter(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)

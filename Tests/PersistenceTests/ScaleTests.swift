@@ -20,8 +20,10 @@ import Testing
   func reads(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { large in
       try await withDatabase(dialect) { small in
-        let (crowded, empty) = (try await Scene(large, finished: Self.finished), try await Scene(small, finished: 0))
-        let work: [(String, @Sendable (Scene) async throws -> Void)] = [
+        let (crowded, empty) = (
+          try await ScaleFixture(large, finished: Self.finished), try await ScaleFixture(small, finished: 0)
+        )
+        let work: [(String, @Sendable (ScaleFixture) async throws -> Void)] = [
           ("default list", { try await $0.list(SandboxFilter(limit: 100)) }),
           ("list of one state", { try await $0.list(SandboxFilter(statuses: [.running], limit: 100)) }),
           ("list of several states", { try await $0.list(SandboxFilter(statuses: [.running, .paused], limit: 100)) }),
@@ -48,7 +50,7 @@ import Testing
   }
 
   private static func ratio(
-    _ crowded: Scene, _ empty: Scene, _ body: @Sendable (Scene) async throws -> Void
+    _ crowded: ScaleFixture, _ empty: ScaleFixture, _ body: @Sendable (ScaleFixture) async throws -> Void
   ) async throws -> Double {
     var times: (crowded: [Duration], empty: [Duration]) = ([], [])
     let clock = ContinuousClock()
@@ -61,7 +63,7 @@ import Testing
 }
 
 /// A team with some running sandboxes, and many or no finished ones.
-private struct Scene: Sendable {
+private struct ScaleFixture: Sendable {
   private static let alive = 40
 
   let sandboxes: SandboxRepository

@@ -8,7 +8,7 @@ import Testing
 
 @Suite struct SilentServerTests {
   @Test(
-    "look-ups that wait for a server that never answers fail together, not one after the other", .timeLimit(.minutes(2))
+    "look-ups that wait for an unresponsive server fail together, not one after the other", .timeLimit(.minutes(2))
   )
   func lookUps() async throws {
     let server = try SilentServer()

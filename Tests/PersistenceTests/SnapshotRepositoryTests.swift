@@ -13,7 +13,7 @@ import Testing
       hostID: HostID(), sourceID: SandboxID(), createdAt: Date())
   }
 
-  @Test("a snapshot comes back as it went in, and only to its team", arguments: SQLDialect.allCases)
+  @Test("a snapshot is read as it was inserted, and only by its team", arguments: SQLDialect.allCases)
   func roundTrip(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
@@ -29,7 +29,8 @@ import Testing
   }
 
   @Test(
-    "of many racing inserts of one name one wins; other teams have names of their own", arguments: SQLDialect.allCases)
+    "of many racing inserts of one name exactly one succeeds; other teams have their own names",
+    arguments: SQLDialect.allCases)
   func racing(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
@@ -47,7 +48,7 @@ import Testing
   }
 
   @Test(
-    "snapshots count by number and by size, and beyond a bound no more are made; what is there already is taken up",
+    "quotas bound the number and size of new snapshots, and do not apply to adopted ones",
     arguments: SQLDialect.allCases)
   func quota(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
@@ -75,7 +76,7 @@ import Testing
     }
   }
 
-  @Test("a deleted team gets no snapshot, and one that it had does not come back", arguments: SQLDialect.allCases)
+  @Test("a deleted team gets no snapshot, and its former ones stay invisible", arguments: SQLDialect.allCases)
   func deletedTeam(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
@@ -116,7 +117,7 @@ import Testing
     }
   }
 
-  @Test("a row that took the name of a removed one is not mistaken for it", arguments: SQLDialect.allCases)
+  @Test("a later row with the same name is not mistaken for the removed one", arguments: SQLDialect.allCases)
   func sameNameAgain(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
@@ -131,7 +132,7 @@ import Testing
     }
   }
 
-  @Test("a team sees its own and the platform's, and not what is unsettled", arguments: SQLDialect.allCases)
+  @Test("a team sees its own and the platform's snapshots, without those in transition", arguments: SQLDialect.allCases)
   func visible(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SnapshotRepository(database: database)
@@ -151,7 +152,7 @@ import Testing
       #expect(try await repository.visible(try SafeName("e"), to: team)?.teamID == .platform)
       #expect(try await repository.visible(try SafeName("c"), to: team) == nil)
       #expect(try await repository.visible(to: team, after: try SafeName("a"), limit: 1).map(\.name.value) == ["b"])
-      #expect(try await repository.unsettled().map(\.name.value).sorted() == ["b", "c", "d"])
+      #expect(try await repository.inTransition().map(\.name.value).sorted() == ["b", "c", "d"])
     }
   }
 

@@ -11,7 +11,7 @@ import Testing
     .distantFuture, .distantPast, StoredTime.date(microseconds: .max), StoredTime.date(microseconds: .min),
   ]
 
-  @Test("a time that no column can hold becomes the nearest that one can", arguments: extremes.indices)
+  @Test("a time outside of the storable range is clamped to it", arguments: extremes.indices)
   func clamped(_ index: Int) {
     // Not passed as an argument: the textual description of these dates, which Swift Testing makes of arguments,
     // crashes the process.
@@ -23,14 +23,14 @@ import Testing
     #expect(isInside && isStillInside)
   }
 
-  @Test("ordinary times are as they were, to the microsecond")
+  @Test("ordinary times are preserved to the microsecond")
   func ordinary() {
     for microseconds in [0, 1, -1, 1_700_000_000_123_456, -2_208_988_800_000_000] as [Int64] {
       #expect(StoredTime.microseconds(StoredTime.date(microseconds: microseconds)) == microseconds)
     }
   }
 
-  @Test("filters and cursors at the ends of time are answered", arguments: SQLDialect.allCases)
+  @Test("filters and cursors accept the earliest and latest times", arguments: SQLDialect.allCases)
   func filters(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = try await makeTeam(database)

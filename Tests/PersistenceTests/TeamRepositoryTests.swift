@@ -4,7 +4,7 @@ import Persistence
 import Testing
 
 /// A team with an owner and a member, in a new database.
-private struct Club {
+private struct TeamFixture {
   let database: any Database
   let team: TeamID
   let owner: UserID
@@ -41,122 +41,135 @@ private func sign(_ email: String, _ database: any Database, isAdmin: Bool = fal
   return (user.id, team.id)
 }
 
-private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void) async throws {
+private func withTeam(_ dialect: SQLDialect, _ body: (TeamFixture) async throws -> Void) async throws {
   try await withDatabase(dialect) { database async throws -> Void in
     let (owner, team) = try await sign("owner@b.c", database)
     let (member, _) = try await sign("member@b.c", database)
-    let club = Club(database: database, team: team, owner: owner, member: member)
+    let fixture = TeamFixture(database: database, team: team, owner: owner, member: member)
     let membership = MembershipRecord(teamID: team, userID: member, role: .member, isDefault: false, joinedAt: Date())
-    #expect(try await club.teams.addMember(membership, maximumMembers: 5, maximumTeams: 5, audit: audit(team)) == .done)
-    try await body(club)
+    #expect(
+      try await fixture.teams.addMember(membership, maximumMembers: 5, maximumTeams: 5, audit: audit(team)) == .done)
+    try await body(fixture)
   }
 }
 
 @Suite struct TeamRepositoryTests {
-  @Test("what decides about a user is one read, and says what is true now", arguments: SQLDialect.allCases)
-  func standing(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      #expect(try await club.people.access(of: club.member, in: club.team)?.role == .member)
-      #expect(try await club.people.access(of: club.owner, in: club.team)?.role == .owner)
-      #expect(try await club.people.access(of: UserID(), in: club.team) == nil)
-      #expect(try await club.teams.removeMember(club.member, of: club.team, audit: audit(club.team)) == .done)
-      let access = try #require(try await club.people.access(of: club.member, in: club.team))
-      #expect(access.role == nil)
-      #expect(try await club.people.setPassword(club.member, hash: "y", replacing: "x", audit: audit(club.team)))
-      #expect(try await club.people.access(of: club.member, in: club.team)?.sessionEpoch == access.sessionEpoch + 1)
+  @Test("a user's rights are one read, which returns the present state", arguments: SQLDialect.allCases)
+  func accessIsCurrent(dialect: SQLDialect) async throws {
+    try await withTeam(dialect) { fixture async throws -> Void in
+      #expect(try await fixture.people.access(of: fixture.member, in: fixture.team)?.role == .member)
+      #expect(try await fixture.people.access(of: fixture.owner, in: fixture.team)?.role == .owner)
+      #expect(try await fixture.people.access(of: UserID(), in: fixture.team) == nil)
       #expect(
-        try await club.people.setPassword(club.member, hash: "z", replacing: "x", audit: audit(club.team)) == false)
+        try await fixture.teams.removeMember(fixture.member, of: fixture.team, audit: audit(fixture.team)) == .done)
+      let access = try #require(try await fixture.people.access(of: fixture.member, in: fixture.team))
+      #expect(access.role == nil)
+      #expect(
+        try await fixture.people.setPassword(fixture.member, hash: "y", replacing: "x", audit: audit(fixture.team)))
+      #expect(
+        try await fixture.people.access(of: fixture.member, in: fixture.team)?.sessionEpoch == access.sessionEpoch + 1)
+      #expect(
+        try await fixture.people.setPassword(fixture.member, hash: "z", replacing: "x", audit: audit(fixture.team))
+          == false)
     }
   }
 
   @Test(
-    "the owner can be neither removed nor demoted, only replaced, and then a team has one owner still",
+    "the owner can be neither removed nor demoted, only replaced, and a team always has one owner",
     arguments: SQLDialect.allCases)
   func owner(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      let (team, log) = (club.team, audit(club.team))
-      #expect(try await club.teams.removeMember(club.owner, of: team, audit: log) == .isOwner)
-      #expect(try await club.teams.setRole(club.owner, of: team, to: .member, audit: log) == .isOwner)
-      #expect(try await club.teams.setRole(UserID(), of: team, to: .admin, audit: log) == .absent)
+    try await withTeam(dialect) { fixture async throws -> Void in
+      let (team, log) = (fixture.team, audit(fixture.team))
+      #expect(try await fixture.teams.removeMember(fixture.owner, of: team, audit: log) == .isOwner)
+      #expect(try await fixture.teams.setRole(fixture.owner, of: team, to: .member, audit: log) == .isOwner)
+      #expect(try await fixture.teams.setRole(UserID(), of: team, to: .admin, audit: log) == .absent)
       #expect(
-        try await club.teams.transferOwnership(of: team, from: club.member, to: club.owner, audit: log) == .absent)
-      #expect(try await club.teams.transferOwnership(of: team, from: club.owner, to: club.member, audit: log) == .done)
-      let roles = try await club.teams.members(of: team, ListPage(limit: 10)).map { [$0.user: $0.role] }
-      #expect(roles.contains([club.member: .owner]) && roles.contains([club.owner: .admin]) && roles.count == 2)
+        try await fixture.teams.transferOwnership(of: team, from: fixture.member, to: fixture.owner, audit: log)
+          == .absent)
+      #expect(
+        try await fixture.teams.transferOwnership(of: team, from: fixture.owner, to: fixture.member, audit: log)
+          == .done)
+      let roles = try await fixture.teams.members(of: team, ListPage(limit: 10)).map { [$0.user: $0.role] }
+      #expect(roles.contains([fixture.member: .owner]) && roles.contains([fixture.owner: .admin]) && roles.count == 2)
     }
   }
 
-  @Test("members and teams are bounded, and nobody is a member twice", arguments: SQLDialect.allCases)
+  @Test(
+    "members per team and teams per user are bounded, and no user is a member twice", arguments: SQLDialect.allCases)
   func bounds(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      let (third, _) = try await sign("third@b.c", club.database)
+    try await withTeam(dialect) { fixture async throws -> Void in
+      let (third, _) = try await sign("third@b.c", fixture.database)
       let membership = MembershipRecord(
-        teamID: club.team, userID: third, role: .member, isDefault: false, joinedAt: Date())
+        teamID: fixture.team, userID: third, role: .member, isDefault: false, joinedAt: Date())
       let again = MembershipRecord(
-        teamID: club.team, userID: club.member, role: .owner, isDefault: false, joinedAt: Date())
+        teamID: fixture.team, userID: fixture.member, role: .owner, isDefault: false, joinedAt: Date())
       #expect(
-        try await club.teams.addMember(again, maximumMembers: 5, maximumTeams: 5, audit: audit(club.team))
+        try await fixture.teams.addMember(again, maximumMembers: 5, maximumTeams: 5, audit: audit(fixture.team))
           == .alreadyMember)
       #expect(
-        try await club.teams.addMember(membership, maximumMembers: 2, maximumTeams: 5, audit: audit(club.team)) == .full
+        try await fixture.teams.addMember(membership, maximumMembers: 2, maximumTeams: 5, audit: audit(fixture.team))
+          == .full
       )
       #expect(
-        try await club.teams.addMember(membership, maximumMembers: 5, maximumTeams: 1, audit: audit(club.team)) == .full
+        try await fixture.teams.addMember(membership, maximumMembers: 5, maximumTeams: 1, audit: audit(fixture.team))
+          == .full
       )
       let team = TeamRecord(name: "second", createdAt: Date())
       let owner = MembershipRecord(teamID: team.id, userID: third, role: .owner, isDefault: false, joinedAt: Date())
-      #expect(try await club.teams.create(team, owner: owner, maximumTeams: 1, audit: audit(team.id)) == false)
-      #expect(try await club.teams.create(team, owner: owner, maximumTeams: 2, audit: audit(team.id)))
+      #expect(try await fixture.teams.create(team, owner: owner, maximumTeams: 1, audit: audit(team.id)) == false)
+      #expect(try await fixture.teams.create(team, owner: owner, maximumTeams: 2, audit: audit(team.id)))
     }
   }
 
-  @Test("with a member go the keys that they made, and no others", arguments: SQLDialect.allCases)
+  @Test("removing a member deletes the keys that they created, and no others", arguments: SQLDialect.allCases)
   func keysOfMembers(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      let keys = APIKeyRepository(database: club.database)
-      for (byte, user) in [(UInt8(1), club.owner), (2, club.member)] {
+    try await withTeam(dialect) { fixture async throws -> Void in
+      let keys = APIKeyRepository(database: fixture.database)
+      for (byte, user) in [(UInt8(1), fixture.owner), (2, fixture.member)] {
         let key = APIKeyRecord(
-          teamID: club.team, name: "k", keyPrefix: "mrt_", keyHash: [byte], createdBy: user, createdAt: Date())
-        #expect(try await keys.insert(key, maximum: 2, audit: audit(club.team)))
+          teamID: fixture.team, name: "k", keyPrefix: "mrt_", keyHash: [byte], createdBy: user, createdAt: Date())
+        #expect(try await keys.insert(key, maximum: 2, audit: audit(fixture.team)))
       }
       let third = APIKeyRecord(
-        teamID: club.team, name: "k", keyPrefix: "mrt_", keyHash: [3], createdBy: nil, createdAt: Date())
-      #expect(try await keys.insert(third, maximum: 2, audit: audit(club.team)) == false)
-      _ = try await club.teams.removeMember(club.member, of: club.team, audit: audit(club.team))
-      #expect(try await keys.list(team: club.team).map(\.createdBy) == [club.owner])
+        teamID: fixture.team, name: "k", keyPrefix: "mrt_", keyHash: [3], createdBy: nil, createdAt: Date())
+      #expect(try await keys.insert(third, maximum: 2, audit: audit(fixture.team)) == false)
+      _ = try await fixture.teams.removeMember(fixture.member, of: fixture.team, audit: audit(fixture.team))
+      #expect(try await keys.list(team: fixture.team).map(\.createdBy) == [fixture.owner])
       #expect(try await keys.key(hash: [2]) == nil)
     }
   }
 
   @Test(
-    "a deleted team takes members and keys along and sets its sandboxes on their way", arguments: SQLDialect.allCases)
+    "deleting a team deletes its members and keys and marks its sandboxes as destroying", arguments: SQLDialect.allCases
+  )
   func deletion(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      let entry = club.record()
-      try await club.sandboxes.admit([entry], defaults: QuotaRecord())
+    try await withTeam(dialect) { fixture async throws -> Void in
+      let entry = fixture.record()
+      try await fixture.sandboxes.admit([entry], defaults: QuotaRecord())
       let key = APIKeyRecord(
-        teamID: club.team, name: "k", keyPrefix: "mrt_", keyHash: [9], createdBy: nil, createdAt: Date())
-      #expect(try await APIKeyRepository(database: club.database).insert(key, audit: audit(club.team)))
-      let condemned = try await club.teams.delete(club.team, at: Date(), audit: audit(club.team, "team.delete"))
-      #expect(condemned?.map(\.id) == [entry.record.id])
-      #expect(condemned?.first?.status == .destroying)
-      #expect(try await club.teams.delete(club.team, at: Date(), audit: audit(club.team)) == nil)
-      #expect(try await club.teams.team(club.team) == nil)
-      #expect(try await club.teams.memberships(of: club.member).map(\.team.id).contains(club.team) == false)
-      #expect(try await APIKeyRepository(database: club.database).key(hash: [9]) == nil)
+        teamID: fixture.team, name: "k", keyPrefix: "mrt_", keyHash: [9], createdBy: nil, createdAt: Date())
+      #expect(try await APIKeyRepository(database: fixture.database).insert(key, audit: audit(fixture.team)))
+      let destroying = try await fixture.teams.delete(
+        fixture.team, at: Date(), audit: audit(fixture.team, "team.delete"))
+      #expect(destroying?.map(\.id) == [entry.record.id])
+      #expect(destroying?.first?.status == .destroying)
+      #expect(try await fixture.teams.delete(fixture.team, at: Date(), audit: audit(fixture.team)) == nil)
+      #expect(try await fixture.teams.team(fixture.team) == nil)
+      #expect(try await fixture.teams.memberships(of: fixture.member).map(\.team.id).contains(fixture.team) == false)
+      #expect(try await APIKeyRepository(database: fixture.database).key(hash: [9]) == nil)
       #expect(
-        try await club.refusal { try await club.sandboxes.admit([club.record()], defaults: QuotaRecord()) }
+        try await fixture.refusal { try await fixture.sandboxes.admit([fixture.record()], defaults: QuotaRecord()) }
           == .teamIsGone)
-      #expect(try await APIKeyRepository(database: club.database).insert(key, audit: audit(club.team)) == false)
-      let log = try await AuditRepository(database: club.database).list(team: club.team, AuditFilter(limit: 10))
+      #expect(try await APIKeyRepository(database: fixture.database).insert(key, audit: audit(fixture.team)) == false)
+      let log = try await AuditRepository(database: fixture.database).list(team: fixture.team, AuditFilter(limit: 10))
       #expect(log.prefix(2).map(\.record.action) == ["sandbox.destroy", "team.delete"])
     }
   }
 
-  @Test("of a profile only what is given changes", arguments: SQLDialect.allCases)
+  @Test("only the given columns of a profile change", arguments: SQLDialect.allCases)
   func profile(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      let (people, id, log) = (club.people, club.member, audit(club.team))
+    try await withTeam(dialect) { fixture async throws -> Void in
+      let (people, id, log) = (fixture.people, fixture.member, audit(fixture.team))
       #expect(try await people.setProfile(id, email: "new@b.c", name: nil, audit: log))
       #expect(try await people.setProfile(id, email: nil, name: "New", audit: log))
       #expect(try await people.setProfile(id, email: nil, name: nil, audit: log))
@@ -170,36 +183,36 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
     }
   }
 
-  @Test("the platform keeps an administrator", arguments: SQLDialect.allCases)
+  @Test("the last administrator cannot be demoted", arguments: SQLDialect.allCases)
   func lastAdministrator(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      let (admin, _) = try await sign("admin@b.c", club.database, isAdmin: true)
-      #expect(try await club.people.setAdmin(admin, false, audit: audit(club.team)) == false)
-      #expect(try await club.people.setAdmin(club.owner, true, audit: audit(club.team)))
-      #expect(try await club.people.setAdmin(admin, false, audit: audit(club.team)))
-      #expect(try await club.people.user(admin)?.isAdmin == false)
+    try await withTeam(dialect) { fixture async throws -> Void in
+      let (admin, _) = try await sign("admin@b.c", fixture.database, isAdmin: true)
+      #expect(try await fixture.people.setAdmin(admin, false, audit: audit(fixture.team)) == false)
+      #expect(try await fixture.people.setAdmin(fixture.owner, true, audit: audit(fixture.team)))
+      #expect(try await fixture.people.setAdmin(admin, false, audit: audit(fixture.team)))
+      #expect(try await fixture.people.user(admin)?.isAdmin == false)
     }
   }
 
-  @Test("pages join to the whole list", arguments: SQLDialect.allCases)
+  @Test("the pages together are the whole list", arguments: SQLDialect.allCases)
   func pages(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
+    try await withTeam(dialect) { fixture async throws -> Void in
       var seen: [UserID] = []
       var after: ListPosition?
       while true {
-        let page = try await club.people.users(ListPage(limit: 1, after: after))
+        let page = try await fixture.people.users(ListPage(limit: 1, after: after))
         guard let user = page.first else { break }
         seen.append(user.id)
         after = ListPosition(user.createdAt, user.id.uuid)
       }
-      #expect(seen == [club.owner, club.member])
+      #expect(seen == [fixture.owner, fixture.member])
     }
   }
 }
 
 @Suite struct AdmissionTests {
   @Test(
-    "each bound is held, and says which one, how much is used and how much was asked for",
+    "each quota is enforced, and the error names it with the used and the requested amount",
     arguments: [
       (QuotaRecord(sandboxes: 1), AdmissionRefusal.quota(what: "max_sandboxes", limit: 1, used: 1, requested: 1)),
       (QuotaRecord(vcpus: 3), .quota(what: "max_vcpus", limit: 3, used: 2, requested: 2)),
@@ -208,28 +221,28 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
     ], SQLDialect.allCases)
   func quota(_ refused: (quota: QuotaRecord, as: AdmissionRefusal), _ dialect: SQLDialect) async throws {
     let (quota, expected) = refused
-    try await withClub(dialect) { club async throws -> Void in
-      try await club.sandboxes.admit([club.record { $0.vcpus = 2 }], defaults: quota)
-      let second = club.record { $0.vcpus = 2 }
-      #expect(try await club.refusal { try await club.sandboxes.admit([second], defaults: quota) } == expected)
-      #expect(try await club.sandboxes.sandbox(second.record.id) == nil)
+    try await withTeam(dialect) { fixture async throws -> Void in
+      try await fixture.sandboxes.admit([fixture.record { $0.vcpus = 2 }], defaults: quota)
+      let second = fixture.record { $0.vcpus = 2 }
+      #expect(try await fixture.refusal { try await fixture.sandboxes.admit([second], defaults: quota) } == expected)
+      #expect(try await fixture.sandboxes.sandbox(second.record.id) == nil)
       // The team's own quota takes precedence over the server's.
       let own = QuotaRecord(sandboxes: 9, vcpus: 99, memoryMiB: 99_999, diskMiB: 99_999)
-      #expect(try await club.teams.setQuota(club.team, own, audit: audit(club.team)))
-      try await club.sandboxes.admit([second], defaults: quota)
+      #expect(try await fixture.teams.setQuota(fixture.team, own, audit: audit(fixture.team)))
+      try await fixture.sandboxes.admit([second], defaults: quota)
       #expect(
-        try await club.sandboxes.usage(of: club.team)
+        try await fixture.sandboxes.usage(of: fixture.team)
           == TeamUsage(sandboxes: 2, vcpus: 4, memoryMiB: 1_024, diskMiB: 10_240))
     }
   }
 
-  @Test("creates at once do not slip past the bound together", arguments: SQLDialect.allCases)
+  @Test("concurrent creates cannot exceed the quota together", arguments: SQLDialect.allCases)
   func concurrent(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
+    try await withTeam(dialect) { fixture async throws -> Void in
       let admitted = await withTaskGroup(of: Bool.self) { group in
         for _ in 0..<20 {
-          let entry = club.record()
-          group.addTask { (try? await club.sandboxes.admit([entry], defaults: QuotaRecord(sandboxes: 3))) != nil }
+          let entry = fixture.record()
+          group.addTask { (try? await fixture.sandboxes.admit([entry], defaults: QuotaRecord(sandboxes: 3))) != nil }
         }
         return await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
       }
@@ -238,76 +251,76 @@ private func withClub(_ dialect: SQLDialect, _ body: (Club) async throws -> Void
   }
 
   @Test(
-    "what is over counts for nothing, what is paused for its disk and saved memory only, and several are admitted together or not at all",
+    "finished sandboxes use no quota, paused ones only disk; several are admitted all or none",
     arguments: SQLDialect.allCases)
   func states(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      let (over, paused) = (club.record(), club.record())
+    try await withTeam(dialect) { fixture async throws -> Void in
+      let (over, paused) = (fixture.record(), fixture.record())
       let quota = QuotaRecord(sandboxes: 2)
-      try await club.sandboxes.admit([over, paused], defaults: quota)
-      #expect(try await club.sandboxes.transition(over.record.id, from: .pending, to: .error, at: Date()))
+      try await fixture.sandboxes.admit([over, paused], defaults: quota)
+      #expect(try await fixture.sandboxes.transition(over.record.id, from: .pending, to: .error, at: Date()))
       for (status, next) in [
         (SandboxStatus.pending, SandboxStatus.starting), (.starting, .running), (.running, .paused),
       ] {
-        #expect(try await club.sandboxes.transition(paused.record.id, from: status, to: next, at: Date()))
+        #expect(try await fixture.sandboxes.transition(paused.record.id, from: status, to: next, at: Date()))
       }
-      #expect(try await club.sandboxes.usage(of: club.team) == TeamUsage(diskMiB: 5_120 + 512))
-      let three = (0..<3).map { _ in club.record() }
-      #expect(try await club.refusal { try await club.sandboxes.admit(three, defaults: quota) } != nil)
-      #expect(try await club.sandboxes.usage(of: club.team).sandboxes == 0)
-      try await club.sandboxes.admit(Array(three.prefix(2)), defaults: quota)
+      #expect(try await fixture.sandboxes.usage(of: fixture.team) == TeamUsage(diskMiB: 5_120 + 512))
+      let three = (0..<3).map { _ in fixture.record() }
+      #expect(try await fixture.refusal { try await fixture.sandboxes.admit(three, defaults: quota) } != nil)
+      #expect(try await fixture.sandboxes.usage(of: fixture.team).sandboxes == 0)
+      try await fixture.sandboxes.admit(Array(three.prefix(2)), defaults: quota)
     }
   }
 
   @Test(
-    "a repeated request is refused with the sandbox that it made, and rolled back as a whole",
+    "a repeated request is refused with its first sandbox's id, and rolled back completely",
     arguments: SQLDialect.allCases)
   func repetition(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      let (first, second) = (club.record(), club.record())
+    try await withTeam(dialect) { fixture async throws -> Void in
+      let (first, second) = (fixture.record(), fixture.record())
       func request(_ entry: (record: SandboxRecord, audit: AuditRecord), at time: Date = Date()) -> IdempotencyRecord {
-        IdempotencyRecord(teamID: club.team, key: "k", requestHash: [1], sandboxID: entry.record.id, createdAt: time)
+        IdempotencyRecord(teamID: fixture.team, key: "k", requestHash: [1], sandboxID: entry.record.id, createdAt: time)
       }
       let original = request(first)
-      try await club.sandboxes.admit([first], defaults: QuotaRecord(), request: original, validity: 60)
-      let refusal = try await club.refusal {
-        try await club.sandboxes.admit([second], defaults: QuotaRecord(), request: request(second), validity: 60)
+      try await fixture.sandboxes.admit([first], defaults: QuotaRecord(), request: original, validity: 60)
+      let refusal = try await fixture.refusal {
+        try await fixture.sandboxes.admit([second], defaults: QuotaRecord(), request: request(second), validity: 60)
       }
       #expect(refusal == .repeated(original))
-      #expect(try await club.sandboxes.sandbox(second.record.id) == nil)
+      #expect(try await fixture.sandboxes.sandbox(second.record.id) == nil)
       // Later the key can be used again.
-      try await club.sandboxes.admit(
+      try await fixture.sandboxes.admit(
         [second], defaults: QuotaRecord(), request: request(second, at: Date(timeIntervalSinceNow: 61)), validity: 60)
-      let known = try await club.sandboxes.earlierRequest(team: club.team, key: "k", since: .distantPast)
+      let known = try await fixture.sandboxes.earlierRequest(team: fixture.team, key: "k", since: .distantPast)
       #expect(known?.sandboxID == second.record.id)
       // So it can when its sandbox could not be created.
-      #expect(try await club.sandboxes.transition(second.record.id, from: .pending, to: .error, at: Date()))
-      #expect(try await club.sandboxes.earlierRequest(team: club.team, key: "k", since: .distantPast) == nil)
-      let third = club.record()
-      try await club.sandboxes.admit([third], defaults: QuotaRecord(), request: request(third), validity: 60)
-      try await club.sandboxes.forgetRequests(before: Date(timeIntervalSinceNow: 1))
-      #expect(try await club.sandboxes.earlierRequest(team: club.team, key: "k", since: .distantPast) == nil)
+      #expect(try await fixture.sandboxes.transition(second.record.id, from: .pending, to: .error, at: Date()))
+      #expect(try await fixture.sandboxes.earlierRequest(team: fixture.team, key: "k", since: .distantPast) == nil)
+      let third = fixture.record()
+      try await fixture.sandboxes.admit([third], defaults: QuotaRecord(), request: request(third), validity: 60)
+      try await fixture.sandboxes.deleteRequests(before: Date(timeIntervalSinceNow: 1))
+      #expect(try await fixture.sandboxes.earlierRequest(team: fixture.team, key: "k", since: .distantPast) == nil)
     }
   }
 
   @Test("the audit log is filtered by each of its columns", arguments: SQLDialect.allCases)
   func auditFilters(dialect: SQLDialect) async throws {
-    try await withClub(dialect) { club async throws -> Void in
-      let log = AuditRepository(database: club.database)
-      var row = audit(club.team, "x.y")
+    try await withTeam(dialect) { fixture async throws -> Void in
+      let log = AuditRepository(database: fixture.database)
+      var row = audit(fixture.team, "x.y")
       row.targetID = "t"
       row.outcome = "forbidden"
-      row.actorID = "somebody"
+      row.actorID = "someone"
       row.createdAt = Date(timeIntervalSince1970: 1_000)
       try await log.append([row])
       let filters = [
-        AuditFilter(action: "x.y", limit: 9), AuditFilter(actorID: "somebody", limit: 9),
+        AuditFilter(action: "x.y", limit: 9), AuditFilter(actorID: "someone", limit: 9),
         AuditFilter(targetID: "t", limit: 9),
         AuditFilter(outcome: "forbidden", limit: 9), AuditFilter(until: Date(timeIntervalSince1970: 1_001), limit: 9),
         AuditFilter(targetType: "sandbox", outcome: "forbidden", since: Date(timeIntervalSince1970: 1_000), limit: 9),
       ]
-      for filter in filters { #expect(try await log.list(team: club.team, filter).map(\.record.action) == ["x.y"]) }
-      #expect(try await log.list(team: club.team, AuditFilter(action: "x.y", outcome: "ok", limit: 9)).isEmpty)
+      for filter in filters { #expect(try await log.list(team: fixture.team, filter).map(\.record.action) == ["x.y"]) }
+      #expect(try await log.list(team: fixture.team, AuditFilter(action: "x.y", outcome: "ok", limit: 9)).isEmpty)
     }
   }
 }

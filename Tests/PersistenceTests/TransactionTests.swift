@@ -7,7 +7,7 @@ import Testing
 
 /// The guarantees that repositories rely on, for every database system.
 @Suite struct TransactionTests {
-  @Test("what throws leaves nothing behind", arguments: SQLDialect.allCases)
+  @Test("a transaction that throws is rolled back", arguments: SQLDialect.allCases)
   func rollback(dialect: SQLDialect) async throws {
     struct Stop: Error {}
     try await withDatabase(dialect) { database async throws -> Void in
@@ -22,7 +22,7 @@ import Testing
   }
 
   @Test(
-    "two programs that look before they write come out as if one had waited for the other",
+    "two programs that read before they write are serialized",
     arguments: SQLDialect.allCases)
   func writeSkew(dialect: SQLDialect) async throws {
     try await withTestDatabase(dialect) { database, store async throws -> Void in
@@ -80,7 +80,7 @@ import Testing
     }
   }
 
-  @Test("broken rules have the same names", arguments: SQLDialect.allCases)
+  @Test("constraint violations are reported alike by both databases", arguments: SQLDialect.allCases)
   func constraints(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let team = Self.team("a")
@@ -100,7 +100,7 @@ import Testing
     }
   }
 
-  @Test("every kind of value comes back as it went in", arguments: SQLDialect.allCases)
+  @Test("every kind of value is read as it was written", arguments: SQLDialect.allCases)
   func values(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let times = [
@@ -120,7 +120,7 @@ import Testing
     }
   }
 
-  @Test("after close every call is refused", arguments: SQLDialect.allCases)
+  @Test("after close every call fails", arguments: SQLDialect.allCases)
   func closed(dialect: SQLDialect) async throws {
     try await withTestDatabase(dialect) { _, store async throws -> Void in
       let database = try store.connect()

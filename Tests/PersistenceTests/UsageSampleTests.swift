@@ -13,7 +13,7 @@ import Testing
     try await repository.insert(record, audit: audit(team, "sandbox.create"))
   }
 
-  @Test("what runs is sampled for each team, once for each moment", arguments: SQLDialect.allCases)
+  @Test("running sandboxes are sampled per team, once per time", arguments: SQLDialect.allCases)
   func samples(dialect: SQLDialect) async throws {
     try await withDatabase(dialect) { database async throws -> Void in
       let repository = SandboxRepository(database: database)
@@ -24,11 +24,11 @@ import Testing
         try await insert(repository, busy, status, vcpus: 8)
       }
       try await insert(repository, idle, .paused, vcpus: 1)
-      try await repository.takeUsageSamples(at: Self.moment)
+      try await repository.insertUsageSamples(at: Self.moment)
       try await insert(repository, busy, .running, vcpus: 4)
-      try await repository.takeUsageSamples(at: Self.moment)
+      try await repository.insertUsageSamples(at: Self.moment)
       let later = Self.moment.addingTimeInterval(UsageSample.interval)
-      try await repository.takeUsageSamples(at: later)
+      try await repository.insertUsageSamples(at: later)
       let expected = [
         UsageSample(takenAt: Self.moment, running: 2, vcpus: 5, memoryMiB: 512),
         UsageSample(takenAt: later, running: 3, vcpus: 9, memoryMiB: 768),
@@ -36,7 +36,7 @@ import Testing
       #expect(try await repository.usageSamples(of: busy, since: Self.moment) == expected)
       #expect(try await repository.usageSamples(of: busy, since: later) == [expected[1]])
       #expect(try await repository.usageSamples(of: idle, since: .distantPast).isEmpty)
-      try await repository.forgetUsageSamples(before: later)
+      try await repository.deleteUsageSamples(before: later)
       #expect(try await repository.usageSamples(of: busy, since: Self.moment) == [expected[1]])
     }
   }

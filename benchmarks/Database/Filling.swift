@@ -28,9 +28,10 @@ private struct SQLText {
 
   func sandboxes(count: Int, of team: TeamID, and others: [TeamID]) -> String {
     """
-    INSERT INTO sandboxes (id, team_id, status, template, vcpus, memory_mb, disk_size_mb, timeout_sec, metadata, envs, network, is_secured,
-      host_id, created_at, last_updated)
-    SELECT \(randomID), \(teamID(team, others)), CASE WHEN n % 100 = 1 THEN 'running' WHEN n % 100 = 2 THEN 'error' ELSE 'stopped' END,
+    INSERT INTO sandboxes (id, team_id, status, template, vcpus, memory_mb, disk_size_mb, timeout_sec, metadata, envs,
+      network, is_secured, host_id, created_at, last_updated)
+    SELECT \(randomID), \(teamID(team, others)),
+      CASE WHEN n % 100 = 1 THEN 'running' WHEN n % 100 = 2 THEN 'error' ELSE 'stopped' END,
       'minimal', 1, 512, 5120, 0, '{"n":"1"}', '{}', '{}', \(truth), \(randomID), \(time), \(time)
     FROM \(numbers(count))
     """
@@ -68,8 +69,8 @@ private struct SQLText {
   private var randomID: String {
     switch dialect {
     case .sqlite:
-      "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' || "
-        + "hex(randomblob(6)))"
+      "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' "
+        + "|| hex(randomblob(2)) || '-' || hex(randomblob(6)))"
     case .postgresql: "gen_random_uuid()"
     }
   }

@@ -65,7 +65,7 @@ package struct HostHeartbeat: Service {
       let holdsSandboxes = try await !host.listSandboxes().isEmpty
       let holdsSnapshots = try await !host.listTemplates(.snapshot).isEmpty
       guard !holdsSandboxes, !holdsSnapshots else { return }
-      try await repository.forget(record.id, secret: record.secret)
+      try await repository.delete(record.id, secret: record.secret)
       dependencies.logger.info("host forgotten", metadata: [LogKey.host: "\(record.id)"])
     } catch {
       dependencies.logger.warning(

@@ -63,11 +63,11 @@ package struct Housekeeping: Service {
   /// - Returns: whether nothing is left to delete, or cannot be.
   package func sweep() async -> Bool {
     do {
-      try await quotas.forgetOldRequests()
+      try await quotas.deleteExpiredRequests()
       guard let cutoff = retention.cutoff(at: dependencies.now()), await leadership.leads else { return true }
       for _ in 0..<Self.sweepBatches {
         let deleted =
-          try await auditRepository.forget(before: cutoff) + sandboxRepository.forgetFinished(before: cutoff)
+          try await auditRepository.delete(before: cutoff) + sandboxRepository.deleteFinished(before: cutoff)
         if deleted == 0 { return true }
       }
       return false

@@ -30,7 +30,7 @@ package actor Leadership {
 
   /// Asks the database. Call it at the beginning of a round of work.
   package func isLeader() async -> Bool {
-    let found = await lock.hold()
+    let found = await lock.tryAcquire()
     note(found)
     return found != .follower
   }

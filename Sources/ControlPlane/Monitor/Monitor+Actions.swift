@@ -40,7 +40,7 @@ extension Monitor {
   /// alone as long as we are there, so whoever does not lead does this much for itself.
   func repairOwn() async {
     do {
-      for row in try await repository.begunHere() where !service.work.isBusy(row.id) {
+      for row in try await repository.unfinishedOperationsOfThisWorker() where !service.work.isBusy(row.id) {
         guard let id = row.facts.hostID else { await settle(row.id, on: nil); continue }
         if let host = await service.directory.host(id) { await settle(row.id, on: host) }
       }
@@ -52,7 +52,7 @@ extension Monitor {
   /// Takes everything that belongs to a sandbox off a host, without holding up the round.
   func release(_ id: SandboxID, on host: any HostClient) {
     let service = service
-    service.work.start(for: .sandbox(id)) { await service.destroyQuietly(id, on: host) }
+    service.work.start(for: .sandbox(id)) { await service.destroyIgnoringErrors(id, on: host) }
   }
 
   /// Looks at one sandbox again, the row first and then the host, and writes what is true.
@@ -125,7 +125,7 @@ extension Monitor {
   private func write(
     _ row: SandboxRecord, _ next: SandboxStatus, _ reason: String?, _ word: HostSandbox?, _ host: (any HostClient)?
   ) async throws -> Bool {
-    if next == .paused, let word, let host { return try await service.follow(row, word, on: host.hostID) }
+    if next == .paused, let word, let host { return try await service.recordHostPause(row, word, on: host.hostID) }
     let facts = word.flatMap { word in host.map { word.facts(on: $0.hostID, keeping: row.facts) } }
     let audit = Caller.system(row.teamID).audit("sandbox.reconcile", row.id, outcome: next.rawValue, at: now)
     return try await repository.apply(

@@ -19,8 +19,8 @@ extension Monitor {
     guard beginLoadSample(at: moment) else { return }
     defer { endLoadSample() }
     do {
-      try await repository.keepLoad(await load(of: try await repository.alive(), at: moment))
-      try await repository.forgetLoad(
+      try await repository.insertLoad(await load(of: try await repository.alive(), at: moment))
+      try await repository.deleteLoad(
         before: moment.addingTimeInterval(-Self.usageRetention),
         fine: moment.addingTimeInterval(-Self.fineLoadRetention))
     } catch {

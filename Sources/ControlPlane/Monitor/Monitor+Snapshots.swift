@@ -18,7 +18,7 @@ extension Monitor {
   /// the files.
   func settleSnapshots(on host: any HostClient) async throws {
     let isFull = beginSnapshotRound(on: host.hostID)
-    let rows = try await isFull ? snapshots.repository.all() : snapshots.repository.unsettled()
+    let rows = try await isFull ? snapshots.repository.all() : snapshots.repository.inTransition()
     guard isFull || rows.contains(where: { !service.work.isBusy($0.key) }) else { return }
     let late = MartletError(.hostUnavailable, "the host does not answer")
     guard

@@ -12,8 +12,8 @@ extension Monitor {
     let moment = UsageSample.start(of: now)
     guard beginUsageSample(at: moment) else { return }
     do {
-      try await repository.takeUsageSamples(at: moment)
-      try await repository.forgetUsageSamples(before: moment.addingTimeInterval(-Self.usageRetention))
+      try await repository.insertUsageSamples(at: moment)
+      try await repository.deleteUsageSamples(before: moment.addingTimeInterval(-Self.usageRetention))
     } catch {
       logger.warning("usage not sampled", metadata: [LogKey.error: "\(error)"])
     }

@@ -107,7 +107,7 @@ package actor Monitor: Service {
     }
   }
 
-  /// - Returns: whether all snapshots of the host are to be compared now, and not only the unsettled ones.
+  /// - Returns: whether all snapshots of the host are to be compared now, and not only the inTransition ones.
   func beginSnapshotRound(on host: HostID) -> Bool {
     if let last = lastSnapshotRound[host], now.timeIntervalSince(last) < Self.snapshotInterval { return false }
     lastSnapshotRound[host] = now

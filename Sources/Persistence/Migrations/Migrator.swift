@@ -60,7 +60,10 @@ package struct Migrator: Sendable {
 
   private static func prepare(_ connection: any SQLConnection, known: [Migration]) throws -> Int {
     try connection.executeScript(
-      "CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY NOT NULL, name TEXT NOT NULL, applied_at BIGINT NOT NULL)"
+      """
+      CREATE TABLE IF NOT EXISTS schema_migrations \
+      (number BIGINT PRIMARY KEY NOT NULL, name TEXT NOT NULL, applied_at BIGINT NOT NULL)
+      """
     )
     let rows = try connection.rows("SELECT number, name FROM schema_migrations ORDER BY number")
     for (index, row) in rows.enumerated() {
@@ -68,7 +71,8 @@ package struct Migrator: Sendable {
       let name = try row.text(1)
       guard index < known.count, known[index].number == number, known[index].name == name else {
         throw PersistenceError.incompatibleSchema(
-          "migration \(number) (\(name)) is applied but unknown to this version; start the version that made the database"
+          "migration \(number) (\(name)) is applied but unknown to this version; "
+            + "start the version that migrated the database"
         )
       }
     }

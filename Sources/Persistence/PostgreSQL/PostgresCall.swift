@@ -32,7 +32,7 @@ enum PostgresCall: Sendable {
 struct PostgresRetryPolicy {
   enum Decision: Equatable {
     /// Retry after a random pause of at most this duration.
-    case again(within: Duration)
+    case retry(within: Duration)
     case report
     /// The connection was lost while the commit was under way: the server may or may not have committed.
     case reportUnknownOutcome
@@ -44,14 +44,14 @@ struct PostgresRetryPolicy {
 
   let call: PostgresCall
   /// After this moment the policy no longer reconnects.
-  let giveUpAt: ContinuousClock.Instant
+  let reconnectDeadline: ContinuousClock.Instant
   private var conflicts = 0
   private var losses = 0
   private var staleStatements = 0
 
-  init(_ call: PostgresCall, giveUpAt: ContinuousClock.Instant) {
+  init(_ call: PostgresCall, reconnectDeadline: ContinuousClock.Instant) {
     self.call = call
-    self.giveUpAt = giveUpAt
+    self.reconnectDeadline = reconnectDeadline
   }
 
   mutating func decide(_ failure: PostgresFailure, isCommitting: Bool, now: ContinuousClock.Instant) -> Decision {
@@ -66,10 +66,10 @@ struct PostgresRetryPolicy {
     case .conflict:
       conflicts += 1
       guard conflicts <= Self.maximumConflicts else { return .report }
-      return .again(within: min(.milliseconds(1 << min(conflicts, 10)), Self.longestConflictPause))
+      return .retry(within: min(.milliseconds(1 << min(conflicts, 10)), Self.longestConflictPause))
     case .staleStatement:
       staleStatements += 1
-      return staleStatements == 1 ? .again(within: .zero) : .report
+      return staleStatements == 1 ? .retry(within: .zero) : .report
     case .duplicate, .constraint, .unavailable, .other:
       return .report
     }
@@ -78,7 +78,7 @@ struct PostgresRetryPolicy {
   /// Retries the first time without a pause: most often only an idle connection was closed and the server is available.
   private mutating func reconnect(_ now: ContinuousClock.Instant) -> Decision {
     losses += 1
-    guard now < giveUpAt else { return .report }
-    return .again(within: losses == 1 ? .zero : Self.reconnectPause)
+    guard now < reconnectDeadline else { return .report }
+    return .retry(within: losses == 1 ? .zero : Self.reconnectPause)
   }
 }

@@ -26,7 +26,8 @@ package struct PostgresConfiguration: Sendable {
   package init(url: String, password: String? = nil) throws(PersistenceError) {
     guard Self.isPostgres(url), Self.parses(url) else {
       throw PersistenceError.failed(
-        "DATABASE_URL is not a PostgreSQL URL; it looks like postgres://user:password@host:5432/database?sslmode=require"
+        "DATABASE_URL is not a PostgreSQL URL; the expected form is "
+          + "postgres://user:password@host:5432/database?sslmode=require"
       )
     }
     self.url = url
@@ -38,9 +39,9 @@ package struct PostgresConfiguration: Sendable {
   }
 
   private static func parses(_ url: String) -> Bool {
-    var complaint: UnsafeMutablePointer<CChar>?
-    guard let options = PQconninfoParse(url, &complaint) else {
-      PQfreemem(complaint)
+    var errorMessage: UnsafeMutablePointer<CChar>?
+    guard let options = PQconninfoParse(url, &errorMessage) else {
+      PQfreemem(errorMessage)
       return false
     }
     PQconninfoFree(options)

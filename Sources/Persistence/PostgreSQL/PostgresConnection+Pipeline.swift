@@ -14,7 +14,7 @@ extension PostgresConnection {
       }
     }
     return try translating {
-      try noting {
+      try recordingFailure {
         try send(calls)
         return try receive(calls.count)
       }
@@ -22,35 +22,35 @@ extension PostgresConnection {
   }
 
   private func send(_ calls: [(name: String, parameters: PostgresParameters)]) throws(PostgresFailure) {
-    guard PQenterPipelineMode(handle) == 1 else { throw lost("no pipeline could be begun") }
+    guard PQenterPipelineMode(handle) == 1 else { throw connectionLost("pipeline mode could not be entered") }
     for call in calls {
       let isSent = call.parameters.withPointers { count, values, lengths, formats in
         PQsendQueryPrepared(handle, call.name, count, values, lengths, formats, 1)
       }
-      guard isSent == 1 else { throw lost("the connection broke") }
+      guard isSent == 1 else { throw connectionLost("the connection broke") }
     }
-    guard PQpipelineSync(handle) == 1 else { throw lost("the connection broke") }
+    guard PQpipelineSync(handle) == 1 else { throw connectionLost("the connection broke") }
   }
 
   /// Reads all results even if one is an error, so that none is left for the next call.
   private func receive(_ count: Int) throws -> [SQLRow?] {
-    var answers: [SQLRow?] = []
+    var rows: [SQLRow?] = []
     var failure: (any Error)?
     for _ in 0..<count {
       // After an error the server skips the remaining commands and reports each of them as aborted.
-      guard let result = try awaitResult() else { throw lost("an answer is missing") }
+      guard let result = try awaitResult() else { throw connectionLost("a result is missing") }
       do {
         if let failure = result.failure { throw failure }
-        answers.append(try result.rows().first)
+        rows.append(try result.rows().first)
       } catch {
         failure = failure ?? error
       }
-      guard try awaitResult() == nil else { throw lost("there is an answer too many") }
+      guard try awaitResult() == nil else { throw connectionLost("there is an unexpected extra result") }
     }
     guard let end = try awaitResult(), end.isPipelineEnd, PQexitPipelineMode(handle) == 1 else {
-      throw lost("the pipeline has no end")
+      throw connectionLost("the end of the pipeline is missing")
     }
     if let failure { throw failure }
-    return answers
+    return rows
   }
 }

@@ -16,7 +16,7 @@ final class PostgresConnection {
   /// Advisory locks that `PostgresLeaderLock` holds on this connection; they end with it.
   var heldLocks: PostgresLeaderLock.HeldLocks?
   /// The database state that the newest `PostgresStateToken.query` on this connection returned.
-  var mark: PostgresMark?
+  var stateToken: PostgresStateToken?
   /// Identifies the server process and its start time; set by the session.
   var server = ""
 
@@ -100,40 +100,40 @@ final class PostgresConnection {
   /// Sends a command and waits for its complete response.
   private func call(_ send: () -> Int32) throws(PostgresFailure) -> PostgresResult {
     do throws(PostgresFailure) {
-      guard !isBroken, send() == 1 else { throw lost("the connection broke") }
-      let result = try answer()
+      guard !isBroken, send() == 1 else { throw connectionLost("the connection broke") }
+      let result = try receiveLastResult()
       if let failure = result.failure { throw failure }
       return result
     } catch {
-      note(error)
+      record(error)
       throw error
     }
   }
 
   /// Runs `work` and records in `failure` the `PostgresFailure` that it throws.
-  func noting<Value>(_ work: () throws -> Value) throws -> Value {
+  func recordingFailure<Value>(_ work: () throws -> Value) throws -> Value {
     do {
       return try work()
     } catch let failure as PostgresFailure {
-      note(failure)
+      record(failure)
       throw failure
     }
   }
 
-  private func note(_ failure: PostgresFailure) {
+  private func record(_ failure: PostgresFailure) {
     self.failure = failure
     if failure.kind == .connectionLost || PQstatus(handle) != CONNECTION_OK { isBroken = true }
   }
 
-  private func answer() throws(PostgresFailure) -> PostgresResult {
+  private func receiveLastResult() throws(PostgresFailure) -> PostgresResult {
     var last: PostgresResult?
     while let result = try awaitResult() {
       let isCopy = result.isCopy
       last = consume result
       // libpq keeps returning COPY results until the copy ends; no statement here starts one.
-      guard !isCopy else { throw lost("unexpected COPY") }
+      guard !isCopy else { throw connectionLost("unexpected COPY") }
     }
-    guard let last else { throw lost("the connection broke") }
+    guard let last else { throw connectionLost("the connection broke") }
     return last
   }
 
@@ -144,18 +144,18 @@ final class PostgresConnection {
   }
 
   private func awaitInput() throws(PostgresFailure) {
-    let rest = deadline - .now
-    guard rest > .zero else { throw lost("no answer in time") }
+    let remaining = deadline - .now
+    guard remaining > .zero else { throw connectionLost("the server did not respond in time") }
     let milliseconds = Int32(
-      clamping: rest.components.seconds * 1_000 + 1 + rest.components.attoseconds / 1_000_000_000_000_000)
+      clamping: remaining.components.seconds * 1_000 + 1 + remaining.components.attoseconds / 1_000_000_000_000_000)
     var descriptor = pollfd(fd: PQsocket(handle), events: Int16(POLLIN), revents: 0)
     let ready = poll(&descriptor, 1, milliseconds)
-    if ready < 0, errno != EINTR { throw lost("poll: errno \(errno)") }
+    if ready < 0, errno != EINTR { throw connectionLost("poll: errno \(errno)") }
     guard ready > 0 else { return }
-    guard PQconsumeInput(handle) == 1 else { throw lost("the connection broke") }
+    guard PQconsumeInput(handle) == 1 else { throw connectionLost("the connection broke") }
   }
 
-  func lost(_ text: String) -> PostgresFailure {
+  func connectionLost(_ text: String) -> PostgresFailure {
     PostgresFailure(kind: .connectionLost, text: text)
   }
 

@@ -39,7 +39,7 @@ package final class PostgresDatabase: Database {
 
   package func find(
     _ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?
-  ) async throws -> Finding<SQLRow?> {
+  ) async throws -> LookUpResult<SQLRow?> {
     try Task.checkCancellation()
     return try await lookUps.row(PostgresLookUp(sql: sql, parameters: parameters), notBefore: version)
   }

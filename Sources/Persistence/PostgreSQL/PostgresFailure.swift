@@ -45,7 +45,8 @@ extension PostgresFailure {
     }
     let names = [PostgresDiagnosis.table, .column, .constraint].compactMap { $0.text(in: result) }
     // Messages of class 22 (data exception) quote the value.
-    let message = state.hasPrefix("22") ? "a value is not acceptable" : PostgresDiagnosis.message.text(in: result) ?? ""
+    let message =
+      state.hasPrefix("22") ? "the database rejected a value" : PostgresDiagnosis.message.text(in: result) ?? ""
     self.init(kind: Self.kind(state: state), text: ([state, message] + names).joined(separator: " "))
   }
 

@@ -18,28 +18,28 @@ enum PostgresLock: Int32, Sendable {
 struct PostgresLeaderLock: LeaderLock {
   /// Advisory locks that a connection holds; the worker lock is held if this exists.
   struct HeldLocks {
-    var leads: Bool
+    var isLeader: Bool
   }
 
   let pool: PostgresPool
   let worker: WorkerID
 
-  func hold() async -> LeadershipState {
-    (try? await pool.run { session, _ in try hold(session) }) ?? .follower
+  func tryAcquire() async -> LeadershipState {
+    (try? await pool.run { session, _ in try acquire(session) }) ?? .follower
   }
 
   func release() async {
     _ = try? await pool.run { session, _ in session.disconnect() }
   }
 
-  private func hold(_ session: PostgresSession) throws -> LeadershipState {
+  private func acquire(_ session: PostgresSession) throws -> LeadershipState {
     do {
-      return try session.onConnection(stand)
-    } catch let lost as LostLeadership {
-      throw lost
+      return try session.onConnection(acquire)
+    } catch let error as LostLeadership {
+      throw error
     } catch {
       // The server closed an idle connection on which this worker held no leadership.
-      return try session.onConnection(stand)
+      return try session.onConnection(acquire)
     }
   }
 
@@ -47,33 +47,34 @@ struct PostgresLeaderLock: LeaderLock {
   /// the lock again, so that the former leader discards the state that it collected as leader.
   private struct LostLeadership: Error {}
 
-  private func stand(_ connection: PostgresConnection) throws -> LeadershipState {
+  private func acquire(_ connection: PostgresConnection) throws -> LeadershipState {
     do {
       if connection.heldLocks == nil {
         // A shared lock: after a connection loss, the server may keep the old connection's lock for a while.
         _ = try connection.row(
           "SELECT pg_advisory_lock_shared(?, ?)",
           [.integer(Int64(PostgresLock.workers)), .integer(Int64(worker.number))])
-        connection.heldLocks = HeldLocks(leads: false)
+        connection.heldLocks = HeldLocks(isLeader: false)
       }
-      if connection.heldLocks?.leads == false {
+      if connection.heldLocks?.isLeader == false {
         guard try connection.row("SELECT pg_try_advisory_lock(?, ?)", PostgresLock.leadership.keys)?.bool(0) == true
         else {
           return .follower
         }
-        connection.heldLocks?.leads = true
+        connection.heldLocks?.isLeader = true
       }
-      return .leader(workers: try connected(connection))
+      return .leader(workers: try connectedWorkers(connection))
     } catch {
-      throw connection.heldLocks?.leads == true ? LostLeadership() : error
+      throw connection.heldLocks?.isLeader == true ? LostLeadership() : error
     }
   }
 
   /// The workers that are connected to the database now. Source:
   /// https://www.postgresql.org/docs/current/view-pg-locks.html
-  private func connected(_ connection: PostgresConnection) throws -> Set<WorkerID> {
+  private func connectedWorkers(_ connection: PostgresConnection) throws -> Set<WorkerID> {
     let sql = """
-      SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = \(PostgresLock.workers) AND objsubid = 2 AND granted \
+      SELECT objid::bigint FROM pg_locks \
+      WHERE locktype = 'advisory' AND classid = \(PostgresLock.workers) AND objsubid = 2 AND granted \
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       """
     return Set(try connection.rows(sql).compactMap { Int32(exactly: try $0.integer(0)).map { WorkerID(number: $0) } })

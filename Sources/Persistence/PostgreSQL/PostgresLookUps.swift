@@ -17,21 +17,21 @@ typealias PostgresLookUp = RowCache.Key
 /// programs, the cached rows are returned; otherwise the rows are read again. No result is therefore older than its
 /// call: a batch begins after all of its look-ups have been called.
 final class PostgresLookUps: Sendable {
-  private struct Waiting {
+  private struct Waiter {
     /// Nil if the caller needs only the version.
     let lookUp: PostgresLookUp?
     let start: ContinuousClock.Instant
-    let answer: CheckedContinuation<Finding<SQLRow?>, any Error>
+    let continuation: CheckedContinuation<LookUpResult<SQLRow?>, any Error>
   }
 
   private struct State {
-    var waiting: [Waiting] = []
-    var kept = RowCache()
+    var waiting: [Waiter] = []
+    var cache = RowCache()
     var turnover = PostgresTurnover()
     var hasThread = false
     var isAsleep = false
     var isClosed = false
-    var closers: [CheckedContinuation<Void, Never>] = []
+    var closeContinuations: [CheckedContinuation<Void, Never>] = []
   }
 
   typealias Results = [PostgresLookUp: Result<SQLRow?, any Error>]
@@ -54,8 +54,8 @@ final class PostgresLookUps: Sendable {
 
   /// - Parameter version: the oldest version of which a cached row is acceptable; nil reads from the server.
   /// - Throws: `PersistenceError.unavailable` when too many look-ups wait or this one waited for too long.
-  func row(_ lookUp: PostgresLookUp, notBefore version: DatabaseVersion?) async throws -> Finding<SQLRow?> {
-    if let version, let finding = kept(lookUp, notBefore: version) { return finding }
+  func row(_ lookUp: PostgresLookUp, notBefore version: DatabaseVersion?) async throws -> LookUpResult<SQLRow?> {
+    if let version, let result = cachedRow(lookUp, notBefore: version) { return result }
     return try await wait(for: lookUp)
   }
 
@@ -67,84 +67,84 @@ final class PostgresLookUps: Sendable {
   /// Completes the waiting look-ups, then closes the connection.
   func close() async {
     await withCheckedContinuation { continuation in
-      let (isOver, wakesUp) = state.withLock { state in
+      let (isFinished, wakesThread) = state.withLock { state in
         state.isClosed = true
-        if state.hasThread { state.closers.append(continuation) }
+        if state.hasThread { state.closeContinuations.append(continuation) }
         defer { state.isAsleep = false }
         return (!state.hasThread, state.isAsleep)
       }
-      if wakesUp { wakeUp.signal() }
-      if isOver { continuation.resume() }
+      if wakesThread { wakeUp.signal() }
+      if isFinished { continuation.resume() }
     }
   }
 
-  private func kept(_ lookUp: PostgresLookUp, notBefore version: DatabaseVersion) -> Finding<SQLRow?>? {
+  private func cachedRow(_ lookUp: PostgresLookUp, notBefore version: DatabaseVersion) -> LookUpResult<SQLRow?>? {
     state.withLock { state in
-      guard state.kept.version >= version, let row = state.kept[lookUp] else { return nil }
-      return Finding(row, version: state.kept.version)
+      guard state.cache.version >= version, let row = state.cache[lookUp] else { return nil }
+      return LookUpResult(row, version: state.cache.version)
     }
   }
 
   // MARK: Waiting
 
-  private enum Place { case behind, wakingUp, newThread, refused(PersistenceError) }
+  private enum EnqueueResult { case queued, wakeThread, startThread, rejected(PersistenceError) }
 
-  private func wait(for lookUp: PostgresLookUp?) async throws -> Finding<SQLRow?> {
-    try await withCheckedThrowingContinuation { answer in
-      let waiting = Waiting(lookUp: lookUp, start: .now, answer: answer)
-      switch state.withLock({ enter(waiting, &$0) }) {
-      case .behind: break
-      case .wakingUp: wakeUp.signal()
-      case .newThread: Threads.start(name: "postgres-rows") { self.serve() }
-      case .refused(let error): answer.resume(throwing: error)
+  private func wait(for lookUp: PostgresLookUp?) async throws -> LookUpResult<SQLRow?> {
+    try await withCheckedThrowingContinuation { continuation in
+      let waiter = Waiter(lookUp: lookUp, start: .now, continuation: continuation)
+      switch state.withLock({ enqueue(waiter, &$0) }) {
+      case .queued: break
+      case .wakeThread: wakeUp.signal()
+      case .startThread: Threads.start(name: "postgres-rows") { self.serve() }
+      case .rejected(let error): continuation.resume(throwing: error)
       }
     }
   }
 
-  private func enter(_ waiting: Waiting, _ state: inout State) -> Place {
-    guard !state.isClosed else { return .refused(.failed("the database is closed")) }
+  private func enqueue(_ waiter: Waiter, _ state: inout State) -> EnqueueResult {
+    guard !state.isClosed else { return .rejected(.failed("the database is closed")) }
     guard state.waiting.count < configuration.maximumWaiting else {
-      return .refused(.unavailable("too many calls wait"))
+      return .rejected(.unavailable("too many calls wait for a connection"))
     }
-    state.waiting.append(waiting)
+    state.waiting.append(waiter)
     defer {
       state.isAsleep = false
       state.hasThread = true
     }
-    guard state.hasThread else { return .newThread }
-    return state.isAsleep ? .wakingUp : .behind
+    guard state.hasThread else { return .startThread }
+    return state.isAsleep ? .wakeThread : .queued
   }
 
   // MARK: The thread
 
   private func serve() {
     let session = PostgresSession(configuration, servers: servers, logger: logger)
-    while let batch = next() { answer(batch, session) }
+    while let batch = next() { complete(batch, session) }
     session.disconnect()
-    let closers = state.withLock { state in
+    let closeContinuations = state.withLock { state in
       state.hasThread = false
-      defer { state.closers = [] }
-      return state.closers
+      defer { state.closeContinuations = [] }
+      return state.closeContinuations
     }
-    for closer in closers { closer.resume() }
+    for continuation in closeContinuations { continuation.resume() }
   }
 
   /// Waits for look-ups and returns the next batch; nil when the database is closed and no look-up waits.
-  private func next() -> [Waiting]? {
+  private func next() -> [Waiter]? {
     while true {
-      let (batch, isOver) = state.withLock { state -> ([Waiting], Bool) in
+      let (batch, isFinished) = state.withLock { state -> ([Waiter], Bool) in
         guard state.waiting.isEmpty else { return (Self.batch(&state.waiting), false) }
         state.isAsleep = !state.isClosed
         return ([], state.isClosed)
       }
-      if isOver { return nil }
+      if isFinished { return nil }
       if !batch.isEmpty { return batch }
       wakeUp.wait()
     }
   }
 
   /// Removes and returns the first look-ups, as many as contain at most `maximumBatch` different ones.
-  private static func batch(_ waiting: inout [Waiting]) -> [Waiting] {
+  private static func batch(_ waiting: inout [Waiter]) -> [Waiter] {
     var lookUps: Set<PostgresLookUp> = []
     var count = 0
     for next in waiting {
@@ -158,53 +158,54 @@ final class PostgresLookUps: Sendable {
     return Array(waiting.prefix(count))
   }
 
-  private func answer(_ all: [Waiting], _ session: PostgresSession) {
+  private func complete(_ all: [Waiter], _ session: PostgresSession) {
     let limit = ContinuousClock.now - configuration.patience
-    for waiting in all where waiting.start < limit {
-      waiting.answer.resume(throwing: PersistenceError.unavailable("all connections are busy"))
+    for waiter in all where waiter.start < limit {
+      waiter.continuation.resume(throwing: PersistenceError.unavailable("all connections are busy"))
     }
     let batch = all.filter { $0.start >= limit }
     // The first look-up of the batch has waited longest.
     guard let start = batch.first?.start else { return }
     do {
-      let (results, version) = try answers(to: Set(batch.compactMap(\.lookUp)), session, start)
-      for waiting in batch {
-        waiting.answer.resume(with: Result { Finding(try Self.row(waiting.lookUp, results), version: version) })
+      let (results, version) = try results(of: Set(batch.compactMap(\.lookUp)), session, start)
+      for waiter in batch {
+        waiter.continuation.resume(
+          with: Result { LookUpResult(try Self.row(waiter.lookUp, results), version: version) })
       }
     } catch {
-      for waiting in batch { waiting.answer.resume(throwing: error) }
+      for waiter in batch { waiter.continuation.resume(throwing: error) }
     }
   }
 
   private static func row(_ lookUp: PostgresLookUp?, _ results: Results) throws -> SQLRow? {
     guard let lookUp else { return nil }
-    guard let result = results[lookUp] else { throw PersistenceError.failed("a look-up without an answer") }
+    guard let result = results[lookUp] else { throw PersistenceError.failed("a look-up has no result") }
     return try result.get()
   }
 
   /// Queries the version, and the rows that are not cached. Reads the cached rows again if the version shows that they
   /// are out of date.
-  private func answers(
-    to lookUps: Set<PostgresLookUp>, _ session: PostgresSession, _ start: ContinuousClock.Instant
+  private func results(
+    of lookUps: Set<PostgresLookUp>, _ session: PostgresSession, _ start: ContinuousClock.Instant
   ) throws -> (Results, DatabaseVersion?) {
-    let (old, oldVersion) = state.withLock { state -> (Results, DatabaseVersion) in
-      guard !state.turnover.isHigh else { return ([:], state.kept.version) }
-      let rows = lookUps.compactMap { lookUp in state.kept[lookUp].map { (lookUp, $0) } }
-      return (Dictionary(uniqueKeysWithValues: rows.map { ($0, .success($1)) }), state.kept.version)
+    let (cached, cachedVersion) = state.withLock { state -> (Results, DatabaseVersion) in
+      guard !state.turnover.isHigh else { return ([:], state.cache.version) }
+      let rows = lookUps.compactMap { lookUp in state.cache[lookUp].map { (lookUp, $0) } }
+      return (Dictionary(uniqueKeysWithValues: rows.map { ($0, .success($1)) }), state.cache.version)
     }
-    let (new, version) = try ask(lookUps.subtracting(old.keys), session, start)
-    if old.isEmpty || version == oldVersion { return (new.merging(old) { $1 }, version) }
-    let (again, newest) = try ask(Set(old.keys), session, start)
-    return (new.merging(again) { $1 }, newest)
+    let (new, version) = try fetch(lookUps.subtracting(cached.keys), session, start)
+    if cached.isEmpty || version == cachedVersion { return (new.merging(cached) { $1 }, version) }
+    let (reread, newest) = try fetch(Set(cached.keys), session, start)
+    return (new.merging(reread) { $1 }, newest)
   }
 
   /// - Returns: one result per look-up, and the database version after them.
   /// - Throws: `PersistenceError` when the server does not return its version.
-  private func ask(
+  private func fetch(
     _ lookUps: Set<PostgresLookUp>, _ session: PostgresSession, _ start: ContinuousClock.Instant
   ) throws -> (Results, DatabaseVersion?) {
     do {
-      let (rows, version) = try askTogether(Array(lookUps), session, start)
+      let (rows, version) = try fetchBatch(Array(lookUps), session, start)
       return (rows.mapValues { .success($0) }, version)
     } catch let error as PersistenceError where error.isUnavailable {
       // Repeating each look-up against an unresponsive server would take the full time-out each time.
@@ -212,11 +213,11 @@ final class PostgresLookUps: Sendable {
     } catch {
       guard !lookUps.isEmpty else { throw error }
       // One look-up of the batch is at fault: run each alone, so that each gets its own result or error.
-      var (_, version) = try askTogether([], session, start)
+      var (_, version) = try fetchBatch([], session, start)
       var results: Results = [:]
       for lookUp in lookUps {
         results[lookUp] = Result {
-          let (rows, newest) = try askTogether([lookUp], session, start)
+          let (rows, newest) = try fetchBatch([lookUp], session, start)
           version = newest
           return rows[lookUp] ?? nil
         }
@@ -225,25 +226,25 @@ final class PostgresLookUps: Sendable {
     }
   }
 
-  private func askTogether(
+  private func fetchBatch(
     _ lookUps: [PostgresLookUp], _ session: PostgresSession, _ start: ContinuousClock.Instant
   ) throws -> (rows: [PostgresLookUp: SQLRow?], version: DatabaseVersion?) {
-    let (answers, mark, isSame) = try session.run(.query, since: start) { connection in
-      var answers = try connection.rows(lookUps + [PostgresMark.question])
-      let mark = try PostgresMark(answers.removeLast(), moves: servers.moves)
-      defer { connection.mark = mark }
-      return (answers, mark, mark != nil && connection.mark == mark)
+    let (found, token, isUnchanged) = try session.run(.query, since: start) { connection in
+      var found = try connection.rows(lookUps + [PostgresStateToken.query])
+      let token = try PostgresStateToken(found.removeLast(), serverChanges: servers.changes)
+      defer { connection.stateToken = token }
+      return (found, token, token != nil && connection.stateToken == token)
     }
-    let rows = Dictionary(uniqueKeysWithValues: zip(lookUps, answers))
+    let rows = Dictionary(uniqueKeysWithValues: zip(lookUps, found))
     return state.withLock { state in
-      state.turnover.note(isSame: isSame)
-      if isSame {
+      state.turnover.record(isUnchanged: isUnchanged)
+      if isUnchanged {
         // The state before these rows equals the state after them, so the rows were read in that state.
-        for case (let lookUp, let row?) in rows { state.kept.keep(row, lookUp) }
+        for case (let lookUp, let row?) in rows { state.cache.keep(row, lookUp) }
       } else {
-        state.kept.advance()
+        state.cache.advance()
       }
-      return (rows, mark == nil ? nil : state.kept.version)
+      return (rows, token == nil ? nil : state.cache.version)
     }
   }
 }
@@ -255,7 +256,7 @@ struct PostgresTurnover {
 
   var isHigh: Bool { changes.nonzeroBitCount >= 8 }
 
-  mutating func note(isSame: Bool) {
-    changes = changes << 1 | (isSame ? 0 : 1)
+  mutating func record(isUnchanged: Bool) {
+    changes = changes << 1 | (isUnchanged ? 0 : 1)
   }
 }

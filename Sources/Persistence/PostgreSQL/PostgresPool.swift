@@ -13,7 +13,7 @@ final class PostgresPool: Sendable {
   }
 
   /// A thread that waits for work. When it wakes without a job, it checks whether the pool was closed.
-  private final class Idler: Sendable {
+  private final class IdleThread: Sendable {
     let semaphore = DispatchSemaphore(value: 0)
     let job = Mutex<Job?>(nil)
   }
@@ -21,17 +21,17 @@ final class PostgresPool: Sendable {
   private struct State {
     var waiting: [Job] = []
     var head = 0
-    var idlers: [Idler] = []
+    var idleThreads: [IdleThread] = []
     var threads = 0
     var isClosed = false
-    var closers: [CheckedContinuation<Void, Never>] = []
+    var closeContinuations: [CheckedContinuation<Void, Never>] = []
   }
 
-  private enum Placement {
-    case given(Idler)
+  private enum Assignment {
+    case idleThread(IdleThread)
     case newThread
     case queued
-    case refused(PersistenceError)
+    case rejected(PersistenceError)
   }
 
   private let configuration: PostgresConfiguration
@@ -60,42 +60,42 @@ final class PostgresPool: Sendable {
             return try body(session, start)
           })
       }
-      if let refusal = submit(job) { continuation.resume(throwing: refusal) }
+      if let error = submit(job) { continuation.resume(throwing: error) }
     }
   }
 
   /// Waits for work in progress, then closes all connections.
   func close() async {
     await withCheckedContinuation { continuation in
-      let (idlers, isOver) = state.withLock { state in
+      let (idleThreads, isFinished) = state.withLock { state in
         state.isClosed = true
-        defer { state.idlers = [] }
-        if state.threads > 0 { state.closers.append(continuation) }
-        return (state.idlers, state.threads == 0)
+        defer { state.idleThreads = [] }
+        if state.threads > 0 { state.closeContinuations.append(continuation) }
+        return (state.idleThreads, state.threads == 0)
       }
-      for idler in idlers { idler.semaphore.signal() }
-      if isOver { continuation.resume() }
+      for idleThread in idleThreads { idleThread.semaphore.signal() }
+      if isFinished { continuation.resume() }
     }
   }
 
   private func submit(_ job: Job) -> PersistenceError? {
-    switch state.withLock({ place(job, &$0) }) {
-    case .given(let idler): idler.semaphore.signal()
+    switch state.withLock({ assign(job, &$0) }) {
+    case .idleThread(let idleThread): idleThread.semaphore.signal()
     case .newThread: Threads.start(name: "postgres") { self.serve() }
     case .queued: break
-    case .refused(let error): return error
+    case .rejected(let error): return error
     }
     return nil
   }
 
-  private func place(_ job: Job, _ state: inout State) -> Placement {
-    guard !state.isClosed else { return .refused(.failed("the database is closed")) }
-    if let idler = state.idlers.popLast() {
-      idler.job.withLock { $0 = job }
-      return .given(idler)
+  private func assign(_ job: Job, _ state: inout State) -> Assignment {
+    guard !state.isClosed else { return .rejected(.failed("the database is closed")) }
+    if let idleThread = state.idleThreads.popLast() {
+      idleThread.job.withLock { $0 = job }
+      return .idleThread(idleThread)
     }
     guard state.waiting.count - state.head < configuration.maximumWaiting else {
-      return .refused(.unavailable("too many calls wait"))
+      return .rejected(.unavailable("too many calls wait for a connection"))
     }
     state.waiting.append(job)
     guard state.threads < configuration.maximumConnections else { return .queued }
@@ -105,29 +105,29 @@ final class PostgresPool: Sendable {
 
   private func serve() {
     let session = PostgresSession(configuration, servers: servers, logger: logger)
-    let idler = Idler()
-    while let job = next(idler) { job.perform(session, job.start) }
+    let idleThread = IdleThread()
+    while let job = next(idleThread) { job.perform(session, job.start) }
     session.disconnect()
-    let closers = state.withLock { state in
+    let closeContinuations = state.withLock { state in
       state.threads -= 1
-      defer { if state.threads == 0 { state.closers = [] } }
-      return state.threads == 0 ? state.closers : []
+      defer { if state.threads == 0 { state.closeContinuations = [] } }
+      return state.threads == 0 ? state.closeContinuations : []
     }
-    for closer in closers { closer.resume() }
+    for continuation in closeContinuations { continuation.resume() }
   }
 
   /// Waits for the next job; nil when the pool was closed and no job is left.
-  private func next(_ idler: Idler) -> Job? {
+  private func next(_ idleThread: IdleThread) -> Job? {
     while true {
-      let (job, isOver) = state.withLock { state -> (Job?, Bool) in
+      let (job, isFinished) = state.withLock { state -> (Job?, Bool) in
         if let job = Self.first(&state) { return (job, false) }
         guard !state.isClosed else { return (nil, true) }
-        state.idlers.append(idler)
+        state.idleThreads.append(idleThread)
         return (nil, false)
       }
-      if job != nil || isOver { return job }
-      idler.semaphore.wait()
-      if let job = idler.job.withLock({ job in
+      if job != nil || isFinished { return job }
+      idleThread.semaphore.wait()
+      if let job = idleThread.job.withLock({ job in
         defer { job = nil }; return job
       }) {
         return job

@@ -49,7 +49,7 @@ struct PostgresResult: ~Copyable {
     guard PQgetisnull(pointer, row, column) == 0, let start = PQgetvalue(pointer, row, column) else { return .null }
     let bytes = UnsafeRawBufferPointer(start: start, count: Int(PQgetlength(pointer, row, column)))
     guard let value = type?.decode(bytes) else {
-      throw PersistenceError.corruptRow("column \(column) is of a type that is not used here, or damaged")
+      throw PersistenceError.corruptRow("column \(column) has an unsupported type or is damaged")
     }
     return value
   }

@@ -5,13 +5,13 @@ import Concurrency
 final class PostgresServers: Sendable {
   private struct State {
     var current: String?
-    var moves = 0
+    var changes = 0
   }
 
   private let state = Mutex(State())
 
   /// How often a call used another server than the call before it.
-  var moves: Int { state.withLock { $0.moves } }
+  var changes: Int { state.withLock { $0.changes } }
 
   /// Must be called before each call.
   /// - Parameter identity: identifies the server and its start time.
@@ -19,7 +19,7 @@ final class PostgresServers: Sendable {
     state.withLock { state in
       guard state.current != identity else { return }
       state.current = identity
-      state.moves += 1
+      state.changes += 1
     }
   }
 }

@@ -22,16 +22,16 @@ final class PostgresSession {
   func run<Value>(
     _ call: PostgresCall, since start: ContinuousClock.Instant, _ body: (PostgresConnection) throws -> Value
   ) throws -> Value {
-    var policy = PostgresRetryPolicy(call, giveUpAt: start + configuration.patience)
+    var policy = PostgresRetryPolicy(call, reconnectDeadline: start + configuration.patience)
     while true {
       switch attempt(call, body) {
       case .success(let value):
         return value
-      case .failure(let stop):
-        guard let failure = stop.failure else { throw stop.error }
-        switch policy.decide(failure, isCommitting: stop.isCommitting, now: .now) {
-        case .again(let pause): sleep(within: pause)
-        case .report: throw stop.error
+      case .failure(let failed):
+        guard let failure = failed.failure else { throw failed.error }
+        switch policy.decide(failure, isCommitting: failed.isCommitting, now: .now) {
+        case .retry(let pause): sleep(within: pause)
+        case .report: throw failed.error
         case .reportUnknownOutcome: throw PersistenceError.outcomeUnknown(failure.text)
         }
       }
@@ -55,9 +55,9 @@ final class PostgresSession {
     connection = nil
   }
 
-  // MARK: One attempt
+  // MARK: - Attempts
 
-  private struct Stop: Error {
+  private struct AttemptFailure: Error {
     /// The error for the caller.
     var error: any Error
     /// The database error; nil when `body` threw an error of its own.
@@ -65,19 +65,20 @@ final class PostgresSession {
     var isCommitting = false
   }
 
-  private func attempt<Value>(_ call: PostgresCall, _ body: (PostgresConnection) throws -> Value) -> Result<Value, Stop>
-  {
+  private func attempt<Value>(
+    _ call: PostgresCall, _ body: (PostgresConnection) throws -> Value
+  ) -> Result<Value, AttemptFailure> {
     let connection: PostgresConnection
     do {
       connection = try connected()
     } catch {
-      return .failure(Stop(error: error.persistenceError, failure: error))
+      return .failure(AttemptFailure(error: error.persistenceError, failure: error))
     }
     servers.willUse(connection.server)
     var isCommitting = false
     connection.begin(
       until: .now + (call == .migrate ? configuration.migrationTimeout : configuration.statementTimeout) + Self.margin)
-    defer { clean(connection, after: call) }
+    defer { restore(connection, after: call) }
     do {
       if call == .migrate { try prepareMigration(connection) }
       guard let opening = call.opening else { return .success(try body(connection)) }
@@ -87,9 +88,9 @@ final class PostgresSession {
       try commit(connection)
       return .success(value)
     } catch {
-      let shown = (error as? PostgresFailure)?.persistenceError ?? error
+      let error = (error as? PostgresFailure)?.persistenceError ?? error
       return .failure(
-        Stop(error: shown, failure: connection.failure, isCommitting: isCommitting && connection.isBroken))
+        AttemptFailure(error: error, failure: connection.failure, isCommitting: isCommitting && connection.isBroken))
     }
   }
 
@@ -108,7 +109,7 @@ final class PostgresSession {
   }
 
   /// Leaves either a connection that the next call can use, or none.
-  private func clean(_ connection: PostgresConnection, after call: PostgresCall) {
+  private func restore(_ connection: PostgresConnection, after call: PostgresCall) {
     // A migration's connection holds the migration lock, has different time-outs, and its prepared statements refer to
     // the old schema.
     guard call != .migrate, !connection.isBroken, connection.failure?.kind != .readOnly else { return disconnect() }
@@ -123,7 +124,7 @@ final class PostgresSession {
     }
   }
 
-  // MARK: Connecting
+  // MARK: - Connecting
 
   private func connected() throws(PostgresFailure) -> PostgresConnection {
     if let connection { return connection }
@@ -137,7 +138,8 @@ final class PostgresSession {
       """
       SET default_transaction_read_only = on; SET statement_timeout = \(limit); SET lock_timeout = \(limit); \
       SET idle_in_transaction_session_timeout = \(limit * 2); \
-      SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 25000; \
+      SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; \
+      SET tcp_user_timeout = 25000; \
       SELECT concat_ws(' ', inet_server_addr(), inet_server_port(), extract(epoch FROM pg_postmaster_start_time()))
       """)
     made.server = server ?? ""

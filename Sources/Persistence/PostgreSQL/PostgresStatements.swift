@@ -13,15 +13,15 @@ struct PostgresStatements {
   static let maximumCount = 256
 
   private var known: [String: PostgresStatement] = [:]
-  private var made = 0
+  private var preparedCount = 0
 
   var isFull: Bool { known.count >= Self.maximumCount }
 
   subscript(sql: String) -> PostgresStatement? { known[sql] }
 
   mutating func nextName() -> String {
-    made += 1
-    return "martlet_\(made)"
+    preparedCount += 1
+    return "martlet_\(preparedCount)"
   }
 
   mutating func keep(_ statement: PostgresStatement, for sql: String) {

@@ -32,7 +32,7 @@ package struct LoadSample: Sendable, Equatable {
   /// The mean of the samples, dated `time`.
   /// - Precondition: `samples` is not empty.
   package static func mean(of samples: [LoadSample], at time: Date) -> LoadSample {
-    precondition(!samples.isEmpty, "nothing has no mean")
+    precondition(!samples.isEmpty, "the mean of no samples is undefined")
     // Adds fractions as Double: the sum of values that guests report may overflow an Int64.
     func mean(_ value: (LoadSample) -> Int64) -> Int64 {
       Int64(clamping: UInt64(samples.reduce(0.0) { $0 + Double(value($1)) / Double(samples.count) }.rounded()))

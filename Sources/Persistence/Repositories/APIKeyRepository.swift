@@ -35,7 +35,7 @@ package struct APIKeyRepository: Sendable {
     try await find(hash: hash).value
   }
 
-  package func find(hash: [UInt8]) async throws -> Finding<APIKeyRecord?> {
+  package func find(hash: [UInt8]) async throws -> LookUpResult<APIKeyRecord?> {
     try await database.find(Self.byHash, [.blob(hash)], notBefore: nil).map { try $0.map(Self.record) }
   }
 

@@ -26,9 +26,9 @@ package enum AuthorizationRefusal: Error, Sendable, Equatable {
 extension AuthorizationRefusal: MartletErrorConvertible {
   package var martletError: MartletError? {
     switch self {
-    case .sessionIsOver: MartletError(.unauthorized, "the session is over; log in again")
-    case .isNoMember: MartletError(.noTeam, "you are no member of this team any more; switch to another one")
-    case .isNoAdministrator: MartletError(.forbidden, "this is for administrators of the platform")
+    case .sessionIsOver: MartletError(.unauthorized, "the session has ended; log in again")
+    case .isNoMember: MartletError(.noTeam, "you are no longer a member of this team; switch to another team")
+    case .isNoAdministrator: MartletError(.forbidden, "only administrators of the platform may do this")
     }
   }
 }

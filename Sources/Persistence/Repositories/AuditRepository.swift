@@ -13,10 +13,10 @@ package struct AuditRepository: Sendable {
   package func append(_ records: [AuditRecord]) async throws {
     guard !records.isEmpty else { return }
     try await database.write { connection in
-      var rest = records[...]
-      while let size = Self.rowsPerStatement.first(where: { $0 <= rest.count }) {
-        try Self.insert(rest.prefix(size), connection)
-        rest = rest.dropFirst(size)
+      var remaining = records[...]
+      while let size = Self.rowsPerStatement.first(where: { $0 <= remaining.count }) {
+        try Self.insert(remaining.prefix(size), connection)
+        remaining = remaining.dropFirst(size)
       }
     }
   }
@@ -43,10 +43,13 @@ package struct AuditRepository: Sendable {
   /// Deletes a batch of the oldest rows from before `time`. Row ids grow with time, so the rows with the lowest ids are
   /// the oldest.
   /// - Returns: the number of deleted rows; 0 when none is left.
-  package func forget(before time: Date) async throws -> Int {
+  package func delete(before time: Date) async throws -> Int {
     try await database.write { connection in
       try connection.execute(
-        "DELETE FROM audit_logs WHERE created_at < ? AND id IN (SELECT id FROM audit_logs ORDER BY id LIMIT \(Self.retentionBatch))",
+        """
+        DELETE FROM audit_logs WHERE created_at < ? \
+        AND id IN (SELECT id FROM audit_logs ORDER BY id LIMIT \(Self.retentionBatch))
+        """,
         [.timestamp(time)])
     }
   }

@@ -46,7 +46,7 @@ package struct HostRepository: Sendable {
   /// Deletes a host's row, unless the host has registered again with another secret.
   /// - Returns: whether a row was deleted.
   @discardableResult
-  package func forget(_ id: HostID, secret: [UInt8]) async throws -> Bool {
+  package func delete(_ id: HostID, secret: [UInt8]) async throws -> Bool {
     try await database.write { connection in
       try connection.execute("DELETE FROM hosts WHERE id = ? AND secret = ?", [.uuid(id.uuid), .blob(secret)]) == 1
     }

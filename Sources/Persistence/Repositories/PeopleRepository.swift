@@ -38,7 +38,7 @@ package struct PeopleRepository: Sendable {
     try await findAccess(of: user, in: team).value
   }
 
-  package func findAccess(of user: UserID, in team: TeamID) async throws -> Finding<UserAccess?> {
+  package func findAccess(of user: UserID, in team: TeamID) async throws -> LookUpResult<UserAccess?> {
     try await database.find(Self.accessQuery, [.uuid(team.uuid), .uuid(user.uuid)], notBefore: nil).map { row in
       try row.map { row in
         UserAccess(
@@ -90,12 +90,12 @@ package struct PeopleRepository: Sendable {
   /// - Throws: `PersistenceError.duplicate` when the e-mail is taken.
   /// - Returns: whether the user exists.
   package func setProfile(_ id: UserID, email: String?, name: String?, audit: AuditRecord) async throws -> Bool {
-    let given = [("email = ?", email), ("name = ?", name)].compactMap { column, value in
+    let columns = [("email = ?", email), ("name = ?", name)].compactMap { column, value in
       value.map { (column, SQLValue.text($0)) }
     }
-    // Assigns at least one column, so that the statement finds the user even if nothing is given.
-    let assignments = given.isEmpty ? "name = name" : given.map(\.0).joined(separator: ", ")
-    return try await change("UPDATE users SET \(assignments) WHERE id = ?", given.map(\.1) + [.uuid(id.uuid)], audit)
+    // Assigns at least one column, so that the statement finds the user even if nothing is columns.
+    let assignments = columns.isEmpty ? "name = name" : columns.map(\.0).joined(separator: ", ")
+    return try await change("UPDATE users SET \(assignments) WHERE id = ?", columns.map(\.1) + [.uuid(id.uuid)], audit)
   }
 
   /// Sets a new password and ends all sessions, if the hash is still `old`: of two concurrent changes one succeeds.

@@ -2,7 +2,7 @@ package import Foundation
 package import Model
 
 extension SandboxRepository {
-  /// States in which a sandbox counts against its team's quota of running sandboxes.
+  /// States in which a sandbox isValid against its team's quota of running sandboxes.
   static let activeStatuses: Set<SandboxStatus> = [.pending, .starting, .running, .pausing, .resuming, .missing]
 
   /// Inserts sandboxes of one team if its quota permits all of them; otherwise none.
@@ -22,7 +22,7 @@ extension SandboxRepository {
     let requested = entries.reduce(into: TeamUsage()) { $0.add($1.record.spec, disk: $1.record.spec.diskSizeMiB) }
     try await database.write { connection in
       guard try TeamRepository.lock(team, connection) else { throw AdmissionRefusal.teamIsGone }
-      if let request { try Self.claim(request, validity: validity, connection) }
+      if let request { try Self.reserveKey(request, validity: validity, connection) }
       try Self.check(requested, team, defaults, connection)
       for statement in statements {
         try connection.execute(
@@ -75,7 +75,8 @@ extension SandboxRepository {
     let active = "status IN (\(activeStatuses.map { "'\($0.rawValue)'" }.sorted().joined(separator: ", ")))"
     let row = try connection.row(
       """
-      SELECT COUNT(CASE WHEN \(active) THEN 1 END), CAST(COALESCE(SUM(CASE WHEN \(active) THEN vcpus END), 0) AS BIGINT), \
+      SELECT COUNT(CASE WHEN \(active) THEN 1 END), \
+      CAST(COALESCE(SUM(CASE WHEN \(active) THEN vcpus END), 0) AS BIGINT), \
       CAST(COALESCE(SUM(CASE WHEN \(active) THEN memory_mb END), 0) AS BIGINT), \
       CAST(COALESCE(SUM(disk_size_mb + CASE WHEN status = 'paused' THEN memory_mb ELSE 0 END), 0) AS BIGINT) \
       FROM sandboxes WHERE team_id = ? AND status NOT IN ('stopped', 'error')
@@ -105,31 +106,34 @@ extension SandboxRepository {
   package func earlierRequest(team: TeamID, key: String, since: Date) async throws -> IdempotencyRecord? {
     try await database.query { connection in
       guard let earlier = try Self.earlierRequest(team: team, key: key, connection), earlier.createdAt >= since,
-        try Self.counts(earlier, connection)
+        try Self.isValid(earlier, connection)
       else { return nil }
       return earlier
     }
   }
 
   /// Deletes requests from before `time`.
-  package func forgetRequests(before time: Date) async throws {
+  package func deleteRequests(before time: Date) async throws {
     try await database.write { connection in
       _ = try connection.execute("DELETE FROM idempotency_keys WHERE created_at < ?", [.timestamp(time)])
     }
   }
 
-  private static func claim(
+  private static func reserveKey(
     _ request: IdempotencyRecord, validity: TimeInterval, _ connection: any SQLConnection
   ) throws {
     if let earlier = try earlierRequest(team: request.teamID, key: request.key, connection) {
       let isFresh = request.createdAt.timeIntervalSince(earlier.createdAt) < validity
-      if isFresh, try counts(earlier, connection) { throw AdmissionRefusal.repeated(earlier) }
+      if isFresh, try isValid(earlier, connection) { throw AdmissionRefusal.repeated(earlier) }
       try connection.execute(
         "DELETE FROM idempotency_keys WHERE team_id = ? AND idempotency_key = ?",
         [.uuid(request.teamID.uuid), .text(request.key)])
     }
     try connection.execute(
-      "INSERT INTO idempotency_keys (team_id, idempotency_key, request_hash, sandbox_id, created_at) VALUES (?, ?, ?, ?, ?)",
+      """
+      INSERT INTO idempotency_keys (team_id, idempotency_key, request_hash, sandbox_id, created_at) \
+      VALUES (?, ?, ?, ?, ?)
+      """,
       [
         .uuid(request.teamID.uuid), .text(request.key), .blob(request.requestHash), .uuid(request.sandboxID.uuid),
         .timestamp(request.createdAt),
@@ -151,9 +155,12 @@ extension SandboxRepository {
 
   /// Whether a request with the same key returns this sandbox. A request whose sandbox failed to start may be repeated,
   /// even if that sandbox was destroyed since.
-  private static func counts(_ request: IdempotencyRecord, _ connection: any SQLConnection) throws -> Bool {
+  private static func isValid(_ request: IdempotencyRecord, _ connection: any SQLConnection) throws -> Bool {
     try connection.row(
-      "SELECT 1 FROM sandboxes WHERE id = ? AND NOT (started_at IS NULL AND status IN ('error', 'destroying', 'stopped'))",
+      """
+      SELECT 1 FROM sandboxes WHERE id = ? \
+      AND NOT (started_at IS NULL AND status IN ('error', 'destroying', 'stopped'))
+      """,
       [.uuid(request.sandboxID.uuid)]) != nil
   }
 }
@@ -163,7 +170,7 @@ extension SandboxRepository {
 extension SandboxRepository {
   /// Sets the state of all unfinished sandboxes of a team to `destroying`; part of deleting the team.
   /// - Parameter actor: the audit record of the deletion, whose actor is recorded for each sandbox.
-  static func condemnAll(
+  static func markAllDestroying(
     of team: TeamID, at time: Date, actor: AuditRecord, _ connection: any SQLConnection
   ) throws -> [SandboxRecord] {
     try connection.execute(

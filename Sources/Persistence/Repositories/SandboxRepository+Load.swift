@@ -6,14 +6,15 @@ extension SandboxRepository {
   private static let maximumLoadSamples = 5_000
 
   /// Inserts load samples. Idempotent per sandbox and time.
-  package func keepLoad(_ samples: [SandboxID: LoadSample]) async throws {
+  package func insertLoad(_ samples: [SandboxID: LoadSample]) async throws {
     guard !samples.isEmpty else { return }
     try await database.write { connection in
       for (id, sample) in samples {
         try connection.execute(
           """
-          INSERT INTO sandbox_load (sandbox_id, taken_at, cpu_millipercent, memory_bytes, memory_total_bytes, disk_bytes, disk_total_bytes, \
-          is_quarterly) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sandbox_id, taken_at) DO NOTHING
+          INSERT INTO sandbox_load (sandbox_id, taken_at, cpu_millipercent, memory_bytes, memory_total_bytes, \
+          disk_bytes, disk_total_bytes, is_quarterly) \
+          VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sandbox_id, taken_at) DO NOTHING
           """,
           [
             .uuid(id.uuid), .timestamp(sample.takenAt), .integer(sample.cpuMillipercent), .integer(sample.memoryBytes),
@@ -29,8 +30,9 @@ extension SandboxRepository {
     try await database.query { connection in
       try connection.rows(
         """
-        SELECT taken_at, cpu_millipercent, memory_bytes, memory_total_bytes, disk_bytes, disk_total_bytes FROM sandbox_load \
-        WHERE sandbox_id = ? AND taken_at >= ? ORDER BY taken_at LIMIT \(Self.maximumLoadSamples)
+        SELECT taken_at, cpu_millipercent, memory_bytes, memory_total_bytes, disk_bytes, disk_total_bytes \
+        FROM sandbox_load WHERE sandbox_id = ? AND taken_at >= ? \
+        ORDER BY taken_at LIMIT \(Self.maximumLoadSamples)
         """,
         [.uuid(id.uuid), .timestamp(time)]
       ).map { row in
@@ -47,7 +49,7 @@ extension SandboxRepository {
   /// - Parameters:
   ///   - coarse: the time before which samples at the start of a `LoadSample.coarseInterval` are deleted.
   ///   - fine: the same for all other samples.
-  package func forgetLoad(before coarse: Date, fine: Date) async throws {
+  package func deleteLoad(before coarse: Date, fine: Date) async throws {
     try await database.write { connection in
       for (isCoarse, time) in [(true, coarse), (false, fine)] {
         try connection.execute(

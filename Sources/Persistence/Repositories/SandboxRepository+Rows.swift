@@ -4,8 +4,8 @@ import Model
 extension SandboxRepository {
   static let columns = """
     id, team_id, status, template, vcpus, memory_mb, disk_size_mb, timeout_sec, metadata, envs, network, is_secured, \
-    host_id, guest_ip, host_ip, isolation_vmm, isolation_accelerator, started_at, error, created_at, last_active_at, last_updated, \
-    auto_resume, is_auto_paused, revision, worker
+    host_id, guest_ip, host_ip, isolation_vmm, isolation_accelerator, started_at, error, created_at, \
+    last_active_at, last_updated, auto_resume, is_auto_paused, revision, worker
     """
 
   static let lookUp = "SELECT \(columns) FROM sandboxes WHERE id = ?"
@@ -81,8 +81,10 @@ extension SandboxRepository {
       parameters += [time, time, .uuid(cursor.id.uuid)]
     }
     parameters.append(.integer(filter.limit))
-    let sql =
-      "SELECT \(columns) FROM sandboxes WHERE \(conditions.joined(separator: " AND ")) ORDER BY created_at DESC, id DESC LIMIT ?"
+    let sql = """
+      SELECT \(columns) FROM sandboxes WHERE \(conditions.joined(separator: " AND ")) \
+      ORDER BY created_at DESC, id DESC LIMIT ?
+      """
     return (sql, parameters)
   }
 

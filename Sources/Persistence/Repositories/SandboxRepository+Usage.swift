@@ -6,7 +6,7 @@ extension SandboxRepository {
   private static let maximumSamples = 20_000
 
   /// Inserts a sample of the running sandboxes of every team. Idempotent per time.
-  package func takeUsageSamples(at time: Date) async throws {
+  package func insertUsageSamples(at time: Date) async throws {
     try await database.write { connection in
       // Aggregates here: with GROUP BY SQLite would also read finished sandboxes, in the order of another index.
       let rows = try connection.rows(
@@ -30,8 +30,8 @@ extension SandboxRepository {
     try await database.query { connection in
       try connection.rows(
         """
-        SELECT taken_at, running, vcpus, memory_mb FROM usage_samples WHERE team_id = ? AND taken_at >= ? ORDER BY taken_at \
-        LIMIT \(Self.maximumSamples)
+        SELECT taken_at, running, vcpus, memory_mb FROM usage_samples WHERE team_id = ? AND taken_at >= ? \
+        ORDER BY taken_at LIMIT \(Self.maximumSamples)
         """,
         [.uuid(team.uuid), .timestamp(time)]
       ).map { row in
@@ -42,7 +42,7 @@ extension SandboxRepository {
     }
   }
 
-  package func forgetUsageSamples(before time: Date) async throws {
+  package func deleteUsageSamples(before time: Date) async throws {
     try await database.write { connection in
       _ = try connection.execute("DELETE FROM usage_samples WHERE taken_at < ?", [.timestamp(time)])
     }

@@ -66,7 +66,7 @@ package struct SandboxRepository: Sendable {
   }
 
   /// Sandboxes with a create, pause or resume that this worker began and that is not finished in the database.
-  package func begunHere() async throws -> [SandboxRecord] {
+  package func unfinishedOperationsOfThisWorker() async throws -> [SandboxRecord] {
     let worker = database.worker
     return try await database.query { connection in
       try connection.rows(

@@ -28,8 +28,8 @@ package struct SnapshotRepository: Sendable {
     try await database.query { connection in
       try connection.row(
         """
-        SELECT \(Self.columns) FROM snapshots WHERE team_id IN (?, ?) AND name = ? AND status IN ('ready', 'replacing') \
-        ORDER BY team_id DESC LIMIT 1
+        SELECT \(Self.columns) FROM snapshots WHERE team_id IN (?, ?) AND name = ? \
+        AND status IN ('ready', 'replacing') ORDER BY team_id DESC LIMIT 1
         """, [.uuid(team.uuid), .uuid(TeamID.platform.uuid), .text(name.value)]
       ).map(Self.record)
     }
@@ -41,8 +41,8 @@ package struct SnapshotRepository: Sendable {
     try await database.query { connection in
       try connection.rows(
         """
-        SELECT \(Self.columns) FROM snapshots WHERE team_id IN (?, ?) AND status IN ('ready', 'replacing') AND name > ? \
-        ORDER BY name, team_id DESC LIMIT ?
+        SELECT \(Self.columns) FROM snapshots WHERE team_id IN (?, ?) AND status IN ('ready', 'replacing') \
+        AND name > ? ORDER BY name, team_id DESC LIMIT ?
         """, [.uuid(team.uuid), .uuid(TeamID.platform.uuid), .text(after?.value ?? ""), .integer(limit)]
       ).map(Self.record)
     }
@@ -54,7 +54,7 @@ package struct SnapshotRepository: Sendable {
   }
 
   /// Snapshots of all teams that are being created, replaced or deleted; for the monitor.
-  package func unsettled() async throws -> [SnapshotRecord] {
+  package func inTransition() async throws -> [SnapshotRecord] {
     try await database.query {
       try $0.rows("SELECT \(Self.columns) FROM snapshots WHERE status <> 'ready'").map(Self.record)
     }
@@ -93,15 +93,17 @@ package struct SnapshotRepository: Sendable {
     _ record: SnapshotRecord, with next: SnapshotRecord, audit: AuditRecord? = nil
   ) async throws -> Bool {
     precondition(
-      record.status != .deleting || next.status == .deleting, "a snapshot that is being deleted does not come back")
+      record.status != .deleting || next.status == .deleting,
+      "a snapshot that is being deleted cannot change to another state")
     return try await database.write { connection in
       if next.status != .deleting, try !TeamRepository.lock(record.teamID, connection) {
         throw AdmissionRefusal.teamIsGone
       }
       let changed = try connection.execute(
         """
-        UPDATE snapshots SET status = ?, vcpus = ?, memory_mb = ?, disk_size_mb = ?, size_bytes = ?, host_id = ?, source_id = ?, \
-        created_at = ?, last_updated = ?, worker = ?, revision = revision + 1 WHERE \(Self.isUnchanged)
+        UPDATE snapshots SET status = ?, vcpus = ?, memory_mb = ?, disk_size_mb = ?, size_bytes = ?, host_id = ?, \
+        source_id = ?, created_at = ?, last_updated = ?, worker = ?, revision = revision + 1 \
+        WHERE \(Self.isUnchanged)
         """,
         [
           .text(next.status.rawValue), .integer(next.vcpus), .integer(next.memoryMiB), .integer(next.diskSizeMiB),
@@ -129,7 +131,8 @@ package struct SnapshotRepository: Sendable {
   // MARK: Rows
 
   private static let columns = """
-    team_id, name, status, vcpus, memory_mb, disk_size_mb, size_bytes, host_id, source_id, created_at, last_updated, revision, worker
+    team_id, name, status, vcpus, memory_mb, disk_size_mb, size_bytes, host_id, source_id, created_at, last_updated, \
+    revision, worker
     """
   private static let placeholders = Array(repeating: "?", count: 13).joined(separator: ", ")
 

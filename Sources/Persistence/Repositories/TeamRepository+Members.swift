@@ -90,7 +90,7 @@ extension TeamRepository {
   package func setRole(
     _ user: UserID, of team: TeamID, to role: TeamRole, by actor: ActingUser? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
-    precondition(role != .owner, "ownership is transferred, not given")
+    precondition(role != .owner, "use transferOwnership to make a member the owner")
     return try await changeMember(user, of: team, audit) { connection in
       try actor?.requireMembership(in: team, connection)
       try connection.execute(

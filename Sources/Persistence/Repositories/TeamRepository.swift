@@ -81,10 +81,13 @@ package struct TeamRepository: Sendable {
       try connection.execute("DELETE FROM api_keys WHERE team_id = ?", [.uuid(id.uuid)])
       try connection.execute("DELETE FROM idempotency_keys WHERE team_id = ?", [.uuid(id.uuid)])
       try connection.execute(
-        "UPDATE snapshots SET status = 'deleting', last_updated = ?, revision = revision + 1 WHERE team_id = ? AND status <> 'deleting'",
+        """
+        UPDATE snapshots SET status = 'deleting', last_updated = ?, revision = revision + 1 \
+        WHERE team_id = ? AND status <> 'deleting'
+        """,
         [.timestamp(time), .uuid(id.uuid)])
       try AuditRepository.insert(audit, connection)
-      return try SandboxRepository.condemnAll(of: id, at: time, actor: audit, connection)
+      return try SandboxRepository.markAllDestroying(of: id, at: time, actor: audit, connection)
     }
   }
 

@@ -48,7 +48,7 @@ package protocol Database: Sendable {
   /// - Throws: `PersistenceError`.
   func find(
     _ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?
-  ) async throws -> Finding<SQLRow?>
+  ) async throws -> LookUpResult<SQLRow?>
   /// Runs one read-only statement, without the cost of an explicit transaction.
   func query<Value: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> Value) async throws -> Value
   /// Runs several read-only statements that see the same state of the database.
@@ -124,11 +124,12 @@ extension PersistenceError: MartletErrorConvertible {
   package var martletError: MartletError? {
     switch self {
     case .unavailable:
-      MartletError(.databaseUnavailable, "the database does not answer at the moment; try again", cause: self)
+      MartletError(.databaseUnavailable, "the database does not respond at the moment; try again", cause: self)
     case .outcomeUnknown:
       MartletError(
         .outcomeUnknown,
-        "the database went away while the change was being saved; look whether it was made before trying again",
+        "the connection to the database was lost while the change was being saved; "
+          + "check whether it was made before you try again",
         cause: self)
     case .duplicate, .constraint, .corruptRow, .incompatibleSchema, .failed: nil
     }

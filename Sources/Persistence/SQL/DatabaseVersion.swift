@@ -15,7 +15,7 @@ package struct DatabaseVersion: Sendable, Hashable, Comparable {
 }
 
 /// The result of a look-up.
-package struct Finding<Value: Sendable>: Sendable {
+package struct LookUpResult<Value: Sendable>: Sendable {
   package var value: Value
   /// A version that the database had after the look-up began; `value` is of this version or a later one. Nil if
   /// unknown.
@@ -29,7 +29,7 @@ package struct Finding<Value: Sendable>: Sendable {
     self.version = version
   }
 
-  package func map<New>(_ transform: (Value) throws -> New) rethrows -> Finding<New> {
-    Finding<New>(try transform(value), version: version)
+  package func map<New>(_ transform: (Value) throws -> New) rethrows -> LookUpResult<New> {
+    LookUpResult<New>(try transform(value), version: version)
   }
 }

@@ -2,7 +2,7 @@
 package protocol LeaderLock: Sendable {
   /// Registers this worker with the database and acquires the lock if it is free or already held here.
   /// - Returns: the role of this program now.
-  func hold() async -> LeadershipState
+  func tryAcquire() async -> LeadershipState
   /// Releases the lock and the worker's registration.
   func release() async
 }
@@ -22,6 +22,6 @@ package struct UncontestedLock: LeaderLock {
     self.worker = worker
   }
 
-  package func hold() async -> LeadershipState { .leader(workers: [worker]) }
+  package func tryAcquire() async -> LeadershipState { .leader(workers: [worker]) }
   package func release() async {}
 }

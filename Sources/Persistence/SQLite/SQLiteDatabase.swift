@@ -19,7 +19,7 @@ package final class SQLiteDatabase: Database {
   package let worker = WorkerID.random()
   private let pool: DatabasePool
   private let lookUps: SQLiteLookUps
-  private let foreign: ForeignCommits
+  private let externalCommits: ExternalCommits
   private let cache: SQLiteRowCache
 
   /// Opens or creates the file; its directory must exist.
@@ -37,12 +37,12 @@ package final class SQLiteDatabase: Database {
     do {
       pool = try DatabasePool(path: path, configuration: configuration)
       configuration.readonly = true
-      foreign = try ForeignCommits(path: path, configuration: configuration)
+      externalCommits = try ExternalCommits(path: path, configuration: configuration)
     } catch {
       throw Self.translate(error)
     }
     lookUps = SQLiteLookUps(path: path, configuration: configuration)
-    cache = SQLiteRowCache(watch: foreign)
+    cache = SQLiteRowCache(externalCommits: externalCommits)
     // Rows hold password hashes and environment values.
     for suffix in ["", "-wal", "-shm"] {
       try? FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path + suffix)
@@ -63,19 +63,19 @@ package final class SQLiteDatabase: Database {
   /// `busyTimeoutSeconds` while another process recovers the file. The writer never blocks readers (WAL).
   package func find(
     _ sql: String, _ parameters: [SQLValue], notBefore _: DatabaseVersion?
-  ) async throws -> Finding<SQLRow?> {
+  ) async throws -> LookUpResult<SQLRow?> {
     try findBlocking(sql, parameters)
   }
 
   // GRDB's blocking calls are available only outside of asynchronous functions.
-  private func findBlocking(_ sql: String, _ parameters: [SQLValue]) throws -> Finding<SQLRow?> {
+  private func findBlocking(_ sql: String, _ parameters: [SQLValue]) throws -> LookUpResult<SQLRow?> {
     do {
       let key = RowCache.Key(sql: sql, parameters: parameters)
       let (cached, version) = try cache.row(key)
-      if let cached { return Finding(cached, version: version) }
+      if let cached { return LookUpResult(cached, version: version) }
       let row = try lookUps.use { try SQLiteConnection(database: $0).row(sql, parameters) }
       if let row { cache.keep(row, key, version: version) }
-      return Finding(row, version: version)
+      return LookUpResult(row, version: version)
     } catch {
       throw Self.translate(error)
     }
@@ -97,7 +97,7 @@ package final class SQLiteDatabase: Database {
     _ body: @escaping @Sendable (any SQLConnection) throws -> Value
   ) async throws -> Value {
     // Also on a throw: a commit that could not be confirmed may have been made.
-    defer { cache.forget() }
+    defer { cache.invalidate() }
     return try await Self.translating { try await pool.write { try body(SQLiteConnection(database: $0)) } }
   }
 
@@ -111,9 +111,9 @@ package final class SQLiteDatabase: Database {
 
   package func close() async throws {
     do {
-      cache.forget()
+      cache.invalidate()
       try lookUps.close()
-      try foreign.close()
+      try externalCommits.close()
       try pool.close()
     } catch {
       throw Self.translate(error)
@@ -146,11 +146,11 @@ private struct SQLiteConnection: SQLConnection {
 
   /// GRDB's statement cache has no bound, and filtered lists yield thousands of different texts. Statements with more
   /// parameters than this are prepared each time, which leaves a few hundred to cache.
-  private static let maximumKeptParameters = 16
+  private static let maximumCachedParameters = 16
 
   func rows(_ sql: String, _ parameters: [SQLValue]) throws -> [SQLRow] {
-    let isKept = parameters.count <= Self.maximumKeptParameters
-    let statement = try isKept ? database.cachedStatement(sql: sql) : database.makeStatement(sql: sql)
+    let isCached = parameters.count <= Self.maximumCachedParameters
+    let statement = try isCached ? database.cachedStatement(sql: sql) : database.makeStatement(sql: sql)
     return try SQLiteRows.all(statement, parameters, database)
   }
 

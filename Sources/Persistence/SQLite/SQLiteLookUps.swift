@@ -23,7 +23,7 @@ final class SQLiteLookUps: Sendable {
   /// Blocks the calling thread.
   func use<Value>(_ body: (GRDB.Database) throws -> Value) throws -> Value {
     let connection = try take()
-    defer { giveBack(connection) }
+    defer { putBack(connection) }
     return try connection.unsafeRead(body)
   }
 
@@ -45,7 +45,7 @@ final class SQLiteLookUps: Sendable {
     return try idle ?? DatabaseQueue(path: path, configuration: configuration)
   }
 
-  private func giveBack(_ connection: DatabaseQueue) {
+  private func putBack(_ connection: DatabaseQueue) {
     let isClosed = state.withLock { state in
       if !state.isClosed { state.idle.append(connection) }
       return state.isClosed

@@ -15,39 +15,39 @@ final class SQLiteRowCache: Sendable {
   }
 
   /// How often the cache checks for commits of other programs.
-  static let foreignInterval: Duration = .milliseconds(100)
+  static let externalCheckInterval: Duration = .milliseconds(100)
 
-  private let watch: ForeignCommits
+  private let externalCommits: ExternalCommits
   private let state: Mutex<State>
 
-  init(watch: ForeignCommits) {
-    self.watch = watch
-    state = Mutex(State(nextCheck: .now + Self.foreignInterval))
+  init(externalCommits: ExternalCommits) {
+    self.externalCommits = externalCommits
+    state = Mutex(State(nextCheck: .now + Self.externalCheckInterval))
   }
 
   /// - Returns: the cached row, if any, and the current version. The caller passes that version to `keep` with a row
   ///   that it reads afterwards.
   /// - Throws: `DatabaseError` when the check for commits of other programs fails.
   func row(_ key: RowCache.Key) throws -> (row: SQLRow?, version: DatabaseVersion) {
-    try noticeOthers()
+    try checkExternalCommits()
     return state.withLock { ($0.rows[key], $0.rows.version) }
   }
 
   /// The current version; changes with every commit.
   /// - Throws: as `row`.
   func version() throws -> DatabaseVersion {
-    try noticeOthers()
+    try checkExternalCommits()
     return state.withLock { $0.rows.version }
   }
 
-  private func noticeOthers() throws {
+  private func checkExternalCommits() throws {
     let now = ContinuousClock.now
     let isDue = state.withLock { state in
       guard now >= state.nextCheck else { return false }
-      state.nextCheck = now + Self.foreignInterval
+      state.nextCheck = now + Self.externalCheckInterval
       return true
     }
-    if isDue, try watch.happened() { forget() }
+    if isDue, try externalCommits.haveOccurred() { invalidate() }
   }
 
   /// Caches the row, unless something was committed since `version`.
@@ -57,14 +57,14 @@ final class SQLiteRowCache: Sendable {
     }
   }
 
-  func forget() {
+  func invalidate() {
     state.withLock { $0.rows.advance() }
   }
 }
 
 /// Detects commits to the database file by other connections. Uses a connection of its own, as `data_version` is per
 /// connection.
-final class ForeignCommits: Sendable {
+final class ExternalCommits: Sendable {
   private let connection: DatabaseQueue
   private let last = Mutex(Int64?.none)
 
@@ -74,7 +74,7 @@ final class ForeignCommits: Sendable {
   }
 
   /// Whether anything was committed since the last call; true at the first call. Includes commits of this process.
-  func happened() throws -> Bool {
+  func haveOccurred() throws -> Bool {
     let version = try connection.unsafeRead { database in
       try SQLiteRows.all(database.cachedStatement(sql: "PRAGMA data_version"), [], database).first?.integer(0)
     }

@@ -25,7 +25,8 @@ enum SQLiteRows {
   /// Binds one value per placeholder, replacing earlier bindings.
   private static func bind(_ parameters: [SQLValue], _ handle: OpaquePointer, _ database: GRDB.Database) throws {
     guard sqlite3_bind_parameter_count(handle) == parameters.count else {
-      throw DatabaseError(resultCode: .SQLITE_RANGE, message: "the statement has another number of placeholders")
+      throw DatabaseError(
+        resultCode: .SQLITE_RANGE, message: "the number of parameters differs from the number of placeholders")
     }
     for (index, value) in parameters.enumerated() {
       let code = bind(value, handle, Int32(index) + 1)

@@ -35,7 +35,7 @@ package final class FaultyDatabase: Database {
 
   package func find(
     _ sql: String, _ parameters: [SQLValue], notBefore version: DatabaseVersion?
-  ) async throws -> Finding<SQLRow?> {
+  ) async throws -> LookUpResult<SQLRow?> {
     try check(.reading)
     return try await database.find(sql, parameters, notBefore: version)
   }

@@ -22,18 +22,18 @@ package final class PrivatePostgres: Sendable {
   private let socketDirectory: String
   private let child: ChildProcess
   private let commands: OwnedDescriptor
-  private let answers: OwnedDescriptor
+  private let responses: OwnedDescriptor
 
-  private init(socketDirectory: String, child: ChildProcess, commands: OwnedDescriptor, answers: OwnedDescriptor) {
+  private init(socketDirectory: String, child: ChildProcess, commands: OwnedDescriptor, responses: OwnedDescriptor) {
     self.socketDirectory = socketDirectory
     self.child = child
     self.commands = commands
-    self.answers = answers
+    self.responses = responses
   }
 
   package static func start() async throws -> PrivatePostgres {
     let (childInput, commands) = try OwnedDescriptor.pipe()
-    let (answers, childOutput) = try OwnedDescriptor.pipe()
+    let (responses, childOutput) = try OwnedDescriptor.pipe()
     var request = SpawnRequest(
       executable: script, environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"],
       descriptors: [0: childInput.rawValue, 1: childOutput.rawValue, 2: 2])
@@ -41,12 +41,12 @@ package final class PrivatePostgres: Sendable {
     let child = try ChildProcess.spawn(request)
     childInput.close()
     childOutput.close()
-    guard let line = await readLine(answers), let host = line.split(separator: "host=").last,
+    guard let line = await readLine(responses), let host = line.split(separator: "host=").last,
       line.hasPrefix("postgres://")
     else {
       throw Failure(description: "the private PostgreSQL did not start (\(await child.wait()))")
     }
-    return PrivatePostgres(socketDirectory: String(host), child: child, commands: commands, answers: answers)
+    return PrivatePostgres(socketDirectory: String(host), child: child, commands: commands, responses: responses)
   }
 
   package func url(database: String) -> String { "postgres://martlet@/\(database)?host=\(socketDirectory)" }
@@ -90,10 +90,10 @@ package final class PrivatePostgres: Sendable {
     try await database.close()
   }
 
-  private func command(_ word: String) async throws {
-    let line = Array("\(word)\n".utf8)
-    guard write(commands.rawValue, line, line.count) == line.count, await Self.readLine(answers) == "done" else {
-      throw Failure(description: "the private PostgreSQL did not \(word)")
+  private func command(_ name: String) async throws {
+    let line = Array("\(name)\n".utf8)
+    guard write(commands.rawValue, line, line.count) == line.count, await Self.readLine(responses) == "done" else {
+      throw Failure(description: "the private PostgreSQL did not \(name)")
     }
   }
 

@@ -31,7 +31,7 @@ CREATE TABLE api_keys (
   team_id UUID NOT NULL REFERENCES teams (id) ON DELETE CASCADE,
   name TEXT COLLATE "C" NOT NULL,
   key_prefix TEXT NOT NULL,
-  -- SHA-256 of the 40 hex digits; the key itself is stored nowhere.
+  -- SHA-256 of the 40 hex digits; the key itself is not stored.
   key_hash BYTEA NOT NULL UNIQUE,
   created_by UUID REFERENCES users (id) ON DELETE SET NULL,
   created_at TIMESTAMPTZ NOT NULL,

@@ -31,7 +31,7 @@ CREATE TABLE api_keys (
   team_id TEXT NOT NULL REFERENCES teams (id) ON DELETE CASCADE,
   name TEXT NOT NULL,
   key_prefix TEXT NOT NULL,
-  -- SHA-256 of the 40 hex digits; the key itself is stored nowhere.
+  -- SHA-256 of the 40 hex digits; the key itself is not stored.
   key_hash BLOB NOT NULL UNIQUE,
   created_by TEXT REFERENCES users (id) ON DELETE SET NULL,
   created_at INTEGER NOT NULL,

@@ -10,12 +10,12 @@
 ///
 /// Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT, `GetSnapshotData` in
 /// procarray.c, `XidInMVCCSnapshot` in snapmgr.c, `CommitTransaction` in xact.c
-struct PostgresMark: Equatable {
+struct PostgresStateToken: Equatable {
   /// A snapshot lists each transaction in progress with eight bytes; a longer one yields no token.
   static let maximumBytes = 16_384
 
   /// Each statement has its own snapshot, also in the middle of a pipeline (READ COMMITTED).
-  static let question = PostgresLookUp(
+  static let query = PostgresLookUp(
     sql: "SELECT pg_current_snapshot(), pg_backend_pid(), pg_is_in_recovery()", parameters: [])
 
   private let snapshot: [UInt8]
@@ -23,18 +23,18 @@ struct PostgresMark: Equatable {
   /// servers.
   private let backend: Int
   /// `PostgresServers.changes` when the token was queried.
-  private let moves: Int
+  private let serverChanges: Int
 
   /// - Parameter row: the result of `query`.
   /// - Returns: nil if the result does not identify a state: the snapshots of a stand-by do not list transactions in
   ///   progress, and very long snapshots are not kept.
   /// - Throws: `PersistenceError.corruptRow`.
-  init?(_ answer: SQLRow?, moves: Int) throws {
-    guard let answer else { throw PersistenceError.corruptRow("a question without an answer") }
-    let snapshot = try answer.blob(0)
-    guard try !answer.bool(2), snapshot.count <= Self.maximumBytes else { return nil }
+  init?(_ row: SQLRow?, serverChanges: Int) throws {
+    guard let row else { throw PersistenceError.corruptRow("the query of the database state returned no row") }
+    let snapshot = try row.blob(0)
+    guard try !row.bool(2), snapshot.count <= Self.maximumBytes else { return nil }
     self.snapshot = snapshot
-    backend = try answer.integer(1)
-    self.moves = moves
+    backend = try row.integer(1)
+    self.serverChanges = serverChanges
   }
 }
