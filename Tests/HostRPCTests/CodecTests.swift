@@ -24,36 +24,36 @@ import Testing
     isAutoPaused: true, timings: [PhaseTiming(phase: "freeze", milliseconds: 1.25)])
 
   /// Encodes and decodes a message.
-  private func travelled<M: Message>(_ message: M) throws -> M {
+  private func encodedAndDecoded<M: Message>(_ message: M) throws -> M {
     try M(serializedBytes: message.serializedBytes() as [UInt8])
   }
 
-  @Test("specifications come out as they went in", arguments: [spec, SandboxSpec(teamID: TeamID())])
+  @Test("specifications survive encoding", arguments: [spec, SandboxSpec(teamID: TeamID())])
   func specs(spec: SandboxSpec) throws {
-    #expect(try SandboxSpec(travelled(Host_SandboxSpec(spec))) == spec)
+    #expect(try SandboxSpec(encodedAndDecoded(Host_SandboxSpec(spec))) == spec)
   }
 
   @Test(
-    "sandboxes in every state come out as they went in, with and without what is optional",
+    "sandboxes in every state survive encoding, with and without optional fields",
     arguments: SandboxStatus.allCases.map {
       HostSandbox(id: SandboxID(), status: $0, vcpus: 1, memoryMiB: 1, diskSizeMiB: 1)
     } + [full])
   func sandboxes(sandbox: HostSandbox) throws {
-    #expect(try HostSandbox(travelled(Host_Sandbox(sandbox))) == sandbox)
+    #expect(try HostSandbox(encodedAndDecoded(Host_Sandbox(sandbox))) == sandbox)
   }
 
   @Test(
-    "templates and requests for snapshots come out as they went in",
+    "templates and snapshot requests survive encoding",
     arguments: [nil, SandboxShape(vcpus: 1, memoryMiB: 2, diskSizeMiB: 3)], [HostTemplate.Kind.base, .snapshot])
   func templates(shape: SandboxShape?, kind: HostTemplate.Kind) throws {
     let template = HostTemplate(
       name: .minimal, teamID: .platform, kind: kind, shape: shape, sizeBytes: .max, createdAt: Self.moment)
-    #expect(try HostTemplate(travelled(Host_Template(template))) == template)
+    #expect(try HostTemplate(encodedAndDecoded(Host_Template(template))) == template)
     let request = SnapshotRequest(sandboxID: SandboxID(), name: .base, teamID: TeamID(), overwrites: kind == .base)
-    #expect(try SnapshotRequest(travelled(Host_CreateSnapshotRequest(request))) == request)
+    #expect(try SnapshotRequest(encodedAndDecoded(Host_CreateSnapshotRequest(request))) == request)
   }
 
-  @Test("copies travel without what they have in common, and come out whole")
+  @Test("the copies of a fork are encoded without repetition, and decoded completely")
   func forks() throws {
     let id = SandboxID()
     var specs = (0..<3).map { _ in Self.spec }
@@ -61,7 +61,7 @@ import Testing
     var other = Self.spec
     other.id = SandboxID()
     other.vcpus = 1
-    let request = try travelled(Host_ForkSandboxRequest(id, into: specs + [other]))
+    let request = try encodedAndDecoded(Host_ForkSandboxRequest(id, into: specs + [other]))
     #expect(request.copies.map(\.hasSpec) == [true, false, false, true])
     #expect(try request.specs() == specs + [other])
     #expect(request.sandboxID == id.wire)
@@ -69,7 +69,7 @@ import Testing
       .success(Self.full),
       .failure(MartletError(.insufficientStorage, "full", retryAfterSeconds: 7, cause: CancellationError())),
     ]
-    let back = try travelled(Host_ForkResults(results)).results()
+    let back = try encodedAndDecoded(Host_ForkResults(results)).results()
     #expect(try back[0].get() == Self.full)
     guard case .failure(let error) = back[1] else { throw Missing() }
     #expect(
@@ -78,7 +78,7 @@ import Testing
   }
 
   @Test(
-    "process requests come out as they went in",
+    "process requests survive encoding",
     arguments: [
       ProcessRequest(command: "x"),
       ProcessRequest(
@@ -88,15 +88,15 @@ import Testing
       ProcessRequest(command: "x", timeout: .zero),
     ])
   func processes(request: ProcessRequest) throws {
-    #expect(try ProcessRequest(travelled(Host_StartProcessRequest(request, in: SandboxID()))) == request)
+    #expect(try ProcessRequest(encodedAndDecoded(Host_StartProcessRequest(request, in: SandboxID()))) == request)
     let process = GuestProcess(
       pid: .max, tag: request.tag, command: request.command, arguments: request.arguments,
       workingDirectory: request.workingDirectory,
       environment: request.environment)
-    #expect(try GuestProcess(travelled(Host_GuestProcess(process))) == process)
+    #expect(try GuestProcess(encodedAndDecoded(Host_GuestProcess(process))) == process)
   }
 
-  @Test("a time-out is never cut to less", arguments: [Int64(1), 1_000_000, 1_000_001])
+  @Test("encoding never shortens a time-out", arguments: [Int64(1), 1_000_000, 1_000_001])
   func timeouts(nanoseconds: Int64) {
     let timeout = Duration.nanoseconds(nanoseconds)
     let milliseconds = (nanoseconds + 999_999) / 1_000_000
@@ -104,41 +104,41 @@ import Testing
     #expect(request.timeoutMilliseconds == milliseconds)
   }
 
-  @Test("selectors and events come out as they went in")
+  @Test("selectors and events survive encoding")
   func events() throws {
     for selector in [HostAPI.ProcessSelector.pid(7), .tag("t"), .pid(0), .tag("")] {
-      #expect(try HostAPI.ProcessSelector(travelled(Host_ProcessSelector(selector))) == selector)
+      #expect(try HostAPI.ProcessSelector(encodedAndDecoded(Host_ProcessSelector(selector))) == selector)
     }
     let bytes = ByteBuffer(bytes: Array(UInt8.min...UInt8.max))
     for stream in [ProcessEvent.OutputStream.standardOutput, .standardError, .terminal] {
-      #expect(try ProcessEvent(travelled(Host_ProcessEvent(stream, bytes))) == .output(stream, bytes))
+      #expect(try ProcessEvent(encodedAndDecoded(Host_ProcessEvent(stream, bytes))) == .output(stream, bytes))
     }
     for exit in [ProcessExit(exitCode: -1), ProcessExit(exitCode: 137, signal: 9, isTimeout: true)] {
-      #expect(try ProcessEvent(travelled(Host_ProcessEvent(exit))) == .exited(exit))
+      #expect(try ProcessEvent(encodedAndDecoded(Host_ProcessEvent(exit))) == .exited(exit))
     }
-    #expect(try ProcessEvent(travelled(Host_ProcessEvent(startedWith: 5, session: "s"))) == .started(pid: 5))
+    #expect(try ProcessEvent(encodedAndDecoded(Host_ProcessEvent(startedWith: 5, session: "s"))) == .started(pid: 5))
     #expect(ProcessEvent(.keepAlive) == nil && ProcessEvent(Host_ProcessEvent()) == nil)
   }
 
   @Test(
-    "files and metrics come out as they went in", arguments: [nil, "target"],
+    "files and metrics survive encoding", arguments: [nil, "target"],
     [FileEntry.Kind.file, .directory, .symlink, .other])
   func files(target: String?, kind: FileEntry.Kind) throws {
     let entry = FileEntry(
       name: "n", path: "/n", kind: kind, sizeBytes: .max, mode: 0o7777, permissions: "-rw-r--r--", owner: "o",
       group: "g",
       modifiedAt: Self.moment, symlinkTarget: target)
-    #expect(try FileEntry(travelled(Host_FileEntry(entry))) == entry)
+    #expect(try FileEntry(encodedAndDecoded(Host_FileEntry(entry))) == entry)
     let metrics = GuestMetrics(
       timestamp: Self.moment, cpuPercent: 12.5, memoryBytes: 1, memoryTotalBytes: 2, diskBytes: 3, diskTotalBytes: .max)
-    #expect(try GuestMetrics(travelled(Host_Metrics(metrics))) == metrics)
+    #expect(try GuestMetrics(encodedAndDecoded(Host_Metrics(metrics))) == metrics)
     let file = Host_FileRequest("/ü?&=+%\u{1}", user: target, in: SandboxID())
     let text = try file.queryValue()
     #expect(text.utf8.allSatisfy { $0 != UInt8(ascii: "+") && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "=") })
     #expect(try Host_FileRequest(queryValue: text) == file)
   }
 
-  @Test("errors keep code, sentence and retry, and lose their cause", arguments: ErrorCode.allCases)
+  @Test("errors keep code, sentence and retry time, and lose their cause", arguments: ErrorCode.allCases)
   func errors(code: ErrorCode) {
     let error = MartletError(code, "do this", retryAfterSeconds: 3, cause: CancellationError())
     let wire = HostErrors.connectError(error)
@@ -146,7 +146,7 @@ import Testing
     #expect(back.code == code && back.message == "do this" && back.retryAfterSeconds == 3 && back.cause == nil)
   }
 
-  @Test("what has no word of the host's says that the host is not there")
+  @Test("an error without an error of the host means that the host is unavailable")
   func transportErrors() {
     for code in ConnectCode.allCases {
       #expect(HostErrors.martletError(ConnectError(code, "inner text")).code == .hostUnavailable)
@@ -182,7 +182,7 @@ import Testing
     }
   }
 
-  @Test("no time is so wrong that it hurts", arguments: [Int64.min, .max, 0, -62_135_596_801, 253_402_300_800])
+  @Test("no timestamp causes a trap", arguments: [Int64.min, .max, 0, -62_135_596_801, 253_402_300_800])
   func times(seconds: Int64) {
     for nanos in [Int32.min, 0, .max] {
       let stamp = Google_Protobuf_Timestamp.with {

@@ -29,22 +29,22 @@ import Testing
     return try await ServedHost.httpClient.execute(request, timeout: .seconds(20))
   }
 
-  @Test("a signed call is answered with a signed head; the same call again is not")
+  @Test("a signed call gets a signed response; a replay of the call is refused")
   func replay() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
       let target = "/martlet.host.v1.HostService/ListSandboxes"
       let signature = CallSignature("POST", target, at: Date(), with: served.secret)
       let first = try await request(served, signature: signature)
-      let answer = first.headers.first(name: CallSignature.answerHeader)
-      #expect(first.status == .ok && signature.isAnswered(status: 200, by: answer, with: served.secret))
+      let mac = first.headers.first(name: CallSignature.responseHeader)
+      #expect(first.status == .ok && signature.isValidResponse(status: 200, mac: mac, with: served.secret))
       let second = try await request(served, signature: signature)
-      #expect(second.status == .unauthorized && second.headers.first(name: CallSignature.answerHeader) == nil)
+      #expect(second.status == .unauthorized && second.headers.first(name: CallSignature.responseHeader) == nil)
       #expect(await host.calls[.list] == 1)
     }
   }
 
   @Test(
-    "a call that is not signed, or for something else, or by somebody else, or at another time, is refused on every path"
+    "a call with a missing, wrong, foreign or outdated signature is refused on every path"
   )
   func refusals() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
@@ -67,7 +67,7 @@ import Testing
     }
   }
 
-  @Test("a refused upload is answered before its body is sent")
+  @Test("a refused upload gets its response before its body is sent")
   func earlyRefusal() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
       let sent = Mutex(0)
@@ -85,7 +85,7 @@ import Testing
     }
   }
 
-  @Test("an answer of somebody who does not know the secret is not believed, whatever it says")
+  @Test("a response without a valid signature is rejected, whatever its status and body")
   func impostor() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
       let impostor = HostRPC(
@@ -108,7 +108,7 @@ import Testing
   }
 
   @Test(
-    "a host that is not there, hangs up or speaks nonsense is host_unavailable at once",
+    "a host that is unreachable, closes the connection or sends garbage is host_unavailable at once",
     arguments: ["", "nonsense\r\n\r\n"])
   func dead(answer: String) async throws {
     try await FixedAnswer.run(answer) { port async throws -> Void in
@@ -120,19 +120,20 @@ import Testing
         await code { _ = try await client.startProcess(ProcessRequest(command: "x"), in: SandboxID()) }
           == .hostUnavailable)
     }
-    let nobody = try await ServedHost.run(host) { $0.client }
-    #expect(await code { _ = try await nobody.listSandboxes() } == .hostUnavailable)
-    #expect(await code { _ = try await nobody.createSandbox(SandboxSpec(teamID: TeamID())) } == .hostUnavailable)
-    #expect(await code { _ = try await nobody.readFile("/x", user: nil, in: SandboxID()) } == .hostUnavailable)
+    let unreachable = try await ServedHost.run(host) { $0.client }
+    #expect(await code { _ = try await unreachable.listSandboxes() } == .hostUnavailable)
+    #expect(await code { _ = try await unreachable.createSandbox(SandboxSpec(teamID: TeamID())) } == .hostUnavailable)
+    #expect(await code { _ = try await unreachable.readFile("/x", user: nil, in: SandboxID()) } == .hostUnavailable)
     let body = AsyncThrowingStream<ByteBuffer, any Error> { nil }
-    #expect(await code { try await nobody.writeFile("/x", user: nil, body: body, in: SandboxID()) } == .hostUnavailable)
+    #expect(
+      await code { try await unreachable.writeFile("/x", user: nil, body: body, in: SandboxID()) } == .hostUnavailable)
   }
 
-  @Test("a host that falls silent in the middle of its work is given up")
+  @Test("a call to a host that stops sending events fails")
   func silent() async throws {
     var limits = HostRPCLimits()
-    limits.silence = .milliseconds(300)
-    limits.answer = .milliseconds(300)
+    limits.streamIdle = .milliseconds(300)
+    limits.unary = .milliseconds(300)
     // Accepts connections and sends nothing.
     try await FixedAnswer.run(nil) { port async throws -> Void in
       let client = HostRPC(

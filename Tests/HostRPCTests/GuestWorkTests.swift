@@ -25,7 +25,7 @@ import Testing
 
   private func process(_ tag: String) async -> SimulatedProcess? { await host.process(.tag(tag), in: id) }
 
-  @Test("all 256 byte values come back unchanged, between a start and an exit")
+  @Test("all 256 byte values arrive unchanged, between a start and an exit event")
   func bytes() async throws {
     try await serving { served async throws -> Void in
       let session = try await served.client.startProcess(ProcessRequest(command: "bytes"), in: id)
@@ -38,7 +38,7 @@ import Testing
     }
   }
 
-  @Test("input, its end, sizes and signals reach the process")
+  @Test("input, end of input, terminal sizes and signals reach the process")
   func conversation() async throws {
     try await serving { served async throws -> Void in
       let request = ProcessRequest(command: "cat", hasStandardInput: true, tag: "cat")
@@ -59,7 +59,7 @@ import Testing
     }
   }
 
-  @Test("a stream that breaks on the host breaks here, it does not end")
+  @Test("a stream that fails on the host throws in the client, and does not end normally")
   func broken() async throws {
     try await serving { served async throws -> Void in
       let session = try await served.client.startProcess(ProcessRequest(command: "break"), in: id)
@@ -72,7 +72,7 @@ import Testing
   }
 
   @Test(
-    "a session given up with the wish to kill kills, one without leaves the process alone", arguments: [true, false])
+    "detaching with killing kills the process, detaching without it does not", arguments: [true, false])
   func detached(kills: Bool) async throws {
     try await serving { served async throws -> Void in
       for command in ["sleep", "flood"] {
@@ -90,7 +90,7 @@ import Testing
     }
   }
 
-  @Test("whoever loses the stream has left: what was started dies, what was attached to lives on")
+  @Test("losing the stream kills a started process, and not one that was attached to")
   func lost() async throws {
     try await serving { served async throws -> Void in
       for command in ["sleep", "flood"] {
@@ -111,7 +111,7 @@ import Testing
     }
   }
 
-  @Test("a start that is cancelled leaves no process")
+  @Test("a cancelled start leaves no process")
   func cancelled() async throws {
     try await serving { served async throws -> Void in
       await host.delay(.start, by: .milliseconds(100))
@@ -123,7 +123,7 @@ import Testing
     }
   }
 
-  @Test("who reads slowly slows the process down")
+  @Test("a slow reader slows the process down")
   func slowReader() async throws {
     try await serving { served async throws -> Void in
       let session = try await served.client.startProcess(ProcessRequest(command: "flood", tag: "f"), in: id)
@@ -138,7 +138,7 @@ import Testing
     }
   }
 
-  @Test("names of files are listed, looked at, made, moved and removed")
+  @Test("directory entries are listed, queried, created, renamed and removed")
   func names() async throws {
     try await serving { served async throws -> Void in
       let client = served.client

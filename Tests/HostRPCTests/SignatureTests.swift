@@ -23,7 +23,7 @@ import Testing
     }
   }
 
-  @Test("a signed call is let in once")
+  @Test("a signed call is accepted once")
   func once() {
     let signature = CallSignature("POST", "/a", at: Self.moment, with: secret)
     let verifier = verifier()
@@ -31,7 +31,7 @@ import Testing
     #expect(refusal(signature, verifier) == .replayed)
   }
 
-  @Test("what was changed on the way is refused: path, method, time, nonce, signature, secret")
+  @Test("a call whose path, method, time, nonce, signature or secret was changed is refused")
   func altered() throws {
     let signature = CallSignature("POST", "/a", at: Self.moment, with: secret)
     #expect(refusal(signature, verifier(), target: "/b") == .wrongSignature)
@@ -59,14 +59,14 @@ import Testing
   }
 
   @Test(
-    "a call from half a minute ago, or ahead, is the last that is let in", arguments: [30.0, -30, 30.01, -30.01, 3_600])
+    "calls are accepted up to half a minute before or after their time", arguments: [30.0, -30, 30.01, -30.01, 3_600])
   func stale(age: TimeInterval) {
     let signature = CallSignature("POST", "/a", at: Self.moment, with: secret)
     let verdict = refusal(signature, verifier(at: Self.moment.addingTimeInterval(age)))
     #expect(verdict == (abs(age) <= CallVerifier.tolerance ? nil : .stale))
   }
 
-  @Test("nonces are remembered for as long as their call is on time, in bounded memory")
+  @Test("nonces are remembered as long as their call is valid, in bounded memory")
   func memory() {
     let time = Mutex((wall: Self.moment, instant: ContinuousClock.now))
     let verifier = CallVerifier(
@@ -91,17 +91,17 @@ import Testing
     #expect(refusal(CallSignature("POST", "/a", at: time.withLock { $0.wall }, with: secret), verifier) == nil)
   }
 
-  @Test("an answer is known by the call it answers, its status and the secret")
+  @Test("a response is authenticated by its call, its status and the secret")
   func answers() {
     let signature = CallSignature("POST", "/a", at: Self.moment, with: secret)
-    let answer = signature.answer(status: 200, with: secret)
-    #expect(signature.isAnswered(status: 200, by: answer, with: secret))
-    #expect(!signature.isAnswered(status: 401, by: answer, with: secret))
-    #expect(!signature.isAnswered(status: 200, by: answer, with: .random()))
-    #expect(!signature.isAnswered(status: 200, by: nil, with: secret))
-    #expect(!signature.isAnswered(status: 200, by: signature.mac, with: secret))
+    let mac = signature.responseMAC(status: 200, with: secret)
+    #expect(signature.isValidResponse(status: 200, mac: mac, with: secret))
+    #expect(!signature.isValidResponse(status: 401, mac: mac, with: secret))
+    #expect(!signature.isValidResponse(status: 200, mac: mac, with: .random()))
+    #expect(!signature.isValidResponse(status: 200, mac: nil, with: secret))
+    #expect(!signature.isValidResponse(status: 200, mac: signature.mac, with: secret))
     #expect(
-      !CallSignature("POST", "/a", at: Self.moment, with: secret).isAnswered(status: 200, by: answer, with: secret))
+      !CallSignature("POST", "/a", at: Self.moment, with: secret).isValidResponse(status: 200, mac: mac, with: secret))
   }
 
   @Test("secrets are 32 bytes, differ, and are never shown")

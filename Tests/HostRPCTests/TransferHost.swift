@@ -36,7 +36,7 @@ final class TransferHost: ForwardingHost {
   var target: String { state.withLock { $0.target } }
 
   /// Reads the rest of an upload; the first part it reads on its own.
-  func letGo() { opening.finish() }
+  func release() { opening.finish() }
   func offer(_ sizeBytes: Int, _ content: @escaping Content) {
     state.withLock { ($0.content, $0.sizeBytes) = (content, sizeBytes) }
   }

@@ -23,7 +23,7 @@ import Testing
     AsyncThrowingStream { counter.add(Self.piece.readableBytes, upTo: Self.size) ? Self.piece : nil }
   }
 
-  @Test("an upload waits for a host that takes it slowly, and arrives whole")
+  @Test("an upload waits for a slow host, and arrives completely")
   func upload() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
       let asked = Counter()
@@ -32,14 +32,14 @@ import Testing
       // The host stops after the first part; all bytes that are read from then on are in transit.
       try await settle(asked)
       #expect(asked.value < Self.mostUnderWay, "\(asked.value) of \(Self.size)")
-      host.letGo()
+      host.release()
       try await upload.value
       #expect(host.taken.value == Self.size && host.isIntact)
       #expect(host.target == "/big u \(id)")
     }
   }
 
-  @Test("a download waits for whoever reads it slowly, and arrives whole")
+  @Test("a download waits for a slow reader, and arrives completely")
   func download() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
       host.offer(Self.size) { source($0) }
@@ -54,10 +54,10 @@ import Testing
     }
   }
 
-  @Test("an upload whose source breaks is never taken for a shorter file, and its own error comes back")
+  @Test("an upload whose source fails is never taken for a shorter file, and the source's error is thrown")
   func brokenSource() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
-      host.letGo()
+      host.release()
       let sent = Counter()
       let body = AsyncThrowingStream<ByteBuffer, any Error> {
         guard sent.add(Self.piece.readableBytes, upTo: 10 * Self.piece.readableBytes) else {
@@ -71,7 +71,7 @@ import Testing
     }
   }
 
-  @Test("a host that refuses in the middle of an upload is heard, and the source is asked for no more")
+  @Test("a refusal in the middle of an upload is reported, and the source is no longer read")
   func refused() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
       host.refuse(with: MartletError(.insufficientStorage, "the disk is full"))
@@ -92,7 +92,7 @@ import Testing
     }
   }
 
-  @Test("a download that breaks on the host is an error after what came before")
+  @Test("a download that fails on the host throws after the bytes before the failure")
   func brokenDownload() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
       host.offer(Self.size) { counter in
@@ -110,7 +110,7 @@ import Testing
     }
   }
 
-  @Test("who lets go of a download ends it on the host")
+  @Test("releasing a download ends it on the host")
   func abandoned() async throws {
     try await ServedHost.run(host) { served async throws -> Void in
       host.offer(Self.size) { source($0) }

@@ -15,7 +15,8 @@ struct HostCallSigner: CallAuthenticator {
     ]
     let secret = secret
     return CallProof(headers: headers) { status, headers in
-      signature.isAnswered(status: Int(status.code), by: headers.first(name: CallSignature.answerHeader), with: secret)
+      signature.isValidResponse(
+        status: Int(status.code), mac: headers.first(name: CallSignature.responseHeader), with: secret)
     }
   }
 }

@@ -24,7 +24,7 @@ extension HostRPC {
     do {
       let target = "\(HostFilesRoute.path)?\(HostFilesRoute.parameter)=\(try file.queryValue())"
       let proof = signer.sign(.PUT, target)
-      try await IdleWatch.run(limit: limits.silence) { watch in
+      try await IdleWatch.run(limit: limits.streamIdle) { watch in
         var request = HTTPClientRequest(url: baseURL + target)
         request.method = .PUT
         request.headers = proof.headers
@@ -33,9 +33,9 @@ extension HostRPC {
         watch.beginWaiting()
         let response = try await httpClient.execute(request, deadline: .distantFuture)
         try proof.check(response)
-        let answer = try await response.body.collect(upTo: Self.maximumErrorBytes)
+        let responseBody = try await response.body.collect(upTo: Self.maximumErrorBytes)
         guard response.status.code / 100 == 2 else {
-          throw ConnectError(body: answer, httpStatus: Int(response.status.code))
+          throw ConnectError(body: responseBody, httpStatus: Int(response.status.code))
         }
       }
     } catch {
@@ -48,8 +48,8 @@ extension HostRPC {
   package func readFile(_ path: String, user: String?, in id: SandboxID) async throws -> FileDownload {
     try await hostCall {
       let request = Host_FileRequest(path, user: user, in: id)
-      let late = MartletError(.hostUnavailable, "the sandbox's host did not open the file in time; try again")
-      let (first, events) = try await withDeadline(limits.opening, throwing: late) {
+      let timeoutError = MartletError(.hostUnavailable, "the sandbox's host did not open the file in time; try again")
+      let (first, events) = try await withDeadline(limits.opening, throwing: timeoutError) {
         let responses: ConnectResponses<Host_ReadFileEvent> = try await connect.serverStream(
           HostMethod.service, HostMethod.readFile.rawValue, request,
           options: ConnectCallOptions(maximumMessageBytes: limits.eventBytes))
@@ -63,7 +63,7 @@ extension HostRPC {
 
   private func fileEvents(_ responses: ConnectResponses<Host_ReadFileEvent>) -> BoundedStream<Host_ReadFileEvent> {
     BoundedStream(
-      capacity: limits.waitingEvents, idleLimit: limits.silence, translating: { HostErrors.martletError($0) }
+      capacity: limits.waitingEvents, idleLimit: limits.streamIdle, translating: { HostErrors.martletError($0) }
     ) { queue, watch in
       var iterator = responses.makeAsyncIterator()
       while let event = try await watch.waiting(for: { try await iterator.next() }) {
@@ -82,8 +82,8 @@ extension HostRPC {
       if let user { $0.user = user }
       $0.depth = Int64(depth)
     }
-    let answer: Host_ListDirectoryResponse = try await unary(.listDirectory, request)
-    return try await hostCall { try answer.entries.map { try FileEntry($0) } }
+    let response: Host_ListDirectoryResponse = try await unary(.listDirectory, request)
+    return try await hostCall { try response.entries.map { try FileEntry($0) } }
   }
 
   package func fileStatus(_ path: String, user: String?, in id: SandboxID) async throws -> FileEntry {
@@ -111,8 +111,8 @@ extension HostRPC {
   }
 
   private func entry(_ method: HostMethod, _ request: some Message) async throws -> FileEntry {
-    let answer: Host_FileEntry = try await unary(method, request)
-    return try await hostCall { try FileEntry(answer) }
+    let response: Host_FileEntry = try await unary(method, request)
+    return try await hostCall { try FileEntry(response) }
   }
 }
 

@@ -44,13 +44,13 @@ extension HostRPC {
   }
 
   package func listSandboxes() async throws -> [HostSandbox] {
-    let answer: Host_ListSandboxesResponse = try await unary(.listSandboxes, Host_ListSandboxesRequest())
-    return try await hostCall { try answer.sandboxes.map { try HostSandbox($0) } }
+    let response: Host_ListSandboxesResponse = try await unary(.listSandboxes, Host_ListSandboxesRequest())
+    return try await hostCall { try response.sandboxes.map { try HostSandbox($0) } }
   }
 
   package func sandbox(_ id: SandboxID) async throws -> HostSandbox {
-    let answer: Host_Sandbox = try await unary(.getSandbox, Host_SandboxRequest(id))
-    return try await hostCall { try HostSandbox(answer) }
+    let response: Host_Sandbox = try await unary(.getSandbox, Host_SandboxRequest(id))
+    return try await hostCall { try HostSandbox(response) }
   }
 
   package func pingSandbox(_ id: SandboxID) async throws {
@@ -58,8 +58,8 @@ extension HostRPC {
   }
 
   package func metrics(of id: SandboxID) async throws -> GuestMetrics {
-    let answer: Host_Metrics = try await unary(.getMetrics, Host_SandboxRequest(id))
-    return GuestMetrics(answer)
+    let response: Host_Metrics = try await unary(.getMetrics, Host_SandboxRequest(id))
+    return GuestMetrics(response)
   }
 
   // MARK: - Named snapshots
@@ -82,8 +82,8 @@ extension HostRPC {
 
   package func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate] {
     let request = Host_ListTemplatesRequest.with { if let kind { $0.kind = kind.rawValue } }
-    let answer: Host_ListTemplatesResponse = try await unary(.listTemplates, request)
-    return try await hostCall { try answer.templates.map { try HostTemplate($0) } }
+    let response: Host_ListTemplatesResponse = try await unary(.listTemplates, request)
+    return try await hostCall { try response.templates.map { try HostTemplate($0) } }
   }
 
   // MARK: - Results

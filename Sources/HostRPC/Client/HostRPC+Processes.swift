@@ -20,8 +20,8 @@ extension HostRPC {
   }
 
   package func listProcesses(in id: SandboxID) async throws -> [GuestProcess] {
-    let answer: Host_ListProcessesResponse = try await unary(.listProcesses, Host_SandboxRequest(id))
-    return answer.processes.map { GuestProcess($0) }
+    let response: Host_ListProcessesResponse = try await unary(.listProcesses, Host_SandboxRequest(id))
+    return response.processes.map { GuestProcess($0) }
   }
 
   package func signalProcess(_ selector: ProcessSelector, signal: Int32, in id: SandboxID) async throws {
@@ -37,8 +37,8 @@ extension HostRPC {
   /// ends a process that was started.
   private func open(_ method: HostMethod, _ request: some Message) async throws -> any ProcessSession {
     try await hostCall {
-      let late = MartletError(.hostUnavailable, "the sandbox's host did not start the process in time; try again")
-      let (first, events) = try await withDeadline(limits.opening, throwing: late) {
+      let timeoutError = MartletError(.hostUnavailable, "the sandbox's host did not start the process in time; try again")
+      let (first, events) = try await withDeadline(limits.opening, throwing: timeoutError) {
         let responses: ConnectResponses<Host_ProcessEvent> = try await connect.serverStream(
           HostMethod.service, method.rawValue, request,
           options: ConnectCallOptions(maximumMessageBytes: limits.eventBytes))
@@ -54,7 +54,7 @@ extension HostRPC {
   /// be reused.
   private func processEvents(_ responses: ConnectResponses<Host_ProcessEvent>) -> BoundedStream<Host_ProcessEvent> {
     BoundedStream(
-      capacity: limits.waitingEvents, idleLimit: limits.silence, translating: { HostErrors.martletError($0) }
+      capacity: limits.waitingEvents, idleLimit: limits.streamIdle, translating: { HostErrors.martletError($0) }
     ) { queue, watch in
       var iterator = responses.makeAsyncIterator()
       while let event = try await watch.waiting(for: { try await iterator.next() }) {

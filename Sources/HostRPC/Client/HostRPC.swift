@@ -64,7 +64,7 @@ package struct HostRPC: HostClient {
   ) async throws -> R {
     try await hostCall {
       let options = ConnectCallOptions(
-        timeout: limit ?? limits.answer, maximumMessageBytes: HostMessageLimits.answerBytes)
+        timeout: limit ?? limits.unary, maximumMessageBytes: HostMessageLimits.responseBytes)
       return try await connect.unary(HostMethod.service, method.rawValue, request, options: options)
     }
   }
@@ -73,11 +73,11 @@ package struct HostRPC: HostClient {
   /// operation on the host.
   func operation<Q: Message>(_ method: HostMethod, _ request: Q) async throws -> Host_OperationEvent.OneOf_Event {
     try await hostCall {
-      try await IdleWatch.run(limit: limits.silence) { watch in
+      try await IdleWatch.run(limit: limits.streamIdle) { watch in
         let responses: ConnectResponses<Host_OperationEvent> = try await watch.waiting {
           try await connect.serverStream(
             HostMethod.service, method.rawValue, request,
-            options: ConnectCallOptions(maximumMessageBytes: HostMessageLimits.answerBytes))
+            options: ConnectCallOptions(maximumMessageBytes: HostMessageLimits.responseBytes))
         }
         var events = responses.makeAsyncIterator()
         var result: Host_OperationEvent.OneOf_Event?

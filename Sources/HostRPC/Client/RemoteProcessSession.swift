@@ -23,7 +23,7 @@ final class RemoteProcessSession: ProcessSession {
   }
 
   var events: any AsyncSequence<ProcessEvent, any Error> & Sendable {
-    RemoteEvents(pid: pid, rest: stream)
+    RemoteEvents(pid: pid, remaining: stream)
   }
 
   /// Sends the bytes in parts, each after the guest has accepted the previous one.
@@ -81,22 +81,22 @@ private struct RemoteEvents: AsyncSequence, Sendable {
   typealias Element = ProcessEvent
 
   let pid: UInt32
-  let rest: BoundedStream<Host_ProcessEvent>
+  let remaining: BoundedStream<Host_ProcessEvent>
 
   func makeAsyncIterator() -> AsyncIterator {
-    AsyncIterator(first: .started(pid: pid), rest: rest.makeAsyncIterator())
+    AsyncIterator(first: .started(pid: pid), remaining: remaining.makeAsyncIterator())
   }
 
   struct AsyncIterator: AsyncIteratorProtocol {
     var first: ProcessEvent?
-    let rest: BoundedStream<Host_ProcessEvent>.AsyncIterator
+    let remaining: BoundedStream<Host_ProcessEvent>.AsyncIterator
 
     mutating func next() async throws -> ProcessEvent? {
       if let first {
         self.first = nil
         return first
       }
-      while let event = try await hostCall({ try await rest.next() }) {
+      while let event = try await hostCall({ try await remaining.next() }) {
         if let event = ProcessEvent(event) { return event }
       }
       return nil

@@ -17,7 +17,7 @@ package struct CallSignature: Sendable, Equatable {
   package static let timeHeader = "x-martlet-time"
   package static let nonceHeader = "x-martlet-nonce"
   package static let macHeader = "x-martlet-mac"
-  package static let answerHeader = "x-martlet-answer"
+  package static let responseHeader = "x-martlet-answer"
 
   static let nonceBytes = 16
 
@@ -39,7 +39,7 @@ package struct CallSignature: Sendable, Equatable {
     time = String(Int64((date.timeIntervalSince1970 * 1_000).rounded()))
     nonce = Hexadecimal.text(random)
     let code = HMAC<SHA256>.authenticationCode(
-      for: Self.statement(method, target, time: time, nonce: nonce), using: secret.key)
+      for: Self.message(method, target, time: time, nonce: nonce), using: secret.key)
     mac = Hexadecimal.text(code)
   }
 
@@ -47,27 +47,27 @@ package struct CallSignature: Sendable, Equatable {
   func isSigned(_ method: String, _ target: String, with secret: HostSecret) -> Bool {
     guard let code = Hexadecimal.bytes(mac) else { return false }
     return HMAC<SHA256>.isValidAuthenticationCode(
-      code, authenticating: Self.statement(method, target, time: time, nonce: nonce), using: secret.key)
+      code, authenticating: Self.message(method, target, time: time, nonce: nonce), using: secret.key)
   }
 
-  private static func statement(_ method: String, _ target: String, time: String, nonce: String) -> Data {
+  private static func message(_ method: String, _ target: String, time: String, nonce: String) -> Data {
     Data("martlet-host-call-v1\n\(method)\n\(target)\n\(time)\n\(nonce)".utf8)
   }
 
   // MARK: - Responses
 
   /// The value of `responseHeader` in the response to this call.
-  package func answer(status: Int, with secret: HostSecret) -> String {
-    Hexadecimal.text(HMAC<SHA256>.authenticationCode(for: answerStatement(status), using: secret.key))
+  package func responseMAC(status: Int, with secret: HostSecret) -> String {
+    Hexadecimal.text(HMAC<SHA256>.authenticationCode(for: responseMessage(status), using: secret.key))
   }
 
   /// Whether a response to this call was signed with `secret`. Compares in constant time.
-  package func isAnswered(status: Int, by answer: String?, with secret: HostSecret) -> Bool {
-    guard let code = answer.flatMap({ Hexadecimal.bytes($0) }) else { return false }
-    return HMAC<SHA256>.isValidAuthenticationCode(code, authenticating: answerStatement(status), using: secret.key)
+  package func isValidResponse(status: Int, mac: String?, with secret: HostSecret) -> Bool {
+    guard let code = mac.flatMap({ Hexadecimal.bytes($0) }) else { return false }
+    return HMAC<SHA256>.isValidAuthenticationCode(code, authenticating: responseMessage(status), using: secret.key)
   }
 
-  private func answerStatement(_ status: Int) -> Data {
+  private func responseMessage(_ status: Int) -> Data {
     Data("martlet-host-answer-v1\n\(nonce)\n\(status)".utf8)
   }
 }

@@ -18,19 +18,20 @@ package struct FramedContent<Base: AsyncSequence & Sendable>: AsyncSequence, Sen
 
   package struct AsyncIterator: AsyncIteratorProtocol {
     fileprivate var base: Base.AsyncIterator
-    fileprivate var rest = ByteBuffer()
+    fileprivate var remaining = ByteBuffer()
     fileprivate var isFinished = false
 
     package mutating func next() async throws -> ByteBuffer? {
       guard !isFinished else { return nil }
-      while rest.readableBytes == 0 {
+      while remaining.readableBytes == 0 {
         guard let chunk = try await base.next() else {
           isFinished = true
           return Envelope(flags: .endOfStream, payload: ByteBuffer()).encoded()
         }
-        rest = chunk
+        remaining = chunk
       }
-      let piece = rest.readSlice(length: Swift.min(rest.readableBytes, HostMessageLimits.pieceBytes)) ?? ByteBuffer()
+      let piece =
+        remaining.readSlice(length: Swift.min(remaining.readableBytes, HostMessageLimits.pieceBytes)) ?? ByteBuffer()
       return Envelope(payload: piece).encoded()
     }
   }
@@ -67,7 +68,7 @@ where Base.Element == ByteBuffer {
           return nil
         }
         guard let chunk = try await base.next() else {
-          throw ConnectError(.invalidArgument, "the file was cut before its end")
+          throw ConnectError(.invalidArgument, "the file's content is truncated")
         }
         decoder.append(chunk)
       }

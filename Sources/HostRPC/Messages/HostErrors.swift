@@ -32,19 +32,20 @@ package enum HostErrors {
     switch error {
     case let error as MartletError: error
     case is CancellationError: MartletError(.canceled, "the request was canceled", cause: error)
-    case let error as ConnectError: spoken(error) ?? unavailable(cause: error)
+    case let error as ConnectError: hostError(error) ?? unavailable(cause: error)
     case let error as MalformedHostMessage:
-      MartletError(.hostUnavailable, "the sandbox's host runs another version of Martlet; update it", cause: error)
+      MartletError(
+        .hostUnavailable, "the sandbox's host runs an incompatible version of Martlet; update it", cause: error)
     default: unavailable(cause: error)
     }
   }
 
   package static func unavailable(cause: (any Error)?) -> MartletError {
-    MartletError(.hostUnavailable, "the sandbox's host does not answer at the moment; try again", cause: cause)
+    MartletError(.hostUnavailable, "the sandbox's host does not respond at the moment; try again", cause: cause)
   }
 
   /// The error that the host reported; nil for an error of the connection.
-  private static func spoken(_ error: ConnectError) -> MartletError? {
+  private static func hostError(_ error: ConnectError) -> MartletError? {
     guard let detail = error.details.first(where: { $0.type == detailType }),
       let message = try? Host_ErrorDetail(serializedBytes: Array(detail.value.readableBytesView))
     else { return nil }

@@ -47,12 +47,12 @@ package enum HostMessageLimits {
   /// The interval of keep-alive events, during an operation and while a process writes nothing.
   package static let keepAlive: Duration = .seconds(15)
   /// A stream without any event for this long is broken.
-  package static let silence: Duration = .seconds(60)
+  package static let streamIdle: Duration = .seconds(60)
   /// Output, input and file contents are sent in parts of at most this many bytes.
   package static let pieceBytes = 262_144
   /// The maximum size of a message to a host: a specification; a command with its arguments and environment; for a fork
   /// also the ids of the copies.
   package static let requestBytes = 4_194_304
   /// The maximum size of a message from a host: a list.
-  package static let answerBytes = 33_554_432
+  package static let responseBytes = 33_554_432
 }

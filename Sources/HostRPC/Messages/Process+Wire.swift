@@ -136,10 +136,10 @@ extension ByteBuffer {
 
   /// The readable bytes in parts that fit into a message.
   package var pieces: [ByteBuffer] {
-    var rest = self
+    var remaining = self
     var pieces: [ByteBuffer] = []
-    while rest.readableBytes > 0,
-      let piece = rest.readSlice(length: min(rest.readableBytes, HostMessageLimits.pieceBytes))
+    while remaining.readableBytes > 0,
+      let piece = remaining.readSlice(length: min(remaining.readableBytes, HostMessageLimits.pieceBytes))
     {
       pieces.append(piece)
     }
@@ -153,8 +153,8 @@ extension Duration {
     let (seconds, attoseconds) = components
     let (whole, isTooLong) = seconds.multipliedReportingOverflow(by: 1_000)
     guard !isTooLong else { return seconds > 0 ? .max : .min }
-    let rest = Int64((Double(attoseconds) / 1e15).rounded(.up))
-    let (sum, overflows) = whole.addingReportingOverflow(rest)
+    let remaining = Int64((Double(attoseconds) / 1e15).rounded(.up))
+    let (sum, overflows) = whole.addingReportingOverflow(remaining)
     return overflows ? .max : sum
   }
 }

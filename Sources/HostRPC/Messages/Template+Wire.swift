@@ -35,7 +35,7 @@ extension HostTemplate {
 
 extension Host_ListTemplatesRequest {
   /// The requested kind; nil for all kinds.
-  package func wanted() throws -> HostTemplate.Kind? {
+  package func requestedKind() throws -> HostTemplate.Kind? {
     guard hasKind else { return nil }
     guard let kind = HostTemplate.Kind(rawValue: kind) else { throw MalformedHostMessage("kind") }
     return kind

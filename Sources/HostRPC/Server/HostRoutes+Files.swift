@@ -17,7 +17,7 @@ extension HostRoutes {
 
   private func writeFile(_ request: Request) async -> Response {
     do {
-      try await answering(.writeFile) {
+      try await mappingErrors(.writeFile) {
         let file = try Host_FileRequest(
           queryValue: request.uri.queryParameters[Substring(HostFilesRoute.parameter)].map { String($0) } ?? "")
         try await host.writeFile(
@@ -34,8 +34,8 @@ extension HostRoutes {
     let host = host
     router.serverStream(HostMethod.service, HostMethod.readFile.rawValue) {
       (request: Host_FileRequest, _, writer: ConnectWriter<Host_ReadFileEvent>) in
-      try await answering(.readFile) {
-        try await keepingAlive(writer, .with { $0.keepalive = Host_KeepAlive() }) { try await send(request, writer) }
+      try await mappingErrors(.readFile) {
+        try await withKeepAlives(writer, .with { $0.keepalive = Host_KeepAlive() }) { try await send(request, writer) }
       }
     }
     unary(.listDirectory, on: router) { (request: Host_ListDirectoryRequest) in

@@ -27,10 +27,10 @@ extension HostRoutes {
       let results = try await host.forkSandbox(WireField.id(request.sandboxID, "sandbox_id"), into: request.specs())
       return .with { $0.copies = Host_ForkResults(results) }
     }
-    registerLooks(on: router)
+    registerQueries(on: router)
   }
 
-  private func registerLooks(on router: ConnectRouter<BasicConnectRequestContext>) {
+  private func registerQueries(on router: ConnectRouter<BasicConnectRequestContext>) {
     let host = host
     unary(.setTimeout, on: router) { (request: Host_SetTimeoutRequest) in
       try await host.setTimeout(Int(request.seconds), of: WireField.id(request.sandboxID, "sandbox_id"))
@@ -64,7 +64,7 @@ extension HostRoutes {
       return .finished
     }
     unary(.listTemplates, on: router) { (request: Host_ListTemplatesRequest) in
-      let templates = try await host.listTemplates(try request.wanted())
+      let templates = try await host.listTemplates(try request.requestedKind())
       return Host_ListTemplatesResponse.with { $0.templates = templates.map { Host_Template($0) } }
     }
   }

@@ -9,10 +9,10 @@ import SwiftProtobuf
 extension HostRoutes {
   func registerProcesses(on router: ConnectRouter<BasicConnectRequestContext>) {
     let host = host
-    session(.startProcess, on: router, diesWithStream: true) { (request: Host_StartProcessRequest) in
+    session(.startProcess, on: router, killsOnDisconnect: true) { (request: Host_StartProcessRequest) in
       try await host.startProcess(ProcessRequest(request), in: WireField.id(request.sandboxID, "sandbox_id"))
     }
-    session(.attachProcess, on: router, diesWithStream: false) { (request: Host_AttachProcessRequest) in
+    session(.attachProcess, on: router, killsOnDisconnect: false) { (request: Host_AttachProcessRequest) in
       try await host.attachProcess(ProcessSelector(request.process), in: WireField.id(request.sandboxID, "sandbox_id"))
     }
     registerSessionCalls(on: router)
@@ -55,20 +55,20 @@ extension HostRoutes {
   /// Registers a stream of a process's events. When the caller loses the stream, the session ends as if the caller had
   /// detached.
   private func session<Q: Message>(
-    _ method: HostMethod, on router: ConnectRouter<BasicConnectRequestContext>, diesWithStream: Bool,
+    _ method: HostMethod, on router: ConnectRouter<BasicConnectRequestContext>, killsOnDisconnect: Bool,
     _ open: @escaping @Sendable (Q) async throws -> any ProcessSession
   ) {
     router.serverStream(HostMethod.service, method.rawValue) {
       (request: Q, _, writer: ConnectWriter<Host_ProcessEvent>) in
-      try await answering(method) {
-        try await keepingAlive(writer, .keepAlive) {
+      try await mappingErrors(method) {
+        try await withKeepAlives(writer, .keepAlive) {
           let entry = sessions.open(try await open(request))
           defer { sessions.close(entry) }
           do {
-            let hasExited = try await follow(entry, writer)
-            await entry.detach(killing: !hasExited && diesWithStream)
+            let hasExited = try await forwardEvents(entry, writer)
+            await entry.detach(killing: !hasExited && killsOnDisconnect)
           } catch {
-            await entry.detach(killing: diesWithStream)
+            await entry.detach(killing: killsOnDisconnect)
             throw error
           }
         }
@@ -78,7 +78,7 @@ extension HostRoutes {
 
   /// Forwards events until the process has ended or the session is detached.
   /// - Returns: whether the process has ended.
-  private func follow(_ entry: OpenSession, _ writer: ConnectWriter<Host_ProcessEvent>) async throws -> Bool {
+  private func forwardEvents(_ entry: OpenSession, _ writer: ConnectWriter<Host_ProcessEvent>) async throws -> Bool {
     try await writer.write(Host_ProcessEvent(startedWith: entry.session.pid, session: entry.name))
     return try await withThrowingTaskGroup(of: Bool.self) { group in
       group.addTask { try await Self.pump(entry.session, writer) }

@@ -36,13 +36,13 @@ final class OpenSession: Sendable {
   let session: any ProcessSession
   /// Ends when the session is detached.
   let detachments: AsyncStream<Void>
-  private let announce: AsyncStream<Void>.Continuation
+  private let detachmentsContinuation: AsyncStream<Void>.Continuation
   private let ended = Mutex(false)
 
   init(name: String, session: any ProcessSession) {
     self.name = name
     self.session = session
-    (detachments, announce) = AsyncStream.makeStream()
+    (detachments, detachmentsContinuation) = AsyncStream.makeStream()
   }
 
   /// Detaches from the process; only the first call has an effect.
@@ -52,7 +52,7 @@ final class OpenSession: Sendable {
       return !ended
     }
     guard isFirst else { return }
-    announce.finish()
+    detachmentsContinuation.finish()
     // In a task of its own: most callers of this have been cancelled, and the process must be killed nevertheless.
     await Task { await session.detach(killing: killing) }.value
   }
