@@ -33,7 +33,7 @@ extension Plane {
 
 @Suite(.serialized) struct AccountTests {
   @Test(
-    "sign-up makes a user who owns a team and is logged in; the e-mail is one however it is written",
+    "sign-up creates a user who owns a team and is logged in; the e-mail is normalized",
     arguments: SQLDialect.allCases)
   func signUp(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -47,7 +47,8 @@ extension Plane {
     }
   }
 
-  @Test("two sign-ups with one e-mail at once make one user, and of the other nothing", arguments: SQLDialect.allCases)
+  @Test(
+    "two concurrent sign-ups with one e-mail create one user, and nothing of the other", arguments: SQLDialect.allCases)
   func race(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let codes = await withTaskGroup(of: ErrorCode?.self) { group in
@@ -62,7 +63,7 @@ extension Plane {
   }
 
   @Test(
-    "bad particulars are refused",
+    "invalid account data is refused",
     arguments: [("a@b", "correct horse", "N"), ("a@b.c", "short", "N"), ("a@b.c", "correct horse", " "), ("", "", "")],
     SQLDialect.allCases)
   func invalid(_ particulars: (email: String, password: String, name: String), _ dialect: SQLDialect) async throws {
@@ -77,7 +78,7 @@ extension Plane {
   }
 
   @Test(
-    "an unknown e-mail and a wrong password get the same answer for one evaluation of Argon2 each",
+    "an unknown e-mail and a wrong password get the same error, after one evaluation of Argon2 each",
     arguments: SQLDialect.allCases)
   func sameAnswer(dialect: SQLDialect) async throws {
     let identity = IdentityConfiguration.forTests
@@ -110,20 +111,20 @@ extension Plane {
       for _ in 0..<4 where !(0.75...1.33).contains(ratio) {
         var times: [String: [Duration]] = [:]
         for _ in 0..<9 {
-          for email in ["a@b.c", "nobody@b.c"] {
+          for email in ["a@b.c", "unknown@b.c"] {
             let time = await ContinuousClock().measure { _ = try? await plane.logIn(email, "wrong password") }
             times[email, default: []].append(time)
           }
         }
         let medians = times.mapValues { $0.sorted()[4] }
-        ratio = (medians["nobody@b.c"] ?? .zero) / (medians["a@b.c"] ?? .zero)
+        ratio = (medians["unknown@b.c"] ?? .zero) / (medians["a@b.c"] ?? .zero)
       }
       #expect((0.75...1.33).contains(ratio), "\(ratio)")
     }
   }
 
   @Test(
-    "a password that was hashed with less is hashed anew at the next login, and goes on working",
+    "a password with an outdated hash is hashed again at the next login, and still works",
     arguments: SQLDialect.allCases)
   func rehash(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -143,7 +144,7 @@ extension Plane {
     }
   }
 
-  @Test("a new password ends all sessions but the one that changed it", arguments: SQLDialect.allCases)
+  @Test("a new password ends all sessions except the one that changed it", arguments: SQLDialect.allCases)
   func password(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let (old, caller) = try await plane.signUp("a@b.c")
@@ -163,7 +164,7 @@ extension Plane {
     }
   }
 
-  @Test("a new e-mail needs the password, a new name does not", arguments: SQLDialect.allCases)
+  @Test("changing the e-mail requires the password, changing the name does not", arguments: SQLDialect.allCases)
   func profile(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let (_, caller) = try await plane.signUp("a@b.c")
@@ -182,7 +183,7 @@ extension Plane {
     }
   }
 
-  @Test("login goes to the default team, else to the earliest joined, else nowhere", arguments: SQLDialect.allCases)
+  @Test("login selects the default team, else the earliest joined, else fails", arguments: SQLDialect.allCases)
   func teamOfLogin(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let (session, caller) = try await plane.signUp("a@b.c")
@@ -190,9 +191,9 @@ extension Plane {
       #expect(try await plane.logIn("a@b.c").teamID == session.teamID)
       let switched = try await plane.control.accounts.switchTeam(to: second.team.id, for: caller)
       #expect(try await plane.caller(switched).teamID == second.team.id)
-      let (stranger, _) = try await plane.signUp("x@b.c")
+      let (outsider, _) = try await plane.signUp("x@b.c")
       #expect(
-        await code { _ = try await plane.control.accounts.switchTeam(to: stranger.teamID, for: caller) } == .notFound)
+        await code { _ = try await plane.control.accounts.switchTeam(to: outsider.teamID, for: caller) } == .notFound)
       try await plane.control.teams.delete(session.teamID, for: caller)
       #expect(try await plane.logIn("a@b.c").teamID == second.team.id)
       try await plane.control.teams.delete(second.team.id, for: caller)
@@ -200,7 +201,9 @@ extension Plane {
     }
   }
 
-  @Test("logins and sign-ups are limited per address, and time opens the door again", arguments: SQLDialect.allCases)
+  @Test(
+    "logins and sign-ups are rate-limited per address, and admitted again after some time",
+    arguments: SQLDialect.allCases)
   func limits(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
     identity.rates.login = Rate(burst: 2, perSecond: 0.1)
@@ -219,7 +222,7 @@ extension Plane {
   }
 
   @Test(
-    "a thousand logins at once are answered, a few at a time, and nobody waits for ever", arguments: SQLDialect.allCases
+    "of a thousand concurrent logins a few run at a time, and every one gets a response", arguments: SQLDialect.allCases
   )
   func flood(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
@@ -238,7 +241,7 @@ extension Plane {
     }
   }
 
-  @Test("where sign-up is closed administrators make accounts", arguments: SQLDialect.allCases)
+  @Test("if sign-up is closed, administrators can create accounts", arguments: SQLDialect.allCases)
   func closed(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
     identity.allowsSignUp = false

@@ -14,7 +14,7 @@ import Testing
   }
 
   @Test(
-    "beyond the quota a create is refused with a sentence, and nothing is left; destroying makes room",
+    "beyond the quota a create is refused with a sentence and leaves nothing; a destroy frees quota",
     arguments: SQLDialect.allCases)
   func quota(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
@@ -34,7 +34,7 @@ import Testing
     }
   }
 
-  @Test("resuming and copying need room too, and without it nothing changes", arguments: SQLDialect.allCases)
+  @Test("resumes and forks beyond the quota are refused and change nothing", arguments: SQLDialect.allCases)
   func quotaOfResumeAndFork(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
     identity.quota = QuotaRecord(sandboxes: 2)
@@ -53,7 +53,7 @@ import Testing
   }
 
   @Test(
-    "the same key and request is the same sandbox, another request a conflict, another team another sandbox",
+    "same key and request yield the same sandbox, a different request a conflict, another team another sandbox",
     arguments: SQLDialect.allCases
   )
   func repetition(dialect: SQLDialect) async throws {
@@ -72,7 +72,7 @@ import Testing
     }
   }
 
-  @Test("repetitions that come at the same time wait for the one sandbox", arguments: SQLDialect.allCases)
+  @Test("concurrent repetitions wait for the first request's sandbox", arguments: SQLDialect.allCases)
   func concurrent(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(200))
@@ -85,7 +85,7 @@ import Testing
     }
   }
 
-  @Test("when the sandbox could not be made the same request tries again", arguments: SQLDialect.allCases)
+  @Test("a repetition of a failed creation creates a sandbox", arguments: SQLDialect.allCases)
   func failure(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.fail(.create, with: MartletError(.insufficientStorage, "full"))
@@ -96,7 +96,8 @@ import Testing
   }
 
   @Test(
-    "also when what could not be made was cleaned up; what ran and was destroyed counts", arguments: SQLDialect.allCases
+    "so does one after the failed sandbox was destroyed; a sandbox that ran and was destroyed is returned",
+    arguments: SQLDialect.allCases
   )
   func failureCleanedUp(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -114,7 +115,7 @@ import Testing
   }
 
   @Test(
-    "a key that no header could hold is refused",
+    "a key with characters that headers must not contain is refused",
     arguments: ["", "a b", "ü", "a\n", String(repeating: "x", count: 256)],
     SQLDialect.allCases)
   func badKeys(_ key: String, _ dialect: SQLDialect) async throws {

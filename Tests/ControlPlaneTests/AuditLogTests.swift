@@ -29,7 +29,7 @@ import Testing
     }
   }
 
-  @Test("many rows are written in order, a few hundred in a transaction", arguments: SQLDialect.allCases)
+  @Test("many rows are written in order, a few hundred per transaction", arguments: SQLDialect.allCases)
   func order(dialect: SQLDialect) async throws {
     try await withLog(dialect) { log, database, written async throws -> Void in
       let team = TeamID()
@@ -41,7 +41,7 @@ import Testing
     }
   }
 
-  @Test("what could not be written is written later, once and in its place", arguments: SQLDialect.allCases)
+  @Test("rows that could not be written are written later, once and in order", arguments: SQLDialect.allCases)
   func again(dialect: SQLDialect) async throws {
     try await withLog(dialect) { log, database, written async throws -> Void in
       let team = TeamID()
@@ -57,8 +57,8 @@ import Testing
     }
   }
 
-  @Test("a row that no database takes stands in nobody's way")
-  func poison() async throws {
+  @Test("a row that the database rejects does not block other rows")
+  func rejectedRow() async throws {
     try await withLog(.postgresql) { log, _, written async throws -> Void in
       let team = TeamID()
       for number in 0..<20 { log.add(row(team, number, target: number == 7 ? "a\0b" : "x")) }
@@ -70,7 +70,7 @@ import Testing
     }
   }
 
-  @Test("one flush that fails holds up no other", arguments: SQLDialect.allCases)
+  @Test("a flush that fails does not prevent the others", arguments: SQLDialect.allCases)
   func independent(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -96,7 +96,7 @@ import Testing
       createdAt: Date())
   }
 
-  @Test("one team fills its share and no more; what is written makes room, what failed does not")
+  @Test("a team cannot exceed its share of the queue; written rows free space, failed ones do not")
   func shares() {
     var buffer = AuditBuffer()
     let (loud, quiet) = (TeamID(), TeamID())
@@ -113,7 +113,7 @@ import Testing
     #expect(buffer.takeDropped() == 1)
   }
 
-  @Test("all teams together are bounded too, and everything comes out once, in order")
+  @Test("the whole queue is bounded too, and its rows are written once and in order")
   func total() {
     var buffer = AuditBuffer()
     let teams = (0..<10).map { _ in TeamID() }

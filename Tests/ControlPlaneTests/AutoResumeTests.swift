@@ -8,8 +8,8 @@ import TestSupport
 import Testing
 
 @Suite(.serialized, .bothLinks) struct AutoResumeTests {
-  @Test("every kind of work wakes a sandbox that asked for it, and is then served", arguments: SQLDialect.allCases)
-  func wakes(dialect: SQLDialect) async throws {
+  @Test("every kind of request resumes a sandbox with auto_resume and is then served", arguments: SQLDialect.allCases)
+  func resumes(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
       await plane.host.put("/f", ByteBuffer(string: "x"), in: id)
@@ -32,8 +32,8 @@ import Testing
     }
   }
 
-  @Test("ping and metrics do not wake", arguments: SQLDialect.allCases)
-  func doesNotWake(dialect: SQLDialect) async throws {
+  @Test("ping and metrics do not resume a sandbox", arguments: SQLDialect.allCases)
+  func doesNotResume(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
       _ = try await plane.service.pause(id, for: plane.caller)
@@ -43,7 +43,7 @@ import Testing
     }
   }
 
-  @Test("without auto_resume the answer says to resume it", arguments: SQLDialect.allCases)
+  @Test("without auto_resume the error tells to resume the sandbox", arguments: SQLDialect.allCases)
   func refused(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -59,7 +59,7 @@ import Testing
     }
   }
 
-  @Test("however many wait, the sandbox is resumed once", arguments: SQLDialect.allCases)
+  @Test("the sandbox is resumed once for any number of waiting requests", arguments: SQLDialect.allCases)
   func singleFlight(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id
@@ -78,7 +78,7 @@ import Testing
   }
 
   @Test(
-    "a request that comes while the sandbox is pausing or resuming waits for it", arguments: [true, false],
+    "a request during a pause or resume waits for its end", arguments: [true, false],
     SQLDialect.allCases)
   func waits(isPausing: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -97,7 +97,7 @@ import Testing
   }
 
   @Test(
-    "the idle time-out strikes a moment before the request: nobody has noticed, the request is served all the same",
+    "a request is served although the idle time-out has paused the sandbox and the row does not say so yet",
     arguments: SQLDialect.allCases)
   func unnoticed(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -113,7 +113,7 @@ import Testing
   }
 
   @Test(
-    "the idle pause is still under way: the request waits for its end, or is refused, as the sandbox asked",
+    "a request during an auto-pause waits for its end with auto_resume, and is refused without",
     arguments: [true, false],
     SQLDialect.allCases)
   func autoPauseUnderWay(autoResumes: Bool, dialect: SQLDialect) async throws {
@@ -133,7 +133,7 @@ import Testing
     }
   }
 
-  @Test("a request restarts the idle time of a sandbox that has one", arguments: SQLDialect.allCases)
+  @Test("a request restarts the idle timer of a sandbox that has one", arguments: SQLDialect.allCases)
   func restartsTimer(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let timed = try await plane.create { $0.timeoutSeconds = 3 }.id
@@ -146,7 +146,7 @@ import Testing
   }
 
   @Test(
-    "what the host says about a resume that fails is what the request hears, and the next one tries again",
+    "a failed resume's error is the request's error, and the next request tries again",
     arguments: SQLDialect.allCases)
   func fails(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -162,7 +162,7 @@ import Testing
   }
 
   @Test(
-    "a sandbox that is over is not woken",
+    "a finished sandbox is not resumed",
     arguments: [SandboxStatus.stopped, .error, .destroying, .missing, .starting], SQLDialect.allCases
   )
   func over(status: SandboxStatus, dialect: SQLDialect) async throws {
@@ -172,7 +172,7 @@ import Testing
     }
   }
 
-  @Test("one that is destroyed while requests wait ends their wait", arguments: SQLDialect.allCases)
+  @Test("destroying the sandbox ends the wait of requests", arguments: SQLDialect.allCases)
   func destroyedMeanwhile(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create { $0.autoResumes = true }.id

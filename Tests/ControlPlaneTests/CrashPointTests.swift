@@ -31,7 +31,7 @@ import Testing
   private static let hostStates: [SandboxStatus?] = [nil, .running, .pausing, .paused, .resuming, .error, .stopped]
 
   @Test(
-    "every state of the row meets every state on the host, and the host's word decides",
+    "for every state of the row and on the host, the host's report decides",
     arguments: SandboxStatus.allCases,
     SQLDialect.allCases)
   func matrix(row: SandboxStatus, dialect: SQLDialect) async throws {
@@ -64,7 +64,7 @@ import Testing
     }
   }
 
-  @Test("what is settled stays settled", arguments: SandboxStatus.allCases, SQLDialect.allCases)
+  @Test("a reconciled row stays unchanged", arguments: SandboxStatus.allCases, SQLDialect.allCases)
   func stable(row: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       for host in Self.hostStates {
@@ -84,7 +84,8 @@ import Testing
     }
   }
 
-  @Test("destroy wins from every state of the row and the host", arguments: SandboxStatus.allCases, SQLDialect.allCases)
+  @Test(
+    "destroy succeeds in every state of the row and the host", arguments: SandboxStatus.allCases, SQLDialect.allCases)
   func destroy(row: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       for host in Self.hostStates where row != .stopped {
@@ -100,7 +101,7 @@ import Testing
   }
 
   @Test(
-    "a host that comes back after an outage with everything paused: all is paused, nothing is stopped (L-3)",
+    "after an outage in which a host paused everything, all rows are paused and none is stopped",
     arguments: SQLDialect.allCases
   )
   func outage(dialect: SQLDialect) async throws {
@@ -130,7 +131,7 @@ import Testing
   }
 
   @Test(
-    "a snapshot that was made before the crash is published, with what the host says about it",
+    "a snapshot that was completed before the crash is published with the host's values",
     arguments: [SnapshotRecord.Status.creating, .replacing], SQLDialect.allCases)
   func published(status: SnapshotRecord.Status, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -145,7 +146,7 @@ import Testing
   }
 
   @Test(
-    "a snapshot that was not made gives its name back when nobody can be at work on it any more",
+    "the name of an incomplete snapshot is released when no worker can be at work on it any more",
     arguments: SQLDialect.allCases)
   func abandoned(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -159,7 +160,7 @@ import Testing
   }
 
   @Test(
-    "a snapshot that a server before this one was making gives its name back at once", arguments: SQLDialect.allCases)
+    "the name of an incomplete snapshot of an earlier server is released at once", arguments: SQLDialect.allCases)
   func abandonedByPredecessor(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       // Simulates a control plane that has run for as long as a row may take to settle.
@@ -169,7 +170,7 @@ import Testing
   }
 
   @Test(
-    "a deletion that was begun is finished, also of a copy that the row does not know", arguments: SQLDialect.allCases)
+    "a deletion that was begun is finished, including copies on other hosts", arguments: SQLDialect.allCases)
   func deletion(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
     try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
@@ -183,9 +184,9 @@ import Testing
   }
 
   @Test(
-    "files that no row knows are taken up; those of a team that is gone are deleted; a row without files goes",
+    "files without a row are adopted, those of a deleted team removed; a row without files is deleted",
     arguments: SQLDialect.allCases)
-  func strangers(dialect: SQLDialect) async throws {
+  func filesWithoutRow(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let found = try SafeName("found")
       await plane.host.setSnapshot(found, team: plane.caller.teamID, files: ["/f": ByteBuffer(string: "x")])
@@ -200,7 +201,7 @@ import Testing
   }
 
   @Test(
-    "an older copy on another host is removed, and the one that the row means stays", arguments: SQLDialect.allCases)
+    "an older copy on another host is removed, and the row's copy stays", arguments: SQLDialect.allCases)
   func staleCopy(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
     try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
@@ -216,12 +217,12 @@ import Testing
     }
   }
 
-  @Test("a snapshot whose answer was lost is published by the monitor", arguments: SQLDialect.allCases)
+  @Test("a snapshot whose response was lost is published by the monitor", arguments: SQLDialect.allCases)
   func lostAnswer(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let name = try SafeName("golden")
-      await plane.host.loseAnswer(of: .snapshot, with: MartletError(.hostUnavailable, "the connection broke"))
+      await plane.host.loseResponse(of: .snapshot, with: MartletError(.hostUnavailable, "the connection broke"))
       #expect(
         await code { _ = try await plane.snapshots.create(from: id, name: name, for: plane.caller) } == .hostUnavailable
       )
@@ -233,7 +234,7 @@ import Testing
   }
 
   @Test(
-    "copies of a fork that a crash interrupted are adopted when the host made them, else error",
+    "after a crash during a fork, completed copies are adopted and the others become error",
     arguments: SQLDialect.allCases)
   func interruptedFork(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

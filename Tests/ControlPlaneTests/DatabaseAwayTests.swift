@@ -40,7 +40,7 @@ import Testing
     }
   }
 
-  @Test("when only the row cannot be read back the answer is what was written", arguments: SQLDialect.allCases)
+  @Test("if only reading the row back fails, the result is what was written", arguments: SQLDialect.allCases)
   func createNotRead(dialect: SQLDialect) async throws {
     try await withFaults(dialect) { plane, database async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(200))
@@ -57,7 +57,8 @@ import Testing
     }
   }
 
-  @Test("a create whose row was not written says so: nothing was changed", arguments: SQLDialect.allCases)
+  @Test(
+    "a create whose row was not written fails as unavailable, and has changed nothing", arguments: SQLDialect.allCases)
   func createNotAdmitted(dialect: SQLDialect) async throws {
     try await withFaults(dialect) { plane, database async throws -> Void in
       database.fail { $0 == .writing ? .unavailable("away") : nil }

@@ -14,7 +14,7 @@ import Testing
       ProcessRequest(command: command, arguments: arguments, timeout: .seconds(5)), in: record.id, for: plane.caller)
   }
 
-  @Test("output and exit code come back", arguments: SQLDialect.allCases)
+  @Test("output and exit code are returned", arguments: SQLDialect.allCases)
   func output(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       #expect(try await exec(plane, "echo", ["a", "b"]).standardOutput == ByteBuffer(string: "a b\n"))
@@ -23,7 +23,7 @@ import Testing
     }
   }
 
-  @Test("all 256 byte values come back unchanged", arguments: SQLDialect.allCases)
+  @Test("all 256 byte values are returned unchanged", arguments: SQLDialect.allCases)
   func bytes(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       #expect(try await exec(plane, "bytes").standardOutput == ByteBuffer(bytes: Array(UInt8.min...UInt8.max)))
@@ -31,7 +31,7 @@ import Testing
   }
 
   @Test(
-    "output beyond the cap is an error that names the way out, and ends the process", arguments: SQLDialect.allCases)
+    "output beyond the bound is an error that names the remedy, and ends the process", arguments: SQLDialect.allCases)
   func tooLarge(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
@@ -46,14 +46,14 @@ import Testing
     }
   }
 
-  @Test("a time-out is an error of its own", arguments: SQLDialect.allCases)
+  @Test("a time-out has its own error", arguments: SQLDialect.allCases)
   func timeout(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       #expect(await code { _ = try await exec(plane, "late") } == .deadlineExceeded)
     }
   }
 
-  @Test("a stream that breaks is an error, not a short output", arguments: SQLDialect.allCases)
+  @Test("a broken stream is an error, not a short output", arguments: SQLDialect.allCases)
   func broken(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       await #expect(throws: (any Error).self) { try await exec(plane, "break") }
@@ -110,21 +110,21 @@ import Testing
 }
 
 @Suite struct OutputBudgetTests {
-  @Test("commands that write little always may; long outputs share a bound, which is given back when they are released")
+  @Test("short outputs are always permitted; long outputs share a budget, which their release returns")
   func budget() throws {
     let budget = OutputBudget(bytes: 100_000)
     do {
       let (first, second) = (budget.reservation(), budget.reservation())
       try first.grow(by: OutputBudget.freeBytes)
-      #expect(budget.takenBytes == 0)
+      #expect(budget.reservedBytes == 0)
       try first.grow(by: 90_000)
-      #expect(budget.takenBytes == 90_000)
+      #expect(budget.reservedBytes == 90_000)
       try second.grow(by: OutputBudget.freeBytes)
       let error = #expect(throws: MartletError.self) { try second.grow(by: 20_000) }
       #expect(error?.code == .rateLimited)
       try second.grow(by: 10_000)
-      #expect(budget.takenBytes == 100_000)
+      #expect(budget.reservedBytes == 100_000)
     }
-    #expect(budget.takenBytes == 0)
+    #expect(budget.reservedBytes == 0)
   }
 }

@@ -9,7 +9,8 @@ import Testing
 
 @Suite(.serialized, .bothLinks) struct ForkTests {
   @Test(
-    "copies have what the original has, and are sandboxes of their own", arguments: [true, false], SQLDialect.allCases)
+    "copies have the original's content and settings, and are independent sandboxes", arguments: [true, false],
+    SQLDialect.allCases)
   func copies(isPaused: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let source = try await plane.create {
@@ -40,7 +41,7 @@ import Testing
     }
   }
 
-  @Test("copies that fail are error with the reason; the others are the answer", arguments: SQLDialect.allCases)
+  @Test("copies that fail become error with the reason; the others are returned", arguments: SQLDialect.allCases)
   func partial(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -54,7 +55,7 @@ import Testing
     }
   }
 
-  @Test("when no copy is made the first error is the answer, and nothing is left", arguments: SQLDialect.allCases)
+  @Test("when all copies fail the first error is thrown, and no resources are left", arguments: SQLDialect.allCases)
   func none(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -63,7 +64,7 @@ import Testing
       #expect(try await plane.repository.alive().map(\.id) == [id])
       #expect(await plane.host.sandboxes.count == 1)
       await plane.host.fail(.fork, with: nil)
-      await plane.host.loseAnswer(of: .fork, with: MartletError(.hostUnavailable, "away"))
+      await plane.host.loseResponse(of: .fork, with: MartletError(.hostUnavailable, "away"))
       #expect(await code { _ = try await plane.service.fork(id, count: 2, for: plane.caller) } == .hostUnavailable)
       #expect(await plane.host.sandboxes.count == 1)
     }
@@ -80,7 +81,7 @@ import Testing
     }
   }
 
-  @Test("the monitor leaves copies in progress alone", arguments: SQLDialect.allCases)
+  @Test("the monitor does not touch copies in progress", arguments: SQLDialect.allCases)
   func inProgress(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -92,7 +93,7 @@ import Testing
     }
   }
 
-  @Test("a hundred copies at once", arguments: SQLDialect.allCases)
+  @Test("a fork can create a hundred copies", arguments: SQLDialect.allCases)
   func hundred(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id

@@ -7,7 +7,7 @@ import Testing
 @testable import ControlPlane
 
 @Suite(.serialized) struct IdentityTests {
-  @Test("the first run makes an administrator and a key that works, once", arguments: SQLDialect.allCases)
+  @Test("the first run creates an administrator and a working key, once", arguments: SQLDialect.allCases)
   func bootstrap(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let hasher = PasswordHasher()
@@ -26,7 +26,7 @@ import Testing
     }
   }
 
-  @Test("the key is nowhere in the database", arguments: SQLDialect.allCases)
+  @Test("the key's secret is not stored in the database", arguments: SQLDialect.allCases)
   func keyAtRest(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let bootstrap = Bootstrap(
@@ -82,7 +82,7 @@ import Testing
     }
   }
 
-  @Test("uses of a key are written together, later", arguments: SQLDialect.allCases)
+  @Test("uses of a key are collected and written together", arguments: SQLDialect.allCases)
   func lastUsed(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let secret = APIKeySecret.random()

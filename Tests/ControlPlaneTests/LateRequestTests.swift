@@ -23,7 +23,7 @@ import Testing
     try await APIKeyRepository(database: plane.database).list(team: team).count
   }
 
-  @Test("a member who was removed since the call began makes no key", arguments: SQLDialect.allCases)
+  @Test("a member who was removed since the call began cannot create a key", arguments: SQLDialect.allCases)
   func removed(dialect: SQLDialect) async throws {
     try await withMember(dialect) { plane, owner, member async throws -> Void in
       _ = try await plane.control.apiKeys.create(name: "before", for: member)
@@ -35,7 +35,8 @@ import Testing
   }
 
   @Test(
-    "with the session of before a new password one makes no key, no member and no role", arguments: SQLDialect.allCases)
+    "a session from before a password change cannot create a key, add a member or change a role",
+    arguments: SQLDialect.allCases)
   func oldSession(dialect: SQLDialect) async throws {
     try await withMember(dialect) { plane, owner, member async throws -> Void in
       let fresh = try await plane.control.accounts.changePassword(
@@ -60,7 +61,7 @@ import Testing
   }
 
   @Test(
-    "an administrator who was dismissed since the call began makes nobody one, and no users and quotas",
+    "an administrator who lost the role since the call began cannot change administrators, users or quotas",
     arguments: SQLDialect.allCases)
   func dismissed(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -89,7 +90,7 @@ import Testing
   }
 
   @Test(
-    "a removal and a key at the same moment end without a key of somebody who is no member",
+    "a concurrent removal and key creation leave no key of a former member",
     arguments: SQLDialect.allCases)
   func racing(dialect: SQLDialect) async throws {
     try await withMember(dialect) { plane, owner, member async throws -> Void in

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 @Suite(.serialized, .bothLinks) struct LifecycleTests {
-  @Test("a created sandbox runs, with what its host says about it", arguments: SQLDialect.allCases)
+  @Test("a created sandbox runs, with the values that its host reported", arguments: SQLDialect.allCases)
   func create(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create { $0.metadata = ["a": "b"] }
@@ -28,7 +28,7 @@ import Testing
     }
   }
 
-  @Test("values out of bounds are refused before anything is written", arguments: SQLDialect.allCases)
+  @Test("values outside of the bounds are refused before anything is written", arguments: SQLDialect.allCases)
   func bounds(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       #expect(await code { _ = try await plane.create { $0.vcpus = 0 } } == .invalidRequest)
@@ -51,7 +51,7 @@ import Testing
     }
   }
 
-  @Test("a client that hangs up does not stop a creation", arguments: SQLDialect.allCases)
+  @Test("a client that disconnects does not stop a creation", arguments: SQLDialect.allCases)
   func hangUp(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(100))
@@ -64,7 +64,7 @@ import Testing
     }
   }
 
-  @Test("destroy is idempotent, and a destroyed sandbox still answers with stopped", arguments: SQLDialect.allCases)
+  @Test("destroy is idempotent, and a destroyed sandbox still has the state stopped", arguments: SQLDialect.allCases)
   func destroy(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
@@ -77,7 +77,7 @@ import Testing
     }
   }
 
-  @Test("destroy wins over a creation in progress, and nothing is left", arguments: SQLDialect.allCases)
+  @Test("destroy takes precedence over a creation in progress, and leaves nothing", arguments: SQLDialect.allCases)
   func destroyDuringCreate(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(800))
@@ -96,7 +96,7 @@ import Testing
     }
   }
 
-  @Test("destroy wins from every state", arguments: SandboxStatus.allCases, SQLDialect.allCases)
+  @Test("destroy succeeds in every state", arguments: SandboxStatus.allCases, SQLDialect.allCases)
   func destroyFrom(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(status)
@@ -117,7 +117,7 @@ import Testing
     }
   }
 
-  @Test("a destroy while the host is away is done when it is back", arguments: SQLDialect.allCases)
+  @Test("a destroy during an outage of the host is finished when the host is back", arguments: SQLDialect.allCases)
   func destroyWithoutHost(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
@@ -134,21 +134,21 @@ import Testing
   func teamScope(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
-      let stranger = Caller(principal: Principal(kind: .user(UserID()), teamID: TeamID()))
+      let outsider = Caller(principal: Principal(kind: .user(UserID()), teamID: TeamID()))
       let file = try GuestFile(path: "/x")
       let service = plane.service
-      #expect(await code { _ = try await service.sandbox(id, for: stranger) } == .notFound)
-      #expect(await code { try await service.destroy(id, for: stranger) } == .notFound)
+      #expect(await code { _ = try await service.sandbox(id, for: outsider) } == .notFound)
+      #expect(await code { try await service.destroy(id, for: outsider) } == .notFound)
       #expect(
-        await code { _ = try await service.exec(ProcessRequest(command: "echo"), in: id, for: stranger) } == .notFound)
-      #expect(await code { _ = try await service.listProcesses(in: id, for: stranger) } == .notFound)
-      #expect(await code { _ = try await service.read(file, in: id, for: stranger) } == .notFound)
-      #expect(await code { _ = try await service.fileTarget(in: id, for: stranger) } == .notFound)
-      #expect(await code { _ = try await service.metrics(of: id, for: stranger) } == .notFound)
+        await code { _ = try await service.exec(ProcessRequest(command: "echo"), in: id, for: outsider) } == .notFound)
+      #expect(await code { _ = try await service.listProcesses(in: id, for: outsider) } == .notFound)
+      #expect(await code { _ = try await service.read(file, in: id, for: outsider) } == .notFound)
+      #expect(await code { _ = try await service.fileTarget(in: id, for: outsider) } == .notFound)
+      #expect(await code { _ = try await service.metrics(of: id, for: outsider) } == .notFound)
     }
   }
 
-  @Test("every lifecycle mutation is in the audit log, with its outcome", arguments: SQLDialect.allCases)
+  @Test("every lifecycle change is in the audit log, with its outcome", arguments: SQLDialect.allCases)
   func auditLog(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()

@@ -20,7 +20,7 @@ import Testing
   }
 
   @Test(
-    "a creation that the host finished after a crash is taken over", arguments: [SandboxStatus.pending, .starting],
+    "a creation that the host finished after a crash is adopted", arguments: [SandboxStatus.pending, .starting],
     SQLDialect.allCases)
   func adopted(status: SandboxStatus, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -57,7 +57,8 @@ import Testing
   }
 
   @Test(
-    "a machine that died becomes error with the reason, and is released on the host", arguments: SQLDialect.allCases)
+    "a sandbox whose VM died becomes error with the reason, and is released on the host", arguments: SQLDialect.allCases
+  )
   func machineDied(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
@@ -78,7 +79,7 @@ import Testing
   }
 
   @Test(
-    "a paused sandbox that the list leaves out is lost only when its host, asked for it, denies it",
+    "a paused sandbox that a list omits is lost only if the host, queried for it, does not know it",
     arguments: SQLDialect.allCases)
   func pausedAbsent(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -97,7 +98,7 @@ import Testing
     }
   }
 
-  @Test("what the idle time-out paused is followed, with the reason, and counted once", arguments: SQLDialect.allCases)
+  @Test("an auto-pause is recorded with its reason, and counted once", arguments: SQLDialect.allCases)
   func autoPaused(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create { $0.timeoutSeconds = 5 }
@@ -113,7 +114,7 @@ import Testing
     }
   }
 
-  @Test("a list that was taken before a pause does not undo it", arguments: SQLDialect.allCases)
+  @Test("a list from before a pause does not revert the pause", arguments: SQLDialect.allCases)
   func staleList(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()
@@ -126,7 +127,7 @@ import Testing
     }
   }
 
-  @Test("what no row knows is destroyed, but only after a grace period", arguments: SQLDialect.allCases)
+  @Test("a sandbox without a row is destroyed after a grace period", arguments: SQLDialect.allCases)
   func unknown(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = SandboxID()
@@ -138,7 +139,7 @@ import Testing
     }
   }
 
-  @Test("what the host still holds of a stopped sandbox is released at once", arguments: SQLDialect.allCases)
+  @Test("resources of a stopped sandbox on its host are released at once", arguments: SQLDialect.allCases)
   func leftover(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.leaveRow(.stopped)
@@ -148,7 +149,7 @@ import Testing
   }
 
   @Test(
-    "a host that is silent for long makes its sandboxes missing, never stopped, and all is well when it is back",
+    "sandboxes of an unresponsive host become missing, never stopped, and run again when it is back",
     arguments: SQLDialect.allCases)
   func silence(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -164,7 +165,7 @@ import Testing
     }
   }
 
-  @Test("the monitor leaves a creation in progress alone", arguments: SQLDialect.allCases)
+  @Test("the monitor does not touch a creation in progress", arguments: SQLDialect.allCases)
   func creationInProgress(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       await plane.host.delay(.create, by: .milliseconds(200))
@@ -175,7 +176,7 @@ import Testing
     }
   }
 
-  @Test("the host's word about activity reaches the database", arguments: SQLDialect.allCases)
+  @Test("the activity that the host reports reaches the database", arguments: SQLDialect.allCases)
   func activity(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let record = try await plane.create()

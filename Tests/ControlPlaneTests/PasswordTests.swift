@@ -37,7 +37,7 @@ import Testing
     #expect(work == [1, 1])
   }
 
-  @Test("hashes made with less are found out, those made with as much or more are not")
+  @Test("hashes with weaker parameters are outdated, those with equal or stronger ones are not")
   func outdated() async throws {
     let weak = PasswordHasher(parameters: Self.cheap)
     let hash = try await weak.hash("correct horse")
@@ -55,7 +55,7 @@ import Testing
     #expect(result == (isFine ? nil : .invalidRequest))
   }
 
-  @Test("of a thousand at once a few are worked on, some wait, and the rest is told to come back")
+  @Test("of a thousand concurrent calls a few run, some wait, and the rest is refused with a retry time")
   func flood() async throws {
     let slots = AsyncSemaphore(permits: 2, maximumWaiters: 10, queueFull: PasswordHasher.tooManyLogins)
     let hasher = PasswordHasher(parameters: .init(passes: 2, memoryKiB: 4_096, lanes: 1), evaluationSlots: slots)
@@ -95,7 +95,7 @@ import Testing
 }
 
 @Suite struct RateLimiterTests {
-  @Test("a burst is let through, then one at a time, and the error says when")
+  @Test("a burst is admitted, then one call at a time, and the error contains the waiting time")
   func bucket() throws {
     let clock = TestClock()
     let limiter = RateLimiter<String>(Rate(burst: 3, perSecond: 0.5), now: { clock.now })
@@ -118,7 +118,7 @@ import Testing
     try limiter.admit("a")
   }
 
-  @Test("any number of keys fits into bounded memory, and the newest are remembered")
+  @Test("memory is bounded for any number of keys, and the newest keys are kept")
   func memory() throws {
     let clock = TestClock()
     let limiter = RateLimiter<Int>(Rate(burst: 1, perSecond: 0.0001), capacity: 100, now: { clock.now })
@@ -131,7 +131,7 @@ import Testing
   }
 
   @Test(
-    "a client is its IPv4 address, or the network of its IPv6 address",
+    "a client is identified by its IPv4 address, or by the /64 prefix of its IPv6 address",
     arguments: [
       ("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2"),
       ("2001:DB8:1:2::9", "2001:db8:1:2"), ("2001:db8::9", "2001:db8:0:0"), ("fe80::1%eth0", "fe80:0:0:0"),

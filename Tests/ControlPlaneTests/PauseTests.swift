@@ -9,7 +9,7 @@ import Testing
 
 @Suite(.serialized, .bothLinks) struct PauseTests {
   @Test(
-    "pause frees the machine, resume brings back what was in it, and both tell their phases",
+    "pause releases the instance, resume restores its content, and both report their phases",
     arguments: SQLDialect.allCases)
   func cycle(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -29,7 +29,7 @@ import Testing
   }
 
   @Test(
-    "the row says pausing and resuming before the host is asked, and the monitor leaves it alone (TTL-11)",
+    "the row is pausing or resuming before the host is called, and the monitor does not touch it",
     arguments: SQLDialect.allCases)
   func windows(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -51,7 +51,7 @@ import Testing
     }
   }
 
-  @Test("a client that hangs up changes nothing (L-7)", arguments: SQLDialect.allCases)
+  @Test("a client that disconnects does not stop a pause or resume", arguments: SQLDialect.allCases)
   func hangUp(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -87,7 +87,7 @@ import Testing
     }
   }
 
-  @Test("of many racing calls one wins, and the others hear invalid_state", arguments: SQLDialect.allCases)
+  @Test("of many racing calls one succeeds, and the others fail with invalid_state", arguments: SQLDialect.allCases)
   func races(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -143,12 +143,12 @@ import Testing
     }
   }
 
-  @Test("a machine that is lost in a pause is error, with the host's reason (TTL-2)", arguments: SQLDialect.allCases)
+  @Test("a sandbox whose VM is lost in a pause becomes error, with the host's reason", arguments: SQLDialect.allCases)
   func machineLost(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
-      await plane.host.loseMachines(true)
-      await plane.host.fail(.pause, with: MartletError(.agentError, "the machine is gone"))
+      await plane.host.loseInstances(true)
+      await plane.host.fail(.pause, with: MartletError(.agentError, "the VM was lost"))
       #expect(await code { _ = try await plane.service.pause(id, for: plane.caller) } == .agentError)
       #expect(try await plane.status(id) == .error)
       #expect(try await plane.repository.sandbox(id)?.error == "the virtual machine ended")
@@ -156,20 +156,20 @@ import Testing
     }
   }
 
-  @Test("a lost answer is not a failure: the host is asked what is true", arguments: SQLDialect.allCases)
+  @Test("after a lost response the host is queried, and the change succeeds", arguments: SQLDialect.allCases)
   func lostAnswers(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
       let lost = MartletError(.hostUnavailable, "the connection broke")
-      await plane.host.loseAnswer(of: .pause, with: lost)
+      await plane.host.loseResponse(of: .pause, with: lost)
       #expect(try await plane.service.pause(id, for: plane.caller).record.status == .paused)
-      await plane.host.loseAnswer(of: .resume, with: lost)
+      await plane.host.loseResponse(of: .resume, with: lost)
       #expect(try await plane.service.resume(id, for: plane.caller).record.status == .running)
     }
   }
 
   @Test(
-    "while the host is away the row keeps its window, and is repaired when the host is back",
+    "during an outage of the host the row keeps its state, and it is repaired when the host is back",
     arguments: SQLDialect.allCases)
   func hostAway(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -186,7 +186,7 @@ import Testing
     }
   }
 
-  @Test("a user's pause that meets the idle time-out's ends with one snapshot (L-2)", arguments: SQLDialect.allCases)
+  @Test("a pause that races the auto-pause results in one snapshot", arguments: SQLDialect.allCases)
   func meetsAutoPause(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -199,7 +199,9 @@ import Testing
     }
   }
 
-  @Test("resume works at once when the idle time-out paused and nobody has noticed yet", arguments: SQLDialect.allCases)
+  @Test(
+    "resume works at once if the idle time-out has paused the sandbox and the row does not say so yet",
+    arguments: SQLDialect.allCases)
   func resumeUnnoticed(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -210,7 +212,7 @@ import Testing
     }
   }
 
-  @Test("the previous generation can be asked for", arguments: SQLDialect.allCases)
+  @Test("the previous generation can be resumed", arguments: SQLDialect.allCases)
   func previousGeneration(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -225,7 +227,7 @@ import Testing
   }
 
   @Test(
-    "ping starts the idle time anew on the host and in the database; its errors are distinct (TTL-5)",
+    "ping restarts the idle timer on the host and in the database; its errors are distinct",
     arguments: SQLDialect.allCases)
   func ping(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -242,7 +244,7 @@ import Testing
     }
   }
 
-  @Test("a time-out is set on the host at once, or at the next resume", arguments: SQLDialect.allCases)
+  @Test("a new time-out takes effect on the host at once, or at the next resume", arguments: SQLDialect.allCases)
   func timeout(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -264,7 +266,7 @@ import Testing
   }
 
   @Test(
-    "a time-out that was acknowledged before a resume began is that of the resumed sandbox",
+    "a time-out that was acknowledged before a resume applies to the resumed sandbox",
     arguments: SQLDialect.allCases)
   func timeoutMeetsResume(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -282,7 +284,7 @@ import Testing
   }
 
   @Test(
-    "destroy wins over a pause and a resume in progress, and nothing is left", arguments: [true, false],
+    "destroy takes precedence over a pause or resume in progress, and leaves nothing", arguments: [true, false],
     SQLDialect.allCases)
   func destroyDuring(isPause: Bool, dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -305,22 +307,23 @@ import Testing
     }
   }
 
-  @Test("another team's sandbox is not found on the new verbs", arguments: SQLDialect.allCases)
+  @Test("pause, resume, ping and time-out do not find another team's sandbox", arguments: SQLDialect.allCases)
   func teamScope(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
-      let stranger = Caller(principal: Principal(kind: .user(UserID()), teamID: TeamID()))
+      let outsider = Caller(principal: Principal(kind: .user(UserID()), teamID: TeamID()))
       let service = plane.service
-      #expect(await code { _ = try await service.pause(id, for: stranger) } == .notFound)
-      #expect(await code { _ = try await service.resume(id, for: stranger) } == .notFound)
-      #expect(await code { _ = try await service.fork(id, count: 1, for: stranger) } == .notFound)
-      #expect(await code { try await service.ping(id, for: stranger) } == .notFound)
-      #expect(await code { _ = try await service.setTimeout(1, of: id, for: stranger) } == .notFound)
-      #expect(await code { _ = try await plane.snapshots.create(from: id, name: nil, for: stranger) } == .notFound)
+      #expect(await code { _ = try await service.pause(id, for: outsider) } == .notFound)
+      #expect(await code { _ = try await service.resume(id, for: outsider) } == .notFound)
+      #expect(await code { _ = try await service.fork(id, count: 1, for: outsider) } == .notFound)
+      #expect(await code { try await service.ping(id, for: outsider) } == .notFound)
+      #expect(await code { _ = try await service.setTimeout(1, of: id, for: outsider) } == .notFound)
+      #expect(await code { _ = try await plane.snapshots.create(from: id, name: nil, for: outsider) } == .notFound)
     }
   }
 
-  @Test("a thousand pauses of one sandbox: every one is loadable, no slot is lost", arguments: SQLDialect.allCases)
+  @Test(
+    "after each of a thousand pauses the sandbox can be resumed, and no slot is lost", arguments: SQLDialect.allCases)
   func manyCycles(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id

@@ -11,7 +11,7 @@ import Testing
 /// Hosts that are registered in the database.
 @Suite(.serialized) struct RegisteredHostsTests {
   /// Creates clients by address, and counts them.
-  private final class Network: Sendable {
+  private final class ClientFactory: Sendable {
     private let state = Mutex((hosts: [String: SimulatedHost](), made: [String]()))
 
     var made: [String] { state.withLock { $0.made } }
@@ -26,10 +26,10 @@ import Testing
     }
   }
 
-  private struct Stage {
+  private struct HostsFixture {
     let own = SimulatedHost()
     let other = SimulatedHost()
-    let network = Network()
+    let clients = ClientFactory()
     let clock = TestClock()
     let repository: HostRepository
     let directory: RegisteredHosts
@@ -41,8 +41,8 @@ import Testing
       logger.logLevel = .critical
       dependencies = Dependencies(now: { clock.now }, logger: logger)
       repository = HostRepository(database: database)
-      let network = network
-      directory = RegisteredHosts(own: own, repository: repository, dependencies: dependencies) { network.connect($0) }
+      let clients = clients
+      directory = RegisteredHosts(own: own, repository: repository, dependencies: dependencies) { clients.connect($0) }
     }
 
     func record(_ address: String, secret: UInt8 = 1) -> HostRecord {
@@ -56,100 +56,100 @@ import Testing
   }
 
   @Test(
-    "the own host is there without the database; others as soon as they are registered, where they are now",
+    "the own host needs no database row; others are found once registered, at their present address",
     arguments: SQLDialect.allCases)
   func moves(dialect: SQLDialect) async throws {
     try await withTestDatabase(dialect) { database, _ async throws -> Void in
-      let stage = Stage(database)
-      stage.network.add(stage.other, at: "a:1")
-      stage.network.add(stage.other, at: "a:2")
-      #expect(await stage.directory.hosts().map(\.hostID) == [stage.own.hostID])
-      #expect(await stage.directory.host(stage.other.hostID) == nil)
-      try await stage.repository.register(stage.record("a:1"))
-      for _ in 0..<3 { #expect(await stage.directory.host(stage.other.hostID)?.hostID == stage.other.hostID) }
-      #expect(await stage.directory.hosts().count == 2)
-      #expect(stage.network.made == ["a:1"])
+      let fixture = HostsFixture(database)
+      fixture.clients.add(fixture.other, at: "a:1")
+      fixture.clients.add(fixture.other, at: "a:2")
+      #expect(await fixture.directory.hosts().map(\.hostID) == [fixture.own.hostID])
+      #expect(await fixture.directory.host(fixture.other.hostID) == nil)
+      try await fixture.repository.register(fixture.record("a:1"))
+      for _ in 0..<3 { #expect(await fixture.directory.host(fixture.other.hostID)?.hostID == fixture.other.hostID) }
+      #expect(await fixture.directory.hosts().count == 2)
+      #expect(fixture.clients.made == ["a:1"])
       // Restarted: with another address, then with another secret.
-      try await stage.repository.register(stage.record("a:2"))
-      _ = await stage.directory.host(stage.other.hostID)
-      try await stage.repository.register(stage.record("a:2", secret: 2))
-      for _ in 0..<3 { _ = await stage.directory.hosts() }
-      #expect(stage.network.made == ["a:1", "a:2", "a:2"])
-      try await stage.repository.forget(stage.other.hostID, secret: stage.record("a:2", secret: 2).secret)
-      #expect(await stage.directory.host(stage.other.hostID) == nil)
-      #expect(await stage.directory.hosts().count == 1)
+      try await fixture.repository.register(fixture.record("a:2"))
+      _ = await fixture.directory.host(fixture.other.hostID)
+      try await fixture.repository.register(fixture.record("a:2", secret: 2))
+      for _ in 0..<3 { _ = await fixture.directory.hosts() }
+      #expect(fixture.clients.made == ["a:1", "a:2", "a:2"])
+      try await fixture.repository.delete(fixture.other.hostID, secret: fixture.record("a:2", secret: 2).secret)
+      #expect(await fixture.directory.host(fixture.other.hostID) == nil)
+      #expect(await fixture.directory.hosts().count == 1)
     }
   }
 
-  @Test("a silent host gets no new sandboxes, and is still asked for its own", arguments: SQLDialect.allCases)
+  @Test("an unresponsive host gets no new sandboxes, and is still called for its own", arguments: SQLDialect.allCases)
   func silent(dialect: SQLDialect) async throws {
     try await withTestDatabase(dialect) { database, _ async throws -> Void in
-      let stage = Stage(database)
-      stage.network.add(stage.other, at: "a:1")
-      let record = stage.record("a:1")
-      let heartbeat = stage.heartbeat(record)
+      let fixture = HostsFixture(database)
+      fixture.clients.add(fixture.other, at: "a:1")
+      let record = fixture.record("a:1")
+      let heartbeat = fixture.heartbeat(record)
       #expect(await heartbeat.beat(record))
-      #expect(await stage.directory.placeableHosts().count == 2)
-      stage.clock.advance(by: Monitor.silenceLimit + 1)
-      #expect(await stage.directory.placeableHosts().map(\.hostID) == [stage.own.hostID])
-      #expect(await stage.directory.hosts().count == 2)
-      #expect(await stage.directory.host(stage.other.hostID) != nil)
+      #expect(await fixture.directory.placeableHosts().count == 2)
+      fixture.clock.advance(by: Monitor.silenceLimit + 1)
+      #expect(await fixture.directory.placeableHosts().map(\.hostID) == [fixture.own.hostID])
+      #expect(await fixture.directory.hosts().count == 2)
+      #expect(await fixture.directory.host(fixture.other.hostID) != nil)
       #expect(await heartbeat.beat(record))
-      #expect(await stage.directory.placeableHosts().count == 2)
+      #expect(await fixture.directory.placeableHosts().count == 2)
     }
   }
 
-  @Test("a host that stops is forgotten only when it holds nothing that a row may name", arguments: SQLDialect.allCases)
+  @Test("a host that stops is deregistered only if it holds no sandboxes and snapshots", arguments: SQLDialect.allCases)
   func leaving(dialect: SQLDialect) async throws {
     try await withTestDatabase(dialect) { database, _ async throws -> Void in
-      let stage = Stage(database)
-      let (record, id) = (stage.record("a:1"), SandboxID())
-      let heartbeat = stage.heartbeat(record)
+      let fixture = HostsFixture(database)
+      let (record, id) = (fixture.record("a:1"), SandboxID())
+      let heartbeat = fixture.heartbeat(record)
       #expect(await heartbeat.beat(record))
-      await stage.other.set(id, status: .paused)
+      await fixture.other.set(id, status: .paused)
       await heartbeat.leave(record)
-      #expect(try await stage.repository.all().count == 1)
-      await stage.other.set(id, status: nil)
-      await stage.other.setSnapshot(.base, team: TeamID(), files: [:])
+      #expect(try await fixture.repository.all().count == 1)
+      await fixture.other.set(id, status: nil)
+      await fixture.other.setSnapshot(.base, team: TeamID(), files: [:])
       await heartbeat.leave(record)
-      #expect(try await stage.repository.all().count == 1)
-      for name in await stage.other.snapshotNames {
-        for key in await stage.other.snapshots.keys where key.name.value == name {
-          await stage.other.setSnapshot(key.name, team: key.team, files: nil)
+      #expect(try await fixture.repository.all().count == 1)
+      for name in await fixture.other.snapshotNames {
+        for key in await fixture.other.snapshots.keys where key.name.value == name {
+          await fixture.other.setSnapshot(key.name, team: key.team, files: nil)
         }
       }
       await heartbeat.leave(record)
-      #expect(try await stage.repository.all().isEmpty)
+      #expect(try await fixture.repository.all().isEmpty)
     }
   }
 
-  @Test("a row that is gone, or another's, is written again with the next sign of life", arguments: SQLDialect.allCases)
+  @Test("a missing or replaced row is written again with the next heartbeat", arguments: SQLDialect.allCases)
   func rewritten(dialect: SQLDialect) async throws {
     try await withTestDatabase(dialect) { database, _ async throws -> Void in
-      let stage = Stage(database)
-      let record = stage.record("a:1")
-      try await stage.repository.register(stage.record("a:9", secret: 9))
-      stage.clock.advance(by: 10)
-      #expect(await stage.heartbeat(record).beat(record))
-      let row = try #require(try await stage.repository.host(record.id))
-      #expect(row.address == "a:1" && row.secret == record.secret && row.lastHeartbeat == stage.clock.now)
+      let fixture = HostsFixture(database)
+      let record = fixture.record("a:1")
+      try await fixture.repository.register(fixture.record("a:9", secret: 9))
+      fixture.clock.advance(by: 10)
+      #expect(await fixture.heartbeat(record).beat(record))
+      let row = try #require(try await fixture.repository.host(record.id))
+      #expect(row.address == "a:1" && row.secret == record.secret && row.lastHeartbeat == fixture.clock.now)
     }
   }
 
-  @Test("while the database is away, hosts are where they were")
+  @Test("while the database is unavailable, the last known hosts are used")
   func outage() async throws {
     try await withTestDatabase(.sqlite) { database, store async throws -> Void in
       let connection = try store.connect()
-      let stage = Stage(connection)
-      stage.network.add(stage.other, at: "a:1")
-      try await stage.repository.register(stage.record("a:1"))
-      #expect(await stage.directory.hosts().count == 2)
+      let fixture = HostsFixture(connection)
+      fixture.clients.add(fixture.other, at: "a:1")
+      try await fixture.repository.register(fixture.record("a:1"))
+      #expect(await fixture.directory.hosts().count == 2)
       try await connection.close()
-      #expect(await stage.directory.hosts().count == 2)
-      #expect(await stage.directory.host(stage.other.hostID) != nil)
-      #expect(await stage.directory.host(HostID()) == nil)
-      let record = stage.record("a:1")
-      #expect(await !stage.heartbeat(record).beat(record))
+      #expect(await fixture.directory.hosts().count == 2)
+      #expect(await fixture.directory.host(fixture.other.hostID) != nil)
+      #expect(await fixture.directory.host(HostID()) == nil)
+      let record = fixture.record("a:1")
+      #expect(await !fixture.heartbeat(record).beat(record))
     }
   }
 }

@@ -10,7 +10,7 @@ import Testing
 
 /// Two control planes on one PostgreSQL database.
 @Suite(.serialized) struct SharedDatabaseTests {
-  @Test("background work is done once, and by the other one when the leader is gone")
+  @Test("background work is done by the leader only, and by the other control plane after the leader's end")
   func once() async throws {
     try await withPlanes { leader, other in
       let record = try await leader.leaveRow(.destroying)
@@ -30,7 +30,7 @@ import Testing
     }
   }
 
-  @Test("the leader leaves alone what the other one is creating")
+  @Test("the leader does not touch sandboxes that the other control plane is creating")
   func creationElsewhere() async throws {
     try await withPlanes { leader, other in
       await leader.host.delay(.create, by: .milliseconds(300))
@@ -43,7 +43,7 @@ import Testing
     }
   }
 
-  @Test("what another one left half made is repaired when it can be at work on it no longer, or soon after it is gone")
+  @Test("an unfinished operation of another worker is repaired after its time limit, or soon after the worker's end")
   func abandoned() async throws {
     try await withPlanes { leader, other in
       let first = try await other.leaveRow(.starting)
@@ -66,7 +66,7 @@ import Testing
     }
   }
 
-  @Test("whoever takes over waits for others as long as they need to come back, and no longer")
+  @Test("a new leader waits for other workers as long as they need to reconnect, and no longer")
   func succession() async throws {
     try await withPlanes { leader, other in
       let row = try await leader.leaveRow(.starting)
@@ -80,22 +80,22 @@ import Testing
   }
 
   @Test(
-    "each repairs what it began itself and works on no longer, whoever leads",
+    "each control plane repairs its own abandoned operations, whether or not it is the leader",
     arguments: [SandboxStatus.pausing, .resuming])
   func own(status: SandboxStatus) async throws {
     try await withPlanes { leader, other in
       for plane in [leader, other] {
         let row = try await plane.leaveRow(status)
         await plane.host.set(row.id, status: .paused)
-        let stranger = plane.database.worker == leader.database.worker ? other : leader
-        await stranger.control.monitor.tick()
+        let otherPlane = plane.database.worker == leader.database.worker ? other : leader
+        await otherPlane.control.monitor.tick()
         #expect(try await plane.status(row.id) == status)
         #expect(try await plane.reconcile { try await plane.status(row.id) == .paused })
       }
     }
   }
 
-  @Test("a key that one deletes is refused by the other on its next call, and a change is seen there at once")
+  @Test("a key that one control plane deletes is refused by the other at once, and changes are visible there at once")
   func keptElsewhere() async throws {
     try await withPlanes { leader, other in
       let keys = APIKeyRepository(database: leader.database)
@@ -125,7 +125,7 @@ import Testing
     }
   }
 
-  @Test("of racing calls on both one wins, and all that may succeed twice does")
+  @Test("of racing calls on both control planes one succeeds, and idempotent ones all succeed")
   func races() async throws {
     try await withPlanes { leader, other in
       let record = try await leader.create()
@@ -144,7 +144,7 @@ import Testing
     }
   }
 
-  @Test("creates with one idempotency key, racing on both, make one sandbox")
+  @Test("creates with one idempotency key, racing on both control planes, create one sandbox")
   func repetitions() async throws {
     try await withPlanes { leader, other in
       for round in 0..<10 {
@@ -165,7 +165,7 @@ import Testing
     }
   }
 
-  @Test("of pauses that race on both the host sees one, and so of resumes")
+  @Test("of pauses or resumes that race on both control planes, the host gets one")
   func pauses() async throws {
     try await withPlanes { leader, other in
       let id = try await leader.create().id
@@ -224,7 +224,7 @@ import Testing
     }
   }
 
-  @Test("each works in sandboxes on the other's host, whoever made them")
+  @Test("each control plane works in sandboxes on the other's host, regardless of which one created them")
   func foreign() async throws {
     try await withServers { leader, other in
       for creator in [leader, other] {
@@ -250,7 +250,7 @@ import Testing
     }
   }
 
-  @Test("a snapshot is made where its sandbox is, and what is made of it goes there, whoever asks")
+  @Test("a snapshot is created on its sandbox's host, and sandboxes from it too, through either control plane")
   func snapshots() async throws {
     try await withServers { leader, other in
       let name = try SafeName("warm")
@@ -267,7 +267,7 @@ import Testing
     }
   }
 
-  @Test("the leader reconciles every host, its own and the other's, and one that is silent loses nothing")
+  @Test("the leader reconciles both hosts, and an unresponsive host loses no sandbox")
   func reconciled() async throws {
     try await withServers { leader, other in
       let records = [try await leader.create(), try await leader.create()]

@@ -15,7 +15,7 @@ import Testing
   }
 
   @Test(
-    "a snapshot of a running or paused sandbox leaves it as it is, and others are created from it",
+    "a snapshot leaves a running or paused sandbox unchanged, and sandboxes are created from it",
     arguments: [true, false],
     SQLDialect.allCases)
   func create(isPaused: Bool, dialect: SQLDialect) async throws {
@@ -41,7 +41,7 @@ import Testing
   }
 
   @Test(
-    "a shape other than the snapshot's is refused with the values baked in; the same is accepted",
+    "a shape other than the snapshot's is refused with the snapshot's values; the same is accepted",
     arguments: SQLDialect.allCases)
   func shape(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -73,7 +73,7 @@ import Testing
   }
 
   @Test(
-    "a name that is taken is already_exists, by a template too, and overwriting replaces it",
+    "a name that a snapshot or template has is already_exists; overwriting replaces a snapshot",
     arguments: SQLDialect.allCases)
   func duplicates(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -99,7 +99,7 @@ import Testing
     }
   }
 
-  @Test("names are made up when none is given", arguments: SQLDialect.allCases)
+  @Test("a name is generated when none is given", arguments: SQLDialect.allCases)
   func madeUp(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -113,7 +113,7 @@ import Testing
   }
 
   @Test(
-    "a snapshot that fails gives the name back; a replacement that fails leaves the old one",
+    "a snapshot that fails releases its name; a replacement that fails keeps the old snapshot",
     arguments: SQLDialect.allCases)
   func failure(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -143,7 +143,7 @@ import Testing
   }
 
   @Test(
-    "beyond the team's bound a snapshot is refused with a sentence, and deleting one makes room",
+    "beyond the team's quota a snapshot is refused with a sentence, and deleting one frees quota",
     arguments: SQLDialect.allCases)
   func quota(dialect: SQLDialect) async throws {
     var identity = IdentityConfiguration.forTests
@@ -163,7 +163,7 @@ import Testing
     }
   }
 
-  @Test("of many racing snapshots of one name one wins", arguments: SQLDialect.allCases)
+  @Test("of many racing snapshots of one name one succeeds", arguments: SQLDialect.allCases)
   func racing(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let golden = try name("golden")
@@ -182,7 +182,9 @@ import Testing
     }
   }
 
-  @Test("a deleted snapshot is gone at once, and what was made from it lives on (SN-5)", arguments: SQLDialect.allCases)
+  @Test(
+    "a deleted snapshot is invisible at once, and sandboxes created from it continue to run",
+    arguments: SQLDialect.allCases)
   func delete(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -199,7 +201,7 @@ import Testing
   }
 
   @Test(
-    "of a team that is deleted while a snapshot is being made neither row nor files are left",
+    "deleting a team during a snapshot leaves neither row nor files",
     arguments: [true, false],
     SQLDialect.allCases)
   func teamDeletedMeanwhile(rowIsGone: Bool, dialect: SQLDialect) async throws {
@@ -229,7 +231,7 @@ import Testing
     }
   }
 
-  @Test("files of a team that was deleted are not taken up but removed", arguments: SQLDialect.allCases)
+  @Test("snapshot files of a deleted team are removed, not adopted", arguments: SQLDialect.allCases)
   func filesOfDeletedTeam(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let owner = try await plane.signUp("a@b.c").caller
@@ -240,7 +242,8 @@ import Testing
     }
   }
 
-  @Test("a deletion is not over before the host that has the files has said so", arguments: SQLDialect.allCases)
+  @Test(
+    "a deletion is not finished before the host that stores the files has confirmed", arguments: SQLDialect.allCases)
   func deleteWithUnknownHost(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let golden = try name("golden")
@@ -254,7 +257,7 @@ import Testing
     }
   }
 
-  @Test("templates of the platform are forbidden before anything is touched (SN-4)", arguments: SQLDialect.allCases)
+  @Test("deleting a template of the platform is forbidden, and changes nothing", arguments: SQLDialect.allCases)
   func platform(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       #expect(await code { try await plane.snapshots.delete(.base, for: plane.caller) } == .forbidden)
@@ -266,7 +269,7 @@ import Testing
   }
 
   @Test(
-    "a deletion while the host is away is done when it is back, and the name is taken until then (SN-3)",
+    "a deletion during an outage of the host is finished when it is back, and the name is reserved until then",
     arguments: SQLDialect.allCases)
   func deleteWithoutHost(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -284,7 +287,7 @@ import Testing
     }
   }
 
-  @Test("the list has both kinds, filters, and is cut into pages that a cursor joins", arguments: SQLDialect.allCases)
+  @Test("the list contains both kinds, and has filters and pages with a cursor", arguments: SQLDialect.allCases)
   func list(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id
@@ -301,14 +304,14 @@ import Testing
         cursor = next
       } while cursor != nil
       #expect(seen == ["a1", "b2", "base", "minimal", "z3"])
-      let stranger = Caller(principal: Principal(kind: .user(UserID()), teamID: TeamID()))
-      #expect(try await plane.snapshots.list(.snapshot, limit: 10, for: stranger).page.isEmpty)
-      #expect(await code { try await plane.snapshots.delete(try name("a1"), for: stranger) } == .notFound)
+      let outsider = Caller(principal: Principal(kind: .user(UserID()), teamID: TeamID()))
+      #expect(try await plane.snapshots.list(.snapshot, limit: 10, for: outsider).page.isEmpty)
+      #expect(await code { try await plane.snapshots.delete(try name("a1"), for: outsider) } == .notFound)
     }
   }
 
   @Test(
-    "sandboxes are created where the snapshot's files are, also when other hosts could take them",
+    "sandboxes are created on the host that stores the snapshot, although there are other hosts",
     arguments: SQLDialect.allCases)
   func placement(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
@@ -322,7 +325,8 @@ import Testing
     }
   }
 
-  @Test("a replacement on another host moves the name there, and the old copy goes", arguments: SQLDialect.allCases)
+  @Test(
+    "a replacement on another host moves the snapshot there, and removes the old copy", arguments: SQLDialect.allCases)
   func movesHost(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
     try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
@@ -343,7 +347,7 @@ import Testing
     }
   }
 
-  @Test("every mutation is in the audit log", arguments: SQLDialect.allCases)
+  @Test("every change is in the audit log", arguments: SQLDialect.allCases)
   func auditLog(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
       let id = try await plane.create().id

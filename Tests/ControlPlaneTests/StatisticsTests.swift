@@ -8,7 +8,7 @@ import Testing
 
 @Suite struct StatisticsTests {
   @Test(
-    "the monitor samples once a minute, and statistics tell what runs, the most that did, and when",
+    "the monitor samples once a minute, and statistics contain the present, peak and past usage",
     arguments: SQLDialect.allCases)
   func series(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
@@ -29,7 +29,7 @@ import Testing
   }
 
   @Test(
-    "every running sandbox is asked once a minute how busy it is, and one that does not answer is left out",
+    "the load of every running sandbox is sampled once a minute, and unresponsive ones are omitted",
     arguments: SQLDialect.allCases)
   func load(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in

@@ -53,7 +53,7 @@ import Testing
     #expect(await isRefused(token, at: Self.now.addingTimeInterval(-3_600)))
   }
 
-  @Test("the forger of these tests makes valid tokens when it has the key")
+  @Test("the tests' forger creates valid tokens if it has the key")
   func forger() async throws {
     let token = forge(Self.header, try payload(), key: secret.key(for: TokenAuthority.keyPurpose))
     #expect(try await authority.verify(token, at: Self.now) == claims())
@@ -73,7 +73,7 @@ import Testing
   }
 
   @Test(
-    "a header that is not ours is refused, however well the token is signed",
+    "a header other than ours is refused, even with a valid signature",
     arguments: [
       #"{"alg":"none","typ":"martlet-user+jwt"}"#, #"{"alg":"None","typ":"martlet-user+jwt"}"#,
       #"{"alg":"","typ":"martlet-user+jwt"}"#,
@@ -93,7 +93,7 @@ import Testing
     #expect(await isRefused(forge(header, try payload())))
   }
 
-  @Test("claims of another issuer, audience or time are refused")
+  @Test("claims with another issuer, audience or time are refused")
   func badClaims() async throws {
     let bad: [[String: any Sendable]] = [
       ["iss": "evil"], ["iss": Absent()], ["aud": "martlet-host"], ["aud": ["martlet-user"] as [String]],
@@ -109,7 +109,7 @@ import Testing
     }
   }
 
-  @Test("every changed character makes a token worthless")
+  @Test("changing any character invalidates a token")
   func tampered() async throws {
     let token = try await authority.issue(claims(), at: Self.now)
     for (offset, byte) in token.utf8.enumerated() {
@@ -119,7 +119,7 @@ import Testing
     }
   }
 
-  @Test("what is no token is refused")
+  @Test("a text that is not a token is refused")
   func malformed() async throws {
     let token = try await authority.issue(claims(), at: Self.now)
     let parts = token.split(separator: ".").map(String.init)
@@ -131,7 +131,7 @@ import Testing
     for text in bad { #expect(await isRefused(text), "\(text.prefix(80))") }
   }
 
-  @Test("a short secret is refused and says what to do; the same text is the same secret")
+  @Test("a short secret is refused with the remedy; the same text yields the same secret")
   func secrets() async throws {
     #expect(throws: MartletError.self) { try TokenSecret(String(repeating: "x", count: 31), name: "S") }
     let text = TokenSecret.randomText()

@@ -26,7 +26,7 @@ enum Wire {
   }
 
   /// A sandbox with the durations of the operation's phases, in milliseconds.
-  static func sandbox(_ result: SandboxAnswer) -> JSONValue {
+  static func sandbox(_ result: SandboxResult) -> JSONValue {
     guard !result.timings.isEmpty else { return sandbox(result.record) }
     var phases: [JSONValue.Pair] = []
     for timing in result.timings where !phases.contains(where: { $0.name == timing.phase }) {

@@ -36,8 +36,8 @@ package struct AdminService: Sendable {
     email: String, password: String, name: String, isAdmin: Bool, for caller: Caller
   ) async throws -> (profile: Profile, team: TeamID) {
     try caller.principal.requireAdmin()
-    let newcomer = try Newcomer(email: email, password: password, name: name, isAdmin: isAdmin)
-    let (user, team) = try await accounts.create(newcomer, by: caller, source: caller.source)
+    let account = try NewAccount(email: email, password: password, name: name, isAdmin: isAdmin)
+    let (user, team) = try await accounts.create(account, by: caller, source: caller.source)
     return (Profile(user), team)
   }
 
@@ -45,8 +45,8 @@ package struct AdminService: Sendable {
   package func createLocalUser(
     email: String, password: String, name: String, isAdmin: Bool
   ) async throws -> (profile: Profile, team: TeamID) {
-    let newcomer = try Newcomer(email: email, password: password, name: name, isAdmin: isAdmin)
-    let (user, team) = try await accounts.create(newcomer, by: Caller.system(.platform), source: nil)
+    let account = try NewAccount(email: email, password: password, name: name, isAdmin: isAdmin)
+    let (user, team) = try await accounts.create(account, by: Caller.system(.platform), source: nil)
     return (Profile(user), team)
   }
 
@@ -56,9 +56,9 @@ package struct AdminService: Sendable {
     guard var user = try await people.user(id) else { throw MartletError(.notFound, "user \(id) does not exist") }
     let record = caller.acting(in: .platform).audit(
       "user.admin", of: "user", id.wire, outcome: "ok", at: dependencies.now())
-    try await audit.noting(record) { audit in
+    try await audit.recordingFailure(record) { audit in
       guard try await people.setAdmin(id, isAdmin, by: try caller.actingUser(), audit: audit) else {
-        throw MartletError(.invalidState, "\(id) is the last administrator; make somebody else one first")
+        throw MartletError(.invalidState, "\(id) is the last administrator; make another user an administrator first")
       }
     }
     user.isAdmin = isAdmin

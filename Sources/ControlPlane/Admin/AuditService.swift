@@ -10,7 +10,7 @@ package struct AuditService: Sendable {
   private let searches = AsyncSemaphore(
     permits: 2, maximumWaiters: 32,
     queueFull: MartletError(
-      .rateLimited, "too many people search audit logs at the moment; try again", retryAfterSeconds: 2))
+      .rateLimited, "too many audit log searches are running at the moment; try again", retryAfterSeconds: 2))
 
   init(repository: AuditRepository) {
     self.repository = repository

@@ -25,10 +25,10 @@ extension Authenticator {
   private func confirm(user id: UserID, _ principal: Principal) async throws {
     let access = try await people.access(of: id, in: principal.teamID)
     guard let access, principal.sessionEpoch == nil || access.sessionEpoch == principal.sessionEpoch else {
-      throw MartletError(.unauthorized, "the session is over; log in again")
+      throw MartletError(.unauthorized, "the session has ended; log in again")
     }
     guard access.role != nil else {
-      throw MartletError(.noTeam, "you are no member of this team any more; switch to another one")
+      throw MartletError(.noTeam, "you are no longer a member of this team; switch to another team")
     }
   }
 }

@@ -48,10 +48,10 @@ package final class Authenticator: Sendable {
 
   /// Authenticates a request. The result carries a database version that is not older than the call.
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
-  package func authenticate(_ credentials: PresentedCredentials) async throws -> Finding<Principal> {
+  package func authenticate(_ credentials: PresentedCredentials) async throws -> LookUpResult<Principal> {
     if let apiKey = credentials.apiKey { return try await key(apiKey).map { Self.principal(of: $0) } }
-    if let token = credentials.bearer ?? credentials.cookie { return try await person(token) }
-    throw Self.nothingShown
+    if let token = credentials.bearer ?? credentials.cookie { return try await userPrincipal(token) }
+    throw Self.missingCredentials
   }
 
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
@@ -78,13 +78,14 @@ package final class Authenticator: Sendable {
     guard principal.isAdmin else {
       throw MartletError(
         .forbidden,
-        "from another machine this is for administrators of the platform, with their session or a key of theirs")
+        "from another machine only administrators of the platform may do this, "
+          + "with their session or an API key of theirs")
     }
     return principal
   }
 
-  private func key(_ header: String?) async throws -> Finding<APIKeyRecord> {
-    guard let header, !header.isEmpty else { throw Self.nothingShown }
+  private func key(_ header: String?) async throws -> LookUpResult<APIKeyRecord> {
+    guard let header, !header.isEmpty else { throw Self.missingCredentials }
     guard header.utf8.count <= Self.maximumKeyBytes, let secret = APIKeySecret(header) else { throw Self.unknownKey }
     let key = try await keys.find(hash: secret.hash).map { key in
       guard let key else { throw Self.unknownKey }
@@ -99,14 +100,14 @@ package final class Authenticator: Sendable {
   /// The user of a session, with their present rights in the session's team.
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
   package func principal(session token: String) async throws -> Principal {
-    try await person(token).value
+    try await userPrincipal(token).value
   }
 
-  private func person(_ token: String) async throws -> Finding<Principal> {
+  private func userPrincipal(_ token: String) async throws -> LookUpResult<Principal> {
     let claims = try await tokens.verify(token, at: dependencies.now())
-    guard let user = UserID(wire: claims.subject), let team = claims.team else { throw Self.sessionIsOver }
+    guard let user = UserID(wire: claims.subject), let team = claims.team else { throw Self.sessionEnded }
     let principal = try await people.findAccess(of: user, in: team).map { access in
-      guard let access, access.sessionEpoch == claims.epoch else { throw Self.sessionIsOver }
+      guard let access, access.sessionEpoch == claims.epoch else { throw Self.sessionEnded }
       return Principal(
         kind: .user(user), teamID: team, role: access.role, isAdmin: access.isAdmin, sessionEpoch: claims.epoch)
     }
@@ -133,11 +134,11 @@ package final class Authenticator: Sendable {
     MartletError(.unauthorized, "the API key is not valid; it may have been deleted")
   }
 
-  private static var sessionIsOver: MartletError {
-    MartletError(.unauthorized, "the session is over; log in again")
+  private static var sessionEnded: MartletError {
+    MartletError(.unauthorized, "the session has ended; log in again")
   }
 
-  private static var nothingShown: MartletError {
+  private static var missingCredentials: MartletError {
     MartletError(
       .unauthorized, "an API key is needed; send it in the X-API-Key header, or log in and send the session's token")
   }

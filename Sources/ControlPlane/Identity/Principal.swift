@@ -36,7 +36,7 @@ package struct Principal: Sendable, Equatable {
   /// - Throws: `no_team` for a user who is no longer a member of the session's team.
   package func requireTeam() throws(MartletError) {
     guard role != nil else {
-      throw MartletError(.noTeam, "you are no member of this team any more; switch to another one")
+      throw MartletError(.noTeam, "you are no longer a member of this team; switch to another team")
     }
   }
 
@@ -44,14 +44,14 @@ package struct Principal: Sendable, Equatable {
   package func requireUser() throws(MartletError) {
     guard userID != nil else {
       throw MartletError(
-        .forbidden, "this needs the session of a person, not an API key; log in and send the session's token")
+        .forbidden, "this needs a user's session, not an API key; log in and send the session's token")
     }
   }
 
   /// - Throws: `forbidden` unless the principal is an administrator of the platform.
   package func requireAdmin() throws(MartletError) {
     try requireUser()
-    guard isAdmin else { throw MartletError(.forbidden, "this is for administrators of the platform") }
+    guard isAdmin else { throw MartletError(.forbidden, "only administrators of the platform may do this") }
   }
 
   var auditType: String {
@@ -94,12 +94,12 @@ package struct Caller: Sendable, Equatable {
   /// - Throws: `forbidden` unless the principal is a user with a session.
   func user() throws(MartletError) -> UserID {
     try principal.requireUser()
-    guard let id = principal.userID else { throw MartletError(.forbidden, "this needs the session of a person") }
+    guard let id = principal.userID else { throw MartletError(.forbidden, "this needs a user's session") }
     return id
   }
 
   /// The user, whose rights the transaction of a change checks again; nil for API keys and for the system.
-  var person: ActingUser? {
+  var optionalActingUser: ActingUser? {
     principal.userID.map { ActingUser(id: $0, sessionEpoch: principal.sessionEpoch) }
   }
 

@@ -57,16 +57,16 @@ package struct TokenAuthority: Sendable {
   package func verify(_ token: String, at now: Date) async throws(MartletError) -> TokenClaims {
     guard Self.isWellFormed(token), let payload = try? await keys().verify(token, as: TokenPayload.self)
     else {
-      throw Self.refusal
+      throw Self.invalidToken
     }
-    guard payload.iss == Self.issuer, payload.aud == Self.audience else { throw Self.refusal }
+    guard payload.iss == Self.issuer, payload.aud == Self.audience else { throw Self.invalidToken }
     let time = now.timeIntervalSince1970
-    guard Double(payload.iat) <= time + Self.clockLeeway else { throw Self.refusal }
-    guard time < Double(payload.exp) else { throw MartletError(.unauthorized, "the session is over; log in again") }
+    guard Double(payload.iat) <= time + Self.clockLeeway else { throw Self.invalidToken }
+    guard time < Double(payload.exp) else { throw MartletError(.unauthorized, "the session has ended; log in again") }
     var team: TeamID?
     if let text = payload.team {
       team = TeamID(wire: text)
-      guard team != nil else { throw Self.refusal }
+      guard team != nil else { throw Self.invalidToken }
     }
     return TokenClaims(
       subject: payload.sub, team: team, epoch: payload.epoch,
@@ -77,7 +77,7 @@ package struct TokenAuthority: Sendable {
     await JWTKeyCollection().add(hmac: HMACKey(key: secret.key(for: Self.keyPurpose)), digestAlgorithm: .sha256)
   }
 
-  private static var refusal: MartletError {
+  private static var invalidToken: MartletError {
     MartletError(.unauthorized, "the token is not valid here; log in again")
   }
 

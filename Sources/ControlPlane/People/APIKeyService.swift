@@ -24,7 +24,9 @@ package struct APIKeyService: Sendable {
     let record = APIKeyRecord(
       teamID: caller.teamID, name: name, keyPrefix: secret.shownPrefix, keyHash: secret.hash, createdBy: user,
       createdAt: now)
-    try await audit.noting(caller.audit("api_key.create", of: "api_key", record.id.wire, outcome: "ok", at: now)) {
+    try await audit.recordingFailure(
+      caller.audit("api_key.create", of: "api_key", record.id.wire, outcome: "ok", at: now)
+    ) {
       audit in
       guard
         try await keys.insert(
@@ -48,9 +50,10 @@ package struct APIKeyService: Sendable {
     let user = try caller.user()
     guard let key = try await keys.key(id, team: caller.teamID) else { throw Self.notFound(id) }
     let now = dependencies.now()
-    try await audit.noting(caller.audit("api_key.delete", of: "api_key", id.wire, outcome: "ok", at: now)) { audit in
+    try await audit.recordingFailure(caller.audit("api_key.delete", of: "api_key", id.wire, outcome: "ok", at: now)) {
+      audit in
       guard key.createdBy == user || caller.principal.role?.managesMembers == true else {
-        throw MartletError(.forbidden, "only owners and admins of the team delete keys of others")
+        throw MartletError(.forbidden, "only owners and admins of the team may delete keys of other members")
       }
       guard try await keys.delete(id, team: caller.teamID, audit: audit) else { throw Self.notFound(id) }
     }

@@ -16,12 +16,13 @@ extension AccountService {
     let newName = try name.map { try DisplayName($0).value }
     let newEmail = try email.map { try EmailAddress($0) }
     let changedEmail = newEmail.flatMap { $0.value == user.email ? nil : $0.value }
-    try await audit.noting(caller.audit("user.update", of: "user", user.id.wire, outcome: "ok", at: now)) { audit in
+    try await audit.recordingFailure(caller.audit("user.update", of: "user", user.id.wire, outcome: "ok", at: now)) {
+      audit in
       if changedEmail != nil { try await confirm(password, of: user) }
       do {
         _ = try await people.setProfile(user.id, email: changedEmail, name: newName, audit: audit)
       } catch PersistenceError.duplicate {
-        throw newEmail.map(Self.taken) ?? MartletError(.emailTaken, "this e-mail has an account already")
+        throw newEmail.map(Self.emailTaken) ?? MartletError(.emailTaken, "this e-mail already has an account")
       }
     }
     return Profile(try await record(of: caller))
@@ -32,11 +33,12 @@ extension AccountService {
   package func changePassword(of caller: Caller, from current: String, to new: String) async throws -> Session {
     try PasswordHasher.check(new)
     let user = try await record(of: caller)
-    try await audit.noting(caller.audit("user.password", of: "user", user.id.wire, outcome: "ok", at: now)) { audit in
+    try await audit.recordingFailure(caller.audit("user.password", of: "user", user.id.wire, outcome: "ok", at: now)) {
+      audit in
       try await confirm(current, of: user)
       let hash = try await hash(new)
       guard try await people.setPassword(user.id, hash: hash, replacing: user.passwordHash, audit: audit) else {
-        throw MartletError(.invalidState, "the password was changed by somebody else meanwhile; log in again")
+        throw MartletError(.invalidState, "the password was changed by another request meanwhile; log in again")
       }
     }
     return try await session(try await record(of: caller), caller.teamID)

@@ -25,11 +25,11 @@ package struct AccountService: Sendable {
   /// - Throws: `invalid_request`, `email_taken`, `forbidden` where sign-up is closed, `rate_limited`.
   package func signUp(email: String, password: String, name: String, source: String?) async throws -> Session {
     guard allowsSignUp else {
-      throw MartletError(.forbidden, "sign-up is closed here; ask an administrator for an account")
+      throw MartletError(.forbidden, "sign-up is closed on this server; ask an administrator for an account")
     }
     try limits.signUp.admit(RateLimits.key(forAddress: source))
-    let newcomer = try Newcomer(email: email, password: password, name: name)
-    let (user, team) = try await create(newcomer, source: source)
+    let account = try NewAccount(email: email, password: password, name: name)
+    let (user, team) = try await create(account, source: source)
     return try await session(user, team)
   }
 
@@ -42,16 +42,17 @@ package struct AccountService: Sendable {
     }
     let user = try await (try? EmailAddress(email)).asyncMap { try await people.user(email: $0.value) } ?? nil
     guard try await verify(password, against: user?.passwordHash), let user else {
-      note("auth.login", user: user?.id.wire ?? "unknown", team: .platform, outcome: .unauthorized, source: source)
+      recordAudit(
+        "auth.login", user: user?.id.wire ?? "unknown", team: .platform, outcome: .unauthorized, source: source)
       throw Self.wrongCredentials
     }
     await rehashIfOutdated(user, password)
     let memberships = try await teams.memberships(of: user.id)
     guard let team = (memberships.first(where: \.isDefault) ?? memberships.first)?.team.id else {
-      note("auth.login", user: user.id.wire, team: .platform, outcome: .noTeam, source: source)
-      throw MartletError(.noTeam, "you belong to no team at the moment; ask to be added to one")
+      recordAudit("auth.login", user: user.id.wire, team: .platform, outcome: .noTeam, source: source)
+      throw MartletError(.noTeam, "you are not a member of any team; ask a team's owner to add you")
     }
-    note("auth.login", user: user.id.wire, team: team, outcome: nil, source: source)
+    recordAudit("auth.login", user: user.id.wire, team: team, outcome: nil, source: source)
     return try await session(user, team)
   }
 
@@ -60,7 +61,7 @@ package struct AccountService: Sendable {
   package func switchTeam(to team: TeamID, for caller: Caller) async throws -> Session {
     let user = try await record(of: caller)
     guard try await teams.membership(of: user.id, in: team) != nil else { throw MartletError.teamNotFound(team) }
-    note("auth.switch_team", user: user.id.wire, team: team, outcome: nil, source: caller.source)
+    recordAudit("auth.switch_team", user: user.id.wire, team: team, outcome: nil, source: caller.source)
     return try await session(user, team)
   }
 
@@ -69,7 +70,7 @@ package struct AccountService: Sendable {
   /// The user of a session.
   func record(of caller: Caller) async throws -> UserRecord {
     guard let user = try await people.user(try caller.user()) else {
-      throw MartletError(.unauthorized, "the session is over; log in again")
+      throw MartletError(.unauthorized, "the session has ended; log in again")
     }
     return user
   }
@@ -95,7 +96,7 @@ package struct AccountService: Sendable {
     return try await waitAtMost(Self.hashDeadline, throwing: Self.busy) { try await hasher.hash(password) }
   }
 
-  func note(_ action: String, user: String, team: TeamID, outcome: ErrorCode?, source: String?) {
+  func recordAudit(_ action: String, user: String, team: TeamID, outcome: ErrorCode?, source: String?) {
     audit.add(
       AuditRecord(
         teamID: team, actorType: "user", actorID: user, action: action, targetType: "user", targetID: user,
@@ -108,7 +109,7 @@ package struct AccountService: Sendable {
     do {
       try await people.rehash(user.id, hash: hash(password), replacing: user.passwordHash)
     } catch {
-      dependencies.logger.warning("password not hashed anew", metadata: [LogKey.error: "\(error)"])
+      dependencies.logger.warning("password hash not renewed", metadata: [LogKey.error: "\(error)"])
     }
   }
 
@@ -116,7 +117,7 @@ package struct AccountService: Sendable {
     MartletError(.unauthorized, "the e-mail or the password is wrong")
   }
   private static var busy: MartletError {
-    MartletError(.rateLimited, "too many people log in at the moment; try again", retryAfterSeconds: 5)
+    MartletError(.rateLimited, "too many logins at the moment; try again", retryAfterSeconds: 5)
   }
 }
 

@@ -45,8 +45,8 @@ package struct NewSandbox: Sendable, Equatable {
     guard pairs.allSatisfy({ $0.0 == nil || $0.0 == $0.1 }) else {
       throw MartletError(
         .invalidRequest,
-        "snapshot \(snapshot.name) holds \(snapshot.vcpus) vcpus, memory_mb \(snapshot.memoryMiB) and disk_size_mb "
-          + "\(snapshot.diskSizeMiB), and its sandboxes have the same; leave these fields out or give these values")
+        "snapshot \(snapshot.name) has \(snapshot.vcpus) vcpus, memory_mb \(snapshot.memoryMiB) and disk_size_mb "
+          + "\(snapshot.diskSizeMiB), which its sandboxes share; omit these fields or give these values")
     }
     var spec = spec(team: team)
     spec.vcpus = snapshot.vcpus
@@ -57,7 +57,7 @@ package struct NewSandbox: Sendable, Equatable {
 }
 
 /// A sandbox after an operation, with the durations of the operation's phases on the host.
-package struct SandboxAnswer: Sendable, Equatable {
+package struct SandboxResult: Sendable, Equatable {
   package var record: SandboxRecord
   package var timings: [PhaseTiming]
 }

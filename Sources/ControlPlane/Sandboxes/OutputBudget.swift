@@ -16,7 +16,7 @@ package final class OutputBudget: Sendable {
     limit = bytes
   }
 
-  package var takenBytes: Int { taken.withLock { $0 } }
+  package var reservedBytes: Int { taken.withLock { $0 } }
 
   package func reservation() -> OutputReservation { OutputReservation(self) }
 
@@ -28,7 +28,7 @@ package final class OutputBudget: Sendable {
     }
   }
 
-  fileprivate func giveBack(_ bytes: Int) {
+  fileprivate func release(_ bytes: Int) {
     taken.withLock { $0 -= bytes }
   }
 }
@@ -43,7 +43,7 @@ package final class OutputReservation: Sendable {
   }
 
   deinit {
-    budget.giveBack(size.withLock { $0.taken })
+    budget.release(size.withLock { $0.taken })
   }
 
   /// - Throws: `rate_limited` when the budget is exhausted.
@@ -58,7 +58,8 @@ package final class OutputReservation: Sendable {
     guard isGranted else {
       throw MartletError(
         .rateLimited,
-        "the server collects too much output of commands at the moment, and this one was killed; use exec/stream for long output"
+        "the server collects too much output of commands at the moment, and this one was killed; "
+          + "use exec/stream for long output"
       )
     }
   }

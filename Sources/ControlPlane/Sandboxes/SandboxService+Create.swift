@@ -17,7 +17,7 @@ extension SandboxService {
   ///   after the row was written.
   package func create(
     _ new: NewSandbox, for caller: Caller, request: RepeatableRequest? = nil
-  ) async throws -> SandboxAnswer {
+  ) async throws -> SandboxResult {
     try await metrics.counting(.create) {
       try new.validate()
       let (spec, host) = try await place(new, for: caller.teamID)
@@ -36,14 +36,14 @@ extension SandboxService {
     let spec = try new.spec(team: team, from: snapshot)
     guard let host = await directory.host(snapshot.hostID) else {
       throw MartletError(
-        .hostUnavailable, "the host that holds snapshot \(snapshot.name) is not known at the moment; try again")
+        .hostUnavailable, "the host that stores snapshot \(snapshot.name) is not registered at the moment; try again")
     }
     return (spec, host)
   }
 
   private func create(
     _ spec: SandboxSpec, _ autoResumes: Bool, on host: any HostClient, for caller: Caller, _ request: RepeatableRequest?
-  ) async throws -> SandboxAnswer {
+  ) async throws -> SandboxResult {
     let begin = ContinuousClock.now
     let record = SandboxRecord(spec: spec, autoResumes: autoResumes, createdAt: now)
     let audit = caller.audit("sandbox.create", spec.id, outcome: "accepted", at: now)
@@ -55,7 +55,7 @@ extension SandboxService {
 
   private func place(
     _ record: SandboxRecord, on host: any HostClient, for caller: Caller, _ begin: ContinuousClock.Instant
-  ) async throws -> SandboxAnswer {
+  ) async throws -> SandboxResult {
     let spec = record.spec
     let placed = SandboxFacts(hostID: host.hostID)
     guard try await repository.transition(spec.id, from: .pending, to: .starting, facts: placed, at: now) else {
@@ -63,8 +63,8 @@ extension SandboxService {
     }
     let created: HostSandbox
     do {
-      let late = MartletError(.deadlineExceeded, "it did not start in time")
-      created = try await waitAtMost(Self.createDeadline, throwing: late) { try await host.createSandbox(spec) }
+      let timeoutError = MartletError(.deadlineExceeded, "the sandbox did not start in time")
+      created = try await waitAtMost(Self.createDeadline, throwing: timeoutError) { try await host.createSandbox(spec) }
     } catch {
       throw await creationFailed(spec, on: host, for: caller, error)
     }
@@ -82,10 +82,11 @@ extension SandboxService {
       return try await work()
     } catch let error as PersistenceError {
       if !isAdmitted, !error.isOutcomeUnknown { throw error }
-      logger.error("outcome of a creation not written", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
+      logger.error("outcome of creation not recorded", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
       throw MartletError(
         .outcomeUnknown,
-        "the database went away while sandbox \(id) was being created; look whether it runs before trying again",
+        "the connection to the database was lost while sandbox \(id) was being created; "
+          + "check whether it runs before you try again",
         cause: error)
     }
   }
@@ -96,7 +97,7 @@ extension SandboxService {
     _ operation: PlaneMetrics.Operation, _ record: SandboxRecord, _ created: HostSandbox, on host: any HostClient,
     for caller: Caller,
     _ begin: ContinuousClock.Instant
-  ) async throws -> SandboxAnswer {
+  ) async throws -> SandboxResult {
     let spec = record.spec
     if created.vcpus != spec.vcpus || created.memoryMiB != spec.memoryMiB || created.diskSizeMiB != spec.diskSizeMiB {
       try await repository.setShape(
@@ -107,22 +108,22 @@ extension SandboxService {
       spec.id, from: .starting, to: .running, facts: facts, at: time,
       audit: caller.audit("sandbox.create", spec.id, outcome: "ok", at: now))
     guard won else {
-      await destroyQuietly(spec.id, on: host)
+      await destroyIgnoringErrors(spec.id, on: host)
       throw await superseded(spec.id, for: caller)
     }
     logger.info(
-      "sandbox runs",
+      "sandbox started",
       metadata: [
         LogKey.sandbox: "\(spec.id)", LogKey.team: "\(spec.teamID)", LogKey.host: "\(host.hostID)",
         LogKey.duration: "\((ContinuousClock.now - begin).milliseconds)",
       ])
     metrics.observe(operation, created.timings)
-    return SandboxAnswer(
-      record: try await written(record, created, facts, at: time, for: caller), timings: created.timings)
+    return SandboxResult(
+      record: try await currentRow(record, created, facts, at: time, for: caller), timings: created.timings)
   }
 
   /// The row of a running sandbox. If the database is unavailable, it is derived from what was written.
-  private func written(
+  private func currentRow(
     _ record: SandboxRecord, _ created: HostSandbox, _ facts: SandboxFacts, at time: Date, for caller: Caller
   ) async throws -> SandboxRecord {
     do {
@@ -146,14 +147,14 @@ extension SandboxService {
     _ spec: SandboxSpec, on host: any HostClient, for caller: Caller, _ error: any Error
   ) async -> MartletError {
     let failure = MartletError.wrapping(error)
-    await destroyQuietly(spec.id, on: host)
+    await destroyIgnoringErrors(spec.id, on: host)
     do {
       _ = try await repository.transition(
         spec.id, from: .starting, to: .error, error: failure.message, at: now,
         audit: caller.audit("sandbox.create", spec.id, outcome: failure.code.rawValue, at: now))
     } catch {
       // The monitor repairs the row: it finds it in `starting` while no worker works on it.
-      logger.error("status not written", metadata: [LogKey.sandbox: "\(spec.id)", LogKey.error: "\(error)"])
+      logger.error("sandbox status not recorded", metadata: [LogKey.sandbox: "\(spec.id)", LogKey.error: "\(error)"])
     }
     logger.warning(
       "sandbox not created",
@@ -164,16 +165,16 @@ extension SandboxService {
   /// The error when the status changed during creation; only a destroy does that.
   private func superseded(_ id: SandboxID, for caller: Caller) async -> MartletError {
     let status = (try? await repository.sandbox(id, team: caller.teamID))?.status ?? .stopped
-    return MartletError.invalidState(id, is: status, needs: "left alone while it is created")
+    return MartletError.invalidState(id, is: status, needs: "unchanged while it is created")
   }
 
-  func destroyQuietly(_ id: SandboxID, on host: any HostClient) async {
+  func destroyIgnoringErrors(_ id: SandboxID, on host: any HostClient) async {
     do {
-      let late = MartletError(.hostUnavailable, "the host does not answer")
-      try await waitAtMost(Self.destroyDeadline, throwing: late) { try await host.destroySandbox(id) }
+      let timeoutError = MartletError(.hostUnavailable, "the host does not respond")
+      try await waitAtMost(Self.destroyDeadline, throwing: timeoutError) { try await host.destroySandbox(id) }
     } catch {
       // The monitor finds the sandbox on the host and tries again.
-      logger.warning("host did not destroy", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
+      logger.warning("host did not destroy sandbox", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
     }
   }
 }

@@ -44,17 +44,17 @@ extension SandboxService {
     do {
       if let hostID = record.facts.hostID {
         guard let host = await directory.host(hostID) else {
-          throw MartletError(.hostUnavailable, "the host is not known")
+          throw MartletError(.hostUnavailable, "the host is not registered")
         }
-        let late = MartletError(.hostUnavailable, "the host does not answer")
-        try await waitAtMost(Self.destroyDeadline, throwing: late) { try await host.destroySandbox(id) }
+        let timeoutError = MartletError(.hostUnavailable, "the host does not respond")
+        try await waitAtMost(Self.destroyDeadline, throwing: timeoutError) { try await host.destroySandbox(id) }
       }
       let audit = Caller.system(record.teamID).audit("sandbox.destroy", id, outcome: "ok", at: now)
       if try await repository.transition(id, from: .destroying, to: .stopped, at: now, audit: audit) {
         logger.info("sandbox stopped", metadata: [LogKey.sandbox: "\(id)", LogKey.team: "\(record.teamID)"])
       }
     } catch {
-      logger.warning("destroy not finished", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
+      logger.warning("sandbox not destroyed yet", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
     }
   }
 }

@@ -14,7 +14,7 @@ extension SandboxService {
   /// the state `error`.
   /// - Returns: the running copies.
   /// - Throws: `invalid_request`, `not_found`, `invalid_state`; the first copy's error when all copies failed.
-  package func fork(_ id: SandboxID, count: Int, for caller: Caller) async throws -> [SandboxAnswer] {
+  package func fork(_ id: SandboxID, count: Int, for caller: Caller) async throws -> [SandboxResult] {
     try await metrics.counting(.fork) {
       guard Limits.forkCount.contains(count) else {
         throw MartletError(
@@ -42,17 +42,17 @@ extension SandboxService {
 
   private func fork(
     _ source: SandboxRecord, into copies: [SandboxRecord], on host: any HostClient, for caller: Caller
-  ) async throws -> [SandboxAnswer] {
+  ) async throws -> [SandboxResult] {
     let begin = ContinuousClock.now
     try await quotas.admit(
       copies.map { ($0, caller.audit("sandbox.create", $0.id, outcome: "accepted", at: now)) })
     audit.add(caller.audit("sandbox.fork", source.id, outcome: "accepted", at: now))
     let results = await makeCopies(of: source.id, copies.map(\.spec), on: host)
-    var answers: [SandboxAnswer] = []
+    var forked: [SandboxResult] = []
     var firstError: (any Error)?
     for (copy, result) in zip(copies, results) {
       do {
-        answers.append(
+        forked.append(
           try await mappingCreateErrors(of: copy.id) { try await record(copy, result, on: host, for: caller, begin) })
       } catch {
         firstError = firstError ?? error
@@ -60,8 +60,8 @@ extension SandboxService {
     }
     let failure = firstError.map { MartletError.wrapping($0) }
     audit.add(caller.audit("sandbox.fork", source.id, outcome: failure?.code.rawValue ?? "ok", at: now))
-    if answers.isEmpty, let failure { throw failure }
-    return answers
+    if forked.isEmpty, let failure { throw failure }
+    return forked
   }
 
   /// - Returns: one result per spec, regardless of how many results the host returned.
@@ -69,13 +69,13 @@ extension SandboxService {
     of id: SandboxID, _ specs: [SandboxSpec], on host: any HostClient
   ) async -> [Result<HostSandbox, MartletError>] {
     do {
-      let late = MartletError(.deadlineExceeded, "the copies were not made in time")
-      let results = try await waitAtMost(Self.forkDeadline, throwing: late) {
+      let timeoutError = MartletError(.deadlineExceeded, "the copies were not created in time")
+      let results = try await waitAtMost(Self.forkDeadline, throwing: timeoutError) {
         try await host.forkSandbox(id, into: specs)
       }
       return specs.indices.map { index in
         guard results.indices.contains(index) else {
-          return .failure(MartletError(.agentError, "the host did not say what became of this copy"))
+          return .failure(MartletError(.agentError, "the host returned no result for this copy"))
         }
         return results[index]
       }
@@ -88,7 +88,7 @@ extension SandboxService {
   private func record(
     _ copy: SandboxRecord, _ result: Result<HostSandbox, MartletError>, on host: any HostClient, for caller: Caller,
     _ begin: ContinuousClock.Instant
-  ) async throws -> SandboxAnswer {
+  ) async throws -> SandboxResult {
     switch result {
     case .success(let made): try await creationSucceeded(.fork, copy, made, on: host, for: caller, begin)
     case .failure(let failure): throw await creationFailed(copy.spec, on: host, for: caller, failure)

@@ -40,14 +40,16 @@ extension SandboxService {
         throw MartletError.invalidState(
           id, is: try await sandbox(id, for: caller).status, needs: record.status.rawValue)
       }
-      if record.status == .running { try await tellHost(seconds, record, revision, for: caller) }
+      if record.status == .running { try await sendTimeoutToHost(seconds, record, revision, for: caller) }
       return try await sandbox(id, for: caller)
     }
   }
 
   /// Sends the new time-out to the host; if that fails, restores the previous value in the row.
   /// - Parameter revision: the revision of the row with the new time-out; a later change of the row is not undone.
-  private func tellHost(_ seconds: Int, _ record: SandboxRecord, _ revision: Int, for caller: Caller) async throws {
+  private func sendTimeoutToHost(
+    _ seconds: Int, _ record: SandboxRecord, _ revision: Int, for caller: Caller
+  ) async throws {
     do {
       let host = try await host(of: record)
       try await guestCall { try await host.setTimeout(seconds, of: record.id) }

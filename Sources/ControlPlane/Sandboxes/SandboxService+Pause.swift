@@ -6,13 +6,13 @@ import Persistence
 
 extension SandboxService {
   /// How often a write is attempted when the row changes concurrently.
-  private static let settleAttempts = 10
+  private static let writeAttempts = 10
 
   /// Pauses a running sandbox: saves it and releases its resources. Complete when this returns; continues when the
   /// client disconnects.
   /// - Throws: `not_found`; `invalid_state` unless the sandbox runs; the host's error, in which case the sandbox keeps
   ///   running.
-  package func pause(_ id: SandboxID, for caller: Caller) async throws -> SandboxAnswer {
+  package func pause(_ id: SandboxID, for caller: Caller) async throws -> SandboxResult {
     try await metrics.counting(.pause) {
       try await work.run(for: id) {
         let record = try await sandbox(id, for: caller)
@@ -25,7 +25,7 @@ extension SandboxService {
   /// - Parameter previous: whether to restore the generation before the last one.
   /// - Throws: `not_found`; `invalid_state` unless the sandbox is paused; `snapshot_damaged`, `snapshot_incompatible`
   ///   and other errors of the host, in which case the sandbox stays paused.
-  package func resume(_ id: SandboxID, previous: Bool = false, for caller: Caller) async throws -> SandboxAnswer {
+  package func resume(_ id: SandboxID, previous: Bool = false, for caller: Caller) async throws -> SandboxResult {
     try await metrics.counting(.resume) {
       try await work.run(for: id) {
         let record = try await refreshed(sandbox(id, for: caller), for: caller)
@@ -40,22 +40,22 @@ extension SandboxService {
   private func perform(
     _ change: StateChange, _ found: SandboxRecord, for caller: Caller,
     _ call: @escaping @Sendable (any HostClient, SandboxRecord) async throws -> HostSandbox
-  ) async throws -> SandboxAnswer {
+  ) async throws -> SandboxResult {
     let id = found.id
     guard found.status == change.from else {
       throw MartletError.invalidState(id, is: found.status, needs: change.from.rawValue)
     }
     let host = try await host(of: found)
     let record = try await begin(change, found, for: caller)
-    let word: HostSandbox
+    let report: HostSandbox
     do {
-      let late = MartletError(
-        .deadlineExceeded, "sandbox \(id) is still \(change.through.rawValue); look at it again later")
-      word = try await waitAtMost(change.deadline, throwing: late) { try await call(host, record) }
+      let timeoutError = MartletError(
+        .deadlineExceeded, "sandbox \(id) is still \(change.through.rawValue); query its status later")
+      report = try await waitAtMost(change.deadline, throwing: timeoutError) { try await call(host, record) }
     } catch {
-      word = try await afterFailure(of: change, record, MartletError.wrapping(error), on: host, for: caller)
+      report = try await resolveFailure(of: change, record, MartletError.wrapping(error), on: host, for: caller)
     }
-    return try await settle(change, record, word, on: host, for: caller)
+    return try await recordResult(change, record, report, on: host, for: caller)
   }
 
   /// Records that the change has begun. Retries if another column of the row, such as the time-out, changes
@@ -66,7 +66,7 @@ extension SandboxService {
     var transition = SandboxTransition(
       to: change.through, at: now, audit: caller.audit(change.action, record.id, outcome: "accepted", at: now))
     if change.to == .running { transition.quota = quotas.defaults }
-    for _ in 0..<Self.settleAttempts {
+    for _ in 0..<Self.writeAttempts {
       guard record.status == change.from else { break }
       let (begin, current) = (transition, record)
       if try await quotas.checking({ try await repository.apply(begin, to: current) }) { return record }
@@ -76,44 +76,44 @@ extension SandboxService {
   }
 
   /// Records that the host has completed the change.
-  private func settle(
-    _ change: StateChange, _ record: SandboxRecord, _ word: HostSandbox, on host: any HostClient, for caller: Caller
-  ) async throws -> SandboxAnswer {
-    guard word.status == change.to else {
+  private func recordResult(
+    _ change: StateChange, _ record: SandboxRecord, _ report: HostSandbox, on host: any HostClient, for caller: Caller
+  ) async throws -> SandboxResult {
+    guard report.status == change.to else {
       // Another caller destroyed the sandbox meanwhile, which is not a failure of the host.
-      if word.status == .destroying || word.status == .stopped {
-        throw MartletError.invalidState(record.id, is: word.status, needs: change.to.rawValue)
+      if report.status == .destroying || report.status == .stopped {
+        throw MartletError.invalidState(record.id, is: report.status, needs: change.to.rawValue)
       }
-      throw MartletError(.agentError, "the host says that sandbox \(record.id) is \(word.status.rawValue)")
+      throw MartletError(.agentError, "the host reports that sandbox \(record.id) is \(report.status.rawValue)")
     }
     let audit = caller.audit(change.action, record.id, outcome: "ok", at: now)
     let transition = SandboxTransition(
-      to: change.to, facts: word.facts(on: host.hostID, keeping: record.facts), isAutoPaused: word.isAutoPaused,
+      to: change.to, facts: report.facts(on: host.hostID, keeping: record.facts), isAutoPaused: report.isAutoPaused,
       at: now, audit: audit)
-    let settled = try await write(transition, to: record.id, after: change, for: caller)
-    metrics.observe(change.operation, word.timings)
-    logPhases(change.done, record, word.timings)
-    return SandboxAnswer(record: settled, timings: word.timings)
+    let recorded = try await write(transition, to: record.id, after: change, for: caller)
+    metrics.observe(change.operation, report.timings)
+    logPhases(change.successMessage, record, report.timings)
+    return SandboxResult(record: recorded, timings: report.timings)
   }
 
   /// Handles an error or a missing response of the host: queries the sandbox's state on the host and updates the row.
   /// - Returns: the host's report if the change was completed nevertheless.
   /// - Throws: `failure` if it was not.
-  private func afterFailure(
+  private func resolveFailure(
     of change: StateChange, _ record: SandboxRecord, _ failure: MartletError, on host: any HostClient,
     for caller: Caller
   ) async throws -> HostSandbox {
-    logger.warning(change.notDone, metadata: [LogKey.sandbox: "\(record.id)", LogKey.error: "\(failure)"])
-    let word = try? await guestCall { try await host.sandbox(record.id) }
-    if let word, word.status == change.to { return word }
+    logger.warning(change.failureMessage, metadata: [LogKey.sandbox: "\(record.id)", LogKey.error: "\(failure)"])
+    let report = try? await guestCall { try await host.sandbox(record.id) }
+    if let report, report.status == change.to { return report }
     let audit = caller.audit(change.action, record.id, outcome: failure.code.rawValue, at: now)
     // The host's contract: an operation that reports failure has changed nothing.
-    switch word?.status ?? (failure.isDefinite ? change.from : change.through) {
+    switch report?.status ?? (failure.isDefinite ? change.from : change.through) {
     case change.from:
-      let back = SandboxTransition(to: change.from, isAutoPaused: record.isAutoPaused, at: now, audit: audit)
-      _ = try await write(back, to: record.id, after: change, for: caller)
+      let revert = SandboxTransition(to: change.from, isAutoPaused: record.isAutoPaused, at: now, audit: audit)
+      _ = try await write(revert, to: record.id, after: change, for: caller)
     case .error:
-      let reason = word?.reason ?? failure.message
+      let reason = report?.reason ?? failure.message
       _ = try await write(
         SandboxTransition(to: .error, error: reason, at: now, audit: audit), to: record.id, after: change, for: caller)
     default:
@@ -129,14 +129,14 @@ extension SandboxService {
     _ transition: SandboxTransition, to id: SandboxID, after change: StateChange, for caller: Caller
   ) async throws -> SandboxRecord {
     var status = change.through
-    for _ in 0..<Self.settleAttempts {
+    for _ in 0..<Self.writeAttempts {
       if try await repository.apply(transition, to: id, from: status) { return try await sandbox(id, for: caller) }
       let record = try await sandbox(id, for: caller)
       if record.status == transition.next { return record }
       guard [change.from, change.through, change.to].contains(record.status), record.status.canBecome(transition.next)
       else {
         throw MartletError.invalidState(
-          id, is: record.status, needs: "left alone while it is \(change.through.rawValue)")
+          id, is: record.status, needs: "unchanged while it is \(change.through.rawValue)")
       }
       status = record.status
     }

@@ -138,7 +138,8 @@ private struct CollectedOutput: Sendable {
     guard buffer.readableBytes + bytes.readableBytes <= Limits.execOutputBytes else {
       throw MartletError(
         .tooLarge,
-        "the command wrote more than \(Limits.execOutputBytes) bytes to \(name) and was killed; use exec/stream for long output"
+        "the command wrote more than \(Limits.execOutputBytes) bytes to \(name) and was killed; "
+          + "use exec/stream for long output"
       )
     }
     buffer.writeImmutableBuffer(bytes)

@@ -33,14 +33,14 @@ package struct RepeatableRequest: Sendable {
 }
 
 extension SandboxService {
-  private static let settlePause: Duration = .milliseconds(100)
+  private static let statusPollInterval: Duration = .milliseconds(100)
 
   /// Creates a sandbox, or returns the one that the same request of this team created in the last 24 hours.
   ///
   /// A repetition during the first request waits for its result. When the creation fails, the key can be used again.
   /// - Parameter key: the client's `Idempotency-Key`; nil creates without one.
   /// - Throws: what `create` throws; `idempotency_conflict` when the key was used for a different request.
-  package func create(_ new: NewSandbox, for caller: Caller, idempotencyKey key: String?) async throws -> SandboxAnswer
+  package func create(_ new: NewSandbox, for caller: Caller, idempotencyKey key: String?) async throws -> SandboxResult
   {
     guard let key else { return try await create(new, for: caller) }
     let request = try RepeatableRequest(key: key, new)
@@ -57,7 +57,7 @@ extension SandboxService {
 
   private func repeated(
     _ request: RepeatableRequest, _ earlier: IdempotencyRecord, for caller: Caller
-  ) async throws -> SandboxAnswer {
+  ) async throws -> SandboxResult {
     guard request.hash == earlier.requestHash else {
       throw MartletError(.idempotencyConflict, "this Idempotency-Key was used for another request; choose a new one")
     }
@@ -67,15 +67,15 @@ extension SandboxService {
       switch record.status {
       case .pending, .starting:
         guard ContinuousClock.now < deadline else {
-          throw MartletError(.deadlineExceeded, "sandbox \(record.id) is still being created; look at it later")
+          throw MartletError(.deadlineExceeded, "sandbox \(record.id) is still being created; query its status later")
         }
-        try await Task.sleep(for: Self.settlePause)
+        try await Task.sleep(for: Self.statusPollInterval)
       case .error where record.facts.startedAt == nil, .destroying where record.facts.startedAt == nil,
         .stopped where record.facts.startedAt == nil:
         throw MartletError(
           .invalidState, "sandbox \(record.id) could not be created: \(record.error ?? "unknown"); try again")
       default:
-        return SandboxAnswer(record: record, timings: [])
+        return SandboxResult(record: record, timings: [])
       }
     }
   }

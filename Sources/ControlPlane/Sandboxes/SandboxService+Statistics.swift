@@ -45,7 +45,7 @@ extension SandboxService {
     let current = UsageSample(takenAt: now, running: usage.sandboxes, vcpus: usage.vcpus, memoryMiB: usage.memoryMiB)
     let samples = try await repository.usageSamples(of: caller.teamID, since: now.addingTimeInterval(-range.duration))
     return UsageStatistics(
-      now: current, peak: samples.reduce(current) { $0.most($1) }, series: Self.series(samples, step: range.step))
+      now: current, peak: samples.reduce(current) { $0.maximum($1) }, series: Self.series(samples, step: range.step))
   }
 
   private static func series(_ samples: [UsageSample], step: TimeInterval) -> [UsageSample] {
@@ -53,7 +53,7 @@ extension SandboxService {
       var point = sample
       point.takenAt = UsageSample.start(of: sample.takenAt, every: step)
       if let last = series.last, last.takenAt == point.takenAt {
-        series[series.count - 1] = last.most(point)
+        series[series.count - 1] = last.maximum(point)
       } else {
         series.append(point)
       }
@@ -62,7 +62,7 @@ extension SandboxService {
 }
 
 extension UsageSample {
-  fileprivate func most(_ other: UsageSample) -> UsageSample {
+  fileprivate func maximum(_ other: UsageSample) -> UsageSample {
     UsageSample(
       takenAt: takenAt, running: max(running, other.running), vcpus: max(vcpus, other.vcpus),
       memoryMiB: max(memoryMiB, other.memoryMiB))

@@ -33,7 +33,7 @@ package struct SandboxService: Sendable {
   var logger: Logger { dependencies.logger }
   var now: Date { dependencies.now() }
 
-  // MARK: Reading
+  // MARK: - Reading
 
   /// - Parameter version: the oldest acceptable database version, see `Database.find`.
   /// - Throws: `not_found`, also for another team's sandbox.
@@ -70,16 +70,17 @@ package struct SandboxService: Sendable {
   /// - Throws: `host_unavailable`.
   func host(of record: SandboxRecord) async throws -> any HostClient {
     guard let hostID = record.facts.hostID, let host = await directory.host(hostID) else {
-      throw MartletError(.hostUnavailable, "the host of sandbox \(record.id) is not known at the moment; try again")
+      throw MartletError(
+        .hostUnavailable, "the host of sandbox \(record.id) is not registered at the moment; try again")
     }
     return host
   }
 
   /// Bounds a short call to a guest by `guestDeadline`.
   func guestCall<Value: Sendable>(_ call: @escaping @Sendable () async throws -> Value) async throws -> Value {
-    let late = MartletError(
-      .agentError, "the sandbox did not answer within \(Self.guestDeadline.components.seconds) seconds; try again")
-    return try await waitAtMost(Self.guestDeadline, throwing: late, for: call)
+    let timeoutError = MartletError(
+      .agentError, "the sandbox did not respond within \(Self.guestDeadline.components.seconds) seconds; try again")
+    return try await waitAtMost(Self.guestDeadline, throwing: timeoutError, for: call)
   }
 
   /// Records a change of a guest in the audit log, with its outcome.

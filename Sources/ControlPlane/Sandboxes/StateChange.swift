@@ -11,15 +11,15 @@ struct StateChange: Sendable {
   let to: SandboxStatus
   /// After this time the call fails for the caller; the host continues, and the monitor records the result.
   let deadline: Duration
-  let done: Logger.Message
-  let notDone: Logger.Message
+  let successMessage: Logger.Message
+  let failureMessage: Logger.Message
 
   /// A pause; saving the memory of a large guest takes minutes.
   static let pause = StateChange(
     action: "sandbox.pause", operation: .pause, from: .running, through: .pausing, to: .paused, deadline: .seconds(600),
-    done: "sandbox paused", notDone: "sandbox not paused")
+    successMessage: "sandbox paused", failureMessage: "sandbox not paused")
   static let resume = StateChange(
     action: "sandbox.resume", operation: .resume, from: .paused, through: .resuming, to: .running,
     deadline: .seconds(300),
-    done: "sandbox resumed", notDone: "sandbox not resumed")
+    successMessage: "sandbox resumed", failureMessage: "sandbox not resumed")
 }

@@ -18,13 +18,13 @@ extension SnapshotService {
     from id: SandboxID, name: SafeName?, overwrites: Bool = false, for caller: Caller
   ) async throws -> SnapshotRecord {
     try await sandboxes.metrics.counting(.snapshot) {
-      let name = try name ?? Self.madeUpName()
+      let name = try name ?? Self.generatedName()
       let source = try await sandboxes.sandbox(id, for: caller)
       guard source.status == .running || source.status == .paused else {
         throw MartletError.invalidState(id, is: source.status, needs: "running or paused")
       }
       let host = try await sandboxes.host(of: source)
-      guard try await foreign(name, for: caller) == nil else {
+      guard try await sharedTemplate(name, for: caller) == nil else {
         throw MartletError(.alreadyExists, "a template named \(name) exists; choose another name")
       }
       return try await sandboxes.work.run(for: [.sandbox(id), .snapshot(caller.teamID, name)]) {
@@ -33,7 +33,7 @@ extension SnapshotService {
     }
   }
 
-  private static func madeUpName() throws -> SafeName {
+  private static func generatedName() throws -> SafeName {
     let digits = String(UInt32.random(in: .min ... .max), radix: 16)
     return try SafeName("snap-" + String(repeating: "0", count: 8 - digits.count) + digits)
   }
@@ -48,10 +48,10 @@ extension SnapshotService {
       sandboxID: source.id, name: name, teamID: caller.teamID, overwrites: reserved.status == .replacing)
     let made: HostTemplate
     do {
-      let late = MartletError(.deadlineExceeded, "snapshot \(name) is still being made; look at the list again later")
-      made = try await waitAtMost(Self.createDeadline, throwing: late) { try await host.createSnapshot(request) }
+      let timeoutError = MartletError(.deadlineExceeded, "snapshot \(name) is still being created; list the snapshots later")
+      made = try await waitAtMost(Self.createDeadline, throwing: timeoutError) { try await host.createSnapshot(request) }
     } catch {
-      throw await withdraw(reserved, MartletError.wrapping(error), for: caller)
+      throw await undoReservation(reserved, MartletError.wrapping(error), for: caller)
     }
     var next = reserved.published(made, on: host.hostID, at: now)
     next.sourceID = source.id
@@ -84,7 +84,7 @@ extension SnapshotService {
         return replaced
       }
     }
-    throw MartletError(.alreadyExists, "somebody else is working on snapshot \(name); try again")
+    throw MartletError(.alreadyExists, "another request is changing snapshot \(name); try again")
   }
 
   private func require(_ existing: SnapshotRecord, canBeReplaced overwrites: Bool) async throws {
@@ -96,7 +96,7 @@ extension SnapshotService {
       throw MartletError(
         .alreadyExists, "a snapshot named \(name) exists; choose another name, or replace it with ?overwrite=true")
     case .creating, .replacing:
-      throw MartletError(.alreadyExists, "snapshot \(name) is being made at the moment; choose another name or wait")
+      throw MartletError(.alreadyExists, "snapshot \(name) is being created at the moment; choose another name or wait")
     case .deleting:
       guard try await finishDelete(existing) else {
         throw MartletError(.inUse, "snapshot \(name) is still being deleted; choose another name or wait")
@@ -125,7 +125,7 @@ extension SnapshotService {
     var current: SnapshotRecord? = reserved
     for _ in 0..<Self.attempts {
       guard current?.status != .deleting else {
-        throw MartletError(.notFound, "snapshot \(next.name) was deleted while it was being made")
+        throw MartletError(.notFound, "snapshot \(next.name) was deleted while it was being created")
       }
       let isWritten =
         if let current {
@@ -136,7 +136,8 @@ extension SnapshotService {
       current = try await repository.snapshot(next.name, team: next.teamID)
       if isWritten { return current ?? next }
     }
-    throw MartletError(.internalError, "snapshot \(next.name) is made but could not be recorded; it will be repaired")
+    throw MartletError(
+      .internalError, "snapshot \(next.name) was created but could not be recorded; it will be repaired")
   }
 
   /// Removes the files of a deleted snapshot and its row. The monitor removes what is left if that fails.
@@ -156,9 +157,11 @@ extension SnapshotService {
 
   /// Releases the name, or keeps the replaced snapshot unchanged. If the outcome on the host is unknown, the monitor
   /// resolves it.
-  private func withdraw(_ reserved: SnapshotRecord, _ failure: MartletError, for caller: Caller) async -> MartletError {
+  private func undoReservation(
+    _ reserved: SnapshotRecord, _ failure: MartletError, for caller: Caller
+  ) async -> MartletError {
     logger.warning(
-      "snapshot not made",
+      "snapshot not created",
       metadata: [
         LogKey.snapshot: "\(reserved.name)", LogKey.team: "\(reserved.teamID)", LogKey.error: "\(failure)",
       ])
@@ -171,15 +174,16 @@ extension SnapshotService {
         _ = try await repository.remove(reserved, audit: audit)
       }
     } catch {
-      logger.error("snapshot not withdrawn", metadata: [LogKey.snapshot: "\(reserved.name)", LogKey.error: "\(error)"])
+      logger.error(
+        "snapshot reservation not undone", metadata: [LogKey.snapshot: "\(reserved.name)", LogKey.error: "\(error)"])
     }
     return failure
   }
 
   private func report(_ snapshot: SnapshotRecord, _ source: SandboxRecord, on host: any HostClient) async {
-    let word = try? await sandboxes.guestCall { try await host.sandbox(source.id) }
-    let timings = word?.timings ?? []
+    let sandboxReport = try? await sandboxes.guestCall { try await host.sandbox(source.id) }
+    let timings = sandboxReport?.timings ?? []
     sandboxes.metrics.observe(.snapshot, timings)
-    sandboxes.logPhases("snapshot made", source, timings)
+    sandboxes.logPhases("snapshot created", source, timings)
   }
 }

@@ -28,32 +28,32 @@ extension SnapshotService {
       guard try await sandboxes.placement.templates(visibleTo: .platform).contains(where: { $0.name == name }) else {
         throw MartletError(.notFound, "snapshot \(name) of \(team) does not exist")
       }
-      throw MartletError(.forbidden, "\(name) is a base template; it is removed with the images of its hosts")
+      throw MartletError(.forbidden, "\(name) is a base template; it is removed with the hosts' images")
     }
     try await sandboxes.work.run(for: [record.key]) { try await delete(record, for: caller) }
   }
 
   private func refusal(_ name: SafeName, for caller: Caller) async throws -> MartletError {
-    guard let template = try await foreign(name, for: caller) else {
+    guard let template = try await sharedTemplate(name, for: caller) else {
       return MartletError(.notFound, "snapshot \(name) does not exist")
     }
     guard template.teamID == .platform else {
-      return MartletError(.forbidden, "\(name) is a base template; templates are not deleted here")
+      return MartletError(.forbidden, "\(name) is a base template, which cannot be deleted with this call")
     }
-    return MartletError(.forbidden, "template \(name) belongs to the platform; only its administrators delete it")
+    return MartletError(.forbidden, "template \(name) belongs to the platform; only administrators may delete it")
   }
 
   private func delete(_ record: SnapshotRecord, for caller: Caller) async throws {
     switch record.status {
     case .deleting: throw MartletError(.notFound, "snapshot \(record.name) does not exist")
     case .creating, .replacing:
-      throw MartletError(.invalidState, "snapshot \(record.name) is being made; delete it afterwards")
+      throw MartletError(.invalidState, "snapshot \(record.name) is being created; delete it afterwards")
     case .ready: break
     }
     let audit = audit("snapshot.delete", record.name, outcome: "ok", for: caller)
     guard try await repository.replace(record, with: record.with(.deleting, at: now), audit: audit),
       let deleting = try await repository.snapshot(record.name, team: record.teamID)
-    else { throw MartletError(.invalidState, "somebody else is working on snapshot \(record.name); try again") }
+    else { throw MartletError(.invalidState, "another request is changing snapshot \(record.name); try again") }
     _ = try await finishDelete(deleting)
   }
 
@@ -69,7 +69,7 @@ extension SnapshotService {
         try await removeFiles(record.name, team: record.teamID, on: host)
       } catch {
         logger.warning(
-          "host did not delete a snapshot",
+          "host did not delete snapshot",
           metadata: [LogKey.snapshot: "\(record.name)", LogKey.host: "\(host.hostID)", LogKey.error: "\(error)"])
         return false
       }
@@ -80,8 +80,8 @@ extension SnapshotService {
   }
 
   func removeFiles(_ name: SafeName, team: TeamID, on host: any HostClient) async throws {
-    let late = MartletError(.hostUnavailable, "the host does not answer")
-    try await waitAtMost(Self.deleteDeadline, throwing: late) { try await host.deleteSnapshot(name, team: team) }
+    let timeoutError = MartletError(.hostUnavailable, "the host does not respond")
+    try await waitAtMost(Self.deleteDeadline, throwing: timeoutError) { try await host.deleteSnapshot(name, team: team) }
   }
 
   /// Deletes an older copy on a host other than the snapshot's. Meanwhile the row's state `replacing` keeps other
@@ -95,7 +95,8 @@ extension SnapshotService {
       else { return }
       _ = try await repository.replace(locked, with: locked.with(.ready, at: now))
     } catch {
-      logger.error("snapshot not written", metadata: [LogKey.snapshot: "\(record.name)", LogKey.error: "\(error)"])
+      logger.error(
+        "snapshot status not recorded", metadata: [LogKey.snapshot: "\(record.name)", LogKey.error: "\(error)"])
     }
   }
 }

@@ -48,7 +48,7 @@ package struct SnapshotService: Sendable {
   }
 
   /// A base template that the caller sees, or a snapshot of the platform, with this name.
-  func foreign(_ name: SafeName, for caller: Caller) async throws -> HostTemplate? {
+  func sharedTemplate(_ name: SafeName, for caller: Caller) async throws -> HostTemplate? {
     if let snapshot = try await repository.visible(name, to: .platform) { return snapshot.template }
     return try await sandboxes.placement.templates(visibleTo: caller.teamID).first { $0.name == name }
   }

@@ -14,10 +14,10 @@ struct AuditBuffer {
   private var head = 0
   /// The number of rows per team, including those being written.
   private var counts: [TeamID: Int] = [:]
-  private var underWay = 0
+  private var inProgress = 0
   private var dropped = 0
 
-  private var count: Int { rows.count - head + underWay }
+  private var count: Int { rows.count - head + inProgress }
 
   mutating func add(_ row: AuditRecord) {
     let ofTeam = counts[row.teamID] ?? 0
@@ -33,13 +33,13 @@ struct AuditBuffer {
   mutating func begin() -> [AuditRecord] {
     let batch = Array(rows[head...].prefix(Self.batchSize))
     head += batch.count
-    underWay += batch.count
+    inProgress += batch.count
     return batch
   }
 
   /// - Parameter remaining: rows of the batch that could not be written and will be retried.
   mutating func settle(_ batch: [AuditRecord], remaining: [AuditRecord] = []) {
-    underWay -= batch.count
+    inProgress -= batch.count
     for row in batch { release(row.teamID) }
     for row in remaining { counts[row.teamID, default: 0] += 1 }
     rows.replaceSubrange(..<head, with: remaining)

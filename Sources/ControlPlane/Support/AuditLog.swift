@@ -26,7 +26,9 @@ final class AuditLog: Sendable {
 
   /// Runs `change` and adds `record` with the error's code if it fails. A successful change writes `record` itself, in
   /// its transaction.
-  func noting<Value>(_ record: AuditRecord, _ change: (AuditRecord) async throws -> Value) async throws -> Value {
+  func recordingFailure<Value>(
+    _ record: AuditRecord, _ change: (AuditRecord) async throws -> Value
+  ) async throws -> Value {
     do {
       return try await change(record)
     } catch {

@@ -36,7 +36,7 @@ package final class PlaneMetrics: Sendable {
       bounds: Self.bounds,
       labels: ["operation", "phase"], in: registry)
     sandboxes = Gauge(
-      "martlet_sandboxes", help: "Sandboxes that are not over, by status.", labels: ["status"], in: registry)
+      "martlet_sandboxes", help: "Sandboxes by status, without finished ones.", labels: ["status"], in: registry)
   }
 
   func count(_ operation: Operation, _ error: (any Error)? = nil) {

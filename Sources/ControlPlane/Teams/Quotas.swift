@@ -38,7 +38,8 @@ package struct Quotas: Sendable {
     case .quota(let what, let limit, let used, let requested):
       MartletError(
         .quotaExceeded,
-        "the team's \(what) is \(limit): it has \(used) and this needs \(requested) more; \(remedy(what)), or ask an administrator"
+        "the team's \(what) is \(limit): it has \(used) and this needs \(requested) more; "
+          + "\(remedy(what)), or ask an administrator"
       )
     case .teamIsGone: MartletError(.noTeam, "the team was deleted")
     case .repeated(let earlier): RepeatedRequest(earlier: earlier)
@@ -54,8 +55,8 @@ package struct Quotas: Sendable {
   }
 
   /// Deletes expired idempotency keys.
-  func forgetOldRequests() async throws {
-    try await repository.forgetRequests(before: dependencies.now().addingTimeInterval(-Self.repetitionWindow))
+  func deleteExpiredRequests() async throws {
+    try await repository.deleteRequests(before: dependencies.now().addingTimeInterval(-Self.repetitionWindow))
   }
 }
 

@@ -14,14 +14,14 @@ extension TeamService {
   package func addMember(_ email: String, role: TeamRole, to id: TeamID, for caller: Caller) async throws -> TeamMember
   {
     let email = try EmailAddress(email)
-    try Self.refuseOwnership(role)
+    try Self.refuseOwnerRole(role)
     let membership = try await team(id, for: caller)
     let user = try await people.user(email: email.value)
     let now = now
     return try await change(id, "member.add", of: "user", user?.id.wire ?? "unknown", caller) { audit in
       try membership.require(\.managesMembers, "add members")
       guard let user else {
-        throw MartletError(.notFound, "nobody has an account for \(email); they have to sign up first")
+        throw MartletError(.notFound, "there is no account for \(email); the user must sign up first")
       }
       let member = MembershipRecord(teamID: id, userID: user.id, role: role, isDefault: false, joinedAt: now)
       let change = try await teams.addMember(
@@ -41,7 +41,7 @@ extension TeamService {
     try await change(id, "member.role", of: "user", user.wire, caller) { audit in
       let change: MembershipChange
       if role == .owner {
-        try membership.require(\.isOwner, "give it to somebody else")
+        try membership.require(\.isOwner, "transfer the ownership")
         change = try await teams.transferOwnership(
           of: id, from: owner, to: user, sessionEpoch: caller.principal.sessionEpoch, audit: audit)
       } else {
@@ -81,18 +81,20 @@ extension TeamService {
     case .full:
       throw MartletError(
         .quotaExceeded,
-        "a team may have at most \(Limits.membersPerTeam) members, and one may be in at most \(Limits.teamsPerUser) teams"
+        "a team may have at most \(Limits.membersPerTeam) members, "
+          + "and a user may be in at most \(Limits.teamsPerUser) teams"
       )
     }
   }
 
-  private static func refuseOwnership(_ role: TeamRole) throws(MartletError) {
+  private static func refuseOwnerRole(_ role: TeamRole) throws(MartletError) {
     guard role != .owner else {
-      throw MartletError(.invalidRequest, "role must be admin or member; the owner can give the team to a member later")
+      throw MartletError(
+        .invalidRequest, "role must be admin or member; the owner can transfer the ownership to a member later")
     }
   }
 
   private static func memberNotFound(_ user: UserID, _ team: TeamID) -> MartletError {
-    MartletError(.notFound, "\(user) is no member of \(team)")
+    MartletError(.notFound, "\(user) is not a member of \(team)")
   }
 }

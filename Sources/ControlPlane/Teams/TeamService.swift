@@ -38,7 +38,7 @@ package struct TeamService: Sendable {
     let owner = MembershipRecord(teamID: team.id, userID: user, role: .owner, isDefault: false, joinedAt: now)
     let record = caller.acting(in: team.id).audit("team.create", of: "team", team.id.wire, outcome: "ok", at: now)
     guard try await teams.create(team, owner: owner, maximumTeams: Limits.teamsPerUser, audit: record) else {
-      throw MartletError(.quotaExceeded, "one may be in at most \(Limits.teamsPerUser) teams; leave one first")
+      throw MartletError(.quotaExceeded, "a user may be in at most \(Limits.teamsPerUser) teams; leave one first")
     }
     return TeamMembership(team: team, role: .owner, isDefault: false, joinedAt: owner.joinedAt)
   }
@@ -59,15 +59,15 @@ package struct TeamService: Sendable {
   /// - Throws: `not_found`; `forbidden` for all but the owner.
   package func delete(_ id: TeamID, for caller: Caller) async throws {
     let membership = try await team(id, for: caller)
-    let condemned = try await change(id, "team.delete", of: "team", id.wire, caller) { audit in
+    let destroying = try await change(id, "team.delete", of: "team", id.wire, caller) { audit in
       try membership.require(\.isOwner, "delete it")
-      guard let condemned = try await teams.delete(id, at: now, audit: audit) else {
+      guard let destroying = try await teams.delete(id, at: now, audit: audit) else {
         throw MartletError.teamNotFound(id)
       }
-      return condemned
+      return destroying
     }
     // After a crash the monitor continues: the rows have the state `destroying`.
-    for record in condemned { sandboxes.startDestroying(record) }
+    for record in destroying { sandboxes.startDestroying(record) }
   }
 
   /// Runs a change of a team, and records a failure in that team's audit log.
@@ -75,7 +75,7 @@ package struct TeamService: Sendable {
     _ team: TeamID, _ action: String, of type: String, _ id: String, _ caller: Caller,
     _ work: (AuditRecord) async throws -> Value
   ) async throws -> Value {
-    try await audit.noting(caller.acting(in: team).audit(action, of: type, id, outcome: "ok", at: now), work)
+    try await audit.recordingFailure(caller.acting(in: team).audit(action, of: type, id, outcome: "ok", at: now), work)
   }
 }
 
@@ -88,7 +88,7 @@ extension TeamMembership {
   func require(_ right: KeyPath<TeamRole, Bool>, _ what: String) throws(MartletError) {
     guard role[keyPath: right] else {
       let who = TeamRole.allCases.filter { $0[keyPath: right] }.map(\.rawValue).joined(separator: " and ")
-      throw MartletError(.forbidden, "in this team you are \(role.rawValue); only \(who) may \(what)")
+      throw MartletError(.forbidden, "your role in this team is \(role.rawValue); only \(who) may \(what)")
     }
   }
 }

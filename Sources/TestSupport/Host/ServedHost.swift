@@ -24,9 +24,10 @@ package struct ServedHost: Sendable {
     var logger = Logger(label: "test host")
     logger.logLevel = .critical
     let secret = HostSecret.random()
-    let (ports, announce) = AsyncStream<Int>.makeStream()
+    let (ports, portContinuation) = AsyncStream<Int>.makeStream()
     let server = HostServer(
-      host, configuration: HostServerConfiguration(secret: secret, now: now) { announce.yield($0) }, logger: logger)
+      host, configuration: HostServerConfiguration(secret: secret, now: now) { portContinuation.yield($0) },
+      logger: logger)
     var configuration = ServiceGroupConfiguration(services: [server], logger: logger)
     configuration.maximumGracefulShutdownDuration = .seconds(2)
     let group = ServiceGroup(configuration: configuration)
@@ -34,7 +35,7 @@ package struct ServedHost: Sendable {
     let run = Task {
       // A forced end is reported as an error, which some tests cause on purpose.
       try? await group.run()
-      announce.finish()
+      portContinuation.finish()
     }
     var iterator = ports.makeAsyncIterator()
     guard let port = await iterator.next() else { throw SimulatedFault() }

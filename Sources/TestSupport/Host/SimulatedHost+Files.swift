@@ -8,7 +8,7 @@ extension SimulatedHost {
   /// A file in the generation that the last pause saved.
   package func savedFile(_ path: String, in id: SandboxID) -> ByteBuffer? { generations[id]?.last?[path] }
   /// A file in a named snapshot.
-  package func frozenFile(_ path: String, in name: SafeName, of team: TeamID) -> ByteBuffer? {
+  package func snapshotFile(_ path: String, in name: SafeName, of team: TeamID) -> ByteBuffer? {
     snapshots[SnapshotKey(name, team)]?.files[path]
   }
   package func put(_ path: String, _ content: ByteBuffer, in id: SandboxID) { files[id, default: [:]][path] = content }
@@ -31,11 +31,11 @@ extension SimulatedHost {
     _ = try running(id)
     guard let content = files[id]?[path] else { throw MartletError(.notFound, "there is no file \(path)") }
     let fault = readFault
-    var rest = content
+    var remaining = content
     var sent = 0
     let pieces: [ByteBuffer] = {
       var pieces: [ByteBuffer] = []
-      while let piece = rest.readSlice(length: min(65_536, rest.readableBytes)), piece.readableBytes > 0 {
+      while let piece = remaining.readSlice(length: min(65_536, remaining.readableBytes)), piece.readableBytes > 0 {
         pieces.append(piece)
       }
       return pieces

@@ -5,7 +5,7 @@ package import Model
 extension SimulatedHost {
   /// Sets the state of a sandbox; nil removes it.
   package func set(_ id: SandboxID, status: SandboxStatus?, reason: String? = nil, isAutoPaused: Bool = false) {
-    guard let status else { return forget(id) }
+    guard let status else { return removeSandbox(id) }
     var sandbox = sandboxes[id] ?? HostSandbox(id: id, status: status, vcpus: 1, memoryMiB: 512, diskSizeMiB: 5120)
     sandbox.status = status
     sandbox.reason = reason
@@ -62,10 +62,10 @@ extension SimulatedHost {
   package func destroySandbox(_ id: SandboxID) async throws {
     destroyCalls += 1
     try await gate(.destroy)
-    forget(id)
+    removeSandbox(id)
   }
 
-  private func forget(_ id: SandboxID) {
+  private func removeSandbox(_ id: SandboxID) {
     sandboxes[id] = nil
     generations[id] = nil
     timeouts[id] = nil
@@ -114,7 +114,7 @@ extension SimulatedHost {
     if let sandbox = sandboxes[id], sandbox.status == .paused { return sandbox }
     _ = try running(id)
     let paused = try await pause(id, isAutoPaused: false)
-    try answer(.pause)
+    try throwIfResponseIsLost(.pause)
     return paused
   }
 
@@ -123,10 +123,10 @@ extension SimulatedHost {
     do {
       try await gate(.pause)
     } catch {
-      if losesMachines {
+      if losesInstances {
         set(id, status: .error, reason: "the virtual machine ended")
       } else {
-        back(id, from: .pausing, to: .running)
+        revert(id, from: .pausing, to: .running)
       }
       throw error
     }
@@ -153,7 +153,7 @@ extension SimulatedHost {
       throw MartletError(.notFound, "sandbox \(id) has no such generation")
     }
     let resumed = try await resume(before, content, options.timeoutSeconds)
-    try answer(.resume)
+    try throwIfResponseIsLost(.resume)
     return resumed
   }
 
@@ -163,7 +163,7 @@ extension SimulatedHost {
     do {
       try await gate(.resume)
     } catch {
-      back(id, from: .resuming, to: .paused)
+      revert(id, from: .resuming, to: .paused)
       throw error
     }
     await yield()
@@ -180,7 +180,7 @@ extension SimulatedHost {
   }
 
   /// Reverts a failed change, unless the sandbox was destroyed meanwhile.
-  private func back(_ id: SandboxID, from status: SandboxStatus, to before: SandboxStatus) {
+  private func revert(_ id: SandboxID, from status: SandboxStatus, to before: SandboxStatus) {
     if sandboxes[id]?.status == status { sandboxes[id]?.status = before }
   }
 

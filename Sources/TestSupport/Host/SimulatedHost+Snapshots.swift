@@ -9,7 +9,7 @@ extension SimulatedHost {
     await begin(id)
     defer { end(id) }
     try await gate(.fork)
-    let content = try frozen(id)
+    let content = try savedFiles(id)
     let shape = sandboxes[id].map {
       SandboxShape(vcpus: $0.vcpus, memoryMiB: $0.memoryMiB, diskSizeMiB: $0.diskSizeMiB)
     }
@@ -23,7 +23,7 @@ extension SimulatedHost {
       }
     }
     sandboxes[id]?.timings = Self.timings(["freeze", "save_memory"])
-    try answer(.fork)
+    try throwIfResponseIsLost(.fork)
     return results
   }
 
@@ -36,7 +36,7 @@ extension SimulatedHost {
     guard snapshots[key] == nil || request.overwrites else {
       throw MartletError(.alreadyExists, "a snapshot named \(request.name) exists")
     }
-    let content = try frozen(id)
+    let content = try savedFiles(id)
     guard let source = sandboxes[id] else { throw MartletError.sandboxNotFound(id) }
     let template = HostTemplate(
       name: request.name, teamID: request.teamID, kind: .snapshot,
@@ -45,7 +45,7 @@ extension SimulatedHost {
       createdAt: Date(timeIntervalSince1970: 1_700_000_100))
     snapshots[key] = (template, content)
     sandboxes[id]?.timings = Self.timings(["freeze", "save_memory", "publish"])
-    try answer(.snapshot)
+    try throwIfResponseIsLost(.snapshot)
     return template
   }
 
@@ -71,7 +71,7 @@ extension SimulatedHost {
   package var snapshotNames: [String] { snapshots.keys.map(\.name.value).sorted() }
 
   /// The files of a running or paused sandbox, which stand for its memory and disk.
-  private func frozen(_ id: SandboxID) throws -> Files {
+  private func savedFiles(_ id: SandboxID) throws -> Files {
     guard let sandbox = sandboxes[id] else { throw MartletError.sandboxNotFound(id) }
     switch sandbox.status {
     case .running: return files[id] ?? [:]

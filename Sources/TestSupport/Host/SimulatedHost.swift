@@ -44,11 +44,11 @@ package actor SimulatedHost: HostClient {
   package var destroyCalls = 0
   package internal(set) var calls: [Operation: Int] = [:]
   /// Whether a pause that fails loses the instance.
-  package var losesMachines = false
+  package var losesInstances = false
   /// Errors of the copies of a fork, by position.
   package var forkFaults: [Int: MartletError] = [:]
   private var faults: [Operation: MartletError] = [:]
-  private var lostAnswers: [Operation: MartletError] = [:]
+  private var lostResponses: [Operation: MartletError] = [:]
   private var delays: [Operation: Duration] = [:]
   private var shuffle: SeededGenerator?
   private var changing: [SandboxID: [CheckedContinuation<Void, Never>]] = [:]
@@ -68,10 +68,10 @@ package actor SimulatedHost: HostClient {
   /// Makes an operation fail with `error`; nil makes it succeed again.
   package func fail(_ operation: Operation, with error: MartletError?) { faults[operation] = error }
   /// Makes an operation succeed and its response get lost: the caller gets `error`.
-  package func loseAnswer(of operation: Operation, with error: MartletError?) { lostAnswers[operation] = error }
+  package func loseResponse(of operation: Operation, with error: MartletError?) { lostResponses[operation] = error }
   package func delay(_ operation: Operation, by duration: Duration?) { delays[operation] = duration }
   package func failFork(at index: Int, with error: MartletError?) { forkFaults[index] = error }
-  package func loseMachines(_ loses: Bool) { losesMachines = loses }
+  package func loseInstances(_ loses: Bool) { losesInstances = loses }
   package func unlist(_ id: SandboxID) { unlisted.insert(id) }
   /// Makes concurrent operations take turns in an order that is determined by the seed.
   package func shuffle(seed: UInt64) { shuffle = SeededGenerator(seed: seed) }
@@ -85,8 +85,8 @@ package actor SimulatedHost: HostClient {
     if let fault = faults[operation] { throw fault }
   }
 
-  func answer(_ operation: Operation) throws {
-    if let error = lostAnswers[operation] { throw error }
+  func throwIfResponseIsLost(_ operation: Operation) throws {
+    if let error = lostResponses[operation] { throw error }
   }
 
   func yield() async {

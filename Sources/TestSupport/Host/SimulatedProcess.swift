@@ -53,7 +53,7 @@ package final class SimulatedProcess: Sendable {
     return (number, stream)
   }
 
-  func forget(_ listener: Int) {
+  func removeListener(_ listener: Int) {
     state.withLock { $0.listeners.removeValue(forKey: listener) }?.finish()
   }
 
@@ -166,7 +166,7 @@ final class SimulatedSession: ProcessSession {
   func detach(killing: Bool) async {
     // Like a real guest agent, which is called over the network: a cancelled task cannot call it.
     if Task.isCancelled { return }
-    process.forget(listener)
+    process.removeListener(listener)
     if killing { process.receive(signal: 9) }
   }
 }

@@ -3,7 +3,7 @@ import Model
 import Persistence
 
 /// The validated data of a user to be created.
-struct Newcomer: Sendable {
+struct NewAccount: Sendable {
   let email: EmailAddress
   let name: DisplayName
   let password: String
@@ -26,14 +26,14 @@ extension AccountService {
   /// Creates user, team and ownership in one transaction.
   /// - Parameter caller: the administrator or local program that creates the user; nil for users who sign up.
   /// - Throws: `email_taken`.
-  func create(_ newcomer: Newcomer, by caller: Caller? = nil, source: String?) async throws -> (UserRecord, TeamID) {
-    guard try await people.user(email: newcomer.email.value) == nil else { throw Self.taken(newcomer.email) }
-    let hash = try await hash(newcomer.password)
+  func create(_ account: NewAccount, by caller: Caller? = nil, source: String?) async throws -> (UserRecord, TeamID) {
+    guard try await people.user(email: account.email.value) == nil else { throw Self.emailTaken(account.email) }
+    let hash = try await hash(account.password)
     let now = now
     let user = UserRecord(
-      email: newcomer.email.value, name: newcomer.name.value, passwordHash: hash, isAdmin: newcomer.isAdmin,
+      email: account.email.value, name: account.name.value, passwordHash: hash, isAdmin: account.isAdmin,
       createdAt: now)
-    let team = TeamRecord(name: newcomer.teamName, createdAt: now)
+    let team = TeamRecord(name: account.teamName, createdAt: now)
     let actor =
       caller?.acting(in: team.id) ?? Caller(principal: Principal(kind: .user(user.id), teamID: team.id), source: source)
     do {
@@ -44,14 +44,14 @@ extension AccountService {
         audit: [
           actor.audit("user.create", of: "user", user.id.wire, outcome: "ok", at: now),
           actor.audit("team.create", of: "team", team.id.wire, outcome: "ok", at: now),
-        ], by: caller?.person)
+        ], by: caller?.optionalActingUser)
     } catch PersistenceError.duplicate {
-      throw Self.taken(newcomer.email)
+      throw Self.emailTaken(account.email)
     }
     return (user, team.id)
   }
 
-  static func taken(_ email: EmailAddress) -> MartletError {
-    MartletError(.emailTaken, "\(email) has an account already; log in, or use another address")
+  static func emailTaken(_ email: EmailAddress) -> MartletError {
+    MartletError(.emailTaken, "\(email) already has an account; log in, or use another address")
   }
 }
