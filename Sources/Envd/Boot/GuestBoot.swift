@@ -34,7 +34,10 @@ package struct GuestBoot: Sendable {
     guard case .grown(let from, let to) = try RootGrowth.run() else { return }
     logger.info(
       "root file system grown",
-      metadata: ["blocks.from": "\(from)", "blocks.to": "\(to)", "duration": "\(ContinuousClock.now - start)"])
+      metadata: [
+        "blocks.from": "\(from)", "blocks.to": "\(to)",
+        "duration.ms": "\(Int((ContinuousClock.now - start) / .milliseconds(1)))",
+      ])
   }
 
   private static func makeCgroup(_ logger: Logger) -> UserCgroup? {
