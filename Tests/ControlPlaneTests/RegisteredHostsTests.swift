@@ -107,18 +107,18 @@ import Testing
       let heartbeat = fixture.heartbeat(record)
       #expect(await heartbeat.beat(record))
       await fixture.other.set(id, status: .paused)
-      await heartbeat.leave(record)
+      await heartbeat.deregister(record)
       #expect(try await fixture.repository.all().count == 1)
       await fixture.other.set(id, status: nil)
       await fixture.other.setSnapshot(.base, team: TeamID(), files: [:])
-      await heartbeat.leave(record)
+      await heartbeat.deregister(record)
       #expect(try await fixture.repository.all().count == 1)
       for name in await fixture.other.snapshotNames {
         for key in await fixture.other.snapshots.keys where key.name.value == name {
           await fixture.other.setSnapshot(key.name, team: key.team, files: nil)
         }
       }
-      await heartbeat.leave(record)
+      await heartbeat.deregister(record)
       #expect(try await fixture.repository.all().isEmpty)
     }
   }

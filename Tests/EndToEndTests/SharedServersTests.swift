@@ -270,7 +270,7 @@ extension MartletServer {
   /// Whether the server is the leader.
   fileprivate var leads: Bool {
     !hasEnded
-      && lifeLog.split(separator: "\n").last { $0.contains("leadership ") }?.contains("leadership began") == true
+      && lifeLog.split(separator: "\n").last { $0.contains("leadership ") }?.contains("leadership acquired") == true
   }
 
   /// Whether the server's host is registered.

@@ -31,7 +31,9 @@ extension AdminService {
     return await withTaskGroup { group in
       for host in await directory.hosts() {
         group.addTask {
-          (try? await waitAtMost(Placement.listDeadline, throwing: Self.hostTimeout) { try await host.listTemplates(nil) })
+          (try? await waitAtMost(Placement.listDeadline, throwing: Self.hostTimeout) {
+            try await host.listTemplates(nil)
+          })
             ?? []
         }
       }
@@ -45,7 +47,9 @@ extension AdminService {
   private static var hostTimeout: MartletError { MartletError(.hostUnavailable, "the host does not respond") }
 
   private static func summary(of host: any HostClient) async -> HostSummary {
-    let sandboxes = try? await waitAtMost(Placement.listDeadline, throwing: hostTimeout) { try await host.listSandboxes() }
+    let sandboxes = try? await waitAtMost(Placement.listDeadline, throwing: hostTimeout) {
+      try await host.listSandboxes()
+    }
     return HostSummary(
       id: host.hostID, isReachable: sandboxes != nil, sandboxes: sandboxes?.count ?? 0,
       running: sandboxes?.count { $0.status == .running } ?? 0)

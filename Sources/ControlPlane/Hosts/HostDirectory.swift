@@ -1,12 +1,12 @@
 package import HostAPI
 package import Model
 
-/// The hosts that exist and how to talk to them.
+/// The registered hosts and their clients.
 package protocol HostDirectory: Sendable {
-  /// Every host, those that are silent too.
+  /// All hosts, including unresponsive ones.
   func hosts() async -> [any HostClient]
   func host(_ id: HostID) async -> (any HostClient)?
-  /// Hosts that new sandboxes may go to.
+  /// Hosts on which new sandboxes may be placed.
   func placeableHosts() async -> [any HostClient]
 }
 
@@ -14,7 +14,7 @@ extension HostDirectory {
   package func placeableHosts() async -> [any HostClient] { await hosts() }
 }
 
-/// Hosts that are known from the start and never change: the one in this process.
+/// A constant set of hosts, such as the one in this process.
 package struct FixedHosts: HostDirectory {
   private let clients: [any HostClient]
 

@@ -5,11 +5,11 @@ import Model
 package import Persistence
 import ServiceLifecycle
 
-/// Keeps the row of the host in this process: written when the host is reachable, renewed for as long as it is, and
-/// taken away at an orderly stop if nothing is left on it that anybody could ask for.
+/// Maintains this host's row: inserted once the host listens, renewed every 30 s, deleted at an orderly stop if the
+/// host holds no sandboxes or snapshots.
 package struct HostHeartbeat: Service {
   package static let interval: Duration = .seconds(30)
-  /// A beat that failed is tried again after this; three that are lost make a host silent.
+  /// The delay before a failed heartbeat is retried. Three missed intervals make a host unresponsive.
   static let retryInterval: Duration = .seconds(2)
 
   private let host: any HostClient
@@ -17,7 +17,7 @@ package struct HostHeartbeat: Service {
   private let record: @Sendable () async -> HostRecord?
   private let dependencies: Dependencies
 
-  /// - Parameter record: waits until the host listens and says where; nil when it is to stop before.
+  /// - Parameter record: waits until the host listens and returns its row; nil when the host stops before.
   package init(
     of host: any HostClient, repository: HostRepository, dependencies: Dependencies,
     record: @escaping @Sendable () async -> HostRecord?
@@ -32,16 +32,15 @@ package struct HostHeartbeat: Service {
     guard let record = await cancelWhenGracefulShutdown({ await self.record() }) else { return }
     await cancelWhenGracefulShutdown {
       while !Task.isCancelled {
-        let hasBeaten = await beat(record)
-        try? await Task.sleep(for: hasBeaten ? Self.interval : Self.retryInterval)
+        let isRegistered = await beat(record)
+        try? await Task.sleep(for: isRegistered ? Self.interval : Self.retryInterval)
       }
     }
-    await leave(record)
+    await deregister(record)
   }
 
-  /// Renews the row, or writes it when it is not there or another's: an address or secret that is no longer true helps
-  /// nobody.
-  /// - Returns: whether the database has it.
+  /// Renews the row. Writes it if it is missing or has another secret, as an outdated address or secret is useless.
+  /// - Returns: whether the row was written.
   package func beat(_ record: HostRecord) async -> Bool {
     do {
       if try await repository.renew(record.id, secret: record.secret, at: dependencies.now()) { return true }
@@ -58,18 +57,18 @@ package struct HostHeartbeat: Service {
     }
   }
 
-  /// Sandboxes, and snapshots with names, are asked for by rows that name this host; as long as there are any it must
-  /// stay known.
-  package func leave(_ record: HostRecord) async {
+  /// Deletes the row, unless the host still holds sandboxes or named snapshots: rows refer to this host, so it must
+  /// stay registered.
+  package func deregister(_ record: HostRecord) async {
     do {
       let holdsSandboxes = try await !host.listSandboxes().isEmpty
       let holdsSnapshots = try await !host.listTemplates(.snapshot).isEmpty
       guard !holdsSandboxes, !holdsSnapshots else { return }
       try await repository.delete(record.id, secret: record.secret)
-      dependencies.logger.info("host forgotten", metadata: [LogKey.host: "\(record.id)"])
+      dependencies.logger.info("host deregistered", metadata: [LogKey.host: "\(record.id)"])
     } catch {
       dependencies.logger.warning(
-        "host not forgotten", metadata: [LogKey.host: "\(record.id)", LogKey.error: "\(error)"])
+        "host not deregistered", metadata: [LogKey.host: "\(record.id)", LogKey.error: "\(error)"])
     }
   }
 }

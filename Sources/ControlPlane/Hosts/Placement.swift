@@ -2,19 +2,20 @@ import Concurrency
 import HostAPI
 import Model
 
-/// Finds base templates on hosts, and a host for a sandbox. Where named snapshots are is in the database.
+/// Finds base templates on hosts, and a host for a new sandbox. The host of a named snapshot is in the database.
 struct Placement: Sendable {
   static let listDeadline: Duration = .seconds(10)
 
   let directory: any HostDirectory
   let scheduler: any Scheduler
 
-  /// A host that has the base template.
-  /// - Throws: `no_hosts_available`, `host_unavailable` when none answers, `not_found` when no host has the template.
+  /// Chooses a host that has the base template.
+  /// - Throws: `no_hosts_available`, `host_unavailable` when no host responds, `not_found` when no host has the
+  ///   template.
   func host(for spec: SandboxSpec) async throws -> any HostClient {
-    let answers = try await templatesByHost()
-    let candidates = answers.filter { answer in
-      answer.templates.contains { $0.name == spec.template && Self.isVisible($0, to: spec.teamID) }
+    let hosts = try await templatesByHost()
+    let candidates = hosts.filter { host in
+      host.templates.contains { $0.name == spec.template && Self.isVisible($0, to: spec.teamID) }
     }
     guard !candidates.isEmpty else {
       throw MartletError(
@@ -24,7 +25,7 @@ struct Placement: Sendable {
     return scheduler.choose(candidates.map(\.host), for: spec)
   }
 
-  /// The platform's base templates and the team's own, by name.
+  /// The base templates of the platform and the team, ordered by name.
   func templates(visibleTo team: TeamID) async throws -> [HostTemplate] {
     var byName: [SafeName: HostTemplate] = [:]
     for template in try await templatesByHost().flatMap(\.templates) where Self.isVisible(template, to: team) {
@@ -42,21 +43,23 @@ struct Placement: Sendable {
     guard !hosts.isEmpty else {
       throw MartletError(.noHostsAvailable, "no host is registered; add one before creating sandboxes")
     }
-    let answers = await withTaskGroup { group in
+    let templatesByIndex = await withTaskGroup { group in
       for (index, host) in hosts.enumerated() {
         group.addTask { (index, try? await Self.templates(of: host)) }
       }
       return await group.reduce(into: [Int: [HostTemplate]]()) { $0[$1.0] = $1.1 }
     }
-    let reachable = hosts.indices.compactMap { index in answers[index].map { (host: hosts[index], templates: $0) } }
+    let reachable = hosts.indices.compactMap { index in
+      templatesByIndex[index].map { (host: hosts[index], templates: $0) }
+    }
     guard !reachable.isEmpty else {
-      throw MartletError(.hostUnavailable, "no host answers at the moment; try again")
+      throw MartletError(.hostUnavailable, "no host responds at the moment; try again")
     }
     return reachable
   }
 
   private static func templates(of host: any HostClient) async throws -> [HostTemplate] {
-    try await waitAtMost(listDeadline, throwing: MartletError(.hostUnavailable, "the host does not answer")) {
+    try await waitAtMost(listDeadline, throwing: MartletError(.hostUnavailable, "the host does not respond")) {
       try await host.listTemplates(.base)
     }
   }

@@ -5,11 +5,11 @@ import Logging
 package import Model
 package import Persistence
 
-/// The host in this process, and those that other processes have written into the database they share (HO-1).
+/// The host in this process, and the hosts of other processes that are registered in the shared database.
 ///
-/// Clients of the others are made when they are needed and kept for as long as their host's address and secret stay the
-/// same (HO-8). Rows are read on every call, so that a host that has just been started again is asked where it is now.
-/// While the database does not answer, what it last said holds.
+/// Clients of other hosts are created on demand, and kept as long as the host's address and secret stay the same. Rows
+/// are read on every call, so that a restarted host is reached at its new address. While the database is unavailable,
+/// the last known rows are used.
 package final class RegisteredHosts: HostDirectory {
   package typealias Connector = @Sendable (HostRecord) -> (any HostClient)?
 
@@ -27,8 +27,8 @@ package final class RegisteredHosts: HostDirectory {
   private let lastRows = Mutex([HostRecord]())
 
   /// - Parameters:
-  ///   - own: never taken from the database.
-  ///   - connect: makes a client of another host, and connects to nobody yet; nil for a row that nobody can use.
+  ///   - own: the host in this process, which is not read from the database.
+  ///   - connect: creates the client of another host without connecting yet; nil for an unusable row.
   package init(
     own: any HostClient, repository: HostRepository, dependencies: Dependencies, connect: @escaping Connector
   ) {
@@ -42,7 +42,7 @@ package final class RegisteredHosts: HostDirectory {
     [own] + (await others()).compactMap { client(of: $0) }
   }
 
-  /// A host that has given no sign of life for as long as makes its sandboxes missing gets no new ones (MO-1).
+  /// Excludes hosts without a heartbeat for `Monitor.silenceLimit`, after which sandboxes are `missing`.
   package func placeableHosts() async -> [any HostClient] {
     let oldest = dependencies.now().addingTimeInterval(-Monitor.silenceLimit)
     return [own] + (await others()).filter { $0.lastHeartbeat >= oldest }.compactMap { client(of: $0) }
@@ -57,7 +57,7 @@ package final class RegisteredHosts: HostDirectory {
       }
       return client(of: record)
     } catch {
-      note(error)
+      logFailure(error)
       return pool.withLock { $0[id]?.client }
     }
   }
@@ -70,7 +70,7 @@ package final class RegisteredHosts: HostDirectory {
       pool.withLock { pool in pool = pool.filter { known.contains($0.key) } }
       return rows
     } catch {
-      note(error)
+      logFailure(error)
       return lastRows.withLock { $0 }
     }
   }
@@ -86,7 +86,7 @@ package final class RegisteredHosts: HostDirectory {
     }
   }
 
-  private func note(_ error: any Error) {
-    dependencies.logger.warning("hosts not read", metadata: [LogKey.error: "\(error)"])
+  private func logFailure(_ error: any Error) {
+    dependencies.logger.warning("host rows not read", metadata: [LogKey.error: "\(error)"])
   }
 }

@@ -2,13 +2,13 @@ import Concurrency
 package import HostAPI
 package import Model
 
-/// Chooses the host for a new sandbox among those that hold its template (SC-1, L-33).
+/// Chooses the host of a new sandbox among those that have its template.
 package protocol Scheduler: Sendable {
   /// - Parameter candidates: not empty.
   func choose(_ candidates: [any HostClient], for spec: SandboxSpec) -> any HostClient
 }
 
-/// Takes hosts in turn.
+/// Chooses hosts in turn.
 package final class RoundRobinScheduler: Scheduler {
   private let turn = Mutex(0)
 

@@ -2,7 +2,7 @@ import Foundation
 import Model
 package import Persistence
 
-/// The first run: platform team, administrator, default team, API key (AUTH-7).
+/// Sets up an empty database at the first run: platform team, administrator, default team, API key.
 package struct Bootstrap: Sendable {
   package static let adminEmail = "admin@martlet.local"
   private static let passwordBytes = 15
@@ -17,13 +17,13 @@ package struct Bootstrap: Sendable {
     self.dependencies = dependencies
   }
 
-  /// Makes what is missing, all of it in one transaction.
+  /// Creates what is missing in one transaction.
   ///
   /// - Parameters:
-  ///   - url: where clients reach the server.
-  ///   - keep: writes the credentials down before the users exist that they are for: they are nowhere else. Nil when
-  ///     they are for nobody, because another server was first.
-  /// - Returns: nil when there are users already.
+  ///   - url: the URL at which clients reach the server.
+  ///   - keep: stores the credentials, which cannot be read from the database. Called before the users are inserted;
+  ///     called with nil if another server inserted its users first, so that the credentials are invalid.
+  /// - Returns: nil when users exist already.
   package func run(url: String, keep: @Sendable (Credentials?) throws -> Void = { _ in }) async throws -> Credentials? {
     let now = dependencies.now()
     try await people.ensureTeam(TeamRecord(id: .platform, name: "platform", createdAt: now))

@@ -33,7 +33,7 @@ package final class PasswordHasher: Sendable {
   private static let maximumMemoryKiB: UInt32 = 1 << 20
 
   package static var tooManyLogins: MartletError {
-    MartletError(.rateLimited, "too many people log in at the moment; try again", retryAfterSeconds: 2)
+    MartletError(.rateLimited, "too many logins at the moment; try again", retryAfterSeconds: 2)
   }
 
   private let evaluationSlots: AsyncSemaphore

@@ -4,15 +4,16 @@ import Model
 import Persistence
 import ServiceLifecycle
 
-/// Writes what is collected in memory: activity, uses of keys, audit rows. Deletes what is old. At shutdown it waits
-/// for work that sandboxes own.
+/// Writes data that is collected in memory (activity, uses of keys, audit rows), and deletes expired rows. At shutdown
+/// it waits for the work that sandboxes own.
 package struct Housekeeping: Service {
   package static let interval: Duration = .seconds(1)
-  /// How often what has run out is deleted.
+  /// The interval at which expired rows are deleted.
   package static let sweepInterval: Duration = .seconds(3_600)
-  /// How much of it in a row.
+  /// The maximum number of batches per sweep.
   static let sweepBatches = 10
-  /// How long a shutdown waits for creations and destructions in progress; what is left is repaired at the next start.
+  /// How long a shutdown waits for creations and destructions in progress; the monitor repairs unfinished ones after
+  /// the next start.
   static let drainDeadline: Duration = .seconds(20)
 
   let work: OwnedWork
@@ -32,7 +33,7 @@ package struct Housekeeping: Service {
     await cancelWhenGracefulShutdown {
       var nextSweep = ContinuousClock.now
       while !Task.isCancelled {
-        // Shutdown ends the sleep; what is left is written below, where nothing cancels it.
+        // Shutdown ends the sleep; the remaining data is written below, where cancellation has no effect.
         guard (try? await Task.sleep(for: Self.interval)) != nil else { return }
         await flush()
         guard ContinuousClock.now >= nextSweep else { continue }
@@ -44,7 +45,7 @@ package struct Housekeeping: Service {
     await flush()
   }
 
-  /// Each by itself: one that cannot be written holds up no other. The audit log first, as it has most to lose.
+  /// Flushes each kind of data independently of the others' errors. Starts with the audit log, which grows fastest.
   package func flush() async {
     await flush("audit rows") { try await audit.flush() }
     await flush("activity") { try await activity.flush() }
@@ -59,12 +60,12 @@ package struct Housekeeping: Service {
     }
   }
 
-  /// Deletes some of what has run out: little at once, because what is collected has to be written too.
-  /// - Returns: whether nothing is left to delete, or cannot be.
+  /// Deletes some expired rows: a bounded number, so that collected data is written in time.
+  /// - Returns: whether the sweep is complete, or failed.
   package func sweep() async -> Bool {
     do {
       try await quotas.deleteExpiredRequests()
-      guard let cutoff = retention.cutoff(at: dependencies.now()), await leadership.leads else { return true }
+      guard let cutoff = retention.cutoff(at: dependencies.now()), await leadership.wasLeader else { return true }
       for _ in 0..<Self.sweepBatches {
         let deleted =
           try await auditRepository.delete(before: cutoff) + sandboxRepository.deleteFinished(before: cutoff)

@@ -2,14 +2,14 @@ package import Foundation
 import Logging
 package import Persistence
 
-/// Whether this control plane does the background work of all that share its database (MO-4, L-34).
+/// Determines whether this control plane does the background work for all control planes on its database.
 ///
-/// On SQLite it always does. On PostgreSQL the one that holds an advisory lock does: losing the connection is losing
-/// the lock, and whoever asks first afterwards gets it. Ask before each round of work; changes themselves are guarded
-/// by compare-and-set.
+/// On SQLite it always does. On PostgreSQL the holder of an advisory lock does: losing the database connection loses
+/// the lock, and the next control plane that tries to acquire it becomes the leader. `isLeader` must be called before
+/// each round of work. Changes themselves are protected by compare-and-set.
 package actor Leadership {
-  /// How long a control plane must not have been seen before its work counts as abandoned. After an absence of the
-  /// database all are back within that time.
+  /// A worker that was not connected for this many seconds is considered dead. After an outage of the database all
+  /// living workers reconnect within this time.
   package static let absence: TimeInterval = 5
 
   private let lock: any LeaderLock
@@ -17,7 +17,7 @@ package actor Leadership {
   private let isContested: Bool
   private let dependencies: Dependencies
   private var state = LeadershipState.follower
-  /// When a round of ours was the first to find us the leader.
+  /// When `isLeader` first found this control plane to be the leader, without interruption since then.
   private var leadsSince: Date?
   private var lastSeen: [WorkerID: Date] = [:]
 
@@ -28,37 +28,37 @@ package actor Leadership {
     self.dependencies = dependencies
   }
 
-  /// Asks the database. Call it at the beginning of a round of work.
+  /// Queries the database. To be called at the beginning of a round of work.
   package func isLeader() async -> Bool {
-    let found = await lock.tryAcquire()
-    note(found)
-    return found != .follower
+    let newState = await lock.tryAcquire()
+    update(newState)
+    return newState != .follower
   }
 
-  /// As of the last answer of the database; for work that does no harm when somebody else does it too. Does not ask:
-  /// the end of a leadership is told of once, and that is for who asks in `isLeader`.
-  var leads: Bool { !isContested || state != .follower }
+  /// The result of the last query; for work that is harmless if two control planes do it. Does not query the database:
+  /// the end of a leadership is reported only once, which `isLeader` must not miss.
+  var wasLeader: Bool { !isContested || state != .follower }
 
-  /// Whether another program may still be at work on what it has begun; as of the last answer of the database. Who is
-  /// not the leader knows nobody and takes all to be there.
-  func isElsewhere(_ worker: WorkerID?) -> Bool {
+  /// Whether a worker of another control plane may still be alive and continue the work that it began; as of the last
+  /// query. A follower does not know the connected workers and assumes that all are alive.
+  func mayBeAlive(_ worker: WorkerID?) -> Bool {
     guard isContested, worker != ownWorker else { return false }
     guard let worker, let seen = lastSeen[worker] ?? leadsSince else { return true }
     return dependencies.now().timeIntervalSince(seen) < Self.absence
   }
 
-  /// Lets another control plane take over at once.
+  /// Releases the leadership, so that another control plane can take over at once.
   package func resign() async {
     await lock.release()
-    note(.follower)
+    update(.follower)
   }
 
-  private func note(_ found: LeadershipState) {
-    if isContested, (found == .follower) != (state == .follower) {
-      dependencies.logger.info(found == .follower ? "leadership ended" : "leadership began")
+  private func update(_ newState: LeadershipState) {
+    if isContested, (newState == .follower) != (state == .follower) {
+      dependencies.logger.info(newState == .follower ? "leadership lost" : "leadership acquired")
     }
-    state = found
-    guard case .leader(let workers) = found else { return (leadsSince, lastSeen) = (nil, [:]) }
+    state = newState
+    guard case .leader(let workers) = newState else { return (leadsSince, lastSeen) = (nil, [:]) }
     let now = dependencies.now()
     leadsSince = leadsSince ?? now
     for worker in workers { lastSeen[worker] = now }

@@ -6,7 +6,7 @@ import Model
 import Persistence
 
 extension Monitor {
-  /// Carries out a decision, unless somebody works on the sandbox: they know better, and the next round looks again.
+  /// Performs an action, unless the sandbox is being changed; then the next round decides again.
   func perform(_ action: Reconciler.Action, _ row: SandboxRecord, _ host: (any HostClient)?) async {
     guard action != .none, !service.work.isBusy(row.id), await !mayBeBusyElsewhere(row) else { return }
     switch action {
@@ -22,7 +22,7 @@ extension Monitor {
     }
   }
 
-  /// Another control plane may be in the middle of this. Destroying is left out: doing it twice does no harm.
+  /// Whether another control plane may be changing the sandbox. Not for destroys, which may safely run twice.
   private func mayBeBusyElsewhere(_ row: SandboxRecord) async -> Bool {
     switch row.status {
     case .pending, .starting, .pausing, .resuming: await mayBeBusyElsewhere(row.worker, since: row.lastUpdated)
@@ -30,14 +30,14 @@ extension Monitor {
     }
   }
 
-  /// Whether what `worker` began then, on which nobody works here, may still go on.
+  /// Whether `worker`, which is not this control plane, may still be doing the work that it began at `time`.
   func mayBeBusyElsewhere(_ worker: WorkerID?, since time: Date) async -> Bool {
     guard now.timeIntervalSince(time) < Self.elsewhereGrace else { return false }
-    return await leadership.isElsewhere(worker)
+    return await leadership.mayBeAlive(worker)
   }
 
-  /// What was begun here and is not worked on here any more, as its end could not be written. The leader leaves it
-  /// alone as long as we are there, so whoever does not lead does this much for itself.
+  /// Repairs sandboxes whose operation was begun by this worker and ended without its result being written. A leader
+  /// does not touch them while this worker is connected, so followers must repair their own.
   func repairOwn() async {
     do {
       for row in try await repository.unfinishedOperationsOfThisWorker() where !service.work.isBusy(row.id) {
@@ -49,84 +49,84 @@ extension Monitor {
     }
   }
 
-  /// Takes everything that belongs to a sandbox off a host, without holding up the round.
+  /// Destroys a sandbox on a host, without blocking the round.
   func release(_ id: SandboxID, on host: any HostClient) {
     let service = service
     service.work.start(for: .sandbox(id)) { await service.destroyIgnoringErrors(id, on: host) }
   }
 
-  /// Looks at one sandbox again, the row first and then the host, and writes what is true.
+  /// Reads the row and then the sandbox's state on the host again, and updates the row.
   ///
-  /// The list that led here was taken before the row was read: by now a pause or resume may have come and gone, and an
-  /// id may have just appeared. Only the host's word about this one, after the row was read, tells how the row should
-  /// go on; and the row changes only if nobody changed it meanwhile.
+  /// The list that led here was taken before the row was read: meanwhile a pause or resume may have completed, or the
+  /// sandbox may have been created. Only a report of the host that was taken after the row was read determines the
+  /// row's next state; and the row changes only if it has not changed since.
   private func settle(_ id: SandboxID, on host: (any HostClient)?) async {
     do {
       guard let row = try await repository.sandbox(id), await !mayBeBusyElsewhere(row) else { return }
-      let word = try await word(about: id, from: host)
+      let report = try await report(about: id, from: host)
       guard !service.work.isBusy(id) else { return }
-      switch Reconciler.action(row: row, host: word) {
+      switch Reconciler.action(row: row, host: report) {
       case .none, .finishDestroy, .releaseOnHost:
         return
       case .transition(let next, let reason):
-        await move(row, to: next, reason: reason, word, on: host)
+        await move(row, to: next, reason: reason, report, on: host)
         if !next.holdsResources, let host { release(id, on: host) }
       case .confirmAbsence(let next, let reason):
         await move(row, to: next, reason: reason)
       case .adopt:
-        await adopt(row, word, on: host)
+        await adopt(row, report, on: host)
       }
     } catch {
-      logger.warning("sandbox not settled", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
+      logger.warning("sandbox not reconciled", metadata: [LogKey.sandbox: "\(id)", LogKey.error: "\(error)"])
     }
   }
 
-  /// - Returns: nil when the host, asked for this one, does not know it, or when there is no host.
-  /// - Throws: when the host does not answer.
-  private func word(about id: SandboxID, from host: (any HostClient)?) async throws -> HostSandbox? {
+  /// - Returns: nil when there is no host, or the host does not know the sandbox.
+  /// - Throws: when the host does not respond.
+  private func report(about id: SandboxID, from host: (any HostClient)?) async throws -> HostSandbox? {
     guard let host else { return nil }
-    let late = MartletError(.hostUnavailable, "the host does not answer")
+    let timeoutError = MartletError(.hostUnavailable, "the host does not respond")
     do {
-      return try await waitAtMost(Self.listDeadline, throwing: late) { try await host.sandbox(id) }
+      return try await waitAtMost(Self.listDeadline, throwing: timeoutError) { try await host.sandbox(id) }
     } catch let error as MartletError where error.code == .notFound {
       return nil
     }
   }
 
-  private func adopt(_ row: SandboxRecord, _ word: HostSandbox?, on host: (any HostClient)?) async {
+  private func adopt(_ row: SandboxRecord, _ report: HostSandbox?, on host: (any HostClient)?) async {
     var row = row
     if row.status == .pending {
       guard await move(row, to: .starting) else { return }
       row.status = .starting
       row.revision += 1
     }
-    await move(row, to: .running, word, on: host)
+    await move(row, to: .running, report, on: host)
   }
 
-  /// - Returns: whether the row was as it was read, and is now `next`.
+  /// - Returns: whether the row was unchanged since it was read, and has the state `next` now.
   @discardableResult
   func move(
-    _ row: SandboxRecord, to next: SandboxStatus, reason: String? = nil, _ word: HostSandbox? = nil,
+    _ row: SandboxRecord, to next: SandboxStatus, reason: String? = nil, _ report: HostSandbox? = nil,
     on host: (any HostClient)? = nil
   ) async -> Bool {
     guard row.status.canBecome(next) else { return false }
     do {
-      guard try await write(row, next, reason, word, host) else { return false }
+      guard try await write(row, next, reason, report, host) else { return false }
       logger.info(
         "sandbox reconciled",
         metadata: [LogKey.sandbox: "\(row.id)", LogKey.status: "\(next.rawValue)", LogKey.reason: "\(reason ?? "")"])
       return true
     } catch {
-      logger.error("status not written", metadata: [LogKey.sandbox: "\(row.id)", LogKey.error: "\(error)"])
+      logger.error("sandbox status not recorded", metadata: [LogKey.sandbox: "\(row.id)", LogKey.error: "\(error)"])
       return false
     }
   }
 
   private func write(
-    _ row: SandboxRecord, _ next: SandboxStatus, _ reason: String?, _ word: HostSandbox?, _ host: (any HostClient)?
+    _ row: SandboxRecord, _ next: SandboxStatus, _ reason: String?, _ report: HostSandbox?, _ host: (any HostClient)?
   ) async throws -> Bool {
-    if next == .paused, let word, let host { return try await service.recordHostPause(row, word, on: host.hostID) }
-    let facts = word.flatMap { word in host.map { word.facts(on: $0.hostID, keeping: row.facts) } }
+    if next == .paused, let report, let host { return try await service.recordHostPause(row, report, on: host.hostID) }
+    let facts = report.flatMap { report in host.map { report.facts(on: $0.hostID, keeping: row.facts) } }
     let audit = Caller.system(row.teamID).audit("sandbox.reconcile", row.id, outcome: next.rawValue, at: now)
     return try await repository.apply(
       SandboxTransition(to: next, facts: facts, error: reason, at: now, audit: audit), to: row)

@@ -6,14 +6,14 @@ import Model
 import Persistence
 
 extension Monitor {
-  /// A little more than the longest range whose points are narrower than `LoadSample.coarseInterval` × 2.
+  /// How long fine samples are kept: a little longer than the longest time range that needs them.
   static let fineLoadRetention: TimeInterval = 25 * 3_600
-  /// Guests that are asked at the same time.
+  /// Upper bound on concurrent calls to guests.
   static let maximumLoadCalls = 8
   static let loadDeadline: Duration = .seconds(5)
 
-  /// Once a minute asks every guest how busy it is, writes it, and forgets what is too old for anybody to ask for. A
-  /// guest that does not answer has no sample.
+  /// Once a minute samples the load of all guests, and deletes samples that no time range covers. A guest that does not
+  /// respond gets no sample.
   func sampleLoad() async {
     let moment = UsageSample.start(of: now)
     guard beginLoadSample(at: moment) else { return }
@@ -29,14 +29,16 @@ extension Monitor {
   }
 
   private func load(of records: [SandboxRecord], at moment: Date) async -> [SandboxID: LoadSample] {
-    var rest = records.filter { $0.status == .running }[...]
+    var remaining = records.filter { $0.status == .running }[...]
     return await withTaskGroup(of: (SandboxID, LoadSample?).self) { group in
       var samples: [SandboxID: LoadSample] = [:]
-      for record in rest.prefix(Self.maximumLoadCalls) { group.addTask { await self.load(of: record, at: moment) } }
-      rest = rest.dropFirst(Self.maximumLoadCalls)
+      for record in remaining.prefix(Self.maximumLoadCalls) {
+        group.addTask { await self.load(of: record, at: moment) }
+      }
+      remaining = remaining.dropFirst(Self.maximumLoadCalls)
       for await (id, sample) in group {
         samples[id] = sample
-        if let record = rest.popFirst() { group.addTask { await self.load(of: record, at: moment) } }
+        if let record = remaining.popFirst() { group.addTask { await self.load(of: record, at: moment) } }
       }
       return samples
     }
@@ -46,8 +48,10 @@ extension Monitor {
     guard let hostID = record.facts.hostID, let host = await service.directory.host(hostID) else {
       return (record.id, nil)
     }
-    let late = MartletError(.agentError, "the sandbox does not answer")
-    let metrics = try? await waitAtMost(Self.loadDeadline, throwing: late) { try await host.metrics(of: record.id) }
+    let timeoutError = MartletError(.agentError, "the sandbox does not respond")
+    let metrics = try? await waitAtMost(Self.loadDeadline, throwing: timeoutError) {
+      try await host.metrics(of: record.id)
+    }
     return (record.id, metrics.map { LoadSample($0, at: moment) })
   }
 }

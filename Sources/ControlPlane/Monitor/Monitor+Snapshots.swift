@@ -11,53 +11,53 @@ extension Monitor {
     var name: SafeName
   }
 
-  /// Brings the snapshots of the database and of one host together: what a dead server was making or deleting is
-  /// finished, files that no row knows are taken up, rows without files go.
+  /// Reconciles the snapshots of the database with those on one host: completes what a dead control plane was creating
+  /// or deleting, adopts files without a row, deletes rows without files.
   ///
-  /// Rows are read first: whoever deletes takes the files away before the row, whoever creates writes the row before
-  /// the files.
-  func settleSnapshots(on host: any HostClient) async throws {
+  /// Rows must be read first: a deletion removes the files before the row, and a creation inserts the row before the
+  /// files.
+  func reconcileSnapshots(on host: any HostClient) async throws {
     let isFull = beginSnapshotRound(on: host.hostID)
     let rows = try await isFull ? snapshots.repository.all() : snapshots.repository.inTransition()
     guard isFull || rows.contains(where: { !service.work.isBusy($0.key) }) else { return }
-    let late = MartletError(.hostUnavailable, "the host does not answer")
+    let timeoutError = MartletError(.hostUnavailable, "the host does not respond")
     guard
       let templates = try? await waitAtMost(
-        Self.listDeadline, throwing: late, for: { try await host.listTemplates(.snapshot) })
+        Self.listDeadline, throwing: timeoutError, for: { try await host.listTemplates(.snapshot) })
     else { return }
     let files = Dictionary(
       templates.filter { $0.kind == .snapshot }.map { (Key(team: $0.teamID, name: $0.name), $0) },
       uniquingKeysWith: { first, _ in first })
     let known = Dictionary(uniqueKeysWithValues: rows.map { (Key(team: $0.teamID, name: $0.name), $0) })
     for key in isFull ? Set(known.keys).union(files.keys) : Set(known.keys) {
-      await settle(key, known[key], files[key], on: host)
+      await reconcile(key, known[key], files[key], on: host)
     }
   }
 
-  private func settle(_ key: Key, _ row: SnapshotRecord?, _ template: HostTemplate?, on host: any HostClient) async {
+  private func reconcile(_ key: Key, _ row: SnapshotRecord?, _ template: HostTemplate?, on host: any HostClient) async {
     guard !service.work.isBusy(.snapshot(key.team, key.name)) else { return }
     if let row, row.status != .ready, await mayBeBusyElsewhere(row.worker, since: row.lastUpdated) { return }
     let age = row.map { now.timeIntervalSince($0.lastUpdated) } ?? 0
-    // Who else had begun it is no more: that it is at work was ruled out above. Should its host still make the files,
+    // The other worker is dead: that it is still at work was ruled out above. If its host still completes the files,
     // they are adopted.
-    let isOfPredecessor = row.map { $0.worker != snapshots.repository.worker || $0.lastUpdated < startedAt } ?? false
-    let isOverdue = isOfPredecessor || age > Double(SnapshotService.createDeadline.components.seconds)
+    let isOfDeadWorker = row.map { $0.worker != snapshots.repository.worker || $0.lastUpdated < startedAt } ?? false
+    let isOverdue = isOfDeadWorker || age > Double(SnapshotService.createDeadline.components.seconds)
     let action = SnapshotReconciler.action(row: row, host: template, on: host.hostID, isOverdue: isOverdue)
     do {
       switch (action, row, template) {
       case (.publish, let row?, let template?): try await publish(row, template, on: host)
       case (.adopt, _, let template?): try await adopt(template, on: host)
-      case (.forget, let row?, _): try await forget(row)
+      case (.deleteRow, let row?, _): try await deleteRow(row)
       case (.removeCopy, let row?, _): start(row) { await $0.removeCopy(of: row, on: host.hostID) }
       case (.finishDelete, let row?, _): start(row) { _ = try? await $0.finishDelete(row) }
       default: return
       }
     } catch {
-      logger.warning("snapshot not settled", metadata: [LogKey.snapshot: "\(key.name)", LogKey.error: "\(error)"])
+      logger.warning("snapshot not reconciled", metadata: [LogKey.snapshot: "\(key.name)", LogKey.error: "\(error)"])
     }
   }
 
-  /// Hosts may hang; the round does not wait for them (L-26).
+  /// Starts work in the background, as a host may hang and must not block the round.
   private func start(_ row: SnapshotRecord, _ work: @escaping @Sendable (SnapshotService) async -> Void) {
     let snapshots = snapshots
     service.work.start(for: row.key) { await work(snapshots) }
@@ -70,10 +70,10 @@ extension Monitor {
     logger.info("snapshot published", metadata: [LogKey.snapshot: "\(row.name)", LogKey.team: "\(row.teamID)"])
   }
 
-  private func forget(_ row: SnapshotRecord) async throws {
+  private func deleteRow(_ row: SnapshotRecord) async throws {
     guard try await snapshots.repository.remove(row, audit: audit(row.name, row.teamID, "lost")) else { return }
     logger.warning(
-      "snapshot without files forgotten", metadata: [LogKey.snapshot: "\(row.name)", LogKey.team: "\(row.teamID)"])
+      "snapshot row without files deleted", metadata: [LogKey.snapshot: "\(row.name)", LogKey.team: "\(row.teamID)"])
   }
 
   private func adopt(_ template: HostTemplate, on host: any HostClient) async throws {
@@ -87,7 +87,7 @@ extension Monitor {
       logger.warning(
         "snapshot without a row adopted", metadata: [LogKey.snapshot: "\(row.name)", LogKey.team: "\(row.teamID)"])
     } catch AdmissionRefusal.teamIsGone {
-      // The team is gone, and with it everybody who could use it.
+      // The team was deleted, so nothing may use the files.
       start(row) { try? await $0.removeFiles(template.name, team: template.teamID, on: host) }
     }
   }

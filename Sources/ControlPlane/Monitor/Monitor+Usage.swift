@@ -4,10 +4,10 @@ import Model
 import Persistence
 
 extension Monitor {
-  /// The longest span that statistics look back over, and a little more.
+  /// How long usage samples are kept: a little longer than the longest time range of statistics.
   static let usageRetention: TimeInterval = 8 * 86_400
 
-  /// Once a minute writes what every team has running, and forgets what is too old for anybody to ask for.
+  /// Once a minute records what every team has running, and deletes expired samples.
   func sampleUsage() async {
     let moment = UsageSample.start(of: now)
     guard beginUsageSample(at: moment) else { return }

@@ -6,20 +6,20 @@ import Model
 import Persistence
 import ServiceLifecycle
 
-/// Brings database and hosts together by state, every two seconds, each host on its own (MO-2, L-26). Of several
-/// control planes on one database the leader does it.
+/// Reconciles the database with the hosts, every two seconds and independently per host. Of several control planes on
+/// one database only the leader does it.
 package actor Monitor: Service {
   package static let interval: Duration = .seconds(2)
-  /// How long a sandbox that no row knows is left alone.
+  /// How long a sandbox without a row is kept before it is destroyed.
   package static let unknownGrace: TimeInterval = 10
-  /// After this much silence a host's sandboxes are `missing` (MO-1).
+  /// A host's sandboxes become `missing` after it has not responded for this many seconds.
   package static let silenceLimit: TimeInterval = 90
-  /// How long a sandbox that is being changed is left to a control plane that is connected to the database, which alone
-  /// knows whether it still works on it; longer than any such work may take.
+  /// How long a sandbox that another connected worker is changing is not touched, as only that worker knows whether it
+  /// is still at work; longer than any such operation may take.
   package static let elsewhereGrace: TimeInterval = 630
   static let listDeadline: Duration = .seconds(10)
 
-  /// How often the snapshots of a host are compared; what was being worked on is looked at every round.
+  /// The interval at which all snapshots of a host are compared; snapshots in transition are checked every round.
   package static let snapshotInterval: TimeInterval = 30
 
   let service: SandboxService
@@ -31,9 +31,9 @@ package actor Monitor: Service {
   private var lastSnapshotRound: [HostID: Date] = [:]
   private var lastUsageSample: Date?
   private var lastLoadSample: Date?
-  /// Guests are being asked how busy they are.
+  /// Whether a load sample is in progress.
   private var isSamplingLoad = false
-  /// Hosts whose round is not over; one that hangs is left out, the others go on.
+  /// Hosts whose round has not ended. An unresponsive host is skipped, the others continue.
   private var busy: Set<HostID> = []
 
   var repository: SandboxRepository { service.repository }
@@ -51,7 +51,7 @@ package actor Monitor: Service {
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in
         while !Task.isCancelled {
-          if await self.leads() {
+          if await self.checkLeadership() {
             for host in await self.idleHosts() { group.addTask { await self.round(host) } }
             group.addTask { await self.sampleLoad() }
             await self.repairUnplaced()
@@ -66,9 +66,9 @@ package actor Monitor: Service {
     await leadership.resign()
   }
 
-  /// One round over all hosts and all sandboxes that are not over.
+  /// Runs one round over all hosts and all unfinished sandboxes.
   package func tick() async {
-    guard await leads() else { return await repairOwn() }
+    guard await checkLeadership() else { return await repairOwn() }
     await withDiscardingTaskGroup { group in
       for host in await idleHosts() { group.addTask { await self.round(host) } }
     }
@@ -77,9 +77,9 @@ package actor Monitor: Service {
     await sampleLoad()
   }
 
-  private func leads() async -> Bool {
+  private func checkLeadership() async -> Bool {
     if await leadership.isLeader() { return true }
-    // Another leader may know better by now; silence begins anew when we are it again.
+    // Meanwhile another leader may have newer information, so the timers restart when this one leads again.
     unknownSince = [:]
     lastHeard = [:]
     return false
@@ -93,35 +93,35 @@ package actor Monitor: Service {
 
   private func round(_ host: any HostClient) async {
     defer { busy.remove(host.hostID) }
-    let late = MartletError(.hostUnavailable, "the host does not answer")
-    // The host first: a sandbox that it lists has had its row from before.
-    let sandboxes = try? await waitAtMost(Self.listDeadline, throwing: late) { try await host.listSandboxes() }
+    let timeoutError = MartletError(.hostUnavailable, "the host does not respond")
+    // Queries the host before the rows are read: a listed sandbox already has its row then.
+    let sandboxes = try? await waitAtMost(Self.listDeadline, throwing: timeoutError) { try await host.listSandboxes() }
     do {
       let rows = try await repository.alive(on: host.hostID)
-      guard let sandboxes else { return await hostIsSilent(host, rows) }
+      guard let sandboxes else { return await handleUnresponsiveHost(host, rows) }
       lastHeard[host.hostID] = now
       await reconcile(rows, with: sandboxes, on: host)
-      try await settleSnapshots(on: host)
+      try await reconcileSnapshots(on: host)
     } catch {
-      logger.error("monitor could not do its round", metadata: [LogKey.error: "\(error)"])
+      logger.error("monitor round failed", metadata: [LogKey.error: "\(error)"])
     }
   }
 
-  /// - Returns: whether all snapshots of the host are to be compared now, and not only the inTransition ones.
+  /// - Returns: whether to compare all snapshots of the host now, and not only those in transition.
   func beginSnapshotRound(on host: HostID) -> Bool {
     if let last = lastSnapshotRound[host], now.timeIntervalSince(last) < Self.snapshotInterval { return false }
     lastSnapshotRound[host] = now
     return true
   }
 
-  /// - Returns: whether this moment's usage is still to be written.
+  /// - Returns: whether the usage at this moment has not been recorded yet.
   func beginUsageSample(at moment: Date) -> Bool {
     guard lastUsageSample != moment else { return false }
     lastUsageSample = moment
     return true
   }
 
-  /// - Returns: whether this moment's load is still to be asked for, and nobody is at it.
+  /// - Returns: whether the load at this moment has not been recorded yet and no sample is in progress.
   func beginLoadSample(at moment: Date) -> Bool {
     guard lastLoadSample != moment, !isSamplingLoad else { return false }
     lastLoadSample = moment
@@ -131,7 +131,7 @@ package actor Monitor: Service {
 
   func endLoadSample() { isSamplingLoad = false }
 
-  /// Rows that never came to a host.
+  /// Repairs rows that were never placed on a host.
   private func repairUnplaced() async {
     do {
       for row in try await repository.alive(on: nil) {
@@ -152,14 +152,14 @@ package actor Monitor: Service {
       await perform(Reconciler.action(row: row, host: sandbox), row, host)
     }
     let known = Set(rows.map(\.id))
-    let strangers = sandboxes.filter { !known.contains($0.id) }
-    let still = Set(strangers.map(\.id))
-    unknownSince[host.hostID] = unknownSince[host.hostID]?.filter { still.contains($0.key) }
-    for stranger in strangers { await releaseStranger(stranger, on: host) }
+    let unknownSandboxes = sandboxes.filter { !known.contains($0.id) }
+    let remaining = Set(unknownSandboxes.map(\.id))
+    unknownSince[host.hostID] = unknownSince[host.hostID]?.filter { remaining.contains($0.key) }
+    for sandbox in unknownSandboxes { await releaseUnlisted(sandbox, on: host) }
   }
 
-  /// A sandbox on a host without a living row: its row is over, or there is none.
-  private func releaseStranger(_ sandbox: HostSandbox, on host: any HostClient) async {
+  /// Handles a sandbox on a host that the host's rows do not contain: its row is finished, or there is none.
+  private func releaseUnlisted(_ sandbox: HostSandbox, on host: any HostClient) async {
     guard !service.work.isBusy(sandbox.id) else { return }
     do {
       guard let row = try await repository.sandbox(sandbox.id) else { return releaseUnknown(sandbox.id, on: host) }
@@ -178,7 +178,7 @@ package actor Monitor: Service {
     release(id, on: host)
   }
 
-  private func hostIsSilent(_ host: any HostClient, _ rows: [SandboxRecord]) async {
+  private func handleUnresponsiveHost(_ host: any HostClient, _ rows: [SandboxRecord]) async {
     let heard = lastHeard[host.hostID] ?? now
     lastHeard[host.hostID] = heard
     guard now.timeIntervalSince(heard) >= Self.silenceLimit else { return }

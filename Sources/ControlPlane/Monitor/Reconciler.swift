@@ -2,22 +2,21 @@ import HostAPI
 import Model
 import Persistence
 
-/// Decides, for one sandbox, what to do about what should be (row) and what is (host).
+/// Decides what to do about one sandbox, from its intended state (row) and its actual state (host).
 ///
-/// It compares states, never events, so a lost answer loses nothing (MO-2, L-4, L-30); it has no memory and does no
-/// I/O.
+/// Compares states, not events, so a lost response has no lasting effect. Has no memory and does no I/O.
 enum Reconciler {
   enum Action: Equatable {
     case none
-    /// The host says what the row should say.
+    /// Update the row to the host's state.
     case transition(to: SandboxStatus, reason: String?)
-    /// The host runs what a dead server was creating: take the row there step by step.
+    /// The host runs a sandbox that a dead control plane was creating: update the row step by step.
     case adopt
-    /// Ask the host again for this one sandbox; when it still does not know it, move the row.
+    /// Query the host for this sandbox again; if it still does not know it, update the row.
     case confirmAbsence(then: SandboxStatus, reason: String)
-    /// Finish a destroy that nobody works on.
+    /// Finish a destroy that no control plane is working on.
     case finishDestroy
-    /// The row is over, the host still holds something.
+    /// The row is finished, but the host still holds resources: release them.
     case releaseOnHost
   }
 
@@ -27,8 +26,8 @@ enum Reconciler {
   static let lost = "the paused sandbox is no longer on its host"
 
   /// - Parameters:
-  ///   - row: a sandbox of the control plane.
-  ///   - host: the same sandbox on its host; nil when the host, which did answer, does not have it.
+  ///   - row: the sandbox's row.
+  ///   - host: the sandbox on its host; nil when the host responded and does not have it.
   static func action(row: SandboxRecord, host: HostSandbox?) -> Action {
     switch row.status {
     case .stopped: return host == nil ? .none : .releaseOnHost
@@ -45,7 +44,7 @@ enum Reconciler {
   private static func creation(_ host: HostSandbox?) -> Action {
     guard let host else { return .confirmAbsence(then: .error, reason: interrupted) }
     switch host.status {
-    // It was made, and may have been paused since: it runs first and is then followed.
+    // Created, and possibly paused since: the row becomes `running` first and follows the host then.
     case .running, .pausing, .paused, .resuming: return .adopt
     case .error, .stopped: return .transition(to: .error, reason: host.reason ?? interrupted)
     default: return .none
@@ -70,7 +69,7 @@ enum Reconciler {
     }
   }
 
-  /// A host lists the paused sandboxes that it holds (TTL-6); one that it does not list it is asked for (MO-3).
+  /// A host lists its paused sandboxes; if one is missing from the list, the host is queried for it.
   private static func paused(_ host: HostSandbox?) -> Action {
     switch host?.status {
     case nil: .confirmAbsence(then: .error, reason: lost)

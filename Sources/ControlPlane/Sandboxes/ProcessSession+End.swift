@@ -9,7 +9,9 @@ extension ProcessSession {
     let timeoutError = MartletError(.agentError, "the guest agent does not respond")
     // An unstructured task does not inherit the cancellation.
     let task = Task {
-      try? await waitAtMost(SandboxService.guestDeadline, throwing: timeoutError) { await self.detach(killing: killing) }
+      try? await waitAtMost(SandboxService.guestDeadline, throwing: timeoutError) {
+        await self.detach(killing: killing)
+      }
     }
     await task.value
   }

@@ -48,8 +48,11 @@ extension SnapshotService {
       sandboxID: source.id, name: name, teamID: caller.teamID, overwrites: reserved.status == .replacing)
     let made: HostTemplate
     do {
-      let timeoutError = MartletError(.deadlineExceeded, "snapshot \(name) is still being created; list the snapshots later")
-      made = try await waitAtMost(Self.createDeadline, throwing: timeoutError) { try await host.createSnapshot(request) }
+      let timeoutError = MartletError(
+        .deadlineExceeded, "snapshot \(name) is still being created; list the snapshots later")
+      made = try await waitAtMost(Self.createDeadline, throwing: timeoutError) {
+        try await host.createSnapshot(request)
+      }
     } catch {
       throw await undoReservation(reserved, MartletError.wrapping(error), for: caller)
     }

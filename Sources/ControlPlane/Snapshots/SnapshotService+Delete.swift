@@ -81,7 +81,9 @@ extension SnapshotService {
 
   func removeFiles(_ name: SafeName, team: TeamID, on host: any HostClient) async throws {
     let timeoutError = MartletError(.hostUnavailable, "the host does not respond")
-    try await waitAtMost(Self.deleteDeadline, throwing: timeoutError) { try await host.deleteSnapshot(name, team: team) }
+    try await waitAtMost(Self.deleteDeadline, throwing: timeoutError) {
+      try await host.deleteSnapshot(name, team: team)
+    }
   }
 
   /// Deletes an older copy on a host other than the snapshot's. Meanwhile the row's state `replacing` keeps other

@@ -37,7 +37,8 @@ extension HostRPC {
   /// ends a process that was started.
   private func open(_ method: HostMethod, _ request: some Message) async throws -> any ProcessSession {
     try await hostCall {
-      let timeoutError = MartletError(.hostUnavailable, "the sandbox's host did not start the process in time; try again")
+      let timeoutError = MartletError(
+        .hostUnavailable, "the sandbox's host did not start the process in time; try again")
       let (first, events) = try await withDeadline(limits.opening, throwing: timeoutError) {
         let responses: ConnectResponses<Host_ProcessEvent> = try await connect.serverStream(
           HostMethod.service, method.rawValue, request,

@@ -93,7 +93,7 @@ package struct PeopleRepository: Sendable {
     let columns = [("email = ?", email), ("name = ?", name)].compactMap { column, value in
       value.map { (column, SQLValue.text($0)) }
     }
-    // Assigns at least one column, so that the statement finds the user even if nothing is columns.
+    // Assigns at least one column, so that the statement finds the user even if nothing is given.
     let assignments = columns.isEmpty ? "name = name" : columns.map(\.0).joined(separator: ", ")
     return try await change("UPDATE users SET \(assignments) WHERE id = ?", columns.map(\.1) + [.uuid(id.uuid)], audit)
   }

@@ -2,7 +2,7 @@ package import Foundation
 package import Model
 
 extension SandboxRepository {
-  /// States in which a sandbox isValid against its team's quota of running sandboxes.
+  /// States in which a sandbox counts against its team's quota of running sandboxes.
   static let activeStatuses: Set<SandboxStatus> = [.pending, .starting, .running, .pausing, .resuming, .missing]
 
   /// Inserts sandboxes of one team if its quota permits all of them; otherwise none.
