@@ -171,6 +171,36 @@ struct StreamClient {
     }
   }
 
+  @Test("a resize, signal or kill that fails is reported to the client, and the stream goes on")
+  func controlFailures() async throws {
+    try await withServer { server async throws -> Void in
+      let (client, id) = try await open(server, "pty")
+      try await client.send(#"{"type":"start","cols":100,"rows":30}"#)
+      _ = try await client.json()
+      let process = try await process(server, id)
+      process.failControl(MartletError(.agentError, "the guest does not answer"))
+      for (request, message) in [
+        ("resize", #"{"type":"resize","cols":120,"rows":40}"#), ("signal", #"{"type":"signal","signal":"SIGINT"}"#),
+        ("kill", #"{"type":"kill"}"#),
+      ] {
+        try await client.send(message)
+        let report = try await client.json()
+        #expect(report["type"] as? String == "control_error")
+        #expect(report["request"] as? String == request)
+        #expect(report["code"] as? String == "agent_error")
+        #expect(report["message"] as? String == "the guest does not answer")
+      }
+      // A process that has ended meanwhile is no failure.
+      process.failControl(MartletError(.notFound, "the process has ended"))
+      try await client.send(#"{"type":"kill"}"#)
+      try await client.send(#"{"type":"input","data":"aGk="}"#)
+      #expect(try await client.json()["data"] as? String == "aGk=")
+      process.failControl(nil)
+      try await client.send(#"{"type":"kill"}"#)
+      #expect(try await client.json()["exit_code"] as? Int == 137)
+    }
+  }
+
   @Test("a terminal starts, echoes, resizes and ends")
   func terminal() async throws {
     try await withServer { server async throws -> Void in
