@@ -13,11 +13,9 @@ struct InstanceFactory: Sendable {
 
   init(_ context: InstanceContext) {
     self.context = context
-    let configuration = context.configuration
-    let waiters = configuration.slots.count * Self.waitersPerSlot
-    let busy = MartletError(.hostUnavailable, "too many sandboxes start on this host at the moment; try again")
-    bootSlots = AsyncSemaphore(permits: configuration.concurrentBoots, maximumWaiters: waiters, queueFull: busy)
-    restoreSlots = AsyncSemaphore(permits: configuration.concurrentRestores, maximumWaiters: waiters, queueFull: busy)
+    let (boots, restores) = (context.configuration.concurrentBoots, context.configuration.concurrentRestores)
+    bootGate = Gate(boots, maximumWaiting: context.configuration.maximumWaitingStarts)
+    restoreGate = Gate(restores, maximumWaiting: context.configuration.maximumWaitingStarts)
   }
 
   /// - Parameter origin: the generation that it will be restored from; nil when it will be booted.

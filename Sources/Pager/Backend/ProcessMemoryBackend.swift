@@ -35,7 +35,7 @@ package struct ProcessMemoryBackend: MemoryBackend {
   }
 
   package func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? {
-    guard let handle = ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else {
+    guard let handle = try ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else {
       return nil
     }
     return RunningPager(handle, runDirectory: runDirectory)
@@ -49,17 +49,17 @@ package struct ProcessMemoryBackend: MemoryBackend {
     write.close()
     let isServing = await BlockingPool.shared.run { Self.awaitByte(read, deadline: Self.replacementDeadline) }
     guard isServing else {
-      await pager.kill()
-      let reason = await pager.waitForExit().failure
+      try await pager.kill()
+      let reason = try await pager.waitForExit().failure
       throw MartletError(.internalError, reason ?? "the sandbox's memory could not be taken over")
     }
     return pager
   }
 
   package func findOrphans(of id: InstanceID) throws -> [PagerIdentity] {
-    ProcessTable.pids().compactMap { pid in
-      guard PagerArguments.matches(ProcessTable.arguments(of: pid), id) else { return nil }
-      return ProcessTable.startTimeTicks(of: pid).map { PagerIdentity(pid: pid, startTimeTicks: $0) }
+    try ProcessTable.pids().compactMap { pid in
+      guard PagerArguments.matches(try ProcessTable.arguments(of: pid), id) else { return nil }
+      return try ProcessTable.startTimeTicks(of: pid).map { PagerIdentity(pid: pid, startTimeTicks: $0) }
     }
   }
 
@@ -97,13 +97,21 @@ package struct ProcessMemoryBackend: MemoryBackend {
     if let readiness { request.descriptors[PagerArguments.readinessDescriptor] = readiness.rawValue }
     let child = try ChildProcess.spawn(request)
     withExtendedLifetime((null, log, socket, readiness)) {}
-    guard let handle = ProcessHandle.open(pid: child.pid) else {
+    let handle: ProcessHandle?
+    do {
+      handle = try ProcessHandle.of(child)
+    } catch {
+      child.signal(SIGKILL)
+      _ = child.reapBlocking()
+      throw error
+    }
+    guard let handle else {
       _ = child.reapBlocking()
       throw MartletError(.internalError, "the sandbox's memory could not be served: the pager ended at once")
     }
     let pager = RunningPager(handle, runDirectory: configuration.runDirectory)
-    // Reaps the pager even if no other task waits for its end. It ends with its VM.
-    Task { await pager.waitForExit() }
+    // Reaps it, also when nobody waits for its end. It ends with its VM.
+    Task { _ = try? await pager.waitForExit() }
     return pager
   }
 

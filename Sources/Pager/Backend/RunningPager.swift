@@ -15,15 +15,17 @@ final class RunningPager: PagerProcess {
   }
 
   @discardableResult
-  func waitForExit() async -> PagerExit {
+  func waitForExit() async throws(CancellationError) -> PagerExit {
     await handle.waitForExit()
-    if handle.hasEnded { _ = handle.reap() }
+    guard handle.hasEnded else { throw CancellationError() }
+    _ = handle.reap()
     return PagerExit(failure: PagerFailureFile.read(in: runDirectory))
   }
 
-  func kill() async {
+  func kill() async throws(CancellationError) {
     handle.signal(SIGKILL)
     await handle.waitForExit()
-    if handle.hasEnded { _ = handle.reap() }
+    guard handle.hasEnded else { throw CancellationError() }
+    _ = handle.reap()
   }
 }

@@ -22,8 +22,10 @@ struct MachineHandshake {
     guard try isReadable(listener, seconds: connectSeconds) else { throw .notConnected }
     let connection = try system { () throws(SystemError) in try listener.accept() }
     let peer = try system { () throws(SystemError) in try connection.peer() }
-    guard peer.uid == 0 || peer.uid == owner else { throw .refused("its peer runs as another user") }
-    guard let machine = ProcessHandle.open(pid: peer.pid) else { throw .machineEnded }
+    guard peer.uid == 0 || peer.uid == owner else { throw .refused("a stranger came with it") }
+    guard let machine = try system({ () throws(SystemError) in try ProcessHandle.open(pid: peer.pid) }) else {
+      throw .machineEnded
+    }
     do {
       return try receive(from: connection, machine: machine, memoryBytes: memoryBytes)
     } catch {
@@ -53,7 +55,9 @@ struct MachineHandshake {
 
   /// Takes over the page faults of a running VMM whose pager has ended.
   static func takeOver(vmm: Int32, runDirectory: FilePath, memoryBytes: Int64) throws(PagerError) -> MachineHandshake {
-    guard let machine = ProcessHandle.open(pid: vmm) else { throw .machineEnded }
+    guard let machine = try system({ () throws(SystemError) in try ProcessHandle.open(pid: vmm) }) else {
+      throw .machineEnded
+    }
     let (faults, text) = try system { () throws(SystemError) in
       (
         try UserFaultDescriptor.taken(from: vmm),

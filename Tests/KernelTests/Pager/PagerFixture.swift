@@ -56,10 +56,10 @@ final class PagerFixture: Sendable {
     return (try publish(draft, memoryBytes: machine.memoryBytes, parent: parent), saved)
   }
 
-  /// Number of processes that save, or are prepared to save, a machine's memory.
-  func savers(of machine: TestMachine) -> Int {
-    ProcessTable.pids().filter { pid in
-      let arguments = ProcessTable.arguments(of: pid)
+  /// Processes that save, or wait to save, a machine's memory.
+  func savers(of machine: TestMachine) throws -> Int {
+    try ProcessTable.pids().filter { pid in
+      let arguments = try ProcessTable.arguments(of: pid)
       return arguments.contains("save") && arguments.contains(machine.runDirectory.string)
     }.count
   }
