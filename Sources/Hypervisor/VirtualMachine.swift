@@ -10,10 +10,10 @@ package import SystemPackage
 package protocol VirtualMachine: Sendable {
   /// Process id and start time, by which a later host agent finds this VMM again.
   var identity: VMMIdentity { get }
-  /// Returns when the VMM has ended, with the reason. Any number of callers may wait.
+  /// Returns the reason when the VMM has ended. Any number of callers may wait.
   /// - Throws: when the calling task is cancelled before that.
   func waitForExit() async throws(CancellationError) -> VMMExit
-  /// What the VMM says about the guest. Bounded by a deadline.
+  /// The state of the guest as the VMM reports it. Bounded by a deadline.
   func status() async throws -> VMMStatus
   /// Console bytes since the last call. The VMM keeps a bounded ring: old bytes may be lost, the newest never.
   func drainConsole() async throws -> [UInt8]
@@ -183,11 +183,12 @@ package protocol HypervisorDriver: Sendable {
   var machine: MachineDescription { get }
   /// Starts a VMM. Returns as soon as it runs, not when the guest responds.
   func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine
-  /// The VMM that an earlier host agent launched.
+  /// Returns the VMM that an earlier host agent launched.
   /// - Returns: nil when the process is known to have ended.
-  /// - Throws: when that cannot be found out: the VMM may run.
+  /// - Throws: when that cannot be determined: the VMM may run.
   func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)?
-  /// VMMs of this instance that run although no journal names them (the agent died between launch and journal entry).
+  /// Finds running VMMs of this instance that the journal does not contain (the host agent died between launch and
+  /// journal entry).
   /// - Throws: when the host's processes cannot be listed.
   func findOrphans(of id: InstanceID) throws -> [VMMIdentity]
 }

@@ -137,7 +137,7 @@ extension IdentityConfiguration {
   }
 }
 
-/// Waits until `condition` holds, ten seconds at most on an idle machine.
+/// Waits until `condition` holds, for at most ten seconds on an idle machine.
 func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
   try await Patience.waiting(for: .seconds(10), every: .milliseconds(10), until: condition)
 }

@@ -7,7 +7,9 @@ import Testing
   private static let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "scripts/step").path
 
-  private func run(_ command: String, interval: Int = 1) async throws -> (lines: [String], status: LinuxSystem.ExitStatus) {
+  private func run(
+    _ command: String, interval: Int = 1
+  ) async throws -> (lines: [String], status: LinuxSystem.ExitStatus) {
     let output = try await Tool.run(
       Self.script, ["a step", "sh", "-c", command],
       environment: ["PATH": "/usr/bin:/bin", "STEP_INTERVAL": "\(interval)"], deadline: .seconds(60))

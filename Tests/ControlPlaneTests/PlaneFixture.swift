@@ -149,7 +149,7 @@ func code(_ work: () async throws -> Void) async -> ErrorCode? {
   }
 }
 
-/// Waits until `condition` holds, ten seconds at most on an idle machine.
+/// Waits until `condition` holds, for at most ten seconds on an idle machine.
 func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
   try await Patience.waiting(for: .seconds(10), every: .milliseconds(5), until: condition)
 }

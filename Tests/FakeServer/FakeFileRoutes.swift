@@ -14,8 +14,8 @@ struct FakeFileRoutes {
   func respond(to exchange: FakeExchange, verb: String, body: ByteBuffer) async throws {
     if verb == "files/stream/write" { return try await write(exchange, body) }
     let path = try JSONDecoder().decode(Request.self, from: Data(body.readableBytesView)).path
-    let asked = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
-    let clean = server.state.withLock { $0.resolvedPaths[asked] ?? asked }
+    let requested = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    let clean = server.state.withLock { $0.resolvedPaths[requested] ?? requested }
     let file = server.state.withLock { $0.files[clean] }
     switch verb {
     case "files/mkdir":

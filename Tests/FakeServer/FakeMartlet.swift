@@ -26,10 +26,10 @@ package final class FakeMartlet: Sendable {
     package var sandboxes: [String] = []
     package var destroyed: [String] = []
     package var requests: [String] = []
-    package var files: [String: File] = ["/": File(bytes: nil, mode: 0o755)]
     /// Paths that the guest takes for others.
     package var resolvedPaths: [String: String] = [:]
-    /// Frames that came after the first one, as text.
+    package var files: [String: File] = ["/": File(bytes: nil, mode: 0o755)]
+    /// Text frames after the first one.
     package var controls: [String] = []
     package var commands: [[String]] = []
     /// Downloads break off after this many bytes, together with the connection.

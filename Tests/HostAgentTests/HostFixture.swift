@@ -40,14 +40,14 @@ final class HostFixture: Sendable {
   let firstPageIsDamaged = Flag()
   /// Number of removals of a network that fail before one succeeds.
   let stubbornRemovals = Mutex(0)
+  /// What guests have printed on their consoles.
+  let console = Mutex("")
   /// Whether VMMs do not end when they are killed, as in uninterruptible sleep.
   let machinesHang = Flag()
   /// How often the agent may still look for a process before it has no descriptor left.
   let processLookUps = Mutex(Int.max)
-  /// What guests have printed on their consoles.
-  let console = Mutex("")
-  /// Whether guests answer.
-  let guestsAnswer = Mutex(true)
+  /// Whether guests respond.
+  let guestsRespond = Mutex(true)
   let directory: FilePath
 
   init() throws {
@@ -152,7 +152,7 @@ final class HostFixture: Sendable {
   /// Makes a new host agent on this host, as after a restart.
   func agent(
     observer: StepObserver = StepObserver(), slots: Int = 8, longestChain: Int = 8, warmPool: Int = 0,
-    logger: Logger = SimulatedWorld.logger, configure: (inout HostConfiguration) -> Void = { _ in }
+    logger: Logger = HostFixture.logger, configure: (inout HostConfiguration) -> Void = { _ in }
   ) async throws -> HostAgent {
     var configuration = HostConfiguration(
       hostID: HostID(), dataDirectory: directory, slots: 0..<slots, firstUserID: 1_000_000, cgroupParent: "none",

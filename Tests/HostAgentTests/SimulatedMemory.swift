@@ -20,8 +20,8 @@ struct SimulatedMemory: MemoryBackend {
   }
 
   func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? {
-    try world.lookUpProcess()
-    return world.pager(identity.pid)
+    try host.lookUpProcess()
+    return host.pager(identity.pid)
   }
 
   func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess {
@@ -30,8 +30,8 @@ struct SimulatedMemory: MemoryBackend {
   }
 
   func findOrphans(of id: InstanceID) throws -> [PagerIdentity] {
-    try world.lookUpProcess()
-    return world.allPagers.filter { $0.configuration.id == id }.map(\.identity)
+    try host.lookUpProcess()
+    return host.allPagers.filter { $0.configuration.id == id }.map(\.identity)
   }
 
   func prepareSaving(
@@ -65,7 +65,7 @@ final class SimulatedPager: PagerProcess {
   let identity: PagerIdentity
   let configuration: PagerConfiguration
   private let image: MemoryImage
-  private let world: SimulatedWorld
+  private let host: HostFixture
   private let exit = Promise<PagerExit>()
 
   init(_ configuration: PagerConfiguration, image: MemoryImage, pid: Int32, host: HostFixture) {
@@ -87,7 +87,7 @@ final class SimulatedPager: PagerProcess {
 
   func end(_ failure: String?) {
     guard exit.current == nil else { return }
-    world.pagerEnded(identity.pid)
+    host.pagerEnded(identity.pid)
     exit.set(PagerExit(failure: failure))
   }
 

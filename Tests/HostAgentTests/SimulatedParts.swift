@@ -50,7 +50,7 @@ final class SimulatedMachine: VirtualMachine {
   /// Simulates the guest's processes.
   func count() throws {
     try state.withLock { state in
-      guard !state.isStopped, !state.isFrozen, !state.hasEnded else { throw SimulatedWorld.Failure() }
+      guard !state.isStopped, !state.isFrozen, !state.hasEnded else { throw HostFixture.Failure() }
       state.counter += 1
       try SimulatedDiskFile.append(state.counter, to: state.disk)
     }
@@ -71,16 +71,16 @@ final class SimulatedMachine: VirtualMachine {
       return !state.hasEnded
     }
     guard isFirst else { return }
-    world.machineEnded(identity.pid)
-    world.pager(in: runDirectory)?.end(nil)
+    host.machineEnded(identity.pid)
+    host.pager(in: runDirectory)?.end(nil)
     exit.set(VMMExit(reason: reason, guestText: guestText))
   }
 
   func status() async throws -> VMMStatus { isRunning ? .running : .paused }
-  func drainConsole() async throws -> [UInt8] { Array(world.console.withLock { $0 }.utf8) }
+  func drainConsole() async throws -> [UInt8] { Array(host.console.withLock { $0 }.utf8) }
   /// A VMM in uninterruptible sleep does not end for now.
   func kill() async throws(CancellationError) {
-    if !world.machinesHang.isOn { end("stopped") }
+    if !host.machinesHang.isOn { end("stopped") }
     _ = try await exit.value()
   }
 
@@ -108,14 +108,14 @@ final class SimulatedMachine: VirtualMachine {
       end("the VMM was killed by signal 9")
     }
     try state.withLock { state in
-      guard state.isLoaded, !state.hasEnded else { throw SimulatedWorld.Failure() }
+      guard state.isLoaded, !state.hasEnded else { throw HostFixture.Failure() }
       state.isStopped = false
     }
   }
 
   func stop() async throws {
     try state.withLock { state in
-      guard !state.hasEnded else { throw SimulatedWorld.Failure() }
+      guard !state.hasEnded else { throw HostFixture.Failure() }
       state.isStopped = true
     }
   }
@@ -149,13 +149,13 @@ struct SimulatedDriver: HypervisorDriver {
   }
 
   func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)? {
-    try world.lookUpProcess()
-    return world.machine(identity.pid)
+    try host.lookUpProcess()
+    return host.machine(identity.pid)
   }
 
   func findOrphans(of id: InstanceID) throws -> [VMMIdentity] {
-    try world.lookUpProcess()
-    return world.allMachines.filter { $0.id == id }.map(\.identity)
+    try host.lookUpProcess()
+    return host.allMachines.filter { $0.id == id }.map(\.identity)
   }
 }
 

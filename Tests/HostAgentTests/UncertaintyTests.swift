@@ -13,7 +13,7 @@ private func spec() -> SandboxSpec { SandboxSpec(teamID: TeamID()) }
 struct UncertaintyTests {
   @Test("An agent that has no descriptor to look for a VMM with marks nothing lost; the next start adopts it")
   func withoutDescriptors() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let first = try await world.agent()
     let (booted, restored) = (spec(), spec())
     _ = try await first.createSandbox(booted)
@@ -39,7 +39,7 @@ struct UncertaintyTests {
 
   @Test("A removal that cannot look for the VMM fails and is tried again; it removes nothing from under a living VMM")
   func removal() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let first = try await world.agent()
     let spec = spec()
     _ = try await first.createSandbox(spec)
@@ -59,7 +59,7 @@ struct UncertaintyTests {
 struct BoundTests {
   @Test("Waiting for the end of a VMM while a call is under way leaves no task behind")
   func whileAlive() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let agent = try await world.agent()
     let spec = spec()
     _ = try await agent.createSandbox(spec)
@@ -74,7 +74,7 @@ struct BoundTests {
 
   @Test("A VMM that does not end when it is killed holds up a destroy until its deadline, not for ever")
   func unkillable() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let agent = try await world.agent { $0.undoDeadline = .milliseconds(100) }
     let spec = spec()
     _ = try await agent.createSandbox(spec)
@@ -90,7 +90,7 @@ struct BoundTests {
 
   @Test("A stop waits for operations that are under way until its deadline, not for ever")
   func drain() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let hold = Hold(at: .beforeSaving(.freeze))
     let agent = try await world.agent(observer: hold.observer) { $0.drainDeadline = .milliseconds(100) }
     let spec = spec()
@@ -110,7 +110,7 @@ struct BoundTests {
 
   @Test("Only so many operations wait for one sandbox; a destroy is always let in, and once")
   func queue() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let hold = Hold(at: .beforeSaving(.freeze))
     let agent = try await world.agent(observer: hold.observer)
     let spec = spec()
@@ -143,15 +143,15 @@ struct BoundTests {
 
   @Test("More starts than may wait are refused, and the others succeed")
   func starts() async throws {
-    let world = try SimulatedWorld()
-    world.guestsAnswer.withLock { $0 = false }
+    let world = try HostFixture()
+    world.guestsRespond.withLock { $0 = false }
     let agent = try await world.agent { $0.maximumWaitingStarts = 2 }
     // One boots, two wait for what it keeps.
     let creations = (0..<3).map { _ in Task { try await agent.createSandbox(spec()).status } }
     try await eventually { await agent.templates.waiterCount == 2 }
     let error = await #expect(throws: MartletError.self) { try await agent.createSandbox(spec()) }
     #expect(error?.code == .hostUnavailable)
-    world.guestsAnswer.withLock { $0 = true }
+    world.guestsRespond.withLock { $0 = true }
     for creation in creations { #expect(try await creation.value == .running) }
   }
 }
@@ -160,7 +160,7 @@ struct BoundTests {
 struct TimeoutTests {
   @Test("A time-out that is set while a pause is committed is not lost")
   func duringPause() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let spec = spec()
     let hold = Hold(at: .beforeSaving(.commit))
     let agent = try await world.agent(observer: hold.observer)
@@ -179,7 +179,7 @@ struct TimeoutTests {
 
   @Test("A time-out that is set while a sandbox is resumed counts, not the one that the resume began with")
   func duringResume() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let spec = spec()
     let hold = Hold(at: .afterMaking(.guest))
     let agent = try await world.agent(observer: hold.observer)
@@ -201,7 +201,7 @@ struct GuestTextTests {
 
   @Test("The log of the operator has nothing of a guest's console, except when debug messages are asked for")
   func console() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let log = CollectedLog()
     world.console.withLock { $0 = Self.secret }
     for level in [Logger.Level.info, .debug] {
@@ -216,7 +216,7 @@ struct GuestTextTests {
 
   @Test("The text of a guest's kernel panic is in the sandbox's reason, not in the operator's log")
   func panic() async throws {
-    let world = try SimulatedWorld()
+    let world = try HostFixture()
     let log = CollectedLog()
     let agent = try await world.agent(logger: log.logger(.trace))
     let spec = spec()

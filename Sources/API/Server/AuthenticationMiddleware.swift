@@ -40,7 +40,7 @@ struct OperatorMiddleware: RouterMiddleware {
   /// comes from a browser here, under a name of its own.
   private static func isLocal(_ request: Request, _ context: APIContext) -> Bool {
     context.client.isLoopback && !context.client.isProxied
-      && !HTTPField.Name.signsOfProxies.contains { request.headers[$0] != nil }
+      && !HTTPField.Name.proxyHeaders.contains { request.headers[$0] != nil }
       && LoopbackName.isOne(request.head.authority)
   }
 }

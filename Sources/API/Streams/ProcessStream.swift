@@ -73,7 +73,7 @@ struct ProcessStream: Sendable {
         group.addTask {
           try await sendOutput(of: session, isBinary: opening.isBinary, outbound, ending)
         }
-        group.addTask { try await obey(inbound, session, opening, failed) }
+        group.addTask { try await forwardInput(inbound, session, opening, failed) }
         group.addTask { try await report(failures, outbound) }
         group.addTask { try await keepActive() }
         defer { group.cancelAll() }
@@ -175,8 +175,8 @@ struct ProcessStream: Sendable {
 
   // MARK: Input
 
-  /// Returns when the client leaves.
-  private func obey(
+  /// Forwards the client's messages to the process; returns when the client disconnects or sends `stop`.
+  private func forwardInput(
     _ inbound: WebSocketInbound, _ session: any ProcessSession, _ opening: StreamOpening,
     _ failed: AsyncStream<ControlFailure>.Continuation
   ) async throws {

@@ -43,7 +43,7 @@ package struct Console: Sendable {
 
   /// Prints a warning or error with the prefix `martlet: `.
   func complain(_ message: String) async {
-    // It may quote what a sandbox or a server said, and they may speak to the terminal.
+    // The message may quote text from a sandbox or a server; control characters must not reach the terminal.
     await printError("martlet: \(Table.printableLines(message))")
   }
 

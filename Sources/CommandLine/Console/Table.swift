@@ -17,7 +17,7 @@ struct Table {
     }.joined(separator: "\n")
   }
 
-  /// The text with U+FFFD in the place of everything that a terminal would not show as it stands.
+  /// Replaces invisible characters by U+FFFD, so that text from a tenant or guest cannot control the terminal.
   static func printable(_ text: String) -> String {
     String(String.UnicodeScalarView(text.unicodeScalars.map { $0.isVisible ? $0 : "\u{FFFD}" }))
   }

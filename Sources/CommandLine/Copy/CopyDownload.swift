@@ -129,7 +129,7 @@ struct CopyDownload: Sendable {
     do {
       // Made with the guest's mode, so that the kernel applies the umask; without permissions for others while it grows.
       let file = try await LocalFile.open(
-        partial, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: (source.mode ?? Self.usualMode) & 0o777)
+        partial, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: (source.mode ?? Self.defaultMode) & 0o777)
       let mode: UInt32
       do {
         mode = try await file.status().mode

@@ -115,15 +115,16 @@ struct Execution: Sendable {
     return .inputEnded
   }
 
-  /// Input that the command does not read waits in the stream, and what comes after it waits too. A signal must not.
-  private func send(_ signal: String, over stream: ExecStream) async -> Occurrence {
+  /// Sends a signal. Unread input blocks later messages on the stream, so after input was sent the signal goes through
+  /// a separate request.
+  private func send(_ signal: String, over stream: ExecStream) async -> Event {
     if let pid = progress.pidWithInput {
       do {
         try await client.signalProcess(pid, signal, in: sandbox)
-        return .told
+        return .sent
       } catch let error as APIError where error.errorCode == .notFound {
         // The command has ended; its exit follows.
-        return .told
+        return .sent
       } catch {
         // The stream is the other way to the command; what fails there is reported by the server.
       }

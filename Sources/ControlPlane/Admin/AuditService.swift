@@ -20,9 +20,10 @@ package struct AuditService: Sendable {
 
   /// Newest first.
   /// - Parameters:
-  ///   - cursor: id of the last entry of the page before.
-  ///   - team: another team than the caller's; for administrators of the platform.
-  /// - Throws: `invalid_request` for a cursor that is no id of the team; `not_found` for another team's log.
+  ///   - cursor: id of the last entry of the previous page.
+  ///   - team: a team other than the caller's; only for administrators of the platform.
+  /// - Throws: `invalid_request` for a cursor that is not an id of the team; `not_found` if `team` is given and the
+  ///   caller is not an administrator.
   package func list(
     _ filter: AuditFilter, after cursor: String? = nil, team: TeamID? = nil, for caller: Caller
   ) async throws -> [(id: String, record: AuditRecord)] {
@@ -42,6 +43,7 @@ package struct AuditService: Sendable {
     var filter = filter
     if let cursor { filter.before = try ids.number(of: cursor) }
     let page = filter
-    return try await gate.run { try await repository.list(team: team, page) }.map { (ids.id(of: $0.number), $0.record) }
+    let rows = try await searches.withPermit { try await repository.list(team: team, page) }
+    return rows.map { (ids.id(of: $0.number), $0.record) }
   }
 }

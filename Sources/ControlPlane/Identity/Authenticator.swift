@@ -24,13 +24,13 @@ package struct PresentedCredentials: Sendable, Equatable {
 
 /// Authenticates requests: maps credentials to a principal.
 ///
-/// Each call is one look-up by an indexed column, which the database answers as of now: a deleted key, a removed
-/// member, a changed password or role counts from the next call on. Uses of keys are collected in memory and written
-/// together.
+/// Each call is one look-up by an indexed column with the database's present state, so that a deleted key, a removed
+/// member and a changed password or role take effect from the next call on. Uses of keys are collected in memory and
+/// written together.
 ///
-/// Rate limits come before the look-up. A key that was valid a moment ago and a session are limited by themselves. A key
-/// that this process has not seen yet counts against the client's address, and is given back when it turns out to be
-/// valid: invalid keys reach the database only as often as `RateLimits.unknownKeys` lets an address.
+/// Rate limits are applied before the look-up. A key that was valid at its last use, and a session, have limits of their
+/// own. The first use of a key counts against the client's address until the database confirms the key, so invalid keys
+/// of one address reach the database only at the rate `RateLimits.Rates.unknownKeys`.
 package final class Authenticator: Sendable {
   /// A longer header value is refused without a look-up.
   static let maximumKeyBytes = 256
@@ -141,7 +141,7 @@ package final class Authenticator: Sendable {
     }
   }
 
-  /// The person of a session, and what they may do in its team at this moment.
+  /// The user of a session, with their present rights in the session's team.
   /// - Throws: `unauthorized` with the remedy; `rate_limited`.
   package func principal(session token: String) async throws -> Principal {
     try await userPrincipal(token).value

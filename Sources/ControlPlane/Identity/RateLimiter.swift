@@ -88,7 +88,7 @@ package struct RateLimits: Sendable {
     /// Per address.
     package var login: Rate?
     package var signUp: Rate?
-    /// Per key or session, on the API.
+    /// Per API key or session, for all API calls.
     package var calls: Rate?
     /// Per address: look-ups of API keys that turn out to be invalid.
     package var unknownKeys: Rate?

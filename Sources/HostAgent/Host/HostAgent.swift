@@ -52,10 +52,10 @@ package final class HostAgent: Sendable {
       logger: logger)
   }
 
-  /// Makes the host ready, adopts the VMMs that live, removes what a dead predecessor had begun or left, and only then
-  /// returns. To be called once, first.
-  /// - Throws: also when it cannot be found out whether a sandbox's VMM lives, such as without a free descriptor. The
-  ///   sandbox is left as it is then, for the next start.
+  /// Prepares the host, adopts running VMMs, completes or reverts interrupted operations, and removes leftovers. Must
+  /// be called once, before all other functions.
+  /// - Throws: also when it cannot be determined whether a sandbox's VMM runs, for example without a free descriptor.
+  ///   The sandbox stays as it is then, for the next start.
   package func recover() async throws {
     try await parts.network.prepareHost()
     try Directories.create(configuration.instancesDirectory, mode: 0o711)
@@ -100,7 +100,7 @@ package final class HostAgent: Sendable {
     }
   }
 
-  private func takeInstances() async throws -> [InstanceID: Instance] {
+  private func loadInstances() async throws -> [InstanceID: Instance] {
     var found: [InstanceID: Instance] = [:]
     for entry in try await journal.instances() {
       slots.claim(entry.slot)
@@ -143,8 +143,8 @@ package final class HostAgent: Sendable {
     await collect()
   }
 
-  /// Waits until every lifecycle operation that was requested is done, and ends the microVMs of the warm pool; for
-  /// `HostConfiguration.drainDeadline` at most. What is not done by then the next start finishes, or takes back.
+  /// Waits until every requested lifecycle operation has finished, and closes the warm pool; at most for
+  /// `HostConfiguration.drainDeadline`. The next start completes or reverts what has not finished by then.
   package func drain() async {
     let isDone = try? await withDeadline(configuration.drainDeadline) {
       await self.warmPool.close()

@@ -6,9 +6,9 @@ package import SystemPackage
 /// Separates the host agents of one machine: each claims a number, from which its address range, names and user ids
 /// follow.
 ///
-/// A number belongs to a data directory until it is given back or the directory is gone, since sandboxes that outlive
-/// their agent use it. The file `/run/martlet/instance-N` names the directory and is locked while its agent runs;
-/// `/run/martlet/network-N` holds the range of its sandboxes, in CIDR form.
+/// A number belongs to a data directory until it is released or the directory no longer exists, because sandboxes that
+/// outlive their host agent use it. The file `/run/martlet/instance-N` names the directory and is locked while its host
+/// agent runs; `/run/martlet/network-N` holds the range of its sandboxes' addresses, in CIDR form.
 package final class InstanceClaim: Sendable {
   package static let maximumInstances = 32
 
@@ -72,7 +72,7 @@ package final class InstanceClaim: Sendable {
       Self.rangePath(of: number, in: registry), with: Array(range.description.utf8), mode: 0o600)
   }
 
-  /// Gives the number back. Only for a data directory that holds no sandbox: those that run use what follows from the
+  /// Releases the number. Allowed only if the data directory holds no sandboxes: running ones use what follows from the
   /// number.
   package func release() throws {
     let registryLock = try Self.locked(registry)
@@ -124,7 +124,7 @@ package final class InstanceClaim: Sendable {
   }
 
   /// Whether nothing uses a number. A data directory that cannot be reached at the moment (EACCES, EIO, ESTALE, …)
-  /// still exists: whoever took its number would remove the sandboxes that run there.
+  /// still exists: a host agent that took its number would remove the sandboxes that run there.
   private static func isFree(_ number: Int, in registry: FilePath) throws(SystemError) -> Bool {
     guard let owner = try owner(of: number, in: registry), !owner.isEmpty else { return true }
     guard access(owner, F_OK) != 0 else { return false }

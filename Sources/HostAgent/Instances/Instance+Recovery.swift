@@ -6,7 +6,7 @@ import Pager
 import SystemPackage
 
 extension Instance {
-  /// Takes up a microVM that a dead predecessor left.
+  /// Adopts a microVM of an earlier host agent.
   /// - Returns: false when the VMM has ended.
   /// - Throws: when that cannot be found out, for example because the agent has no descriptor left. The microVM may
   ///   run and must not be taken for lost.

@@ -27,7 +27,7 @@ actor Instance {
 
   private enum Ending {
     case none
-    /// It ended before anybody wanted to know.
+    /// The VMM ended before a handler was set.
     case ended(VMMExit)
     case reported
     /// The VMM is being ended on purpose.
@@ -53,7 +53,8 @@ actor Instance {
 
   // MARK: - Unexpected end
 
-  /// `handler` is called once, with the reason, when the VMM ends by itself; at once when it has already.
+  /// Sets the handler that is called once, with the reason, when the VMM ends unexpectedly; at once when it has ended
+  /// already.
   func onUnexpectedEnd(_ handler: @escaping @Sendable (VMMExit) async -> Void) async {
     onEnd = handler
     guard case .ended(let exit) = ending else { return }
@@ -61,7 +62,7 @@ actor Instance {
     await handler(exit)
   }
 
-  /// Why it ended by itself, if it has.
+  /// An unexpected end that has not been reported yet.
   var unexpectedEnd: VMMExit? {
     if case .ended(let exit) = ending { exit } else { nil }
   }
@@ -95,7 +96,7 @@ actor Instance {
 
   /// The reason why the VMM has ended or is about to end; nil when it runs.
   private func endError(of machine: any VirtualMachine) async -> MartletError? {
-    guard let exit = try? await withDeadline(.seconds(1), { try await machine.waitForExit() }) else {
+    guard let exit = try? await waitAtMost(.seconds(1), for: { try await machine.waitForExit() }) else {
       return nil
     }
     if let failure = await pagerFailure { return MartletError(.snapshotDamaged, failure) }
@@ -139,8 +140,8 @@ actor Instance {
   private var pagerFailure: String? {
     get async {
       guard let pager else { return nil }
-      // It ends with its VM.
-      return try? await withDeadline(.seconds(2)) { try await pager.waitForExit() }.failure
+      // The pager ends with its VM.
+      return try? await waitAtMost(.seconds(2)) { try await pager.waitForExit() }.failure
     }
   }
 

@@ -6,8 +6,9 @@ extension SandboxController {
   private static let interrupted = "the host agent was restarted while the sandbox was being created"
   private static let lost = "the VMM ended while the host agent was down"
 
-  /// Start-up after a predecessor died: adopt what lives, finish or take back what was begun.
-  /// - Throws: when it cannot be found out what became of the sandbox; nothing was changed then.
+  /// Recovers the sandbox after a restart of the host agent: adopts a running VMM, and completes or reverts the
+  /// interrupted operation.
+  /// - Throws: when the state of the sandbox cannot be determined; nothing was changed then.
   func performRecovery() async throws {
     switch entry.phase {
     case .creating: await withdraw(reason: Self.interrupted)
@@ -24,8 +25,8 @@ extension SandboxController {
     guard try await adopt() else { return await fail(Self.lost) }
   }
 
-  /// The guest may stand still in the middle of a checkpoint; it runs on, and a pause has to be asked for again. If
-  /// only the generation is left, then it is the sandbox.
+  /// The guest may be stopped in the middle of a checkpoint: it continues, and a pause must be requested again. If only
+  /// the complete generation is left, the sandbox is paused.
   private func recoverPausing() async throws {
     if try await adopt() {
       lifecycle = SandboxLifecycle(.running)

@@ -58,7 +58,7 @@ extension SandboxController {
   }
 
   private func abandonResume(_ error: any Error, _ options: ResumeOptions) async throws -> Never {
-    context.logger.warning("not resumed", metadata: ["error": "\(error)"])
+    context.logger.warning("resume failed", metadata: ["error": "\(error)"])
     await logConsole()
     if lifecycle.handle(.resumeFailed) == .proceed {
       entry.phase = .paused

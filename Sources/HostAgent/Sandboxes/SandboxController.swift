@@ -32,10 +32,10 @@ actor SandboxController {
   private var drainCount = 0
   /// The removal that is queued or under way; later destroy requests wait for it too.
   private var removal: Task<Void, any Error>?
-  /// The operations that a destroy request cancels.
+  /// Operations that a destroy request cancels.
   private var cancellable: [Int: Task<HostSandbox, any Error>] = [:]
   private var operationCount = 0
-  /// The VMM's end while an operation was under way, which decides what it means.
+  /// The VMM's end during an operation; the operation's outcome decides what it means.
   var unexpectedEnd: VMMExit?
 
   /// - Parameters:
@@ -174,8 +174,8 @@ actor SandboxController {
     try await performDestroy()
   }
 
-  /// Takes up what a dead predecessor left, according to the phase it had journaled.
-  /// - Throws: when it cannot be found out what became of the sandbox; nothing was changed then.
+  /// Recovers the sandbox after a restart of the host agent, according to the journaled phase.
+  /// - Throws: when the state of the sandbox cannot be determined; nothing was changed then.
   func recover() async throws {
     try await enqueue { try await self.performRecovery() }.value
   }

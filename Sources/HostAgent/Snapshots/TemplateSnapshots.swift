@@ -81,7 +81,7 @@ actor TemplateSnapshots {
           try await forget(key, id)
         }
       case .booting(let waiting):
-        guard waiting.count < maximumWaiting else { throw Gate.full(waiting.count) }
+        guard waiting.count < maximumWaiting else { throw InstanceFactory.tooManyStarts }
         await waitForBoot(of: key)
       case nil:
         states[key] = .booting(waiting: [])

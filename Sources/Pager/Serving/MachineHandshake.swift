@@ -22,7 +22,7 @@ struct MachineHandshake {
     guard try isReadable(listener, seconds: connectSeconds) else { throw .notConnected }
     let connection = try system { () throws(SystemError) in try listener.accept() }
     let peer = try system { () throws(SystemError) in try connection.peer() }
-    guard peer.uid == 0 || peer.uid == owner else { throw .refused("a stranger came with it") }
+    guard peer.uid == 0 || peer.uid == owner else { throw .refused("its peer runs as another user") }
     guard let machine = try system({ () throws(SystemError) in try ProcessHandle.open(pid: peer.pid) }) else {
       throw .machineEnded
     }

@@ -59,9 +59,9 @@ package struct APIKeyRepository: Sendable {
     }
   }
 
-  /// - Parameter actor: the member who does it; members delete their own keys, owners and admins those of others. Their
-  ///   role is checked in the transaction.
-  /// - Returns: whether the key existed in this team.
+  /// - Parameter actor: the member who deletes the key: their own, or with the role owner or admin any. The role is
+  ///   checked again in the transaction.
+  /// - Returns: whether this team had the key.
   /// - Throws: `AuthorizationRefusal`.
   package func delete(
     _ id: APIKeyID, team: TeamID, by actor: ActingUser? = nil, audit: AuditRecord

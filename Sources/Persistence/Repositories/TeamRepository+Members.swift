@@ -66,8 +66,8 @@ extension TeamRepository {
     }
   }
 
-  /// - Parameter actor: the member who does it, whose role is checked in the transaction; nil for tests and programs on
-  ///   the machine.
+  /// - Parameter actor: the member who adds them, whose role is checked again in the transaction; nil for programs on the
+  ///   host.
   /// - Throws: `AuthorizationRefusal`.
   package func addMember(
     _ member: MembershipRecord, maximumMembers: Int, maximumTeams: Int, by actor: ActingUser? = nil, audit: AuditRecord
@@ -87,7 +87,7 @@ extension TeamRepository {
   }
 
   /// - Precondition: `role` is not owner; see `transferOwnership`.
-  /// - Parameter actor: the member who does it, whose role is checked in the transaction.
+  /// - Parameter actor: the member who makes the change, whose role is checked again in the transaction.
   /// - Throws: `AuthorizationRefusal`.
   package func setRole(
     _ user: UserID, of team: TeamID, to role: TeamRole, by actor: ActingUser? = nil, audit: AuditRecord
@@ -101,9 +101,9 @@ extension TeamRepository {
     }
   }
 
-  /// Removes a member together with the keys that they made for this team: they know them (L-63).
-  /// - Parameter actor: the member who does it, whose role is checked in the transaction; every member may remove
-  ///   themselves.
+  /// Removes a member and the API keys that they created for this team, as they know these keys.
+  /// - Parameter actor: the member who makes the change, whose role is checked again in the transaction; every member may
+  ///   remove themselves.
   /// - Throws: `AuthorizationRefusal`.
   package func removeMember(
     _ user: UserID, of team: TeamID, by actor: ActingUser? = nil, audit: AuditRecord
@@ -123,8 +123,8 @@ extension TeamRepository {
     }
   }
 
-  /// Makes another member the owner; the old one becomes an admin. A team has exactly one owner at any time.
-  /// - Parameter sessionEpoch: of the session in which the owner does it; nil is any.
+  /// Makes another member the owner; the previous owner becomes an admin. A team always has exactly one owner.
+  /// - Parameter sessionEpoch: the epoch of the owner's session; nil accepts any.
   /// - Throws: `AuthorizationRefusal`, also when `owner` does not own the team.
   package func transferOwnership(
     of team: TeamID, from owner: UserID, to user: UserID, sessionEpoch: Int? = nil, audit: AuditRecord

@@ -79,9 +79,9 @@ package struct TeamRepository: Sendable {
   /// Deletes a team for good, in one transaction: deletes its memberships and keys, and marks all its sandboxes and
   /// snapshots for destruction.
   ///
-  /// The row stays: sandboxes that are being destroyed and the audit log point to it.
+  /// The team's row stays, because sandboxes that are being destroyed and the audit log refer to it.
   /// - Parameter actor: the owner, whose role is checked in the transaction.
-  /// - Returns: the sandboxes that have to be destroyed on their hosts; nil when there is no such team.
+  /// - Returns: the sandboxes that hosts must destroy; nil when the team does not exist.
   /// - Throws: `AuthorizationRefusal`.
   package func delete(
     _ id: TeamID, at time: Date, by actor: ActingUser? = nil, audit: AuditRecord

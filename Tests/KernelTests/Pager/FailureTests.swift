@@ -106,12 +106,12 @@ import Testing
 
   @Test("a VMM that sends an invalid message is killed, and the pager ends with a reason", arguments: messages)
   func hostile(_ message: String) async throws {
-    let laboratory = try await Laboratory()
-    let configuration = try laboratory.configuration(try laboratory.generation(fullModel(seed: 5)))
-    let pager = try await laboratory.backend.launch(configuration)
-    let stranger = try connect(message, to: configuration)
+    let fixture = try await PagerFixture()
+    let configuration = try fixture.configuration(try fixture.generation(fullModel(seed: 5)))
+    let pager = try await fixture.backend.launch(configuration)
+    let impostor = try connect(message, to: configuration)
     #expect(try #require(try await pager.waitForExit().failure).contains("handed over"))
-    #expect(await stranger.wait() == .signaled(SIGKILL))
+    #expect(await impostor.wait() == .signaled(SIGKILL))
   }
 
   @Test("a VMM that dies between connecting and its message ends its pager")
@@ -126,11 +126,11 @@ import Testing
 
   @Test("a pager whose VMM never connected can be killed at once")
   func neverConnects() async throws {
-    let laboratory = try await Laboratory()
-    let configuration = try laboratory.configuration(try laboratory.generation(fullModel(seed: 7)))
-    let pager = try await laboratory.backend.launch(configuration)
+    let fixture = try await PagerFixture()
+    let configuration = try fixture.configuration(try fixture.generation(fullModel(seed: 7)))
+    let pager = try await fixture.backend.launch(configuration)
     try await pager.kill()
     #expect(try await pager.waitForExit() == PagerExit(failure: nil))
-    #expect(try laboratory.backend.findOrphans(of: configuration.id).isEmpty)
+    #expect(try fixture.backend.findOrphans(of: configuration.id).isEmpty)
   }
 }

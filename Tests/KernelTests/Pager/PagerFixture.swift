@@ -56,7 +56,7 @@ final class PagerFixture: Sendable {
     return (try publish(draft, memoryBytes: machine.memoryBytes, parent: parent), saved)
   }
 
-  /// Processes that save, or wait to save, a machine's memory.
+  /// Number of processes that save, or are prepared to save, a machine's memory.
   func savers(of machine: TestMachine) throws -> Int {
     try ProcessTable.pids().filter { pid in
       let arguments = try ProcessTable.arguments(of: pid)

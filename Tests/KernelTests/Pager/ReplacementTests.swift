@@ -23,7 +23,7 @@ import Testing
     model.zero(100..<200)
     try await first.kill()
     #expect(try await first.waitForExit() == PagerExit(failure: nil))
-    // This one waits until somebody serves again.
+    // This one waits until a pager serves again.
     let expected = model.sum(0..<Self.pages)
     async let sum = machine.ask("sum 0 \(Self.pages)")
     try await eventually("the machine waits for a page") {
@@ -47,8 +47,8 @@ import Testing
     #expect(try await machine.ask("sum 0 1024") == model.sum(0..<1_024))
     try await first.kill()
     _ = try await first.waitForExit()
-    // What a pager does up to the moment where it is killed: pages that were read, and pages that never were.
-    async let answer = machine.ask("remove 900 600")
+    // The work of a pager up to the moment of its death, on pages that were read and on pages that never were.
+    async let response = machine.ask("remove 900 600")
     try await eventually("the message is taken") { try Self.takeWithoutNoting(from: machine.pid, configuration) }
     #expect(try await response == "ok")
     model.zero(900..<1_500)
@@ -78,7 +78,7 @@ import Testing
     var pager = first
     for _ in 0..<5 {
       try await pager.kill()
-      pager = try await laboratory.backend.replace(configuration, vmm: machine.pid)
+      pager = try await fixture.backend.replace(configuration, vmm: machine.pid)
     }
     #expect(try await sum == model.sum(0..<Self.pages))
     machine.kill()
@@ -128,6 +128,6 @@ import Testing
     #expect(getsid(identity.pid) == identity.pid)
     machine.kill()
     #expect(try await adopted.waitForExit() == PagerExit(failure: nil))
-    #expect(try await laboratory.backend.adopt(identity, runDirectory: configuration.runDirectory) == nil)
+    #expect(try await fixture.backend.adopt(identity, runDirectory: configuration.runDirectory) == nil)
   }
 }

@@ -137,13 +137,13 @@ import Testing
         into: try fixture.store.begin(GenerationID()))
     }
     let abandoned = try await prepared()
-    #expect(try laboratory.savers(of: machine) == 1)
+    #expect(try fixture.savers(of: machine) == 1)
     await abandoned.abandon()
     await abandoned.abandon()
-    #expect(try laboratory.savers(of: machine) == 0)
+    #expect(try fixture.savers(of: machine) == 0)
     await #expect(throws: MartletError.self) { try await abandoned.run() }
     _ = try await prepared()
-    #expect(try laboratory.savers(of: machine) == 0)
+    #expect(try fixture.savers(of: machine) == 0)
     machine.kill()
   }
 

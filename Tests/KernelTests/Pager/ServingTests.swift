@@ -27,7 +27,7 @@ import Testing
     #expect(try fixture.backend.findOrphans(of: configuration.id) == [pager.identity])
     machine.kill()
     #expect(try await pager.waitForExit() == PagerExit(failure: nil))
-    #expect(try laboratory.backend.findOrphans(of: configuration.id).isEmpty)
+    #expect(try fixture.backend.findOrphans(of: configuration.id).isEmpty)
   }
 
   @Test("a restore places only pages that are read")
@@ -119,7 +119,7 @@ import Testing
       _ = await machine.waitForExit()
       _ = try await pager.waitForExit()
       #expect(try ProcessTable.startTimeTicks(of: pager.identity.pid) != pager.identity.startTimeTicks)
-      #expect(try laboratory.backend.findOrphans(of: configuration.id).isEmpty)
+      #expect(try fixture.backend.findOrphans(of: configuration.id).isEmpty)
     }
     try await restoreOnce()
     let before = try openDescriptors().count
