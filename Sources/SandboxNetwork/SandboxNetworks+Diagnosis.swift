@@ -75,8 +75,8 @@ extension SandboxNetworks {
       }
   }
 
-  /// Routes and addresses of the host that overlap the range of the sandboxes: traffic to them would go to sandboxes, or
-  /// the other way round. Those of this agent's own sandboxes do not count.
+  /// Routes and addresses of the host that overlap the range of the sandboxes: traffic to them would go to sandboxes,
+  /// or the other way round. Those of this agent's own sandboxes do not count.
   package func clashes() async -> [NetworkHint] {
     let range = configuration.addressing.network
     // All tables: a VPN may have one of its own, and the table `local` holds the host's addresses.
@@ -123,8 +123,8 @@ enum FirewallListing {
   }
 }
 
-/// Output of `ip -json route show table all`. Default routes, broadcast and multicast addresses and what is not IPv4 are
-/// left out.
+/// Output of `ip -json route show table all`. Default routes, broadcast and multicast addresses and what is not IPv4
+/// are left out.
 enum RouteListing {
   struct Route: Equatable {
     var network: IPv4Network

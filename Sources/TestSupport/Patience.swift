@@ -1,8 +1,8 @@
 import Glibc
 import LinuxSystem
 
-/// How long tests wait before they take something for broken: a limit of an idle machine, times the processes that share
-/// a CPU at the moment. A test that passes alone also passes on a machine that does something else.
+/// How long tests wait before they take something for broken: a limit of an idle machine, times the processes that
+/// share a CPU at the moment. A test that passes alone also passes on a machine that does something else.
 package enum Patience {
   private static let maximumFactor = 16.0
 

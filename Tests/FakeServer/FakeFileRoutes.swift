@@ -88,7 +88,8 @@ struct FakeFileRoutes {
     let name = path == "/" ? "/" : String(path.split(separator: "/").last ?? "")
     let type = file.bytes == nil ? "directory" : "file"
     return
-      #"{"name":\#(Self.json(name)),"path":\#(Self.json(path)),"type":"\#(type)","size":\#(file.bytes?.count ?? 0),"mode":\#(file.mode),"#
+      #"{"name":\#(Self.json(name)),"path":\#(Self.json(path)),"type":"\#(type)","#
+      + #""size":\#(file.bytes?.count ?? 0),"mode":\#(file.mode),"#
       + #""permissions":"-rw-r--r--","owner":"root","group":"root","modified_at":"2026-01-02T03:04:05Z"}"#
   }
 }

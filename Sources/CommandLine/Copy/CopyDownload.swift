@@ -127,7 +127,8 @@ struct CopyDownload: Sendable {
     let partial = CopyPath.join(
       CopyPath.parent(of: target), ".martlet-\(String(UInt64.random(in: .min ... .max), radix: 16)).part")
     do {
-      // Made with the guest's mode, so that the kernel applies the umask; without permissions for others while it grows.
+      // Made with the guest's mode, so that the kernel applies the umask; without permissions for others while it
+      // grows.
       let file = try await LocalFile.open(
         partial, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: (source.mode ?? Self.defaultMode) & 0o777)
       let mode: UInt32

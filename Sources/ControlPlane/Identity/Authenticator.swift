@@ -28,9 +28,9 @@ package struct PresentedCredentials: Sendable, Equatable {
 /// member and a changed password or role take effect from the next call on. Uses of keys are collected in memory and
 /// written together.
 ///
-/// Rate limits are applied before the look-up. A key that was valid at its last use, and a session, have limits of their
-/// own. The first use of a key counts against the client's address until the database confirms the key, so invalid keys
-/// of one address reach the database only at the rate `RateLimits.Rates.unknownKeys`.
+/// Rate limits are applied before the look-up. A key that was valid at its last use, and a session, have limits of
+/// their own. The first use of a key counts against the client's address until the database confirms the key, so
+/// invalid keys of one address reach the database only at the rate `RateLimits.Rates.unknownKeys`.
 package final class Authenticator: Sendable {
   /// A longer header value is refused without a look-up.
   static let maximumKeyBytes = 256

@@ -110,7 +110,7 @@ package struct ProcessMemoryBackend: MemoryBackend {
       throw MartletError(.internalError, "the sandbox's memory could not be served: the pager ended at once")
     }
     let pager = RunningPager(handle, runDirectory: configuration.runDirectory)
-    // Reaps it, also when nobody waits for its end. It ends with its VM.
+    // Reaps the pager even if no other task waits for its end. It ends with its VM.
     Task { _ = try? await pager.waitForExit() }
     return pager
   }

@@ -66,8 +66,8 @@ extension TeamRepository {
     }
   }
 
-  /// - Parameter actor: the member who adds them, whose role is checked again in the transaction; nil for programs on the
-  ///   host.
+  /// - Parameter actor: the member who adds them, whose role is checked again in the transaction; nil for programs on
+  ///   the host.
   /// - Throws: `AuthorizationRefusal`.
   package func addMember(
     _ member: MembershipRecord, maximumMembers: Int, maximumTeams: Int, by actor: ActingUser? = nil, audit: AuditRecord
@@ -102,8 +102,8 @@ extension TeamRepository {
   }
 
   /// Removes a member and the API keys that they created for this team, as they know these keys.
-  /// - Parameter actor: the member who makes the change, whose role is checked again in the transaction; every member may
-  ///   remove themselves.
+  /// - Parameter actor: the member who makes the change, whose role is checked again in the transaction; every member
+  ///   may remove themselves.
   /// - Throws: `AuthorizationRefusal`.
   package func removeMember(
     _ user: UserID, of team: TeamID, by actor: ActingUser? = nil, audit: AuditRecord

@@ -114,7 +114,9 @@ struct Census: Equatable, CustomStringConvertible {
   }
 
   var description: String {
-    "VMs \(virtualMachines), pagers \(pagers), namespaces \(namespaces), links \(links), firewall lines \(firewallLines), cgroups \(controlGroups), "
-      + "descriptors \(descriptors) (\(sandboxDescriptors) of sandboxes, \(ownDescriptors) own), zombies \(zombies), directories \(sandboxDirectories), mounts \(mounts)"
+    "VMs \(virtualMachines), pagers \(pagers), namespaces \(namespaces), links \(links), firewall lines "
+      + "\(firewallLines), cgroups \(controlGroups), "
+      + "descriptors \(descriptors) (\(sandboxDescriptors) of sandboxes, \(ownDescriptors) own), "
+      + "zombies \(zombies), directories \(sandboxDirectories), mounts \(mounts)"
   }
 }
