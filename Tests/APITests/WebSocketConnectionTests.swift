@@ -81,8 +81,8 @@ import Testing
     try await withServer { server async throws -> Void in
       let raw = try await server.clients.connect(server.port)
       try await raw.send(
-        "POST /v1/auth/login HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n"
-          + "\r\n{}"
+        "POST /v1/auth/login HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+          + "Content-Length: 2\r\n\r\n{}"
       )
       #expect(try await raw.readHead().hasPrefix("HTTP/1.1 400"))
     }
@@ -135,8 +135,8 @@ import Testing
       #expect(head.hasPrefix("HTTP/1.1 200"))
       try await Task.sleep(for: .milliseconds(50))
       try await raw.send(
-        "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\n"
-          + "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\n"
+          + "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
       )
       let upgraded = try await raw.readHead()
       #expect(upgraded.contains("HTTP/1.1 101"))
