@@ -14,7 +14,8 @@ struct StreamClient {
     let raw = try await server.clients.connect(server.port)
     try await raw.send(
       "GET \(path) HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\n"
-        + "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\(headers)\r\n"
+        + "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\(headers)\r\n"
     )
     let head = try await raw.readHead()
     return (StreamClient(raw: raw), head)

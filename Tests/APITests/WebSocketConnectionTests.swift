@@ -136,7 +136,8 @@ import Testing
       try await Task.sleep(for: .milliseconds(50))
       try await raw.send(
         "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\n"
-          + "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+          + "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+          + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
       )
       let upgraded = try await raw.readHead()
       #expect(upgraded.contains("HTTP/1.1 101"))
