@@ -18,6 +18,9 @@
 #endif
 
 const int clinux_clone_newnet = CLONE_NEWNET;
+const unsigned long clinux_clone_newpid = CLONE_NEWPID;
+const unsigned long clinux_clone_newipc = CLONE_NEWIPC;
+const unsigned long clinux_clone_newuts = CLONE_NEWUTS;
 
 int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 

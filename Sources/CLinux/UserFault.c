@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,6 +42,14 @@ int clinux_userfault_open(uint64_t features) {
   int error = errno;
   close(fd);
   return -error;
+}
+
+// Files of other kinds have a type, or do not know the request at all; a userfaultfd refuses the empty range.
+int clinux_userfault_is(int fd) {
+  struct stat status;
+  struct uffdio_range empty = {0};
+  if (fstat(fd, &status) < 0 || (status.st_mode & S_IFMT) != 0) return 0;
+  return ioctl(fd, UFFDIO_WAKE, &empty) < 0 && errno == EINVAL;
 }
 
 int clinux_userfault_register(int fd, uint64_t start, uint64_t length, int protects) {

@@ -39,6 +39,26 @@ package struct SpawnRequest: Sendable {
   /// Neither the process nor its children can gain privileges by executing a program (prctl(2), PR_SET_NO_NEW_PRIVS).
   package var forbidsNewPrivileges = false
   package var fileModeMask: Int32?
+  /// Process 1 of a pid namespace of its own, with its own System V objects and host name: it sees and signals no other
+  /// process.
+  package var isolatesProcesses = false
+  /// A copy of a mount namespace, changed by steps, in place of the caller's.
+  package var mounts: Mounts?
+  /// Child descriptor number that gets a TAP of the network namespace.
+  package var tap: (name: String, descriptor: Int32)?
+  /// No capability in any set, the bounding set included, and no way to one (capabilities(7), secure bits).
+  package var forbidsCapabilities = false
+
+  /// What a child sees of the file system.
+  package struct Mounts: Sendable {
+    package var namespace: MountNamespace
+    package var steps: [MountStep]
+
+    package init(namespace: MountNamespace, steps: [MountStep]) {
+      self.namespace = namespace
+      self.steps = steps
+    }
+  }
 
   package init(
     executable: String, arguments: [String] = [], environment: [String: String] = [:], workingDirectory: String? = nil,
@@ -56,14 +76,19 @@ package struct SpawnRequest: Sendable {
 package struct SpawnError: Error, Sendable, Equatable, CustomStringConvertible {
   package enum Step: Int32, Sendable {
     case fork = 1
-    case cgroup, networkNamespace, session, descriptors, terminal, limits, groups, gid, uid, workingDirectory, execute
+    case cgroup, namespace, session, descriptors, terminal, limits, groups, gid, uid, workingDirectory, execute, tap,
+      mount, capabilities
   }
 
   package let step: Step
   package let errno: Errno
   package let executable: String
+  /// Path of the mount that failed.
+  package var subject: String?
 
-  package var description: String { "spawn \(executable), step \(step): \(errno)" }
+  package var description: String {
+    "spawn \(executable), step \(step)\(subject.map { " \($0)" } ?? ""): \(errno)"
+  }
 }
 
 package enum ExitStatus: Sendable, Equatable {
@@ -128,6 +153,8 @@ package final class ChildProcess: Sendable {
   }
 }
 
+private let processNamespaces = clinux_clone_newpid | clinux_clone_newipc | clinux_clone_newuts
+
 extension ChildProcess {
   /// Spawns a process and returns only its pid. For programs that reap all children, such as PID 1.
   package static func spawnRaw(_ request: SpawnRequest) throws(SpawnError) -> Int32 {
@@ -142,7 +169,10 @@ extension ChildProcess {
     let directory = request.workingDirectory.map { strdup($0) } ?? nil
     let adjustment = request.oomScoreAdjustment.map { strdup("\($0)") } ?? nil
     let path = strdup(request.executable)
+    let tap = request.tap.map { strdup($0.name) } ?? nil
+    let mounts = RawMountSteps(request.mounts?.steps ?? [])
     defer {
+      free(tap)
       free(directory)
       free(adjustment)
       free(path)
@@ -176,7 +206,16 @@ extension ChildProcess {
               raw.no_new_privileges = request.forbidsNewPrivileges ? 1 : 0
               raw.oom_score_adj = UnsafePointer(adjustment)
               raw.file_mode_mask = request.fileModeMask ?? -1
-              return clinux_spawn(&raw, &failure)
+              raw.namespaces = request.isolatesProcesses ? processNamespaces : 0
+              raw.mount_namespace = request.mounts?.namespace.descriptor.rawValue ?? -1
+              raw.tap_name = UnsafePointer(tap)
+              raw.tap_target = request.tap?.descriptor ?? -1
+              raw.no_capabilities = request.forbidsCapabilities ? 1 : 0
+              return mounts.withUnsafeBuffer { steps in
+                raw.mount_steps = steps.baseAddress
+                raw.mount_step_count = steps.count
+                return clinux_spawn(&raw, &failure)
+              }
             }
           }
         }

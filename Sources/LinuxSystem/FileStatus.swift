@@ -13,7 +13,8 @@ package struct FileStatus: Sendable, Equatable {
   package let sizeBytes: Int64
   /// Permission bits.
   package let mode: UInt32
-  /// Allocated bytes, independent of the apparent size. The unit of st_blocks is 512 on every file system. Source:
+  package let ownerUID: UInt32
+  /// Allocated blocks, whatever the apparent size. The unit of st_blocks is 512 on every file system. Source:
   /// stat(3type).
   package let allocatedBytes: Int64
   package let identity: Identity
@@ -54,6 +55,7 @@ package struct FileStatus: Sendable, Equatable {
       }
     sizeBytes = Int64(raw.st_size)
     mode = UInt32(raw.st_mode) & 0o7777
+    ownerUID = raw.st_uid
     allocatedBytes = Int64(raw.st_blocks) * 512
     identity = Identity(
       device: UInt64(raw.st_dev), inode: UInt64(raw.st_ino), sizeBytes: Int64(raw.st_size),

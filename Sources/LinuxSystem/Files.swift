@@ -44,6 +44,17 @@ package enum SmallFile {
     }
   }
 
+  /// Makes an empty file that only its owner can open, for a library that would make it with other modes; one that
+  /// exists is closed to others, and not opened: closing it would end the process's locks on it (fcntl(2)).
+  package static func reservePrivate(_ path: String) throws(SystemError) {
+    do {
+      _ = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+    } catch {
+      guard error.errno == .fileExists else { throw error }
+    }
+    try SystemError.check("chmod", path) { chmod(path, 0o600) }
+  }
+
   package static func synchronizeDirectory(_ path: FilePath) throws(SystemError) {
     let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY | O_DIRECTORY)
     try SystemError.check("fsync", path.string) { fsync(descriptor.rawValue) }
@@ -74,7 +85,13 @@ package enum Directories {
     }
   }
 
-  /// Names of the entries of a directory, without `.` and `..`; empty when it does not exist.
+  /// Creates a directory that only its owner reaches, and its parents; one that exists is closed to others.
+  package static func createPrivate(_ path: FilePath) throws(SystemError) {
+    try create(path, mode: 0o700)
+    try SystemError.check("chmod", path.string) { chmod(path.string, 0o700) }
+  }
+
+  /// Names in a directory, without `.` and `..`; empty when it does not exist.
   package static func names(in path: FilePath) throws(SystemError) -> [String] {
     guard let stream = opendir(path.string) else {
       if Glibc.errno == ENOENT { return [] }

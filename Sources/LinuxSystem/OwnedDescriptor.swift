@@ -40,6 +40,12 @@ package final class OwnedDescriptor: Sendable {
     return OwnedDescriptor(descriptor)
   }
 
+  /// A pidfd of a running process; nil when there is none of this number.
+  package static func process(_ pid: Int32) -> OwnedDescriptor? {
+    let descriptor = clinux_pidfd_open(pid)
+    return descriptor < 0 ? nil : OwnedDescriptor(descriptor)
+  }
+
   /// A pipe; both ends are close-on-exec.
   package static func pipe(extraFlags: Int32 = 0) throws(SystemError) -> (read: OwnedDescriptor, write: OwnedDescriptor)
   {

@@ -23,6 +23,13 @@ package enum ProcessTable {
     }
   }
 
+  /// The real user of a process; nil when it is gone.
+  package static func userID(of pid: Int32) -> UInt32? {
+    guard let text = try? SmallFile.readText("/proc/\(pid)/status") else { return nil }
+    let line = text.split(separator: "\n").first { $0.hasPrefix("Uid:") }
+    return line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { UInt32($0) }
+  }
+
   package static func pids() -> [Int32] {
     ((try? Directories.names(in: "/proc")) ?? []).compactMap { Int32($0) }
   }
@@ -48,6 +55,17 @@ package final class ProcessHandle: Sendable {
     // Read after the pidfd is open, so that both refer to the same process.
     guard let ticks = ProcessTable.startTimeTicks(of: pid) else { return nil }
     return ProcessHandle(pid: pid, startTimeTicks: ticks, pidfd: pidfd)
+  }
+
+  /// A running process, for a caller to whom /proc is closed; its start time stays unknown (0).
+  package static func openWithoutStartTime(pid: Int32) -> ProcessHandle? {
+    let descriptor = clinux_pidfd_open(pid)
+    return descriptor < 0 ? nil : ProcessHandle(pid: pid, adopting: OwnedDescriptor(descriptor))
+  }
+
+  /// The process that a pidfd from another process is of; its start time stays unknown (0).
+  package convenience init(pid: Int32, adopting pidfd: OwnedDescriptor) {
+    self.init(pid: pid, startTimeTicks: 0, pidfd: pidfd)
   }
 
   private init(pid: Int32, startTimeTicks: UInt64, pidfd: OwnedDescriptor) {

@@ -14,8 +14,11 @@ final class ToolRun: Sendable {
     deadline: Duration,
     outputLimit: Int, onLine: (@Sendable (String) -> Void)?
   ) throws(SystemError) {
-    request = SpawnRequest(
+    var request = SpawnRequest(
       executable: path, arguments: arguments, environment: environment, workingDirectory: directory)
+    // As distributions start programs: the modes of files that a tool makes for a guest do not depend on ours.
+    request.fileModeMask = 0o022
+    self.request = request
     self.input = input
     self.deadline = deadline
     self.outputLimit = outputLimit

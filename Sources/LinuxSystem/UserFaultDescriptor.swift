@@ -60,7 +60,7 @@ package final class UserFaultDescriptor: Sendable {
   /// Takes ownership of a descriptor that came from another process.
   /// - Throws: `SystemError` with EINVAL when it is not a userfaultfd.
   package init(adopting descriptor: OwnedDescriptor) throws(SystemError) {
-    guard UserFaultDescriptor.link(of: "/proc/self/fd/\(descriptor.rawValue)") == Self.linkName else {
+    guard clinux_userfault_is(descriptor.rawValue) != 0 else {
       throw SystemError("adopt", .invalidArgument, subject: "a descriptor that is not a userfaultfd")
     }
     // poll(2) works only for non-blocking userfaultfds.
@@ -69,7 +69,10 @@ package final class UserFaultDescriptor: Sendable {
     rawValue = descriptor.rawValue
   }
 
-  /// Duplicates the userfaultfd that a running process holds open; nil when it has none.
+  /// For a process that serves its pages.
+  package func copyForChild() -> OwnedDescriptor { descriptor }
+
+  /// The userfaultfd that a living process holds open; nil when it has none.
   package static func taken(from pid: Int32) throws(SystemError) -> UserFaultDescriptor? {
     guard let number = number(in: pid) else { return nil }
     let pidfd = OwnedDescriptor(try SystemError.check("pidfd_open") { clinux_pidfd_open(pid) })

@@ -9,8 +9,10 @@
 #include <sys/types.h>
 
 #include "CLinuxChecksum.h"
+#include "CLinuxConfinement.h"
 #include "CLinuxFiles.h"
 #include "CLinuxGuest.h"
+#include "CLinuxMounts.h"
 #include "CLinuxUserFault.h"
 
 // --- spawning ----------------------------------------
@@ -29,6 +31,9 @@ enum {
   CLINUX_SPAWN_UID,
   CLINUX_SPAWN_DIRECTORY,
   CLINUX_SPAWN_EXEC,
+  CLINUX_SPAWN_TAP,
+  CLINUX_SPAWN_MOUNT,
+  CLINUX_SPAWN_CAPABILITIES,
 };
 
 struct clinux_spawn_limit {
@@ -60,11 +65,19 @@ struct clinux_spawn_request {
   int no_new_privileges;     // prctl(2), PR_SET_NO_NEW_PRIVS
   const char *oom_score_adj; // text for /proc/self/oom_score_adj, or NULL
   int file_mode_mask;        // umask(2), or -1
+  unsigned long namespaces;  // CLONE_NEWPID, CLONE_NEWIPC, CLONE_NEWUTS: new ones for the child
+  int mount_namespace;       // descriptor of a mount namespace to enter a copy of, or -1
+  const struct clinux_mount_step *mount_steps; // performed in the copy, as root
+  size_t mount_step_count;
+  const char *tap_name;      // TAP in the network namespace to open, or NULL
+  int tap_target;            // its descriptor in the child
+  int no_capabilities;       // empty sets of capabilities, the bounding set too, and locked secure bits
 };
 
 struct clinux_spawn_failure {
   int step;
   int error;
+  int detail; // of CLINUX_SPAWN_MOUNT: index of the step
 };
 
 // Starts a program in a new process with default signal dispositions and an empty signal mask. Returns the pid, or -1
@@ -93,3 +106,6 @@ void clinux_name_thread(const char *name);
 int clinux_set_window_size(int fd, unsigned short columns, unsigned short rows);
 
 extern const int clinux_clone_newnet;
+extern const unsigned long clinux_clone_newpid;
+extern const unsigned long clinux_clone_newipc;
+extern const unsigned long clinux_clone_newuts;

@@ -29,6 +29,8 @@ extern const uint64_t clinux_userfault_asynchronous_protect;
 // Returns a userfaultfd with UFFDIO_API done: close-on-exec, non-blocking. -EINVAL when the kernel lacks one of
 // `features`.
 int clinux_userfault_open(uint64_t features);
+// Whether a descriptor is a userfaultfd; needs no /proc.
+int clinux_userfault_is(int fd);
 // UFFDIO_REGISTER for missing pages, and for write protection when `protects`.
 int clinux_userfault_register(int fd, uint64_t start, uint64_t length, int protects);
 enum { CLINUX_USERFAULT_MESSAGE_BYTES = 32 }; // sizeof(struct uffd_msg)
