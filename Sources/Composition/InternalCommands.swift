@@ -6,7 +6,7 @@ package enum InternalCommands {
   /// - Parameter arguments: without the program's name.
   /// - Returns: the exit code of the process; nil if the arguments are not an internal command.
   package static func run(_ arguments: [String]) -> Int32? {
-    guard arguments.first == PagerArguments.command else { return nil }
+    guard let command = arguments.first, PagerProgram.commands.contains(command) else { return nil }
     return PagerProgram.run(arguments)
   }
 }

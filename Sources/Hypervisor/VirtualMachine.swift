@@ -126,6 +126,8 @@ package struct VMConfiguration: Sendable {
   package var userID: UInt32
   /// The control group that the VMM is put into.
   package var cgroup: Cgroup?
+  /// All that the VMM sees of the host's files, beside kernel and initramfs and what belongs to its program.
+  package var visibleFiles: [VisibleFile] = []
 
   package init(
     id: InstanceID, start: VMStart = .boot, vcpus: Int, memoryMiB: Int, kernel: FilePath, initramfs: FilePath,
@@ -151,7 +153,22 @@ package struct VMConfiguration: Sendable {
   }
 }
 
-/// Path and format of a disk that a VMM opens.
+/// A file or directory of the host that a VMM sees.
+package struct VisibleFile: Sendable, Equatable {
+  package var source: FilePath
+  /// Where the VMM finds it.
+  package var path: FilePath
+  package var isReadOnly: Bool
+
+  /// - Parameter path: where the VMM finds it; where the host does unless given.
+  package init(_ source: FilePath, at path: FilePath? = nil, isReadOnly: Bool) {
+    self.source = source
+    self.path = path ?? source
+    self.isReadOnly = isReadOnly
+  }
+}
+
+/// How a VMM opens a disk.
 package struct DiskAttachment: Sendable, Codable, Equatable {
   package enum Format: String, Sendable, Codable {
     case raw

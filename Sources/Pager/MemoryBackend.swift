@@ -1,3 +1,4 @@
+package import LinuxSystem
 package import Model
 package import Snapshots
 package import SystemPackage
@@ -43,7 +44,7 @@ package protocol MemorySaving: Sendable {
   func abandon() async
 }
 
-package struct PagerConfiguration: Sendable, Codable, Equatable {
+package struct PagerConfiguration: Sendable, Equatable {
   package static let socketName = "pager.sock"
 
   package var id: InstanceID
@@ -52,15 +53,18 @@ package struct PagerConfiguration: Sendable, Codable, Equatable {
   package var generation: GenerationID
   /// The instance's run directory: socket, statistics, log.
   package var runDirectory: FilePath
-  /// The VMM's user, which must be able to connect.
+  /// The VMM's user, who must be able to connect, and whom the pager becomes.
   package var ownerUID: UInt32
   /// Whether to record the pages of the first moments as the generation's working set, if it has none yet.
   package var recordsWorkingSet: Bool
+  /// The sandbox's control group, in which the pager runs; nil for none. It is not part of the command line.
+  package var cgroup: Cgroup?
 
   package init(
     id: InstanceID, store: FilePath, generation: GenerationID, runDirectory: FilePath, ownerUID: UInt32,
-    recordsWorkingSet: Bool
+    recordsWorkingSet: Bool, cgroup: Cgroup? = nil
   ) {
+    self.cgroup = cgroup
     self.id = id
     self.store = store
     self.generation = generation
@@ -111,6 +115,8 @@ package struct PagerStatistics: Sendable, Codable, Equatable {
   package var removedPages = 0
   /// Time spent on serving, without waiting.
   package var busyMicroseconds = 0
+  /// Whether the generation's working set turned out to be damaged.
+  package var foundDamagedWorkingSet = false
 
   package init() {}
 }

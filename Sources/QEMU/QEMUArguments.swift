@@ -17,6 +17,9 @@ struct QEMUArguments {
   /// guest sees.
   static let machineLayout = "microvm-1"
   static let monitorSocket = "qmp.sock"
+  /// Descriptors that the VMM is started with, beside those of `GuestMemory`.
+  static let monitorDescriptor: Int32 = 7
+  static let tapDescriptor: Int32 = 8
   static let diskID = "root"
   static let consoleRingBytes = 65_536
   /// TCG keeps translated code in a buffer of one gigabyte by default; this limits the memory that a guest can use
@@ -53,21 +56,18 @@ struct QEMUArguments {
       "-global", "virtio-mmio.force-legacy=false",
       // A guest that reboots or powers off leaves a paused VMM, so that the host agent can still read the console.
       "-action", "reboot=shutdown,shutdown=pause,panic=pause",
-      "-qmp", "unix:\(Self.monitorSocket),server=on,wait=off",
+      "-chardev", "socket,id=monitor,fd=\(Self.monitorDescriptor),server=on,wait=off",
+      "-mon", "chardev=monitor,mode=control",
     ]
   }
 
+  /// QEMU's own filter of system calls. Its user, and that it has no capability, are set before it begins.
   private var security: [String] {
-    [
-      "-runas", "\(configuration.userID):\(configuration.userID)",
-      // `elevateprivileges` would kill QEMU at its own change of user; PR_SET_NO_NEW_PRIVS, set at the spawn, has the
-      // same effect.
-      "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny",
-    ]
+    ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
   }
 
   private var kernel: [String] {
-    ["-kernel", configuration.kernel.string, "-initrd", configuration.initramfs.string, "-append", kernelCommandLine]
+    ["-kernel", VMMRoot.kernel, "-initrd", VMMRoot.initramfs, "-append", kernelCommandLine]
   }
 
   var kernelCommandLine: String {
@@ -93,7 +93,7 @@ struct QEMUArguments {
         + "format=\(configuration.disk.format.rawValue),"
         + "cache=unsafe,discard=unmap,detect-zeroes=unmap",
       "-device", "virtio-blk-device,drive=\(Self.diskID)",
-      "-netdev", "tap,id=net,ifname=\(configuration.tapName),script=no,downscript=no",
+      "-netdev", "tap,id=net,fd=\(Self.tapDescriptor)",
       "-device", "virtio-net-device,netdev=net,mac=\(configuration.macAddress)",
       "-object", "rng-random,id=entropy,filename=/dev/urandom",
       "-device", "virtio-rng-device,rng=entropy",

@@ -1,3 +1,4 @@
+import Concurrency
 import Glibc
 package import Hypervisor
 package import LinuxSystem
@@ -18,6 +19,21 @@ package struct QEMUDriver: HypervisorDriver {
   /// The library that is preloaded into QEMU (Sources/QEMUPagerShim).
   private let shim: FilePath
   private let logger: Logger
+  private let root: SharedRoot
+
+  /// `VMMRoot`, made when the first VMM starts.
+  private final class SharedRoot: Sendable {
+    private let made = Mutex(VMMRoot?.none)
+
+    func get(_ installation: QEMUInstallation, _ accelerator: Accelerator) throws(MartletError) -> VMMRoot {
+      try made.withLock { made throws(MartletError) in
+        if let made { return made }
+        let root = try VMMRoot(installation, accelerator: accelerator)
+        made = root
+        return root
+      }
+    }
+  }
 
   package init(
     installation: QEMUInstallation, accelerator: Accelerator, tscKilohertz: Int, shim: FilePath, logger: Logger
@@ -27,6 +43,7 @@ package struct QEMUDriver: HypervisorDriver {
     self.tscKilohertz = tscKilohertz
     self.shim = shim
     self.logger = logger
+    root = SharedRoot()
   }
 
   package var isolation: (vmm: String, accelerator: String) { ("qemu", accelerator.rawValue) }
@@ -83,8 +100,7 @@ package struct QEMUDriver: HypervisorDriver {
       configuration: configuration, firmware: installation.firmware, accelerator: accelerator,
       tscKilohertz: tscKilohertz)
     let memory = try GuestMemory(configuration, shim: shim)
-    // A file of an earlier VMM in this directory does not describe this one.
-    unlink(configuration.runDirectory.appending(GuestMemoryRegion.fileName).string)
+    let monitor = try UnixSocket.listen(QEMUArguments.monitorSocket, in: configuration.runDirectory, owner: 0)
     let null = try OwnedDescriptor.open("/dev/null", O_RDONLY)
     let log = try OwnedDescriptor.open(
       configuration.runDirectory.appending(ConsoleLog.vmmLogName).string, O_WRONLY | O_APPEND | O_CREAT, mode: 0o600)
@@ -92,8 +108,16 @@ package struct QEMUDriver: HypervisorDriver {
       executable: installation.executable, arguments: arguments.list,
       environment: Self.processEnvironment.merging(memory.environment) { $1 },
       workingDirectory: configuration.runDirectory.string,
-      descriptors: [0: null.rawValue, 1: log.rawValue, 2: log.rawValue].merging(memory.descriptors) { $1 })
+      descriptors: [
+        0: null.rawValue, 1: log.rawValue, 2: log.rawValue,
+        QEMUArguments.monitorDescriptor: monitor.descriptor.rawValue,
+      ].merging(memory.descriptors) { $1 })
     request.createsSession = true
+    request.isolatesProcesses = true
+    request.mounts = try root.get(installation, accelerator).mounts(for: configuration)
+    request.credentials = SpawnRequest.Credentials(uid: configuration.userID, gid: configuration.userID)
+    request.forbidsCapabilities = true
+    request.tap = (configuration.tapName, QEMUArguments.tapDescriptor)
     request.networkNamespace = try NetworkNamespace.open(path: configuration.networkNamespace.string)
     request.cgroups = try configuration.cgroup?.joinDescriptors() ?? []
     request.limits = [
@@ -102,7 +126,7 @@ package struct QEMUDriver: HypervisorDriver {
     request.oomScoreAdjustment = Self.oomScoreAdjustment
     request.forbidsNewPrivileges = true
     request.fileModeMask = 0o077
-    defer { withExtendedLifetime(memory) {} }
+    defer { withExtendedLifetime((memory, monitor, null, log)) {} }
     return try ChildProcess.spawn(request)
   }
 }

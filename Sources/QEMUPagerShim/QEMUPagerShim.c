@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -23,9 +24,6 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
-#define REGIONS_FILE "memory-regions.json"
-#define REGIONS_DRAFT "memory-regions.json.new"
-
 enum { PAGE_BYTES = 4096, MAXIMUM_JSON = 256, PAGER_SECONDS = 30 };
 enum memory_mode { MODE_INERT, MODE_ANONYMOUS, MODE_USERFAULT };
 
@@ -33,6 +31,8 @@ static enum memory_mode mode = MODE_INERT;
 static dev_t placeholder_device;
 static ino_t placeholder_inode;
 static char *pager_socket;
+static int regions_file = -1;
+static int userfault_node = -1;
 static int is_mapped;
 // The userfaultfd and the connection stay open until the process ends.
 static int userfault = -1;
@@ -43,7 +43,7 @@ static void die(const char *what, int error) {
   _exit(1);
 }
 
-// --- configuration ----------------------------------------
+// --- configuration ---------------------------------------------------------------------------------------------------
 
 static enum memory_mode parse_mode(const char *text) {
   if (text && strcmp(text, "anonymous") == 0) return MODE_ANONYMOUS;
@@ -52,15 +52,27 @@ static enum memory_mode parse_mode(const char *text) {
   return MODE_INERT;
 }
 
+static int parse_descriptor(const char *name) {
+  const char *text = getenv(name);
+  int value = text ? atoi(text) : -1;
+  if (value <= STDERR_FILENO || fcntl(value, F_SETFD, FD_CLOEXEC) < 0) die(name, EBADF);
+  unsetenv(name);
+  return value;
+}
+
 __attribute__((constructor)) static void configure(void) {
   const char *file = getenv("MARTLET_MEMORY_FILE");
   if (!file) return;
+  // Processes of the same user can neither trace the VMM nor read its memory.
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) die("PR_SET_DUMPABLE", errno);
   mode = parse_mode(getenv("MARTLET_MEMORY_MODE"));
   struct stat status;
   if (stat(file, &status) < 0) die("the placeholder of MARTLET_MEMORY_FILE", errno);
   placeholder_device = status.st_dev;
   placeholder_inode = status.st_ino;
+  regions_file = parse_descriptor("MARTLET_MEMORY_REGIONS");
   if (mode == MODE_USERFAULT) {
+    userfault_node = parse_descriptor("MARTLET_USERFAULT_DEVICE");
     const char *path = getenv("MARTLET_PAGER_SOCKET");
     if (!path) die("MARTLET_PAGER_SOCKET is not set", 0);
     pager_socket = strdup(path);
@@ -72,17 +84,10 @@ __attribute__((constructor)) static void configure(void) {
   unsetenv("LD_PRELOAD");
 }
 
-// --- userfaultfd ----------------------------------------
+// --- userfaultfd -----------------------------------------------------------------------------------------------------
 
-static int open_userfault(void) {
-  int node = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-  if (node >= 0) {
-    int fd = ioctl(node, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-    close(node);
-    if (fd >= 0) return fd;
-  }
-  return (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-}
+// The open device is all that is needed, no privilege. Source: Documentation/admin-guide/mm/userfaultfd.rst
+static int open_userfault(void) { return ioctl(userfault_node, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK); }
 
 // Returns 0, or the errno of the step that this kernel rejects.
 static int watch(uint64_t start, uint64_t length, uint64_t features, uint64_t extra_mode) {
@@ -110,16 +115,17 @@ static void watch_with_what_the_kernel_has(uint64_t start, uint64_t length) {
   if (error) die("userfaultfd", error);
 }
 
-// --- hand-shake ----------------------------------------
+static void watch_memory(uint64_t start, uint64_t length) {
+  watch_with_what_the_kernel_has(start, length);
+  close(userfault_node);
+}
+
+// --- hand-shake ------------------------------------------------------------------------------------------------------
 
 static void store_regions(const char *json, size_t length) {
-  unlink(REGIONS_DRAFT);
-  int fd = open(REGIONS_DRAFT, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (fd < 0) die(REGIONS_DRAFT, errno);
-  ssize_t written = write(fd, json, length);
-  if (written != (ssize_t)length) die(REGIONS_DRAFT, written < 0 ? errno : ENOSPC);
-  close(fd);
-  if (rename(REGIONS_DRAFT, REGIONS_FILE) < 0) die(REGIONS_FILE, errno);
+  ssize_t written = write(regions_file, json, length);
+  if (written != (ssize_t)length) die("memory-regions.json", written < 0 ? errno : ENOSPC);
+  close(regions_file);
 }
 
 static void connect_pager(void) {
@@ -164,7 +170,7 @@ static void await_pager(void) {
   if (count == 0) die("the pager refused the memory", 0);
 }
 
-// --- mmap ----------------------------------------
+// --- mmap ------------------------------------------------------------------------------------------------------------
 
 static void *map_raw(void *address, size_t length, int protection, int flags, int fd, off_t offset) {
   return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
@@ -192,7 +198,7 @@ static void *map_guest_memory(void *address, size_t length, int protection, int 
   if (count < 0 || count >= (int)sizeof json) die("memory-regions.json", EOVERFLOW);
   store_regions(json, (size_t)count);
   if (mode == MODE_ANONYMOUS) return memory;
-  watch_with_what_the_kernel_has((uint64_t)(uintptr_t)memory, length);
+  watch_memory((uint64_t)(uintptr_t)memory, length);
   connect_pager();
   send_regions(json, (size_t)count);
   await_pager();

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import LinuxSystem
+package import LinuxSystem
 import Model
 package import SystemPackage
 
@@ -24,7 +24,19 @@ package final class WorkingSet: @unchecked Sendable {
 
   /// Loads the working set at `path`; nil unless the file exists and is valid for `image`. Blocks.
   package static func load(_ path: FilePath, for image: MemoryImage) -> WorkingSet? {
-    guard let file = try? contents(of: path) else { return nil }
+    guard let file = try? open(path) else { return nil }
+    return load(file, for: image)
+  }
+
+  /// Opens what may be a working set.
+  package static func open(_ path: FilePath) throws(SystemError) -> OwnedDescriptor {
+    // What is no plain file has no size, and must not be waited for.
+    try OwnedDescriptor.open(path.string, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  }
+
+  /// The same of a file that is open.
+  package static func load(_ descriptor: OwnedDescriptor, for image: MemoryImage) -> WorkingSet? {
+    guard let file = try? contents(of: descriptor) else { return nil }
     guard let layout = WorkingSetLayout(decoding: UnsafeRawBufferPointer(file), pageCount: image.pageCount) else {
       file.deallocate()
       return nil
@@ -79,13 +91,11 @@ package final class WorkingSet: @unchecked Sendable {
     return isRight
   }
 
-  private static func contents(of path: FilePath) throws(SystemError) -> UnsafeMutableRawBufferPointer? {
-    // Non-blocking, so that opening a FIFO does not wait; what is not a regular file has no size and is refused below.
-    let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  private static func contents(of descriptor: OwnedDescriptor) throws(SystemError) -> UnsafeMutableRawBufferPointer? {
     let size = try FileStatus.of(descriptor: descriptor.rawValue).sizeBytes
     guard size >= Int64(MemoryGeometry.pageBytes), size <= Int64(WorkingSetLayout.maximumFileBytes) else { return nil }
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(size), alignment: MemoryGeometry.pageBytes)
-    guard let count = try? StoreFile.read(descriptor, buffer, at: 0, path: path), count == buffer.count else {
+    guard let count = try? StoreFile.read(descriptor, buffer, at: 0, path: "working.set"), count == buffer.count else {
       buffer.deallocate()
       return nil
     }

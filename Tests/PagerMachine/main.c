@@ -146,8 +146,8 @@ static void count_descriptors(void) {
 
 static void show_environment(void) {
   static const char *const names[] = {
-      "MARTLET_MEMORY_FILE", "MARTLET_MEMORY_MODE", "MARTLET_PAGER_SOCKET", "LD_PRELOAD"};
-  for (size_t i = 0; i < 4; i++) printf("%s ", getenv(names[i]) ? names[i] : "-");
+    "MARTLET_MEMORY_FILE", "MARTLET_MEMORY_MODE", "MARTLET_PAGER_SOCKET", "MARTLET_MEMORY_REGIONS", "LD_PRELOAD"};
+  for (size_t i = 0; i < 5; i++) printf("%s ", getenv(names[i]) ? names[i] : "-");
   printf("\n");
 }
 

@@ -37,10 +37,13 @@ import Testing
     #expect(value(after: "-bios", in: arguments().list) == "/f/qboot.rom")
   }
 
-  @Test("the VMM changes to its own user and enables its seccomp filter")
+  @Test("the VMM filters its system calls, changes of its user included, and opens no link by name")
   func privileges() {
-    #expect(value(after: "-runas", in: arguments().list) == "2000017:2000017")
-    #expect(value(after: "-sandbox", in: arguments().list)?.contains("spawn=deny") == true)
+    let list = arguments().list
+    #expect(
+      value(after: "-sandbox", in: list) == "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+    #expect(!list.contains("-runas"))
+    #expect(value(after: "-netdev", in: list) == "tap,id=net,fd=8")
   }
 
   @Test("vCPUs and memory are as requested")

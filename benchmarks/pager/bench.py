@@ -26,6 +26,8 @@ MEMORY_BYTES = 512 << 20
 PAGES = MEMORY_BYTES // 4096
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 TARGET = 0.9
+# Pagers enter the mount namespace of descriptor 5 once they have opened their files; here it is the one that they are in.
+IN_NAMESPACE = ["sh", "-c", 'exec "$@" 5</proc/self/ns/mnt', "sh"]
 # name, pages touched, seed (0: sequential)
 TRACES = [("in order", PAGES, 0), ("scattered", PAGES // 4, 7), ("first moments", 1_000, 11)]
 
@@ -39,13 +41,18 @@ class Machine:
 
     def __init__(self, work, run, mode):
         placeholder = os.path.join(work, "placeholder")
+        regions = os.open(os.path.join(run, "memory-regions.json"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        userfault = os.open("/dev/userfaultfd", os.O_RDWR)
         environment = {
             "LD_PRELOAD": os.path.join(work, "shim.so"), "MARTLET_MEMORY_FILE": placeholder, "MARTLET_MEMORY_MODE": mode,
-            "MARTLET_PAGER_SOCKET": "pager.sock",
+            "MARTLET_PAGER_SOCKET": "pager.sock", "MARTLET_MEMORY_REGIONS": str(regions),
+            "MARTLET_USERFAULT_DEVICE": str(userfault),
         }
         self.process = subprocess.Popen(
             [os.path.join(work, "machine"), placeholder, str(MEMORY_BYTES)], cwd=run, env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(regions, userfault))
+        os.close(regions)
+        os.close(userfault)
         assert self.process.stdout.readline() == "ready\n", "the machine did not start"
 
     def ask(self, line):
@@ -74,7 +81,7 @@ class Store:
         arguments = ["save", "--store", self.directory, "--draft", f"gen-{name}", "--directory", directory, "--run", run, "--vmm",
                      str(machine.process.pid), "--memory", str(MEMORY_BYTES)] + (["--parent", f"gen-{parent}"] if parent else [])
         # Standard input starts the save: the machine is stopped.
-        answer = subprocess.run([MARTLET, "pager", *arguments], input="1", capture_output=True, text=True, timeout=120)
+        answer = subprocess.run(IN_NAMESPACE + [MARTLET, "pager", *arguments], input="1", capture_output=True, text=True, timeout=120)
         assert answer.stdout.startswith("saved "), answer
         for file in ("device.state", "disk.layer"):
             with open(os.path.join(directory, file), "w") as f:
@@ -141,7 +148,7 @@ class Bench:
         return tempfile.mkdtemp(dir=self.work, prefix="run-")
 
     def pager(self, generation, run):
-        return [MARTLET, "pager", "serve", f"vm-{uuid.uuid4()}", "--store", self.store.directory, "--generation", f"gen-{generation}",
+        return IN_NAMESPACE + [MARTLET, "pager", "serve", f"vm-{uuid.uuid4()}", "--store", self.store.directory, "--generation", f"gen-{generation}",
                 "--run", run, "--owner", "0"]
 
     def handler(self, generation, *options):

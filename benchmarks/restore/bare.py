@@ -177,8 +177,9 @@ def restore(words, martlet, store, generation, token):
     listener.bind(os.path.join(directory, "pager.sock"))
     listener.listen(1)
     log = open(os.path.join(directory, "log"), "ab")
+    # The pager enters the mount namespace of descriptor 5; here it is the one that it is in.
     pager = subprocess.Popen(
-        [martlet, "pager", "serve", f"vm-{uuid.uuid4()}", "--store", store, "--generation", generation, "--run", directory, "--owner", "0"],
+        ["sh", "-c", 'exec "$@" 5</proc/self/ns/mnt', "sh", martlet, "pager", "serve", f"vm-{uuid.uuid4()}", "--store", store, "--generation", generation, "--run", directory, "--owner", "0"],
         preexec_fn=lambda: os.dup2(listener.fileno(), 3, inheritable=True), pass_fds=(3,), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         cwd=directory)
     file = os.memfd_create("guest-memory", os.MFD_ALLOW_SEALING)
@@ -192,7 +193,13 @@ def restore(words, martlet, store, generation, token):
     words = with_value(words, "-drive", lambda value: ",".join(f"file={disk}" if part.startswith("file=") else part for part in value.split(",")))
     words = with_value(
         words, "-object", lambda value: value.replace("mem-path=/proc/self/fd/3", f"mem-path=/proc/self/fd/{MEMORY_DESCRIPTOR}"))
+    # What the host agent passes as descriptors is opened by name here.
+    words = with_value(words, "-netdev", lambda value: "tap,id=net,ifname=tap0,script=no,downscript=no")
+    words = with_value(words, "-chardev", lambda value: value.replace("fd=7", "path=qmp.sock"))
+    regions = os.open(os.path.join(directory, "memory-regions.json"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    userfault = os.open("/dev/userfaultfd", os.O_RDWR)
     environment = {
+        "MARTLET_MEMORY_REGIONS": str(regions), "MARTLET_USERFAULT_DEVICE": str(userfault),
         "PATH": os.environ["PATH"], "LD_PRELOAD": f"/proc/self/fd/{SHIM_DESCRIPTOR}", "MARTLET_MEMORY_MODE": "userfault",
         "MARTLET_MEMORY_FILE": f"/proc/self/fd/{MEMORY_DESCRIPTOR}", "MARTLET_PAGER_SOCKET": "pager.sock"}
     vmm = monitor = guest = None
@@ -200,7 +207,7 @@ def restore(words, martlet, store, generation, token):
         with inside():
             vmm = subprocess.Popen(
                 words, env=environment, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                pass_fds=(MEMORY_DESCRIPTOR, SHIM_DESCRIPTOR))
+                pass_fds=(MEMORY_DESCRIPTOR, SHIM_DESCRIPTOR, regions, userfault))
             monitor = Monitor(directory, vmm)
             step("monitor")
             monitor.transfer("migrate-incoming", os.path.join(place, "device.state"), os.O_RDONLY)
@@ -225,7 +232,7 @@ def restore(words, martlet, store, generation, token):
             if process:
                 process.kill()
                 process.wait()
-        for descriptor in (file, shim, MEMORY_DESCRIPTOR, SHIM_DESCRIPTOR):
+        for descriptor in (file, shim, MEMORY_DESCRIPTOR, SHIM_DESCRIPTOR, regions, userfault):
             os.close(descriptor)
         listener.close()
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,5 +1,6 @@
 import Disks
 import Foundation
+import Glibc
 import HostAPI
 import Hypervisor
 import Images
@@ -32,11 +33,11 @@ extension Instance {
     originIsShared = isShared
     try await makeEntry()
     try await making(.directory) { try await self.makeDirectory() }
+    let cgroup = try await making(.cgroup) { try await self.makeCgroup() }
     async let verified: Void = verify(generation)
     async let disk: Void = making(.disk) { try await self.makeDisk(over: generation) }
     async let pager: Void = making(.pager) { try await self.launchPager() }
     let network = try await making(.network) { try await self.makeNetwork() }
-    let cgroup = try await making(.cgroup) { try await self.makeCgroup() }
     _ = try await (disk, pager)
     let socket = directory.appending(PagerConfiguration.socketName)
     try await making(.vmm) { try await self.launch(.restore(pagerSocket: socket), network: network, cgroup: cgroup) }
@@ -69,9 +70,14 @@ extension Instance {
     try await making(.journal) { try await self.context.journal.insert(self.entry) }
   }
 
+  /// Root's own: the VMM's user passes through to what is that user's (its disk, the pager's socket), but cannot list it.
   private func makeDirectory() throws {
-    // Owned by root: the VMM, which runs as another user, traverses the directory but writes only its disk.
-    try Directories.create(directory, mode: 0o711)
+    let (path, userID) = (directory.string, entry.userID)
+    try Directories.create(directory, mode: 0o700)
+    // Simulated hosts run without root.
+    guard geteuid() == 0 else { return }
+    try SystemError.check("chown", path) { chown(path, 0, userID) }
+    try SystemError.check("chmod", path) { chmod(path, 0o710) }
   }
 
   private func makeDisk(over base: DiskBase, bottom: DiskBase, chain: [GenerationID]) async throws {
@@ -123,7 +129,7 @@ extension Instance {
   private func launch(_ start: VMStart, network: NetworkHandle, cgroup: Cgroup?) async throws {
     guard let disk = entry.disk else { throw MartletError(.internalError, "the microVM has no disk") }
     let kernel = try context.parts.templates.guestKernel()
-    let configuration = VMConfiguration(
+    var configuration = VMConfiguration(
       id: id, start: start, vcpus: entry.vcpus, memoryMiB: entry.memoryMiB, kernel: kernel.vmlinux,
       initramfs: kernel.initramfs,
       kernelArguments: [
@@ -132,10 +138,17 @@ extension Instance {
       ],
       disk: disk.attachment, runDirectory: directory, networkNamespace: network.namespacePath, tapName: network.tapName,
       macAddress: GuestContract.guestMAC, userID: entry.userID, cgroup: cgroup)
+    configuration.visibleFiles = visibleFiles
     let machine = try await context.parts.driver.launch(configuration)
     watch(machine)
     entry.vmm = machine.identity
     try await context.journal.update(entry)
+  }
+
+  /// The run directory, in which the disk lies, and what the disk lies over.
+  private var visibleFiles: [VisibleFile] {
+    let below = entry.diskChain.map { context.diskLayer(of: $0) } + [entry.bottom?.path].compactMap { $0 }
+    return [VisibleFile(directory, isReadOnly: false)] + below.map { VisibleFile($0, isReadOnly: true) }
   }
 
   private nonisolated func verify(_ generation: Generation) async throws {

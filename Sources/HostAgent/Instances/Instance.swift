@@ -169,7 +169,7 @@ actor Instance {
       PagerConfiguration(
         id: id, store: context.parts.snapshots.directory, generation: $0, runDirectory: directory,
         ownerUID: entry.userID,
-        recordsWorkingSet: originIsShared)
+        recordsWorkingSet: originIsShared, cgroup: cgroup)
     }
   }
 

@@ -7,8 +7,11 @@ final class RunningPager: PagerProcess {
   let identity: PagerIdentity
   private let handle: ProcessHandle
   let runDirectory: FilePath
+  /// Nil when it is not known.
+  private let workingSet: FilePath?
 
-  init(_ handle: ProcessHandle, runDirectory: FilePath) {
+  init(_ handle: ProcessHandle, runDirectory: FilePath, workingSet: FilePath?) {
+    self.workingSet = workingSet
     self.handle = handle
     self.runDirectory = runDirectory
     identity = PagerIdentity(pid: handle.pid, startTimeTicks: handle.startTimeTicks)
@@ -18,7 +21,15 @@ final class RunningPager: PagerProcess {
   func waitForExit() async -> PagerExit {
     await handle.waitForExit()
     if handle.hasEnded { _ = handle.reap() }
+    removeDamagedWorkingSet()
     return PagerExit(failure: PagerFailureFile.read(in: runDirectory))
+  }
+
+  /// The pager may not. A later restore records another.
+  private func removeDamagedWorkingSet() {
+    guard let workingSet, let statistics = try? StatisticsFile.read(in: runDirectory), statistics.foundDamagedWorkingSet
+    else { return }
+    unlink(workingSet.string)
   }
 
   func kill() async {

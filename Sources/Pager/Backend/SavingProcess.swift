@@ -21,19 +21,25 @@ final class SavingProcess: MemorySaving {
   private let responses: OwnedDescriptor
   private let isOver = Mutex(false)
 
-  init(executable: FilePath, arguments: SavingArguments, log: FilePath) throws {
+  /// - Parameter namespace: an empty one, for the process to enter.
+  init(executable: FilePath, arguments: SavingArguments, log: FilePath, namespace: MountNamespace) throws {
     let log = try OwnedDescriptor.open(log.string, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o600)
     let input = try OwnedDescriptor.pipe()
     let output = try OwnedDescriptor.pipe()
     var request = SpawnRequest(
       executable: executable.string, arguments: arguments.encoded, environment: ["PATH": "/usr/bin:/bin"],
       workingDirectory: "/",
-      descriptors: [0: input.read.rawValue, 1: output.write.rawValue, 2: log.rawValue])
+      descriptors: [
+        0: input.read.rawValue, 1: output.write.rawValue, 2: log.rawValue,
+        PagerArguments.namespaceDescriptor: namespace.descriptor.rawValue,
+      ])
     // In a session of its own, so that Ctrl-C in a terminal does not end it: the host agent ends it in an orderly way.
     request.createsSession = true
     request.limits = [(Int32(RLIMIT_CORE.rawValue), 0, 0)]
+    request.forbidsNewPrivileges = true
+    request.fileModeMask = 0o077
     child = try ChildProcess.spawn(request)
-    withExtendedLifetime((input.read, output.write, log)) {}
+    withExtendedLifetime((input.read, output.write, log, namespace)) {}
     startSignal = input.write
     responses = output.read
     deadline = Self.shortest + .seconds(arguments.memoryBytes / Self.bytesPerSecond)

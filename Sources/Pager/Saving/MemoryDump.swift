@@ -20,10 +20,11 @@ struct MemoryDump {
   private let scan: PageScan
   private let method: PageScan.Method
   private let isRestored: Bool
-  /// Nil when the guest has removed no pages.
-  private let removed: PageBitmap?
+  /// Nil when nothing was given back.
+  private let removed: RemovedPages?
 
-  /// - Parameter method: how the kernel is queried for pages; nil selects the best method.
+  /// Opens all that is needed; reads nothing that the guest still changes.
+  /// - Parameter method: how the kernel is asked which pages there are; nil for its best.
   init(vmm: Int32, runDirectory: FilePath, memoryBytes: Int64, method: PageScan.Method? = nil) throws(MartletError) {
     self.vmm = vmm
     do {
@@ -34,18 +35,20 @@ struct MemoryDump {
       let hasRemoved =
         try FileStatus.of(runDirectory.appending(RemovedPages.fileName).string, followingLinks: false) != nil
       let pageCount = Int(memoryBytes) / MemoryGeometry.pageBytes
-      removed = hasRemoved ? try RemovedPages(in: runDirectory, pageCount: pageCount).settled(in: regions) : nil
+      removed = hasRemoved ? try RemovedPages(in: runDirectory, pageCount: pageCount) : nil
     } catch {
       throw MartletError(.internalError, "the sandbox's memory could not be read", cause: error)
     }
     self.method = method ?? scan.bestMethod(at: regions.regions[0].address)
   }
 
-  /// Passes every page that may differ from the parent's to `writer`, in order. Blocks.
+  /// Hands every page that may differ from the parent's to `writer`, in order. Blocks.
+  /// - Precondition: the guest is stopped.
   func write(to writer: MemoryLayerWriter) throws(MartletError) {
     let gather = MemoryGather(vmm: vmm, writer: writer)
     do {
-      for region in regions.regions { try write(region, to: gather) }
+      let removed = try removed?.settled(in: regions)
+      for region in regions.regions { try write(region, removed, to: gather) }
       try gather.flush()
     } catch let error as MartletError {
       throw error
@@ -54,20 +57,20 @@ struct MemoryDump {
     }
   }
 
-  private func write(_ region: MemoryRegions.Region, to gather: MemoryGather) throws {
+  private func write(_ region: MemoryRegions.Region, _ removed: PageBitmap?, to gather: MemoryGather) throws {
     let selection: PageScan.Selection = isRestored && scan.isTracked(region.addresses) ? .written : .populated
     var next = region.pages.lowerBound
     try scan.forEachRange(in: region.addresses, selection, method: method) { addresses in
       let pages = region.pages(in: addresses)
-      try skip(next..<pages.lowerBound, gather)
+      try skip(next..<pages.lowerBound, removed, gather)
       try gather.take(pages, at: addresses.lowerBound)
       next = pages.upperBound
     }
-    try skip(next..<region.pages.upperBound, gather)
+    try skip(next..<region.pages.upperBound, removed, gather)
   }
 
-  /// Handles pages that have no content of their own.
-  private func skip(_ pages: Range<PageIndex>, _ gather: MemoryGather) throws {
+  /// Pages that have no content of their own.
+  private func skip(_ pages: Range<PageIndex>, _ removed: PageBitmap?, _ gather: MemoryGather) throws {
     guard isRestored else { return try gather.takeZeros(pages) }
     guard let removed else { return }
     var page = pages.lowerBound

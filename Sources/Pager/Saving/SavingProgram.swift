@@ -29,9 +29,10 @@ struct SavingProgram {
       let parent = try arguments.parent.map { try openParent($0, in: store) }
       let draft = GenerationDraft(id: arguments.draft, directory: arguments.draftDirectory)
       let writer = try MemoryLayerWriter(draft, memoryBytes: arguments.memoryBytes, parent: parent)
-      guard waitForStart() else { return nil }
       let dump = try MemoryDump(
         vmm: arguments.vmm, runDirectory: arguments.runDirectory, memoryBytes: arguments.memoryBytes)
+      try confine()
+      guard waitForStart() else { return nil }
       try dump.write(to: writer)
       let counts = try writer.finish()
       return .saved(SavedMemory(storedPages: counts.stored, zeroedPages: counts.zeroed, equalPages: counts.equal))
@@ -40,6 +41,15 @@ struct SavingProgram {
       Logger(label: "martlet.saving").error("the memory was not saved", metadata: ["error": "\(error)"])
       return SavingResponse(error)
     }
+  }
+
+  /// From here on the process is the VMM's user, sees no file and may read the memory of this VMM only.
+  private func confine() throws {
+    guard let userID = ProcessTable.userID(of: arguments.vmm) else {
+      throw MartletError(.internalError, "the microVM has ended")
+    }
+    let namespace = OwnedDescriptor(PagerArguments.namespaceDescriptor)
+    try Confinement(namespace: namespace, userID: userID, profile: .saver(subject: arguments.vmm)).enter()
   }
 
   /// Waits until the guest is stopped and the host agent commands the save.

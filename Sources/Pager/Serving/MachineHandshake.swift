@@ -23,7 +23,7 @@ struct MachineHandshake {
     let connection = try system { () throws(SystemError) in try listener.accept() }
     let peer = try system { () throws(SystemError) in try connection.peer() }
     guard peer.uid == 0 || peer.uid == owner else { throw .refused("its peer runs as another user") }
-    guard let machine = ProcessHandle.open(pid: peer.pid) else { throw .machineEnded }
+    guard let machine = ProcessHandle.openWithoutStartTime(pid: peer.pid) else { throw .machineEnded }
     do {
       return try receive(from: connection, machine: machine, memoryBytes: memoryBytes)
     } catch {
@@ -51,28 +51,24 @@ struct MachineHandshake {
     return MachineHandshake(machine: machine, regions: regions, faults: faults, connection: connection)
   }
 
-  /// Takes over the page faults of a running VMM whose pager has ended.
-  static func takeOver(vmm: Int32, runDirectory: FilePath, memoryBytes: Int64) throws(PagerError) -> MachineHandshake {
-    guard let machine = ProcessHandle.open(pid: vmm) else { throw .machineEnded }
-    let (faults, text) = try system { () throws(SystemError) in
-      (
-        try UserFaultDescriptor.taken(from: vmm),
-        try SmallFile.read(runDirectory.appending(MemoryRegions.fileName).string)
-      )
+  /// Takes over the page faults of a VMM whose pager is gone.
+  /// - Parameters:
+  ///   - faults: a copy of the VMM's userfaultfd, which the agent took from it.
+  ///   - regions: has what the VMM said to its first pager.
+  static func takeOver(
+    _ machine: ProcessHandle, faults: OwnedDescriptor, regions: RegionsFile, memoryBytes: Int64
+  ) throws(PagerError) -> MachineHandshake {
+    guard !machine.hasEnded else { throw .machineEnded }
+    let (adopted, text) = try system { () throws(SystemError) in
+      (try UserFaultDescriptor(adopting: faults), try regions.read())
     }
-    guard let faults else { throw .refused("the VMM has no userfaultfd") }
-    let regions = try parse(text, memoryBytes: memoryBytes)
-    return MachineHandshake(machine: machine, regions: regions, faults: faults, connection: nil)
+    return MachineHandshake(
+      machine: machine, regions: try parse(text, memoryBytes: memoryBytes), faults: adopted, connection: nil)
   }
 
-  /// Stores the regions for a successor and for snapshots, unless the preloaded library did so before QEMU dropped its
-  /// privileges.
-  func storeRegions(in runDirectory: FilePath) throws(PagerError) {
-    let path = runDirectory.appending(MemoryRegions.fileName)
-    try Self.system { () throws(SystemError) in
-      guard try FileStatus.of(path.string, followingLinks: false) == nil else { return }
-      try SmallFile.replace(path, with: Array(regions.encoded.utf8), mode: 0o600)
-    }
+  /// Keeps the regions for a successor and for snapshots, unless the library that is preloaded into QEMU has done so.
+  func storeRegions(in file: RegionsFile) throws(PagerError) {
+    try Self.system { () throws(SystemError) in try file.store(regions) }
   }
 
   private static func parse(_ text: [UInt8], memoryBytes: Int64) throws(PagerError) -> MemoryRegions {

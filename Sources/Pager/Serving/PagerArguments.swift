@@ -12,6 +12,13 @@ package struct PagerArguments: Equatable, Sendable {
   package static let socketDescriptor: Int32 = 3
   /// Descriptor to which one byte is written once faults are served; only for replacements.
   package static let readinessDescriptor: Int32 = 4
+  /// Descriptor of an empty mount namespace, which the process enters once it has opened its files. The saver's too.
+  package static let namespaceDescriptor: Int32 = 5
+  /// Descriptor that takes what the guest needed first; with `--record` only.
+  package static let recordingDescriptor: Int32 = 6
+  /// Descriptors of the VMM's userfaultfd and of the VMM (a pidfd); with `--vmm` only.
+  package static let userfaultDescriptor: Int32 = 7
+  package static let machineDescriptor: Int32 = 8
 
   package var configuration: PagerConfiguration
   /// A running VMM whose faults are taken over.

@@ -26,6 +26,7 @@ final class PagerLoop {
   private var spin = SpinPolicy(now: MonotonicClock.nanoseconds)
   private let busyBefore: Int
   private var busyNanoseconds: UInt64 = 0
+  private var foundDamagedWorkingSet: Bool
 
   init(
     server: PageServer, machine: ProcessHandle, connection: UnixSocket?, signals: OwnedDescriptor,
@@ -40,6 +41,7 @@ final class PagerLoop {
     self.recording = recording
     self.loader = loader
     busyBefore = statistics.value.busyMicroseconds
+    foundDamagedWorkingSet = statistics.value.foundDamagedWorkingSet
   }
 
   /// Returns only by throwing; `machineEnded` is the normal end.
@@ -77,6 +79,10 @@ final class PagerLoop {
   private func prefetch() throws(PagerError) -> Bool {
     if let loaded = loader, loaded.isOver {
       pieces = loaded.take().map { WorkingSetPieces($0) }
+      if loaded.foundDamage {
+        foundDamagedWorkingSet = true
+        publishStatistics()
+      }
       loader = nil
     }
     let begin = MonotonicClock.nanoseconds
@@ -97,6 +103,7 @@ final class PagerLoop {
   private func publishStatistics() {
     var counted = server.statistics
     counted.busyMicroseconds = busyBefore + Int(busyNanoseconds / 1_000)
+    counted.foundDamagedWorkingSet = foundDamagedWorkingSet
     statistics.value = counted
   }
 

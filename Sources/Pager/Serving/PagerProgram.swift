@@ -9,10 +9,13 @@ import SystemPackage
 /// The program of a `martlet pager` process: serves the page faults of one VM until that VM ends.
 ///
 /// ```
-/// open the generation ─▶ VMM connects, or is taken over ─▶ serve, and push the working set ─▶ VM ended: 0
-///        │ damaged                │ refused                                          │ damaged page: kill the VM
-///        └────────────────────────┴───── pager.failure, exit code 65 ────────────────┘
+/// open all files ─▶ give up privileges ─▶ VMM connects, or is taken over ─▶ serve, push the working set ─▶ VM ended: 0
+///    │ damaged                               │ refused                         │ damaged page: kill the VM
+///    └───────────────────────────────────────┴── pager.failure, exit code 65 ──┘
 /// ```
+///
+/// Nothing that comes from the VMM is looked at before the process has given up its privileges: it is then the VMM's
+/// user, sees no file, and may only make the system calls that serving takes (`Confinement`).
 package struct PagerProgram {
   private let arguments: PagerArguments
   private let failure: PagerFailureFile
@@ -20,10 +23,15 @@ package struct PagerProgram {
   private let signals: OwnedDescriptor
   private let logger: Logger
 
-  /// Executes a command line that begins with `PagerArguments.command`.
+  /// First words of command lines that `run` takes.
+  package static let commands: Set<String> = [PagerArguments.command, RecordingArguments.command]
+
+  /// Performs a command line that begins with one of `commands`.
   /// - Returns: the exit code of the process.
   package static func run(_ words: [String]) -> Int32 {
+    umask(0o077)
     if let saving = SavingArguments(words) { return SavingProgram(saving).run() }
+    if let recording = RecordingArguments(words) { return RecordingProgram(recording).run() }
     var logger = Logger(label: "martlet.pager")
     guard let arguments = PagerArguments(words) else {
       logger.error("this command is for internal use by martlet only")
@@ -49,30 +57,58 @@ package struct PagerProgram {
     failure = try PagerFailureFile(in: arguments.configuration.runDirectory)
   }
 
+  /// All that the process works with, opened while it is root.
+  private struct Opened {
+    let generation: Generation
+    let image: MemoryImage
+    let statistics: StatisticsFile
+    let removed: RemovedPages
+    let regions: RegionsFile
+    /// Nil when there is none to push.
+    let workingSet: OwnedDescriptor?
+  }
+
   private func serve() -> PagerExitCode {
     do {
-      let (generation, image) = try open()
-      // The working set is loaded while the VMM starts.
-      let loader = try load(generation, image)
-      let handshake = try connectMachine(image)
-      return serve(handshake, generation, image, loader)
+      let opened = try open()
+      try confine()
+      // While the VMM starts.
+      let loader = try load(opened)
+      let handshake = try connectMachine(opened)
+      return serve(handshake, opened, loader)
     } catch {
       return end(error, machine: nil)
     }
   }
 
-  private func open() throws(PagerError) -> (Generation, MemoryImage) {
+  private func open() throws(PagerError) -> Opened {
     let configuration = arguments.configuration
     do {
       let store = SnapshotStore(directory: configuration.store, logger: logger)
       let generation = try store.generation(configuration.generation)
       let image = try MemoryImage.open(generation, in: store)
       try arm(machine: nil)
-      return (generation, image)
+      let directory = configuration.runDirectory
+      return Opened(
+        generation: generation, image: image, statistics: try StatisticsFile(in: directory),
+        removed: try RemovedPages(in: directory, pageCount: image.pageCount), regions: try RegionsFile(in: directory),
+        // A successor pushes nothing: its guest has what it needed first.
+        workingSet: arguments.vmm == nil ? try WorkingSetLoader.open(generation.workingSetPath) : nil)
     } catch let error as SystemError {
       throw .system(error)
     } catch {
       throw .unservable(MartletError.wrapping(error))
+    }
+  }
+
+  private func confine() throws(PagerError) {
+    do {
+      try Confinement(
+        namespace: OwnedDescriptor(PagerArguments.namespaceDescriptor), userID: arguments.configuration.ownerUID,
+        profile: .pager
+      ).enter()
+    } catch {
+      throw .system(error)
     }
   }
 
@@ -81,50 +117,47 @@ package struct PagerProgram {
     try failure.armBusError(damage.message, machine: machine)
   }
 
-  private func connectMachine(_ image: MemoryImage) throws(PagerError) -> MachineHandshake {
-    let configuration = arguments.configuration
+  private func connectMachine(_ opened: Opened) throws(PagerError) -> MachineHandshake {
+    let memoryBytes = opened.image.memoryBytes
     if let vmm = arguments.vmm {
       return try MachineHandshake.takeOver(
-        vmm: vmm, runDirectory: configuration.runDirectory, memoryBytes: image.memoryBytes)
+        ProcessHandle(pid: vmm, adopting: OwnedDescriptor(PagerArguments.machineDescriptor)),
+        faults: OwnedDescriptor(PagerArguments.userfaultDescriptor), regions: opened.regions, memoryBytes: memoryBytes)
     }
     let listener = UnixSocket(OwnedDescriptor(PagerArguments.socketDescriptor))
     defer { listener.descriptor.close() }
     let handshake = try MachineHandshake.accept(
-      on: listener, owner: configuration.ownerUID, memoryBytes: image.memoryBytes)
-    try handshake.storeRegions(in: configuration.runDirectory)
+      on: listener, owner: arguments.configuration.ownerUID, memoryBytes: memoryBytes)
+    try handshake.storeRegions(in: opened.regions)
     return handshake
   }
 
-  /// A replacement loads no working set: its guest has run already.
-  private func load(_ generation: Generation, _ image: MemoryImage) throws(PagerError) -> WorkingSetLoader? {
-    guard arguments.vmm == nil else { return nil }
+  private func load(_ opened: Opened) throws(PagerError) -> WorkingSetLoader? {
+    guard let file = opened.workingSet else { return nil }
     do {
-      return try WorkingSetLoader.start(generation.workingSetPath, for: image)
+      return try WorkingSetLoader.start(file, for: opened.image)
     } catch {
       throw .system(error)
     }
   }
 
   private func serve(
-    _ handshake: MachineHandshake, _ generation: Generation, _ image: MemoryImage, _ loader: WorkingSetLoader?
+    _ handshake: MachineHandshake, _ opened: Opened, _ loader: WorkingSetLoader?
   ) -> PagerExitCode {
     var recording: WorkingSetRecording?
-    // Writing the working set continues to its end, even after the VM's end.
+    // What was recorded is handed on to its end, also when the VM is gone.
     defer { recording?.waitUntilWritten() }
     do {
-      let statistics = try prepare(handshake)
+      try arm(machine: handshake.machine)
       let server = PageServer(
-        image: image, regions: handshake.regions, faults: handshake.faults,
-        removed: try RemovedPages(in: arguments.configuration.runDirectory, pageCount: image.pageCount),
-        window: FaultWindow(),
-        statistics: statistics.value)
+        image: opened.image, regions: handshake.regions, faults: handshake.faults, removed: opened.removed,
+        window: FaultWindow(), statistics: opened.statistics.value)
       try server.takeOver()
-      if loader == nil { recording = try record(server, generation) }
+      if loader == nil { recording = try record(server) }
       try begin(server, handshake)
       let loop = PagerLoop(
         server: server, machine: handshake.machine, connection: handshake.connection, signals: signals,
-        statistics: statistics,
-        recording: recording, loader: loader)
+        statistics: opened.statistics, recording: recording, loader: loader)
       try loop.run()
     } catch let error as SystemError {
       return end(.system(error), machine: handshake.machine)
@@ -135,12 +168,7 @@ package struct PagerProgram {
     }
   }
 
-  private func prepare(_ handshake: MachineHandshake) throws(SystemError) -> StatisticsFile {
-    try arm(machine: handshake.machine)
-    return try StatisticsFile(in: arguments.configuration.runDirectory)
-  }
-
-  /// Wakes the VMM or the host agent that waits for this pager.
+  /// Answers who waits for us.
   private func begin(_ server: PageServer, _ handshake: MachineHandshake) throws(PagerError) {
     guard arguments.vmm == nil else {
       try server.wakeAll()
@@ -150,19 +178,17 @@ package struct PagerProgram {
     try? handshake.connection?.send([1])
   }
 
-  /// Records the pages that the guest needs first, for later restores of the same generation.
-  private func record(_ server: PageServer, _ generation: Generation) throws(PagerError) -> WorkingSetRecording? {
+  /// Takes note of what the guest needs first, for those that are restored from the same generation later. Another
+  /// process, which was started with this one, writes it down: this one may not, and is not believed more than the
+  /// list.
+  private func record(_ server: PageServer) throws(PagerError) -> WorkingSetRecording? {
     guard arguments.vmm == nil, arguments.configuration.recordsWorkingSet else { return nil }
     let recording: WorkingSetRecording
     do {
-      let (image, path, logger) = (server.image, generation.workingSetPath, logger)
+      let output = OwnedDescriptor(PagerArguments.recordingDescriptor)
       recording = try WorkingSetRecording { windows in
-        do {
-          let count = try WorkingSet.write(windows, of: image, to: path)
-          logger.info("the working set was recorded", metadata: ["pages": "\(count)"])
-        } catch {
-          logger.warning("the working set could not be written", metadata: ["error": "\(error)"])
-        }
+        RecordedWindows.send(windows, to: output)
+        output.close()
       }
     } catch {
       throw .system(error)

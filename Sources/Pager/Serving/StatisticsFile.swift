@@ -6,11 +6,11 @@ import SystemPackage
 /// | offset | bytes | field |
 /// |---|---|---|
 /// | 0 | 8 | magic `MARTLETS` |
-/// | 8 | 6 × 8 | `PagerStatistics` in the order of its properties, little-endian |
+/// | 8 | 7 × 8 | `PagerStatistics` in the order of its properties, little-endian; the last is 0 or 1 |
 final class StatisticsFile {
   static let fileName = "pager.stats"
   private static let magic: UInt64 = 0x5354_454C_5452_414D
-  private static let bytes = 56
+  private static let bytes = 64
 
   private let file: SharedFile
   private let words: UnsafeMutableBufferPointer<UInt64>
@@ -27,7 +27,7 @@ final class StatisticsFile {
     set {
       let values = [
         newValue.faults, newValue.pagesCopied, newValue.pagesZeroed, newValue.pagesPrefetched, newValue.removedPages,
-        newValue.busyMicroseconds,
+        newValue.busyMicroseconds, newValue.foundDamagedWorkingSet ? 1 : 0,
       ]
       for (index, value) in values.enumerated() { words[index + 1] = UInt64(clamping: value).littleEndian }
     }
@@ -54,6 +54,7 @@ final class StatisticsFile {
     value.pagesPrefetched = numbers[4]
     value.removedPages = numbers[5]
     value.busyMicroseconds = numbers[6]
+    value.foundDamagedWorkingSet = numbers[7] != 0
     return value
   }
 }

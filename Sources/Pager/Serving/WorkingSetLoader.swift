@@ -7,7 +7,8 @@ import SystemPackage
 /// Reads and checks a generation's working set on a thread of its own, so that neither the VMM nor faults wait for a
 /// slow disk.
 ///
-/// A damaged working set is removed, so that the next restore records another.
+/// The file is opened before the process gives up its privileges, and read afterwards. That it is damaged is in the
+/// statistics: the agent removes it, so that a later restore records another.
 final class WorkingSetLoader: Sendable {
   private enum Progress: Sendable {
     case reading
@@ -15,14 +16,24 @@ final class WorkingSetLoader: Sendable {
   }
 
   private let progress = Mutex(Progress.reading)
-  /// The thread closes the write end when it is done.
+  private let wasDamaged = Mutex(false)
+  /// The end that the thread closes when it is done.
   private let completion: (read: OwnedDescriptor, write: OwnedDescriptor)
 
-  /// - Returns: nil when there is no working set.
-  static func start(_ path: FilePath, for image: MemoryImage) throws(SystemError) -> WorkingSetLoader? {
-    guard try FileStatus.of(path.string, followingLinks: false) != nil else { return nil }
+  /// Opens what may be a working set; removes what is no file, which the process still has the privileges for.
+  /// - Returns: nil when there is nothing to load.
+  static func open(_ path: FilePath) throws(SystemError) -> OwnedDescriptor? {
+    guard let status = try FileStatus.of(path.string, followingLinks: false) else { return nil }
+    guard status.kind == .file else {
+      unlink(path.string)
+      return nil
+    }
+    return try WorkingSet.open(path)
+  }
+
+  static func start(_ file: OwnedDescriptor, for image: MemoryImage) throws(SystemError) -> WorkingSetLoader {
     let loader = WorkingSetLoader(try OwnedDescriptor.pipe())
-    Threads.start(name: "working-set") { loader.load(path, for: image) }
+    Threads.start(name: "working-set") { loader.load(file, for: image) }
     return loader
   }
 
@@ -49,9 +60,15 @@ final class WorkingSetLoader: Sendable {
     }
   }
 
-  private func load(_ path: FilePath, for image: MemoryImage) {
-    let set = WorkingSet.load(path, for: image)
-    if set == nil { unlink(path.string) }
+  /// Whether it is over and there was none that is right.
+  var foundDamage: Bool {
+    wasDamaged.withLock { $0 }
+  }
+
+  private func load(_ file: OwnedDescriptor, for image: MemoryImage) {
+    let set = WorkingSet.load(file, for: image)
+    file.close()
+    wasDamaged.withLock { $0 = set == nil }
     progress.withLock { $0 = .read(set) }
     completion.write.close()
   }

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import LinuxSystem
 package import Model
+import SystemPackage
 
 /// Writes the memory of a stopped guest into a draft: `memory.layer` with the pages that differ from the parent's, and
 /// `memory.header`.
@@ -30,6 +31,8 @@ package final class MemoryLayerWriter {
   private let pageCount: Int
   private let parent: ParentCursor
   private let layer: LayerFileWriter
+  /// Both files are open from the start: a process that has given up its privileges can finish them.
+  private let header: OwnedDescriptor
   private var changes = RunList(capacity: 1_024)
   private var next: PageIndex = 0
   private var counts = Counts()
@@ -48,6 +51,9 @@ package final class MemoryLayerWriter {
     self.parent = ParentCursor(parent)
     layer = try storing("the snapshot's memory could not be written") { () throws(SystemError) in
       try LayerFileWriter(draft.memoryPath, id: draft.id)
+    }
+    header = try storing("the snapshot's memory could not be written") { () throws(SystemError) in
+      try OwnedDescriptor.open(draft.headerPath.string, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
     }
   }
 
@@ -86,9 +92,12 @@ package final class MemoryLayerWriter {
   package func finish() throws(MartletError) -> Counts {
     do {
       let entry = try layer.finish()
-      let header = try MemoryHeader(
-        layer: entry, memoryBytes: memoryBytes, changes: changes.runs, parent: parent.image?.header)
-      try StoreFile.create(draft.headerPath, header.encoded(), mode: 0o600)
+      let content = try MemoryHeader(
+        layer: entry, memoryBytes: memoryBytes, changes: changes.runs, parent: parent.image?.header
+      ).encoded()
+      try content.withUnsafeBufferPointer { buffer throws(SystemError) in
+        try StoreFile.write(header, UnsafeRawBufferPointer(buffer), at: 0, path: draft.headerPath)
+      }
       return counts
     } catch let error as SystemError {
       throw .storageFailure("the snapshot's memory could not be written", error)

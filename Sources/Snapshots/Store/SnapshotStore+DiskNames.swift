@@ -12,7 +12,7 @@ extension SnapshotStore {
     let name = diskLayer(of: id)
     do {
       if try isSameFile(layer, name) { return }
-      try Directories.create(diskLayersDirectory, mode: 0o711)
+      try Directories.create(diskLayersDirectory, mode: 0o700)
       if link(layer.string, name.string) != 0 {
         let failure = SystemError.current("link", subject: name.string)
         guard failure.errno == .fileExists else { throw failure }

@@ -99,7 +99,7 @@ extension SnapshotStore {
     let target = path(of: draft.id)
     let action = "the snapshot could not be published"
     try storing(action) { () throws(SystemError) in
-      try SystemError.check("chmod", draft.directory.string) { chmod(draft.directory.string, 0o711) }
+      try SystemError.check("chmod", draft.directory.string) { chmod(draft.directory.string, 0o700) }
       try SmallFile.synchronizeDirectory(draft.directory)
     }
     try reached(.draftSynchronized)

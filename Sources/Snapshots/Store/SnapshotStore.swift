@@ -48,17 +48,30 @@ package final class SnapshotStore: Sendable {
     generationsDirectory.appending(id.uuidString)
   }
 
+  package func workingSetPath(of id: GenerationID) -> FilePath {
+    path(of: id).appending(SnapshotFile.workingSet.rawValue)
+  }
+
+  /// Makes the store's directories, which only root may enter. Idempotent. Blocks.
+  /// - Throws: `insufficient_storage`, `internal`.
+  package func prepare() throws(MartletError) {
+    try storing("the snapshot store could not be made") { () throws(SystemError) in try makeDirectories() }
+  }
+
+  private func makeDirectories() throws(SystemError) {
+    for path in [directory, generationsDirectory, draftsDirectory, diskLayersDirectory, trashDirectory] {
+      try Directories.createPrivate(path)
+    }
+  }
+
   /// Makes the private directory of a new generation. Blocks.
   /// - Throws: `already_exists`, `insufficient_storage`.
   package func begin(_ id: GenerationID) throws(MartletError) -> GenerationDraft {
     let draft = GenerationDraft(id: id, directory: draftsDirectory.appending(id.uuidString))
     guard try !isPresent(path(of: id)) else { throw MartletError(.alreadyExists, "snapshot \(id) already exists") }
     try storing("the snapshot could not be begun") { () throws(SystemError) in
-      for parent in [directory, generationsDirectory, draftsDirectory, diskLayersDirectory, trashDirectory] {
-        // The VMM traverses these directories to reach the disk layers; it cannot list them.
-        try Directories.create(parent, mode: 0o711)
-      }
-      try SystemError.check("mkdir", draft.directory.string) { mkdir(draft.directory.string, 0o711) }
+      try makeDirectories()
+      try SystemError.check("mkdir", draft.directory.string) { mkdir(draft.directory.string, 0o700) }
     }
     try reached(.draftMade)
     return draft

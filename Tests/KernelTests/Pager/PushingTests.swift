@@ -69,7 +69,8 @@ import Testing
       removed: try RemovedPages(in: directory, pageCount: image.pageCount), window: FaultWindow(),
       statistics: PagerStatistics())
     try server.takeOver()
-    let loader = try #require(try WorkingSetLoader.start(generation.workingSetPath, for: image))
+    let file = try #require(try WorkingSetLoader.open(generation.workingSetPath))
+    let loader = try WorkingSetLoader.start(file, for: image)
     let loop = PagerLoop(
       server: server, machine: handshake.machine, connection: handshake.connection,
       signals: try OwnedDescriptor.pipe().read,

@@ -34,7 +34,7 @@ import Testing
   func environment() async throws {
     let fixture = try await PagerFixture()
     let machine = try await fixture.start(.anonymous, in: try fixture.runDirectory(), memoryBytes: 4_096 * 64)
-    #expect(try await machine.ask("environment").trimmingCharacters(in: .whitespaces) == "- - - -")
+    #expect(try await machine.ask("environment").trimmingCharacters(in: .whitespaces) == "- - - - -")
     machine.kill()
   }
 

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import LinuxSystem
+import Pager
 import SystemPackage
 
 /// A `pager-machine` process.
@@ -26,18 +27,24 @@ final class TestMachine: Sendable {
     let output = try OwnedDescriptor.pipe()
     let error = try OwnedDescriptor.open(
       runDirectory.appending("machine.log").string, O_WRONLY | O_CREAT | O_APPEND, mode: 0o600)
+    let regions = try OwnedDescriptor.open(
+      runDirectory.appending(MemoryRegions.fileName).string, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: 0o600)
+    let userfault = try OwnedDescriptor.open("/dev/userfaultfd", O_RDWR)
     child = try ChildProcess.spawn(
       SpawnRequest(
         executable: PagerFixture.product("pager-machine").string, arguments: [placeholder.string, "\(memoryBytes)"],
         environment: [
           "LD_PRELOAD": shim.string, "MARTLET_MEMORY_FILE": placeholder.string, "MARTLET_MEMORY_MODE": mode.rawValue,
-          "MARTLET_PAGER_SOCKET": "pager.sock",
+          "MARTLET_PAGER_SOCKET": "pager.sock", "MARTLET_MEMORY_REGIONS": "3", "MARTLET_USERFAULT_DEVICE": "4",
         ],
         workingDirectory: runDirectory.string,
-        descriptors: [0: input.read.rawValue, 1: output.write.rawValue, 2: error.rawValue]))
+        descriptors: [
+          0: input.read.rawValue, 1: output.write.rawValue, 2: error.rawValue, 3: regions.rawValue,
+          4: userfault.rawValue,
+        ]))
     self.input = input.write
     self.output = output.read
-    withExtendedLifetime((input.read, output.write, error)) {}
+    withExtendedLifetime((input.read, output.write, error, regions, userfault)) {}
   }
 
   deinit {

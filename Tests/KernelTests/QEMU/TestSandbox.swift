@@ -89,15 +89,22 @@ final class TestSandbox: Sendable {
     let kernel = try fixture.images.guestKernel()
     let (disk, memoryMiB) = state.withLock { ($0.disk, $0.memoryMiB) }
     let attachment = DiskAttachment(path: try #require(disk).path.string, format: .qcow2)
-    let machine = try await (driver ?? fixture.driver).launch(
-      VMConfiguration(
-        id: id, start: start, vcpus: 1, memoryMiB: memoryMiB, kernel: kernel.vmlinux, initramfs: kernel.initramfs,
-        kernelArguments: [
-          "root=/dev/vda", "rw", "martlet.ip=\(GuestContract.guestAddress)/\(GuestContract.prefixLength)",
-          "martlet.gw=\(GuestContract.gatewayAddress)", "martlet.dns=\(GuestContract.gatewayAddress)",
-        ], disk: attachment, runDirectory: directory, networkNamespace: network.namespacePath, tapName: network.tapName,
-        macAddress: GuestContract.guestMAC, userID: userID))
+    var configuration = VMConfiguration(
+      id: id, start: start, vcpus: 1, memoryMiB: memoryMiB, kernel: kernel.vmlinux, initramfs: kernel.initramfs,
+      kernelArguments: [
+        "root=/dev/vda", "rw", "martlet.ip=\(GuestContract.guestAddress)/\(GuestContract.prefixLength)",
+        "martlet.gw=\(GuestContract.gatewayAddress)", "martlet.dns=\(GuestContract.gatewayAddress)",
+      ], disk: attachment, runDirectory: directory, networkNamespace: network.namespacePath, tapName: network.tapName,
+      macAddress: GuestContract.guestMAC, userID: userID)
+    configuration.visibleFiles = try visibleFiles()
+    let machine = try await (driver ?? fixture.driver).launch(configuration)
     state.withLock { $0.machine = machine }
+  }
+
+  /// The run directory, in which the disk lies, and what the disk lies over.
+  private func visibleFiles() throws -> [VisibleFile] {
+    let below = state.withLock { $0.diskChain }.map { fixture.store.diskLayer(of: $0) } + [try fixture.base.path]
+    return [VisibleFile(directory, isReadOnly: false)] + below.map { VisibleFile($0, isReadOnly: true) }
   }
 
   func identity(token: String, sandboxID: String? = nil) -> GuestInitialization {
