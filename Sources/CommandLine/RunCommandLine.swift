@@ -43,6 +43,9 @@ private func report(_ error: any Error, context: CommandContext) async -> Int32 
   case let error as APIError:
     await context.console.complain(error.message)
     return error.exitCode
+  case let error as UntrustedEnvironmentFile:
+    await context.console.complain(error.message)
+    return APIError(.invalidInput, error.message).exitCode
   case let error as MartletError:
     await context.console.complain(error.message)
     return error.code.meaning.exitCode

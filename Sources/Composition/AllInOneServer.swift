@@ -62,14 +62,17 @@ package struct AllInOneServer: Sendable {
 
   /// Serves until SIGINT or SIGTERM.
   package func run() async throws {
+    // What is made without a mode is the server's own, and what is in its memory is in no other place.
+    umask(0o077)
+    try ProcessMemoryProtection.enable()
     guard getuid() == 0 else {
       throw MartletError(.forbidden, "martlet up creates network namespaces and control groups; run it as root")
     }
     try await checkHost()
     OpenFiles.raiseLimit()
     let data = FilePath(options.dataDirectory)
-    // VMMs run as other users and must be able to enter; secret files inside have mode 0600.
-    try Directories.create(data, mode: 0o711)
+    // No other user passes through: VMMs see the few files of theirs in a file system of their own.
+    try Directories.createPrivate(data)
     let access = try accessRules(data)
     let claim = try InstanceClaim.claim(dataDirectory: data)
     let identity = try HostIdentity.load(from: data)

@@ -11,9 +11,11 @@ extension LocalServices {
       up: { try await AllInOneServer($0).run() },
       doctor: { [await AcceleratorCheck.run($0), await DatabaseCheck.run($0.database)] },
       buildImages: { directory in
+        umask(0o077)
         try await StepReport().step("images") { try await PlatformImages(directory: FilePath(directory)).ensure($0) }
       },
       buildTemplate: { options in
+        umask(0o077)
         try await PlatformImages(directory: FilePath(options.imageDirectory)).buildTemplate(options) { text in
           guard isatty(STDERR_FILENO) == 1 else { return }
           let bytes = Array("\r\u{1B}[K\(text.prefix(100))".utf8)
@@ -21,6 +23,7 @@ extension LocalServices {
         }
       },
       createUser: {
+        umask(0o077)
         try await LocalAccounts(dataDirectory: FilePath($0.dataDirectory), choice: $0.database).create($0.user)
       })
   }

@@ -54,7 +54,12 @@ extension ImageStore {
   /// the store.
   func publishKernel(_ staged: FilePath, manifest: KernelManifest) throws {
     try SmallFile.replace(staged.appending("manifest.json"), with: try manifest.encoded(), mode: 0o644)
-    for name in try Directories.names(in: staged) { try Self.synchronize(staged.appending(name)) }
+    for name in try Directories.names(in: staged) {
+      let path = staged.appending(name)
+      // VMMs of all users read the same.
+      try SystemError.check("chmod", path.string) { chmod(path.string, 0o644) }
+      try Self.synchronize(path)
+    }
     let identity =
       "\(manifest.version)-\(manifest.initramfsDigest.hexadecimal.prefix(16))-"
       + UUID().uuidString.lowercased().prefix(8)

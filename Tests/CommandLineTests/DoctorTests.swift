@@ -75,22 +75,6 @@ struct DoctorTests {
     #expect(ResourceProbes.nearestExisting("/tmp/does/not/exist") == "/tmp")
   }
 
-  @Test("a directory that VMMs cannot pass is named with the remedy")
-  func closedDirectory() throws {
-    let closed = "/var/tmp/martlet-closed-\(UUID().uuidString)"
-    try FileManager.default.createDirectory(atPath: "\(closed)/data", withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: closed) }
-    try FileManager.default.setAttributes([.posixPermissions: 0o711], ofItemAtPath: closed)
-    let open = ResourceProbes.directory("d", "\(closed)/data/new")
-    try FileManager.default.setAttributes([.posixPermissions: 0o700], ofItemAtPath: closed)
-    let check = ResourceProbes.directory("d", "\(closed)/data/new")
-    #expect(!open.finding.contains("closed to"))
-    #expect(check.status == .missing)
-    #expect(
-      check.remedy?.contains("chmod o+x") == true
-        && check.remedy?.contains(closed.split(separator: "/").last ?? "") == true)
-  }
-
   @Test("a probe that hangs is abandoned")
   func wedged() async {
     let start = ContinuousClock.now

@@ -1,6 +1,7 @@
 import APIClient
 import Concurrency
 import Foundation
+import Glibc
 import Testing
 
 @testable import CommandLine
@@ -82,6 +83,29 @@ struct SettingsTests {
   }
 
   @Test(
+    "a password in --database-url is refused, since every user can read command lines",
+    arguments: [
+      "postgres://user:secret@host/db", "postgresql://user:secret@host:5432/db?sslmode=require",
+      "postgres://host/db?user=u&password=secret", "postgres://u@host/db?sslpassword=secret",
+    ])
+  func databasePassword(_ url: String) throws {
+    let refused = #expect(throws: APIError.self) {
+      try DatabaseChoice(settings: Settings(environment: [:], file: [:]), option: url)
+    }
+    #expect(refused?.message.contains("PGPASSWORD") == true)
+    #expect(refused?.message.contains("secret") == false)
+    let environment = Settings(environment: ["DATABASE_URL": url], file: [:])
+    #expect(try DatabaseChoice(settings: environment) == .postgres(url: url, password: nil))
+  }
+
+  @Test("a user name, a port and other parameters are no password")
+  func noPassword() {
+    for url in ["postgres://user@host:5432/db?sslmode=require", "postgres://host:5432/db", "postgres:///db?host=/run"] {
+      #expect(!DatabaseChoice.hasPassword(url), "\(url)")
+    }
+  }
+
+  @Test(
     "listen addresses",
     arguments: [("127.0.0.1:8080", "127.0.0.1", 8080), ("[::1]:0", "::1", 0), ("host:65535", "host", 65_535)])
   func listen(_ text: String, _ host: String, _ port: Int) throws {
@@ -104,6 +128,76 @@ struct SettingsTests {
     arguments: ["", ":", ":80", "host", "host:", "host:65536", "host:-1", "::1:80", "a b:1", "host:08x"])
   func listenRefused(_ text: String) {
     #expect(throws: APIError.self) { try ListenAddress(text) }
+  }
+}
+
+@Suite("Trust in .env")
+struct EnvironmentFileTrustTests {
+  private static let other: UInt32 = 12_345
+
+  /// What is wrong with a `.env` that a change makes, in a directory that is root's.
+  private func refusal(
+    userID: UInt32 = 0, sudoUserID: String? = nil, _ change: (_ directory: String, _ file: String) -> Void
+  ) async throws -> String? {
+    try #require(getuid() == 0, "files are given to other users; run the tests as root")
+    let result = Mutex<String?>(nil)
+    try await Invocation.inDirectory { directory in
+      let file = "\(directory)/.env"
+      try Data("MARTLET_LOG_LEVEL=debug\n".utf8).write(to: URL(filePath: file))
+      chmod(file, 0o600)
+      chmod(directory, 0o755)
+      change(directory, file)
+      do {
+        try EnvironmentFileTrust(userID: userID, sudoUserID: sudoUserID).check(directory: directory)
+      } catch {
+        result.withLock { $0 = error.message }
+      }
+    }
+    return result.withLock { $0 }
+  }
+
+  @Test("root reads its own .env in its own directory")
+  func own() async throws {
+    #expect(try await refusal { _, _ in } == nil)
+    #expect(try await refusal { directory, _ in chmod(directory, 0o1777) } == nil)
+  }
+
+  @Test("root reads none of another user, unless that user called sudo")
+  func foreign() async throws {
+    let message = try await refusal { _, file in chown(file, Self.other, Self.other) }
+    #expect(message?.contains("/.env is not read by root") == true && message?.contains("chown root") == true)
+    #expect(try await refusal { directory, _ in chown(directory, Self.other, Self.other) } != nil)
+    let bySudo = try await refusal(sudoUserID: "\(Self.other)") { directory, file in
+      for path in [directory, file] { chown(path, Self.other, Self.other) }
+    }
+    #expect(bySudo == nil)
+  }
+
+  @Test("root reads none that others can write or replace")
+  func writable() async throws {
+    #expect(try await refusal { _, file in chmod(file, 0o660) }?.contains("chmod go-w") == true)
+    #expect(try await refusal { _, file in chmod(file, 0o602) } != nil)
+    #expect(try await refusal { directory, _ in chmod(directory, 0o777) } != nil)
+    #expect(try await refusal { directory, _ in chmod(directory, 0o775) } != nil)
+  }
+
+  @Test("other users read what lies in their directory")
+  func users() async throws {
+    #expect(try await refusal(userID: 1_000) { _, file in chmod(file, 0o666) } == nil)
+  }
+
+  @Test("up ends with an error over an untrusted .env, and a client command goes on without it")
+  func commands() async throws {
+    try await Invocation.inDirectory { directory in
+      let file = "\(directory)/.env"
+      try Data("MARTLET_URL=http://127.0.0.1:1\nMARTLET_API_KEY=k\n".utf8).write(to: URL(filePath: file))
+      chown(file, Self.other, Self.other)
+      var context = CommandContext(environment: [:], workingDirectory: directory, input: 0, output: -1, error: -1)
+      context.trust = EnvironmentFileTrust(userID: 0, sudoUserID: nil)
+      #expect(await runCommandLine(["up"], local: Invocation.services, context: context) == 64)
+      // Without the file it has no credentials, or those of this machine.
+      #expect(await runCommandLine(["ls"], local: Invocation.services, context: context) != 64)
+    }
   }
 }
 

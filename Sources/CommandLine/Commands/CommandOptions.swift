@@ -11,7 +11,7 @@ struct ConnectionOptions: ParsableArguments {
 
   /// Runs `body` with a client for the server and API key found in options, environment and files.
   func withClient<Result: Sendable>(_ body: (APIClient) async throws -> Result) async throws -> Result {
-    let settings = try CommandContext.current.settings()
+    let settings = try CommandContext.current.clientSettings()
     let discovery = CredentialsDiscovery(environment: settings.merged, namesFromDotEnv: settings.namesFromFile)
     return try await APIClient.withClient(try discovery.find(url: url, apiKey: apiKey), body)
   }

@@ -15,7 +15,7 @@ struct DoctorCommand: AsyncParsableCommand {
 
   func run() async throws {
     let context = CommandContext.current
-    let settings = try context.settings()
+    let settings = try context.clientSettings()
     let directories = try ServerDirectories(
       settings: settings, dataDirectory: dataDir, imageDirectory: imageDir, context: context)
     var checks = await HostProbes.checks(

@@ -17,7 +17,7 @@ struct UpCommand: AsyncParsableCommand {
   @Option(
     help: ArgumentHelp(
       "PostgreSQL database to use instead of SQLite (DATABASE_URL). Other users of this machine can see options, so "
-        + "set the password in PGPASSWORD.", valueName: "url"))
+        + "a password is refused here: set it in PGPASSWORD.", valueName: "url"))
   var databaseURL: String?
   @Option(
     help: ArgumentHelp("Accelerator of the microVMs: auto, kvm or tcg (MARTLET_ACCELERATOR, auto).", valueName: "name"))

@@ -15,8 +15,8 @@ package enum HostProbes {
     checks.append(KernelProbes.networkNamespace())
     checks.append(KernelProbes.controlGroups())
     checks.append(KernelProbes.deviceMapper())
-    checks.append(ResourceProbes.directory("data_directory", dataDirectory))
-    checks.append(ResourceProbes.directory("image_directory", imageDirectory))
+    checks.append(ResourceProbes.disk("data_directory", directory: dataDirectory))
+    checks.append(ResourceProbes.disk("image_directory", directory: imageDirectory))
     checks.append(ResourceProbes.memory())
     return checks
   }

@@ -8,29 +8,6 @@ enum ResourceProbes {
   static let minimumMemoryBytes: Int64 = 512 << 20
   static let recommendedMemoryBytes: Int64 = 2 << 30
 
-  static func directory(_ name: String, _ directory: String) -> DoctorCheck {
-    guard let closed = closedDirectory(above: nearestExisting(directory)) else {
-      return disk(name, directory: directory)
-    }
-    return DoctorCheck(
-      name, .missing, "\(closed) is not accessible to the unprivileged users that run the VMMs",
-      remedy: "run chmod o+x \(closed), or choose another directory with --data-dir and --image-dir")
-  }
-
-  /// The first directory above `existing` that unprivileged users cannot pass; nil if there is none. A VMM opens its
-  /// disks by path after it has dropped its privileges: when it is paused and when it restores a generation.
-  private static func closedDirectory(above existing: String) -> String? {
-    guard let resolved = realpath(existing, nil) else { return nil }
-    defer { free(resolved) }
-    var path = ""
-    for component in String(cString: resolved).split(separator: "/") {
-      path += "/\(component)"
-      let permissions = try? FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
-      if let permissions, permissions & 0o001 == 0 { return path }
-    }
-    return nil
-  }
-
   static func disk(_ name: String, directory: String) -> DoctorCheck {
     let existing = nearestExisting(directory)
     var status = statvfs()

@@ -21,7 +21,7 @@ struct SessionOptions: ParsableArguments {
   }
 
   static func discovery() throws -> SessionDiscovery {
-    SessionDiscovery(environment: try CommandContext.current.settings().merged)
+    SessionDiscovery(environment: try CommandContext.current.clientSettings().merged)
   }
 
   /// Stores the session in a file that only its owner can read.

@@ -54,8 +54,8 @@ package final class HostAgent: Sendable {
   /// be called once, before all other functions.
   package func recover() async throws {
     try await parts.network.prepareHost()
-    try Directories.create(configuration.instancesDirectory, mode: 0o711)
-    try Directories.create(parts.snapshots.diskLayersDirectory, mode: 0o711)
+    try Directories.createPrivate(configuration.instancesDirectory)
+    try parts.snapshots.prepare()
     try await named.load()
     try await templates.load()
     let instances = try await loadInstances()

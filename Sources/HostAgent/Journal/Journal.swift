@@ -18,10 +18,10 @@ package final class Journal: Sendable {
     configuration.journalMode = .wal
     configuration.busyMode = .timeout(5)
     configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = NORMAL") }
+    // The entries hold the guests' access tokens. SQLite gives the files beside it the same mode.
+    try SmallFile.reservePrivate(path.string)
     database = try DatabaseQueue(path: path.string, configuration: configuration)
     try Self.migrator.migrate(database)
-    // The entries contain the guests' access tokens.
-    for suffix in ["", "-wal", "-shm"] { chmod(path.string + suffix, 0o600) }
   }
 
   private static var migrator: DatabaseMigrator {

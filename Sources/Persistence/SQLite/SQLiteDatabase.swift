@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import LinuxSystem
 import Model
 
 /// A SQLite database: one file in WAL mode with a single writer and a few readers.
@@ -35,6 +36,8 @@ package final class SQLiteDatabase: Database {
       try database.execute(sql: "PRAGMA cache_size = -2048")
     }
     do {
+      // Rows hold password hashes and environment values. SQLite gives the files beside it the same mode.
+      try SmallFile.reservePrivate(path)
       pool = try DatabasePool(path: path, configuration: configuration)
       configuration.readonly = true
       externalCommits = try ExternalCommits(path: path, configuration: configuration)
@@ -42,11 +45,15 @@ package final class SQLiteDatabase: Database {
       throw Self.translate(error)
     }
     lookUps = SQLiteLookUps(path: path, configuration: configuration)
+<<<<<<< HEAD
     cache = SQLiteRowCache(externalCommits: externalCommits)
     // Rows hold password hashes and environment values.
     for suffix in ["", "-wal", "-shm"] {
       try? FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path + suffix)
     }
+=======
+    cache = SQLiteRowCache(watch: foreign)
+>>>>>>> d537070 (VMMs, pagers and savers without privileges)
   }
 
   package func version() async throws -> DatabaseVersion? {
