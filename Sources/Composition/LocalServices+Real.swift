@@ -12,11 +12,11 @@ extension LocalServices {
       doctor: { [await AcceleratorCheck.run($0), await DatabaseCheck.run($0.database)] },
       buildImages: { directory in
         umask(0o077)
-        try await StepReport().step("images") { try await PlatformImages(directory: FilePath(directory)).ensure($0) }
+        return try await StepReport().step("images") { try await PlatformImages(directory: FilePath(directory)).ensure($0) }
       },
       buildTemplate: { options in
         umask(0o077)
-        try await PlatformImages(directory: FilePath(options.imageDirectory)).buildTemplate(options) { text in
+        return try await PlatformImages(directory: FilePath(options.imageDirectory)).buildTemplate(options) { text in
           guard isatty(STDERR_FILENO) == 1 else { return }
           let bytes = Array("\r\u{1B}[K\(text.prefix(100))".utf8)
           _ = write(STDERR_FILENO, bytes, bytes.count)
@@ -24,7 +24,7 @@ extension LocalServices {
       },
       createUser: {
         umask(0o077)
-        try await LocalAccounts(dataDirectory: FilePath($0.dataDirectory), choice: $0.database).create($0.user)
+        return try await LocalAccounts(dataDirectory: FilePath($0.dataDirectory), choice: $0.database).create($0.user)
       })
   }
 }

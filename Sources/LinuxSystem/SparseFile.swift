@@ -9,6 +9,8 @@ package enum SparseFile {
   package static func copy(_ source: FilePath, to target: FilePath, mode: UInt32) throws(SystemError) {
     let input = try OwnedDescriptor.open(source.string, O_RDONLY | O_NOFOLLOW)
     let output = try OwnedDescriptor.open(target.string, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode)
+    // Whatever the process's umask is.
+    try SystemError.check("fchmod", target.string) { fchmod(output.rawValue, mode) }
     let size = Int(try FileStatus.of(descriptor: input.rawValue).sizeBytes)
     try SystemError.check("ftruncate", target.string) { ftruncate(output.rawValue, size) }
     var offset = 0

@@ -147,7 +147,7 @@ struct EnvironmentFileTrustTests {
       chmod(file, 0o600)
       chmod(directory, 0o755)
       change(directory, file)
-      do {
+      do throws(UntrustedEnvironmentFile) {
         try EnvironmentFileTrust(userID: userID, sudoUserID: sudoUserID).check(directory: directory)
       } catch {
         result.withLock { $0 = error.message }

@@ -139,7 +139,8 @@ extension EndToEnd {
           let walk = try await FileWalk.run(as: user, roots: roots, secrets: stage.secrets)
           #expect(walk.found.isEmpty, "\(walk.found)")
           #expect(walk.listed.allSatisfy { !$0.hasPrefix(stage.data) }, "\(walk.listed)")
-          #expect(walk.writable.allSatisfy { !$0.hasPrefix(stage.data) && !$0.hasPrefix("/proc/") }, "\(walk.writable)")
+          // Some files of /proc can be opened by every user, and refuse what is written.
+          #expect(walk.writable.allSatisfy { !$0.hasPrefix(stage.data) }, "\(walk.writable)")
           #expect(walk.connected.isEmpty)
         }
         // Nor does a command line.

@@ -45,15 +45,7 @@ package final class SQLiteDatabase: Database {
       throw Self.translate(error)
     }
     lookUps = SQLiteLookUps(path: path, configuration: configuration)
-<<<<<<< HEAD
     cache = SQLiteRowCache(externalCommits: externalCommits)
-    // Rows hold password hashes and environment values.
-    for suffix in ["", "-wal", "-shm"] {
-      try? FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path + suffix)
-    }
-=======
-    cache = SQLiteRowCache(watch: foreign)
->>>>>>> d537070 (VMMs, pagers and savers without privileges)
   }
 
   package func version() async throws -> DatabaseVersion? {
