@@ -56,12 +56,14 @@ package struct UpOptions: Sendable, Equatable {
   package var access: AccessOptions
   /// Used only with a shared database.
   package var host: HostOptions
+  /// Whether a host that belonged to another installation is to belong to this database from now on.
+  package var adoptsHost: Bool
 
   package init(
     listen: ListenAddress, dataDirectory: String, imageDirectory: String, database: DatabaseChoice = .embedded,
     accelerator: AcceleratorChoice = .automatic, logLevel: String = "info", showsDemo: Bool = true,
     warmPool: Int = defaultWarmPoolSize,
-    access: AccessOptions = AccessOptions(), host: HostOptions = HostOptions()
+    access: AccessOptions = AccessOptions(), host: HostOptions = HostOptions(), adoptsHost: Bool = false
   ) {
     self.listen = listen
     self.dataDirectory = dataDirectory
@@ -73,6 +75,7 @@ package struct UpOptions: Sendable, Equatable {
     self.warmPool = warmPool
     self.access = access
     self.host = host
+    self.adoptsHost = adoptsHost
   }
 }
 

@@ -97,7 +97,9 @@ struct Martlet: AsyncParsableCommand {
         CommandGroup(
           name: "Users, teams and keys:",
           subcommands: [LoginCommand.self, TeamCommand.self, KeyCommand.self, UserCommand.self]),
-        CommandGroup(name: "This machine:", subcommands: [UpCommand.self, ImagesCommand.self, DoctorCommand.self]),
+        CommandGroup(
+          name: "This machine:",
+          subcommands: [UpCommand.self, ImagesCommand.self, DoctorCommand.self, QuarantineCommand.self]),
       ])
   }
 }

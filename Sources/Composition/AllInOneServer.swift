@@ -73,15 +73,33 @@ package struct AllInOneServer: Sendable {
     let data = FilePath(options.dataDirectory)
     // No other user passes through: VMMs see the few files of theirs in a file system of their own.
     try Directories.createPrivate(data)
-    let access = try accessRules(data)
-    let claim = try InstanceClaim.claim(dataDirectory: data)
-    let identity = try HostIdentity.load(from: data)
+    // Before anything in it is looked at: one server at a time.
+    let lock = try DataDirectoryLock.take(data)
+    // The secret of a shared database must be given; the other one is made up, and not for a wrong database.
+    let given = options.database.isShared ? try accessRules(data) : nil
+    let found = try await report.step("database") { _ in
+      try await InstallationCheck(
+        choice: options.database, dataDirectory: data, adopts: options.adoptsHost, logger: logger
+      ).run()
+    }
+    do {
+      try await serve(found, try given ?? accessRules(data))
+    } catch {
+      try? await found.database.close()
+      throw error
+    }
+    try await found.database.close()
+    withExtendedLifetime(lock) {}
+  }
+
+  private func serve(_ found: InstallationCheck.Result, _ access: IdentityConfiguration) async throws {
+    let claim = try InstanceClaim.claim(dataDirectory: FilePath(options.dataDirectory))
     try await report.step("images") { progress in
       try await PlatformImages(directory: FilePath(options.imageDirectory)).ensure(progress)
     }
     let httpClient = GuestClient.makeHTTPClient()
     do {
-      try await serve(claim: claim, identity: identity, access: access, httpClient: httpClient)
+      try await serve(claim: claim, found: found, access: access, httpClient: httpClient)
     } catch {
       try? await httpClient.shutdown()
       throw error
@@ -122,16 +140,17 @@ package struct AllInOneServer: Sendable {
   /// Recovers the host agent and serves. Afterwards removes the host's network set-up, unless running sandboxes need
   /// it.
   private func serve(
-    claim: InstanceClaim, identity: HostIdentity, access: IdentityConfiguration, httpClient: HTTPClient
+    claim: InstanceClaim, found: InstallationCheck.Result, access: IdentityConfiguration, httpClient: HTTPClient
   ) async throws {
     let agent = try await report.step("host agent") { _ in
-      let agent = try await HostFactory(options: options, claim: claim, identity: identity, logger: logger)
-        .make(httpClient: httpClient, observer: observer, storeObserver: storeObserver)
+      let agent = try await HostFactory(
+        options: options, claim: claim, identity: found.identity, journal: found.journal, logger: logger
+      ).make(httpClient: httpClient, observer: observer, storeObserver: storeObserver)
       try await agent.recover()
       return agent
     }
     do {
-      try await serve(agent, access)
+      try await serve(agent, found, access)
     } catch {
       await releaseHost(agent, claim)
       throw error
@@ -153,27 +172,25 @@ package struct AllInOneServer: Sendable {
     }
   }
 
-  private func serve(_ agent: HostAgent, _ access: IdentityConfiguration) async throws {
-    let data = FilePath(options.dataDirectory)
+  private func serve(
+    _ agent: HostAgent, _ found: InstallationCheck.Result, _ access: IdentityConfiguration
+  ) async throws {
     let dependencies = Dependencies(logger: logger)
-    let database = try await report.step("database") { _ in
-      let database = wrapDatabase(
-        try await DatabaseFactory(choice: options.database, dataDirectory: data, logger: logger).open())
-      let url = options.listen.clientURL
-      let file = StoredCredentials(directory: data)
-      let made = try await Bootstrap(database: database, hasher: access.hasher, dependencies: dependencies).run(
-        url: url, keep: file.keep)
-      if made == nil { try file.update(url: url) }
-      return database
-    }
+    let database = wrapDatabase(found.database)
+    let credentials = try await bootstrap(database, found.installation, access, dependencies)
     let hosting =
       options.database.isShared
-      ? SharedHosting(agent, options: options.host, database: database, dependencies: dependencies) : nil
+      ? SharedHosting(
+        agent, installation: found.installation, options: options.host, database: database, dependencies: dependencies)
+      : nil
     let hosts: any HostDirectory = hosting?.directory ?? FixedHosts([agent])
     let controlPlane = ControlPlane(
       database: database, hosts: hosts, identity: access,
-      retention: options.access.retentionDays.map { Retention(days: $0) } ?? .standard, dependencies: dependencies)
-    let welcome = Welcome(options: options, report: report)
+      retention: options.access.retentionDays.map { Retention(days: $0) } ?? .standard,
+      installation: found.installation,
+      quarantine: options.access.quarantineDays.map { QuarantinePeriod(days: $0) } ?? .standard,
+      dependencies: dependencies)
+    let welcome = Welcome(options: options, storedCredentials: credentials, report: report)
     let api = APIServer(
       controlPlane,
       configuration: APIConfiguration(
@@ -198,7 +215,22 @@ package struct AllInOneServer: Sendable {
       throw error
     }
     try await hosting?.close()
-    try await database.close()
+  }
+
+  /// The first run on this database, if it is one. Credentials that are there stay.
+  private func bootstrap(
+    _ database: any Database, _ installation: InstallationID, _ access: IdentityConfiguration,
+    _ dependencies: Dependencies
+  ) async throws -> StoredCredentials {
+    let url = options.listen.clientURL
+    let file = StoredCredentials(directory: FilePath(options.dataDirectory), installation: installation)
+    let made = try await Bootstrap(database: database, hasher: access.hasher, dependencies: dependencies).run(
+      url: url, installation: installation, unfinished: file.ofThisInstallation, keep: file.keep)
+    if made == nil { try file.update(url: url) }
+    if made != nil, let path = file.existing, path.lastComponent?.string != "credentials.json" {
+      report.line("  credentials.json belongs to another database and stays; those of this one are in \(path)")
+    }
+    return file
   }
 
   private static func publicNames(_ texts: [String]) throws(MartletError) -> Set<ServerNames.Pattern> {

@@ -23,7 +23,8 @@ struct DatabaseFactory {
     return database
   }
 
-  private func make() throws -> any Database {
+  /// - Returns: the database as it is.
+  func make() throws -> any Database {
     switch choice {
     case .embedded:
       return try SQLiteDatabase(path: dataDirectory.appending("martlet.db").string)

@@ -23,6 +23,7 @@ struct HostFactory {
   let options: UpOptions
   let claim: InstanceClaim
   let identity: HostIdentity
+  let journal: Journal
   let logger: Logger
 
   func make(httpClient: HTTPClient, observer: StepObserver, storeObserver: SnapshotObserver) async throws -> HostAgent {
@@ -39,6 +40,7 @@ struct HostFactory {
       firstUserID: Self.firstUserID + UInt32(claim.number * Self.slots), cgroupParent: "martlet-\(claim.number)",
       concurrentBoots: max(2, ProcessInfo.processInfo.activeProcessorCount))
     configuration.warmPoolSize = options.warmPool
+    configuration.installation = identity.installation
     let snapshots = SnapshotStore(directory: data.appending("snapshots"), logger: logger, observer: storeObserver)
     let parts = HostParts(
       driver: driver, disks: QcowOverlays(), network: network, templates: images,
@@ -47,9 +49,7 @@ struct HostFactory {
       snapshots: snapshots,
       cgroups: cgroups)
     return HostAgent(
-      configuration: configuration, parts: parts, journal: try Journal(path: data.appending("journal.db")),
-      observer: observer,
-      logger: logger)
+      configuration: configuration, parts: parts, journal: journal, observer: observer, logger: logger)
   }
 
   private func driver(kernel: FilePath) async throws -> QEMUDriver {
@@ -85,20 +85,5 @@ struct HostFactory {
     configuration.linkGroup += UInt32(number)
     configuration.tableName = "martlet\(suffix)"
     return configuration
-  }
-}
-
-/// The host's permanent id, stored in `host.json` in the data directory.
-struct HostIdentity: Codable {
-  let id: HostID
-
-  static func load(from directory: FilePath) throws -> HostIdentity {
-    let path = directory.appending("host.json")
-    if let bytes = try? SmallFile.read(path.string) {
-      return try JSONDecoder().decode(HostIdentity.self, from: Data(bytes))
-    }
-    let identity = HostIdentity(id: HostID())
-    try SmallFile.replace(path, with: [UInt8](try JSONEncoder().encode(identity)), mode: 0o600)
-    return identity
   }
 }

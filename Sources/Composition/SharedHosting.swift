@@ -18,14 +18,19 @@ struct SharedHosting {
   let services: [any Service]
   private let httpClient: HTTPClient
 
-  init(_ host: any HostClient, options: HostOptions, database: any Database, dependencies: Dependencies) {
+  init(
+    _ host: any HostClient, installation: InstallationID, options: HostOptions, database: any Database,
+    dependencies: Dependencies
+  ) {
     let repository = HostRepository(database: database)
     let httpClient = HostRPC.makeHTTPClient()
     let now = dependencies.now
     self.httpClient = httpClient
     directory = RegisteredHosts(own: host, repository: repository, dependencies: dependencies) { record in
       guard let secret = HostSecret(record.secret) else { return nil }
-      return HostRPC(hostID: record.id, address: record.address, secret: secret, httpClient: httpClient, now: now)
+      return HostRPC(
+        hostID: record.id, address: record.address, secret: secret, installation: installation,
+        httpClient: httpClient, now: now)
     }
     // A new secret at each start, so that earlier signatures become invalid.
     let secret = HostSecret.random()
@@ -33,7 +38,8 @@ struct SharedHosting {
     let server = HostServer(
       host,
       configuration: HostServerConfiguration(
-        host: options.listen.host, port: options.listen.port, secret: secret, now: now
+        host: options.listen.host, port: options.listen.port, secret: secret, installation: installation,
+        now: now
       ) { port in
         announce.yield(port)
       }, logger: dependencies.logger)

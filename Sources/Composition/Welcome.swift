@@ -11,6 +11,7 @@ struct Welcome: Sendable {
   private static let deadline: Duration = .seconds(180)
 
   let options: UpOptions
+  let storedCredentials: StoredCredentials
   let report: StepReport
 
   func show(port: Int) async {
@@ -31,8 +32,7 @@ struct Welcome: Sendable {
   }
 
   private func credentials(_ program: String) -> String {
-    let file = StoredCredentials(directory: FilePath(options.dataDirectory))
-    guard !file.exists else { return file.path.string }
+    if let path = storedCredentials.existing { return path.string }
     return
       "not stored here, because the database already had users; create another administrator "
       + "with \(program) user create --admin --local --email EMAIL"

@@ -1,4 +1,5 @@
 import Concurrency
+package import Model
 package import Persistence
 package import ServiceLifecycle
 
@@ -16,13 +17,21 @@ package struct ControlPlane: Sendable {
   package let admin: AdminService
   package let monitor: Monitor
   package let housekeeping: Housekeeping
+  package let quarantine: QuarantineService
 
-  /// - Parameter database: a migrated database.
+  /// - Parameters:
+  ///   - database: a migrated database.
+  ///   - installation: the one that `hosts` belong to; nil for the one that the database names.
   package init(
     database: any Database, hosts: any HostDirectory, scheduler: any Scheduler = RoundRobinScheduler(),
     identity: IdentityConfiguration = IdentityConfiguration(), retention: Retention = .standard,
+    installation: InstallationID? = nil, quarantine quarantinePeriod: QuarantinePeriod = .standard,
     dependencies: Dependencies
   ) {
+    let watch = InstallationWatch(
+      installation, repository: InstallationRepository(database: database), logger: dependencies.logger)
+    let hosts = WatchedHosts(directory: hosts, watch: watch)
+    let tombstones = TombstoneRepository(database: database)
     let repository = SandboxRepository(database: database)
     let work = OwnedWork()
     let audit = AuditLog(repository: AuditRepository(database: database), dependencies: dependencies)
@@ -37,13 +46,16 @@ package struct ControlPlane: Sendable {
       keys: keys, people: people, tokens: tokens, limits: limits, dependencies: dependencies)
     metrics = PlaneMetrics(repository: repository)
     sandboxes = SandboxService(
-      repository: repository, snapshots: SnapshotRepository(database: database), directory: hosts,
+      repository: repository, snapshots: SnapshotRepository(database: database), tombstones: tombstones,
+      directory: hosts,
       placement: Placement(directory: hosts, scheduler: scheduler), quotas: quotas, work: work, audit: audit,
       activity: activity,
       singleFlightResumes: SingleFlight(), metrics: metrics, dependencies: dependencies)
     snapshots = SnapshotService(sandboxes: sandboxes)
     leadership = Leadership(database: database, dependencies: dependencies)
-    monitor = Monitor(snapshots: snapshots, leadership: leadership)
+    quarantine = QuarantineService(snapshots: snapshots, teams: teamRepository, period: quarantinePeriod)
+    monitor = Monitor(
+      snapshots: snapshots, quarantine: quarantine, watch: watch, leadership: leadership)
     accounts = AccountService(
       people: people, teams: teamRepository, hasher: identity.hasher, tokens: tokens, limits: limits, audit: audit,
       allowsSignUp: identity.allowsSignUp, dependencies: dependencies)
@@ -57,7 +69,8 @@ package struct ControlPlane: Sendable {
       audit: audit, quotaDefaults: identity.quota, dependencies: dependencies)
     housekeeping = Housekeeping(
       work: work, activity: activity, authenticator: authenticator, audit: audit, quotas: quotas,
-      auditRepository: AuditRepository(database: database), sandboxRepository: repository, leadership: leadership,
+      auditRepository: AuditRepository(database: database), sandboxRepository: repository, tombstones: tombstones,
+      leadership: leadership,
       retention: retention,
       dependencies: dependencies)
   }

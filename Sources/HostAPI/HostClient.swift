@@ -1,3 +1,4 @@
+package import Foundation
 package import Model
 
 /// The calls that the control plane makes to a host. There are three implementations: in-process (the host agent
@@ -43,11 +44,36 @@ package protocol HostClient: Sendable {
   /// - Throws: `already_exists` when the team has a snapshot of this name, unless `overwrites`; `invalid_state`.
   func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate
   /// Deletes a named snapshot. Sandboxes created from it are not affected. Idempotent; unknown names succeed.
-  func deleteSnapshot(_ name: SafeName, team: TeamID) async throws
+  /// - Parameter createdAt: when the snapshot to delete was made. Another snapshot with the same name is kept, so that a
+  ///   deletion that only an older database remembers never reaches a newer snapshot. Nil deletes whichever has the name.
+  func deleteSnapshot(_ name: SafeName, team: TeamID, createdAt: Date?) async throws
 
   /// Templates and named snapshots whose files are on this host.
   /// - Parameter kind: nil for both kinds.
   func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate]
+
+  // MARK: - Quarantine
+
+  // What the host holds and the database does not know. It is in no other list, is never collected, and stays until an
+  // administrator, a row of the database or a tombstone decides.
+
+  /// Everything in quarantine, and the installation that the host belongs to.
+  func quarantine() async throws -> HostQuarantine
+  /// Quarantines a sandbox; durable when this returns. The host pauses a running one afterwards. While that fails, the
+  /// sandbox continues to run and the host tries again. Idempotent.
+  /// - Throws: `not_found`.
+  func quarantineSandbox(_ id: SandboxID) async throws
+  /// Quarantines a named snapshot, which frees its name. Idempotent; does nothing if there is no snapshot of this name
+  /// that was made at `createdAt`.
+  func quarantineSnapshot(_ name: SafeName, team: TeamID, createdAt: Date) async throws
+  /// Releases a sandbox from quarantine; it belongs to `team` from now on. Idempotent.
+  /// - Throws: `not_found`.
+  func releaseSandbox(_ id: SandboxID, to team: TeamID) async throws -> HostSandbox
+  /// Releases a snapshot from quarantine and gives it a name of `team`. Idempotent.
+  /// - Throws: `not_found`; `already_exists` if the team has a snapshot of this name.
+  func releaseSnapshot(_ id: GenerationID, as name: SafeName, team: TeamID) async throws -> HostTemplate
+  /// Removes a snapshot that is in quarantine. Idempotent. `destroySandbox` removes a sandbox in quarantine.
+  func removeQuarantinedSnapshot(_ id: GenerationID) async throws
 
   // MARK: - Processes
 
@@ -72,4 +98,11 @@ package protocol HostClient: Sendable {
   ) async throws -> FileEntry
   func removeFile(_ path: String, user: String?, in id: SandboxID) async throws
   func metrics(of id: SandboxID) async throws -> GuestMetrics
+}
+
+extension HostClient {
+  /// Deletes whichever snapshot has the name.
+  package func deleteSnapshot(_ name: SafeName, team: TeamID) async throws {
+    try await deleteSnapshot(name, team: team, createdAt: nil)
+  }
 }

@@ -40,6 +40,7 @@ package enum APIKeyKind: IdentifierKind { package static let prefix = "key" }
 package enum HostKind: IdentifierKind { package static let prefix = "host" }
 package enum GenerationKind: IdentifierKind { package static let prefix = "gen" }
 package enum InstanceKind: IdentifierKind { package static let prefix = "vm" }
+package enum InstallationKind: IdentifierKind { package static let prefix = "inst" }
 
 package typealias SandboxID = Identifier<SandboxKind>
 package typealias TeamID = Identifier<TeamKind>
@@ -50,6 +51,8 @@ package typealias HostID = Identifier<HostKind>
 package typealias GenerationID = Identifier<GenerationKind>
 /// Id of an instance: a microVM and its resources on the host. A sandbox has a new one after each resume.
 package typealias InstanceID = Identifier<InstanceKind>
+/// Names one control-plane database; the hosts that obey it carry the same id.
+package typealias InstallationID = Identifier<InstallationKind>
 
 extension TeamID {
   /// The platform team, which owns the templates that every team may use.

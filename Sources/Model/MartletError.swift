@@ -76,6 +76,8 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
   case agentError = "agent_error"
   case noHostsAvailable = "no_hosts_available"
   case hostUnavailable = "host_unavailable"
+  /// Host and database belong to different installations; nothing was changed.
+  case wrongInstallation = "wrong_installation"
   /// The database is not reachable; nothing was changed.
   case databaseUnavailable = "database_unavailable"
   /// The database connection broke during a commit: the change may or may not have been saved.
@@ -123,6 +125,8 @@ package enum ErrorCode: String, Sendable, CaseIterable, Codable {
     case .agentError: Meaning(httpStatus: 502, connectCode: "unavailable", exitCode: 69, isRetryable: true)
     case .noHostsAvailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
     case .hostUnavailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
+    case .wrongInstallation:
+      Meaning(httpStatus: 503, connectCode: "failed_precondition", exitCode: 78, isRetryable: false)
     case .databaseUnavailable: Meaning(httpStatus: 503, connectCode: "unavailable", exitCode: 69, isRetryable: true)
     case .outcomeUnknown: Meaning(httpStatus: 500, connectCode: "unknown", exitCode: 70, isRetryable: false)
     case .snapshotDamaged: Meaning(httpStatus: 409, connectCode: "data_loss", exitCode: 65, isRetryable: false)

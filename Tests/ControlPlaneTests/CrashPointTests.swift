@@ -169,14 +169,14 @@ import Testing
     }
   }
 
-  @Test(
-    "a deletion that was begun is finished, including copies on other hosts", arguments: SQLDialect.allCases)
+  @Test("a deletion that was begun is finished on every host", arguments: SQLDialect.allCases)
   func deletion(dialect: SQLDialect) async throws {
     let other = SimulatedHost()
     try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
       let record = try await row(plane, "golden", .deleting)
-      await plane.host.setSnapshot(record.name, team: record.teamID, files: [:])
-      await other.setSnapshot(record.name, team: record.teamID, files: [:])
+      for host in [plane.host, other] {
+        await host.setSnapshot(record.name, team: record.teamID, files: [:], createdAt: record.createdAt)
+      }
       #expect(try await plane.reconcile { try await plane.snapshotRepository.all().isEmpty })
       #expect(await plane.host.snapshotNames.isEmpty)
       #expect(await other.snapshotNames.isEmpty)
@@ -184,36 +184,44 @@ import Testing
   }
 
   @Test(
-    "files without a row are adopted, those of a deleted team removed; a row without files is deleted",
+    "files without a row are quarantined, also those of an unknown team; a row without files is deleted",
     arguments: SQLDialect.allCases)
   func filesWithoutRow(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
-      let found = try SafeName("found")
-      await plane.host.setSnapshot(found, team: plane.caller.teamID, files: ["/f": ByteBuffer(string: "x")])
+      await plane.host.setSnapshot(
+        try SafeName("found"), team: plane.caller.teamID, files: ["/f": ByteBuffer(string: "x")])
       await plane.host.setSnapshot(try SafeName("orphan"), team: TeamID(), files: [:])
       let lost = try await row(plane, "lost", .ready)
       #expect(
         try await plane.reconcile { try await plane.snapshotRepository.snapshot(lost.name, team: lost.teamID) == nil })
-      #expect(try await plane.reconcile { await plane.host.snapshotNames == ["found"] })
-      let made = try await plane.create { $0.template = found }
-      #expect(await plane.host.file("/f", in: made.id) == ByteBuffer(string: "x"))
+      #expect(try await plane.reconcile { await plane.host.quarantinedSnapshots.count == 2 })
+      #expect(await plane.host.snapshotNames.isEmpty)
     }
   }
 
   @Test(
-    "an older copy on another host is removed, and the row's copy stays", arguments: SQLDialect.allCases)
+    "an older copy on another host is removed if it has a tombstone, else quarantined; the row's copy stays",
+    arguments: SQLDialect.allCases)
   func staleCopy(dialect: SQLDialect) async throws {
-    let other = SimulatedHost()
-    try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
-      let record = try await row(plane, "golden", .ready)
-      await plane.host.setSnapshot(record.name, team: record.teamID, files: [:])
-      await other.setSnapshot(record.name, team: record.teamID, files: [:])
-      #expect(try await plane.reconcile { await other.snapshotNames.isEmpty })
-      #expect(
-        try await plane.reconcile {
-          try await plane.snapshotRepository.snapshot(record.name, team: record.teamID)?.status == .ready
-        })
-      #expect(await plane.host.snapshotNames == ["golden"])
+    for isDeleted in [true, false] {
+      let other = SimulatedHost()
+      try await withPlane(dialect, otherHosts: [other]) { plane async throws -> Void in
+        let record = try await row(plane, "golden", .ready)
+        await plane.host.setSnapshot(record.name, team: record.teamID, files: [:], createdAt: record.createdAt)
+        let older = record.createdAt.addingTimeInterval(-100)
+        if isDeleted {
+          try await TombstoneRepository(database: plane.database).bury(
+            record.name, team: record.teamID, createdAt: older, at: plane.clock.now)
+        }
+        await other.setSnapshot(record.name, team: record.teamID, files: [:], createdAt: older)
+        #expect(try await plane.reconcile { await other.snapshotNames.isEmpty })
+        #expect(await other.quarantinedSnapshots.isEmpty == isDeleted)
+        #expect(
+          try await plane.reconcile {
+            try await plane.snapshotRepository.snapshot(record.name, team: record.teamID)?.status == .ready
+          })
+        #expect(await plane.host.snapshotNames == ["golden"])
+      }
     }
   }
 

@@ -127,24 +127,18 @@ import Testing
     }
   }
 
-  @Test("a sandbox without a row is destroyed after a grace period", arguments: SQLDialect.allCases)
-  func unknown(dialect: SQLDialect) async throws {
-    try await withPlane(dialect) { plane async throws -> Void in
-      let id = SandboxID()
-      await plane.host.set(id, status: .running)
-      await plane.control.monitor.tick()
-      #expect(await plane.host.sandboxes[id] != nil)
-      plane.clock.advance(by: Monitor.unknownGrace + 1)
-      #expect(try await plane.reconcile { await plane.host.sandboxes.isEmpty })
-    }
-  }
-
-  @Test("resources of a stopped sandbox on its host are released at once", arguments: SQLDialect.allCases)
+  @Test(
+    "resources of a destroyed sandbox on its host are removed at once, also if its row is deleted already",
+    arguments: SQLDialect.allCases)
   func leftover(dialect: SQLDialect) async throws {
     try await withPlane(dialect) { plane async throws -> Void in
-      let record = try await plane.leaveRow(.stopped)
-      await plane.host.set(record.id, status: .running)
-      #expect(try await plane.reconcile { await plane.host.sandboxes.isEmpty })
+      for isForgotten in [false, true] {
+        let record = try await plane.create()
+        try await plane.service.destroy(record.id, for: plane.caller)
+        if isForgotten { _ = try await plane.repository.deleteFinished(before: .distantFuture) }
+        await plane.host.set(record.id, status: .running)
+        #expect(try await plane.reconcile { await plane.host.sandboxes.isEmpty })
+      }
     }
   }
 

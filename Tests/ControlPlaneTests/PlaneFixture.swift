@@ -44,6 +44,15 @@ struct Plane {
   var snapshots: SnapshotService { control.snapshots }
   var snapshotRepository: SnapshotRepository { SnapshotRepository(database: database) }
 
+  var tombstones: TombstoneRepository { TombstoneRepository(database: database) }
+
+  /// The caller as an administrator of the platform.
+  var administrator: Caller {
+    var caller = caller
+    caller.principal.isAdmin = true
+    return caller
+  }
+
   func status(_ id: SandboxID) async throws -> SandboxStatus? { try await repository.sandbox(id)?.status }
 
   func create(_ change: (inout NewSandbox) -> Void = { _ in }) async throws -> SandboxRecord {

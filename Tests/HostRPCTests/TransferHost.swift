@@ -1,4 +1,5 @@
 import Concurrency
+import Foundation
 import HostAPI
 import Model
 import NIOCore
@@ -99,7 +100,21 @@ extension ForwardingHost {
   func createSnapshot(_ request: SnapshotRequest) async throws -> HostTemplate {
     try await base.createSnapshot(request)
   }
-  func deleteSnapshot(_ name: SafeName, team: TeamID) async throws { try await base.deleteSnapshot(name, team: team) }
+  func deleteSnapshot(_ name: SafeName, team: TeamID, createdAt: Date?) async throws {
+    try await base.deleteSnapshot(name, team: team, createdAt: createdAt)
+  }
+  func quarantine() async throws -> HostQuarantine { try await base.quarantine() }
+  func quarantineSandbox(_ id: SandboxID) async throws { try await base.quarantineSandbox(id) }
+  func quarantineSnapshot(_ name: SafeName, team: TeamID, createdAt: Date) async throws {
+    try await base.quarantineSnapshot(name, team: team, createdAt: createdAt)
+  }
+  func releaseSandbox(_ id: SandboxID, to team: TeamID) async throws -> HostSandbox {
+    try await base.releaseSandbox(id, to: team)
+  }
+  func releaseSnapshot(_ id: GenerationID, as name: SafeName, team: TeamID) async throws -> HostTemplate {
+    try await base.releaseSnapshot(id, as: name, team: team)
+  }
+  func removeQuarantinedSnapshot(_ id: GenerationID) async throws { try await base.removeQuarantinedSnapshot(id) }
   func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate] { try await base.listTemplates(kind) }
   func startProcess(_ request: ProcessRequest, in id: SandboxID) async throws -> any ProcessSession {
     try await base.startProcess(request, in: id)

@@ -100,6 +100,7 @@ package struct APIServer: Service {
     TeamRoutes(teams: controlPlane.teams).register(guarded.with(.user))
     AuditRoutes(audit: controlPlane.auditLogs).register(guarded.with(.user))
     AdminRoutes(admin: controlPlane.admin, snapshots: controlPlane.snapshots).register(guarded.with(.admin))
+    QuarantineRoutes(quarantine: controlPlane.quarantine).register(guarded.with(.admin))
     SandboxRoutes(service: controlPlane.sandboxes).register(guarded)
     LifecycleRoutes(service: controlPlane.sandboxes).register(guarded)
     SnapshotRoutes(service: controlPlane.snapshots).register(guarded)

@@ -44,6 +44,17 @@ struct UpCommand: AsyncParsableCommand {
       valueName: "host:port"))
   var hostAddress: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Days for which a host keeps what its database does not know; 0 keeps it for ever (MARTLET_QUARANTINE_DAYS, 30).",
+      valueName: "days"))
+  var quarantineDays: String?
+  @Flag(
+    help: ArgumentHelp(
+      "Let this host belong to the given database, although it belonged to another one; what the database does not "
+        + "know is quarantined."))
+  var adopt = false
+
   @Flag(inversion: .prefixedNo, help: "Run a command in a sandbox once the server is up, and show its output.")
   var demo = true
 
@@ -66,11 +77,15 @@ struct UpCommand: AsyncParsableCommand {
         .invalidInput, "'\(level)' is not a log level; use one of \(Self.logLevels.joined(separator: ", "))")
     }
     let database = try DatabaseChoice(settings: settings, option: databaseURL)
+    var access = try AccessOptions(settings)
+    access.quarantineDays = try AccessOptions.days(
+      settings.value(.quarantineDays, option: quarantineDays), of: .quarantineDays)
     return UpOptions(
       listen: address, dataDirectory: directories.data, imageDirectory: directories.images, database: database,
       accelerator: try choice(settings.value(.accelerator, option: accelerator)), logLevel: level, showsDemo: demo,
-      warmPool: try warmPoolSize(settings.value(.warmPool, option: warmPool)), access: try AccessOptions(settings),
-      host: try HostOptions(settings: settings, listen: hostListen, address: hostAddress, database: database))
+      warmPool: try warmPoolSize(settings.value(.warmPool, option: warmPool)), access: access,
+      host: try HostOptions(settings: settings, listen: hostListen, address: hostAddress, database: database),
+      adoptsHost: adopt)
   }
 
   private func warmPoolSize(_ text: String?) throws -> Int {

@@ -20,6 +20,8 @@ package struct AccessOptions: Sendable, Equatable {
   package var publicHosts: [String]
   /// Days for which the audit log and rows of stopped sandboxes are kept; 0 for ever, nil for the server's default.
   package var retentionDays: Int?
+  /// For which a host keeps what no database row knows; 0 is for ever, nil the server's default.
+  package var quarantineDays: Int?
 
   package init(
     tokenSecret: String? = nil, allowsSignUp: Bool = true, callsPerSecond: Int? = nil, trustedProxies: Set<String> = [],
@@ -40,7 +42,7 @@ package struct AccessOptions: Sendable, Equatable {
       callsPerSecond: try Self.limit(settings.value(.rateLimit)),
       trustedProxies: try Self.proxies(settings.value(.trustedProxies)),
       publicHosts: try Self.hosts(settings.value(.publicHosts)),
-      retentionDays: try Self.days(settings.value(.retentionDays)))
+      retentionDays: try Self.days(settings.value(.retentionDays), of: .retentionDays))
   }
 
   private static func signUp(_ text: String?) throws(APIError) -> Bool {
@@ -61,12 +63,12 @@ package struct AccessOptions: Sendable, Equatable {
     return number
   }
 
-  private static func days(_ text: String?) throws(APIError) -> Int? {
+  static func days(_ text: String?, of name: SettingName) throws(APIError) -> Int? {
     guard let text else { return nil }
     guard let number = Int(text), retentionDays.contains(number) else {
       throw APIError(
         .invalidInput,
-        "MARTLET_RETENTION_DAYS must be a number of days from 0 (for ever) to \(retentionDays.upperBound)")
+        "\(name.rawValue) must be a number of days from 0 (for ever) to \(retentionDays.upperBound)")
     }
     return number
   }

@@ -19,6 +19,7 @@ package enum SettingName: String, CaseIterable, Sendable {
   case trustedProxies = "MARTLET_TRUSTED_PROXIES"
   case publicHosts = "MARTLET_PUBLIC_HOSTS"
   case retentionDays = "MARTLET_RETENTION_DAYS"
+  case quarantineDays = "MARTLET_QUARANTINE_DAYS"
   case hostListen = "MARTLET_HOST_LISTEN"
   case hostAddress = "MARTLET_HOST_ADDRESS"
 }

@@ -63,7 +63,8 @@ package struct HostHeartbeat: Service {
     do {
       let holdsSandboxes = try await !host.listSandboxes().isEmpty
       let holdsSnapshots = try await !host.listTemplates(.snapshot).isEmpty
-      guard !holdsSandboxes, !holdsSnapshots else { return }
+      let holdsQuarantine = try await !host.quarantine().items.isEmpty
+      guard !holdsSandboxes, !holdsSnapshots, !holdsQuarantine else { return }
       try await repository.delete(record.id, secret: record.secret)
       dependencies.logger.info("host deregistered", metadata: [LogKey.host: "\(record.id)"])
     } catch {

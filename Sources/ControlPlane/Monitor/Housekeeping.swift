@@ -23,6 +23,7 @@ package struct Housekeeping: Service {
   let quotas: Quotas
   let auditRepository: AuditRepository
   let sandboxRepository: SandboxRepository
+  let tombstones: TombstoneRepository
   let leadership: Leadership
   let retention: Retention
   let dependencies: Dependencies
@@ -65,6 +66,7 @@ package struct Housekeeping: Service {
   package func sweep() async -> Bool {
     do {
       try await quotas.deleteExpiredRequests()
+      try await deleteTombstones()
       guard let cutoff = retention.cutoff(at: dependencies.now()), await leadership.wasLeader else { return true }
       for _ in 0..<Self.sweepBatches {
         let deleted =
@@ -76,5 +78,11 @@ package struct Housekeeping: Service {
       logger.error("old rows not deleted", metadata: [LogKey.error: "\(error)"])
       return true
     }
+  }
+
+  /// Tombstones stay for longer than any host may be away.
+  private func deleteTombstones() async throws {
+    guard let cutoff = Retention.tombstones.cutoff(at: dependencies.now()), await leadership.wasLeader else { return }
+    for _ in 0..<Self.sweepBatches where try await tombstones.delete(before: cutoff) == 0 { return }
   }
 }

@@ -15,8 +15,8 @@ extension Monitor {
     case .finishDestroy:
       let service = service
       service.work.start(for: .sandbox(row.id)) { await service.finishDestroy(row) }
-    case .releaseOnHost:
-      if let host { release(row.id, on: host) }
+    case .settleLeftover:
+      if let host { await settleLeftover(row.id, on: host) }
     case .transition, .adopt, .confirmAbsence:
       await settle(row.id, on: host)
     }
@@ -66,11 +66,11 @@ extension Monitor {
       let report = try await report(about: id, from: host)
       guard !service.work.isBusy(id) else { return }
       switch Reconciler.action(row: row, host: report) {
-      case .none, .finishDestroy, .releaseOnHost:
+      case .none, .finishDestroy, .settleLeftover:
         return
       case .transition(let next, let reason):
         await move(row, to: next, reason: reason, report, on: host)
-        if !next.holdsResources, let host { release(id, on: host) }
+        if !next.holdsResources, let host { await settleLeftover(id, on: host) }
       case .confirmAbsence(let next, let reason):
         await move(row, to: next, reason: reason)
       case .adopt:
@@ -128,7 +128,9 @@ extension Monitor {
     if next == .paused, let report, let host { return try await service.recordHostPause(row, report, on: host.hostID) }
     let facts = report.flatMap { report in host.map { report.facts(on: $0.hostID, keeping: row.facts) } }
     let audit = Caller.system(row.teamID).audit("sandbox.reconcile", row.id, outcome: next.rawValue, at: now)
-    return try await repository.apply(
-      SandboxTransition(to: next, facts: facts, error: reason, at: now, audit: audit), to: row)
+    var transition = SandboxTransition(to: next, facts: facts, error: reason, at: now, audit: audit)
+    // The virtual machine has ended; the database remembers it, and the host may give back what is left.
+    transition.buries = next == .error && report?.status == .error
+    return try await repository.apply(transition, to: row)
   }
 }

@@ -12,12 +12,12 @@ extension Monitor {
   }
 
   /// Reconciles the snapshots of the database with those on one host: completes what a dead control plane was creating
-  /// or deleting, adopts files without a row, deletes rows without files.
+  /// or deleting, quarantines files without a row, deletes rows without files.
   ///
   /// Rows must be read first: a deletion removes the files before the row, and a creation inserts the row before the
   /// files.
-  func reconcileSnapshots(on host: any HostClient) async throws {
-    let isFull = beginSnapshotRound(on: host.hostID)
+  /// - Parameter isFull: whether to compare all snapshots, and not only those in transition.
+  func reconcileSnapshots(on host: any HostClient, isFull: Bool) async throws {
     let rows = try await isFull ? snapshots.repository.all() : snapshots.repository.inTransition()
     guard isFull || rows.contains(where: { !service.work.isBusy($0.key) }) else { return }
     let timeoutError = MartletError(.hostUnavailable, "the host does not respond")
@@ -39,16 +39,25 @@ extension Monitor {
     if let row, row.status != .ready, await mayBeBusyElsewhere(row.worker, since: row.lastUpdated) { return }
     let age = row.map { now.timeIntervalSince($0.lastUpdated) } ?? 0
     // The other worker is dead: that it is still at work was ruled out above. If its host still completes the files,
-    // they are adopted.
+    // they are quarantined.
     let isOfDeadWorker = row.map { $0.worker != snapshots.repository.worker || $0.lastUpdated < startedAt } ?? false
     let isOverdue = isOfDeadWorker || age > Double(SnapshotService.createDeadline.components.seconds)
-    let action = SnapshotReconciler.action(row: row, host: template, on: host.hostID, isOverdue: isOverdue)
     do {
+      var isDeleted = false
+      if let template, SnapshotReconciler.needsTombstone(row: row, host: template) {
+        isDeleted = try await service.tombstones.isDeleted(
+          template.name, team: template.teamID, createdAt: template.createdAt)
+      }
+      let action = SnapshotReconciler.action(
+        row: row, host: template, on: host.hostID, isOverdue: isOverdue, isDeleted: isDeleted)
       switch (action, row, template) {
-      case (.publish, let row?, let template?): try await publish(row, template, on: host)
-      case (.adopt, _, let template?): try await adopt(template, on: host)
+      case (.publish, let row?, let template?), (.follow, let row?, let template?):
+        try await publish(row, template, on: host)
+      case (.quarantine, _, let template?): quarantine(template, on: host)
+      case (.removeFiles, _, let template?): removeFiles(of: template, on: host)
       case (.deleteRow, let row?, _): try await deleteRow(row)
-      case (.removeCopy, let row?, _): start(row) { await $0.removeCopy(of: row, on: host.hostID) }
+      case (.removeCopy, let row?, let template?):
+        start(row) { await $0.removeCopy(of: row, createdAt: template.createdAt, on: host.hostID) }
       case (.finishDelete, let row?, _): start(row) { _ = try? await $0.finishDelete(row) }
       default: return
       }
@@ -76,19 +85,28 @@ extension Monitor {
       "snapshot row without files deleted", metadata: [LogKey.snapshot: "\(row.name)", LogKey.team: "\(row.teamID)"])
   }
 
-  private func adopt(_ template: HostTemplate, on host: any HostClient) async throws {
-    let shape = template.shape ?? SandboxShape(vcpus: 1, memoryMiB: 512, diskSizeMiB: 5_120)
-    let row = SnapshotRecord(
-      teamID: template.teamID, name: template.name, status: .ready, vcpus: shape.vcpus, memoryMiB: shape.memoryMiB,
-      diskSizeMiB: shape.diskSizeMiB, sizeBytes: template.sizeBytes, hostID: host.hostID, createdAt: template.createdAt,
-      lastUpdated: now)
-    do {
-      guard try await snapshots.repository.insert(row, audit: audit(row.name, row.teamID, "adopted")) else { return }
-      logger.warning(
-        "snapshot without a row adopted", metadata: [LogKey.snapshot: "\(row.name)", LogKey.team: "\(row.teamID)"])
-    } catch AdmissionRefusal.teamIsGone {
-      // The team was deleted, so nothing may use the files.
-      start(row) { try? await $0.removeFiles(template.name, team: template.teamID, on: host) }
+  private func quarantine(_ template: HostTemplate, on host: any HostClient) {
+    let logger = logger
+    service.work.start(for: .snapshot(template.teamID, template.name)) {
+      let metadata: Logger.Metadata = [LogKey.snapshot: "\(template.name)", LogKey.team: "\(template.teamID)"]
+      do {
+        let late = MartletError(.hostUnavailable, "the host does not answer")
+        try await waitAtMost(SnapshotService.deleteDeadline, throwing: late) {
+          try await host.quarantineSnapshot(template.name, team: template.teamID, createdAt: template.createdAt)
+        }
+        logger.warning("unknown snapshot quarantined", metadata: metadata)
+      } catch {
+        logger.warning(
+          "unknown snapshot not quarantined", metadata: metadata.merging([LogKey.error: "\(error)"]) { $1 })
+      }
+    }
+  }
+
+  private func removeFiles(of template: HostTemplate, on host: any HostClient) {
+    let snapshots = snapshots
+    service.work.start(for: .snapshot(template.teamID, template.name)) {
+      try? await snapshots.removeFiles(
+        template.name, team: template.teamID, createdAt: template.createdAt, on: host)
     }
   }
 

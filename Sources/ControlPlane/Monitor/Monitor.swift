@@ -10,7 +10,7 @@ import ServiceLifecycle
 /// one database only the leader does it.
 package actor Monitor: Service {
   package static let interval: Duration = .seconds(2)
-  /// How long a sandbox without a row is kept before it is destroyed.
+  /// How long a sandbox without a row is left alone before it is quarantined.
   package static let unknownGrace: TimeInterval = 10
   /// A host's sandboxes become `missing` after it has not responded for this many seconds.
   package static let silenceLimit: TimeInterval = 90
@@ -24,11 +24,15 @@ package actor Monitor: Service {
 
   let service: SandboxService
   let snapshots: SnapshotService
+  let quarantine: QuarantineService
+  let watch: InstallationWatch
   let leadership: Leadership
   let startedAt: Date
   private var unknownSince: [HostID: [SandboxID: Date]] = [:]
   private var lastHeard: [HostID: Date] = [:]
   private var lastSnapshotRound: [HostID: Date] = [:]
+  /// When this control plane first warned that a quarantined item will be removed, and when it did last.
+  private var warned: [String: (first: Date, last: Date)] = [:]
   private var lastUsageSample: Date?
   private var lastLoadSample: Date?
   /// Whether a load sample is in progress.
@@ -40,8 +44,12 @@ package actor Monitor: Service {
   var logger: Logger { service.dependencies.logger }
   var now: Date { service.dependencies.now() }
 
-  init(snapshots: SnapshotService, leadership: Leadership) {
+  init(
+    snapshots: SnapshotService, quarantine: QuarantineService, watch: InstallationWatch, leadership: Leadership
+  ) {
     self.snapshots = snapshots
+    self.quarantine = quarantine
+    self.watch = watch
     self.leadership = leadership
     service = snapshots.sandboxes
     startedAt = snapshots.sandboxes.dependencies.now()
@@ -51,7 +59,9 @@ package actor Monitor: Service {
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in
         while !Task.isCancelled {
-          if await self.checkLeadership() {
+          if await !self.watch.check() {
+            // The database does not describe these hosts, or does not respond.
+          } else if await self.checkLeadership() {
             for host in await self.idleHosts() { group.addTask { await self.round(host) } }
             group.addTask { await self.sampleLoad() }
             await self.repairUnplaced()
@@ -68,6 +78,7 @@ package actor Monitor: Service {
 
   /// Runs one round over all hosts and all unfinished sandboxes.
   package func tick() async {
+    guard await watch.check() else { return }
     guard await checkLeadership() else { return await repairOwn() }
     await withDiscardingTaskGroup { group in
       for host in await idleHosts() { group.addTask { await self.round(host) } }
@@ -100,10 +111,24 @@ package actor Monitor: Service {
       let rows = try await repository.alive(on: host.hostID)
       guard let sandboxes else { return await handleUnresponsiveHost(host, rows) }
       lastHeard[host.hostID] = now
+      let isFull = beginSnapshotRound(on: host.hostID)
+      if isFull { try await beginFullRound(on: host) }
       await reconcile(rows, with: sandboxes, on: host)
-      try await reconcileSnapshots(on: host)
+      try await reconcileSnapshots(on: host, isFull: isFull)
     } catch {
       logger.error("monitor round failed", metadata: [LogKey.error: "\(error)"])
+    }
+  }
+
+  /// Reconciles the host's quarantine, and checks its installation, before the round decides anything: otherwise a row
+  /// would be deleted whose files are only quarantined.
+  /// - Throws: when the host does not respond, or belongs to another installation; the next round tries again.
+  private func beginFullRound(on host: any HostClient) async throws {
+    do {
+      try await settleQuarantine(of: host)
+    } catch {
+      endSnapshotRound(on: host.hostID)
+      throw error
     }
   }
 
@@ -112,6 +137,22 @@ package actor Monitor: Service {
     if let last = lastSnapshotRound[host], now.timeIntervalSince(last) < Self.snapshotInterval { return false }
     lastSnapshotRound[host] = now
     return true
+  }
+
+  /// Has the next round compare all snapshots again.
+  func endSnapshotRound(on host: HostID) { lastSnapshotRound[host] = nil }
+
+  /// Notes a warning that an item will be removed.
+  /// - Returns: when the first one was; whether this one is to be logged.
+  func noteWarning(_ id: String) -> (first: Date, isNew: Bool) {
+    let time = now
+    guard let before = warned[id] else {
+      warned[id] = (time, time)
+      return (time, true)
+    }
+    let isNew = time.timeIntervalSince(before.last) >= QuarantinePeriod.notice
+    if isNew { warned[id]?.last = time }
+    return (before.first, isNew)
   }
 
   /// - Returns: whether the usage at this moment has not been recorded yet.
@@ -162,20 +203,25 @@ package actor Monitor: Service {
   private func releaseUnlisted(_ sandbox: HostSandbox, on host: any HostClient) async {
     guard !service.work.isBusy(sandbox.id) else { return }
     do {
-      guard let row = try await repository.sandbox(sandbox.id) else { return releaseUnknown(sandbox.id, on: host) }
-      guard !row.status.holdsResources else { return }
-      await perform(Reconciler.action(row: row, host: sandbox), row, host)
+      if let row = try await repository.sandbox(sandbox.id), row.status.holdsResources { return }
+      await settleLeftover(sandbox.id, on: host)
     } catch {
       logger.error("monitor could not read sandboxes", metadata: [LogKey.error: "\(error)"])
     }
   }
 
-  private func releaseUnknown(_ id: SandboxID, on host: any HostClient) {
+  /// Removes what a host holds of a sandbox that was deleted. Anything else is none of the database's to remove: it is
+  /// quarantined, when it is still unknown after a while.
+  func settleLeftover(_ id: SandboxID, on host: any HostClient) async {
+    do {
+      if try await service.tombstones.isDeleted(id) { return release(id, on: host) }
+    } catch {
+      return logger.error("monitor could not read tombstones", metadata: [LogKey.error: "\(error)"])
+    }
     let since = unknownSince[host.hostID]?[id] ?? now
     unknownSince[host.hostID, default: [:]][id] = since
     guard now.timeIntervalSince(since) >= Self.unknownGrace else { return }
-    logger.warning("unknown sandbox destroyed", metadata: [LogKey.sandbox: "\(id)", LogKey.host: "\(host.hostID)"])
-    release(id, on: host)
+    quarantine(id, on: host)
   }
 
   private func handleUnresponsiveHost(_ host: any HostClient, _ rows: [SandboxRecord]) async {

@@ -16,8 +16,9 @@ enum Reconciler {
     case confirmAbsence(then: SandboxStatus, reason: String)
     /// Finish a destroy that no control plane is working on.
     case finishDestroy
-    /// The row is finished, but the host still holds resources: release them.
-    case releaseOnHost
+    /// The row is finished, but the host still holds resources: a tombstone decides whether to remove or to quarantine
+    /// them.
+    case settleLeftover
   }
 
   static let interrupted = "the server stopped while it was creating the sandbox; create it again"
@@ -30,8 +31,8 @@ enum Reconciler {
   ///   - host: the sandbox on its host; nil when the host responded and does not have it.
   static func action(row: SandboxRecord, host: HostSandbox?) -> Action {
     switch row.status {
-    case .stopped: return host == nil ? .none : .releaseOnHost
-    case .error: return host == nil ? .none : .releaseOnHost
+    case .stopped: return host == nil ? .none : .settleLeftover
+    case .error: return host == nil ? .none : .settleLeftover
     case .destroying: return .finishDestroy
     case .pending, .starting: return creation(host)
     case .running: return running(host)

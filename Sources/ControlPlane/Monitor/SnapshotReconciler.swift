@@ -9,11 +9,15 @@ enum SnapshotReconciler {
     case none
     /// The files are complete: update the row.
     case publish
-    /// Files without a row: insert a row, so that no data is lost.
-    case adopt
+    /// The row describes an older snapshot than the one that has its name on its host: the row follows the host.
+    case follow
+    /// Files without a row or a tombstone: quarantine them.
+    case quarantine
     /// There are no files: delete the row.
     case deleteRow
-    /// The snapshot is on another host, and this host has an older copy: remove it.
+    /// There is a tombstone for exactly these files: remove them.
+    case removeFiles
+    /// The snapshot is on another host, and there is a tombstone for the copy on this host: remove it.
     case removeCopy
     case finishDelete
   }
@@ -22,17 +26,39 @@ enum SnapshotReconciler {
   ///   - row: read before the host was queried.
   ///   - host: the snapshot on this host, which responded.
   ///   - isOverdue: whether no worker can be at work on the row any more.
-  static func action(row: SnapshotRecord?, host: HostTemplate?, on hostID: HostID, isOverdue: Bool) -> Action {
-    guard let row else { return host == nil ? .none : .adopt }
+  ///   - isDeleted: whether there is a tombstone for the host's snapshot.
+  static func action(
+    row: SnapshotRecord?, host: HostTemplate?, on hostID: HostID, isOverdue: Bool, isDeleted: Bool
+  ) -> Action {
+    guard let row else { return unknown(host, isDeleted: isDeleted) }
     let isHere = row.hostID == hostID
     switch row.status {
-    case .deleting: return .finishDelete
-    case .ready where !isHere: return host == nil ? .none : .removeCopy
-    case .ready: return host == nil ? .deleteRow : .none
+    case .deleting:
+      guard let host, !SnapshotMoment.isSame(host.createdAt, row.createdAt) else { return .finishDelete }
+      // The name was used again after the backup that this row comes from.
+      return isDeleted ? .removeFiles : .quarantine
+    case .ready where !isHere:
+      guard host != nil else { return .none }
+      return isDeleted ? .removeCopy : .quarantine
+    case .ready:
+      guard let host else { return .deleteRow }
+      guard !SnapshotMoment.isSame(host.createdAt, row.createdAt) else { return .none }
+      return isDeleted ? .removeFiles : .follow
     case .creating where isHere, .replacing where isHere:
       if host != nil { return .publish }
       return isOverdue ? .deleteRow : .none
     case .creating, .replacing: return .none
     }
+  }
+
+  private static func unknown(_ host: HostTemplate?, isDeleted: Bool) -> Action {
+    guard host != nil else { return .none }
+    return isDeleted ? .removeFiles : .quarantine
+  }
+
+  /// Whether the answer to `isDeleted` matters.
+  static func needsTombstone(row: SnapshotRecord?, host: HostTemplate) -> Bool {
+    guard let row else { return true }
+    return !SnapshotMoment.isSame(host.createdAt, row.createdAt)
   }
 }

@@ -19,6 +19,7 @@ package struct SandboxService: Sendable {
 
   let repository: SandboxRepository
   let snapshots: SnapshotRepository
+  let tombstones: TombstoneRepository
   let directory: any HostDirectory
   let placement: Placement
   let quotas: Quotas

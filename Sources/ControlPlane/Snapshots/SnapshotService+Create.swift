@@ -59,7 +59,9 @@ extension SnapshotService {
     var next = reserved.published(made, on: host.hostID, at: now)
     next.sourceID = source.id
     let published = try await publish(reserved, next, on: host, for: caller)
-    if reserved.hostID != host.hostID { await removeCopy(of: published, on: reserved.hostID) }
+    if reserved.hostID != host.hostID {
+      await removeCopy(of: published, createdAt: reserved.createdAt, on: reserved.hostID)
+    }
     await report(published, source, on: host)
     return published
   }
@@ -146,10 +148,11 @@ extension SnapshotService {
   /// Removes the files of a deleted snapshot and its row. The monitor removes what is left if that fails.
   private func discard(_ snapshot: SnapshotRecord, on host: any HostClient) async {
     do {
+      try await sandboxes.tombstones.bury(
+        snapshot.name, team: snapshot.teamID, createdAt: snapshot.createdAt, at: now)
+      try await removeFiles(of: snapshot, on: host)
       if let row = try await repository.snapshot(snapshot.name, team: snapshot.teamID), row.status == .deleting {
         _ = try await finishDelete(row)
-      } else {
-        try await removeFiles(snapshot.name, team: snapshot.teamID, on: host)
       }
     } catch {
       logger.warning(

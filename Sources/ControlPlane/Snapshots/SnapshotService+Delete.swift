@@ -1,4 +1,5 @@
 import Concurrency
+import Foundation
 import HostAPI
 import Logging
 package import Model
@@ -57,8 +58,8 @@ extension SnapshotService {
     _ = try await finishDelete(deleting)
   }
 
-  /// Deletes the snapshot's files on every host, as another host may have an older copy, and then the row; also used by
-  /// the monitor.
+  /// Deletes the files of exactly this snapshot on every host, and then the row; also used by the monitor. Tombstones say
+  /// which other copies may be removed.
   /// - Returns: false if a host did not confirm. The host that stores the snapshot must be registered: while it is not,
   ///   its files still exist.
   func finishDelete(_ record: SnapshotRecord) async throws -> Bool {
@@ -66,7 +67,7 @@ extension SnapshotService {
     guard hosts.contains(where: { $0.hostID == record.hostID }) else { return false }
     for host in hosts {
       do {
-        try await removeFiles(record.name, team: record.teamID, on: host)
+        try await removeFiles(of: record, on: host)
       } catch {
         logger.warning(
           "host did not delete snapshot",
@@ -79,20 +80,25 @@ extension SnapshotService {
     return true
   }
 
-  func removeFiles(_ name: SafeName, team: TeamID, on host: any HostClient) async throws {
-    let timeoutError = MartletError(.hostUnavailable, "the host does not respond")
-    try await waitAtMost(Self.deleteDeadline, throwing: timeoutError) {
-      try await host.deleteSnapshot(name, team: team)
+  /// Removes the files of exactly this snapshot: a newer one that has its name by now stays.
+  func removeFiles(of record: SnapshotRecord, on host: any HostClient) async throws {
+    try await removeFiles(record.name, team: record.teamID, createdAt: record.createdAt, on: host)
+  }
+
+  func removeFiles(_ name: SafeName, team: TeamID, createdAt: Date, on host: any HostClient) async throws {
+    let late = MartletError(.hostUnavailable, "the host does not answer")
+    try await waitAtMost(Self.deleteDeadline, throwing: late) {
+      try await host.deleteSnapshot(name, team: team, createdAt: createdAt)
     }
   }
 
-  /// Deletes an older copy on a host other than the snapshot's. Meanwhile the row's state `replacing` keeps other
-  /// requests from creating a new copy there.
-  func removeCopy(of record: SnapshotRecord, on hostID: HostID) async {
+  /// Deletes the copy that was made at `createdAt` on a host other than the snapshot's. Meanwhile the row's state
+  /// `replacing` keeps other requests from creating a new copy there.
+  func removeCopy(of record: SnapshotRecord, createdAt: Date, on hostID: HostID) async {
     guard record.hostID != hostID, let host = await sandboxes.directory.host(hostID) else { return }
     do {
       guard try await repository.replace(record, with: record.with(.replacing, at: now)) else { return }
-      try? await removeFiles(record.name, team: record.teamID, on: host)
+      try? await removeFiles(record.name, team: record.teamID, createdAt: createdAt, on: host)
       guard let locked = try await repository.snapshot(record.name, team: record.teamID), locked.status == .replacing
       else { return }
       _ = try await repository.replace(locked, with: locked.with(.ready, at: now))

@@ -1,3 +1,4 @@
+package import Foundation
 package import HostAPI
 import Images
 import LinuxSystem
@@ -17,7 +18,9 @@ extension HostAgent: HostClient {
 
   package func listSandboxes() async throws -> [HostSandbox] {
     var reports: [HostSandbox] = []
-    for controller in allControllers { reports.append(await controller.report) }
+    for controller in allControllers {
+      if let report = await controller.listedReport { reports.append(report) }
+    }
     return reports.sorted { $0.id < $1.id }
   }
 
@@ -40,7 +43,11 @@ extension HostAgent: HostClient {
   }
 
   package func resumeSandbox(_ id: SandboxID, _ options: ResumeOptions) async throws -> HostSandbox {
-    try await controller(id).resume(options)
+    let controller = try controller(id)
+    guard await !controller.isQuarantined else {
+      throw MartletError(.invalidState, "sandbox \(id) is in quarantine; an administrator has to adopt it first")
+    }
+    return try await controller.resume(options)
   }
 
   package func forkSandbox(
@@ -72,8 +79,8 @@ extension HostAgent: HostClient {
     return try await named.create(request) { try await controller.checkpoint() }
   }
 
-  package func deleteSnapshot(_ name: SafeName, team: TeamID) async throws {
-    try await named.delete(name, team: team)
+  package func deleteSnapshot(_ name: SafeName, team: TeamID, createdAt: Date?) async throws {
+    try await named.delete(name, team: team, createdAt: createdAt)
   }
 
   package func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate] {

@@ -23,6 +23,7 @@ package final class HostAgent: Sendable {
   private let observer: StepObserver
   private let slots: Slots
   private let instances: InstanceFactory
+  private let quarantinePauses: AsyncSemaphore
   private let controllers = Mutex([SandboxID: SandboxController]())
   /// Until it is set, sandboxes may exist that have no controller yet.
   private let hasRecovered = Mutex(false)
@@ -39,6 +40,8 @@ package final class HostAgent: Sendable {
     logger[metadataKey: "host.id"] = "\(configuration.hostID)"
     self.logger = logger
     slots = Slots(configuration.slots)
+    quarantinePauses = AsyncSemaphore(
+      permits: configuration.concurrentQuarantinePauses, maximumWaiters: configuration.slots.count)
     generations = GenerationKeeper(parts: parts, logger: logger)
     named = NamedSnapshots(journal: journal, generations: generations, observer: observer)
     templates = TemplateSnapshots(parts: parts, journal: journal, generations: generations, logger: logger)
@@ -101,7 +104,10 @@ package final class HostAgent: Sendable {
   package func maintain() async {
     for controller in allControllers {
       // Unstructured on purpose: a slow pause must not delay this round. `drain` waits for it at shutdown.
-      Task { await controller.pauseIfIdle() }
+      Task {
+        await controller.pauseIfIdle()
+        await controller.pauseIfQuarantined()
+      }
     }
     await withTaskGroup(of: Void.self) { group in
       for controller in allControllers {
@@ -173,7 +179,8 @@ package final class HostAgent: Sendable {
     ControllerContext(
       configuration: configuration, parts: parts, journal: journal, instances: instances, generations: generations,
       templates: templates,
-      warmPool: warmPool, named: named, observer: observer, forget: { [weak self] id in self?.forget(id) },
+      warmPool: warmPool, named: named, observer: observer, quarantinePauses: quarantinePauses,
+      forget: { [weak self] id in self?.forget(id) },
       logger: logger)
   }
 

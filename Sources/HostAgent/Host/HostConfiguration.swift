@@ -4,6 +4,8 @@ package import SystemPackage
 /// Settings of a host agent, chosen by the composition root.
 package struct HostConfiguration: Sendable {
   package var hostID: HostID
+  /// The installation that the host obeys.
+  package var installation: InstallationID?
   /// Holds the journal, one directory per microVM, and the snapshots.
   package var dataDirectory: FilePath
   /// Slots that this host agent may use; no two host agents of a machine share one.
@@ -29,6 +31,10 @@ package struct HostConfiguration: Sendable {
   /// Deadline of each step of a removal.
   package var undoDeadline: Duration = .seconds(30)
   package var maintenanceInterval: Duration = .seconds(2)
+  /// Number of quarantined sandboxes that are paused at the same time.
+  package var concurrentQuarantinePauses = 2
+  /// Time after which pausing a quarantined sandbox is tried again.
+  package var quarantineRetryInterval: Duration = .seconds(30)
   /// Memory of a VMM besides the guest's: translated code, device models, page tables.
   package var memoryOverheadMiB = 512
   /// Maximum number of threads and processes of one VMM.

@@ -29,7 +29,7 @@ package final class InstanceClaim: Sendable {
     let registryLock = try locked(registry)
     defer { registryLock.close() }
     let numbers = 0..<maximumInstances
-    let own = numbers.first { owner(of: $0, in: registry) == dataDirectory.string }
+    let own = numbers.first { isOwner(of: $0, in: registry, dataDirectory) }
     for number in own.map({ [$0] }) ?? numbers.filter({ isFree($0, in: registry) }) {
       let path = Self.path(of: number, in: registry)
       let file = try OwnedDescriptor.open(path.string, O_RDWR | O_CREAT, mode: 0o600)
@@ -74,6 +74,17 @@ package final class InstanceClaim: Sendable {
 
   private static func owner(of number: Int, in registry: FilePath) -> String? {
     try? SmallFile.readText(path(of: number, in: registry).string)
+  }
+
+  /// Whether the number belongs to the directory, under whatever path: through a symbolic link or a bind mount it is the
+  /// same inode.
+  private static func isOwner(of number: Int, in registry: FilePath, _ directory: FilePath) -> Bool {
+    guard let owner = owner(of: number, in: registry), !owner.isEmpty else { return false }
+    guard owner != directory.string else { return true }
+    guard let there = try? FileStatus.of(owner, followingLinks: true)?.identity,
+      let here = try? FileStatus.of(directory.string, followingLinks: true)?.identity
+    else { return false }
+    return there.device == here.device && there.inode == here.inode
   }
 
   private static func isFree(_ number: Int, in registry: FilePath) -> Bool {

@@ -40,6 +40,10 @@ package final class Journal: Sendable {
           CREATE TABLE template_snapshot (key TEXT PRIMARY KEY NOT NULL, entry TEXT NOT NULL) STRICT;
           """)
     }
+    migrator.registerMigration("0003_quarantine") { database in
+      try database.execute(
+        sql: "CREATE TABLE quarantined_snapshot (generation TEXT PRIMARY KEY NOT NULL, entry TEXT NOT NULL) STRICT")
+    }
     return migrator
   }
 
@@ -62,9 +66,7 @@ package final class Journal: Sendable {
   /// Returns when the change is on stable storage.
   package func updateDurably(_ entry: SandboxEntry) async throws {
     let text = try Self.text(entry)
-    try await database.writeWithoutTransaction { database in
-      try database.execute(sql: "PRAGMA synchronous = FULL")
-      defer { try? database.execute(sql: "PRAGMA synchronous = NORMAL") }
+    try await writeDurably { database in
       try database.execute(sql: "UPDATE sandbox SET entry = ? WHERE id = ?", arguments: [text, entry.id.uuidString])
     }
   }
@@ -113,6 +115,40 @@ package final class Journal: Sendable {
     try await write("DELETE FROM named_snapshot WHERE team = ? AND name = ?", [team.uuidString, name.value])
   }
 
+  package func quarantinedSnapshots() async throws -> [NamedSnapshotEntry] {
+    try await entries("SELECT entry FROM quarantined_snapshot ORDER BY generation")
+  }
+
+  /// Moves a named snapshot into quarantine. Returns when the change is on stable storage.
+  package func quarantine(_ entry: NamedSnapshotEntry) async throws {
+    let text = try Self.text(entry)
+    try await writeDurably { database in
+      try database.execute(
+        sql: "DELETE FROM named_snapshot WHERE team = ? AND name = ?",
+        arguments: [entry.teamID.uuidString, entry.name.value])
+      try database.execute(
+        sql: "INSERT OR REPLACE INTO quarantined_snapshot (generation, entry) VALUES (?, ?)",
+        arguments: [entry.generation.uuidString, text])
+    }
+  }
+
+  /// Moves a snapshot out of quarantine, under the name in `entry`. Returns when the change is on stable storage.
+  /// - Throws: when the name is taken.
+  package func release(_ entry: NamedSnapshotEntry) async throws {
+    let text = try Self.text(entry)
+    try await writeDurably { database in
+      try database.execute(
+        sql: "INSERT INTO named_snapshot (team, name, entry) VALUES (?, ?, ?)",
+        arguments: [entry.teamID.uuidString, entry.name.value, text])
+      try database.execute(
+        sql: "DELETE FROM quarantined_snapshot WHERE generation = ?", arguments: [entry.generation.uuidString])
+    }
+  }
+
+  package func removeQuarantinedSnapshot(_ id: GenerationID) async throws {
+    try await write("DELETE FROM quarantined_snapshot WHERE generation = ?", [id.uuidString])
+  }
+
   package func templateSnapshots() async throws -> [TemplateSnapshotEntry] {
     try await entries("SELECT entry FROM template_snapshot ORDER BY key")
   }
@@ -141,6 +177,18 @@ package final class Journal: Sendable {
 
   private func write(_ sql: String, _ arguments: StatementArguments) async throws {
     try await database.write { try $0.execute(sql: sql, arguments: arguments) }
+  }
+
+  /// Runs `body` in a transaction that is on stable storage when this returns.
+  private func writeDurably(_ body: @escaping @Sendable (GRDB.Database) throws -> Void) async throws {
+    try await database.writeWithoutTransaction { database in
+      try database.execute(sql: "PRAGMA synchronous = FULL")
+      defer { try? database.execute(sql: "PRAGMA synchronous = NORMAL") }
+      try database.inTransaction {
+        try body(database)
+        return .commit
+      }
+    }
   }
 
   private static func text(_ entry: some Encodable) throws -> String {

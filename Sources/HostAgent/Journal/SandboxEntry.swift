@@ -33,6 +33,10 @@ package struct SandboxEntry: Sendable, Codable, Equatable {
   package var hostAddress: IPv4Address?
   package var startedAt: Date?
   package var reason: String?
+  /// Nil in entries of earlier versions.
+  package var createdAt: Date?
+  /// When the sandbox came into quarantine: no database knows it. It is paused, and waits for an administrator.
+  package var quarantinedAt: Date?
 
   package var id: SandboxID { spec.id }
 
@@ -40,5 +44,6 @@ package struct SandboxEntry: Sendable, Codable, Equatable {
     self.spec = spec
     self.accessToken = accessToken
     phase = .creating
+    createdAt = Date()
   }
 }

@@ -12,6 +12,8 @@ package struct NamedSnapshotEntry: Sendable, Codable, Equatable {
   package var accessToken: String?
   package var environment: [String: String]
   package var createdAt: Date
+  /// When the snapshot came into quarantine: no database knows it. It has lost its name until it is released.
+  package var quarantinedAt: Date?
 }
 
 /// The snapshot of a template that was booted once in one shape and not initialized.

@@ -1,3 +1,4 @@
+import Concurrency
 import Foundation
 import HostAPI
 import Logging
@@ -27,6 +28,9 @@ actor SandboxController {
   private var operationCount = 0
   /// Reason of the VMM's end during an operation; the operation's outcome decides what it means.
   var unexpectedEnd: String?
+  var awaitsQuarantinePause = false
+  /// When a sandbox in quarantine that runs is to be paused.
+  var nextQuarantinePause = ContinuousClock.now
 
   /// - Parameters:
   ///   - entry: a new entry in phase `creating`, or one from the journal after a restart.
@@ -185,7 +189,7 @@ actor SandboxController {
     while pendingOperations > 0 { await lastOperation?.value }
   }
 
-  private func perform(_ operation: @escaping @Sendable () async throws -> HostSandbox) async throws -> HostSandbox {
+  func perform(_ operation: @escaping @Sendable () async throws -> HostSandbox) async throws -> HostSandbox {
     let task = enqueue(operation)
     operationCount += 1
     let number = operationCount
@@ -236,6 +240,8 @@ struct ControllerContext: Sendable {
   let warmPool: WarmPool
   let named: NamedSnapshots
   let observer: StepObserver
+  /// Bounds the concurrent pauses of quarantined sandboxes: there may be very many at once.
+  let quarantinePauses: AsyncSemaphore
   /// Removes the controller from the registry; called once, when the sandbox has been removed.
   let forget: @Sendable (SandboxID) -> Void
   var logger: Logger

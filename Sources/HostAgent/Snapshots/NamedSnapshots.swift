@@ -13,6 +13,8 @@ actor NamedSnapshots {
   private let generations: GenerationKeeper
   private let observer: StepObserver
   private var entries: [Key: NamedSnapshotEntry] = [:]
+  /// Snapshots that have lost their names until they are released.
+  private var quarantined: [GenerationID: NamedSnapshotEntry] = [:]
   /// Names for which a snapshot is being made.
   private var reserved: Set<Key> = []
 
@@ -22,10 +24,11 @@ actor NamedSnapshots {
     self.observer = observer
   }
 
-  var roots: Set<GenerationID> { Set(entries.values.map(\.generation)) }
+  var roots: Set<GenerationID> { Set(entries.values.map(\.generation)).union(quarantined.keys) }
 
   func load() async throws {
     for entry in try await journal.namedSnapshots() { entries[Key(team: entry.teamID, name: entry.name)] = entry }
+    for entry in try await journal.quarantinedSnapshots() { quarantined[entry.generation] = entry }
   }
 
   /// Returns the checkpoint behind a name: the team's own, else the platform's. Its generation is held; the caller
@@ -61,13 +64,16 @@ actor NamedSnapshots {
     entries[key] = entry
     generations.requestCollection()
     try await observer.observe(.afterSaving(.commit))
-    return Self.template(entry, sizeBytes: await generations.allocatedBytes(of: [entry.generation]).first ?? 0)
+    return await describe(entry)
   }
 
   /// Deletes a name. Idempotent. Sandboxes created from it keep the generations that they need.
-  func delete(_ name: SafeName, team: TeamID) async throws {
+  /// - Parameter createdAt: when the snapshot was made; another one with the name is kept. Nil deletes whichever has the
+  ///   name.
+  func delete(_ name: SafeName, team: TeamID, createdAt: Date?) async throws {
     let key = Key(team: team, name: name)
-    guard entries[key] != nil else { return }
+    guard let entry = entries[key] else { return }
+    if let createdAt, !SnapshotMoment.isSame(createdAt, entry.createdAt) { return }
     try await journal.removeNamedSnapshot(name, team: team)
     entries[key] = nil
     generations.requestCollection()
@@ -79,6 +85,69 @@ actor NamedSnapshots {
     return zip(entries, sizes).map { Self.template($0, sizeBytes: $1) }.sorted {
       ($0.name, $0.teamID) < ($1.name, $1.teamID)
     }
+  }
+
+  // MARK: Quarantine
+
+  /// Idempotent; a snapshot that was not made at `createdAt` stays.
+  func quarantine(_ name: SafeName, team: TeamID, createdAt: Date) async throws {
+    let key = Key(team: team, name: name)
+    guard !reserved.contains(key), var entry = entries[key], SnapshotMoment.isSame(createdAt, entry.createdAt) else {
+      return
+    }
+    reserved.insert(key)
+    defer { reserved.remove(key) }
+    entry.quarantinedAt = Date()
+    try await observer.observe(.beforeSaving(.commit))
+    try await journal.quarantine(entry)
+    entries[key] = nil
+    quarantined[entry.generation] = entry
+    try await observer.observe(.afterSaving(.commit))
+  }
+
+  /// - Throws: `not_found`; `already_exists` when the team has a snapshot of this name.
+  func release(_ id: GenerationID, as name: SafeName, team: TeamID) async throws -> HostTemplate {
+    let key = Key(team: team, name: name)
+    if let entry = entries[key], entry.generation == id { return await describe(entry) }
+    guard var entry = quarantined[id] else {
+      throw MartletError(.notFound, "snapshot \(id) is not in quarantine on this host")
+    }
+    guard entries[key] == nil, !reserved.contains(key) else {
+      throw MartletError(.alreadyExists, "snapshot \(name) exists already; choose another name")
+    }
+    reserved.insert(key)
+    defer { reserved.remove(key) }
+    entry.teamID = team
+    entry.name = name
+    entry.quarantinedAt = nil
+    try await observer.observe(.beforeSaving(.commit))
+    try await journal.release(entry)
+    quarantined[id] = nil
+    entries[key] = entry
+    try await observer.observe(.afterSaving(.commit))
+    return await describe(entry)
+  }
+
+  /// Idempotent.
+  func removeQuarantined(_ id: GenerationID) async throws {
+    guard quarantined[id] != nil else { return }
+    try await journal.removeQuarantinedSnapshot(id)
+    quarantined[id] = nil
+    generations.requestCollection()
+  }
+
+  func quarantinedItems() async -> [QuarantinedItem] {
+    let entries = Array(quarantined.values)
+    let sizes = await generations.allocatedBytes(of: entries.map(\.generation))
+    return zip(entries, sizes).map { entry, size in
+      QuarantinedItem(
+        kind: .snapshot(entry.generation, template: Self.template(entry, sizeBytes: size)),
+        quarantinedAt: entry.quarantinedAt ?? entry.createdAt, createdAt: entry.createdAt, sizeBytes: size)
+    }
+  }
+
+  private func describe(_ entry: NamedSnapshotEntry) async -> HostTemplate {
+    Self.template(entry, sizeBytes: await generations.allocatedBytes(of: [entry.generation]).first ?? 0)
   }
 
   private static func template(_ entry: NamedSnapshotEntry, sizeBytes: Int64) -> HostTemplate {

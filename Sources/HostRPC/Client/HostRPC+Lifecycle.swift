@@ -1,3 +1,4 @@
+package import Foundation
 package import HostAPI
 package import Model
 import Protos
@@ -72,10 +73,11 @@ extension HostRPC {
     }
   }
 
-  package func deleteSnapshot(_ name: SafeName, team: TeamID) async throws {
+  package func deleteSnapshot(_ name: SafeName, team: TeamID, createdAt: Date?) async throws {
     let request = Host_DeleteSnapshotRequest.with {
       $0.name = name.value
       $0.teamID = team.wire
+      if let createdAt { $0.createdAt = Google_Protobuf_Timestamp(clamping: createdAt) }
     }
     try await done(after: .deleteSnapshot, request)
   }

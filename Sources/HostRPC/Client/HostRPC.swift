@@ -22,16 +22,17 @@ package struct HostRPC: HostClient {
 
   /// - Parameters:
   ///   - address: `HOST:PORT`; an IPv6 address is in brackets.
+  ///   - installation: of the caller's database; a host of another installation refuses the calls.
   ///   - httpClient: shared by all hosts, from `makeHTTPClient()`.
   package init(
-    hostID: HostID, address: String, secret: HostSecret, httpClient: HTTPClient,
+    hostID: HostID, address: String, secret: HostSecret, installation: InstallationID? = nil, httpClient: HTTPClient,
     limits: HostRPCLimits = HostRPCLimits(),
     now: @escaping @Sendable () -> Date = { Date() }
   ) {
     self.hostID = hostID
     self.httpClient = httpClient
     self.limits = limits
-    signer = HostCallSigner(secret: secret, now: now)
+    signer = HostCallSigner(secret: secret, installation: installation, now: now)
     baseURL = "http://\(address)"
     connect = ConnectClient(baseURL: baseURL, httpClient: httpClient, codec: .proto, authenticator: signer)
   }

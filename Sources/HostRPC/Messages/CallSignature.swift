@@ -1,6 +1,6 @@
 import Crypto
 package import Foundation
-import Model
+package import Model
 
 /// Authenticates calls to a host and the host's responses.
 ///
@@ -8,7 +8,8 @@ import Model
 /// |---|---|
 /// | `x-martlet-time` | milliseconds since 1970, decimal |
 /// | `x-martlet-nonce` | 16 random bytes, hexadecimal; used once |
-/// | `x-martlet-mac` | HMAC-SHA256 of `martlet-host-call-v1`, method, target, time, nonce, one per line; hexadecimal |
+/// | `x-martlet-installation` | the installation of the caller's database, `inst-{uuid}`; optional |
+/// | `x-martlet-mac` | HMAC-SHA256 of `martlet-host-call-v1`, method, target, time, nonce, installation if sent |
 /// | `x-martlet-answer` | in responses: HMAC-SHA256 of `martlet-host-answer-v1`, nonce, HTTP status; hexadecimal |
 ///
 /// The target is the path and query of the request line. Bodies are neither signed nor encrypted
@@ -16,6 +17,7 @@ import Model
 package struct CallSignature: Sendable, Equatable {
   package static let timeHeader = "x-martlet-time"
   package static let nonceHeader = "x-martlet-nonce"
+  package static let installationHeader = "x-martlet-installation"
   package static let macHeader = "x-martlet-mac"
   package static let responseHeader = "x-martlet-answer"
 
@@ -23,23 +25,28 @@ package struct CallSignature: Sendable, Equatable {
 
   package let time: String
   package let nonce: String
+  package let installation: String?
   package let mac: String
 
   /// Unverified header values.
-  package init(time: String, nonce: String, mac: String) {
+  package init(time: String, nonce: String, installation: String? = nil, mac: String) {
     self.time = time
     self.nonce = nonce
+    self.installation = installation
     self.mac = mac
   }
 
   /// Signs a call.
-  package init(_ method: String, _ target: String, at date: Date, with secret: HostSecret) {
+  package init(
+    _ method: String, _ target: String, at date: Date, installation: InstallationID? = nil, with secret: HostSecret
+  ) {
     var generator = SystemRandomNumberGenerator()
     let random = (0..<Self.nonceBytes).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
     time = String(Int64((date.timeIntervalSince1970 * 1_000).rounded()))
     nonce = Hexadecimal.text(random)
+    self.installation = installation?.wire
     let code = HMAC<SHA256>.authenticationCode(
-      for: Self.message(method, target, time: time, nonce: nonce), using: secret.key)
+      for: Self.message(method, target, time: time, nonce: nonce, self.installation), using: secret.key)
     mac = Hexadecimal.text(code)
   }
 
@@ -47,11 +54,13 @@ package struct CallSignature: Sendable, Equatable {
   func isSigned(_ method: String, _ target: String, with secret: HostSecret) -> Bool {
     guard let code = Hexadecimal.bytes(mac) else { return false }
     return HMAC<SHA256>.isValidAuthenticationCode(
-      code, authenticating: Self.message(method, target, time: time, nonce: nonce), using: secret.key)
+      code, authenticating: Self.message(method, target, time: time, nonce: nonce, installation), using: secret.key)
   }
 
-  private static func message(_ method: String, _ target: String, time: String, nonce: String) -> Data {
-    Data("martlet-host-call-v1\n\(method)\n\(target)\n\(time)\n\(nonce)".utf8)
+  private static func message(
+    _ method: String, _ target: String, time: String, nonce: String, _ installation: String?
+  ) -> Data {
+    Data("martlet-host-call-v1\n\(method)\n\(target)\n\(time)\n\(nonce)\(installation.map { "\n\($0)" } ?? "")".utf8)
   }
 
   // MARK: - Responses

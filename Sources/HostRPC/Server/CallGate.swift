@@ -11,6 +11,8 @@ struct CallGate: RouterMiddleware {
   typealias Context = BasicConnectRequestContext
 
   let verifier: CallVerifier
+  /// The installation that the host obeys; nil: any.
+  let installation: InstallationID?
 
   func handle(
     _ request: Request, context: Context, next: (Request, Context) async throws -> Response
@@ -23,7 +25,8 @@ struct CallGate: RouterMiddleware {
         "call refused", metadata: [LogKey.reason: "\(error)", LogKey.path: "\(request.uri.path.prefix(128))"])
       return Self.refusal(error)
     }
-    var response = try await respond(request, context, next)
+    var response =
+      isForeign(signature) ? foreignResponse(context) : try await respond(request, context, next)
     response.headers[Self.responseName] = signature.responseMAC(status: response.status.code, with: verifier.secret)
     return response
   }
@@ -33,9 +36,23 @@ struct CallGate: RouterMiddleware {
     guard let target = request.head.path, let time = headers[Self.timeName], let nonce = headers[Self.nonceName],
       let mac = headers[Self.macName]
     else { throw .malformed }
-    let signature = CallSignature(time: time, nonce: nonce, mac: mac)
+    let signature = CallSignature(time: time, nonce: nonce, installation: headers[Self.installationName], mac: mac)
     try verifier.verify(signature, request.method.rawValue, target)
     return signature
+  }
+
+  /// Whether the call is made for the database of another installation, or does not name one.
+  private func isForeign(_ signature: CallSignature) -> Bool {
+    installation.map { signature.installation != $0.wire } ?? false
+  }
+
+  private func foreignResponse(_ context: Context) -> Response {
+    context.logger.error("call for another installation refused")
+    return Response(
+      HostErrors.connectError(
+        MartletError(
+          .wrongInstallation,
+          "the sandbox's host belongs to another installation than this server's database; nothing was changed")))
   }
 
   /// The response of the routes, including those for errors, which must be signed too.
@@ -60,6 +77,7 @@ struct CallGate: RouterMiddleware {
 
   private static let timeName = name(CallSignature.timeHeader)
   private static let nonceName = name(CallSignature.nonceHeader)
+  private static let installationName = name(CallSignature.installationHeader)
   private static let macName = name(CallSignature.macHeader)
   private static let responseName = name(CallSignature.responseHeader)
 

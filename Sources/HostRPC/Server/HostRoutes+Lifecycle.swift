@@ -60,7 +60,8 @@ extension HostRoutes {
     }
     operation(.deleteSnapshot, on: router) { (request: Host_DeleteSnapshotRequest) in
       try await host.deleteSnapshot(
-        WireField.name(request.name, "name"), team: WireField.id(request.teamID, "team_id"))
+        WireField.name(request.name, "name"), team: WireField.id(request.teamID, "team_id"),
+        createdAt: request.hasCreatedAt ? request.createdAt.clampedDate : nil)
       return .finished
     }
     unary(.listTemplates, on: router) { (request: Host_ListTemplatesRequest) in

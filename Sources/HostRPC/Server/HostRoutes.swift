@@ -15,6 +15,7 @@ struct HostRoutes: Sendable {
   func register(on router: ConnectRouter<BasicConnectRequestContext>) {
     registerLifecycle(on: router)
     registerSnapshots(on: router)
+    registerQuarantine(on: router)
     registerProcesses(on: router)
     registerDirectories(on: router)
   }

@@ -6,7 +6,7 @@ package import HostAPI
 import Hummingbird
 import HummingbirdCore
 package import Logging
-import Model
+package import Model
 import NIOCore
 import ServiceLifecycle
 import WebSocket
@@ -26,17 +26,21 @@ package struct HostServerConfiguration: Sendable {
   /// 0 lets the system choose; see `onRunning`.
   package var port: Int
   package var secret: HostSecret
+  /// Calls that are made for another installation's database are refused; nil refuses none.
+  package var installation: InstallationID?
   package var now: @Sendable () -> Date
   /// Called with the port once the server accepts connections.
   package var onRunning: @Sendable (Int) async -> Void
 
   package init(
-    host: String = "127.0.0.1", port: Int = 0, secret: HostSecret, now: @escaping @Sendable () -> Date = { Date() },
+    host: String = "127.0.0.1", port: Int = 0, secret: HostSecret, installation: InstallationID? = nil,
+    now: @escaping @Sendable () -> Date = { Date() },
     onRunning: @escaping @Sendable (Int) async -> Void = { _ in }
   ) {
     self.host = host
     self.port = port
     self.secret = secret
+    self.installation = installation
     self.now = now
     self.onRunning = onRunning
   }
@@ -49,7 +53,10 @@ package struct HostServer: Service {
 
   package init(_ host: any HostClient, configuration: HostServerConfiguration, logger: Logger) {
     let router = Router(context: BasicConnectRequestContext.self)
-    router.add(middleware: CallGate(verifier: CallVerifier(secret: configuration.secret, now: configuration.now)))
+    router.add(
+      middleware: CallGate(
+        verifier: CallVerifier(secret: configuration.secret, now: configuration.now),
+        installation: configuration.installation))
     let routes = HostRoutes(host: host, sessions: ProcessSessions(), logger: logger)
     routes.register(
       on: ConnectRouter(router, limits: ConnectLimits(maximumMessageBytes: HostMessageLimits.requestBytes)))

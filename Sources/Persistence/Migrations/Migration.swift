@@ -50,6 +50,10 @@ extension Migration {
           number: 9, name: "workers",
           up: text(PackageResources._009_workers_sqlite_up_sql),
           down: text(PackageResources._009_workers_sqlite_down_sql)),
+        Migration(
+          number: 10, name: "installation",
+          up: text(PackageResources._010_installation_sqlite_up_sql),
+          down: text(PackageResources._010_installation_sqlite_down_sql)),
       ]
     case .postgresql:
       [
@@ -91,6 +95,10 @@ extension Migration {
           number: 9, name: "workers",
           up: text(PackageResources._009_workers_postgresql_up_sql),
           down: text(PackageResources._009_workers_postgresql_down_sql)),
+        Migration(
+          number: 10, name: "installation",
+          up: text(PackageResources._010_installation_postgresql_up_sql),
+          down: text(PackageResources._010_installation_postgresql_down_sql)),
       ]
     }
   }

@@ -179,6 +179,7 @@ extension SandboxRepository {
       WHERE team_id = ? AND status NOT IN ('stopped', 'destroying')
       """,
       [.timestamp(time), .uuid(team.uuid)])
+    try TombstoneRepository.buryAll(of: team, at: time, connection)
     let records = try connection.rows(
       "SELECT \(columns) FROM sandboxes WHERE team_id = ? AND status = 'destroying'", [.uuid(team.uuid)]
     ).map(record)

@@ -12,6 +12,9 @@ package struct SandboxTransition: Sendable {
   package var error: String?
   package var time: Date
   package var audit: AuditRecord?
+  /// Whether the transition leaves a tombstone, so that the host may remove what it holds. A transition to `destroying`
+  /// always does, and so does a creation that fails on a host.
+  package var buries = false
   /// For a transition to a running state: the server's default quota, against which the team's usage is checked. Nil
   /// skips the check.
   package var quota: QuotaRecord?
@@ -26,6 +29,16 @@ package struct SandboxTransition: Sendable {
     self.error = error
     self.time = time
     self.audit = audit
+  }
+}
+
+extension SandboxTransition {
+  func leavesTombstone(from status: SandboxStatus) -> Bool {
+    switch (status, next) {
+    // A host is asked only after `pending`: a row of an older backup may say `pending` of a sandbox that runs by now.
+    case (_, .destroying), (.destroying, .stopped), (.starting, .error): true
+    default: buries
+    }
   }
 }
 
@@ -65,6 +78,9 @@ extension SandboxRepository {
       }
       let changed = try connection.execute("UPDATE sandboxes SET \(assignments) WHERE \(condition)", parameters)
       guard changed == 1 else { return false }
+      if transition.leavesTombstone(from: status) {
+        try TombstoneRepository.buryRow(id, at: transition.time, connection)
+      }
       if let audit = transition.audit { try AuditRepository.insert(audit, connection) }
       return true
     }

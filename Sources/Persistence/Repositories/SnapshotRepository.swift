@@ -111,9 +111,19 @@ package struct SnapshotRepository: Sendable {
           .timestamp(next.lastUpdated), database.worker.value,
         ] + Self.identity(record))
       guard changed == 1 else { return false }
+      if Self.replacesFiles(record, next) {
+        try TombstoneRepository.bury(
+          record.name, team: record.teamID, createdAt: record.createdAt, at: next.lastUpdated, connection)
+      }
       if let audit { try AuditRepository.insert(audit, connection) }
       return true
     }
+  }
+
+  /// Whether the change deletes the snapshot that the row described: as such, or by a newer one with its name.
+  private static func replacesFiles(_ record: SnapshotRecord, _ next: SnapshotRecord) -> Bool {
+    guard next.status != .deleting else { return true }
+    return record.status == .replacing && next.status == .ready && record.createdAt != next.createdAt
   }
 
   /// Deletes a row as it was read. Does nothing if the row has changed since.

@@ -86,6 +86,7 @@ package struct TeamRepository: Sendable {
         WHERE team_id = ? AND status <> 'deleting'
         """,
         [.timestamp(time), .uuid(id.uuid)])
+      try TombstoneRepository.buryAllSnapshots(of: id, at: time, connection)
       try AuditRepository.insert(audit, connection)
       return try SandboxRepository.markAllDestroying(of: id, at: time, actor: audit, connection)
     }

@@ -70,6 +70,26 @@ package final class PrivatePostgres: Sendable {
     return name
   }
 
+  /// Restores a dump of one database into another, which is empty.
+  package func dump(_ name: String, into copy: String) async throws {
+    let dump = try await dump(name)
+    try await restore(dump, into: copy)
+  }
+
+  /// What pg_dump writes about a database.
+  package func dump(_ name: String) async throws -> String {
+    try await Tool.run(
+      "pg_dump", ["--dbname", url(database: name), "--no-owner"], deadline: .seconds(60), outputLimit: 64 << 20
+    ).checked().outputText
+  }
+
+  package func restore(_ dump: String, into name: String) async throws {
+    _ = try await Tool.run(
+      "psql", ["--dbname", url(database: name), "--quiet", "--set", "ON_ERROR_STOP=1"], input: dump,
+      deadline: .seconds(60)
+    ).checked()
+  }
+
   package func dropDatabase(_ name: String) async throws {
     try await administrate("DROP DATABASE \(name) WITH (FORCE)")
   }

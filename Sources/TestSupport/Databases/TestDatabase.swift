@@ -50,6 +50,21 @@ package struct TestDatabase: Sendable {
     return PostgresDatabase(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
   }
 
+  /// A copy of the database as it is now, as a backup and its restore make it; of SQLite only while nothing writes.
+  package func copy() async throws -> TestDatabase {
+    guard let server else {
+      let path = "\(name)-\(UUID().uuidString.prefix(8))"
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+      for file in ["martlet.db", "martlet.db-wal"] where FileManager.default.fileExists(atPath: "\(name)/\(file)") {
+        try FileManager.default.copyItem(atPath: "\(name)/\(file)", toPath: "\(path)/\(file)")
+      }
+      return TestDatabase(dialect: dialect, name: path, server: nil)
+    }
+    let copy = try await server.makeDatabase()
+    try await server.dump(name, into: copy)
+    return TestDatabase(dialect: dialect, name: copy, server: server)
+  }
+
   package func remove() async throws {
     guard let server else { return try FileManager.default.removeItem(atPath: name) }
     try await server.dropDatabase(name)

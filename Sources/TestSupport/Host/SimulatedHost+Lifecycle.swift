@@ -53,6 +53,7 @@ extension SimulatedHost {
       diskSizeMiB: shape?.diskSizeMiB ?? spec.diskSizeMiB, guestIP: "169.254.0.21", hostIP: "10.11.0.2",
       isolation: Isolation(vmm: "simulated", accelerator: "none"), startedAt: Date(), timings: Self.timings(phases))
     sandboxes[spec.id] = sandbox
+    specs[spec.id] = spec
     if !content.isEmpty { files[spec.id] = content }
     timeouts[spec.id] = spec.timeoutSeconds
     slots.take(spec.id)
@@ -67,6 +68,8 @@ extension SimulatedHost {
 
   private func removeSandbox(_ id: SandboxID) {
     sandboxes[id] = nil
+    specs[id] = nil
+    quarantinedSandboxes[id] = nil
     generations[id] = nil
     timeouts[id] = nil
     files[id] = nil
@@ -76,7 +79,7 @@ extension SimulatedHost {
 
   package func listSandboxes() async throws -> [HostSandbox] {
     try await gate(.list)
-    return sandboxes.values.filter { !unlisted.contains($0.id) }
+    return sandboxes.values.filter { !unlisted.contains($0.id) && quarantinedSandboxes[$0.id] == nil }
   }
 
   package func sandbox(_ id: SandboxID) async throws -> HostSandbox {

@@ -1,4 +1,4 @@
-import Foundation
+package import Foundation
 package import HostAPI
 package import Model
 
@@ -42,16 +42,19 @@ extension SimulatedHost {
       name: request.name, teamID: request.teamID, kind: .snapshot,
       shape: SandboxShape(vcpus: source.vcpus, memoryMiB: source.memoryMiB, diskSizeMiB: source.diskSizeMiB),
       sizeBytes: 1 << 22,
-      createdAt: Date(timeIntervalSince1970: 1_700_000_100))
+      createdAt: Date(timeIntervalSince1970: 1_700_000_100 + Double(snapshotCount)))
+    snapshotCount += 1
     snapshots[key] = (template, content)
     sandboxes[id]?.timings = Self.timings(["freeze", "save_memory", "publish"])
     try throwIfResponseIsLost(.snapshot)
     return template
   }
 
-  package func deleteSnapshot(_ name: SafeName, team: TeamID) async throws {
+  package func deleteSnapshot(_ name: SafeName, team: TeamID, createdAt: Date?) async throws {
     try await gate(.deleteSnapshot)
-    snapshots[SnapshotKey(name, team)] = nil
+    let key = SnapshotKey(name, team)
+    if let createdAt, let found = snapshots[key], !SnapshotMoment.isSame(found.template.createdAt, createdAt) { return }
+    snapshots[key] = nil
   }
 
   package func listTemplates(_ kind: HostTemplate.Kind?) async throws -> [HostTemplate] {
@@ -60,11 +63,13 @@ extension SimulatedHost {
   }
 
   /// Adds or removes a snapshot without a request; nil removes it.
-  package func setSnapshot(_ name: SafeName, team: TeamID, files: Files?) {
+  package func setSnapshot(
+    _ name: SafeName, team: TeamID, files: Files?, createdAt: Date = Date(timeIntervalSince1970: 1_700_000_200)
+  ) {
     let template = HostTemplate(
       name: name, teamID: team, kind: .snapshot, shape: SandboxShape(vcpus: 2, memoryMiB: 256, diskSizeMiB: 1024),
       sizeBytes: 1 << 21,
-      createdAt: Date(timeIntervalSince1970: 1_700_000_200))
+      createdAt: createdAt)
     snapshots[SnapshotKey(name, team)] = files.map { (template, $0) }
   }
 

@@ -1,4 +1,4 @@
-import Foundation
+package import Foundation
 package import HostAPI
 package import Model
 package import NIOCore
@@ -11,7 +11,7 @@ package import NIOCore
 package actor SimulatedHost: HostClient {
   package enum Operation: Hashable, Sendable, CaseIterable {
     case create, destroy, list, look, start, write, read, templates, ping, pause, resume, timeout, fork, snapshot,
-      deleteSnapshot
+      deleteSnapshot, quarantine
   }
 
   package struct SnapshotKey: Hashable, Sendable {
@@ -22,6 +22,12 @@ package actor SimulatedHost: HostClient {
       self.team = team
       self.name = name
     }
+  }
+
+  package struct QuarantinedSnapshot: Sendable {
+    package var template: HostTemplate
+    package var files: Files
+    package var quarantinedAt: Date
   }
 
   package typealias Files = [String: ByteBuffer]
@@ -35,6 +41,12 @@ package actor SimulatedHost: HostClient {
   package var snapshots: [SnapshotKey: (template: HostTemplate, files: Files)] = [:]
   /// What pauses saved: the generation before the last one, and the last one.
   package var generations: [SandboxID: [Files]] = [:]
+  /// The installation that it obeys.
+  package var installation: InstallationID?
+  /// Specifications as they were created; what the journal of a real host has.
+  package var specs: [SandboxID: SandboxSpec] = [:]
+  package var quarantinedSandboxes: [SandboxID: Date] = [:]
+  package var quarantinedSnapshots: [GenerationID: QuarantinedSnapshot] = [:]
   package var timeouts: [SandboxID: Int] = [:]
   /// Sandboxes that `listSandboxes` omits; `sandbox(_:)` still returns them.
   package var unlisted: Set<SandboxID> = []
@@ -51,6 +63,8 @@ package actor SimulatedHost: HostClient {
   private var lostResponses: [Operation: MartletError] = [:]
   private var delays: [Operation: Duration] = [:]
   private var shuffle: SeededGenerator?
+  /// Snapshots made so far; each has a moment of its own.
+  var snapshotCount = 0
   private var changing: [SandboxID: [CheckedContinuation<Void, Never>]] = [:]
   var readFault: (after: Int, announced: Int64?)?
   var nextPID: UInt32 = 100
@@ -70,6 +84,7 @@ package actor SimulatedHost: HostClient {
   /// Makes an operation succeed and its response get lost: the caller gets `error`.
   package func loseResponse(of operation: Operation, with error: MartletError?) { lostResponses[operation] = error }
   package func delay(_ operation: Operation, by duration: Duration?) { delays[operation] = duration }
+  package func belong(to installation: InstallationID?) { self.installation = installation }
   package func failFork(at index: Int, with error: MartletError?) { forkFaults[index] = error }
   package func loseInstances(_ loses: Bool) { losesInstances = loses }
   package func unlist(_ id: SandboxID) { unlisted.insert(id) }

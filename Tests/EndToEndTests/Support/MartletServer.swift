@@ -59,7 +59,9 @@ final class MartletServer: Sendable {
   }
 
   /// Starts the process (again) and waits until it is healthy.
-  func launch(environment extra: [String: String] = [:], awaitingHealth: Bool = true) async throws {
+  func launch(
+    environment extra: [String: String] = [:], arguments: [String] = [], awaitingHealth: Bool = true
+  ) async throws {
     let log = try OwnedDescriptor.open(logPath.string, O_WRONLY | O_APPEND | O_CREAT, mode: 0o600)
     let null = try OwnedDescriptor.open("/dev/null", O_RDONLY)
     var spawn = SpawnRequest(
@@ -68,7 +70,7 @@ final class MartletServer: Sendable {
         "up", "--listen", "127.0.0.1:\(port)", "--data-dir", directory.appending("data").string, "--image-dir",
         Self.imageDirectory,
         "--no-demo",
-      ],
+      ] + arguments,
       // Without a warm pool, whose microVMs a census would count as leaks.
       environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "MARTLET_WARM_POOL": "0"].merging(
         environment

@@ -1,0 +1,3 @@
+DROP TABLE snapshot_tombstones;
+DROP TABLE sandbox_tombstones;
+DROP TABLE installation;
