@@ -12,7 +12,9 @@ extension LocalServices {
       doctor: { [await AcceleratorCheck.run($0), await DatabaseCheck.run($0.database)] },
       buildImages: { directory in
         umask(0o077)
-        return try await StepReport().step("images") { try await PlatformImages(directory: FilePath(directory)).ensure($0) }
+        return try await StepReport().step("images") {
+          try await PlatformImages(directory: FilePath(directory)).ensure($0)
+        }
       },
       buildTemplate: { options in
         umask(0o077)
