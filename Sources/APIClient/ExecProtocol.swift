@@ -62,7 +62,9 @@ package enum ExecEvent: Sendable, Equatable {
 
   case started(pid: UInt32)
   case output(Stream, ByteBuffer)
-  /// Always the last event.
+  /// A request (`resize`, `signal`, `kill`) did not reach the command, which goes on.
+  case controlFailed(request: String, message: String)
+  /// Always the last one.
   case exited(ExecExit)
 }
 
@@ -101,11 +103,12 @@ enum ExecCodec {
     var pid: UInt32?
     var exitCode: Int32?
     var signal: SignalField?
+    var request: String?
     var code: String?
     var message: String?
 
     enum CodingKeys: String, CodingKey {
-      case type, pid, signal, code, message
+      case type, pid, signal, request, code, message
       case exitCode = "exit_code"
     }
   }
@@ -154,6 +157,10 @@ enum ExecCodec {
     switch (frame.type, frame.pid, frame.exitCode) {
     case ("start", let pid?, _): return .started(pid: pid)
     case ("exit", _, let code?): return .exited(exit(code, frame.signal))
+    case ("control_error", _, _):
+      return .controlFailed(
+        request: frame.request ?? "request",
+        message: frame.message ?? "the server reported an error without a message")
     case ("error", _, _):
       throw APIError(
         code: frame.code ?? ErrorCode.internalError.rawValue,

@@ -53,6 +53,8 @@ package struct UpOptions: Sendable, Equatable {
   package var showsDemo: Bool
   /// Size of the warm pool.
   package var warmPool: Int
+  /// Range of the sandboxes' addresses; nil: 10.(200+N).0.0/16, where N is the number of the server on this machine.
+  package var networkRange: SandboxNetworkRange?
   package var access: AccessOptions
   /// Used only with a shared database.
   package var host: HostOptions
@@ -62,7 +64,7 @@ package struct UpOptions: Sendable, Equatable {
   package init(
     listen: ListenAddress, dataDirectory: String, imageDirectory: String, database: DatabaseChoice = .embedded,
     accelerator: AcceleratorChoice = .automatic, logLevel: String = "info", showsDemo: Bool = true,
-    warmPool: Int = defaultWarmPoolSize,
+    warmPool: Int = defaultWarmPoolSize, networkRange: SandboxNetworkRange? = nil,
     access: AccessOptions = AccessOptions(), host: HostOptions = HostOptions(), adoptsHost: Bool = false
   ) {
     self.listen = listen
@@ -73,6 +75,7 @@ package struct UpOptions: Sendable, Equatable {
     self.logLevel = logLevel
     self.showsDemo = showsDemo
     self.warmPool = warmPool
+    self.networkRange = networkRange
     self.access = access
     self.host = host
     self.adoptsHost = adoptsHost
@@ -83,6 +86,7 @@ package struct DoctorOptions: Sendable, Equatable {
   package var dataDirectory: String
   package var imageDirectory: String
   package var database: DatabaseChoice
+  package var networkRange: SandboxNetworkRange?
 }
 
 package struct LocalUserOptions: Sendable, Equatable {

@@ -16,8 +16,8 @@ import SystemPackage
 
 /// Creates a host agent with its real dependencies; changes nothing on the host.
 struct HostFactory {
-  /// Number of slots of one agent; its address range is large enough for more.
-  private static let slots = 1_024
+  /// Slots of one agent at most; a small range of addresses has room for fewer.
+  private static let maximumSlots = 1_024
   private static let firstUserID: UInt32 = 2_000_000
 
   let options: UpOptions
@@ -29,15 +29,21 @@ struct HostFactory {
   func make(httpClient: HTTPClient, observer: StepObserver, storeObserver: SnapshotObserver) async throws -> HostAgent {
     let data = FilePath(options.dataDirectory)
     let images = ImageStore(directory: FilePath(options.imageDirectory))
-    let network = SandboxNetworks(configuration: try networkConfiguration(), logger: logger)
+    let range = try options.networkRange ?? .standard(agent: claim.number)
+    let network = SandboxNetworks(configuration: try .of(agent: claim.number, range), logger: logger)
+    try await network.requireNoClash()
+    let journal = try Journal(path: data.appending("journal.db"))
+    try await requireAddresses(in: range, journal)
+    try claim.reserve(range)
     let driver = try await driver(kernel: try images.guestKernel().vmlinux)
     let cgroups = CgroupHierarchy.detect()
     if cgroups == nil {
       logger.warning("VMMs run without resource limits because the host has no control groups; see martlet doctor")
     }
     var configuration = HostConfiguration(
-      hostID: identity.id, dataDirectory: data, slots: 0..<Self.slots,
-      firstUserID: Self.firstUserID + UInt32(claim.number * Self.slots), cgroupParent: "martlet-\(claim.number)",
+      hostID: identity.id, dataDirectory: data,
+      slots: 0..<min(Self.maximumSlots, network.configuration.addressing.capacity),
+      firstUserID: Self.firstUserID + UInt32(claim.number * Self.maximumSlots), cgroupParent: "martlet-\(claim.number)",
       concurrentBoots: max(2, ProcessInfo.processInfo.activeProcessorCount))
     configuration.warmPoolSize = options.warmPool
     configuration.installation = identity.installation
@@ -50,6 +56,17 @@ struct HostFactory {
       cgroups: cgroups)
     return HostAgent(
       configuration: configuration, parts: parts, journal: journal, observer: observer, logger: logger)
+  }
+
+  /// Sandboxes that run keep the addresses that they were started with.
+  /// - Throws: `host_unavailable` when one has an address outside of `range`.
+  private func requireAddresses(in range: SandboxNetworkRange, _ journal: Journal) async throws {
+    let outside = try await journal.instances().compactMap(\.hostAddress).first { !range.network.contains($0) }
+    guard let outside else { return }
+    throw MartletError(
+      .hostUnavailable,
+      "a sandbox of an earlier start has the address \(outside), which is not in the range \(range); start the server "
+        + "with the range that it had, pause or destroy its sandboxes, and change \(SandboxNetworkRange.option) then")
   }
 
   private func driver(kernel: FilePath) async throws -> QEMUDriver {
@@ -73,17 +90,4 @@ struct HostFactory {
       logger: logger)
   }
 
-  /// The network configuration. Each agent on the machine has its own /16 network, interface names and nftables table.
-  private func networkConfiguration() throws -> NetworkConfiguration {
-    let number = claim.number
-    guard let network = IPv4Network("10.\(200 + number).0.0/16") else {
-      throw MartletError(.internalError, "no address range for agent \(number)")
-    }
-    let suffix = number == 0 ? "" : "\(number)"
-    var configuration = NetworkConfiguration(
-      addressing: try SlotAddressing(network: network, namespacePrefix: "mrt\(suffix)-", linkPrefix: "mv\(suffix)-"))
-    configuration.linkGroup += UInt32(number)
-    configuration.tableName = "martlet\(suffix)"
-    return configuration
-  }
 }

@@ -9,7 +9,9 @@ extension LocalServices {
     LocalServices(
       version: AllInOneServer.version,
       up: { try await AllInOneServer($0).run() },
-      doctor: { [await AcceleratorCheck.run($0), await DatabaseCheck.run($0.database)] },
+      doctor: {
+        [await AcceleratorCheck.run($0), await DatabaseCheck.run($0.database)] + (await NetworkCheck.run($0))
+      },
       buildImages: { directory in
         umask(0o077)
         return try await StepReport().step("images") {

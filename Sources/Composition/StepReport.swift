@@ -13,6 +13,7 @@ final class StepReport: Sendable {
     _ name: String, _ body: (@escaping @Sendable (String) -> Void) async throws -> Result
   ) async throws -> Result {
     let begin = ContinuousClock.now
+    if !isTerminal { write("  … \(name)\n") }
     do {
       let result = try await body { self.progress(name, $0) }
       write("\(erase)  ✓ \(name)  \(Self.seconds(since: begin)) s\n")

@@ -62,7 +62,7 @@ package struct ControlPlane: Sendable {
     teams = TeamService(
       teams: teamRepository, people: people, sandboxes: sandboxes, audit: audit, dependencies: dependencies)
     apiKeys = APIKeyService(keys: keys, audit: audit, dependencies: dependencies)
-    auditLogs = AuditService(repository: AuditRepository(database: database))
+    auditLogs = AuditService(repository: AuditRepository(database: database), secret: identity.secret)
     admin = AdminService(
       people: people, teamRepository: teamRepository, sandboxRepository: repository, accounts: accounts,
       directory: hosts,

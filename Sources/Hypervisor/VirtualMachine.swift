@@ -11,13 +11,15 @@ package protocol VirtualMachine: Sendable {
   /// Process id and start time, by which a later host agent finds this VMM again.
   var identity: VMMIdentity { get }
   /// Returns the reason when the VMM has ended. Any number of callers may wait.
-  func waitForExit() async -> VMMExit
+  /// - Throws: when the calling task is cancelled before that.
+  func waitForExit() async throws(CancellationError) -> VMMExit
   /// The state of the guest as the VMM reports it. Bounded by a deadline.
   func status() async throws -> VMMStatus
   /// Console bytes since the last call. The VMM keeps a bounded ring: old bytes may be lost, the newest never.
   func drainConsole() async throws -> [UInt8]
   /// Ends the VMM and returns when the process is gone. Idempotent.
-  func kill() async
+  /// - Throws: when the calling task is cancelled before the process is gone; the signal was sent.
+  func kill() async throws(CancellationError)
 
   // Snapshots. All calls are bounded by deadlines; a failure leaves the VM unchanged unless stated otherwise.
 
@@ -84,12 +86,19 @@ package enum VMMStatus: String, Sendable {
 }
 
 package struct VMMExit: Sendable, Equatable {
-  /// A sentence for the tenant, such as "the VMM was killed by signal 9".
+  /// A sentence for the operator's log and the tenant, such as "the VMM was killed by signal 9". Never text from the
+  /// guest.
   package var reason: String
+  /// What the guest itself said last, such as the text of a kernel panic: for its tenant alone.
+  package var guestText: String?
 
-  package init(reason: String) {
+  package init(reason: String, guestText: String? = nil) {
     self.reason = reason
+    self.guestText = guestText
   }
+
+  /// What the tenant is told.
+  package var tenantReason: String { guestText.map { "\(reason): \($0)" } ?? reason }
 }
 
 /// Identifies a VMM process across restarts of the host agent; a pid alone may be reused.
@@ -191,9 +200,12 @@ package protocol HypervisorDriver: Sendable {
   var machine: MachineDescription { get }
   /// Starts a VMM. Returns as soon as it runs, not when the guest responds.
   func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine
-  /// Returns the VMM that an earlier host agent launched, or nil when it has ended.
+  /// Returns the VMM that an earlier host agent launched.
+  /// - Returns: nil when the process is known to have ended.
+  /// - Throws: when that cannot be determined: the VMM may run.
   func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)?
   /// Finds running VMMs of this instance that the journal does not contain (the host agent died between launch and
   /// journal entry).
+  /// - Throws: when the host's processes cannot be listed.
   func findOrphans(of id: InstanceID) throws -> [VMMIdentity]
 }

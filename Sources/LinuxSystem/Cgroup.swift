@@ -86,10 +86,18 @@ package struct Cgroup: Sendable, Equatable {
     return descriptors
   }
 
+  /// Processes of the group; none when the group does not exist.
+  /// - Throws: when the group cannot be read for any other reason.
   package func processes() throws(SystemError) -> [Int32] {
-    guard let directory = directories().first, access(directory.string, F_OK) == 0 else { return [] }
-    return try SmallFile.readText(directory.appending("cgroup.procs").string).split(separator: "\n").compactMap {
-      Int32($0)
+    guard let directory = directories().first else { return [] }
+    do throws(SystemError) {
+      return try SmallFile.readText(directory.appending("cgroup.procs").string).split(separator: "\n").compactMap {
+        Int32($0)
+      }
+    } catch {
+      // ENODEV: the group was removed between open(2) and read(2).
+      guard error.errno == .noSuchFileOrDirectory || error.errno == Errno(rawValue: ENODEV) else { throw error }
+      return []
     }
   }
 
@@ -129,15 +137,15 @@ package struct Cgroup: Sendable, Equatable {
   }
 
   /// Names of the groups below `parent`.
-  package static func existingNames(in hierarchy: CgroupHierarchy, parent: String = Cgroup.parentName) -> [String] {
+  package static func existingNames(
+    in hierarchy: CgroupHierarchy, parent: String = Cgroup.parentName
+  ) throws(SystemError) -> [String] {
     var names: Set<String> = []
     for root in Set(hierarchy.roots.values) {
       let directory = root.appending(parent)
-      for name in (try? Directories.names(in: directory)) ?? [] {
-        var status = stat()
-        if lstat(directory.appending(name).string, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-          names.insert(name)
-        }
+      for name in try Directories.names(in: directory)
+      where try FileStatus.of(directory.appending(name).string, followingLinks: false)?.kind == .directory {
+        names.insert(name)
       }
     }
     return names.sorted()

@@ -9,30 +9,36 @@ package final class DescriptorWatcher: Sendable {
   private struct State {
     var epoll: Int32 = -1
     var nextKey: UInt64 = 1
-    var waiting: [UInt64: (descriptor: Int32, continuation: CheckedContinuation<Void, Never>)] = [:]
+    var waiting: [UInt64: (descriptor: Int32, continuation: CheckedContinuation<Bool, Never>)] = [:]
   }
+
+  /// Pause before the caller may ask again, when the kernel has no descriptor or memory left to watch with.
+  private static let retryDelay: Duration = .milliseconds(100)
 
   private let state = Mutex(State())
 
   package init() {}
 
-  /// Returns once `descriptor` is readable, and at once when it cannot be watched or the task is cancelled. The caller
-  /// then checks the descriptor, and keeps it open until this returns.
+  /// Returns once `descriptor` is readable, at once when the task is cancelled, or after `retryDelay` when the
+  /// descriptor cannot be watched, so that a caller's loop does not spin while the process has no descriptor left.
+  /// The caller checks the descriptor afterwards, and keeps it open until then.
   package func waitUntilReadable(_ descriptor: Int32) async {
     let key = state.withLock { state in
       defer { state.nextKey += 1 }
       return state.nextKey
     }
-    await withTaskCancellationHandler {
+    let isWatched = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        if !register(key: key, descriptor: descriptor, continuation) { continuation.resume() }
+        if !register(key: key, descriptor: descriptor, continuation) { continuation.resume(returning: false) }
       }
     } onCancel: {
       finish(key: key)
     }
+    // Cancellation ends the sleep too.
+    if !isWatched { try? await Task.sleep(for: Self.retryDelay) }
   }
 
-  private func register(key: UInt64, descriptor: Int32, _ continuation: CheckedContinuation<Void, Never>) -> Bool {
+  private func register(key: UInt64, descriptor: Int32, _ continuation: CheckedContinuation<Bool, Never>) -> Bool {
     state.withLock { state in
       if Task.isCancelled { return false }
       if state.epoll < 0 {
@@ -55,13 +61,13 @@ package final class DescriptorWatcher: Sendable {
   }
 
   private func finish(key: UInt64) {
-    let continuation = state.withLock { state -> CheckedContinuation<Void, Never>? in
+    let continuation = state.withLock { state -> CheckedContinuation<Bool, Never>? in
       guard let entry = state.waiting.removeValue(forKey: key) else { return nil }
       epoll_ctl(state.epoll, EPOLL_CTL_DEL, entry.descriptor, nil)
       close(entry.descriptor)
       return entry.continuation
     }
-    continuation?.resume()
+    continuation?.resume(returning: true)
   }
 
   private func loop(epoll: Int32) {

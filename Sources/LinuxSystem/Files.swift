@@ -28,20 +28,62 @@ package enum SmallFile {
     try writeAll(Array(text.utf8), to: descriptor, path: path)
   }
 
+  /// Ending of the temporary files of `replace`: `NAME.<16 hexadecimal digits>.new`.
+  static let temporarySuffix = ".new"
+
   /// Replaces a file atomically and durably: temporary file, fsync, rename, fsync of the directory.
+  ///
+  /// Each call has a temporary file of its own, so that of several writers at the same time one wins and the file is
+  /// always whole. The writer holds a lock on its temporary file (flock(2)); one without a lock was left by a writer
+  /// that died, and the next call for the same name removes it.
   package static func replace(_ path: FilePath, with content: [UInt8], mode: UInt32) throws(SystemError) {
-    let temporary = path.string + ".\(getpid()).new"
-    let descriptor = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: mode)
+    try removeLeftovers(of: path)
+    let (temporary, descriptor) = try makeTemporary(for: path, mode: mode)
     do {
       try writeAll(content, to: descriptor, path: temporary)
       try SystemError.check("fchmod", temporary) { fchmod(descriptor.rawValue, mode) }
       try SystemError.check("fsync", temporary) { fsync(descriptor.rawValue) }
       try SystemError.check("rename", path.string) { rename(temporary, path.string) }
-      try synchronizeDirectory(path.removingLastComponent())
     } catch {
       unlink(temporary)
       throw error
     }
+    try synchronizeDirectory(path.removingLastComponent())
+  }
+
+  /// A new, locked file beside `path`.
+  private static func makeTemporary(
+    for path: FilePath, mode: UInt32
+  ) throws(SystemError) -> (path: String, descriptor: OwnedDescriptor) {
+    while true {
+      let digits = String(UInt64.random(in: .min ... .max), radix: 16)
+      let name = "\(path.string).\(String(repeating: "0", count: 16 - digits.count))\(digits)\(temporarySuffix)"
+      let descriptor = try OwnedDescriptor.open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode)
+      try SystemError.check("flock", name) { flock(descriptor.rawValue, LOCK_EX) }
+      // Another call may have taken the file for a leftover before it was locked.
+      if try FileStatus.of(name, followingLinks: false) != nil { return (name, descriptor) }
+    }
+  }
+
+  /// Removes temporary files of writers that died.
+  private static func removeLeftovers(of path: FilePath) throws(SystemError) {
+    guard let base = path.lastComponent?.string else { return }
+    let directory = path.removingLastComponent()
+    for name in try Directories.names(in: directory.isEmpty ? "." : directory)
+    where isTemporary(name, of: base) {
+      let leftover = directory.appending(name).string
+      // One that cannot be opened or locked belongs to a living writer, or is gone already.
+      guard let descriptor = try? OwnedDescriptor.open(leftover, O_WRONLY | O_NOFOLLOW | O_NONBLOCK),
+        flock(descriptor.rawValue, LOCK_EX | LOCK_NB) == 0
+      else { continue }
+      unlink(leftover)
+    }
+  }
+
+  private static func isTemporary(_ name: String, of base: String) -> Bool {
+    guard name.hasPrefix("\(base)."), name.hasSuffix(temporarySuffix) else { return false }
+    let digits = name.dropFirst(base.count + 1).dropLast(temporarySuffix.count)
+    return digits.utf8.count == 16 && digits.allSatisfy(\.isHexDigit)
   }
 
   /// Makes an empty file that only its owner can open, for a library that would make it with other modes; one that
@@ -56,7 +98,7 @@ package enum SmallFile {
   }
 
   package static func synchronizeDirectory(_ path: FilePath) throws(SystemError) {
-    let descriptor = try OwnedDescriptor.open(path.string, O_RDONLY | O_DIRECTORY)
+    let descriptor = try OwnedDescriptor.open(path.isEmpty ? "." : path.string, O_RDONLY | O_DIRECTORY)
     try SystemError.check("fsync", path.string) { fsync(descriptor.rawValue) }
   }
 
@@ -99,12 +141,16 @@ package enum Directories {
     }
     defer { closedir(stream) }
     var names: [String] = []
+    Glibc.errno = 0
     while let entry = readdir(stream) {
       let name = withUnsafePointer(to: &entry.pointee.d_name) {
         $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
       }
       if name != "." && name != ".." { names.append(name) }
+      Glibc.errno = 0
     }
+    // readdir(3) returns NULL at the end and for an error, which only errno tells apart.
+    guard Glibc.errno == 0 else { throw SystemError.current("readdir", subject: path.string) }
     return names
   }
 

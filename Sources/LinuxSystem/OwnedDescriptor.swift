@@ -40,10 +40,17 @@ package final class OwnedDescriptor: Sendable {
     return OwnedDescriptor(descriptor)
   }
 
-  /// A pidfd of a running process; nil when there is none of this number.
-  package static func process(_ pid: Int32) -> OwnedDescriptor? {
+  /// A pidfd of a running process.
+  /// - Returns: nil when there is no process of this number, which only ESRCH proves.
+  /// - Throws: every other error, such as EMFILE.
+  package static func process(_ pid: Int32) throws(SystemError) -> OwnedDescriptor? {
     let descriptor = clinux_pidfd_open(pid)
-    return descriptor < 0 ? nil : OwnedDescriptor(descriptor)
+    guard descriptor >= 0 else {
+      let failure = SystemError.current("pidfd_open", subject: "process \(pid)")
+      guard failure.errno == .noSuchProcess else { throw failure }
+      return nil
+    }
+    return OwnedDescriptor(descriptor)
   }
 
   /// A pipe; both ends are close-on-exec.

@@ -61,4 +61,81 @@ package struct IPv4Network: Hashable, Sendable, CustomStringConvertible {
   }
 
   package var description: String { "\(address)/\(prefixLength)" }
+
+  /// Whether some address is in both networks.
+  package func overlaps(_ other: IPv4Network) -> Bool {
+    let mask = Self.mask(min(prefixLength, other.prefixLength))
+    return address.value & mask == other.address.value & mask
+  }
+
+  package func contains(_ other: IPv4Network) -> Bool {
+    prefixLength <= other.prefixLength && overlaps(other)
+  }
+
+  package func contains(_ other: IPv4Address) -> Bool {
+    other.value & Self.mask(prefixLength) == address.value
+  }
+
+  private static func mask(_ prefixLength: Int) -> UInt32 {
+    prefixLength == 0 ? 0 : ~UInt32(0) << (32 - UInt32(prefixLength))
+  }
+}
+
+/// The range of addresses that a host agent gives its sandboxes, four to each.
+package struct SandboxNetworkRange: Sendable, Equatable, CustomStringConvertible {
+  /// What the option is called in sentences about it.
+  package static let option = "--network-range (MARTLET_NETWORK_RANGE)"
+  /// Room for 16 to about four million sandboxes.
+  package static let prefixLengths = 8...26
+  /// RFC 1918, and RFC 6598 (shared address space).
+  private static let privateRanges = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"].compactMap {
+    IPv4Network($0)
+  }
+
+  package let network: IPv4Network
+
+  /// - Throws: `invalid_request` with the rule that `text` breaks.
+  package init(_ text: String) throws(MartletError) {
+    guard let network = IPv4Network(text) else {
+      throw MartletError(
+        .invalidRequest,
+        "'\(text)' is not a range for \(Self.option); write the first address and the length, such as 10.100.0.0/16")
+    }
+    try self.init(network)
+  }
+
+  /// - Throws: `invalid_request` with the rule that `network` breaks.
+  package init(_ network: IPv4Network) throws(MartletError) {
+    guard Self.prefixLengths.contains(network.prefixLength) else {
+      throw MartletError(
+        .invalidRequest,
+        "the range \(network) for \(Self.option) must be between a /\(Self.prefixLengths.lowerBound) and a "
+          + "/\(Self.prefixLengths.upperBound)")
+    }
+    guard Self.privateRanges.contains(where: { $0.contains(network) }) else {
+      throw MartletError(
+        .invalidRequest,
+        "the range \(network) for \(Self.option) is not private; it must lie in one of "
+          + Self.privateRanges.map(\.description).joined(separator: ", "))
+    }
+    self.network = network
+  }
+
+  /// The range of an agent that is not given one: 10.(200+N).0.0/16.
+  /// - Parameter agent: number of the agent on its machine, from 0 to 31.
+  package static func standard(agent: Int) throws(MartletError) -> SandboxNetworkRange {
+    try SandboxNetworkRange("10.\(200 + agent).0.0/16")
+  }
+
+  /// A range of the same kind that overlaps none of `taken`; nil when there is none among those that are tried.
+  package static func free(of taken: [IPv4Network]) -> SandboxNetworkRange? {
+    var candidates = (100..<200).reversed().map { "10.\($0).0.0/16" }
+    candidates += (16..<32).map { "172.\($0).0.0/16" }
+    candidates += ["192.168.128.0/17", "100.96.0.0/16"]
+    return candidates.lazy.compactMap { try? SandboxNetworkRange($0) }.first { range in
+      !taken.contains { $0.overlaps(range.network) }
+    }
+  }
+
+  package var description: String { network.description }
 }

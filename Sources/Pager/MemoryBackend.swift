@@ -91,9 +91,11 @@ package struct PagerIdentity: Sendable, Codable, Equatable {
 package protocol PagerProcess: Sendable {
   var identity: PagerIdentity { get }
   /// Returns when the pager has ended. A pager ends by itself when its VM does.
-  func waitForExit() async -> PagerExit
+  /// - Throws: when the calling task is cancelled before that.
+  func waitForExit() async throws(CancellationError) -> PagerExit
   /// Ends the pager. Its VM stalls until another pager takes over or the VM is killed. Idempotent.
-  func kill() async
+  /// - Throws: when the calling task is cancelled before the process has ended; the signal was sent.
+  func kill() async throws(CancellationError)
 }
 
 package struct PagerExit: Sendable, Equatable {

@@ -56,18 +56,31 @@ package struct QEMUDriver: HypervisorDriver {
 
   package func launch(_ configuration: VMConfiguration) async throws -> any VirtualMachine {
     let child = try await BlockingPool.shared.run { () throws in try spawn(configuration) }
-    guard let process = ProcessHandle.open(pid: child.pid) else {
+    let process: ProcessHandle?
+    do {
+      process = try ProcessHandle.of(child)
+    } catch {
+      // Without a handle the VMM could not be watched; a later orphan search must not find it running either.
+      await end(child)
+      throw error
+    }
+    guard let process else {
+      await end(child)
       let log = ConsoleLog.vmmLogTail(in: configuration.runDirectory)
-      _ = child.reapIfEnded()
       throw MartletError(.agentError, "the VMM did not start", cause: QMPError(command: "start", text: log))
     }
     return machine(process, configuration.runDirectory, configuration.cgroup, configuration.id)
   }
 
+  private func end(_ child: ChildProcess) async {
+    child.signal(SIGKILL)
+    _ = await BlockingPool.shared.run { child.reapBlocking() }
+  }
+
   package func adopt(
     _ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?
   ) async throws -> (any VirtualMachine)? {
-    guard let process = ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else {
+    guard let process = try ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else {
       return nil
     }
     return machine(process, runDirectory, cgroup, nil)
@@ -75,10 +88,10 @@ package struct QEMUDriver: HypervisorDriver {
 
   package func findOrphans(of id: InstanceID) throws -> [VMMIdentity] {
     let name = "guest=\(id.wire),debug-threads=on"
-    return ProcessTable.pids().compactMap { pid in
-      let arguments = ProcessTable.arguments(of: pid)
+    return try ProcessTable.pids().compactMap { pid in
+      let arguments = try ProcessTable.arguments(of: pid)
       guard arguments.first == installation.executable, arguments.contains(name),
-        let ticks = ProcessTable.startTimeTicks(of: pid)
+        let ticks = try ProcessTable.startTimeTicks(of: pid)
       else { return nil }
       return VMMIdentity(pid: pid, startTimeTicks: ticks)
     }

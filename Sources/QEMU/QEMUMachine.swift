@@ -18,13 +18,11 @@ final class QEMUMachine: VirtualMachine {
     var monitor: QMPClient?
     /// The single connection attempt under way: QEMU serves one connection at a time.
     var connecting: Task<QMPClient, any Error>?
-    var exit: VMMExit?
     var guestEnded = false
     var isKilledByUs = false
     /// The last drained console bytes. The caller of `drainConsole` may not have written them to disk when the reason
     /// of the end is determined.
     var recentConsole: [UInt8] = []
-    var waiting: [CheckedContinuation<VMMExit, Never>] = []
   }
 
   let identity: VMMIdentity
@@ -33,6 +31,7 @@ final class QEMUMachine: VirtualMachine {
   private let cgroup: Cgroup?
   private let logger: Logger
   private let state = Mutex(State())
+  private let exit = Promise<VMMExit>()
 
   init(process: ProcessHandle, directory: FilePath, cgroup: Cgroup?, logger: Logger) {
     self.process = process
@@ -52,14 +51,8 @@ final class QEMUMachine: VirtualMachine {
     Task { await watchMonitor() }
   }
 
-  func waitForExit() async -> VMMExit {
-    await withCheckedContinuation { continuation in
-      let exit = state.withLock { state -> VMMExit? in
-        if state.exit == nil { state.waiting.append(continuation) }
-        return state.exit
-      }
-      if let exit { continuation.resume(returning: exit) }
-    }
+  func waitForExit() async throws(CancellationError) -> VMMExit {
+    try await exit.value()
   }
 
   func status() async throws -> VMMStatus {
@@ -81,10 +74,10 @@ final class QEMUMachine: VirtualMachine {
     return bytes
   }
 
-  func kill() async {
+  func kill() async throws(CancellationError) {
     state.withLock { $0.isKilledByUs = true }
     process.signal(SIGKILL)
-    _ = await waitForExit()
+    _ = try await waitForExit()
   }
 
   /// The connected monitor. Connects if necessary, as soon as the socket exists.
@@ -159,40 +152,37 @@ final class QEMUMachine: VirtualMachine {
   }
 
   private func processEnded() {
-    let status = process.reap()
-    let exit = VMMExit(reason: reason(status))
-    let (waiting, monitor) = state.withLock { state in
-      state.exit = exit
-      defer {
-        state.waiting = []
-        state.monitor = nil
-      }
-      return (state.waiting, state.monitor)
+    let exit = result(process.reap())
+    let monitor = state.withLock { state in
+      defer { state.monitor = nil }
+      return state.monitor
     }
     monitor?.close()
     logger.info("VMM ended", metadata: ["reason": "\(exit.reason)"])
-    for continuation in waiting { continuation.resume(returning: exit) }
+    self.exit.set(exit)
   }
 
-  private func reason(_ status: ExitStatus?) -> String {
+  private func result(_ status: ExitStatus?) -> VMMExit {
     let (guestEnded, isKilledByUs) = state.withLock { ($0.guestEnded, $0.isKilledByUs) }
-    if guestEnded { return guestReason() }
-    if isKilledByUs { return "the VMM was stopped" }
-    if cgroup?.wasOutOfMemory() == true { return "the VMM was killed because it exceeded its memory limit" }
+    if guestEnded { return guestExit() }
+    if isKilledByUs { return VMMExit(reason: "the VMM was stopped") }
+    if cgroup?.wasOutOfMemory() == true {
+      return VMMExit(reason: "the VMM was killed because it exceeded its memory limit")
+    }
     switch status {
-    case .signaled(let number): return "the VMM was killed by signal \(number)"
-    case .exited(let code): return "the VMM ended unexpectedly with exit status \(code)"
-    case nil: return "the VMM ended unexpectedly"
+    case .signaled(let number): return VMMExit(reason: "the VMM was killed by signal \(number)")
+    case .exited(let code): return VMMExit(reason: "the VMM ended unexpectedly with exit status \(code)")
+    case nil: return VMMExit(reason: "the VMM ended unexpectedly")
     }
   }
 
-  private func guestReason() -> String {
+  private func guestExit() -> VMMExit {
     let recent = state.withLock { String(decoding: $0.recentConsole, as: UTF8.self) }
     let console = recent.isEmpty ? ConsoleLog(directory: directory).tail(Self.logTailBytes) : recent
     guard let panic = console.split(separator: "\n").last(where: { $0.contains("Kernel panic") }),
       let start = panic.range(of: "Kernel panic")
-    else { return "the guest shut itself down" }
+    else { return VMMExit(reason: "the guest shut itself down") }
     let text = panic[start.lowerBound...].prefix(200).filter { !$0.isNewline }
-    return "the guest's kernel panicked: \(text)"
+    return VMMExit(reason: "the guest's kernel panicked", guestText: text)
   }
 }

@@ -35,7 +35,7 @@ extension SandboxNetworks {
     // The other checks need these tools.
     guard hints.isEmpty else { return hints }
     hints += await firewallHints()
-    hints += await routeHints()
+    hints += await clashes()
     if resolver == nil {
       hints.append(
         .init(
@@ -75,19 +75,24 @@ extension SandboxNetworks {
       }
   }
 
-  private func routeHints() async -> [NetworkHint] {
-    let network = configuration.addressing.network
-    guard let output = try? await perform(command(.inspect, "ip", ["-json", "route", "show", "table", "main"])) else {
-      return []
+  /// Routes and addresses of the host that overlap the range of the sandboxes: traffic to them would go to sandboxes,
+  /// or the other way round. Those of this agent's own sandboxes do not count.
+  package func clashes() async -> [NetworkHint] {
+    let range = configuration.addressing.network
+    // All tables: a VPN may have one of its own, and the table `local` holds the host's addresses.
+    guard
+      let output = try? await perform(command(.inspect, "ip", ["-4", "-json", "route", "show", "table", "all"]))
+    else { return [] }
+    let routes = RouteListing.routes(json: output.outputText).filter {
+      configuration.addressing.slot(ofLink: $0.device) == nil
     }
-    return RouteListing.routes(json: output.outputText)
-      .filter { configuration.addressing.slot(ofLink: $0.device) == nil && $0.network.overlaps(network) }
-      .map { route in
-        .init(
-          .error,
-          "the host's route to \(route.network) through \(route.device) overlaps the sandbox network \(network)",
-          remedy: "choose another network for sandboxes")
-      }
+    let remedy =
+      SandboxNetworkRange.free(of: routes.map(\.network)).map {
+        "choose another range with \(SandboxNetworkRange.option), such as \($0)"
+      } ?? "choose another range with \(SandboxNetworkRange.option)"
+    return routes.filter { $0.network.overlaps(range) }.map { route in
+      .init(.error, "\(route.sentence) overlaps the range of the sandboxes, \(range)", remedy: remedy)
+    }
   }
 }
 
@@ -118,14 +123,23 @@ enum FirewallListing {
   }
 }
 
-/// Output of `ip -json route`. Default routes and what is not IPv4 are left out.
+/// Output of `ip -json route show table all`. Default routes, broadcast and multicast addresses and what is not IPv4
+/// are left out.
 enum RouteListing {
   struct Route: Equatable {
     var network: IPv4Network
     var device: String
+    /// Whether it is an address of the host itself.
+    var isAddress = false
+
+    var sentence: String {
+      isAddress
+        ? "the host's address \(network.address) on \(device)" : "the host's route to \(network) through \(device)"
+    }
   }
 
   private struct Entry: Decodable {
+    var type: String?
     var dst: String
     var dev: String?
   }
@@ -133,16 +147,8 @@ enum RouteListing {
   static func routes(json: String) -> [Route] {
     guard let entries = try? JSONDecoder().decode([Entry].self, from: Data(json.utf8)) else { return [] }
     return entries.compactMap { entry in
-      guard let network = IPv4Network(entry.dst) else { return nil }
-      return Route(network: network, device: entry.dev ?? "no device")
+      guard !["broadcast", "multicast"].contains(entry.type), let network = IPv4Network(entry.dst) else { return nil }
+      return Route(network: network, device: entry.dev ?? "no device", isAddress: entry.type == "local")
     }
-  }
-}
-
-extension IPv4Network {
-  func overlaps(_ other: IPv4Network) -> Bool {
-    let shorter = UInt32(min(prefixLength, other.prefixLength))
-    let mask: UInt32 = shorter == 0 ? 0 : ~UInt32(0) << (32 - shorter)
-    return address.value & mask == other.address.value & mask
   }
 }

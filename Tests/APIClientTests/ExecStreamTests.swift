@@ -35,6 +35,7 @@ struct ExecStreamTests {
       switch event {
       case .started(let pid): #expect(pid == 99)
       case .output(_, let bytes): output += bytes.readableBytesView
+      case .controlFailed: Issue.record("no request fails here")
       case .exited(let value): exit = value
       }
     }
@@ -71,6 +72,14 @@ struct ExecStreamTests {
     let result = try await run("wait", server: server) { try await $0.signal("SIGTERM") }
     #expect(result.exit == ExecExit(exitCode: 143, signal: 15))
     #expect(server.state.withLock { $0.controls } == [#"{"signal":"SIGTERM","type":"signal"}"#])
+  }
+
+  @Test("a request that did not reach the command is an event, and the stream goes on")
+  func controlFailure() throws {
+    let frame = #"{"type":"control_error","request":"signal","code":"agent_error","message":"no answer"}"#
+    #expect(try ExecCodec.decode(text: frame) == .controlFailed(request: "signal", message: "no answer"))
+    #expect(try ExecCodec.decode(text: #"{"type":"a_newer_kind"}"#) == nil)
+    #expect(throws: APIError.self) { try ExecCodec.decode(text: #"{"type":"error","message":"over"}"#) }
   }
 
   @Test("a connection that breaks before the exit is an error, never a success")

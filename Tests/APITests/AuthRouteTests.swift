@@ -154,10 +154,11 @@ import Testing
       let page = try await server.send(.GET, "/v1/audit-logs?limit=2", as: ada)
       let cursor = try #require(page.headers.first(name: "X-Next-Cursor"))
       let next = try await server.send(.GET, "/v1/audit-logs?limit=2&cursor=\(cursor)", as: ada).list
-      #expect(next.first?["id"] as? Int == all[2]["id"] as? Int)
+      #expect(next.first?["id"] as? String == all[2]["id"] as? String)
+      #expect(all.allSatisfy { ($0["id"] as? String)?.wholeMatch(of: /[0-9a-f]{16}/) != nil })
       for bad in [
         "since=yesterday", "since=300000-01-01T00:00:00Z", "until=9999999999-01-01T00:00:00Z", "limit=0", "cursor=x",
-        "team_id=x",
+        "cursor=7", "cursor=0000000000000007", "cursor=\(cursor.uppercased())A", "team_id=x",
         "action=", "action=%00", "target_id=a%00",
       ] {
         #expect(try await server.send(.GET, "/v1/audit-logs?\(bad)", as: ada).status == 400, "\(bad)")
@@ -165,6 +166,9 @@ import Testing
       let admin = try await server.logInAsAdmin()
       #expect(try await server.send(.GET, "/v1/audit-logs?team_id=\(admin.team)", as: ada).status == 404)
       #expect(try await server.send(.GET, "/v1/audit-logs?team_id=\(ada.team)", as: admin).list.count == all.count)
+      // A cursor of one team is not accepted in the log of another team.
+      let eve = try await server.signUp("eve@b.c")
+      #expect(try await server.send(.GET, "/v1/audit-logs?cursor=\(cursor)", as: eve).status == 400)
     }
   }
 

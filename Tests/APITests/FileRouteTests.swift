@@ -43,7 +43,7 @@ import Testing
       let id = try await server.create()
       let client = try await server.clients.connect(server.port)
       try await client.send(
-        "POST /v1/sandboxes/\(id)/files/write HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\n"
+        "POST /v1/sandboxes/\(id)/files/write HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\n"
           + "Content-Type: multipart/form-data; boundary=B\r\nContent-Length: 209715200\r\n\r\n--B\r\n"
       )
       let response = try await client.readAll()
@@ -59,7 +59,7 @@ import Testing
       let id = try await server.create()
       let client = try await server.clients.connect(server.port)
       try await client.send(
-        "POST /v1/sandboxes/\(id)/files/stream/write HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\n"
+        "POST /v1/sandboxes/\(id)/files/stream/write HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\n"
           + "Content-Type: multipart/form-data; boundary=B\r\nTransfer-Encoding: chunked\r\n\r\n"
       )
       let head =

@@ -51,6 +51,26 @@ import Testing
     }
   }
 
+  @Test("metrics are open to programs of this machine under loopback names, not to pages under a public name")
+  func metrics() async throws {
+    let names = try #require(Self.patterns("box.example.com", "*.wild.example"))
+    try await withServer(publicNames: names) { server async throws -> Void in
+      let admin = try await server.logInAsAdmin()
+      for host in ["box.example.com", "a.wild.example:\(server.port)"] {
+        func status(_ headers: [String: String] = [:]) async throws -> Int {
+          let headers = headers.merging(["Host": host]) { $1 }
+          return try await server.send(.GET, "/metrics", headers: headers, isAuthenticated: false).status
+        }
+        #expect(try await status() == 401, "\(host)")
+        #expect(try await status(["Authorization": "Bearer \(admin.token)"]) == 200, "\(host)")
+      }
+      for host in ["localhost", "LOCALHOST:\(server.port)", "127.0.0.1:\(server.port)", "127.3.2.1", "[::1]:9"] {
+        let response = try await server.send(.GET, "/metrics", headers: ["Host": host], isAuthenticated: false)
+        #expect(response.status == 200, "\(host)")
+      }
+    }
+  }
+
   @Test("a request without a Host is not valid")
   func missing() async throws {
     try await withServer { server async throws -> Void in

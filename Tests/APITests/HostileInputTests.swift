@@ -138,20 +138,20 @@ import Testing
     let junk = (0..<Int.random(in: 1...400, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator)
     }
     let heads = [
-      "", "GET / HTTP/1.1\r\n", "GET /health HTTP/9.9\r\n\r\n", "GET  /health HTTP/1.1\r\nHost: x\r\n\r\n",
-      "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-      "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nTransfer-Encoding: chunked\r\n\r\n"
+      "", "GET / HTTP/1.1\r\n", "GET /health HTTP/9.9\r\n\r\n", "GET  /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+      "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+      "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(key)\r\nTransfer-Encoding: chunked\r\n\r\n"
         + "fffffffffffffffff\r\n",
-      "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nTransfer-Encoding: chunked\r\n"
+      "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(key)\r\nTransfer-Encoding: chunked\r\n"
         + "Content-Length: 3\r\n"
         + "\r\n{}\r\n",
-      "POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nContent-Length: -1\r\n\r\n",
-      "GET /health HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n", "GET /health HTTP/1.1\r\nA\u{0}B: c\r\n\r\n",
+      "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(key)\r\nContent-Length: -1\r\n\r\n",
+      "GET /health HTTP/1.1\r\nHost: localhost\r\n folded: y\r\n\r\n", "GET /health HTTP/1.1\r\nA\u{0}B: c\r\n\r\n",
       "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-      "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nConnection: Upgrade\r\n"
+      "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(key)\r\nConnection: Upgrade\r\n"
         + "Upgrade: websocket\r\n"
         + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-      "GET /v1/sandboxes/\(id)/pty HTTP/1.1\r\nHost: x\r\nX-API-Key: \(key)\r\nConnection: Upgrade\r\n"
+      "GET /v1/sandboxes/\(id)/pty HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(key)\r\nConnection: Upgrade\r\n"
         + "Upgrade: websocket\r\n"
         + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
     ]

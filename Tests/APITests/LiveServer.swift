@@ -137,11 +137,7 @@ extension IdentityConfiguration {
   }
 }
 
-/// Waits until `condition` holds, for at most ten seconds.
+/// Waits until `condition` holds, for at most ten seconds on an idle machine.
 func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
-  for _ in 0..<1_000 {
-    if try await condition() { return true }
-    try await Task.sleep(for: .milliseconds(10))
-  }
-  return false
+  try await Patience.waiting(for: .seconds(10), every: .milliseconds(10), until: condition)
 }

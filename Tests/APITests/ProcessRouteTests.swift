@@ -95,7 +95,7 @@ import Testing
       let body = #"{"cmd":"sleep","timeout_sec":0}"#
       let client = try await server.clients.connect(server.port)
       try await client.send(
-        "POST /v1/sandboxes/\(id)/exec HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\n"
+        "POST /v1/sandboxes/\(id)/exec HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\n"
           + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
       )
       #expect(try await eventually { await server.host.processes[sandbox]?.isEmpty == false })

@@ -36,7 +36,7 @@ import Testing
       .POST, "/v1/sandboxes", json: "{}", headers: [parts[0]: parts[1]], isAuthenticated: false)
     let id = try #require(response.json["id"] as? String)
     try await raw.send(
-      "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\n\(credentials)\r\nUpgrade: websocket\r\n"
+      "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: localhost\r\n\(credentials)\r\nUpgrade: websocket\r\n"
         + "Connection: Upgrade\r\n"
         + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
     #expect(try await raw.readHead().hasPrefix("HTTP/1.1 101"))

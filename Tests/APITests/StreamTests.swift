@@ -13,7 +13,7 @@ struct StreamClient {
   static func open(_ server: LiveServer, _ path: String, headers: String = "") async throws -> (StreamClient, String) {
     let raw = try await server.clients.connect(server.port)
     try await raw.send(
-      "GET \(path) HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+      "GET \(path) HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\(headers)\r\n"
     )
     let head = try await raw.readHead()
@@ -168,6 +168,36 @@ struct StreamClient {
       let error = try await client.json()
       #expect(error["type"] as? String == "error")
       #expect(error["code"] as? String == "not_found")
+    }
+  }
+
+  @Test("a resize, signal or kill that fails is reported to the client, and the stream goes on")
+  func controlFailures() async throws {
+    try await withServer { server async throws -> Void in
+      let (client, id) = try await open(server, "pty")
+      try await client.send(#"{"type":"start","cols":100,"rows":30}"#)
+      _ = try await client.json()
+      let process = try await process(server, id)
+      process.failControl(MartletError(.agentError, "the guest does not answer"))
+      for (request, message) in [
+        ("resize", #"{"type":"resize","cols":120,"rows":40}"#), ("signal", #"{"type":"signal","signal":"SIGINT"}"#),
+        ("kill", #"{"type":"kill"}"#),
+      ] {
+        try await client.send(message)
+        let report = try await client.json()
+        #expect(report["type"] as? String == "control_error")
+        #expect(report["request"] as? String == request)
+        #expect(report["code"] as? String == "agent_error")
+        #expect(report["message"] as? String == "the guest does not answer")
+      }
+      // A process that has ended meanwhile is no failure.
+      process.failControl(MartletError(.notFound, "the process has ended"))
+      try await client.send(#"{"type":"kill"}"#)
+      try await client.send(#"{"type":"input","data":"aGk="}"#)
+      #expect(try await client.json()["data"] as? String == "aGk=")
+      process.failControl(nil)
+      try await client.send(#"{"type":"kill"}"#)
+      #expect(try await client.json()["exit_code"] as? Int == 137)
     }
   }
 

@@ -81,7 +81,7 @@ import Testing
     try await withServer { server async throws -> Void in
       let raw = try await server.clients.connect(server.port)
       try await raw.send(
-        "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n"
+        "POST /v1/auth/login HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n"
           + "\r\n{}"
       )
       #expect(try await raw.readHead().hasPrefix("HTTP/1.1 400"))
@@ -130,12 +130,12 @@ import Testing
     try await withServer { server async throws -> Void in
       let id = try await server.create()
       let raw = try await server.clients.connect(server.port)
-      try await raw.send("GET /v1/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\n\r\n")
+      try await raw.send("GET /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\n\r\n")
       let head = try await raw.readHead()
       #expect(head.hasPrefix("HTTP/1.1 200"))
       try await Task.sleep(for: .milliseconds(50))
       try await raw.send(
-        "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: x\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\n"
+        "GET /v1/sandboxes/\(id)/exec/stream HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \(server.key)\r\nUpgrade: websocket\r\n"
           + "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
       )
       let upgraded = try await raw.readHead()
@@ -152,7 +152,8 @@ import Testing
       #expect(response.hasPrefix("HTTP/1.1 400"))
       #expect(response.contains(#""code":"invalid_request""#))
       let large = try await server.clients.connect(server.port)
-      try await large.send("GET /health HTTP/1.1\r\nHost: x\r\nX: \(String(repeating: "a", count: 40_000))\r\n\r\n")
+      try await large.send(
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nX: \(String(repeating: "a", count: 40_000))\r\n\r\n")
       let refused = try await large.readAll()
       #expect(refused.hasPrefix("HTTP/1.1 413"))
       #expect(try await server.send(.GET, "/health").status == 200)

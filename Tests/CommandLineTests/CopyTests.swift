@@ -152,6 +152,78 @@ struct CopyTests {
     }
   }
 
+  @Test("the name is what the user typed and the mode goes through the umask, whatever the guest says")
+  func hostileNameAndMode() async throws {
+    let server = FakeMartlet()
+    let id = server.addSandbox()
+    server.state.withLock {
+      // The guest resolves the path to another file of a mode of its choice.
+      $0.files["/.profile"] = .init(bytes: [1, 2], mode: 0o6777)
+      $0.resolvedPaths["/report"] = "/.profile"
+    }
+    let previous = umask(0o027)
+    defer { umask(previous) }
+    try await Invocation.inDirectory { directory in
+      #expect(try await Invocation.run(["cp", "\(id):/report", directory], on: server).code == 0)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == ["report"])
+      let status = try await LocalFile.status("\(directory)/report", followingLinks: false)
+      #expect(status?.kind == .file && status?.mode == 0o750)
+    }
+  }
+
+  @Test("a link that exists is neither followed nor replaced, in a single copy and in a tree")
+  func existingLinks() async throws {
+    let server = FakeMartlet()
+    let id = server.addSandbox()
+    server.state.withLock {
+      $0.files["/f"] = .init(bytes: [9])
+      $0.files["/d"] = .init(bytes: nil)
+      $0.files["/d/f"] = .init(bytes: [9])
+      $0.files["/d/e"] = .init(bytes: nil)
+      $0.files["/d/e/g"] = .init(bytes: [9])
+    }
+    try await Invocation.inDirectory { directory in
+      try write([1], "\(directory)/victim")
+      try FileManager.default.createDirectory(atPath: "\(directory)/outside", withIntermediateDirectories: true)
+      symlink("victim", "\(directory)/f")
+      for target in [directory, "\(directory)/f"] {
+        let outcome = try await Invocation.run(["cp", "\(id):/f", target], on: server)
+        #expect(outcome.code == 74 && outcome.errors.contains("is a link"), "\(outcome.errors)")
+      }
+      try FileManager.default.createDirectory(atPath: "\(directory)/d", withIntermediateDirectories: true)
+      symlink("../victim", "\(directory)/d/f")
+      #expect(try await Invocation.run(["cp", "\(id):/d", directory], on: server).code == 74)
+      unlink("\(directory)/d/f")
+      try FileManager.default.removeItem(atPath: "\(directory)/d/e")
+      symlink("../outside", "\(directory)/d/e")
+      #expect(try await Invocation.run(["cp", "\(id):/d", directory], on: server).code == 74)
+      #expect(try Data(contentsOf: URL(filePath: "\(directory)/victim")) == Data([1]))
+      #expect(try FileManager.default.contentsOfDirectory(atPath: "\(directory)/outside").isEmpty)
+      for link in ["f", "d/e"] {
+        #expect(try await LocalFile.status("\(directory)/\(link)", followingLinks: false)?.kind == .link)
+      }
+    }
+  }
+
+  @Test("names with control characters or bidirectional marks are not copied, and the copy says so and fails")
+  func invisibleNames() async throws {
+    let server = FakeMartlet()
+    let id = server.addSandbox()
+    server.state.withLock {
+      $0.files["/d"] = .init(bytes: nil)
+      for name in ["good", "c1\u{9B}2J", "bidi\u{202E}gpj.exe", "line\nbreak"] {
+        $0.files["/d/\(name)"] = .init(bytes: [1])
+      }
+    }
+    try await Invocation.inDirectory { directory in
+      let outcome = try await Invocation.run(["cp", "\(id):/d", "\(directory)/d"], on: server)
+      #expect(outcome.code == 74)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: "\(directory)/d") == ["good"])
+      #expect(outcome.errors.contains("skipped") && outcome.errors.contains("3 entries"))
+      #expect(outcome.errors.unicodeScalars.allSatisfy { $0.isVisible || $0 == "\n" })
+    }
+  }
+
   @Test("a missing file is an error on either side")
   func missing() async throws {
     let server = FakeMartlet()

@@ -101,6 +101,28 @@ struct RenderingTests {
   }
 
   @Test(
+    "what a terminal would not show as it stands is replaced, and escaped in JSON",
+    arguments: [
+      "\u{7F}", "\u{85}", "\u{9B}", "\u{AD}", "\u{61C}", "\u{200B}", "\u{200E}", "\u{200F}", "\u{2028}", "\u{2029}",
+      "\u{202A}", "\u{202E}", "\u{2060}", "\u{2066}", "\u{2069}", "\u{FEFF}", "\u{E0041}", "\r", "\u{8}",
+    ])
+  func invisible(_ text: String) throws {
+    #expect(Table.printable("a\(text)b") == "a\u{FFFD}b")
+    #expect(Table.printableLines("a\(text)\nb") == "a\u{FFFD}\nb")
+    #expect(!CopyPath.isVisibleName("a\(text)b"))
+    let json = try JSONOutput.text(["name": "a\(text)b"])
+    #expect(json.unicodeScalars.allSatisfy { $0.isVisible || $0 == "\n" })
+    #expect(try JSONDecoder().decode([String: String].self, from: Data(json.utf8)) == ["name": "a\(text)b"])
+  }
+
+  @Test("writing of every kind is shown as it is", arguments: ["né", "日本語", "עברית", "क्‍ष", "👩‍💻", "a b"])
+  func visible(_ text: String) throws {
+    #expect(Table.printable(text) == text)
+    #expect(CopyPath.isVisibleName(text))
+    #expect(try JSONOutput.text(text) == "\"\(text)\"")
+  }
+
+  @Test(
     "byte counts have a unit",
     arguments: [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (10 << 20, "10 MiB"), (5 << 30, "5.0 GiB")])
   func bytes(_ count: Int64, _ text: String) {

@@ -158,11 +158,7 @@ func code(_ work: () async throws -> Void) async -> ErrorCode? {
   }
 }
 
-/// Waits until `condition` holds, for at most ten seconds.
+/// Waits until `condition` holds, for at most ten seconds on an idle machine.
 func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
-  for _ in 0..<2_000 {
-    if try await condition() { return true }
-    try await Task.sleep(for: .milliseconds(5))
-  }
-  return false
+  try await Patience.waiting(for: .seconds(10), every: .milliseconds(5), until: condition)
 }

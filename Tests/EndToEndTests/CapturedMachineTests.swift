@@ -106,7 +106,7 @@ extension EndToEnd {
         try #require(machines.count == 2)
         var seen: Set<String> = []
         for machine in machines {
-          let user = try #require(ProcessTable.userID(of: machine))
+          let user = try #require(try ProcessTable.userID(of: machine))
           // It may know or guess every name that there is.
           let roots = try ["/"] + stage.paths()
           let walk = try await FileWalk.run(as: user, in: machine, roots: roots, secrets: stage.secrets)
@@ -135,7 +135,7 @@ extension EndToEnd {
         let roots =
           try [stage.data, "/run/martlet", "/run/netns", "/dev/shm"] + stage.paths()
           + (server.machines + server.pagers).map { "/proc/\($0)" }
-        for user in [nobody, try #require(ProcessTable.userID(of: machine))] {
+        for user in [nobody, try #require(try ProcessTable.userID(of: machine))] {
           let walk = try await FileWalk.run(as: user, roots: roots, secrets: stage.secrets)
           #expect(walk.found.isEmpty, "\(walk.found)")
           #expect(walk.listed.allSatisfy { !$0.hasPrefix(stage.data) }, "\(walk.listed)")
@@ -144,7 +144,7 @@ extension EndToEnd {
           #expect(walk.connected.isEmpty)
         }
         // Nor does a command line.
-        let commands = ProcessTable.pids().flatMap { ProcessTable.arguments(of: $0) }
+        let commands = try ProcessTable.pids().flatMap { try ProcessTable.arguments(of: $0) }
         #expect(!commands.contains { argument in stage.secrets.contains { argument.contains($0) } })
       }
     }

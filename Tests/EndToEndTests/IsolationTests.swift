@@ -60,11 +60,7 @@ extension EndToEnd {
     @Test("the VMM runs as a user of its own, in a network namespace, with a seccomp filter and no_new_privs")
     func confinement() async throws {
       try await withSandbox { server, _ in
-        let pid = try #require(
-          ProcessTable.pids().first {
-            ProcessTable.arguments(of: $0).first?.contains("qemu") == true
-              && ProcessTable.arguments(of: $0).contains { $0.contains(server.directory.string) }
-          })
+        let pid = try #require(server.machines.first)
         let status = try SmallFile.readText("/proc/\(pid)/status")
         func field(_ name: String) -> [Substring] {
           status.split(separator: "\n").first { $0.hasPrefix("\(name):") }?.split(whereSeparator: \.isWhitespace)

@@ -46,11 +46,7 @@ import Testing
     let server = try await MartletServer.start()
     let before = try await Census.take(server)
     let id = try await server.createSandbox("--memory", "256")
-    let machine = try #require(
-      ProcessTable.pids().first {
-        ProcessTable.arguments(of: $0).first?.contains("qemu") == true
-          && ProcessTable.arguments(of: $0).contains { $0.contains(server.directory.string) }
-      })
+    let machine = try #require(server.machines.first)
     kill(machine, SIGKILL)
     try await eventually("the status is error", within: .seconds(5)) {
       try await server.info(id)["status"] as? String == "error"

@@ -100,7 +100,7 @@ final class WebSocketPeer: Sendable {
       import base64, os, socket, sys
       s = socket.create_connection(("127.0.0.1", \(server.port)))
       key = base64.b64encode(os.urandom(16)).decode()
-      s.sendall(("GET \(path) HTTP/1.1\\r\\nHost: x\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+      s.sendall(("GET \(path) HTTP/1.1\\r\\nHost: localhost\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
                  "X-API-Key: \(try server.apiKey)\\r\\n"
         "Sec-WebSocket-Key: " + key + "\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\n").encode())
       f = s.makefile("rb")

@@ -14,7 +14,8 @@ struct FakeFileRoutes {
   func respond(to exchange: FakeExchange, verb: String, body: ByteBuffer) async throws {
     if verb == "files/stream/write" { return try await write(exchange, body) }
     let path = try JSONDecoder().decode(Request.self, from: Data(body.readableBytesView)).path
-    let clean = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    let requested = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    let clean = server.state.withLock { $0.resolvedPaths[requested] ?? requested }
     let file = server.state.withLock { $0.files[clean] }
     switch verb {
     case "files/mkdir":
@@ -78,11 +79,17 @@ struct FakeFileRoutes {
     try await server.refuse(exchange, .notFound, "not_found", "\(path) does not exist in the sandbox")
   }
 
+  private static func json(_ text: String) -> String {
+    let bytes = try? JSONEncoder().encode(text)
+    return bytes.map { String(decoding: $0, as: UTF8.self) } ?? "\"\""
+  }
+
   private func entry(_ path: String, _ file: FakeMartlet.File) -> String {
     let name = path == "/" ? "/" : String(path.split(separator: "/").last ?? "")
     let type = file.bytes == nil ? "directory" : "file"
     return
-      #"{"name":"\#(name)","path":"\#(path)","type":"\#(type)","size":\#(file.bytes?.count ?? 0),"mode":\#(file.mode),"#
+      #"{"name":\#(Self.json(name)),"path":\#(Self.json(path)),"type":"\#(type)","#
+      + #""size":\#(file.bytes?.count ?? 0),"mode":\#(file.mode),"#
       + #""permissions":"-rw-r--r--","owner":"root","group":"root","modified_at":"2026-01-02T03:04:05Z"}"#
   }
 }

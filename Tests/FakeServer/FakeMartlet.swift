@@ -26,6 +26,8 @@ package final class FakeMartlet: Sendable {
     package var sandboxes: [String] = []
     package var destroyed: [String] = []
     package var requests: [String] = []
+    /// Paths that the guest takes for others.
+    package var resolvedPaths: [String: String] = [:]
     package var files: [String: File] = ["/": File(bytes: nil, mode: 0o755)]
     /// Text frames after the first one.
     package var controls: [String] = []

@@ -40,6 +40,12 @@ final class HostFixture: Sendable {
   let firstPageIsDamaged = Flag()
   /// Number of removals of a network that fail before one succeeds.
   let stubbornRemovals = Mutex(0)
+  /// What guests have printed on their consoles.
+  let console = Mutex("")
+  /// Whether VMMs do not end when they are killed, as in uninterruptible sleep.
+  let machinesHang = Flag()
+  /// How often the agent may still look for a process before it has no descriptor left.
+  let processLookUps = Mutex(Int.max)
   /// Whether guests respond.
   let guestsRespond = Mutex(true)
   let directory: FilePath
@@ -75,6 +81,14 @@ final class HostFixture: Sendable {
     nextPid.withLock { pid in
       pid += 1
       return pid
+    }
+  }
+
+  /// - Throws: EMFILE when the agent has no descriptor left.
+  func lookUpProcess() throws {
+    try processLookUps.withLock { left in
+      guard left > 0 else { throw SystemError("pidfd_open", .tooManyOpenFiles) }
+      if left != .max { left -= 1 }
     }
   }
 
@@ -137,13 +151,15 @@ final class HostFixture: Sendable {
 
   /// Makes a new host agent on this host, as after a restart.
   func agent(
-    observer: StepObserver = StepObserver(), slots: Int = 8, longestChain: Int = 8, warmPool: Int = 0
+    observer: StepObserver = StepObserver(), slots: Int = 8, longestChain: Int = 8, warmPool: Int = 0,
+    logger: Logger = HostFixture.logger, configure: (inout HostConfiguration) -> Void = { _ in }
   ) async throws -> HostAgent {
     var configuration = HostConfiguration(
       hostID: HostID(), dataDirectory: directory, slots: 0..<slots, firstUserID: 1_000_000, cgroupParent: "none",
       concurrentBoots: 4)
     configuration.longestChain = longestChain
     configuration.warmPoolSize = warmPool
+    configure(&configuration)
     let number = agents.withLock { latest in
       latest += 1
       return latest
@@ -157,7 +173,7 @@ final class HostFixture: Sendable {
     let agent = HostAgent(
       configuration: configuration, parts: parts, journal: try Journal(path: directory.appending("journal.db")),
       observer: observer,
-      logger: Self.logger)
+      logger: logger)
     try await agent.recover()
     return agent
   }

@@ -81,7 +81,52 @@ struct InstanceClaimTests {
     #expect(again.number == 0)
   }
 
-  @Test("a released number leaves no file and is claimed next")
+  @Test("A number is not free when its data directory cannot be reached for another reason than that it is gone")
+  func unreachable() throws {
+    defer { try? remove() }
+    do {
+      let first = try InstanceClaim.claim(dataDirectory: data[0], registry: registry)
+      #expect(first.number == 0)
+    }
+    // ELOOP stands for what a mounted file system may answer: EACCES, EIO, ESTALE.
+    try Directories.removeTree(data[0])
+    try #require(symlink(data[0].string, data[0].string) == 0)
+    let other = try InstanceClaim.claim(dataDirectory: data[1], registry: registry)
+    #expect(other.number == 1)
+    try other.release()
+    unlink(data[0].string)
+    #expect(try InstanceClaim.claim(dataDirectory: data[1], registry: registry).number == 0)
+  }
+
+  @Test("A claim that cannot be read is an error, not a free number")
+  func unreadable() throws {
+    defer { try? remove() }
+    try Directories.create(registry.appending("instance-0"))
+    #expect(throws: SystemError.self) { try InstanceClaim.claim(dataDirectory: data[0], registry: registry) }
+  }
+
+  @Test("Two agents of a machine do not get ranges that overlap")
+  func ranges() throws {
+    defer { try? remove() }
+    let first = try InstanceClaim.claim(dataDirectory: data[0], registry: registry)
+    let second = try InstanceClaim.claim(dataDirectory: data[1], registry: registry)
+    #expect(try InstanceClaim.expectedNumber(dataDirectory: data[1], registry: registry) == 1)
+    #expect(try InstanceClaim.expectedNumber(dataDirectory: registry.appending("c"), registry: registry) == 2)
+    // The first has noted no range: it has the standard one.
+    #expect(throws: MartletError.self) { try second.reserve(SandboxNetworkRange("10.200.128.0/20")) }
+    try first.reserve(SandboxNetworkRange("10.50.0.0/16"))
+    let error = #expect(throws: MartletError.self) { try second.reserve(SandboxNetworkRange("10.0.0.0/9")) }
+    #expect(error?.code == .hostUnavailable)
+    #expect(error?.message.contains("10.50.0.0/16") == true && error?.message.contains("--network-range") == true)
+    try second.reserve(SandboxNetworkRange("10.200.128.0/20"))
+    // The same agent may change its own.
+    try first.reserve(SandboxNetworkRange("10.50.128.0/20"))
+    try first.release()
+    try second.release()
+    #expect(try files.isEmpty)
+  }
+
+  @Test("A number given back leaves no file and is the next one's")
   func released() throws {
     defer { try? remove() }
     let first = try InstanceClaim.claim(dataDirectory: data[0], registry: registry)

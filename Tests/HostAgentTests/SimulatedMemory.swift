@@ -20,7 +20,8 @@ struct SimulatedMemory: MemoryBackend {
   }
 
   func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? {
-    host.pager(identity.pid)
+    try host.lookUpProcess()
+    return host.pager(identity.pid)
   }
 
   func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess {
@@ -29,7 +30,8 @@ struct SimulatedMemory: MemoryBackend {
   }
 
   func findOrphans(of id: InstanceID) throws -> [PagerIdentity] {
-    host.allPagers.filter { $0.configuration.id == id }.map(\.identity)
+    try host.lookUpProcess()
+    return host.allPagers.filter { $0.configuration.id == id }.map(\.identity)
   }
 
   func prepareSaving(
@@ -64,7 +66,7 @@ final class SimulatedPager: PagerProcess {
   let configuration: PagerConfiguration
   private let image: MemoryImage
   private let host: HostFixture
-  private let exit = Mutex<(exit: PagerExit?, waiting: [CheckedContinuation<PagerExit, Never>])>((nil, []))
+  private let exit = Promise<PagerExit>()
 
   init(_ configuration: PagerConfiguration, image: MemoryImage, pid: Int32, host: HostFixture) {
     identity = PagerIdentity(pid: pid, startTimeTicks: UInt64(pid))
@@ -81,25 +83,12 @@ final class SimulatedPager: PagerProcess {
     }
   }
 
-  func waitForExit() async -> PagerExit {
-    await withCheckedContinuation { continuation in
-      let ended = exit.withLock { state in
-        if state.exit == nil { state.waiting.append(continuation) }
-        return state.exit
-      }
-      if let ended { continuation.resume(returning: ended) }
-    }
-  }
+  func waitForExit() async throws(CancellationError) -> PagerExit { try await exit.value() }
 
   func end(_ failure: String?) {
-    let waiting = exit.withLock { state in
-      guard state.exit == nil else { return [CheckedContinuation<PagerExit, Never>]() }
-      state.exit = PagerExit(failure: failure)
-      defer { state.waiting = [] }
-      return state.waiting
-    }
+    guard exit.current == nil else { return }
     host.pagerEnded(identity.pid)
-    for continuation in waiting { continuation.resume(returning: PagerExit(failure: failure)) }
+    exit.set(PagerExit(failure: failure))
   }
 
   func kill() async { end(nil) }

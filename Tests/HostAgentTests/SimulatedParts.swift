@@ -20,8 +20,7 @@ final class SimulatedMachine: VirtualMachine {
     var isStopped: Bool
     var isFrozen = false
     var disk: FilePath
-    var exit: VMMExit?
-    var waiting: [CheckedContinuation<VMMExit, Never>] = []
+    var hasEnded = false
   }
 
   let identity: VMMIdentity
@@ -31,6 +30,7 @@ final class SimulatedMachine: VirtualMachine {
   private let runDirectory: FilePath
   private let host: HostFixture
   private let state: Mutex<State>
+  private let exit = Promise<VMMExit>()
 
   init(_ configuration: VMConfiguration, pid: Int32, host: HostFixture) {
     identity = VMMIdentity(pid: pid, startTimeTicks: UInt64(pid))
@@ -44,13 +44,13 @@ final class SimulatedMachine: VirtualMachine {
 
   var counter: Int { state.withLock { $0.counter } }
   var isFrozen: Bool { state.withLock { $0.isFrozen } }
-  var isRunning: Bool { state.withLock { !$0.isStopped && !$0.isFrozen && $0.exit == nil } }
+  var isRunning: Bool { state.withLock { !$0.isStopped && !$0.isFrozen && !$0.hasEnded } }
   var isStopped: Bool { state.withLock { $0.isStopped } }
 
   /// Simulates the guest's processes.
   func count() throws {
     try state.withLock { state in
-      guard !state.isStopped, !state.isFrozen, state.exit == nil else { throw HostFixture.Failure() }
+      guard !state.isStopped, !state.isFrozen, !state.hasEnded else { throw HostFixture.Failure() }
       state.counter += 1
       try SimulatedDiskFile.append(state.counter, to: state.disk)
     }
@@ -60,31 +60,29 @@ final class SimulatedMachine: VirtualMachine {
     state.withLock { $0.isFrozen = isFrozen }
   }
 
-  func waitForExit() async -> VMMExit {
-    await withCheckedContinuation { continuation in
-      let ended = state.withLock { state in
-        if state.exit == nil { state.waiting.append(continuation) }
-        return state.exit
-      }
-      if let ended { continuation.resume(returning: ended) }
-    }
-  }
+  /// Tasks that wait for its end.
+  var waiterCount: Int { exit.waiterCount }
 
-  func end(_ reason: String) {
-    let waiting = state.withLock { state in
-      guard state.exit == nil else { return [CheckedContinuation<VMMExit, Never>]() }
-      state.exit = VMMExit(reason: reason)
-      defer { state.waiting = [] }
-      return state.waiting
+  func waitForExit() async throws(CancellationError) -> VMMExit { try await exit.value() }
+
+  func end(_ reason: String, guestText: String? = nil) {
+    let isFirst = state.withLock { state in
+      defer { state.hasEnded = true }
+      return !state.hasEnded
     }
+    guard isFirst else { return }
     host.machineEnded(identity.pid)
     host.pager(in: runDirectory)?.end(nil)
-    for continuation in waiting { continuation.resume(returning: VMMExit(reason: reason)) }
+    exit.set(VMMExit(reason: reason, guestText: guestText))
   }
 
   func status() async throws -> VMMStatus { isRunning ? .running : .paused }
-  func drainConsole() async throws -> [UInt8] { [] }
-  func kill() async { end("stopped") }
+  func drainConsole() async throws -> [UInt8] { Array(host.console.withLock { $0 }.utf8) }
+  /// A VMM in uninterruptible sleep does not end for now.
+  func kill() async throws(CancellationError) {
+    if !host.machinesHang.isOn { end("stopped") }
+    _ = try await exit.value()
+  }
 
   func loadState(from file: FilePath) async throws {
     guard let saved = Int(try SmallFile.readText(file.string)), let pager = host.pager(in: runDirectory) else {
@@ -110,14 +108,14 @@ final class SimulatedMachine: VirtualMachine {
       end("the VMM was killed by signal 9")
     }
     try state.withLock { state in
-      guard state.isLoaded, state.exit == nil else { throw HostFixture.Failure() }
+      guard state.isLoaded, !state.hasEnded else { throw HostFixture.Failure() }
       state.isStopped = false
     }
   }
 
   func stop() async throws {
     try state.withLock { state in
-      guard state.exit == nil else { throw HostFixture.Failure() }
+      guard !state.hasEnded else { throw HostFixture.Failure() }
       state.isStopped = true
     }
   }
@@ -151,11 +149,13 @@ struct SimulatedDriver: HypervisorDriver {
   }
 
   func adopt(_ identity: VMMIdentity, runDirectory: FilePath, cgroup: Cgroup?) async throws -> (any VirtualMachine)? {
-    host.machine(identity.pid)
+    try host.lookUpProcess()
+    return host.machine(identity.pid)
   }
 
   func findOrphans(of id: InstanceID) throws -> [VMMIdentity] {
-    host.allMachines.filter { $0.id == id }.map(\.identity)
+    try host.lookUpProcess()
+    return host.allMachines.filter { $0.id == id }.map(\.identity)
   }
 }
 

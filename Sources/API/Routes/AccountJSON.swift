@@ -44,9 +44,9 @@ extension Wire {
     ]
   }
 
-  static func audit(_ number: Int, _ record: AuditRecord) -> JSONValue {
+  static func audit(_ id: String, _ record: AuditRecord) -> JSONValue {
     [
-      "id": .integer(number), "team_id": .string(record.teamID.wire), "actor_type": .string(record.actorType),
+      "id": .string(id), "team_id": .string(record.teamID.wire), "actor_type": .string(record.actorType),
       "actor_id": .string(record.actorID), "action": .string(record.action), "target_type": .string(record.targetType),
       "target_id": .string(record.targetID), "outcome": .string(record.outcome), "source": .optional(record.source),
       "created_at": .string(RFC3339.text(record.createdAt)),

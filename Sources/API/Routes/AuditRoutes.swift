@@ -27,11 +27,11 @@ struct AuditRoutes {
     filter.outcome = try text(query["outcome"], "outcome")
     filter.since = try time(query["since"], "since")
     filter.until = try time(query["until"], "until")
-    filter.before = try request.queryInteger("cursor", in: 1...Int.max)
-    let rows = try await audit.list(filter, team: try team(query["team_id"]), for: context.caller())
+    let rows = try await audit.list(
+      filter, after: try text(query["cursor"], "cursor"), team: try team(query["team_id"]), for: context.caller())
     let shown = rows.prefix(filter.limit - 1)
-    var response = JSONResponse.make(.array(shown.map { Wire.audit($0.number, $0.record) }))
-    if rows.count >= filter.limit, let last = shown.last { response.headers[.nextCursor] = String(last.number) }
+    var response = JSONResponse.make(.array(shown.map { Wire.audit($0.id, $0.record) }))
+    if rows.count >= filter.limit, let last = shown.last { response.headers[.nextCursor] = last.id }
     return response
   }
 

@@ -36,9 +36,32 @@ struct OperatorMiddleware: RouterMiddleware {
     return try await next(request, context)
   }
 
+  /// The name in the request must be one of loopback's too: a web page whose name leads to this machine (DNS rebinding)
+  /// comes from a browser here, under a name of its own.
   private static func isLocal(_ request: Request, _ context: APIContext) -> Bool {
     context.client.isLoopback && !context.client.isProxied
       && !HTTPField.Name.proxyHeaders.contains { request.headers[$0] != nil }
+      && LoopbackName.isOne(request.head.authority)
+  }
+}
+
+/// Names by which a program reaches this machine and that no name server can give to another one.
+enum LoopbackName {
+  /// - Parameter authority: of a request, such as `localhost:8080` or `[::1]:8080`. Without one the request is of
+  ///   HTTP/1.0, which no browser sends.
+  static func isOne(_ authority: String?) -> Bool {
+    guard let authority, !authority.isEmpty else { return true }
+    let host = host(of: authority).lowercased()
+    if host == "localhost" || host == "localhost." { return true }
+    guard let address = IPAddressText.normal(host) else { return false }
+    return address == "::1" || address.hasPrefix("127.")
+  }
+
+  private static func host(of authority: String) -> String {
+    if authority.hasPrefix("["), let end = authority.firstIndex(of: "]") {
+      return String(authority[authority.index(after: authority.startIndex)..<end])
+    }
+    return String(authority.prefix { $0 != ":" })
   }
 }
 
@@ -49,7 +72,7 @@ extension OriginPolicy {
   func credentials(of request: Request, _ context: APIContext) throws(MartletError) -> PresentedCredentials {
     let credentials = PresentedCredentials(
       apiKey: request.headers[.apiKey], bearer: try bearer(request.headers[.authorization]),
-      cookie: try SessionCookie.token(request, isSecure: context.client.isSecure))
+      cookie: try SessionCookie.token(request, isSecure: context.client.isSecure), source: context.client.address)
     if credentials.apiKey == nil, credentials.bearer == nil, credentials.cookie != nil {
       try checkCookie(request, context)
     }

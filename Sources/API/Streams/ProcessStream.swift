@@ -12,6 +12,8 @@ import WebSocket
 /// is read from the guest only as fast as the client reads it, and bytes are passed on unchanged.
 struct ProcessStream: Sendable {
   static let openingDeadline: Duration = .seconds(30)
+  /// Failed requests that wait to be reported; of more the oldest are dropped.
+  private static let maximumWaitingFailures = 16
 
   let service: SandboxService
   let authenticator: Authenticator
@@ -63,13 +65,16 @@ struct ProcessStream: Sendable {
   {
     let (session, tag) = try await open(opening.subject)
     let ending = ProcessEnding()
+    let (failures, failed) = AsyncStream.makeStream(
+      of: ControlFailure.self, bufferingPolicy: .bufferingNewest(Self.maximumWaitingFailures))
     do {
       try await outbound.send(text: JSONWriter.text(dialect.started(pid: session.pid, tag: tag)))
       try await withThrowingTaskGroup(of: Void.self) { group in
         group.addTask {
           try await sendOutput(of: session, isBinary: opening.isBinary, outbound, ending)
         }
-        group.addTask { try await forwardInput(inbound, session, opening) }
+        group.addTask { try await forwardInput(inbound, session, opening, failed) }
+        group.addTask { try await report(failures, outbound) }
         group.addTask { try await keepActive() }
         defer { group.cancelAll() }
         // Ends with the first task: the process exited, or the client disconnected.
@@ -172,20 +177,55 @@ struct ProcessStream: Sendable {
 
   /// Forwards the client's messages to the process; returns when the client disconnects or sends `stop`.
   private func forwardInput(
-    _ inbound: WebSocketInbound, _ session: any ProcessSession, _ opening: StreamOpening
+    _ inbound: WebSocketInbound, _ session: any ProcessSession, _ opening: StreamOpening,
+    _ failed: AsyncStream<ControlFailure>.Continuation
   ) async throws {
     var input = InputState(opening)
     for try await message in inbound {
       switch try dialect.command(message) {
       case .input(let bytes): try await input.write(bytes, to: session)
       case .endOfInput: try await input.close(session)
-      case .resize(let size): try? await session.resize(size)
-      case .signal(let signal): try? await session.signal(signal)
-      case .kill: try? await session.signal(Signal.kill)
+      case .resize(let size): try await control("resize", failed) { try await session.resize(size) }
+      case .signal(let signal): try await control("signal", failed) { try await session.signal(signal) }
+      case .kill: try await control("kill", failed) { try await session.signal(Signal.kill) }
       case .stop: return
       }
     }
   }
+
+  /// Does what the client requests of the process. A failure is reported and does not end the stream: the process and
+  /// its output go on. One that has ended meanwhile needs no report, its exit follows.
+  private func control(
+    _ request: String, _ failed: AsyncStream<ControlFailure>.Continuation, _ body: () async throws -> Void
+  ) async throws {
+    do {
+      try await body()
+    } catch {
+      try Task.checkCancellation()
+      let failure = MartletError.wrapping(error)
+      if failure.code != .notFound { failed.yield(ControlFailure(request: request, error: failure)) }
+    }
+  }
+
+  /// Sends failures beside the output, so that a client that does not read its output does not hold up its requests.
+  private func report(_ failures: AsyncStream<ControlFailure>, _ outbound: WebSocketOutbound) async throws {
+    for await failure in failures {
+      try await outbound.send(
+        text: JSONWriter.text([
+          "type": "control_error", "request": .string(failure.request), "code": .string(failure.error.code.rawValue),
+          "message": .string(failure.error.message),
+        ]))
+    }
+    // Only cancellation ends the stream of failures.
+    throw CancellationError()
+  }
+}
+
+/// A request of the client that the process did not get.
+private struct ControlFailure: Sendable {
+  /// `resize`, `signal` or `kill`.
+  let request: String
+  let error: MartletError
 }
 
 /// State of the process's standard input on the client's side.
@@ -220,7 +260,11 @@ private struct InputState {
   mutating func close(_ session: any ProcessSession) async throws {
     guard mayHaveInput, isOpen else { return }
     isOpen = false
-    try? await session.closeStandardInput()
+    do {
+      try await session.closeStandardInput()
+    } catch let error as MartletError where error.code == .notFound {
+      // The process has ended. Any other failure ends the stream: the process would wait for input for ever.
+    }
   }
 }
 

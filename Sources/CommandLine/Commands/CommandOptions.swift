@@ -21,9 +21,10 @@ struct OutputOptions: ParsableArguments {
   @Flag(help: "Print one JSON document.")
   var json = false
 
-  /// Prints `value` as JSON with `--json`, otherwise the text.
-  func print(_ value: some Encodable, _ text: () -> String) async throws {
-    let rendered = json ? try JSONOutput.text(value) : text()
+  /// Prints `value` as JSON, or the text for people, in which nothing but line breaks controls the terminal.
+  /// - Parameter isColored: whether the text has colours of ours; then it is printed as it is.
+  func print(_ value: some Encodable, isColored: Bool = false, _ text: () -> String) async throws {
+    let rendered = json ? try JSONOutput.text(value) : isColored ? text() : Table.printableLines(text())
     guard !rendered.isEmpty else { return }
     try await CommandContext.current.console.print(rendered)
   }

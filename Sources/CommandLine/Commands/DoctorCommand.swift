@@ -11,6 +11,8 @@ struct DoctorCommand: AsyncParsableCommand {
   var dataDir: String?
   @Option(help: ArgumentHelp("Directory of the images (MARTLET_IMAGE_DIR).", valueName: "path"))
   var imageDir: String?
+  @Option(help: ArgumentHelp("Range of the sandboxes' addresses (MARTLET_NETWORK_RANGE).", valueName: "cidr"))
+  var networkRange: String?
   @OptionGroup var output: OutputOptions
 
   func run() async throws {
@@ -24,9 +26,10 @@ struct DoctorCommand: AsyncParsableCommand {
       checks += await local.doctor(
         DoctorOptions(
           dataDirectory: directories.data, imageDirectory: directories.images,
-          database: try DatabaseChoice(settings: settings)))
+          database: try DatabaseChoice(settings: settings),
+          networkRange: try settings.networkRange(option: networkRange)))
     }
-    try await output.print(checks) { Self.text(checks, usesColor: context.console.usesColor) }
+    try await output.print(checks, isColored: true) { Self.text(checks, usesColor: context.console.usesColor) }
     if checks.contains(where: { $0.status == .missing }) { throw ExitCode(ErrorCode.hostUnavailable.meaning.exitCode) }
   }
 
@@ -37,7 +40,10 @@ struct DoctorCommand: AsyncParsableCommand {
       let indent = String(repeating: " ", count: width + 12)
       let status = check.status.rawValue + String(repeating: " ", count: 8 - check.status.rawValue.count)
       return ["\(name)  \(colored(status, check.status, usesColor))  \(Table.printable(check.finding))"]
-        + [check.usedInstead.map { "\(indent)used instead: \($0)" }, check.remedy.map { "\(indent)to do: \($0)" }]
+        + [
+          check.usedInstead.map { "\(indent)used instead: \(Table.printable($0))" },
+          check.remedy.map { "\(indent)to do: \(Table.printable($0))" },
+        ]
         .compactMap { $0 }
     }
     return (lines + ["", summary(checks)]).joined(separator: "\n")

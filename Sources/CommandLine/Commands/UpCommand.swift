@@ -1,5 +1,6 @@
 import APIClient
 import ArgumentParser
+import Model
 
 struct UpCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -32,6 +33,12 @@ struct UpCommand: AsyncParsableCommand {
       "Number of microVMs that are kept ready for new sandboxes; 0 saves their memory (MARTLET_WARM_POOL, 2).",
       valueName: "number"))
   var warmPool: String?
+  @Option(
+    help: ArgumentHelp(
+      "Private range of the sandboxes' addresses, four to each, that overlaps no route or address of this machine "
+        + "(MARTLET_NETWORK_RANGE, 10.200.0.0/16; 10.201.0.0/16 for a second server on this machine, and so on).",
+      valueName: "cidr"))
+  var networkRange: String?
   @Option(
     help: ArgumentHelp(
       "With a shared database: address on which the host agent listens for the other servers; must be loopback or a "
@@ -83,7 +90,8 @@ struct UpCommand: AsyncParsableCommand {
     return UpOptions(
       listen: address, dataDirectory: directories.data, imageDirectory: directories.images, database: database,
       accelerator: try choice(settings.value(.accelerator, option: accelerator)), logLevel: level, showsDemo: demo,
-      warmPool: try warmPoolSize(settings.value(.warmPool, option: warmPool)), access: access,
+      warmPool: try warmPoolSize(settings.value(.warmPool, option: warmPool)),
+      networkRange: try settings.networkRange(option: networkRange), access: access,
       host: try HostOptions(settings: settings, listen: hostListen, address: hostAddress, database: database),
       adoptsHost: adopt)
   }
@@ -106,6 +114,18 @@ struct UpCommand: AsyncParsableCommand {
       throw APIError(.invalidInput, "'\(text)' is not an accelerator; use auto, kvm or tcg")
     }
     return choice
+  }
+}
+
+extension Settings {
+  /// - Throws: `invalid_input` with the rule that the value breaks.
+  func networkRange(option: String? = nil) throws(APIError) -> SandboxNetworkRange? {
+    guard let text = value(.networkRange, option: option) else { return nil }
+    do {
+      return try SandboxNetworkRange(text)
+    } catch {
+      throw APIError(.invalidInput, error.message)
+    }
   }
 }
 

@@ -44,8 +44,7 @@ package struct Console: Sendable {
   /// Prints a warning or error with the prefix `martlet: `.
   func complain(_ message: String) async {
     // The message may quote text from a sandbox or a server; control characters must not reach the terminal.
-    let lines = message.split(separator: "\n", omittingEmptySubsequences: false).map { Table.printable(String($0)) }
-    await printError("martlet: \(lines.joined(separator: "\n"))")
+    await printError("martlet: \(Table.printableLines(message))")
   }
 
   /// Writes all bytes; returns when the kernel has accepted them.

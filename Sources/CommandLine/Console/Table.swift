@@ -17,12 +17,27 @@ struct Table {
     }.joined(separator: "\n")
   }
 
-  /// Replaces control characters, so that text from a tenant or guest cannot control the terminal.
+  /// Replaces invisible characters by U+FFFD, so that text from a tenant or guest cannot control the terminal.
   static func printable(_ text: String) -> String {
-    String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? "\u{FFFD}" : $0 }))
+    String(String.UnicodeScalarView(text.unicodeScalars.map { $0.isVisible ? $0 : "\u{FFFD}" }))
   }
 
-  private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
-    scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value)
+  /// The same for text of several lines.
+  static func printableLines(_ text: String) -> String {
+    // By scalars: as characters a carriage return and a line feed are one.
+    text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
+      .map { printable(String(Substring($0))) }.joined(separator: "\n")
+  }
+}
+
+extension Unicode.Scalar {
+  /// False for control characters (C0, DEL, C1), line and paragraph separators, and characters that change how others
+  /// are shown, such as bidirectional marks. The joiners of many scripts and of emoji are let through.
+  var isVisible: Bool {
+    switch properties.generalCategory {
+    case .control, .lineSeparator, .paragraphSeparator, .surrogate: false
+    case .format: value == 0x200C || value == 0x200D
+    default: true
+    }
   }
 }

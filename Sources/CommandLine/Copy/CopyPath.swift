@@ -51,4 +51,9 @@ enum CopyPath: Equatable, Sendable {
   static func isPlainName(_ name: String) -> Bool {
     !name.isEmpty && name != "." && name != ".." && !name.utf8.contains(UInt8(ascii: "/")) && !name.utf8.contains(0)
   }
+
+  /// Whether a list of files shows the name as it is: without control characters and bidirectional marks.
+  static func isVisibleName(_ name: String) -> Bool {
+    name.unicodeScalars.allSatisfy(\.isVisible)
+  }
 }

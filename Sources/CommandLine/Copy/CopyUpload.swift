@@ -142,7 +142,7 @@ struct RemoteModes {
         do {
           let result = try await client.exec("chmod", [String(mode, radix: 8), "--"] + slice, in: sandbox)
           if result.exitCode != 0 {
-            await console.complain("could not set all permissions: \(Table.printable(result.stderr))")
+            await console.complain("could not set all permissions: \(result.stderr)")
           }
         } catch let error as APIError {
           await console.complain("could not set permissions: \(error.message)")

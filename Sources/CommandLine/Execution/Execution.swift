@@ -52,6 +52,7 @@ struct Execution: Sendable {
       case .signal(SIGWINCH?):
         if let size = terminal?.size {
           group.addTask {
+            // A connection that no longer takes it is reported by the task that reads from it.
             try? await stream.resize(cols: size.cols, rows: size.rows)
             return .sent
           }
@@ -94,6 +95,7 @@ struct Execution: Sendable {
       case .started(let pid): progress.noteStart(pid)
       case .output(.standardError, let bytes): try await console.write(bytes, to: console.error)
       case .output(_, let bytes): try await console.write(bytes, to: console.output)
+      case .controlFailed(let request, let message): await complain(request, message)
       case .exited(let exit): return exit
       }
     }
@@ -116,12 +118,25 @@ struct Execution: Sendable {
   /// Sends a signal. Unread input blocks later messages on the stream, so after input was sent the signal goes through
   /// a separate request.
   private func send(_ signal: String, over stream: ExecStream) async -> Event {
-    if let pid = progress.pidWithInput, (try? await client.signalProcess(pid, signal, in: sandbox)) != nil {
-      return .sent
+    if let pid = progress.pidWithInput {
+      do {
+        try await client.signalProcess(pid, signal, in: sandbox)
+        return .sent
+      } catch let error as APIError where error.errorCode == .notFound {
+        // The command has ended; its exit follows.
+        return .sent
+      } catch {
+        // The stream is the other way to the command; what fails there is reported by the server.
+      }
     }
     // If the connection is broken, the task that reads from it reports the error.
     try? await stream.signal(signal)
     return .sent
+  }
+
+  /// Says what did not reach the command, which goes on.
+  private func complain(_ request: String, _ message: String) async {
+    await console.complain("the command did not get the \(request): \(message)")
   }
 
   static func exitCode(of exit: ExecExit) -> Int32 {

@@ -20,6 +20,7 @@ package enum SettingName: String, CaseIterable, Sendable {
   case publicHosts = "MARTLET_PUBLIC_HOSTS"
   case retentionDays = "MARTLET_RETENTION_DAYS"
   case quarantineDays = "MARTLET_QUARANTINE_DAYS"
+  case networkRange = "MARTLET_NETWORK_RANGE"
   case hostListen = "MARTLET_HOST_LISTEN"
   case hostAddress = "MARTLET_HOST_ADDRESS"
 }

@@ -58,7 +58,16 @@ package final class RateLimiter<Key: Hashable & Sendable>: Sendable {
       retryAfterSeconds: seconds)
   }
 
-  /// If the clock was set back, no tokens are added or removed.
+  /// Returns a token that `admit` took.
+  package func giveBack(_ key: Key) {
+    guard let rate else { return }
+    buckets.withLock { buckets in
+      guard let tokens = buckets[key]?.tokens else { return }
+      buckets[key]?.tokens = min(rate.burst, tokens + 1)
+    }
+  }
+
+  /// A clock that was set back gives nothing and takes nothing.
   private static func refilled(_ bucket: Bucket, _ rate: Rate, _ now: Date) -> Bucket {
     let elapsed = max(0, now.timeIntervalSince(bucket.updated))
     return Bucket(tokens: min(rate.burst, bucket.tokens + elapsed * rate.perSecond), updated: now)
@@ -79,29 +88,40 @@ package struct RateLimits: Sendable {
     /// Per address.
     package var login: Rate?
     package var signUp: Rate?
-    /// Per API key or user, for all API calls.
+    /// Per API key or session, for all API calls.
     package var calls: Rate?
+    /// Per address: look-ups of API keys that turn out to be invalid.
+    package var unknownKeys: Rate?
 
     package init(
       login: Rate? = Rate(burst: 10, perSecond: 1.0 / 6), signUp: Rate? = Rate(burst: 5, perSecond: 1.0 / 60),
-      calls: Rate? = Rate(burst: 2_000, perSecond: 500)
+      calls: Rate? = Rate(burst: 2_000, perSecond: 500), unknownKeys: Rate? = Rate(burst: 100, perSecond: 5)
     ) {
       self.login = login
       self.signUp = signUp
       self.calls = calls
+      self.unknownKeys = unknownKeys
     }
 
-    package static let none = Rates(login: nil, signUp: nil, calls: nil)
+    package static let none = Rates(login: nil, signUp: nil, calls: nil, unknownKeys: nil)
+  }
+
+  /// What the calls on the API are counted by.
+  enum CallKey: Hashable, Sendable {
+    case key(APIKeyID)
+    case session(UserID, epoch: Int)
   }
 
   let login: RateLimiter<String>
   let signUp: RateLimiter<String>
-  let calls: RateLimiter<UUID>
+  let calls: RateLimiter<CallKey>
+  let unknownKeys: RateLimiter<String>
 
   init(_ rates: Rates, now: @escaping @Sendable () -> Date) {
     login = RateLimiter(rates.login, now: now)
     signUp = RateLimiter(rates.signUp, now: now)
     calls = RateLimiter(rates.calls, now: now)
+    unknownKeys = RateLimiter(rates.unknownKeys, now: now)
   }
 
   /// The rate limit key of a client's address. An IPv6 address is represented by its /64 prefix, as a client usually

@@ -114,7 +114,8 @@ extension Monitor {
       guard try await write(row, next, reason, report, host) else { return false }
       logger.info(
         "sandbox reconciled",
-        metadata: [LogKey.sandbox: "\(row.id)", LogKey.status: "\(next.rawValue)", LogKey.reason: "\(reason ?? "")"])
+        // The reason is for the tenant: it may quote the guest.
+        metadata: [LogKey.sandbox: "\(row.id)", LogKey.status: "\(next.rawValue)"])
       return true
     } catch {
       logger.error("sandbox status not recorded", metadata: [LogKey.sandbox: "\(row.id)", LogKey.error: "\(error)"])

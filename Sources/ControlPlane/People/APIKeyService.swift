@@ -55,16 +55,13 @@ package struct APIKeyService: Sendable {
       guard key.createdBy == user || caller.principal.role?.managesMembers == true else {
         throw MartletError(.forbidden, "only owners and admins of the team may delete keys of other members")
       }
-      guard try await keys.delete(id, team: caller.teamID, audit: audit) else { throw Self.notFound(id) }
+      guard try await keys.delete(id, team: caller.teamID, by: caller.actingUser(), audit: audit) else {
+        throw Self.notFound(id)
+      }
     }
   }
 
   private static func notFound(_ id: APIKeyID) -> MartletError {
     MartletError(.notFound, "API key \(id) does not exist")
   }
-}
-
-extension TeamRole {
-  /// Owners and admins.
-  package var managesMembers: Bool { self != .member }
 }

@@ -61,7 +61,7 @@ extension TeamService {
     let isLeaving = try caller.user() == user
     try await change(id, isLeaving ? "member.leave" : "member.remove", of: "user", user.wire, caller) { audit in
       if !isLeaving { try membership.require(\.managesMembers, "remove members") }
-      try Self.check(try await teams.removeMember(user, of: id, audit: audit), id, user)
+      try Self.check(try await teams.removeMember(user, of: id, by: caller.actingUser(), audit: audit), id, user)
     }
   }
 

@@ -49,7 +49,9 @@ package struct TeamService: Sendable {
     var membership = try await team(id, for: caller)
     try await change(id, "team.rename", of: "team", id.wire, caller) { audit in
       try membership.require(\.managesMembers, "rename it")
-      guard try await teams.rename(id, to: name, audit: audit) else { throw MartletError.teamNotFound(id) }
+      guard try await teams.rename(id, to: name, by: caller.actingUser(), audit: audit) else {
+        throw MartletError.teamNotFound(id)
+      }
     }
     membership.team.name = name
     return membership
@@ -61,7 +63,7 @@ package struct TeamService: Sendable {
     let membership = try await team(id, for: caller)
     let destroying = try await change(id, "team.delete", of: "team", id.wire, caller) { audit in
       try membership.require(\.isOwner, "delete it")
-      guard let destroying = try await teams.delete(id, at: now, audit: audit) else {
+      guard let destroying = try await teams.delete(id, at: now, by: caller.actingUser(), audit: audit) else {
         throw MartletError.teamNotFound(id)
       }
       return destroying
@@ -77,10 +79,6 @@ package struct TeamService: Sendable {
   ) async throws -> Value {
     try await audit.recordingFailure(caller.acting(in: team).audit(action, of: type, id, outcome: "ok", at: now), work)
   }
-}
-
-extension TeamRole {
-  var isOwner: Bool { self == .owner }
 }
 
 extension TeamMembership {

@@ -44,7 +44,9 @@ package final class HostAgent: Sendable {
       permits: configuration.concurrentQuarantinePauses, maximumWaiters: configuration.slots.count)
     generations = GenerationKeeper(parts: parts, logger: logger)
     named = NamedSnapshots(journal: journal, generations: generations, observer: observer)
-    templates = TemplateSnapshots(parts: parts, journal: journal, generations: generations, logger: logger)
+    templates = TemplateSnapshots(
+      parts: parts, journal: journal, generations: generations, maximumWaiting: configuration.maximumWaitingStarts,
+      logger: logger)
     instances = InstanceFactory(
       InstanceContext(
         configuration: configuration, parts: parts, journal: journal, slots: slots, observer: observer, logger: logger))
@@ -55,6 +57,8 @@ package final class HostAgent: Sendable {
 
   /// Prepares the host, adopts running VMMs, completes or reverts interrupted operations, and removes leftovers. Must
   /// be called once, before all other functions.
+  /// - Throws: also when it cannot be determined whether a sandbox's VMM runs, for example without a free descriptor.
+  ///   The sandbox stays as it is then, for the next start.
   package func recover() async throws {
     try await parts.network.prepareHost()
     try Directories.createPrivate(configuration.instancesDirectory)
@@ -68,15 +72,35 @@ package final class HostAgent: Sendable {
     }
     controllers.withLock { known in for controller in recovered { known[controller.id] = controller } }
     let owned = Set(entries.compactMap(\.instance))
-    await withTaskGroup(of: Void.self) { group in
-      for controller in recovered { group.addTask { await controller.recover() } }
+    let failures = await withTaskGroup(of: (any Error)?.self) { group in
+      for controller in recovered { group.addTask { await self.recover(controller) } }
       for instance in instances.values where !owned.contains(instance.id) {
-        group.addTask { await self.discard(instance) }
+        group.addTask {
+          await self.discard(instance)
+          return nil
+        }
       }
+      return await group.reduce(into: [any Error]()) { if let error = $1 { $0.append(error) } }
     }
+    if let failure = failures.first { throw failure }
     await removeOrphans()
     await collect()
     hasRecovered.withLock { $0 = true }
+  }
+
+  private func recover(_ controller: SandboxController) async -> (any Error)? {
+    do {
+      try await controller.recover()
+      return nil
+    } catch {
+      logger.error(
+        "a sandbox could not be recovered", metadata: ["sandbox.id": "\(controller.id)", "error": "\(error)"])
+      return MartletError(
+        .hostUnavailable,
+        "the host agent cannot find out whether sandbox \(controller.id) still runs; the log says why. "
+          + "Nothing was changed; start the server again when the cause is mended",
+        cause: error)
+    }
   }
 
   private func loadInstances() async throws -> [InstanceID: Instance] {
@@ -125,11 +149,20 @@ package final class HostAgent: Sendable {
     await collect()
   }
 
-  /// Waits until every requested lifecycle operation has finished, and closes the warm pool.
+  /// Waits until every requested lifecycle operation has finished, and closes the warm pool; at most for
+  /// `HostConfiguration.drainDeadline`. The next start completes or reverts what has not finished by then.
   package func drain() async {
-    await warmPool.close()
-    await withTaskGroup(of: Void.self) { group in
-      for controller in allControllers { group.addTask { await controller.drain() } }
+    let isDone = try? await withDeadline(configuration.drainDeadline) {
+      await self.warmPool.close()
+      return await withTaskGroup(of: Bool.self) { group in
+        for controller in self.allControllers { group.addTask { await controller.drain() } }
+        return await group.allSatisfy { $0 }
+      }
+    }
+    if isDone != true {
+      logger.warning(
+        "stopped waiting for operations that are under way",
+        metadata: ["duration.ms": "\(configuration.drainDeadline.milliseconds)"])
     }
   }
 

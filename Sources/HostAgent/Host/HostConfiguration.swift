@@ -30,6 +30,10 @@ package struct HostConfiguration: Sendable {
   package var bootDeadline: Duration = .seconds(120)
   /// Deadline of each step of a removal.
   package var undoDeadline: Duration = .seconds(30)
+  /// How long a stop waits for pauses and other operations that are under way.
+  package var drainDeadline: Duration = .seconds(120)
+  /// Starts of microVMs that may wait for their turn; further ones are refused.
+  package var maximumWaitingStarts = 1_024
   package var maintenanceInterval: Duration = .seconds(2)
   /// Number of quarantined sandboxes that are paused at the same time.
   package var concurrentQuarantinePauses = 2

@@ -7,12 +7,14 @@ import SystemPackage
 
 extension Instance {
   /// Adopts a microVM of an earlier host agent.
-  /// - Returns: false when its VMM has ended.
-  func adopt() async -> Bool {
+  /// - Returns: false when the VMM has ended.
+  /// - Throws: when that cannot be found out, for example because the agent has no descriptor left. The microVM may
+  ///   run and must not be taken for lost.
+  func adopt() async throws -> Bool {
     guard let identity = entry.vmm,
-      let machine = try? await context.parts.driver.adopt(identity, runDirectory: directory, cgroup: cgroup)
+      let machine = try await context.parts.driver.adopt(identity, runDirectory: directory, cgroup: cgroup)
     else { return false }
-    await adoptPager(vmm: machine)
+    try await adoptPager(vmm: machine)
     watch(machine)
     do {
       try await settleDisk(machine)
@@ -23,19 +25,20 @@ extension Instance {
     return true
   }
 
-  private func adoptPager(vmm: any VirtualMachine) async {
+  /// - Throws: when it cannot be found out whether the pager runs: a second one must not be started beside it.
+  private func adoptPager(vmm: any VirtualMachine) async throws {
     guard entry.origin != nil else { return }
-    var identities = (try? context.parts.memory.findOrphans(of: id)) ?? []
+    var identities = try context.parts.memory.findOrphans(of: id)
     if let known = entry.pager { identities.insert(known, at: 0) }
     for identity in identities {
-      guard let pager = try? await context.parts.memory.adopt(identity, runDirectory: directory) else { continue }
+      guard let pager = try await context.parts.memory.adopt(identity, runDirectory: directory) else { continue }
       return watch(pager)
     }
     do {
       try await replacePager(of: vmm.identity.pid)
     } catch {
       context.logger.error("the pager could not be replaced", metadata: ["error": "\(error)"])
-      await vmm.kill()
+      try await vmm.kill()
     }
   }
 

@@ -66,7 +66,7 @@ extension Instance {
 
   /// Kills the VMM, whether this process launched it, adopted it, or only knows its name.
   private func removeMachine() async throws {
-    if let machine { return await machine.kill() }
+    if let machine { return try await machine.kill() }
     var identities = try context.parts.driver.findOrphans(of: id)
     if let known = entry.vmm, !identities.contains(known) { identities.append(known) }
     for identity in identities {
@@ -75,7 +75,7 @@ extension Instance {
   }
 
   private func removePager() async throws {
-    if let pager { await pager.kill() }
+    if let pager { try await pager.kill() }
     var identities = try context.parts.memory.findOrphans(of: id)
     if let known = entry.pager, !identities.contains(known) { identities.append(known) }
     for identity in identities {

@@ -23,12 +23,12 @@ actor Instance {
   /// Whether other sandboxes will be restored from the same generation; then this restore records the working set.
   var originIsShared = false
   private var ending: Ending = .none
-  private var onEnd: (@Sendable (String) async -> Void)?
+  private var onEnd: (@Sendable (VMMExit) async -> Void)?
 
   private enum Ending {
     case none
     /// The VMM ended before a handler was set.
-    case ended(String)
+    case ended(VMMExit)
     case reported
     /// The VMM is being ended on purpose.
     case expected
@@ -55,16 +55,16 @@ actor Instance {
 
   /// Sets the handler that is called once, with the reason, when the VMM ends unexpectedly; at once when it has ended
   /// already.
-  func onUnexpectedEnd(_ handler: @escaping @Sendable (String) async -> Void) async {
+  func onUnexpectedEnd(_ handler: @escaping @Sendable (VMMExit) async -> Void) async {
     onEnd = handler
-    guard case .ended(let reason) = ending else { return }
+    guard case .ended(let exit) = ending else { return }
     ending = .reported
-    await handler(reason)
+    await handler(exit)
   }
 
-  /// The reason of an unexpected end that has not been reported yet.
-  var unexpectedEnd: String? {
-    if case .ended(let reason) = ending { reason } else { nil }
+  /// An unexpected end that has not been reported yet.
+  var unexpectedEnd: VMMExit? {
+    if case .ended(let exit) = ending { exit } else { nil }
   }
 
   func expectEnd() {
@@ -79,7 +79,7 @@ actor Instance {
       return try await withThrowingTaskGroup(of: Result.self) { group in
         group.addTask(operation: body)
         group.addTask {
-          _ = try await machine.exitUnlessCancelled()
+          _ = try await machine.waitForExit()
           throw VMMEnded()
         }
         defer { group.cancelAll() }
@@ -96,7 +96,7 @@ actor Instance {
 
   /// The reason why the VMM has ended or is about to end; nil when it runs.
   private func endError(of machine: any VirtualMachine) async -> MartletError? {
-    guard let exit = try? await waitAtMost(.seconds(1), for: { try await machine.exitUnlessCancelled() }) else {
+    guard let exit = try? await waitAtMost(.seconds(1), for: { try await machine.waitForExit() }) else {
       return nil
     }
     if let failure = await pagerFailure { return MartletError(.snapshotDamaged, failure) }
@@ -109,7 +109,8 @@ actor Instance {
   func watch(_ machine: any VirtualMachine) {
     self.machine = machine
     Task { [weak self] in
-      let exit = await machine.waitForExit()
+      // Never cancelled; it ends with the VMM.
+      guard let exit = try? await machine.waitForExit() else { return }
       await self?.vmmEnded(exit)
     }
   }
@@ -117,21 +118,22 @@ actor Instance {
   func watch(_ pager: any PagerProcess) {
     self.pager = pager
     Task { [weak self] in
-      let exit = await pager.waitForExit()
+      // Never cancelled; it ends with the pager.
+      guard let exit = try? await pager.waitForExit() else { return }
       await self?.pagerEnded(pager.identity, exit)
     }
   }
 
   private func vmmEnded(_ exit: VMMExit) async {
     guard case .none = ending else { return }
-    let reason = await pagerFailure ?? exit.reason
+    let exit = await pagerFailure.map { VMMExit(reason: $0) } ?? exit
     guard case .none = ending else { return }
     guard let onEnd else {
-      ending = .ended(reason)
+      ending = .ended(exit)
       return
     }
     ending = .reported
-    await onEnd(reason)
+    await onEnd(exit)
   }
 
   /// The pager's reason, if it ended the VM because it could not serve a page.
@@ -139,7 +141,7 @@ actor Instance {
     get async {
       guard let pager else { return nil }
       // The pager ends with its VM.
-      return try? await waitAtMost(.seconds(2)) { await pager.waitForExit() }.failure
+      return try? await waitAtMost(.seconds(2)) { try await pager.waitForExit() }.failure
     }
   }
 
@@ -152,7 +154,8 @@ actor Instance {
     } catch {
       guard case .none = ending else { return }
       context.logger.error("the pager could not be replaced", metadata: ["error": "\(error)"])
-      await machine.kill()
+      // The task that watches the pager is never cancelled.
+      try? await machine.kill()
     }
   }
 
@@ -188,19 +191,5 @@ actor Instance {
 
   func step(_ moment: StepObserver.Moment) async throws {
     try await context.observer.observe(moment)
-  }
-}
-
-extension VirtualMachine {
-  /// Returns the exit, or throws when the task is cancelled first.
-  fileprivate func exitUnlessCancelled() async throws -> VMMExit {
-    let (stream, continuation) = AsyncStream.makeStream(of: VMMExit.self, bufferingPolicy: .bufferingOldest(1))
-    // Ends with the VMM. Iterating the stream ends on cancellation, which waiting in `waitForExit` does not.
-    Task {
-      continuation.yield(await waitForExit())
-      continuation.finish()
-    }
-    for await exit in stream { return exit }
-    throw CancellationError()
   }
 }

@@ -4,9 +4,6 @@ import Model
 
 /// Makes microVMs, each with a slot of its own, and limits how many start at the same time.
 struct InstanceFactory: Sendable {
-  /// Starts that may wait, per microVM slot of the host.
-  private static let waitersPerSlot = 4
-
   let context: InstanceContext
   let bootSlots: AsyncSemaphore
   let restoreSlots: AsyncSemaphore
@@ -14,10 +11,13 @@ struct InstanceFactory: Sendable {
   init(_ context: InstanceContext) {
     self.context = context
     let configuration = context.configuration
-    let waiters = configuration.slots.count * Self.waitersPerSlot
-    let busy = MartletError(.hostUnavailable, "too many sandboxes start on this host at the moment; try again")
+    let (waiters, busy) = (configuration.maximumWaitingStarts, Self.tooManyStarts)
     bootSlots = AsyncSemaphore(permits: configuration.concurrentBoots, maximumWaiters: waiters, queueFull: busy)
     restoreSlots = AsyncSemaphore(permits: configuration.concurrentRestores, maximumWaiters: waiters, queueFull: busy)
+  }
+
+  static var tooManyStarts: MartletError {
+    MartletError(.hostUnavailable, "too many sandboxes start on this host at the moment; try again")
   }
 
   /// - Parameter origin: the generation that it will be restored from; nil when it will be booted.

@@ -76,7 +76,8 @@ actor WarmPool {
     isClosed = true
     filling?.cancel()
     await filling?.value
-    while let member = members.popLast() { await remove(member.instance) }
+    // What is not removed in time the next start removes.
+    while !Task.isCancelled, let member = members.popLast() { await remove(member.instance) }
   }
 
   // MARK: - Filling

@@ -218,8 +218,8 @@ extension SandboxController {
   private func abandonCreation(_ error: any Error) async throws -> Never {
     await instance?.drainConsole()
     let failure = Self.failure(error, "create")
-    let console = await instance?.consoleTail ?? ""
-    context.logger.warning("creation failed", metadata: ["error": "\(error)", "console": "\(console)"])
+    context.logger.warning("creation failed", metadata: ["error": "\(error)"])
+    await logConsole()
     switch lifecycle.handle(.creationFailed) {
     case .forget:
       do {
@@ -233,6 +233,12 @@ extension SandboxController {
       break  // A destroy request follows in the queue and removes everything.
     }
     throw failure
+  }
+
+  /// What the guest printed is the tenant's data: it is in the log only when an operator asks for debug messages.
+  func logConsole() async {
+    guard context.logger.logLevel <= .debug, let console = await instance?.consoleTail else { return }
+    context.logger.debug("the guest's console", metadata: ["console": "\(console)"])
   }
 
   static func failure(_ error: any Error, _ verb: String) -> MartletError {

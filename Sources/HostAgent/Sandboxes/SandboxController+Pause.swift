@@ -58,17 +58,25 @@ extension SandboxController {
 
   /// Commits the pause: before, the sandbox was the microVM; from here on it is the generation.
   private func commitPause(_ generation: GenerationID, isAutomatic: Bool) async throws {
-    var committed = entry
-    committed.phase = .paused
-    committed.pending = nil
-    committed.isAutoPaused = isAutomatic
-    committed.generations = [generation] + entry.generations.prefix(1)
+    let committed = Self.paused(entry, generation, isAutomatic: isAutomatic)
     try await context.journal.updateDurably(committed)
-    entry = committed
+    // A time-out that was set while the row was written is kept: its own row says `pausing` still.
+    let changed = Self.paused(entry, generation, isAutomatic: isAutomatic)
+    entry = changed
+    if changed != committed { try? await context.journal.updateDurably(changed) }
     guard lifecycle.handle(.paused) == .proceed else { throw CancellationError() }
   }
 
-  /// Ends the VM before its disk is removed. Resources that cannot be removed now are removed by the next maintenance.
+  private static func paused(_ entry: SandboxEntry, _ generation: GenerationID, isAutomatic: Bool) -> SandboxEntry {
+    var entry = entry
+    entry.phase = .paused
+    entry.pending = nil
+    entry.isAutoPaused = isAutomatic
+    entry.generations = [generation] + entry.generations.prefix(1)
+    return entry
+  }
+
+  /// The VM is gone before its disk is (TTL-9). What cannot be removed now is removed by the next maintenance.
   func tearDown() async {
     setGuest(nil)
     entry.hostAddress = nil

@@ -8,11 +8,12 @@ extension SandboxController {
 
   /// Recovers the sandbox after a restart of the host agent: adopts a running VMM, and completes or reverts the
   /// interrupted operation.
-  func performRecovery() async {
+  /// - Throws: when the state of the sandbox cannot be determined; nothing was changed then.
+  func performRecovery() async throws {
     switch entry.phase {
     case .creating: await withdraw(reason: Self.interrupted)
-    case .running: await recoverRunning()
-    case .pausing: await recoverPausing()
+    case .running: try await recoverRunning()
+    case .pausing: try await recoverPausing()
     case .paused: await tearDown()
     case .resuming: await recoverResuming()
     case .failed: await performRelease(reason: entry.reason ?? Self.lost)
@@ -20,22 +21,20 @@ extension SandboxController {
     }
   }
 
-  private func recoverRunning() async {
-    guard await adopt() else { return await fail(Self.lost) }
+  private func recoverRunning() async throws {
+    guard try await adopt() else { return await fail(Self.lost) }
   }
 
   /// The guest may be stopped in the middle of a checkpoint: it continues, and a pause must be requested again. If only
   /// the complete generation is left, the sandbox is paused.
-  private func recoverPausing() async {
-    if await adopt() {
+  private func recoverPausing() async throws {
+    if try await adopt() {
       lifecycle = SandboxLifecycle(.running)
       entry.phase = .running
       entry.pending = nil
       return await write()
     }
-    guard let pending = entry.pending, (try? await context.generations.generation(pending)) != nil else {
-      return await fail(Self.lost)
-    }
+    guard let pending = entry.pending, try await isUsable(pending) else { return await fail(Self.lost) }
     lifecycle = SandboxLifecycle(.paused)
     entry.phase = .paused
     entry.generations = [pending] + entry.generations.prefix(1)
@@ -52,8 +51,22 @@ extension SandboxController {
     await tearDown()
   }
 
-  private func adopt() async -> Bool {
-    guard let instance, let address = await instance.entry.hostAddress, await instance.adopt() else { return false }
+  /// Whether a generation was published and is sound.
+  /// - Throws: when the store could not be read, which tells nothing about the generation.
+  private func isUsable(_ generation: GenerationID) async throws -> Bool {
+    do {
+      _ = try await context.generations.generation(generation)
+      return true
+    } catch {
+      switch error.code {
+      case .notFound, .snapshotDamaged, .snapshotIncompatible: return false
+      default: throw error
+      }
+    }
+  }
+
+  private func adopt() async throws -> Bool {
+    guard let instance, let address = await instance.entry.hostAddress, try await instance.adopt() else { return false }
     let guest = context.parts.guests.guest(at: address, accessToken: entry.accessToken, id: id)
     await instance.resumeAndThaw(guest)
     setGuest(guest)

@@ -22,7 +22,8 @@ extension SandboxController {
     } catch {
       try await abandonResume(error, options)
     }
-    activity.setTimeout(options.timeoutSeconds)
+    // What was set while the sandbox was resumed counts, not what the resume began with.
+    activity.setTimeout(entry.spec.timeoutSeconds)
     activity.touch()
     context.logger.info(
       "resumed",
@@ -57,8 +58,8 @@ extension SandboxController {
   }
 
   private func abandonResume(_ error: any Error, _ options: ResumeOptions) async throws -> Never {
-    let console = await instance?.consoleTail ?? ""
-    context.logger.warning("resume failed", metadata: ["error": "\(error)", "console": "\(console)"])
+    context.logger.warning("resume failed", metadata: ["error": "\(error)"])
+    await logConsole()
     if lifecycle.handle(.resumeFailed) == .proceed {
       entry.phase = .paused
       try? await context.journal.update(entry)

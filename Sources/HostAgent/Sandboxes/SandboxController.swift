@@ -1,6 +1,7 @@
 import Concurrency
 import Foundation
 import HostAPI
+import Hypervisor
 import Logging
 import Model
 
@@ -10,6 +11,10 @@ import Model
 /// disconnects changes nothing. `SandboxLifecycle` decides which operation is permitted at the moment when its turn
 /// comes; this actor performs it.
 actor SandboxController {
+  /// Operations that may be queued at the same time, the one under way included. Requests beyond them are refused;
+  /// a destroy request never is.
+  static let maximumPendingOperations = 32
+
   nonisolated let id: SandboxID
   /// Counts work in the guest. Readable without entering the actor, which may be busy.
   nonisolated let activity: ActivityMeter
@@ -23,11 +28,16 @@ actor SandboxController {
   let frozen: FrozenSandbox?
   private var lastOperation: Task<Void, Never>?
   private var pendingOperations = 0
+  /// Callers of `drain`, by number.
+  private var drainWaiters: [Int: CheckedContinuation<Void, Never>] = [:]
+  private var drainCount = 0
+  /// The removal that is queued or under way; later destroy requests wait for it too.
+  private var removal: Task<Void, any Error>?
   /// Operations that a destroy request cancels.
   private var cancellable: [Int: Task<HostSandbox, any Error>] = [:]
   private var operationCount = 0
-  /// Reason of the VMM's end during an operation; the operation's outcome decides what it means.
-  var unexpectedEnd: String?
+  /// The VMM's end during an operation; the operation's outcome decides what it means.
+  var unexpectedEnd: VMMExit?
   var awaitsQuarantinePause = false
   /// When a sandbox in quarantine that runs is to be paused.
   var nextQuarantinePause = ContinuousClock.now
@@ -137,38 +147,55 @@ actor SandboxController {
   }
 
   func checkpoint() async throws -> FrozenSandbox {
-    try await enqueue { try await self.performCheckpoint() }.value
+    try requireRoom()
+    return try await enqueue { try await self.performCheckpoint() }.value
   }
 
   func destroy() async throws {
     switch lifecycle.handle(.destroyRequested) {
     case .cancelWork:
       for work in cancellable.values { work.cancel() }
-      try await enqueue { try await self.performDestroy() }.value
+      try await removeOnce().value
     case .removeEverything:
-      try await enqueue { try await self.performDestroy() }.value
+      try await removeOnce().value
     case .ignore where lifecycle.state == .destroying:
-      try await enqueue { try await self.performDestroy() }.value
+      try await removeOnce().value
     default:
       break  // Removed already.
     }
   }
 
-  /// Recovers the sandbox after a restart of the host agent, according to the journaled phase.
-  func recover() async {
-    _ = try? await enqueue { await self.performRecovery() }.value
+  /// Queues the removal, once however often it is requested.
+  private func removeOnce() -> Task<Void, any Error> {
+    if let removal { return removal }
+    let task = enqueue { try await self.performRemoval() }
+    removal = task
+    return task
   }
 
-  func vmmEnded(_ instance: InstanceID, _ reason: String) async {
+  private func performRemoval() async throws {
+    defer { removal = nil }
+    try await performDestroy()
+  }
+
+  /// Recovers the sandbox after a restart of the host agent, according to the journaled phase.
+  /// - Throws: when the state of the sandbox cannot be determined; nothing was changed then.
+  func recover() async throws {
+    try await enqueue { try await self.performRecovery() }.value
+  }
+
+  func vmmEnded(_ instance: InstanceID, _ exit: VMMExit) async {
     guard self.instance?.id == instance else { return }
-    unexpectedEnd = reason
+    unexpectedEnd = exit
     await failIfRunning()
   }
 
   /// Marks a running sandbox as failed if its VMM has ended.
   func failIfRunning() async {
-    guard let reason = unexpectedEnd, case .releaseRuntime = lifecycle.handle(.vmmEnded(reason: reason)) else { return }
-    context.logger.warning("the microVM of a running sandbox ended", metadata: ["reason": "\(reason)"])
+    guard let exit = unexpectedEnd else { return }
+    let reason = exit.tenantReason
+    guard case .releaseRuntime = lifecycle.handle(.vmmEnded(reason: reason)) else { return }
+    context.logger.warning("the microVM of a running sandbox ended", metadata: ["reason": "\(exit.reason)"])
     setGuest(nil)
     _ = enqueue { await self.performRelease(reason: reason) }
   }
@@ -176,7 +203,7 @@ actor SandboxController {
   /// Repeats a failed removal. Does nothing while a removal is under way.
   func retryRemoval() async {
     guard lifecycle.state == .destroying, pendingOperations == 0 else { return }
-    _ = try? await enqueue { try await self.performDestroy() }.value
+    _ = try? await removeOnce().value
   }
 
   func drainConsole() async {
@@ -184,12 +211,45 @@ actor SandboxController {
     await instance?.drainConsole()
   }
 
-  /// Waits for all requested operations.
-  func drain() async {
-    while pendingOperations > 0 { await lastOperation?.value }
+  /// Waits until no operation is queued or under way, or the calling task is cancelled.
+  /// - Returns: whether none is left.
+  func drain() async -> Bool {
+    drainCount += 1
+    let number = drainCount
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        guard pendingOperations > 0, !Task.isCancelled else { return continuation.resume() }
+        drainWaiters[number] = continuation
+      }
+    } onCancel: {
+      // The actor is only reachable asynchronously from here.
+      Task { await self.abandonDrain(number) }
+    }
+    return pendingOperations == 0
+  }
+
+  private func abandonDrain(_ number: Int) {
+    drainWaiters.removeValue(forKey: number)?.resume()
+  }
+
+  private func operationEnded() {
+    pendingOperations -= 1
+    guard pendingOperations == 0 else { return }
+    for waiter in drainWaiters.values { waiter.resume() }
+    drainWaiters = [:]
+  }
+
+  /// - Throws: `rate_limited` when too many operations wait.
+  private func requireRoom() throws(MartletError) {
+    guard pendingOperations < Self.maximumPendingOperations else {
+      throw MartletError(
+        .rateLimited, "\(Self.maximumPendingOperations) operations on sandbox \(id) wait already; try again later",
+        retryAfterSeconds: 2)
+    }
   }
 
   func perform(_ operation: @escaping @Sendable () async throws -> HostSandbox) async throws -> HostSandbox {
+    try requireRoom()
     let task = enqueue(operation)
     operationCount += 1
     let number = operationCount
@@ -209,7 +269,7 @@ actor SandboxController {
     }
     lastOperation = Task {
       _ = await task.result
-      pendingOperations -= 1
+      operationEnded()
     }
     return task
   }
@@ -225,7 +285,7 @@ actor SandboxController {
   func take(_ instance: Instance) async {
     self.instance = instance
     let id = instance.id
-    await instance.onUnexpectedEnd { [weak self] reason in await self?.vmmEnded(id, reason) }
+    await instance.onUnexpectedEnd { [weak self] exit in await self?.vmmEnded(id, exit) }
   }
 }
 

@@ -24,9 +24,12 @@ actor TemplateSnapshots {
   private let journal: Journal
   private let generations: GenerationKeeper
   private let logger: Logger
+  private let maximumWaiting: Int
   private var states: [TemplateSnapshotKey: State] = [:]
 
-  init(parts: HostParts, journal: Journal, generations: GenerationKeeper, logger: Logger) {
+  /// - Parameter maximumWaiting: how many sandboxes may wait for one boot.
+  init(parts: HostParts, journal: Journal, generations: GenerationKeeper, maximumWaiting: Int, logger: Logger) {
+    self.maximumWaiting = maximumWaiting
     self.parts = parts
     self.journal = journal
     self.generations = generations
@@ -36,6 +39,11 @@ actor TemplateSnapshots {
   /// Generations from which sandboxes are created.
   var roots: Set<GenerationID> {
     Set(states.values.compactMap { if case .known(let id, _) = $0 { id } else { nil } })
+  }
+
+  /// Sandboxes that wait for a boot.
+  var waiterCount: Int {
+    states.values.reduce(0) { if case .booting(let waiting) = $1 { $0 + waiting.count } else { $0 } }
   }
 
   func load() async throws {
@@ -72,7 +80,8 @@ actor TemplateSnapshots {
           try await cleanUp()
           try await forget(key, id)
         }
-      case .booting:
+      case .booting(let waiting):
+        guard waiting.count < maximumWaiting else { throw InstanceFactory.tooManyStarts }
         await waitForBoot(of: key)
       case nil:
         states[key] = .booting(waiting: [])

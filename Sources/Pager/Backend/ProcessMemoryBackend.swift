@@ -51,11 +51,11 @@ package struct ProcessMemoryBackend: MemoryBackend {
   }
 
   package func adopt(_ identity: PagerIdentity, runDirectory: FilePath) async throws -> (any PagerProcess)? {
-    guard let handle = ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else {
+    guard let handle = try ProcessHandle.open(pid: identity.pid, startTimeTicks: identity.startTimeTicks) else {
       return nil
     }
     // Its command line says which generation it serves.
-    let arguments = PagerArguments(Array(ProcessTable.arguments(of: identity.pid).dropFirst()))
+    let arguments = PagerArguments(Array(try ProcessTable.arguments(of: identity.pid).dropFirst()))
     return RunningPager(
       handle, runDirectory: runDirectory,
       workingSet: arguments.map { store.workingSetPath(of: $0.configuration.generation) })
@@ -64,7 +64,7 @@ package struct ProcessMemoryBackend: MemoryBackend {
   package func replace(_ configuration: PagerConfiguration, vmm: Int32) async throws -> any PagerProcess {
     let (read, write) = try OwnedDescriptor.pipe()
     let pager = try await BlockingPool.shared.run {
-      guard let machine = OwnedDescriptor.process(vmm), let faults = try UserFaultDescriptor.taken(from: vmm) else {
+      guard let machine = try OwnedDescriptor.process(vmm), let faults = try UserFaultDescriptor.taken(from: vmm) else {
         throw MartletError(
           .internalError, "the sandbox's memory could not be taken over: the VMM has ended or has no userfaultfd")
       }
@@ -78,17 +78,17 @@ package struct ProcessMemoryBackend: MemoryBackend {
     write.close()
     let isServing = await BlockingPool.shared.run { Self.awaitByte(read, deadline: Self.replacementDeadline) }
     guard isServing else {
-      await pager.kill()
-      let reason = await pager.waitForExit().failure
+      try await pager.kill()
+      let reason = try await pager.waitForExit().failure
       throw MartletError(.internalError, reason ?? "the sandbox's memory could not be taken over")
     }
     return pager
   }
 
   package func findOrphans(of id: InstanceID) throws -> [PagerIdentity] {
-    ProcessTable.pids().compactMap { pid in
-      guard PagerArguments.matches(ProcessTable.arguments(of: pid), id) else { return nil }
-      return ProcessTable.startTimeTicks(of: pid).map { PagerIdentity(pid: pid, startTimeTicks: $0) }
+    try ProcessTable.pids().compactMap { pid in
+      guard PagerArguments.matches(try ProcessTable.arguments(of: pid), id) else { return nil }
+      return try ProcessTable.startTimeTicks(of: pid).map { PagerIdentity(pid: pid, startTimeTicks: $0) }
     }
   }
 
@@ -143,14 +143,22 @@ package struct ProcessMemoryBackend: MemoryBackend {
     request.cgroups = try configuration.cgroup?.joinDescriptors() ?? []
     let child = try ChildProcess.spawn(request)
     withExtendedLifetime((null, log, passed, namespace)) {}
-    guard let handle = ProcessHandle.open(pid: child.pid) else {
+    let handle: ProcessHandle?
+    do {
+      handle = try ProcessHandle.of(child)
+    } catch {
+      child.signal(SIGKILL)
+      _ = child.reapBlocking()
+      throw error
+    }
+    guard let handle else {
       _ = child.reapBlocking()
       throw MartletError(.internalError, "the sandbox's memory could not be served: the pager ended at once")
     }
     let pager = RunningPager(
       handle, runDirectory: configuration.runDirectory, workingSet: store.workingSetPath(of: configuration.generation))
-    // Reaps it, also when no caller waits for its end. It ends with its VM.
-    Task { await pager.waitForExit() }
+    // Reaps the pager even if no other task waits for its end. It ends with its VM.
+    Task { _ = try? await pager.waitForExit() }
     return pager
   }
 

@@ -18,9 +18,10 @@ final class RunningPager: PagerProcess {
   }
 
   @discardableResult
-  func waitForExit() async -> PagerExit {
+  func waitForExit() async throws(CancellationError) -> PagerExit {
     await handle.waitForExit()
-    if handle.hasEnded { _ = handle.reap() }
+    guard handle.hasEnded else { throw CancellationError() }
+    _ = handle.reap()
     removeDamagedWorkingSet()
     return PagerExit(failure: PagerFailureFile.read(in: runDirectory))
   }
@@ -32,9 +33,10 @@ final class RunningPager: PagerProcess {
     unlink(workingSet.string)
   }
 
-  func kill() async {
+  func kill() async throws(CancellationError) {
     handle.signal(SIGKILL)
     await handle.waitForExit()
-    if handle.hasEnded { _ = handle.reap() }
+    guard handle.hasEnded else { throw CancellationError() }
+    _ = handle.reap()
   }
 }

@@ -45,7 +45,7 @@ struct SavingProgram {
 
   /// From here on the process is the VMM's user, sees no file and may read the memory of this VMM only.
   private func confine() throws {
-    guard let userID = ProcessTable.userID(of: arguments.vmm) else {
+    guard let userID = try ProcessTable.userID(of: arguments.vmm) else {
       throw MartletError(.internalError, "the microVM has ended")
     }
     let namespace = OwnedDescriptor(PagerArguments.namespaceDescriptor)

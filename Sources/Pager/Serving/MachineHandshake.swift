@@ -23,7 +23,8 @@ struct MachineHandshake {
     let connection = try system { () throws(SystemError) in try listener.accept() }
     let peer = try system { () throws(SystemError) in try connection.peer() }
     guard peer.uid == 0 || peer.uid == owner else { throw .refused("its peer runs as another user") }
-    guard let machine = ProcessHandle.openWithoutStartTime(pid: peer.pid) else { throw .machineEnded }
+    let opened = try system { () throws(SystemError) in try ProcessHandle.openWithoutStartTime(pid: peer.pid) }
+    guard let machine = opened else { throw .machineEnded }
     do {
       return try receive(from: connection, machine: machine, memoryBytes: memoryBytes)
     } catch {

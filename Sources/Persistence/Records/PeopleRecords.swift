@@ -68,6 +68,11 @@ package enum TeamRole: String, Sendable, CaseIterable {
   case owner
   case admin
   case member
+
+  /// Whether the role may rename the team, add and remove members, change roles, and delete keys of others.
+  package var managesMembers: Bool { self != .member }
+  /// Whether the role may delete the team and give it to another member.
+  package var isOwner: Bool { self == .owner }
 }
 
 package struct MembershipRecord: Sendable, Equatable {

@@ -59,9 +59,25 @@ package struct APIKeyRepository: Sendable {
     }
   }
 
+  /// - Parameter actor: the member who deletes the key: their own, or with the role owner or admin any. The role is
+  ///   checked again in the transaction.
   /// - Returns: whether this team had the key.
-  package func delete(_ id: APIKeyID, team: TeamID, audit: AuditRecord) async throws -> Bool {
+  /// - Throws: `AuthorizationRefusal`.
+  package func delete(
+    _ id: APIKeyID, team: TeamID, by actor: ActingUser? = nil, audit: AuditRecord
+  ) async throws -> Bool {
     try await database.write { connection in
+      if let actor {
+        guard try TeamRepository.lock(team, connection) else { return false }
+        let creator = try connection.row(
+          "SELECT created_by FROM api_keys WHERE id = ? AND team_id = ?", [.uuid(id.uuid), .uuid(team.uuid)])
+        guard let creator else { return false }
+        if try creator.optionalUUID(0) == actor.id.uuid {
+          try actor.requireMembership(in: team, connection)
+        } else {
+          try actor.requireRole(\.managesMembers, in: team, connection)
+        }
+      }
       let changed = try connection.execute(
         "DELETE FROM api_keys WHERE id = ? AND team_id = ?", [.uuid(id.uuid), .uuid(team.uuid)])
       guard changed == 1 else { return false }

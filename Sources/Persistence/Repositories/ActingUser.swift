@@ -21,6 +21,8 @@ package enum AuthorizationRefusal: Error, Sendable, Equatable {
   case sessionIsOver
   case isNoMember
   case isNoAdministrator
+  /// A member whose role in the team does not permit the change, or no longer does.
+  case lacksRole
 }
 
 extension AuthorizationRefusal: MartletErrorConvertible {
@@ -29,6 +31,7 @@ extension AuthorizationRefusal: MartletErrorConvertible {
     case .sessionIsOver: MartletError(.unauthorized, "the session has ended; log in again")
     case .isNoMember: MartletError(.noTeam, "you are no longer a member of this team; switch to another team")
     case .isNoAdministrator: MartletError(.forbidden, "only administrators of the platform may do this")
+    case .lacksRole: MartletError(.forbidden, "your role in this team no longer permits this")
     }
   }
 }
@@ -40,6 +43,18 @@ extension ActingUser {
     let membership = try connection.row(
       "SELECT 1 FROM memberships WHERE team_id = ? AND user_id = ?", [.uuid(team.uuid), .uuid(id.uuid)])
     guard membership != nil else { throw AuthorizationRefusal.isNoMember }
+  }
+
+  /// Requires a role in the team that has `right` at this moment.
+  /// - Throws: `AuthorizationRefusal`.
+  func requireRole(
+    _ right: KeyPath<TeamRole, Bool>, in team: TeamID, _ connection: any SQLConnection
+  ) throws {
+    try requireSession(connection)
+    guard let role = try TeamRepository.role(of: id, in: team, connection) else {
+      throw AuthorizationRefusal.isNoMember
+    }
+    guard role[keyPath: right] else { throw AuthorizationRefusal.lacksRole }
   }
 
   /// - Throws: `AuthorizationRefusal`.

@@ -66,14 +66,15 @@ extension TeamRepository {
     }
   }
 
-  /// - Parameter actor: the member who adds them, whose membership is checked again; nil for programs on the host.
+  /// - Parameter actor: the member who adds them, whose role is checked again in the transaction; nil for programs on
+  ///   the host.
   /// - Throws: `AuthorizationRefusal`.
   package func addMember(
     _ member: MembershipRecord, maximumMembers: Int, maximumTeams: Int, by actor: ActingUser? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
     try await database.write { connection in
       guard try Self.lock(member.teamID, connection) else { return .absent }
-      try actor?.requireMembership(in: member.teamID, connection)
+      try actor?.requireRole(\.managesMembers, in: member.teamID, connection)
       guard try Self.role(of: member.userID, in: member.teamID, connection) == nil else { return .alreadyMember }
       let (team, user) = (SQLValue.uuid(member.teamID.uuid), SQLValue.uuid(member.userID.uuid))
       let members = try connection.row("SELECT COUNT(*) FROM memberships WHERE team_id = ?", [team])?.integer(0) ?? 0
@@ -86,13 +87,14 @@ extension TeamRepository {
   }
 
   /// - Precondition: `role` is not owner; see `transferOwnership`.
-  /// - Throws: `AuthorizationRefusal` when `actor`, who makes the change, is no longer a member.
+  /// - Parameter actor: the member who makes the change, whose role is checked again in the transaction.
+  /// - Throws: `AuthorizationRefusal`.
   package func setRole(
     _ user: UserID, of team: TeamID, to role: TeamRole, by actor: ActingUser? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
     precondition(role != .owner, "use transferOwnership to make a member the owner")
     return try await changeMember(user, of: team, audit) { connection in
-      try actor?.requireMembership(in: team, connection)
+      try actor?.requireRole(\.managesMembers, in: team, connection)
       try connection.execute(
         "UPDATE memberships SET role = ? WHERE team_id = ? AND user_id = ?",
         [.text(role.rawValue), .uuid(team.uuid), .uuid(user.uuid)])
@@ -100,8 +102,20 @@ extension TeamRepository {
   }
 
   /// Removes a member and the API keys that they created for this team, as they know these keys.
-  package func removeMember(_ user: UserID, of team: TeamID, audit: AuditRecord) async throws -> MembershipChange {
+  /// - Parameter actor: the member who makes the change, whose role is checked again in the transaction; every member
+  ///   may remove themselves.
+  /// - Throws: `AuthorizationRefusal`.
+  package func removeMember(
+    _ user: UserID, of team: TeamID, by actor: ActingUser? = nil, audit: AuditRecord
+  ) async throws -> MembershipChange {
     try await changeMember(user, of: team, audit) { connection in
+      if let actor {
+        if actor.id == user {
+          try actor.requireMembership(in: team, connection)
+        } else {
+          try actor.requireRole(\.managesMembers, in: team, connection)
+        }
+      }
       try connection.execute(
         "DELETE FROM memberships WHERE team_id = ? AND user_id = ?", [.uuid(team.uuid), .uuid(user.uuid)])
       try connection.execute(
@@ -111,17 +125,14 @@ extension TeamRepository {
 
   /// Makes another member the owner; the previous owner becomes an admin. A team always has exactly one owner.
   /// - Parameter sessionEpoch: the epoch of the owner's session; nil accepts any.
-  /// - Throws: `AuthorizationRefusal`.
+  /// - Throws: `AuthorizationRefusal`, also when `owner` does not own the team.
   package func transferOwnership(
     of team: TeamID, from owner: UserID, to user: UserID, sessionEpoch: Int? = nil, audit: AuditRecord
   ) async throws -> MembershipChange {
     try await database.write { connection in
-      if sessionEpoch != nil {
-        try ActingUser(id: owner, sessionEpoch: sessionEpoch).requireMembership(in: team, connection)
-      }
-      guard try Self.lock(team, connection), try Self.role(of: owner, in: team, connection) == .owner,
-        let role = try Self.role(of: user, in: team, connection)
-      else { return .absent }
+      guard try Self.lock(team, connection) else { return .absent }
+      try ActingUser(id: owner, sessionEpoch: sessionEpoch).requireRole(\.isOwner, in: team, connection)
+      guard let role = try Self.role(of: user, in: team, connection) else { return .absent }
       guard role != .owner else { return .isOwner }
       for (id, role) in [(owner, TeamRole.admin), (user, .owner)] {
         try connection.execute(
@@ -171,7 +182,7 @@ extension TeamRepository {
     return role
   }
 
-  private static func role(of user: UserID, in team: TeamID, _ connection: any SQLConnection) throws -> TeamRole? {
+  static func role(of user: UserID, in team: TeamID, _ connection: any SQLConnection) throws -> TeamRole? {
     try connection.row(
       "SELECT role FROM memberships WHERE team_id = ? AND user_id = ?", [.uuid(team.uuid), .uuid(user.uuid)]
     )

@@ -44,10 +44,19 @@ package struct TeamRepository: Sendable {
     }
   }
 
+  /// - Parameter actor: the member who does it, whose role is checked in the transaction.
   /// - Returns: whether the team exists.
-  package func rename(_ id: TeamID, to name: String, audit: AuditRecord) async throws -> Bool {
+  /// - Throws: `AuthorizationRefusal`.
+  package func rename(
+    _ id: TeamID, to name: String, by actor: ActingUser? = nil, audit: AuditRecord
+  ) async throws -> Bool {
     try await change(
-      "UPDATE teams SET name = ? WHERE id = ? AND deleted_at IS NULL", [.text(name), .uuid(id.uuid)], audit)
+      "UPDATE teams SET name = ? WHERE id = ? AND deleted_at IS NULL", [.text(name), .uuid(id.uuid)], audit
+    ) { connection in
+      // Changes of members wait for this transaction, so that the role is the one at its end.
+      guard try Self.lock(id, connection) else { return }
+      try actor?.requireRole(\.managesMembers, in: id, connection)
+    }
   }
 
   /// - Returns: whether the team exists.
@@ -71,9 +80,15 @@ package struct TeamRepository: Sendable {
   /// snapshots for destruction.
   ///
   /// The team's row stays, because sandboxes that are being destroyed and the audit log refer to it.
+  /// - Parameter actor: the owner, whose role is checked in the transaction.
   /// - Returns: the sandboxes that hosts must destroy; nil when the team does not exist.
-  package func delete(_ id: TeamID, at time: Date, audit: AuditRecord) async throws -> [SandboxRecord]? {
+  /// - Throws: `AuthorizationRefusal`.
+  package func delete(
+    _ id: TeamID, at time: Date, by actor: ActingUser? = nil, audit: AuditRecord
+  ) async throws -> [SandboxRecord]? {
     try await database.write { connection in
+      guard try Self.lock(id, connection) else { return nil }
+      try actor?.requireRole(\.isOwner, in: id, connection)
       let deleted = try connection.execute(
         "UPDATE teams SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL", [.timestamp(time), .uuid(id.uuid)])
       guard deleted == 1 else { return nil }

@@ -21,6 +21,7 @@ package final class FaultyDatabase: Database {
 
   package var dialect: SQLDialect { database.dialect }
   package var worker: WorkerID { database.worker }
+  package var reads: Int { counts.withLock { $0.reading } }
   package var writes: Int { counts.withLock { $0.writing } }
 
   /// - Parameter fault: called before each operation; returns the error to throw. Nil removes the fault.

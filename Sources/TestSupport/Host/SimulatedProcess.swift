@@ -1,6 +1,6 @@
 import Concurrency
 package import HostAPI
-import Model
+package import Model
 package import NIOCore
 
 /// A process of a simulated guest, which understands these commands:
@@ -28,6 +28,7 @@ package final class SimulatedProcess: Sendable {
     var signals: [Int32] = []
     var sizes: [TerminalSize] = []
     var input = ByteBuffer()
+    var controlFailure: MartletError?
   }
 
   private let state = Mutex(State())
@@ -90,6 +91,15 @@ package final class SimulatedProcess: Sendable {
 
   func endInput() {
     if request.command == "cat" { finish(ProcessExit(exitCode: 0)) }
+  }
+
+  /// Has every request that is not input fail with `error`; nil lets them through.
+  package func failControl(_ error: MartletError?) {
+    state.withLock { $0.controlFailure = error }
+  }
+
+  func checkControl() throws {
+    if let error = state.withLock({ $0.controlFailure }) { throw error }
   }
 
   func resize(_ size: TerminalSize) {
@@ -160,8 +170,15 @@ final class SimulatedSession: ProcessSession {
   }
 
   func closeStandardInput() async throws { process.endInput() }
-  func resize(_ size: TerminalSize) async throws { process.resize(size) }
-  func signal(_ signal: Int32) async throws { process.receive(signal: signal) }
+  func resize(_ size: TerminalSize) async throws {
+    try process.checkControl()
+    process.resize(size)
+  }
+
+  func signal(_ signal: Int32) async throws {
+    try process.checkControl()
+    process.receive(signal: signal)
+  }
 
   func detach(killing: Bool) async {
     // Like a real guest agent, which is called over the network: a cancelled task cannot call it.

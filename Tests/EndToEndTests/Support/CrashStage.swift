@@ -1,6 +1,7 @@
 import Glibc
 import LinuxSystem
 import SystemPackage
+import TestSupport
 import Testing
 
 /// One server and one sandbox that pass through many crash points, so that each crash starts from the state that the
@@ -51,12 +52,12 @@ struct CrashStage {
   func die(at point: String, operation: (MartletServer) async throws -> Void) async throws {
     await server.killHard()
     try await server.launch(environment: ["CRASH_AT": point])
-    let end = ContinuousClock.now + Self.deadline
-    while !server.hasEnded {
-      guard ContinuousClock.now < end else { throw TestFailure("the server did not come to \(point)") }
+    let hasEnded = try await Patience.waiting(for: Self.deadline, every: .milliseconds(20)) {
+      if server.hasEnded { return true }
       try? await operation(server)
-      try await Task.sleep(for: .milliseconds(20))
+      return server.hasEnded
     }
+    guard hasEnded else { throw TestFailure("the server did not come to \(point)") }
     #expect(await server.awaitEnd() == .signaled(SIGKILL), "\(point)")
   }
 

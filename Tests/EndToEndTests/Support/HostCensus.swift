@@ -1,5 +1,6 @@
 import LinuxSystem
 import SystemPackage
+import TestSupport
 
 /// Names of all resources of Martlet on the host. The difference of the censuses before a server's start and after its
 /// stop is what the server left.
@@ -25,23 +26,20 @@ struct HostCensus: Equatable, CustomStringConvertible {
 
   /// Processes of these tests' servers and of their VMMs.
   private static func serverProcesses() -> [String] {
-    ProcessTable.pids().filter { pid in
-      ProcessTable.arguments(of: pid).contains { $0.contains(MartletServer.directoryPrefix) }
-    }.map(String.init)
+    RunningProcess.all.filter { process in
+      process.arguments.contains { $0.contains(MartletServer.directoryPrefix) }
+    }.map { String($0.pid) }
   }
 
   /// Waits until the host has no resources in addition to this census; the kernel removes namespaces with a delay.
   /// Resources that an earlier, killed server left may be missing, because a start removes them.
   func awaitSame() async throws {
-    let end = ContinuousClock.now + .seconds(20)
-    var now = try await HostCensus.take()
-    while !now.things.isSubset(of: things) {
-      guard ContinuousClock.now < end else {
-        throw TestFailure("left behind: \(now.things.subtracting(things).sorted())")
-      }
-      try await Task.sleep(for: .milliseconds(200))
-      now = try await HostCensus.take()
+    var left: Set<String> = []
+    let isSame = try await Patience.waiting(for: .seconds(20), every: .milliseconds(200)) {
+      left = try await HostCensus.take().things.subtracting(things)
+      return left.isEmpty
     }
+    guard isSame else { throw TestFailure("left behind: \(left.sorted())") }
   }
 
   func without(process: String) -> HostCensus {

@@ -43,7 +43,7 @@ extension MartletServer {
 
   // MARK: - On the host
 
-  var hasEnded: Bool { ProcessTable.startTimeTicks(of: pid) == nil }
+  var hasEnded: Bool { RunningProcess.hasEnded(pid) }
 
   /// Pids of its VMMs.
   var machines: [Int32] { processes { $0.first?.contains("qemu") == true } }
@@ -51,10 +51,9 @@ extension MartletServer {
 
   private func processes(_ isOne: ([String]) -> Bool) -> [Int32] {
     let data = directory.appending("data").string
-    return ProcessTable.pids().filter { pid in
-      let arguments = ProcessTable.arguments(of: pid)
-      return isOne(arguments) && arguments.contains { $0.contains(data) }
-    }.sorted()
+    return RunningProcess.all.filter { process in
+      isOne(process.arguments) && process.arguments.contains { $0.contains(data) }
+    }.map(\.pid).sorted()
   }
 
   /// Names in a directory of the snapshot store: `generations`, `drafts`, `trash`, `disk-layers`.

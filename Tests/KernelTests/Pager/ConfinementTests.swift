@@ -49,7 +49,7 @@ import Testing
     let machine = try await fixture.start(.userfault, in: configuration.runDirectory, memoryBytes: model.memoryBytes)
     #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
     machine.kill()
-    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+    #expect(try await pager.waitForExit() == PagerExit(failure: nil))
   }
 
   @Test("a successor is confined like the first")
@@ -57,12 +57,12 @@ import Testing
     let fixture = try await PagerFixture()
     let model = GuestModel.mixed(pages: Self.pages, seed: 2)
     let (machine, first, configuration) = try await fixture.restore(try fixture.generation(model))
-    await first.kill()
+    try await first.kill()
     let second = try await fixture.backend.replace(configuration, vmm: machine.pid)
     try await expectConfined(second.identity.pid, capabilities: Self.none)
     #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
     machine.kill()
-    #expect(await second.waitForExit() == PagerExit(failure: nil))
+    #expect(try await second.waitForExit() == PagerExit(failure: nil))
   }
 
   @Test("a saver keeps the right to read memory, and the filter leaves it that of its VMM")
@@ -74,8 +74,8 @@ import Testing
     let saving = try await fixture.backend.prepareSaving(
       vmm: machine.pid, runDirectory: run, memoryBytes: machine.memoryBytes, parent: nil, into: draft)
     let pid = try #require(
-      ProcessTable.pids().first { pid in
-        let arguments = ProcessTable.arguments(of: pid)
+      try ProcessTable.pids().first { pid in
+        let arguments = try ProcessTable.arguments(of: pid)
         return arguments.contains("save") && arguments.contains(run.string)
       })
     // CAP_SYS_PTRACE

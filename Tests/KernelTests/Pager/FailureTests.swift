@@ -35,7 +35,7 @@ import Testing
     #expect(try await machine.ask("sum 0 64") == model.sum(0..<64))
     #expect(try await machine.ask("sum 1000 1") == "")
     #expect(await machine.waitForExit() == .signaled(SIGKILL))
-    let failure = try #require(await pager.waitForExit().failure)
+    let failure = try #require(try await pager.waitForExit().failure)
     #expect(failure.contains(generation.id.wire) && failure.contains("memory.layer"))
     #expect(try SmallFile.readText(configuration.runDirectory.appending("pager.failure").string) == failure)
   }
@@ -50,7 +50,7 @@ import Testing
     #expect(truncate(generation.memoryPath.string, off_t(try offset(of: 512, generation, fixture))) == 0)
     #expect(try await machine.ask("sum 1500 1") == "")
     #expect(await machine.waitForExit() == .signaled(SIGKILL))
-    #expect(try #require(await pager.waitForExit().failure).contains("cannot be read"))
+    #expect(try #require(try await pager.waitForExit().failure).contains("cannot be read"))
   }
 
   @Test("a generation that cannot be opened refuses the VMM, which ends by itself")
@@ -63,7 +63,7 @@ import Testing
     let machine = try TestMachine(
       .userfault, in: configuration.runDirectory, memoryBytes: generation.manifest.memoryBytes, shim: fixture.shim)
     #expect(await machine.waitForExit() == .exited(1))
-    #expect(try #require(await pager.waitForExit().failure).contains(generation.id.wire))
+    #expect(try #require(try await pager.waitForExit().failure).contains(generation.id.wire))
   }
 
   @Test("a memory of another size is refused, and its VMM is killed or ends")
@@ -75,7 +75,7 @@ import Testing
     let machine = try TestMachine(
       .userfault, in: configuration.runDirectory, memoryBytes: 4_096 * 64, shim: fixture.shim)
     #expect([.signaled(SIGKILL), .exited(1)].contains(await machine.waitForExit()))
-    #expect(try #require(await pager.waitForExit().failure).contains("handed over"))
+    #expect(try #require(try await pager.waitForExit().failure).contains("handed over"))
   }
 
   /// Invalid hand-shake messages of a VMM, in Python: `s` is its socket, `text` a valid description, `fd` a file.
@@ -110,7 +110,7 @@ import Testing
     let configuration = try fixture.configuration(try fixture.generation(fullModel(seed: 5)))
     let pager = try await fixture.backend.launch(configuration)
     let impostor = try connect(message, to: configuration)
-    #expect(try #require(await pager.waitForExit().failure).contains("handed over"))
+    #expect(try #require(try await pager.waitForExit().failure).contains("handed over"))
     #expect(await impostor.wait() == .signaled(SIGKILL))
   }
 
@@ -121,7 +121,7 @@ import Testing
     let pager = try await fixture.backend.launch(configuration)
     let vmm = try connect("os._exit(3)", to: configuration)
     #expect(await vmm.wait() == .exited(3))
-    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+    #expect(try await pager.waitForExit() == PagerExit(failure: nil))
   }
 
   @Test("a pager whose VMM never connected can be killed at once")
@@ -129,8 +129,8 @@ import Testing
     let fixture = try await PagerFixture()
     let configuration = try fixture.configuration(try fixture.generation(fullModel(seed: 7)))
     let pager = try await fixture.backend.launch(configuration)
-    await pager.kill()
-    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+    try await pager.kill()
+    #expect(try await pager.waitForExit() == PagerExit(failure: nil))
     #expect(try fixture.backend.findOrphans(of: configuration.id).isEmpty)
   }
 }

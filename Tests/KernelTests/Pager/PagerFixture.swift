@@ -57,9 +57,9 @@ final class PagerFixture: Sendable {
   }
 
   /// Number of processes that save, or are prepared to save, a machine's memory.
-  func savers(of machine: TestMachine) -> Int {
-    ProcessTable.pids().filter { pid in
-      let arguments = ProcessTable.arguments(of: pid)
+  func savers(of machine: TestMachine) throws -> Int {
+    try ProcessTable.pids().filter { pid in
+      let arguments = try ProcessTable.arguments(of: pid)
       return arguments.contains("save") && arguments.contains(machine.runDirectory.string)
     }.count
   }

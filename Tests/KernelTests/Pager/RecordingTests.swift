@@ -27,7 +27,7 @@ import Testing
     // Afterwards nothing is recorded, and windows are large.
     #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
     machine.kill()
-    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+    #expect(try await pager.waitForExit() == PagerExit(failure: nil))
 
     let (second, secondPager, _) = try await fixture.restore(generation)
     try await eventually("the working set is pushed") { try await secondPager.statistics().pagesPrefetched > 0 }
@@ -37,7 +37,7 @@ import Testing
     #expect(statistics.pagesPrefetched >= 54 && statistics.pagesPrefetched <= 84)
     #expect(try await second.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
     second.kill()
-    _ = await secondPager.waitForExit()
+    _ = try await secondPager.waitForExit()
   }
 
   /// What may be at the path of a working set.
@@ -57,7 +57,7 @@ import Testing
     #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
     #expect(try await pager.statistics().pagesPrefetched == 0)
     machine.kill()
-    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+    #expect(try await pager.waitForExit() == PagerExit(failure: nil))
     guard damage != .directory else { return }
     #expect(try FileStatus.of(generation.workingSetPath.string, followingLinks: false) == nil)
     let configuration = try fixture.configuration(generation, records: true)
@@ -68,7 +68,7 @@ import Testing
     let image = try MemoryImage.open(generation, in: fixture.store)
     try await eventually("another is recorded") { WorkingSet.load(generation.workingSetPath, for: image) != nil }
     second.kill()
-    _ = await recorder.waitForExit()
+    _ = try await recorder.waitForExit()
   }
 
   private func spoil(_ generation: Generation, _ damage: Damage, in fixture: PagerFixture) throws {
@@ -107,7 +107,7 @@ import Testing
       Array(0..<8_192), of: try MemoryImage.open(generation, in: fixture.store), to: generation.workingSetPath)
     let (machine, first, configuration) = try await fixture.restore(generation)
     try await Task.sleep(for: .milliseconds(milliseconds))
-    await first.kill()
+    try await first.kill()
     async let response = machine.ask("remove 4000 100")
     let second = try await fixture.backend.replace(configuration, vmm: machine.pid)
     #expect(try await response == "ok")
@@ -116,7 +116,7 @@ import Testing
     let (_, counts) = try await fixture.save(machine, parent: generation)
     #expect(counts.storedPages == 0 && counts.zeroedPages == 100)
     machine.kill()
-    #expect(await second.waitForExit() == PagerExit(failure: nil))
+    #expect(try await second.waitForExit() == PagerExit(failure: nil))
   }
 
   @Test("the recording is bounded, however much the guest reads")
@@ -134,7 +134,7 @@ import Testing
     try await eventually("the working set is there") { WorkingSet.load(generation.workingSetPath, for: image) != nil }
     #expect(WorkingSet.load(generation.workingSetPath, for: image)?.pageCount == WorkingSet.maximumPages)
     machine.kill()
-    _ = await pager.waitForExit()
+    _ = try await pager.waitForExit()
   }
 
   @Test("pages that were pushed and then written are saved as written")
@@ -152,6 +152,6 @@ import Testing
     #expect(counts.storedPages == 50)
     try fixture.expectContent(saved, model)
     machine.kill()
-    _ = await pager.waitForExit()
+    _ = try await pager.waitForExit()
   }
 }

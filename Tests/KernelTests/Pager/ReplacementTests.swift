@@ -21,8 +21,8 @@ import Testing
     #expect(try await machine.ask("remove 100 100") == "ok")
     model.write(10..<30, seed: 5)
     model.zero(100..<200)
-    await first.kill()
-    #expect(await first.waitForExit() == PagerExit(failure: nil))
+    try await first.kill()
+    #expect(try await first.waitForExit() == PagerExit(failure: nil))
     // This one waits until a pager serves again.
     let expected = model.sum(0..<Self.pages)
     async let sum = machine.ask("sum 0 \(Self.pages)")
@@ -33,7 +33,7 @@ import Testing
     #expect(try await sum == expected)
     #expect(try fixture.backend.findOrphans(of: configuration.id) == [second.identity])
     machine.kill()
-    #expect(await second.waitForExit() == PagerExit(failure: nil))
+    #expect(try await second.waitForExit() == PagerExit(failure: nil))
   }
 
   @Test(
@@ -45,8 +45,8 @@ import Testing
     let origin = try fixture.generation(model)
     let (machine, first, configuration) = try await fixture.restore(origin)
     #expect(try await machine.ask("sum 0 1024") == model.sum(0..<1_024))
-    await first.kill()
-    _ = await first.waitForExit()
+    try await first.kill()
+    _ = try await first.waitForExit()
     // The work of a pager up to the moment of its death, on pages that were read and on pages that never were.
     async let response = machine.ask("remove 900 600")
     try await eventually("the message is taken") { try Self.takeWithoutNoting(from: machine.pid, configuration) }
@@ -57,7 +57,7 @@ import Testing
     let second = try await fixture.backend.replace(configuration, vmm: machine.pid)
     #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
     machine.kill()
-    #expect(await second.waitForExit() == PagerExit(failure: nil))
+    #expect(try await second.waitForExit() == PagerExit(failure: nil))
   }
 
   private static func takeWithoutNoting(from vmm: Int32, _ configuration: PagerConfiguration) throws -> Bool {
@@ -77,12 +77,12 @@ import Testing
     async let sum = machine.ask("race 0 \(Self.pages) 8")
     var pager = first
     for _ in 0..<5 {
-      await pager.kill()
+      try await pager.kill()
       pager = try await fixture.backend.replace(configuration, vmm: machine.pid)
     }
     #expect(try await sum == model.sum(0..<Self.pages))
     machine.kill()
-    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+    #expect(try await pager.waitForExit() == PagerExit(failure: nil))
   }
 
   @Test("a successor detects a damaged page")
@@ -93,13 +93,13 @@ import Testing
     let generation = try fixture.generation(model)
     let (machine, first, configuration) = try await fixture.restore(generation)
     #expect(try await machine.ask("sum 0 32") == model.sum(0..<32))
-    await first.kill()
+    try await first.kill()
     let file = try OwnedDescriptor.open(generation.memoryPath.string, O_RDWR)
     _ = pwrite(file.rawValue, "x", 1, off_t(4_096 * 2_000))
     let second = try await fixture.backend.replace(configuration, vmm: machine.pid)
     #expect(try await machine.ask("sum 0 \(Self.pages)") == "")
     #expect(await machine.waitForExit() == .signaled(SIGKILL))
-    #expect(await second.waitForExit().failure != nil)
+    #expect(try await second.waitForExit().failure != nil)
   }
 
   @Test("a VMM that has ended, or has no userfaultfd, cannot get a replacement")
@@ -127,7 +127,7 @@ import Testing
     // In a session of its own, so that no signal for the host agent's terminal or service reaches it.
     #expect(getsid(identity.pid) == identity.pid)
     machine.kill()
-    #expect(await adopted.waitForExit() == PagerExit(failure: nil))
+    #expect(try await adopted.waitForExit() == PagerExit(failure: nil))
     #expect(try await fixture.backend.adopt(identity, runDirectory: configuration.runDirectory) == nil)
   }
 }

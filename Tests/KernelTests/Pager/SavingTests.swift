@@ -67,7 +67,7 @@ import Testing
       // The machine was not changed.
       #expect(try await machine.ask("sum \(start) 320") == model.sum(start..<(start + 320)))
       machine.kill()
-      _ = await pager.waitForExit()
+      _ = try await pager.waitForExit()
       generation = next
     }
   }
@@ -90,7 +90,7 @@ import Testing
     #expect(saved == SavedMemory(storedPages: 10, zeroedPages: 20, equalPages: 70))
     try fixture.expectContent(second, model)
     machine.kill()
-    _ = await pager.waitForExit()
+    _ = try await pager.waitForExit()
   }
 
   @Test(
@@ -137,13 +137,13 @@ import Testing
         into: try fixture.store.begin(GenerationID()))
     }
     let abandoned = try await prepared()
-    #expect(fixture.savers(of: machine) == 1)
+    #expect(try fixture.savers(of: machine) == 1)
     await abandoned.abandon()
     await abandoned.abandon()
-    #expect(fixture.savers(of: machine) == 0)
+    #expect(try fixture.savers(of: machine) == 0)
     await #expect(throws: MartletError.self) { try await abandoned.run() }
     _ = try await prepared()
-    #expect(fixture.savers(of: machine) == 0)
+    #expect(try fixture.savers(of: machine) == 0)
     machine.kill()
   }
 
@@ -172,6 +172,6 @@ import Testing
     model.write(3_000..<3_010, seed: 1)
     #expect(try await machine.ask("sum 0 \(Self.pages)") == model.sum(0..<Self.pages))
     machine.kill()
-    _ = await pager.waitForExit()
+    _ = try await pager.waitForExit()
   }
 }

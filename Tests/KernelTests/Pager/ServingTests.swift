@@ -26,7 +26,7 @@ import Testing
     #expect(statistics.faults > 0 && statistics.faults <= Self.pages / FaultWindow.smallestPages)
     #expect(try fixture.backend.findOrphans(of: configuration.id) == [pager.identity])
     machine.kill()
-    #expect(await pager.waitForExit() == PagerExit(failure: nil))
+    #expect(try await pager.waitForExit() == PagerExit(failure: nil))
     #expect(try fixture.backend.findOrphans(of: configuration.id).isEmpty)
   }
 
@@ -41,7 +41,7 @@ import Testing
     #expect(statistics.faults == 1)
     #expect(statistics.pagesCopied + statistics.pagesZeroed == FaultWindow.smallestPages)
     machine.kill()
-    _ = await pager.waitForExit()
+    _ = try await pager.waitForExit()
   }
 
   @Test("threads that fault everywhere at the same time agree on the content")
@@ -51,7 +51,7 @@ import Testing
     let (machine, pager, _) = try await fixture.restore(try fixture.generation(model))
     #expect(try await machine.ask("race 0 \(Self.pages) 8") == model.sum(0..<Self.pages))
     machine.kill()
-    #expect(await pager.waitForExit().failure == nil)
+    #expect(try await pager.waitForExit().failure == nil)
   }
 
   @Test("pages that the guest removes are zero from then on, and can be written again")
@@ -69,7 +69,7 @@ import Testing
     try await eventually("removals are counted") { try await pager.statistics().removedPages == 1_000 }
     #expect(try RemovedPages(in: configuration.runDirectory, pageCount: Self.pages).bitmap.count == 1_000)
     machine.kill()
-    #expect(await pager.waitForExit().failure == nil)
+    #expect(try await pager.waitForExit().failure == nil)
   }
 
   @Test("a guest that removes pages while it reads them sees old content or zeros, and zeros in the end")
@@ -80,7 +80,7 @@ import Testing
     #expect(try await machine.ask("churn 2048 64 300") == "ok")
     #expect(try await machine.ask("sum 0 2048") == model.sum(0..<2_048))
     machine.kill()
-    #expect(await pager.waitForExit().failure == nil)
+    #expect(try await pager.waitForExit().failure == nil)
   }
 
   @Test("an idle pager sleeps")
@@ -97,7 +97,7 @@ import Testing
     try await Task.sleep(for: .milliseconds(300))
     #expect(try processorTicks(pager.identity.pid) - before <= 1)
     machine.kill()
-    _ = await pager.waitForExit()
+    _ = try await pager.waitForExit()
   }
 
   /// Fields 14 and 15 of /proc/PID/stat.
@@ -117,8 +117,8 @@ import Testing
       #expect(try await machine.ask("sum 0 256") == model.sum(0..<256))
       machine.kill()
       _ = await machine.waitForExit()
-      _ = await pager.waitForExit()
-      #expect(ProcessTable.startTimeTicks(of: pager.identity.pid) != pager.identity.startTimeTicks)
+      _ = try await pager.waitForExit()
+      #expect(try ProcessTable.startTimeTicks(of: pager.identity.pid) != pager.identity.startTimeTicks)
       #expect(try fixture.backend.findOrphans(of: configuration.id).isEmpty)
     }
     try await restoreOnce()

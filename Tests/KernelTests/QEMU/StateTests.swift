@@ -99,7 +99,7 @@ struct StateTests {
       let sandbox = try await fixture.makeSandbox()
       try await sandbox.prepareDisk(try fixture.base, memoryMiB: 256)
       try await sandbox.launch(.boot, driver: driver)
-      _ = await (try sandbox.machine).waitForExit()
+      _ = try await sandbox.machine.waitForExit()
       let log = try SmallFile.readText(sandbox.directory.appending("vmm.log").string)
       #expect(log.contains("unable to map backing store for guest RAM"))
     }

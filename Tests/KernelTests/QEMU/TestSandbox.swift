@@ -122,8 +122,9 @@ final class TestSandbox: Sendable {
       }
       return (state.machine, state.pager)
     }
-    await machine?.kill()
-    await pager?.kill()
+    // The tests' tasks are not cancelled.
+    try? await machine?.kill()
+    try? await pager?.kill()
   }
 
   // MARK: - In the guest

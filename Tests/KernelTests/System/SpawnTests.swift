@@ -99,14 +99,58 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
   @Test("a process handle never refers to another process")
   func handles() async throws {
     let child = try ChildProcess.spawn(SpawnRequest(executable: "/bin/sleep", arguments: ["100"]))
-    let ticks = try #require(ProcessTable.startTimeTicks(of: child.pid))
-    #expect(ProcessHandle.open(pid: child.pid, startTimeTicks: ticks + 1) == nil)
-    let handle = try #require(ProcessHandle.open(pid: child.pid, startTimeTicks: ticks))
+    let ticks = try #require(try ProcessTable.startTimeTicks(of: child.pid))
+    #expect(try ProcessHandle.open(pid: child.pid, startTimeTicks: ticks + 1) == nil)
+    let handle = try #require(try ProcessHandle.open(pid: child.pid, startTimeTicks: ticks))
     #expect(!handle.hasEnded)
     handle.signal(SIGKILL)
     await handle.waitForExit()
     #expect(handle.reap() == .signaled(SIGKILL))
-    #expect(ProcessHandle.open(pid: child.pid, startTimeTicks: ticks) == nil)
+    #expect(try ProcessHandle.open(pid: child.pid, startTimeTicks: ticks) == nil)
+  }
+
+  @Test("a process that cannot be looked for, because no descriptor is left, is not taken for ended")
+  func withoutDescriptors() async throws {
+    let child = try ChildProcess.spawn(SpawnRequest(executable: "/bin/sleep", arguments: ["100"]))
+    let ticks = try #require(try ProcessTable.startTimeTicks(of: child.pid))
+    let outcome = withoutDescriptors {
+      (
+        open: Result { () throws(SystemError) in try ProcessHandle.open(pid: child.pid, startTimeTicks: ticks) != nil },
+        ofChild: Result { () throws(SystemError) in try ProcessHandle.of(child) != nil },
+        ticks: Result { () throws(SystemError) in try ProcessTable.startTimeTicks(of: child.pid) != nil },
+        arguments: Result { () throws(SystemError) in try !ProcessTable.arguments(of: child.pid).isEmpty },
+        pids: Result { () throws(SystemError) in try ProcessTable.pids().contains(child.pid) }
+      )
+    }
+    for result in [outcome.open, outcome.ofChild, outcome.ticks, outcome.arguments, outcome.pids] {
+      let error = #expect(throws: SystemError.self) { try result.get() }
+      #expect(error?.errno == .tooManyOpenFiles)
+    }
+    child.signal(SIGKILL)
+    _ = await child.wait()
+    #expect(try ProcessHandle.open(pid: child.pid, startTimeTicks: ticks) == nil)
+    #expect(try ProcessTable.arguments(of: child.pid) == [])
+  }
+
+  @Test("waiting for a descriptor that cannot be watched does not spin")
+  func unwatchable() async throws {
+    let watcher = DescriptorWatcher()
+    let begin = ContinuousClock.now
+    for _ in 0..<3 { await watcher.waitUntilReadable(-1) }
+    #expect(ContinuousClock.now - begin >= .milliseconds(250))
+    let cancelled = Task { await watcher.waitUntilReadable(-1) }
+    cancelled.cancel()
+    await cancelled.value
+  }
+
+  /// Runs `body` when every call that needs a new descriptor fails with EMFILE.
+  private func withoutDescriptors<Value>(_ body: () -> Value) -> Value {
+    var limit = rlimit()
+    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    var none = rlimit(rlim_cur: 3, rlim_max: limit.rlim_max)
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &none)
+    defer { setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) }
+    return body()
   }
 }
 
@@ -166,11 +210,12 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     request.cgroups = try group.joinDescriptors()
     let child = try ChildProcess.spawn(request)
     #expect(try group.processes() == [child.pid])
-    #expect(Cgroup.existingNames(in: hierarchy, parent: "martlet-test").contains(group.name))
+    #expect(try Cgroup.existingNames(in: hierarchy, parent: "martlet-test").contains(group.name))
     child.signal(SIGKILL)
     _ = await child.wait()
     try await group.remove()
-    #expect(!Cgroup.existingNames(in: hierarchy, parent: "martlet-test").contains(group.name))
+    #expect(try !Cgroup.existingNames(in: hierarchy, parent: "martlet-test").contains(group.name))
+    #expect(try group.processes() == [])
     try await group.remove()
   }
 
@@ -205,6 +250,51 @@ private func descriptors() throws -> Int { try Directories.names(in: "/proc/self
     try SmallFile.replace(path, with: [2, 3], mode: 0o600)
     #expect(try SmallFile.read(path.string) == [2, 3])
     #expect(try Directories.names(in: "/tmp").filter { $0.hasPrefix("martlet-small-\(getpid())") }.count == 1)
+  }
+
+  @Test("of many writers at the same time one wins, and the file is whole at every moment")
+  func concurrentWriters() async throws {
+    let directory = FilePath("/tmp/martlet-writers-\(getpid())")
+    try Directories.create(directory)
+    defer { try? Directories.removeTree(directory) }
+    let path = directory.appending("state")
+    let size = 200_000
+    try SmallFile.replace(path, with: [UInt8](repeating: 0, count: size), mode: 0o600)
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for writer in UInt8(1)...8 {
+        group.addTask {
+          try await BlockingPool.shared.run { () throws(SystemError) in
+            for _ in 0..<20 {
+              try SmallFile.replace(path, with: [UInt8](repeating: writer, count: size), mode: 0o600)
+              let content = try SmallFile.read(path.string)
+              guard content.count == size, Set(content).count == 1 else {
+                throw SystemError("read", .ioError, subject: "\(content.count) bytes of \(Set(content).count) writers")
+              }
+            }
+          }
+        }
+      }
+      try await group.waitForAll()
+    }
+    #expect(try Directories.names(in: directory) == ["state"])
+  }
+
+  @Test("what a writer that died left is removed by the next one, what a living one writes is not")
+  func leftovers() throws {
+    let directory = FilePath("/tmp/martlet-leftovers-\(getpid())")
+    try Directories.create(directory)
+    defer { try? Directories.removeTree(directory) }
+    let living = try OwnedDescriptor.open(
+      directory.appending("state.00000000000000aa.new").string, O_WRONLY | O_CREAT, mode: 0o600)
+    try #require(flock(living.rawValue, LOCK_EX) == 0)
+    for name in ["state.00000000000000ab.new", "state.00000000000000ab.newer", "other.00000000000000ab.new"] {
+      _ = try OwnedDescriptor.open(directory.appending(name).string, O_WRONLY | O_CREAT, mode: 0o600)
+    }
+    try SmallFile.replace(directory.appending("state"), with: [1], mode: 0o600)
+    #expect(
+      try Directories.names(in: directory).sorted() == [
+        "other.00000000000000ab.new", "state", "state.00000000000000aa.new", "state.00000000000000ab.newer",
+      ])
   }
 
   @Test("removing a tree never follows a link out of it")
