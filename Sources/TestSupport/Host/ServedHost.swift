@@ -3,6 +3,7 @@ package import Foundation
 package import HostAPI
 package import HostRPC
 import Logging
+package import Model
 import ServiceLifecycle
 
 /// A host that is served over the loopback interface, like a host in another process.
@@ -19,14 +20,17 @@ package struct ServedHost: Sendable {
   /// Serves `host` while `body` runs.
   package static func run<Value>(
     _ host: any HostClient, now: @escaping @Sendable () -> Date = { Date() }, limits: HostRPCLimits = HostRPCLimits(),
-    _ body: (ServedHost) async throws -> Value
+    installation: InstallationID? = nil, _ body: (ServedHost) async throws -> Value
   ) async throws -> Value {
     var logger = Logger(label: "test host")
     logger.logLevel = .critical
     let secret = HostSecret.random()
     let (ports, portContinuation) = AsyncStream<Int>.makeStream()
     let server = HostServer(
-      host, configuration: HostServerConfiguration(secret: secret, now: now) { portContinuation.yield($0) },
+      host,
+      configuration: HostServerConfiguration(secret: secret, installation: installation, now: now) {
+        portContinuation.yield($0)
+      },
       logger: logger)
     var configuration = ServiceGroupConfiguration(services: [server], logger: logger)
     configuration.maximumGracefulShutdownDuration = .seconds(2)
