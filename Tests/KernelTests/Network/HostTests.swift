@@ -75,12 +75,12 @@ extension KernelNetworkTests {
       }
     }
 
-    @Test("An address of the host in the sandbox network is found")
+    @Test("an address of the host in the sandbox network is found")
     func overlappingAddress() async throws {
-      try await Laboratory.with { laboratory in
-        #expect(await laboratory.networks.clashes() == [])
-        try await laboratory.run("ip", ["addr", "add", "10.200.128.9/32", "dev", "lo"], in: laboratory.host)
-        let hints = await laboratory.networks.clashes()
+      try await NetworkFixture.with { fixture in
+        #expect(await fixture.networks.clashes() == [])
+        try await fixture.run("ip", ["addr", "add", "10.200.128.9/32", "dev", "lo"], in: fixture.host)
+        let hints = await fixture.networks.clashes()
         #expect(hints.count == 1 && hints.first?.problem.contains("10.200.128.9 on lo") == true, "\(hints)")
       }
     }
