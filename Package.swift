@@ -125,12 +125,13 @@ let package = Package(
     module("LinuxSystem", ["CLinux", systemPackage]),
 
     // Data
-    module("Disks", ["Model", "LinuxSystem", systemPackage]),
+    module("Qcow", ["LinuxSystem", systemPackage]),
+    module("Disks", ["Model", "LinuxSystem", "Qcow", systemPackage]),
     module("SandboxNetwork", ["Model", "LinuxSystem", logging, systemPackage]),
     module("Hypervisor", ["Model", "LinuxSystem", systemPackage]),
     module("QEMU", ["Hypervisor", "Model", "LinuxSystem", nioCore, nioPosix, crypto, logging, systemPackage]),
     module("Images", ["Model", "LinuxSystem", crypto, logging, systemPackage]),
-    module("Snapshots", ["Model", "CLinux", "LinuxSystem", crypto, logging, systemPackage]),
+    module("Snapshots", ["Model", "CLinux", "LinuxSystem", "Qcow", crypto, logging, systemPackage]),
     module("Pager", ["Snapshots", "Model", "CLinux", "LinuxSystem", logging, systemPackage]),
 
     // Agent
@@ -241,9 +242,10 @@ let package = Package(
     tests("ConnectTests", connectStack, exclude: ["Interop"]),
     tests("GuestClientTests", connectStack + ["GuestClient", "Model", "HostAPI"]),
     tests("SandboxNetworkTests", ["SandboxNetwork", "Model", "LinuxSystem", logging, systemPackage]),
+    tests("QcowTests", ["Qcow", "LinuxSystem", systemPackage], exclude: ["Corpus"]),
     tests("DisksTests", ["Disks", "Model", "LinuxSystem", systemPackage]),
     tests("QEMUTests", ["QEMU", "Hypervisor", "Model", "LinuxSystem", systemPackage]),
-    tests("SnapshotsTests", ["Snapshots", "CLinux", "Model", "LinuxSystem", logging, systemPackage]),
+    tests("SnapshotsTests", ["Snapshots", "Qcow", "CLinux", "Model", "LinuxSystem", logging, systemPackage]),
     tests("PagerTests", ["Pager", "Snapshots", "Model", "LinuxSystem", logging, systemPackage]),
     tests("ImagesTests", ["Images", "Model", "LinuxSystem", systemPackage]),
     tests(

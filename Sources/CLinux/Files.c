@@ -30,6 +30,10 @@ ssize_t clinux_copy_file_range(int source, int target, size_t length) {
   return copy_file_range(source, NULL, target, NULL, length, 0);
 }
 
+ssize_t clinux_copy_file_range_at(int source, off_t source_offset, int target, off_t target_offset, size_t length) {
+  return copy_file_range(source, &source_offset, target, &target_offset, length, 0);
+}
+
 int clinux_sealed_memory(const char *name, uint64_t bytes) {
   int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return -1;

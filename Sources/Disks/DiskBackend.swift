@@ -1,58 +1,43 @@
 package import Model
 package import SystemPackage
 
-/// Makes writable disks of sandboxes over shared, immutable bases.
+/// Makes writable disks of sandboxes over shared, immutable layers.
 ///
-/// A backend never writes to a base. Its disks are described by plain values, which the host agent's journal stores;
-/// any later process can remove or freeze a disk that an earlier one made.
+/// A backend never writes to a layer. Its disks are described by plain values, which the agent's journal keeps; any
+/// later process can open, capture or remove what an earlier one made. VMMs never open a disk by name: `open` gives
+/// what is passed to them.
 ///
-/// Durability: a disk lasts as long as the VM that writes it. Its blocks survive the host agent and the VMM (page
-/// cache), but not a power failure. `freeze` and `flatten` return only when their result, including its name, is on
-/// stable storage.
+/// Durability: a disk is as lasting as the VM that writes it. Its blocks survive the agent and the VMM (page cache),
+/// not a power failure.
 package protocol DiskBackend: Sendable {
-  /// Makes an empty copy-on-write disk over `base`, of `sizeBytes` as the guest sees it.
+  /// Makes an empty copy-on-write disk over `base`, of `sizeBytes` as the guest sees it. Only root can open it.
   ///
   /// - Parameters:
-  ///   - name: distinguishes the disk from others in its directory.
+  ///   - name: what distinguishes the disk from others of its directory.
   ///   - sizeBytes: a multiple of 512, at least the base's size. Beyond the base's end the disk reads as zeros.
-  ///   - directory: exists and belongs to the sandbox alone.
-  ///   - ownerUID: the user that the VMM runs as. It must be able to read the base and traverse the directories above.
+  ///   - directory: belongs to the sandbox alone and exists.
   /// - Throws: `invalid_request` when the size does not fit the base, `insufficient_storage`, else `internal`. Nothing
   ///   is left behind.
-  func create(
-    name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
-  ) async throws(MartletError) -> Disk
+  func create(name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath) async throws(MartletError) -> Disk
 
-  /// Removes the disk; an absent disk is success. The base stays.
+  /// Opens the disk for its VMM, and the layers below it for reading, nearest first.
+  ///
+  /// - Throws: `snapshot_damaged` when a layer is not a regular file of this process's user, or not in its format;
+  ///   `internal`.
+  func open(_ disk: Disk, over layers: [DiskLayer]) async throws(MartletError) -> OpenDisk
+
+  /// Removes the disk; one that is gone already is fine. The layers stay.
   func remove(_ disk: Disk) async throws(MartletError)
 
-  /// Turns the disk's content into an immutable layer at `layer`, over which disks can be made. The disk itself no
-  /// longer exists afterwards.
+  /// Writes what `disks` hold, the uppermost first, as one immutable layer: a new file that only root can open. What
+  /// none of them stores is left to what lies below them.
   ///
-  /// No VMM may have the disk open for writing. `layer` must not exist and must be on the same file system.
-  func freeze(_ disk: Disk, as layer: FilePath) async throws(MartletError) -> DiskBase
+  /// The disks may be open in a VMM that was captured: nothing that they say of other files is used, and a disk whose
+  /// metadata are not what this backend writes is refused. Slow: copies that much data. Not synchronized.
+  /// - Throws: `agent_error` for such a disk, `insufficient_storage`, else `internal`. Nothing is left behind.
+  func capture(_ disks: [Disk], as layer: FilePath) async throws(MartletError)
 
-  /// Gives the disk's content another name, over which disks can be made at once; `layer` then reads the disk's present
-  /// content.
-  ///
-  /// For a guest that is stopped and later writes to another disk: this disk must never be written again. Its own name
-  /// stays until `remove`. Not synchronized; idempotent. `layer` must be on the same file system.
-  func capture(_ disk: Disk, as layer: FilePath) async throws(MartletError)
-
-  /// Gives a layer another name on the same file system. Idempotent.
-  func link(_ layer: FilePath, as name: FilePath) async throws(MartletError)
-
-  /// Removes a captured layer's owner and write permission, after the last VMM that used it as its disk. Idempotent.
-  func seal(_ layer: FilePath) async throws(MartletError)
-
-  /// Writes the content of `disk` and of the layers between it and `base` as one layer. Slow: reads and writes that
-  /// much data. Not synchronized.
-  func merge(_ disk: Disk, onto base: DiskBase, to layer: FilePath) async throws(MartletError)
-
-  /// Writes the disk's whole content as a sparse raw image without a base. Returns its allocated bytes.
-  func flatten(_ disk: Disk, to image: FilePath) async throws(MartletError) -> Int64
-
-  /// Bytes allocated for the disk on the host, not its apparent size. The base is not counted.
+  /// What the disk takes on the host: allocated blocks, never the apparent size. The layers are not counted.
   func allocatedBytes(of disk: Disk) throws(MartletError) -> Int64
 }
 
@@ -61,11 +46,11 @@ package enum DiskFormat: String, Sendable, Codable {
   case qcow2
 }
 
-/// The base of a disk: an image, or a layer made by `freeze`. Immutable, named by content.
+/// What a disk is made over: an image, or a layer that `capture` made. Immutable, named by content.
 package struct DiskBase: Sendable, Codable, Equatable {
   package var path: FilePath
   package var format: DiskFormat
-  /// Digest of the image at the bottom of the chain.
+  /// Names the content of the image at the bottom.
   package var digest: String
 
   package init(path: FilePath, format: DiskFormat, digest: String) {
@@ -75,13 +60,16 @@ package struct DiskBase: Sendable, Codable, Equatable {
   }
 }
 
-/// A writable disk, as the journal stores it.
+/// A writable disk, as the journal keeps it.
 package struct Disk: Sendable, Codable, Equatable {
   package var path: FilePath
   package var format: DiskFormat
-  /// Size as the guest sees it.
+  /// What the guest sees.
   package var sizeBytes: Int64
   package var base: DiskBase
+  /// Whether the disk's file names no other file. Nil, for no, in entries of earlier versions, whose VMMs opened disks
+  /// by name.
+  package var isSelfContained: Bool?
 
   package var baseDigest: String { base.digest }
 
@@ -90,15 +78,23 @@ package struct Disk: Sendable, Codable, Equatable {
     self.format = format
     self.sizeBytes = sizeBytes
     self.base = base
+    isSelfContained = true
   }
+
+  /// Distinguishes the disk from others of its directory, and from layers.
+  package var name: String { path.stem ?? path.string }
 }
 
-extension DiskBackend {
-  /// Makes a disk over a raw image whose file name, without extension, is the digest of its content.
-  package func create(
-    name: String, base: FilePath, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
-  ) async throws(MartletError) -> Disk {
-    let base = DiskBase(path: base, format: .raw, digest: base.stem ?? base.string)
-    return try await create(name: name, base: base, sizeBytes: sizeBytes, directory: directory, ownerUID: ownerUID)
+/// An immutable file below a disk.
+package struct DiskLayer: Sendable, Equatable {
+  /// Distinguishes it from all other layers and disks: letters, digits, `-` and `_`, at most 31.
+  package var name: String
+  package var path: FilePath
+  package var format: DiskFormat
+
+  package init(name: String, path: FilePath, format: DiskFormat) {
+    self.name = name
+    self.path = path
+    self.format = format
   }
 }

@@ -1,143 +1,129 @@
 import Glibc
 import LinuxSystem
 package import Model
+import Qcow
 package import SystemPackage
 
 /// Disks as qcow2 overlays, for hosts without device-mapper. Making one takes microseconds and 12 KiB.
+///
+/// No file names another one: what lies below an overlay is told to the VMM, as open files.
 package struct QcowOverlays: DiskBackend {
-  /// Deadline of `flatten`, longer than a usual disk needs to read and write a disk of the largest size.
-  package static let defaultFlattenDeadline: Duration = .seconds(3_600)
+  private static let layerMode: UInt32 = 0o400
 
-  private let flattenDeadline: Duration
-
-  package init(flattenDeadline: Duration = defaultFlattenDeadline) {
-    self.flattenDeadline = flattenDeadline
-  }
+  package init() {}
 
   package func create(
-    name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
+    name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath
   ) async throws(MartletError) -> Disk {
     let path = directory.appending("\(name).qcow2")
-    let minimum = try await perform("the template's image could not be read") { () throws(SystemError) in
+    let minimum = try await perform("the template's image could not be read") { () throws(QcowError) in
       try OverlayFile.sizeBytes(of: base)
     }
     try Self.check(sizeBytes, atLeast: minimum)
-    guard base.path.isAbsolute, (1...QcowHeader.maximumBackingNameBytes).contains(base.path.string.utf8.count) else {
-      throw MartletError(.internalError, "the template's image has a path that cannot be used")
-    }
-    let header = QcowHeader(sizeBytes: sizeBytes, backingName: base.path.string, backingFormat: base.format)
-    return try await perform("the sandbox's disk could not be made") { () throws(SystemError) in
-      try OverlayFile.write(header, to: path, ownerUID: ownerUID)
+    return try await performing("the sandbox's disk could not be made") { () throws(SystemError) in
+      try OverlayFile.write(QcowHeader.emptyOverlay(sizeBytes: sizeBytes), to: path)
       return Disk(path: path, format: .qcow2, sizeBytes: sizeBytes, base: base)
     }
   }
 
+  package func open(_ disk: Disk, over layers: [DiskLayer]) async throws(MartletError) -> OpenDisk {
+    let files = try await performing("the sandbox's disk could not be opened") { () throws(SystemError) in
+      OpenDisk.File(
+        name: disk.name, format: disk.format, readable: try OverlayFile.open(disk.path, O_RDONLY, owner: geteuid()),
+        writable: try OverlayFile.open(disk.path, O_RDWR, owner: geteuid()))
+    }
+    do {
+      let below = try await BlockingPool.shared.run { () throws(QcowError) in
+        var files: [OpenDisk.File] = []
+        for layer in layers { files.append(try Self.open(layer)) }
+        return files
+      }
+      return OpenDisk(disk: files, layers: below)
+    } catch {
+      if case .system(let failure) = error, !Self.isDamage(failure.errno) {
+        throw Self.meaning(of: failure, "the sandbox's disk could not be opened")
+      }
+      throw MartletError(
+        .snapshotDamaged, "a layer of the sandbox's disk cannot be used; use another snapshot", cause: error)
+    }
+  }
+
+  /// Whether it is the file's own fault that it cannot be opened.
+  private static func isDamage(_ errno: Errno) -> Bool {
+    [.noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .permissionDenied, .invalidArgument].contains(errno)
+  }
+
+  /// The header of a layer was written by us, and is compared with that once more before QEMU reads it.
+  private static func open(_ layer: DiskLayer) throws(QcowError) -> OpenDisk.File {
+    let descriptor: OwnedDescriptor
+    do throws(SystemError) {
+      descriptor = try OverlayFile.open(layer.path, O_RDONLY, owner: geteuid())
+    } catch {
+      throw .system(error)
+    }
+    // Layers of earlier versions name the file below; QEMU is told another one.
+    if layer.format == .qcow2 { try QcowLayer.header(of: descriptor, ignoresBackingName: true) }
+    return OpenDisk.File(name: layer.name, format: layer.format, readable: descriptor)
+  }
+
   package func remove(_ disk: Disk) async throws(MartletError) {
-    try await perform("the sandbox's disk could not be removed") { () throws(SystemError) in
+    try await performing("the sandbox's disk could not be removed") { () throws(SystemError) in
       try OverlayFile.remove(disk.path)
     }
   }
 
-  package func freeze(_ disk: Disk, as layer: FilePath) async throws(MartletError) -> DiskBase {
-    try await perform("the sandbox's disk could not be frozen") { () throws(SystemError) in
-      try OverlayFile.freeze(disk.path, as: layer)
-      return DiskBase(path: layer, format: disk.format, digest: disk.base.digest)
+  package func capture(_ disks: [Disk], as layer: FilePath) async throws(MartletError) {
+    try await perform("the sandbox's disk could not be captured") { () throws(QcowError) in
+      var sources: [QcowLayer] = []
+      for disk in disks { sources.append(try Self.source(disk)) }
+      try QcowLayerWriter.write(sources, to: layer, mode: Self.layerMode)
     }
   }
 
-  package func capture(_ disk: Disk, as layer: FilePath) async throws(MartletError) {
-    try await perform("the sandbox's disk could not be captured") { () throws(SystemError) in
-      try OverlayFile.capture(disk.path, as: layer)
-    }
-  }
-
-  package func link(_ layer: FilePath, as name: FilePath) async throws(MartletError) {
-    try await perform("the snapshot's disk could not be used") { () throws(SystemError) in
-      try OverlayFile.link(layer, as: name)
-    }
-  }
-
-  package func seal(_ layer: FilePath) async throws(MartletError) {
-    try await perform("the sandbox's disk could not be sealed") { () throws(SystemError) in
-      try OverlayFile.seal(layer)
-    }
-  }
-
-  /// `qemu-img convert` with a backing file would copy only the disk's own clusters and lose those of the layers
-  /// between. `rebase` compares the present backing content with the future one and writes the difference into the
-  /// copy. Source: qemu-img(1).
-  package func merge(_ disk: Disk, onto base: DiskBase, to layer: FilePath) async throws(MartletError) {
-    let failure = "the sandbox's disk layers could not be merged"
-    do {
-      try await perform(failure) { () throws(SystemError) in try SparseFile.copy(disk.path, to: layer, mode: 0o644) }
-      try await rebase(layer, onto: base, failure)
+  /// Of a disk that a VMM opened by name, its user owns the file.
+  private static func source(_ disk: Disk) throws(QcowError) -> QcowLayer {
+    let isSelfContained = disk.isSelfContained ?? false
+    let descriptor: OwnedDescriptor
+    do throws(SystemError) {
+      descriptor = try OverlayFile.open(disk.path, O_RDONLY, owner: isSelfContained ? geteuid() : nil)
     } catch {
-      Glibc.unlink(layer.string)
-      throw error
+      throw .system(error)
     }
-  }
-
-  /// Without a cache flush at its end qemu-img is several times faster. VMs may use the layers below, but only read
-  /// them.
-  private func rebase(_ layer: FilePath, onto base: DiskBase, _ failure: String) async throws(MartletError) {
-    do {
-      try await Tool.run(
-        "qemu-img",
-        [
-          "rebase", "-U", "-f", "qcow2", "-t", "unsafe", "-b", base.path.string, "-F", base.format.rawValue,
-          layer.string,
-        ],
-        deadline: flattenDeadline
-      ).checked()
-    } catch {
-      // qemu-img reports a full disk only in its text, if at all. Source: strerror(3).
-      guard case .failed(_, let text) = error.reason,
-        text.contains("No space left on device") || FileSystemSpace.isExhausted(at: layer.removingLastComponent())
-      else {
-        throw MartletError(.internalError, failure, cause: error)
-      }
-      throw Self.mappedError(SystemError("qemu-img", .noSpace), failure)
-    }
+    return try QcowLayer(descriptor, sizeBytes: disk.sizeBytes, ignoresBackingName: !isSelfContained)
   }
 
   package func allocatedBytes(of disk: Disk) throws(MartletError) -> Int64 {
-    do {
+    do throws(SystemError) {
       return try OverlayFile.allocatedBytes(of: disk.path)
     } catch {
-      throw Self.mappedError(error, "the sandbox's disk could not be measured")
+      throw Self.meaning(of: error, "the sandbox's disk could not be measured")
     }
   }
 
-  package func flatten(_ disk: Disk, to image: FilePath) async throws(MartletError) -> Int64 {
-    let partial = FilePath(image.string + ".partial")
-    do {
-      // Without a cache flush at its end qemu-img is several times faster; the one fsync below is sufficient.
-      try await Tool.run(
-        "qemu-img",
-        [
-          "convert", "-f", disk.format.rawValue, "-O", "raw", "-S", "4k", "-W", "-m", "8", "-t", "unsafe",
-          disk.path.string, partial.string,
-        ],
-        deadline: flattenDeadline
-      ).checked()
-    } catch {
-      Glibc.unlink(partial.string)
-      throw MartletError(.internalError, "the sandbox's disk could not be flattened", cause: error)
-    }
-    return try await perform("the sandbox's disk could not be flattened") { () throws(SystemError) in
-      try OverlayFile.publish(partial, as: image)
-      return try OverlayFile.allocatedBytes(of: image)
-    }
-  }
-
-  /// Runs file operations on a blocking thread and maps errors to `MartletError`.
-  private func perform<Value: Sendable>(
+  /// Runs file work on a thread that may block and gives its failure a meaning for the tenant.
+  private func performing<Value: Sendable>(
     _ failure: String, _ body: @escaping @Sendable () throws(SystemError) -> Value
   ) async throws(MartletError) -> Value {
     do {
       return try await BlockingPool.shared.run(body)
     } catch {
-      throw Self.mappedError(error, failure)
+      throw Self.meaning(of: error, failure)
+    }
+  }
+
+  private func perform<Value: Sendable>(
+    _ failure: String, _ body: @escaping @Sendable () throws(QcowError) -> Value
+  ) async throws(MartletError) -> Value {
+    do {
+      return try await BlockingPool.shared.run(body)
+    } catch {
+      switch error {
+      case .system(let error): throw Self.meaning(of: error, failure)
+      case .format(let error):
+        throw MartletError(
+          .agentError, "\(failure): its metadata were changed by something other than the microVM's own disk driver",
+          cause: error)
+      }
     }
   }
 
@@ -147,13 +133,13 @@ package struct QcowOverlays: DiskBackend {
       throw MartletError(
         .invalidRequest, "disk_size_mb must be at least \(needed), the size of the template's file system")
     }
-    guard sizeBytes > 0, sizeBytes % 512 == 0, sizeBytes <= QcowHeader.maximumSizeBytes else {
+    guard sizeBytes > 0, sizeBytes % 512 == 0, sizeBytes <= QcowGeometry.maximumSizeBytes else {
       throw MartletError(
-        .invalidRequest, "the disk's size must be a multiple of 512 bytes up to \(QcowHeader.maximumSizeBytes)")
+        .invalidRequest, "the disk's size must be a multiple of 512 bytes up to \(QcowGeometry.maximumSizeBytes)")
     }
   }
 
-  private static func mappedError(_ error: SystemError, _ failure: String) -> MartletError {
+  private static func meaning(of error: SystemError, _ failure: String) -> MartletError {
     switch error.errno {
     case .noSpace, .diskQuotaExceeded:
       MartletError(

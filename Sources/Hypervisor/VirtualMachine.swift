@@ -34,11 +34,15 @@ package protocol VirtualMachine: Sendable {
   /// Allowed once per stop: the guest must run before its state can be saved again. After a failure the file does not
   /// exist.
   func saveState(to file: FilePath) async throws
-  /// Makes a stopped guest write to `disk`, an empty overlay over its present disk, which is never written again. The
-  /// present disk must keep its name and stay readable for the VMM's user until this returns.
-  func switchDisk(to disk: DiskAttachment) async throws
-  /// Path of the disk that the guest writes to.
-  func diskPath() async throws -> String
+  /// Makes a stopped guest write to `disk` from now on, an empty overlay over the disk it has, which is never written
+  /// again. Does nothing when the guest writes to it already.
+  func switchDisk(to disk: DiskAttachment.File) async throws
+  /// Puts `attachment.layers` below the disk that the guest writes to, `attachment.disk`, in place of what is there, and
+  /// closes what is of no use any more. Both have to read the same. The guest may run. After a failure the disk is as it
+  /// was.
+  func replaceLayers(_ attachment: DiskAttachment) async throws
+  /// The disk that the guest writes to.
+  func writtenDisk() async throws -> WrittenDisk
 }
 
 /// A part of a guest's physical memory in the address space of its VMM.
@@ -177,19 +181,49 @@ package struct VisibleFile: Sendable, Equatable {
   }
 }
 
-/// How a VMM opens a disk.
-package struct DiskAttachment: Sendable, Codable, Equatable {
-  package enum Format: String, Sendable, Codable {
+/// A disk as a VMM gets it: open files. The VMM opens none of them by name.
+package struct DiskAttachment: Sendable {
+  package enum Format: String, Sendable {
     case raw
     case qcow2
   }
 
-  package var path: String
-  package var format: Format
+  package struct File: Sendable {
+    /// Distinguishes it from the other files that the VMM ever has; letters, digits, `-` and `_`, at most 28.
+    package var name: String
+    package var format: Format
+    package var readable: OwnedDescriptor
+    /// Of the disk that the guest writes to.
+    package var writable: OwnedDescriptor?
 
-  package init(path: String, format: Format) {
+    package init(name: String, format: Format, readable: OwnedDescriptor, writable: OwnedDescriptor? = nil) {
+      self.name = name
+      self.format = format
+      self.readable = readable
+      self.writable = writable
+    }
+  }
+
+  /// What the guest writes to.
+  package var disk: File
+  /// What it lies over, nearest first.
+  package var layers: [File]
+
+  package init(disk: File, layers: [File]) {
+    self.disk = disk
+    self.layers = layers
+  }
+}
+
+/// What a VMM says of the disk that its guest writes to.
+package struct WrittenDisk: Sendable, Equatable {
+  package var name: String
+  /// Of one that the VMM opened by name, as earlier versions had it.
+  package var path: String
+
+  package init(name: String, path: String) {
+    self.name = name
     self.path = path
-    self.format = format
   }
 }
 

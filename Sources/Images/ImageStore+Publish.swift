@@ -41,13 +41,16 @@ extension ImageStore {
   func publish(_ image: FilePath, as manifest: TemplateManifest) throws {
     let blob = blobPath(manifest.digest)
     try Directories.create(blobs)
-    try Directories.create(templates.appending(manifest.team.uuidString))
-    try SystemError.check("chmod", image.string) { chmod(image.string, 0o444) }
+    // A team's images and their names are root's own: VMMs get images as open files.
+    let isPublic = manifest.team == .platform
+    try Directories.create(templates.appending(manifest.team.uuidString), mode: isPublic ? 0o755 : 0o700)
+    try SystemError.check("chmod", image.string) { chmod(image.string, isPublic ? 0o444 : 0o400) }
     try Self.synchronize(image)
     try SystemError.check("rename", blob.string) { rename(image.string, blob.string) }
     // If the image exists already, its content stays and its change time is renewed, which a collection respects.
     try SmallFile.synchronizeDirectory(blobs)
-    try SmallFile.replace(manifestPath(manifest.name, team: manifest.team), with: try manifest.encoded(), mode: 0o644)
+    try SmallFile.replace(
+      manifestPath(manifest.name, team: manifest.team), with: try manifest.encoded(), mode: isPublic ? 0o644 : 0o600)
   }
 
   /// Publishes a finished directory as the current kernel. The caller holds the store's lock; `staged` is moved into

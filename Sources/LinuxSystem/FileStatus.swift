@@ -14,7 +14,7 @@ package struct FileStatus: Sendable, Equatable {
   /// Permission bits.
   package let mode: UInt32
   package let ownerUID: UInt32
-  /// Allocated blocks, whatever the apparent size. The unit of st_blocks is 512 on every file system. Source:
+  /// Allocated bytes, independent of the apparent size. The unit of st_blocks is 512 on every file system. Source:
   /// stat(3type).
   package let allocatedBytes: Int64
   package let identity: Identity

@@ -28,16 +28,30 @@ package enum SparseFile {
   private static func copy(
     _ range: Range<Int>, _ input: OwnedDescriptor, _ output: OwnedDescriptor, path: FilePath
   ) throws(SystemError) {
-    for descriptor in [input, output] {
-      try SystemError.check("lseek", path.string) { lseek(descriptor.rawValue, range.lowerBound, SEEK_SET) }
-    }
-    var left = range.count
-    while left > 0 {
-      let count = try SystemError.check("copy_file_range", path.string) {
-        clinux_copy_file_range(input.rawValue, output.rawValue, left)
+    try copyRange(
+      from: input, at: Int64(range.lowerBound), to: output, at: Int64(range.lowerBound), count: Int64(range.count),
+      path: path)
+  }
+
+  /// Copies bytes between two files of one file system, which shares their blocks where it can (copy_file_range(2)).
+  /// Blocks.
+  ///
+  /// - Parameters:
+  ///   - count: with none or less nothing is copied.
+  ///   - path: of the target, for errors.
+  /// - Throws: `EIO` when the source ends earlier.
+  package static func copyRange(
+    from source: OwnedDescriptor, at sourceOffset: Int64, to target: OwnedDescriptor, at targetOffset: Int64,
+    count: Int64, path: FilePath
+  ) throws(SystemError) {
+    var done: Int64 = 0
+    while done < count {
+      let copied = try SystemError.check("copy_file_range", path.string) {
+        clinux_copy_file_range_at(
+          source.rawValue, off_t(sourceOffset + done), target.rawValue, off_t(targetOffset + done), Int(count - done))
       }
-      guard count > 0 else { throw SystemError("copy_file_range", .ioError, subject: path.string) }
-      left -= count
+      guard copied > 0 else { throw SystemError("copy_file_range", .ioError, subject: path.string) }
+      done += Int64(copied)
     }
   }
 }

@@ -17,10 +17,11 @@ struct QEMUArguments {
   /// guest sees.
   static let machineLayout = "microvm-1"
   static let monitorSocket = "qmp.sock"
-  /// Descriptors that the VMM is started with, beside those of `GuestMemory`.
+  /// Descriptors that the VMM is started with, beside those of `GuestMemory` and `DiskArguments`.
   static let monitorDescriptor: Int32 = 7
   static let tapDescriptor: Int32 = 8
-  static let diskID = "root"
+  /// The guest's disk in VMMs that an earlier version started.
+  static let formerDiskID = "root"
   static let consoleRingBytes = 65_536
   /// TCG keeps translated code in a buffer of one gigabyte by default; this limits the memory that a guest can use
   /// there.
@@ -87,21 +88,12 @@ struct QEMUArguments {
   }
 
   private var devices: [String] {
-    [
-      "-drive",
-      "if=none,id=\(Self.diskID),node-name=\(DiskNode.first.name),file=\(escaped(configuration.disk.path)),"
-        + "format=\(configuration.disk.format.rawValue),"
-        + "cache=unsafe,discard=unmap,detect-zeroes=unmap",
-      "-device", "virtio-blk-device,drive=\(Self.diskID)",
+    DiskArguments(configuration.disk).list + [
+      "-device", "virtio-blk-device,drive=\(configuration.disk.disk.name)",
       "-netdev", "tap,id=net,fd=\(Self.tapDescriptor)",
       "-device", "virtio-net-device,netdev=net,mac=\(configuration.macAddress)",
       "-object", "rng-random,id=entropy,filename=/dev/urandom",
       "-device", "virtio-rng-device,rng=entropy",
     ]
-  }
-
-  /// A comma ends a value in QEMU's option syntax unless it is doubled.
-  private func escaped(_ value: String) -> String {
-    value.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
   }
 }

@@ -124,7 +124,7 @@ package struct QEMUDriver: HypervisorDriver {
       descriptors: [
         0: null.rawValue, 1: log.rawValue, 2: log.rawValue,
         QEMUArguments.monitorDescriptor: monitor.descriptor.rawValue,
-      ].merging(memory.descriptors) { $1 })
+      ].merging(memory.descriptors) { $1 }.merging(DiskArguments(configuration.disk).descriptors) { $1 })
     request.createsSession = true
     request.isolatesProcesses = true
     request.mounts = try root.get(installation, accelerator).mounts(for: configuration)
@@ -139,7 +139,7 @@ package struct QEMUDriver: HypervisorDriver {
     request.oomScoreAdjustment = Self.oomScoreAdjustment
     request.forbidsNewPrivileges = true
     request.fileModeMask = 0o077
-    defer { withExtendedLifetime((memory, monitor, null, log)) {} }
+    defer { withExtendedLifetime((memory, monitor, null, log, configuration.disk)) {} }
     return try ChildProcess.spawn(request)
   }
 }

@@ -30,19 +30,30 @@ final class Scratch: Sendable {
   }
 
   func create(over base: FilePath, sizeBytes: Int64, id: SandboxID = SandboxID()) async throws -> Disk {
-    try await QcowOverlays().create(
-      name: id.uuidString, base: base, sizeBytes: sizeBytes, directory: path, ownerUID: geteuid())
+    let base = DiskBase(path: base, format: .raw, digest: base.stem ?? base.string)
+    return try await QcowOverlays().create(name: id.uuidString, base: base, sizeBytes: sizeBytes, directory: path)
   }
 
   var names: [String] { get throws { try Directories.names(in: path).sorted() } }
 }
 
+/// QEMU's tools on a chain of files, the uppermost first. What lies below each is said, as headers do not.
 enum QemuTools {
-  /// Runs commands of qemu-io(1) on a disk.
+  /// The name of the chain for QEMU: options as JSON.
+  static func name(_ files: [(path: FilePath, format: DiskFormat)]) -> String {
+    guard let file = files.first else { return "null" }
+    let own = #"{"driver":"\#(file.format.rawValue)","file":{"driver":"file","filename":"\#(file.path.string)"}"#
+    return own + (file.format == .qcow2 ? #","backing":\#(name(Array(files.dropFirst())))}"# : "}")
+  }
+
+  /// Runs commands of qemu-io(1) on a disk over its base, or over `layers`.
   @discardableResult
-  static func io(_ disk: Disk, _ commands: [String]) async throws -> String {
+  static func io(
+    _ disk: Disk, over layers: [(path: FilePath, format: DiskFormat)]? = nil, _ commands: [String]
+  ) async throws -> String {
+    let chain = [(disk.path, disk.format)] + (layers ?? [(disk.base.path, disk.base.format)])
     let output = try await Tool.run(
-      "qemu-io", ["-f", disk.format.rawValue] + commands.flatMap { ["-c", $0] } + [disk.path.string]
+      "qemu-io", commands.flatMap { ["-c", $0] } + ["json:" + name(chain.map { (path: $0.0, format: $0.1) })]
     ).checked().outputText
     guard !output.contains("fail"), !output.contains("error") else {
       throw ToolError("qemu-io", .failed(.exited(1), output))
@@ -50,11 +61,11 @@ enum QemuTools {
     return output
   }
 
-  static func info(_ disk: Disk) async throws -> String {
-    try await Tool.run("qemu-img", ["info", "--output=json", disk.path.string]).checked().outputText
+  static func info(_ path: FilePath) async throws -> String {
+    try await Tool.run("qemu-img", ["info", "--output=json", path.string]).checked().outputText
   }
 
-  static func check(_ disk: Disk) async throws -> String {
-    try await Tool.run("qemu-img", ["check", disk.path.string]).checked().outputText
+  static func check(_ path: FilePath) async throws -> String {
+    try await Tool.run("qemu-img", ["check", path.string]).checked().outputText
   }
 }

@@ -71,7 +71,6 @@ final class HostFixture: Sendable {
   var now: Contents { contents.withLock { $0 } }
   var instanceDirectories: [String] { (try? Directories.names(in: directory.appending("instances"))) ?? [] }
   var isEmpty: Bool { now.isEmpty && instanceDirectories.isEmpty }
-  var diskLayers: [String] { (try? Directories.names(in: store.diskLayersDirectory)) ?? [] }
 
   func change(_ body: (inout Contents) -> Void) {
     contents.withLock { body(&$0) }

@@ -19,7 +19,7 @@ final class SimulatedMachine: VirtualMachine {
     var isLoaded: Bool
     var isStopped: Bool
     var isFrozen = false
-    var disk: FilePath
+    var disk: DiskAttachment
     var hasEnded = false
   }
 
@@ -39,7 +39,7 @@ final class SimulatedMachine: VirtualMachine {
     isRestored = configuration.start != .boot
     runDirectory = configuration.runDirectory
     self.host = host
-    state = Mutex(State(isLoaded: !isRestored, isStopped: isRestored, disk: FilePath(configuration.disk.path)))
+    state = Mutex(State(isLoaded: !isRestored, isStopped: isRestored, disk: configuration.disk))
   }
 
   var counter: Int { state.withLock { $0.counter } }
@@ -52,7 +52,7 @@ final class SimulatedMachine: VirtualMachine {
     try state.withLock { state in
       guard !state.isStopped, !state.isFrozen, !state.hasEnded else { throw HostFixture.Failure() }
       state.counter += 1
-      try SimulatedDiskFile.append(state.counter, to: state.disk)
+      try SimulatedDiskFile.append(state.counter, to: state.disk.disk)
     }
   }
 
@@ -90,8 +90,8 @@ final class SimulatedMachine: VirtualMachine {
     }
     let inMemory = try pager.counter()
     try state.withLock { state in
-      let onDisk = try SimulatedDiskFile.last(of: state.disk)
-      guard inMemory == saved, onDisk == saved else {
+      let onDisk = try SimulatedDiskFile.numbers(of: state.disk)
+      guard inMemory == saved, onDisk == Array(0..<saved).map({ $0 + 1 }) else {
         throw MartletError(
           .internalError, "memory \(inMemory), devices \(saved) and disk \(onDisk) are of different moments")
       }
@@ -125,12 +125,24 @@ final class SimulatedMachine: VirtualMachine {
     try SmallFile.replace(file, with: Array("\(counter)".utf8), mode: 0o600)
   }
 
-  func switchDisk(to disk: DiskAttachment) async throws {
+  func switchDisk(to disk: DiskAttachment.File) async throws {
     guard isStopped else { throw HostFixture.Failure() }
-    state.withLock { $0.disk = FilePath(disk.path) }
+    state.withLock { $0.disk = DiskAttachment(disk: disk, layers: [$0.disk.disk] + $0.disk.layers) }
   }
 
-  func diskPath() async throws -> String { state.withLock { $0.disk.string } }
+  /// Fails unless the guest reads the same afterwards.
+  func replaceLayers(_ attachment: DiskAttachment) async throws {
+    try state.withLock { state in
+      guard state.disk.disk.name == attachment.disk.name,
+        try SimulatedDiskFile.numbers(of: state.disk) == SimulatedDiskFile.numbers(of: attachment)
+      else { throw HostFixture.Failure() }
+      state.disk.layers = attachment.layers
+    }
+  }
+
+  func writtenDisk() async throws -> WrittenDisk {
+    WrittenDisk(name: state.withLock { $0.disk.disk.name }, path: "")
+  }
 }
 
 struct SimulatedDriver: HypervisorDriver {
@@ -159,61 +171,65 @@ struct SimulatedDriver: HypervisorDriver {
   }
 }
 
-/// A disk that is a list of numbers over another disk.
+/// A disk whose files are lists of numbers: what was written while each was the uppermost one.
 enum SimulatedDiskFile {
-  static func create(_ path: FilePath, over base: FilePath) throws {
-    try SmallFile.replace(path, with: Array("\(base)\n".utf8), mode: 0o644)
+  static func append(_ number: Int, to file: DiskAttachment.File) throws {
+    let line = Array("\(number)\n".utf8)
+    let descriptor = file.writable?.rawValue ?? -1
+    let size = try FileStatus.of(descriptor: descriptor).sizeBytes
+    try SystemError.check("pwrite") { pwrite(descriptor, line, line.count, Int(size)) }
   }
 
-  static func append(_ number: Int, to path: FilePath) throws {
-    let text = try SmallFile.readText(path.string) + "\(number)\n"
-    // In place: the file may have a second name already, which must show a write that should not happen.
-    try SmallFile.write(text, to: path.string)
+  static func numbers(of file: OwnedDescriptor) throws -> [Int] {
+    var bytes = [UInt8](repeating: 0, count: 65_536)
+    let count = try SystemError.check("pread") { pread(file.rawValue, &bytes, bytes.count, 0) }
+    return String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n").compactMap { Int($0) }
   }
 
-  /// All numbers, those of the disks below first.
-  static func numbers(of path: FilePath) throws -> [Int] {
-    guard path.string != "/images/none.ext4" else { return [] }
-    let lines = try SmallFile.readText(path.string).split(separator: "\n")
-    guard let base = lines.first else { throw HostFixture.Failure() }
-    return try numbers(of: FilePath(String(base))) + lines.dropFirst().compactMap { Int($0) }
+  /// All numbers, those of the lowest layer first.
+  static func numbers(of disk: DiskAttachment) throws -> [Int] {
+    try (disk.layers.reversed() + [disk.disk]).flatMap { try numbers(of: $0.readable) }
   }
-
-  static func last(of path: FilePath) throws -> Int { try numbers(of: path).last ?? 0 }
 }
 
 struct SimulatedDisks: DiskBackend {
   private let files = QcowOverlays()
 
   func create(
-    name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath, ownerUID: UInt32
+    name: String, base: DiskBase, sizeBytes: Int64, directory: FilePath
   ) async throws(MartletError) -> Disk {
     let path = directory.appending(name)
-    try await perform { try SimulatedDiskFile.create(path, over: base.path) }
+    try await perform { try SmallFile.replace(path, with: [], mode: 0o600) }
     return Disk(path: path, format: .raw, sizeBytes: sizeBytes, base: base)
   }
 
-  func remove(_ disk: Disk) async throws(MartletError) { try await files.remove(disk) }
-  func freeze(_ disk: Disk, as layer: FilePath) async throws(MartletError) -> DiskBase { disk.base }
-  func flatten(_ disk: Disk, to image: FilePath) async throws(MartletError) -> Int64 { 0 }
-  func allocatedBytes(of disk: Disk) throws(MartletError) -> Int64 { 0 }
-  func capture(_ disk: Disk, as layer: FilePath) async throws(MartletError) {
-    try await files.link(disk.path, as: layer)
-  }
-  func link(_ layer: FilePath, as name: FilePath) async throws(MartletError) { try await files.link(layer, as: name) }
-  func seal(_ layer: FilePath) async throws(MartletError) {}
-
-  func merge(_ disk: Disk, onto base: DiskBase, to layer: FilePath) async throws(MartletError) {
+  func open(_ disk: Disk, over layers: [DiskLayer]) async throws(MartletError) -> OpenDisk {
     try await perform {
-      let below = try SimulatedDiskFile.numbers(of: base.path)
-      let all = try SimulatedDiskFile.numbers(of: disk.path)
-      try SimulatedDiskFile.create(layer, over: base.path)
-      for number in all.dropFirst(below.count) { try SimulatedDiskFile.append(number, to: layer) }
+      let top = OpenDisk.File(
+        name: disk.name, format: .raw, readable: try OwnedDescriptor.open(disk.path.string, O_RDONLY),
+        writable: try OwnedDescriptor.open(disk.path.string, O_RDWR))
+      // There is no image.
+      let below = try layers.filter { $0.name != "image" }.map {
+        OpenDisk.File(name: $0.name, format: .raw, readable: try OwnedDescriptor.open($0.path.string, O_RDONLY))
+      }
+      return OpenDisk(disk: top, layers: below)
     }
   }
 
-  private func perform(_ body: () throws -> Void) async throws(MartletError) {
-    do { try body() } catch { throw MartletError.wrapping(error) }
+  func remove(_ disk: Disk) async throws(MartletError) { try await files.remove(disk) }
+  func allocatedBytes(of disk: Disk) throws(MartletError) -> Int64 { 0 }
+
+  func capture(_ disks: [Disk], as layer: FilePath) async throws(MartletError) {
+    try await perform {
+      let numbers = try disks.reversed().flatMap {
+        try SimulatedDiskFile.numbers(of: try OwnedDescriptor.open($0.path.string, O_RDONLY))
+      }
+      try SmallFile.replace(layer, with: Array(numbers.map { "\($0)\n" }.joined().utf8), mode: 0o400)
+    }
+  }
+
+  private func perform<Value>(_ body: () throws -> Value) async throws(MartletError) -> Value {
+    do { return try body() } catch { throw MartletError.wrapping(error) }
   }
 }
 

@@ -1,33 +1,65 @@
 import Foundation
 import Hypervisor
+import LinuxSystem
 import Testing
 
 @testable import QEMU
 
 @Suite struct DiskNodeTests {
-  @Test("nodes are numbered, and the next name follows from the number")
-  func names() {
-    #expect(DiskNode.first.name == "disk0")
-    #expect(DiskNode(name: "disk41")?.next.name == "disk42")
+  private func file(_ name: String, format: DiskAttachment.Format = .qcow2, isWritable: Bool) -> DiskAttachment.File {
+    DiskAttachment.File(
+      name: name, format: format, readable: OwnedDescriptor(-1), writable: isWritable ? OwnedDescriptor(-1) : nil)
   }
 
-  @Test(
-    "names of another form are not nodes",
-    arguments: ["", "disk", "disk-1", "#block123", "disk1x", "disk9223372036854775807"])
-  func foreign(name: String) {
-    #expect(DiskNode(name: name) == nil)
+  private func json(_ options: [String: any Sendable]) throws -> String {
+    let data = try JSONSerialization.data(withJSONObject: options, options: [.sortedKeys, .withoutEscapingSlashes])
+    return String(decoding: data, as: UTF8.self)
   }
 
-  @Test("an overlay is opened without its backing files, which are open already")
+  @Test("an overlay is opened over descriptors, for writing, and over nothing until it is switched to")
   func opening() throws {
-    let arguments = DiskNode.first.opening(DiskAttachment(path: "/a,b/new.qcow2", format: .qcow2))
-    let text = String(
-      decoding: try JSONSerialization.data(withJSONObject: arguments, options: [.sortedKeys, .withoutEscapingSlashes]),
-      as: UTF8.self)
     #expect(
-      text
+      try json(DiskNode(file("disk-1", isWritable: true)).opening(set: 3, over: nil))
         == #"{"backing":null,"cache":{"direct":false,"no-flush":true},"detect-zeroes":"unmap","discard":"unmap","#
-        + #""driver":"qcow2","file":{"driver":"file","filename":"/a,b/new.qcow2"},"node-name":"disk0"}"#)
+        + #""driver":"qcow2","file":{"cache":{"direct":false,"no-flush":true},"discard":"unmap","driver":"file","#
+        + #""filename":"/dev/fdset/3","node-name":"disk-1.f","read-only":false},"node-name":"disk-1","read-only":false}"#
+    )
+  }
+
+  @Test("a layer is opened read-only, over the layer that it is said to lie over")
+  func layer() throws {
+    #expect(
+      try json(DiskNode(file("layer-a", isWritable: false)).opening(set: 1, over: "image"))
+        == #"{"backing":"image","driver":"qcow2","file":{"driver":"file","filename":"/dev/fdset/1","#
+        + #""node-name":"layer-a.f","read-only":true},"node-name":"layer-a","read-only":true}"#)
+  }
+
+  @Test("every qcow2 node is told what it lies over, so that QEMU never looks into the header for it")
+  func explicit() throws {
+    for file in [file("disk-0", isWritable: true), file("layer-a", isWritable: false)] {
+      for backing in [nil, "image"] {
+        #expect(DiskNode(file).opening(set: 0, over: backing).keys.contains("backing"))
+        #expect(DiskNode(file).reopening(over: backing).keys.contains("backing"))
+      }
+    }
+    let raw = DiskNode(file("image", format: .raw, isWritable: false)).opening(set: 0, over: nil)
+    #expect(!raw.keys.contains("backing"))
+  }
+
+  @Test("a chain is on the command line from the bottom up, each file as descriptors of its own")
+  func chain() {
+    let disk = DiskAttachment(
+      disk: file("disk-0", isWritable: true),
+      layers: [file("layer-a", isWritable: false), file("image", format: .raw, isWritable: false)])
+    let arguments = DiskArguments(disk)
+    #expect(
+      arguments.list.filter { $0.hasPrefix("fd=") } == [
+        "fd=16,set=0,opaque=image", "fd=17,set=1,opaque=layer-a", "fd=18,set=2,opaque=disk-0",
+        "fd=19,set=2,opaque=disk-0",
+      ])
+    let nodes = arguments.list.filter { $0.hasPrefix("{") }
+    #expect(nodes.count == 3 && nodes[2].contains(#""backing":"layer-a""#) && nodes[1].contains(#""backing":"image""#))
+    #expect(arguments.descriptors.keys.sorted() == [16, 17, 18, 19])
   }
 }
 

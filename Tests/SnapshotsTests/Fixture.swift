@@ -2,6 +2,7 @@ import Foundation
 import LinuxSystem
 import Logging
 import Model
+import Qcow
 import SystemPackage
 
 @testable import Snapshots
@@ -97,8 +98,7 @@ final class Fixture: Sendable {
     }
     _ = try writer.finish()
     try Data("devices of \(id)".utf8).write(to: URL(fileURLWithPath: draft.devicePath.string))
-    try Data(Qcow.layer(over: base.string, payload: "disk of \(id)")).write(
-      to: URL(fileURLWithPath: draft.diskPath.string))
+    try Data(DiskLayerBytes.layer(payload: "disk of \(id)")).write(to: URL(fileURLWithPath: draft.diskPath.string))
     return (draft, try manifest(id, memoryBytes: Int64(memory.bytes.count), parent: parent?.id))
   }
 
@@ -152,17 +152,22 @@ extension SnapshotStore {
   }
 }
 
-enum Qcow {
-  /// The header of an overlay as `Disks` writes it, followed by a payload.
-  static func layer(over backing: String, format: String = "raw", features: UInt64 = 16, payload: String) -> [UInt8] {
+enum DiskLayerBytes {
+  /// An empty disk layer of 1 MiB as `QcowLayerWriter` writes it, followed by a payload; `backing` is the name that
+  /// earlier versions wrote into the header.
+  static func layer(
+    over backing: String = "", format: String = "raw", features: UInt64 = 16, payload: String
+  ) -> [UInt8] {
     func integer(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value.bigEndian) { Array($0) } }
-    let name = Array(format.utf8)
-    let padded = name + [UInt8](repeating: 0, count: (8 - name.count % 8) % 8)
-    let extensions = integer(UInt32(0xE279_2ACA)) + integer(UInt32(name.count)) + padded + integer(UInt64(0))
-    var bytes: [UInt8] = [0x51, 0x46, 0x49, 0xFB] + integer(UInt32(3))
-    bytes += integer(UInt64(104 + extensions.count)) + integer(UInt32(backing.utf8.count))
-    bytes += [UInt8](repeating: 0, count: 72 - bytes.count) + integer(features)
-    bytes += [UInt8](repeating: 0, count: 100 - bytes.count) + integer(UInt32(104))
-    return bytes + extensions + Array(backing.utf8) + Array(payload.utf8)
+    var bytes = QcowHeader(sizeBytes: 1 << 20, l1Offset: 3 << 17, refcountTableOffset: 1 << 17).encoded()
+    bytes.replaceSubrange(72..<80, with: integer(features))
+    if !backing.isEmpty {
+      let name = Array(format.utf8)
+      let padded = name + [UInt8](repeating: 0, count: (8 - name.count % 8) % 8)
+      let extensions = integer(UInt32(0xE279_2ACA)) + integer(UInt32(name.count)) + padded + integer(UInt64(0))
+      bytes = bytes.prefix(104) + extensions + Array(backing.utf8)
+      bytes.replaceSubrange(8..<20, with: integer(UInt64(104 + extensions.count)) + integer(UInt32(backing.utf8.count)))
+    }
+    return bytes + [UInt8](repeating: 0, count: (4 << 17) - bytes.count) + Array(payload.utf8)
   }
 }

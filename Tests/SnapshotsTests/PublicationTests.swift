@@ -141,8 +141,8 @@ struct PublicationTests {
     #expect(error?.code == .snapshotIncompatible)
   }
 
-  @Test("a disk with an unexpected backing file is refused", arguments: BadDisk.allCases)
-  func backing(disk: BadDisk) throws {
+  @Test("a disk layer that names a file, or is none, is refused", arguments: BadDisk.allCases)
+  func badDisk(disk: BadDisk) throws {
     let fixture = try Fixture()
     let (draft, manifest) = try fixture.draft(PlainMemory(pages: 4), dirty: [])
     let bytes = disk.bytes(base: fixture.base.string)
@@ -153,18 +153,48 @@ struct PublicationTests {
   }
 
   enum BadDisk: CaseIterable {
-    case otherBacking, noBacking, otherFormat, dataFile, notQcow, empty
+    case secretBacking, ownBacking, otherFormat, dataFile, notQcow, empty
 
     func bytes(base: String) -> [UInt8] {
       switch self {
-      case .otherBacking: Qcow.layer(over: "/etc/shadow", payload: "")
-      case .noBacking: Qcow.layer(over: "", payload: "")
-      case .otherFormat: Qcow.layer(over: base, format: "qcow2", payload: "")
-      case .dataFile: Qcow.layer(over: base, features: 1 << 2, payload: "")
+      case .secretBacking: DiskLayerBytes.layer(over: "/etc/shadow", payload: "")
+      case .ownBacking: DiskLayerBytes.layer(over: base, payload: "")
+      case .otherFormat: DiskLayerBytes.layer(over: base, format: "qcow2", payload: "")
+      case .dataFile: DiskLayerBytes.layer(features: 1 << 4 | 1 << 2, payload: "")
       case .notQcow: [UInt8](repeating: 0, count: 1_000)
       case .empty: []
       }
     }
+  }
+
+  @Test("all files of a generation, and the directories of the store, are root's alone")
+  func modes() throws {
+    let fixture = try Fixture()
+    let generation = try fixture.save(PlainMemory(pages: 4), dirty: [0..<2])
+    for name in try Directories.names(in: generation.directory) {
+      let status = try FileStatus.of(generation.directory.appending(name).string, followingLinks: false)
+      #expect(status?.mode == 0o400 && status?.ownerUID == geteuid(), "\(name)")
+    }
+    let directories =
+      [generation.directory, fixture.store.directory] + [
+        fixture.store.generationsDirectory, fixture.store.draftsDirectory, fixture.store.trashDirectory,
+      ]
+    for directory in directories {
+      #expect(try FileStatus.of(directory.string, followingLinks: false)?.mode == 0o700, "\(directory)")
+    }
+  }
+
+  @Test("what earlier versions left open to VMMs' users is closed")
+  func restricts() throws {
+    let fixture = try Fixture()
+    let generation = try fixture.save(PlainMemory(pages: 4), dirty: [])
+    chmod(generation.diskPath.string, 0o444)
+    let directories = [generation.directory, fixture.store.generationsDirectory, fixture.store.directory]
+    for path in directories { chmod(path.string, 0o711) }
+    try fixture.store.prepare()
+    #expect(try FileStatus.of(generation.diskPath.string, followingLinks: false)?.mode == 0o400)
+    for path in directories { #expect(try FileStatus.of(path.string, followingLinks: false)?.mode == 0o700) }
+    #expect(try fixture.read(generation) == PlainMemory(pages: 4))
   }
 
   @Test("sizes are allocated blocks, and a chain counts each generation once")

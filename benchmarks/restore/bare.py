@@ -154,9 +154,40 @@ def command_line(pid):
         return [word.decode() for word in file.read().split(b"\0")[:-1]]
 
 
-def overlay(path, base, kind):
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", base, path], check=True)
+def overlay(path, size):
+    """An empty overlay in the form that the server's have."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=128k,extended_l2=on", path, str(size)], check=True)
     return path
+
+
+def with_disk(words, *files):
+    """A command line whose disk is these (format, path), the lowest first, opened by name."""
+    words = without(words, "-add-fd", "-blockdev")
+    drive = next(word.split("drive=")[1].split(",")[0] for word in words if "drive=" in word)
+    nodes, below = [], None
+    for index, (kind, path) in enumerate(files):
+        top = index == len(files) - 1
+        node = {
+            "driver": kind, "node-name": drive if top else f"below{index}", "read-only": not top,
+            "file": {"driver": "file", "filename": path, "read-only": not top}}
+        if kind == "qcow2":
+            node["backing"] = below
+        if top:
+            unsafe = {"discard": "unmap", "cache": {"direct": False, "no-flush": True}}
+            node.update(unsafe, **{"detect-zeroes": "unmap"})
+            node["file"].update(unsafe)
+        nodes += ["-blockdev", json.dumps(node)]
+        below = node["node-name"]
+    return words[:1] + nodes + words[1:]
+
+
+def disk_files(store, bare):
+    """Image and disk layers of a generation, the lowest first, and the size of the disk."""
+    with open(os.path.join(store, "generations", bare, "manifest.json"), "rb") as file:
+        manifest = json.loads(file.read().rsplit(b"sha256 ", 1)[0])
+    chain = [bare] + [parent.removeprefix("gen-") for parent in manifest["diskParents"]]
+    layers = [("qcow2", os.path.join(store, "generations", name, "disk.layer")) for name in reversed(chain)]
+    return [(manifest["disk"]["baseFormat"], manifest["disk"]["basePath"])] + layers, manifest["disk"]["sizeBytes"]
 
 
 def restore(words, martlet, store, generation, token):
@@ -172,7 +203,8 @@ def restore(words, martlet, store, generation, token):
     def step(name):
         steps[name] = (time.monotonic() - begin) * 1000
 
-    disk = overlay(os.path.join(directory, "disk.qcow2"), os.path.join(place, "disk.layer"), "qcow2")
+    below, size = disk_files(store, bare)
+    disk = overlay(os.path.join(directory, "disk.qcow2"), size)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.path.join(directory, "pager.sock"))
     listener.listen(1)
@@ -190,7 +222,7 @@ def restore(words, martlet, store, generation, token):
     os.dup2(file, MEMORY_DESCRIPTOR, inheritable=True)
     os.dup2(shim, SHIM_DESCRIPTOR, inheritable=True)
     words = without(words, "-runas", "-sandbox")
-    words = with_value(words, "-drive", lambda value: ",".join(f"file={disk}" if part.startswith("file=") else part for part in value.split(",")))
+    words = with_disk(words, *below, ("qcow2", disk))
     words = with_value(
         words, "-object", lambda value: value.replace("mem-path=/proc/self/fd/3", f"mem-path=/proc/self/fd/{MEMORY_DESCRIPTOR}"))
     # What the host agent passes as descriptors is opened by name here.

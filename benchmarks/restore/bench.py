@@ -67,7 +67,7 @@ class RestoreServer(Server):
 
     def generation_files(self, sandbox):
         """All files that a restore of the newest generation may read."""
-        return [path for pattern in ("generations/*/*", "disk-layers/*") for path in glob.glob(os.path.join(self.store, pattern))]
+        return glob.glob(os.path.join(self.store, "generations/*/*"))
 
 
 def drop_from_cache(paths):

@@ -40,9 +40,8 @@ class MinimalGuest:
         disk = os.path.join(self.directory, "disk.qcow2")
         if os.path.exists(disk):
             os.unlink(disk)
-        bare.overlay(disk, self.image, "raw")
-        words = bare.with_value(
-            self.words, "-drive", lambda value: ",".join(f"file={disk}" if part.startswith("file=") else part for part in value.split(",")))
+        bare.overlay(disk, os.path.getsize(self.image))
+        words = bare.with_disk(self.words, ("raw", self.image), ("qcow2", disk))
 
         def backend(value):
             if not value.startswith("memory-backend-file"):

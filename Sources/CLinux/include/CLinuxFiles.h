@@ -45,3 +45,5 @@ extern const int clinux_seek_hole;
 
 // copy_file_range(2) from the current offset of both files. Returns the bytes copied, 0 at the end, -1 on error.
 ssize_t clinux_copy_file_range(int source, int target, size_t length);
+// The same between given offsets; the files' own offsets stay.
+ssize_t clinux_copy_file_range_at(int source, off_t source_offset, int target, off_t target_offset, size_t length);

@@ -1,5 +1,7 @@
 import Concurrency
+import Disks
 import Foundation
+import Glibc
 import HostAPI
 import LinuxSystem
 package import Logging
@@ -62,10 +64,12 @@ package final class HostAgent: Sendable {
   package func recover() async throws {
     try await parts.network.prepareHost()
     try Directories.createPrivate(configuration.instancesDirectory)
-    try parts.snapshots.prepare()
+    let store = parts.snapshots
+    try await BlockingPool.shared.run { () throws(MartletError) in try store.prepare() }
     try await named.load()
     try await templates.load()
     let instances = try await loadInstances()
+    try await admitFormerMachines(Array(instances.values))
     let entries = try await journal.sandboxes()
     let recovered = entries.map { entry in
       SandboxController(entry: entry, instance: entry.instance.flatMap { instances[$0] }, context: context)
@@ -86,6 +90,18 @@ package final class HostAgent: Sendable {
     await removeOrphans()
     await collect()
     hasRecovered.withLock { $0 = true }
+  }
+
+  /// Keeps the way open by which VMMs of earlier versions, which opened their disks by name, open them again when their
+  /// guest continues. It is closed by the first start after the last of them has ended.
+  private func admitFormerMachines(_ instances: [Instance]) async throws {
+    for instance in instances {
+      let entry = await instance.entry
+      guard entry.vmm != nil, let disk = entry.disk, disk.isSelfContained != true else { continue }
+      for path in [configuration.dataDirectory, configuration.instancesDirectory] {
+        try SystemError.check("chmod", path.string) { chmod(path.string, 0o711) }
+      }
+    }
   }
 
   private func recover(_ controller: SandboxController) async -> (any Error)? {

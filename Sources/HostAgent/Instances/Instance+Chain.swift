@@ -1,7 +1,9 @@
 import Disks
+import Glibc
 import Logging
 import Model
 import Snapshots
+import SystemPackage
 
 extension Instance {
   /// Makes later checkpoints depend on `merged`, which has the same content as `old` and depends on fewer generations.
@@ -11,7 +13,6 @@ extension Instance {
   /// The caller holds `merged` against collection.
   func build(on merged: Generation, insteadOf old: GenerationID) async throws {
     guard entry.base == old else { return }
-    try await context.parts.disks.link(merged.diskPath, as: context.diskLayer(of: merged.id))
     let before = entry
     entry.base = merged.id
     if entry.diskChain.contains(old) {
@@ -27,20 +28,32 @@ extension Instance {
     }
   }
 
-  /// The base onto which a checkpoint must merge the guest's disk, because some layers below have no published
-  /// generation, or because a shorter chain with the same content exists; nil when the disk is captured unchanged.
-  var mergeTarget: (base: DiskBase, chain: [GenerationID])? {
-    guard let disk = entry.disk, !entry.unpublishedLayers.isEmpty || entry.shortcut != nil else { return nil }
-    // Unpublished layers are always the topmost ones.
-    let unpublished = entry.diskChain.lastIndex(where: entry.unpublishedLayers.contains).map { $0 + 1 } ?? 0
-    var chain = Array(entry.diskChain[unpublished...])
-    if let shortcut = entry.shortcut, let index = chain.firstIndex(of: shortcut.old) {
-      chain.replaceSubrange(index..., with: [shortcut.merged] + shortcut.parents)
-    } else if unpublished == 0 {
-      return nil
+  /// The overlays that the next generation's disk layer is made of, the uppermost first, and the generations whose disk
+  /// layers then lie below it.
+  ///
+  /// Overlays that were never published have no generation to live in: they are merged with the disk. A shorter chain
+  /// with the same content stands for the one that the guest lies over.
+  func captured(_ disk: Disk) -> (disks: [Disk], parents: [GenerationID]) {
+    // Those that were never published are all on top.
+    let count = entry.diskChain.lastIndex(where: entry.unpublishedLayers.contains).map { $0 + 1 } ?? 0
+    let unpublished = entry.diskChain[..<count].filter(entry.unpublishedLayers.contains)
+    var parents = Array(entry.diskChain[count...])
+    if let shortcut = entry.shortcut, let index = parents.firstIndex(of: shortcut.old) {
+      parents.replaceSubrange(index..., with: [shortcut.merged] + shortcut.parents)
     }
-    guard let top = chain.first else { return (bottom(of: disk), []) }
-    return (DiskBase(path: context.diskLayer(of: top), format: disk.format, digest: disk.baseDigest), chain)
+    return ([disk] + unpublished.map { unpublishedDisk(of: $0, like: disk) }, parents)
+  }
+
+  private func unpublishedDisk(of layer: GenerationID, like disk: Disk) -> Disk {
+    let named = context.parts.snapshots.namedLayer(of: layer)
+    // An earlier version captured it under this name; where it had to merge, only this file has all of it.
+    if let retired = entry.retiredDisks?.first(where: { $0.layer == layer }), access(named.string, F_OK) != 0 {
+      return retired.disk
+    }
+    var former = disk
+    former.path = named
+    former.isSelfContained = nil
+    return former
   }
 }
 

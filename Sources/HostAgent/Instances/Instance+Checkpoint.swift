@@ -21,8 +21,9 @@ struct CheckpointRequest: Sendable {
 extension Instance {
   /// Writes memory, devices and disk of one moment as a new generation, which is durable and published on return.
   ///
-  /// The guest is stopped while memory is written; with `continues` it continues before the generation is published. On
-  /// failure the guest continues as before. The caller holds the generation against collection.
+  /// The guest's processes stand still while it is written; with `continues` they run on before its disk is copied and
+  /// it is published. On failure the guest runs on as if nothing had been asked for. The caller holds the generation
+  /// against collection.
   func checkpoint(_ request: CheckpointRequest, guest: any Guest) async throws -> Generation {
     timings = PhaseTimings()
     let store = context.parts.snapshots
@@ -80,19 +81,18 @@ extension Instance {
     try await saving(.stop) { try await self.whileAlive { try await machine.stop() } }
     try await saving(.devices) { try await self.whileAlive { try await machine.saveState(to: draft.devicePath) } }
     try await saving(.memory) { try await self.saveMemory(subject.memory) }
-    let manifest = try await saving(.disk) { try await self.captureDisk(subject.disk, request, draft) }
+    let (disks, parents) = captured(subject.disk)
     if request.continues {
-      try await saving(.overlay) {
-        try await self.switchOverlay(subject.disk, layer: request.generation, parents: manifest.diskParents)
-      }
+      try await saving(.overlay) { try await self.continueElsewhere(subject.disk, layer: request.generation) }
       try await saving(.run) { try await machine.resume() }
       timings.add("stopped", since: begin)
       try await guest.thaw()
       isStopped = false
-    } else {
-      timings.add("stopped", since: begin)
     }
-    return manifest
+    // What the guest writes from now on goes elsewhere, so that this may take its time.
+    try await saving(.disk) { try await self.context.parts.disks.capture(disks, as: draft.diskPath) }
+    if !request.continues { timings.add("stopped", since: begin) }
+    return manifest(request, subject.disk, diskParents: parents)
   }
 
   private func saving<Result: Sendable>(
@@ -133,42 +133,29 @@ extension Instance {
 
   // MARK: - Disk
 
-  private func captureDisk(
-    _ disk: Disk, _ request: CheckpointRequest, _ draft: GenerationDraft
-  ) async throws -> GenerationManifest {
-    let disks = context.parts.disks
-    if let below = mergeTarget {
-      try await disks.merge(disk, onto: below.base, to: draft.diskPath)
-      if request.continues { try await disks.link(draft.diskPath, as: context.diskLayer(of: request.generation)) }
-      return manifest(request, disk, diskParents: below.chain)
-    }
-    try await disks.capture(disk, as: draft.diskPath)
-    if request.continues { try await disks.capture(disk, as: context.diskLayer(of: request.generation)) }
-    return manifest(request, disk, diskParents: entry.diskChain)
-  }
-
   func bottom(of disk: Disk) -> DiskBase {
     entry.bottom ?? disk.base
   }
 
-  /// Moves the stopped guest to a new overlay over its present one, which becomes immutable.
-  ///
-  /// The VMM keeps its open files. The name that the new overlay refers to may belong to a merged layer with the same
+  /// Moves the stopped guest to a new overlay over the one it has, which is not written again: `layer` is to have its
   /// content.
-  private func switchOverlay(_ disk: Disk, layer: GenerationID, parents: [GenerationID]) async throws {
+  private func continueElsewhere(_ disk: Disk, layer: GenerationID) async throws {
     guard let machine else { return }
-    let base = DiskBase(path: context.diskLayer(of: layer), format: disk.format, digest: disk.baseDigest)
-    let next = try await newOverlay(over: base)
-    entry.nextDisk = InstanceEntry.NextDisk(disk: next, layer: layer, parents: parents)
+    let next = try await newOverlay(over: DiskBase(path: disk.path, format: disk.format, digest: disk.baseDigest))
+    entry.nextDisk = InstanceEntry.NextDisk(disk: next, layer: layer, parents: entry.diskChain)
     try await context.journal.update(entry)
-    try await machine.switchDisk(to: next.attachment)
+    let file = DiskAttachment(try await context.parts.disks.open(next, over: [])).disk
+    try await machine.switchDisk(to: file)
     try await diskSwitched()
   }
 
-  /// Records that the guest writes to `nextDisk` now. Until the generation is published, only this chain uses the layer
-  /// below.
+  /// The guest writes to `nextDisk` now. Until the generation is published, the content of the layer below is in the
+  /// overlay only that the guest wrote to before.
   func diskSwitched() async throws {
     guard let next = entry.nextDisk else { return }
+    if let disk = entry.disk {
+      entry.retiredDisks = [InstanceEntry.RetiredDisk(disk: disk, layer: next.layer)] + (entry.retiredDisks ?? [])
+    }
     entry.disk = next.disk
     entry.diskChain = [next.layer] + next.parents
     entry.unpublishedLayers = [next.layer] + entry.unpublishedLayers.filter(next.parents.contains)
@@ -176,15 +163,28 @@ extension Instance {
     try await context.journal.update(entry)
   }
 
-  /// Makes later checkpoints depend on this generation, and seals its disk layer.
+  /// Later checkpoints are compared with this generation, and lie over its disk layer.
   private func rebase(onto generation: Generation) async throws {
     entry.base = generation.id
     entry.shortcut = nil
-    if generation.manifest.diskParents == Array(entry.diskChain.dropFirst()) {
-      entry.unpublishedLayers.removeAll { $0 == generation.id }
-      try await context.parts.disks.seal(generation.diskPath)
-    }
+    entry.diskChain = [generation.id] + generation.manifest.diskParents
+    entry.unpublishedLayers = []
     try await context.journal.update(entry)
+    await dropRetiredDisks()
+  }
+
+  /// Puts the published layers below the running guest's disk, in place of the overlays that it wrote to before. They
+  /// have the same content: a VMM that keeps the overlays only costs room.
+  private func dropRetiredDisks() async {
+    guard let machine, let disk = entry.disk, let retired = entry.retiredDisks, !retired.isEmpty else { return }
+    do {
+      try await machine.replaceLayers(try await attachment(of: disk))
+      for former in retired { try await context.parts.disks.remove(former.disk) }
+      entry.retiredDisks = []
+      try await context.journal.update(entry)
+    } catch {
+      context.logger.warning("a guest keeps the disks that it wrote to before", metadata: ["error": "\(error)"])
+    }
   }
 
   private func manifest(_ request: CheckpointRequest, _ disk: Disk, diskParents: [GenerationID]) -> GenerationManifest {

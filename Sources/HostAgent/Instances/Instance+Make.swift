@@ -38,10 +38,10 @@ extension Instance {
     async let disk: Void = making(.disk) { try await self.makeDisk(over: generation) }
     async let pager: Void = making(.pager) { try await self.launchPager() }
     let network = try await making(.network) { try await self.makeNetwork() }
-    _ = try await (disk, pager)
+    // QEMU opens nothing that was not checked.
+    _ = try await (disk, pager, verified)
     let socket = directory.appending(PagerConfiguration.socketName)
     try await making(.vmm) { try await self.launch(.restore(pagerSocket: socket), network: network, cgroup: cgroup) }
-    try await verified
     try await making(.state) { try await self.load(generation) }
   }
 
@@ -70,7 +70,7 @@ extension Instance {
     try await making(.journal) { try await self.context.journal.insert(self.entry) }
   }
 
-  /// Root's own: the VMM's user passes through to what is that user's (its disk, the pager's socket), but cannot list it.
+  /// Root's own: the VMM's user passes through to the pager's socket, but cannot list it.
   private func makeDirectory() throws {
     let (path, userID) = (directory.string, entry.userID)
     try Directories.create(directory, mode: 0o700)
@@ -87,10 +87,9 @@ extension Instance {
   }
 
   private func makeDisk(over generation: Generation) async throws {
-    let layer = context.diskLayer(of: generation.id)
-    try await context.parts.disks.link(generation.diskPath, as: layer)
     let disk = generation.manifest.disk
-    let base = DiskBase(path: layer, format: DiskFormat(rawValue: disk.format) ?? .qcow2, digest: disk.baseDigest)
+    let base = DiskBase(
+      path: generation.diskPath, format: DiskFormat(rawValue: disk.format) ?? .qcow2, digest: disk.baseDigest)
     let bottom = DiskBase(
       path: FilePath(disk.basePath), format: DiskFormat(rawValue: disk.baseFormat) ?? .raw, digest: disk.baseDigest)
     try await makeDisk(over: base, bottom: bottom, chain: [generation.id] + generation.manifest.diskParents)
@@ -100,7 +99,18 @@ extension Instance {
     let name = "disk-\(entry.overlays)"
     entry.overlays += 1
     return try await context.parts.disks.create(
-      name: name, base: base, sizeBytes: Int64(entry.diskSizeMiB) << 20, directory: directory, ownerUID: entry.userID)
+      name: name, base: base, sizeBytes: Int64(entry.diskSizeMiB) << 20, directory: directory)
+  }
+
+  /// `disk` and the published layers of the chain below it, opened for the VMM.
+  func attachment(of disk: Disk) async throws -> DiskAttachment {
+    let store = context.parts.snapshots
+    var layers = entry.diskChain.map {
+      DiskLayer(name: $0.diskLayerName, path: store.diskLayerPath(of: $0), format: disk.format)
+    }
+    let bottom = bottom(of: disk)
+    layers.append(DiskLayer(name: "image", path: bottom.path, format: bottom.format))
+    return DiskAttachment(try await context.parts.disks.open(disk, over: layers))
   }
 
   private func makeNetwork() async throws -> NetworkHandle {
@@ -136,19 +146,14 @@ extension Instance {
         "root=/dev/vda", "rw", "martlet.ip=\(GuestContract.guestAddress)/\(GuestContract.prefixLength)",
         "martlet.gw=\(GuestContract.gatewayAddress)", "martlet.dns=\(GuestContract.gatewayAddress)",
       ],
-      disk: disk.attachment, runDirectory: directory, networkNamespace: network.namespacePath, tapName: network.tapName,
+      disk: try await attachment(of: disk), runDirectory: directory, networkNamespace: network.namespacePath,
+      tapName: network.tapName,
       macAddress: GuestContract.guestMAC, userID: entry.userID, cgroup: cgroup)
-    configuration.visibleFiles = visibleFiles
+    configuration.visibleFiles = [VisibleFile(directory, isReadOnly: false)]
     let machine = try await context.parts.driver.launch(configuration)
     watch(machine)
     entry.vmm = machine.identity
     try await context.journal.update(entry)
-  }
-
-  /// The run directory, in which the disk lies, and what the disk lies over.
-  private var visibleFiles: [VisibleFile] {
-    let below = entry.diskChain.map { context.diskLayer(of: $0) } + [entry.bottom?.path].compactMap { $0 }
-    return [VisibleFile(directory, isReadOnly: false)] + below.map { VisibleFile($0, isReadOnly: true) }
   }
 
   private nonisolated func verify(_ generation: Generation) async throws {
@@ -171,6 +176,23 @@ extension Instance {
   }
 }
 
-extension Disk {
-  var attachment: DiskAttachment { DiskAttachment(path: path.string, format: format == .raw ? .raw : .qcow2) }
+extension DiskAttachment {
+  init(_ disk: OpenDisk) {
+    self.init(disk: File(disk.disk), layers: disk.layers.map(File.init))
+  }
+}
+
+extension DiskAttachment.File {
+  init(_ file: OpenDisk.File) {
+    self.init(
+      name: file.name, format: file.format == .raw ? .raw : .qcow2, readable: file.readable, writable: file.writable)
+  }
+}
+
+extension GenerationID {
+  /// Of its disk layer in a VMM: the 16 bytes of the id in base64url (RFC 4648).
+  var diskLayerName: String {
+    let text = withUnsafeBytes(of: uuid.uuid) { Data($0) }.base64EncodedString()
+    return "layer-" + text.filter { $0 != "=" }.map { $0 == "+" ? "-" : $0 == "/" ? "_" : $0 }
+  }
 }

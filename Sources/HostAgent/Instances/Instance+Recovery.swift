@@ -45,7 +45,8 @@ extension Instance {
   /// Completes or reverts a move to another overlay that the host agent's death interrupted.
   private func settleDisk(_ machine: any VirtualMachine) async throws {
     guard let next = entry.nextDisk else { return }
-    guard try await machine.diskPath() == next.disk.path.string else {
+    let written = try await machine.writtenDisk()
+    guard written.name == next.disk.name || written.path == next.disk.path.string else {
       try await context.parts.disks.remove(next.disk)
       entry.nextDisk = nil
       return try await context.journal.update(entry)

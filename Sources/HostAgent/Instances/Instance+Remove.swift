@@ -83,9 +83,12 @@ extension Instance {
     }
   }
 
-  /// Captured layers stay: they have names of their own.
+  /// Published layers stay: they are files of their own.
   private func removeDisks() async throws {
-    for disk in [entry.disk, entry.nextDisk?.disk].compactMap({ $0 }) { try await context.parts.disks.remove(disk) }
+    let retired = entry.retiredDisks?.map(\.disk) ?? []
+    for disk in [entry.disk, entry.nextDisk?.disk].compactMap({ $0 }) + retired {
+      try await context.parts.disks.remove(disk)
+    }
   }
 
   private func removeDirectory() async throws {

@@ -16,9 +16,6 @@ struct InstanceContext: Sendable {
   var logger: Logger
 
   func directory(of id: InstanceID) -> FilePath { configuration.instancesDirectory.appending(id.uuidString) }
-
-  /// The name by which overlays refer to the disk layer of a generation.
-  func diskLayer(of id: GenerationID) -> FilePath { parts.snapshots.diskLayer(of: id) }
 }
 
 /// The slot numbers of a host.

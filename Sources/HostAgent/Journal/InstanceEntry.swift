@@ -27,15 +27,24 @@ package struct InstanceEntry: Sendable, Codable, Equatable {
   package var nextDisk: NextDisk?
   /// Generations whose disk layers are below `disk`, nearest first.
   package var diskChain: [GenerationID] = []
-  /// Those of `diskChain` that were never published: only their disk layer exists.
+  /// Those of `diskChain` that were never published: their content is in `retiredDisks` only.
   package var unpublishedLayers: [GenerationID] = []
-  /// A compacted replacement for one generation of `diskChain` and those below it, used by later captures.
+  /// Overlays that the guest wrote to before `disk` and that its VMM still has open below it, nearest first. Nil in
+  /// entries of earlier versions.
+  package var retiredDisks: [RetiredDisk]?
+  /// A shorter way from one generation of `diskChain` down, for what is captured from now on.
   package var shortcut: Shortcut?
   /// Number of overlays that the microVM has had.
   package var overlays = 0
   package var vmm: VMMIdentity?
   package var pager: PagerIdentity?
   package var hostAddress: IPv4Address?
+
+  package struct RetiredDisk: Sendable, Codable, Equatable {
+    package var disk: Disk
+    /// The generation whose disk layer has the content of this overlay over what lies below.
+    package var layer: GenerationID
+  }
 
   package struct NextDisk: Sendable, Codable, Equatable {
     package var disk: Disk

@@ -88,7 +88,6 @@ extension SandboxController {
       entry.instance = nil
       unexpectedEnd = nil
       try await context.journal.update(entry)
-      if let generation = entry.generations.first { try await context.generations.seal(generation) }
     } catch {
       context.logger.error(
         "resources of a paused sandbox could not be removed, will be tried again", metadata: ["error": "\(error)"])

@@ -19,13 +19,11 @@ final class GenerationKeeper: Sendable {
   }
 
   private let store: SnapshotStore
-  private let parts: HostParts
   private let logger: Logger
   private let state = Mutex(State())
 
   init(parts: HostParts, logger: Logger) {
     store = parts.snapshots
-    self.parts = parts
     self.logger = logger
   }
 
@@ -98,11 +96,6 @@ final class GenerationKeeper: Sendable {
     }
   }
 
-  /// Marks the generation's disk layer immutable after the last VMM that could write to it has ended.
-  func seal(_ id: GenerationID) async throws {
-    try await parts.disks.seal(try await generation(id).diskPath)
-  }
-
   // MARK: - Collecting
 
   /// Removes unneeded generations, if anything has changed since the last collection.
@@ -116,8 +109,8 @@ final class GenerationKeeper: Sendable {
     guard wanted else { return }
     do {
       let store = store
-      // Generations and layers that appear later are not candidates for removal.
-      let layers = try Directories.names(in: store.diskLayersDirectory)
+      // What appears after this look is left alone.
+      let layers = try Directories.names(in: store.namedLayersDirectory)
       let candidates = try await BlockingPool.shared.run { () throws(MartletError) in try store.identifiers() }
       let held = state.withLock { Set($0.held.keys) }
       let needed = await roots().union(held)
@@ -132,7 +125,7 @@ final class GenerationKeeper: Sendable {
     }
   }
 
-  /// Removes second names of disk layers whose generation no longer exists.
+  /// Second names of disk layers, which earlier versions made, whose generation is gone.
   private func collect(_ layers: [String], needed: Set<GenerationID>) async throws {
     let store = store
     try await BlockingPool.shared.run { () throws in
@@ -140,7 +133,7 @@ final class GenerationKeeper: Sendable {
       for name in layers where name.hasSuffix(".qcow2") {
         guard let id = GenerationID(wire: "gen-\(name.dropLast(6))"), !existing.contains(id), !needed.contains(id)
         else { continue }
-        unlink(store.diskLayersDirectory.appending(name).string)
+        unlink(store.namedLayersDirectory.appending(name).string)
       }
     }
   }

@@ -26,7 +26,6 @@ extension SnapshotStore {
     try checkSizes(SnapshotFile.content, of: manifest)
     for parent in manifest.diskParents {
       try checkSizes([.diskLayer], of: try checkedManifest(of: parent))
-      try nameDiskLayer(of: parent)
     }
     return OpenedGeneration(generation: generation, header: header)
   }

@@ -64,7 +64,7 @@ extension SnapshotStore {
   private func moveToTrash(_ ids: [GenerationID], from directory: FilePath, as kind: String) throws(MartletError) {
     guard !ids.isEmpty else { return }
     try storing("unused snapshots could not be removed") { () throws(SystemError) in
-      try Directories.create(trashDirectory, mode: 0o700)
+      try Directories.create(trashDirectory, mode: Self.directoryMode)
       for id in ids {
         let source = directory.appending(id.uuidString)
         let target = trashDirectory.appending("\(kind)-\(id.uuidString)")

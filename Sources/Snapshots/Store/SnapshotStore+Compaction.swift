@@ -3,12 +3,11 @@ import Glibc
 import LinuxSystem
 import Logging
 package import Model
+import Qcow
 import SystemPackage
 
 extension SnapshotStore {
-  /// Longer than a usual disk needs to read and write a disk of the largest size.
-  private static let mergeDeadline: Duration = .seconds(3_600)
-  private static let diskMode: mode_t = 0o444
+  private static let diskMode: UInt32 = 0o400
 
   /// Writes a generation with the same content as `id` that depends only on generations in `kept`: the layers between
   /// are merged. The sandbox keeps its generation until the caller commits the new one. Slow: reads and writes layers.
@@ -56,7 +55,7 @@ extension SnapshotStore {
     manifest.parent = manifest.parent.flatMap { kept.contains($0) ? $0 : nil }
     let mergedParents = manifest.diskParents.prefix { !kept.contains($0) }.count
     manifest.diskParents.removeFirst(mergedParents)
-    try mergeDisk(of: generation, to: draft, needsMerge: mergedParents > 0, manifest)
+    try mergeDisk(of: generation, with: generation.manifest.diskParents.prefix(mergedParents), to: draft)
     try reached(.diskMerged)
     var copied: Set<SnapshotFile> = [.deviceState]
     if mergedParents == 0 { copied.insert(.diskLayer) }
@@ -65,52 +64,27 @@ extension SnapshotStore {
     )
   }
 
-  /// Links the disk layer under its new name if nothing is to be merged; otherwise merges it with the layers below,
-  /// down to the base that `manifest` names.
-  ///
-  /// `qemu-img convert` with a backing file would leave out the layers between. `rebase` compares the present backing
-  /// content with the future one and writes the difference into the copy. Source: qemu-img(1).
+  /// The layer itself under another name when nothing is to be merged, else its merger with those of `merged`, the
+  /// uppermost first.
   private func mergeDisk(
-    of source: Generation, to draft: GenerationDraft, needsMerge: Bool, _ manifest: GenerationManifest
+    of source: Generation, with merged: ArraySlice<GenerationID>, to draft: GenerationDraft
   ) throws(MartletError) {
     let action = "the snapshot's disk could not be merged"
-    let backing = backing(of: manifest)
-    guard needsMerge else {
+    guard !merged.isEmpty else {
       return try storing(action) { () throws(SystemError) in
         try SystemError.check("link", draft.diskPath.string) { link(source.diskPath.string, draft.diskPath.string) }
       }
     }
-    if let top = manifest.diskParents.first { try nameDiskLayer(of: top) }
-    try storing(action) { () throws(SystemError) in
-      try SparseFile.copy(source.diskPath, to: draft.diskPath, mode: 0o600)
-    }
+    var layers: [QcowLayer] = []
+    for id in [source.id] + merged { layers.append(try diskLayer(of: id, sizeBytes: nil)) }
     do {
-      // Without a cache flush at its end qemu-img is several times faster; publishing synchronizes the file. VMs may
-      // use the layers below, but only read them.
-      try Tool.runBlocking(
-        "qemu-img",
-        [
-          "rebase", "-U", "-f", "qcow2", "-t", "unsafe", "-b", backing.path.string, "-F", backing.format,
-          draft.diskPath.string,
-        ],
-        deadline: Self.mergeDeadline
-      ).checked()
+      try QcowLayerWriter.write(layers, to: draft.diskPath, mode: Self.diskMode)
     } catch {
-      throw mappedError(error, action)
+      switch error {
+      case .system(let error): throw .storageFailure(action, error)
+      case .format(let error): throw MartletError(.snapshotDamaged, action, cause: error)
+      }
     }
-    try storing(action) { () throws(SystemError) in
-      try SystemError.check("chmod", draft.diskPath.string) { chmod(draft.diskPath.string, Self.diskMode) }
-    }
-  }
-
-  /// qemu-img reports a full disk only in its text, if at all. Source: strerror(3).
-  private func mappedError(_ error: ToolError, _ action: String) -> MartletError {
-    guard case .failed(_, let text) = error.reason,
-      text.contains("No space left on device") || FileSystemSpace.isExhausted(at: directory)
-    else {
-      return MartletError(.internalError, action, cause: error)
-    }
-    return .storageFailure(action, SystemError("qemu-img", .noSpace))
   }
 
   /// Copies the working set: the memory is the same, and so are the pages needed first. The file is only a cache, so a

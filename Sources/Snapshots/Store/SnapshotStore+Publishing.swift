@@ -4,8 +4,8 @@ package import Model
 import SystemPackage
 
 extension SnapshotStore {
-  /// The host reads memory and manifest. The VMM opens the disk, whose mode was set by `freeze`.
-  private static let privateMode: mode_t = 0o400
+  /// VMMs get the disk as an open file.
+  static let privateMode: UInt32 = 0o400
 
   /// Makes a complete draft durable and visible, in that order: digests, fsync, rename, fsync. Blocks. A draft that
   /// cannot be published stays unchanged.
@@ -25,7 +25,10 @@ extension SnapshotStore {
       throw MartletError(.internalError, "the manifest belongs to another snapshot")
     }
     var manifest = manifest
-    manifest.memoryParents = try checkContent(of: draft, manifest).layers.dropFirst().map(\.generation)
+    // One that was copied as it is may have the header of an earlier version.
+    let isNewDisk = copied[SnapshotFile.diskLayer.rawValue] == nil
+    manifest.memoryParents = try checkContent(of: draft, manifest, isNewDisk: isNewDisk).layers.dropFirst().map(
+      \.generation)
     for file in SnapshotFile.content {
       try seal(file, of: draft, in: &manifest)
     }
@@ -47,7 +50,7 @@ extension SnapshotStore {
 
   /// Checks that memory, disk and manifest are consistent, and that everything that they depend on exists.
   private func checkContent(
-    of draft: GenerationDraft, _ manifest: GenerationManifest
+    of draft: GenerationDraft, _ manifest: GenerationManifest, isNewDisk: Bool
   ) throws(MartletError) -> MemoryHeader {
     let header = try header(of: draft.id, at: draft.headerPath)
     guard header.memoryBytes == manifest.memoryBytes else {
@@ -60,28 +63,20 @@ extension SnapshotStore {
     }
     for parent in manifest.diskParents {
       _ = try checkedManifest(of: parent)
-      try nameDiskLayer(of: parent)
     }
-    try DiskLayerHeader.check(
-      draft.diskPath, id: draft.id, backing: backing(of: manifest), format: manifest.disk.format)
+    if isNewDisk, manifest.disk.format == "qcow2" {
+      try checkDiskLayer(of: draft, sizeBytes: manifest.disk.sizeBytes)
+    }
     return header
   }
 
-  /// The backing file of a generation's disk layer.
-  func backing(of manifest: GenerationManifest) -> (path: FilePath, format: String) {
-    guard let parent = manifest.diskParents.first else {
-      return (FilePath(manifest.disk.basePath), manifest.disk.baseFormat)
-    }
-    return (diskLayer(of: parent), "qcow2")
-  }
-
-  /// Makes one file immutable and durable, and records its size and digest in the manifest.
+  /// Makes one file immutable and durable, and records it.
   private func seal(
     _ file: SnapshotFile, of draft: GenerationDraft, in manifest: inout GenerationManifest
   ) throws(MartletError) {
     let path = draft.path(of: file)
     do throws(SystemError) {
-      if file != .diskLayer { try SystemError.check("chmod", path.string) { chmod(path.string, Self.privateMode) } }
+      try SystemError.check("chmod", path.string) { chmod(path.string, Self.privateMode) }
       try synchronize(path)
       guard SnapshotFile.digested.contains(file) else {
         manifest.sizes[file.rawValue] = try FileStatus.of(path.string, followingLinks: false)?.sizeBytes ?? 0
@@ -99,7 +94,7 @@ extension SnapshotStore {
     let target = path(of: draft.id)
     let action = "the snapshot could not be published"
     try storing(action) { () throws(SystemError) in
-      try SystemError.check("chmod", draft.directory.string) { chmod(draft.directory.string, 0o700) }
+      try SystemError.check("chmod", draft.directory.string) { chmod(draft.directory.string, Self.directoryMode) }
       try SmallFile.synchronizeDirectory(draft.directory)
     }
     try reached(.draftSynchronized)

@@ -8,16 +8,13 @@ package import SystemPackage
 /// The generations of one host, on disk.
 ///
 /// ```
-/// DIRECTORY/drafts/UUID/             being written; private to the writer
-/// DIRECTORY/generations/UUID/        complete, durable, immutable
-/// DIRECTORY/disk-layers/UUID.qcow2   second name of a generation's disk layer, to which overlays refer;
-///                                    exists from the capture on, before the generation is published
-/// DIRECTORY/trash/                   being removed
+/// DIRECTORY/drafts/UUID/        being written; nobody reads it
+/// DIRECTORY/generations/UUID/   complete, durable, immutable
+/// DIRECTORY/trash/              on its way out
 /// ```
 ///
-/// One rename publishes a generation under `generations` after all of it is on stable storage, and one rename removes
-/// it. Disk layers refer to their backing files by absolute path, so the directory cannot be moved. All calls block;
-/// any thread may make them.
+/// A generation appears under `generations` by one rename, after all of it is on stable storage, and goes by one
+/// rename. Only root reads any of it: pagers and VMMs get open files. All calls block; any thread may make them.
 package final class SnapshotStore: Sendable {
   package let directory: FilePath
   let logger: Logger
@@ -33,15 +30,17 @@ package final class SnapshotStore: Sendable {
     self.observer = observer
   }
 
+  static let directoryMode: UInt32 = 0o700
+
   var generationsDirectory: FilePath { directory.appending("generations") }
   var draftsDirectory: FilePath { directory.appending("drafts") }
-  /// VMMs may traverse this directory but not list it.
-  package var diskLayersDirectory: FilePath { directory.appending("disk-layers") }
+  /// Second names of disk layers, by which the disks of earlier versions lie over them. A VMM that such a version
+  /// started may have its unpublished layers only here; none is added.
+  package var namedLayersDirectory: FilePath { directory.appending("disk-layers") }
   var trashDirectory: FilePath { directory.appending("trash") }
 
-  /// The name by which overlays refer to the disk layer of a generation. The creator of an overlay makes sure that it
-  /// exists.
-  package func diskLayer(of id: GenerationID) -> FilePath { diskLayersDirectory.appending("\(id.uuidString).qcow2") }
+  /// The name of a disk layer for the disks of earlier versions.
+  package func namedLayer(of id: GenerationID) -> FilePath { namedLayersDirectory.appending("\(id.uuidString).qcow2") }
 
   /// Directory of a generation, whether it is published already or not.
   package func path(of id: GenerationID) -> FilePath {
@@ -52,14 +51,16 @@ package final class SnapshotStore: Sendable {
     path(of: id).appending(SnapshotFile.workingSet.rawValue)
   }
 
-  /// Makes the store's directories, which only root may enter. Idempotent. Blocks.
+  /// Makes the store's directories, which only root may enter, and takes the access away that earlier versions gave to
+  /// the users of VMMs. Idempotent. Blocks.
   /// - Throws: `insufficient_storage`, `internal`.
   package func prepare() throws(MartletError) {
     try storing("the snapshot store could not be made") { () throws(SystemError) in try makeDirectories() }
+    try restrictAccess()
   }
 
   private func makeDirectories() throws(SystemError) {
-    for path in [directory, generationsDirectory, draftsDirectory, diskLayersDirectory, trashDirectory] {
+    for path in [directory, generationsDirectory, draftsDirectory, trashDirectory] {
       try Directories.createPrivate(path)
     }
   }
@@ -71,7 +72,7 @@ package final class SnapshotStore: Sendable {
     guard try !isPresent(path(of: id)) else { throw MartletError(.alreadyExists, "snapshot \(id) already exists") }
     try storing("the snapshot could not be begun") { () throws(SystemError) in
       try makeDirectories()
-      try SystemError.check("mkdir", draft.directory.string) { mkdir(draft.directory.string, 0o700) }
+      try SystemError.check("mkdir", draft.directory.string) { mkdir(draft.directory.string, Self.directoryMode) }
     }
     try reached(.draftMade)
     return draft

@@ -17,7 +17,7 @@ enum CrashSteps {
   static let resuming = along("making", restored)
   /// Steps of a checkpoint after which the guest continues.
   static let continuing =
-    along("saving", ["draft", "freeze", "stop", "devices", "memory", "disk", "overlay", "run", "publish", "commit"])
+    along("saving", ["draft", "freeze", "stop", "devices", "memory", "overlay", "run", "disk", "publish", "commit"])
     + publishing
   static let forking = ["saving-publish-after"] + along("making", restored)
   static let compacting =
@@ -30,7 +30,7 @@ enum CrashSteps {
     ["store-memoryMerged", "store-deviceStateCopied", merged] + publishing.map { "\(merged),\($0)" } + [
       "\(merged),saving-draft-before"
     ]
-    + ["saving-disk-after", "saving-overlay-after", "saving-run-after"]
+    + ["saving-overlay-after", "saving-run-after", "saving-disk-after"]
 
   /// Maximum chain length of a running sandbox; the same as the host agent's.
   static let longestGrowingChain = 24

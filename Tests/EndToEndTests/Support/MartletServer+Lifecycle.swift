@@ -46,17 +46,29 @@ extension MartletServer {
   var hasEnded: Bool { RunningProcess.hasEnded(pid) }
 
   /// Pids of its VMMs.
-  var machines: [Int32] { processes { $0.first?.contains("qemu") == true } }
+  var machines: [Int32] {
+    RunningProcess.all.filter { process in
+      process.arguments.first?.contains("qemu") == true && openFiles(of: process.pid).contains { $0.hasPrefix(data) }
+    }.map(\.pid).sorted()
+  }
   var pagers: [Int32] { processes { $0.contains("pager") } }
 
+  private var data: String { directory.appending("data").string }
+
+  /// Names of the files that a process has open. No argument of a VMM names a file of the sandbox.
+  private func openFiles(of pid: Int32) -> [String] {
+    ((try? Directories.names(in: FilePath("/proc/\(pid)/fd"))) ?? []).compactMap {
+      try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/fd/\($0)")
+    }
+  }
+
   private func processes(_ isOne: ([String]) -> Bool) -> [Int32] {
-    let data = directory.appending("data").string
-    return RunningProcess.all.filter { process in
+    RunningProcess.all.filter { process in
       isOne(process.arguments) && process.arguments.contains { $0.contains(data) }
     }.map(\.pid).sorted()
   }
 
-  /// Names in a directory of the snapshot store: `generations`, `drafts`, `trash`, `disk-layers`.
+  /// Names in a directory of the snapshot store: `generations`, `drafts`, `trash`.
   func stored(_ kind: String) -> Set<String> {
     Set((try? Directories.names(in: directory.appending("data/snapshots").appending(kind))) ?? [])
   }

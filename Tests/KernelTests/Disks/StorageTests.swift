@@ -18,7 +18,9 @@ struct StorageTests {
       #expect(
         FileManager.default.createFile(atPath: directory.appending("filler").string, contents: Data(count: 8_192)))
       let error = await #expect(throws: MartletError.self) {
-        try await QcowOverlays().create(name: "disk", base: base, sizeBytes: 1 << 30, directory: directory, ownerUID: 0)
+        try await QcowOverlays().create(
+          name: "disk", base: DiskBase(path: base, format: .raw, digest: "base"), sizeBytes: 1 << 30,
+          directory: directory)
       }
       #expect(error?.code == .insufficientStorage)
       let names = try Directories.names(in: directory)
@@ -26,18 +28,22 @@ struct StorageTests {
     }
   }
 
-  @Test("the overlay belongs to the VMM's user, who alone can open it, until it is frozen")
+  @Test("overlay and layer belong to root; the VMM's user can open neither, and writes through what it was passed")
   func owner() async throws {
-    try await withFileSystem(options: "size=1m") { directory in
+    try await withFileSystem(options: "size=4m,mode=755") { directory in
       let base = directory.appending("base")
       #expect(FileManager.default.createFile(atPath: base.string, contents: Data(count: 4_096)))
       let disk = try await QcowOverlays().create(
-        name: "disk", base: base, sizeBytes: 1 << 30, directory: directory, ownerUID: 4_242)
-      let attributes = try FileManager.default.attributesOfItem(atPath: disk.path.string)
-      #expect(attributes[.ownerAccountID] as? Int == 4_242)
-      #expect(attributes[.posixPermissions] as? Int == 0o600)
-      let layer = try await QcowOverlays().freeze(disk, as: directory.appending("layer"))
-      #expect(try FileManager.default.attributesOfItem(atPath: layer.path.string)[.ownerAccountID] as? Int == 0)
+        name: "disk", base: DiskBase(path: base, format: .raw, digest: "base"), sizeBytes: 1 << 30,
+        directory: directory)
+      let layer = directory.appending("layer")
+      try await QcowOverlays().capture([disk], as: layer)
+      for (path, mode) in [(disk.path, 0o600), (layer, 0o400)] {
+        let attributes = try FileManager.default.attributesOfItem(atPath: path.string)
+        #expect(attributes[.ownerAccountID] as? Int == 0 && attributes[.posixPermissions] as? Int == mode)
+        let output = try await Tool.run("setpriv", ["--reuid=4242", "--clear-groups", "cat", path.string])
+        #expect(!output.isSuccess && output.errorText.contains("Permission denied"))
+      }
     }
   }
 

@@ -87,6 +87,40 @@ struct RestoreTests {
     }
   }
 
+  @Test("a generation of an earlier version, whose disk layer names files, is restored without them")
+  func formerLayer() async throws {
+    try await VMFixture.with { fixture in
+      let parent = try await fixture.boot()
+      let checksum = try await prepare(parent)
+      let first = try await parent.save(continues: true)
+      try await parent.shell("echo second > /root/log; sync")
+      let second = try await parent.save(continues: false)
+      let victim = fixture.directory.appending("victim")
+      try SmallFile.replace(victim, with: [UInt8](repeating: 0x5A, count: 1 << 20), mode: 0o600)
+      for (generation, named) in [(first.generation, victim), (second.generation, fixture.directory.appending("gone"))]
+      {
+        chmod(generation.diskPath.string, 0o600)
+        try await Tool.run(
+          "qemu-img", ["rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", named.string, generation.diskPath.string]
+        ).checked()
+        let info = try await Tool.run("qemu-img", ["info", generation.diskPath.string]).outputText
+        #expect(info.contains(named.string))
+      }
+      let copy = try await fixture.makeSandbox()
+      try await copy.restore(second)
+      #expect(try await copy.shell("echo 3 > /proc/sys/vm/drop_caches; cat /root/log") == "second")
+      try await expectAlive(copy, checksum: checksum, after: 0)
+      // A checkpoint of it lies over the old layers, and names nothing.
+      let third = try await copy.save(continues: false)
+      let info = try await Tool.run("qemu-img", ["info", third.generation.diskPath.string]).outputText
+      #expect(!info.contains("backing file"))
+      let last = try await fixture.makeSandbox()
+      try await last.restore(third)
+      try await expectAlive(last, checksum: checksum, after: 0)
+      #expect(try SmallFile.read(victim.string) == [UInt8](repeating: 0x5A, count: 1 << 20))
+    }
+  }
+
   @Test("two concurrent copies share nothing that either writes")
   func clones() async throws {
     try await VMFixture.with { fixture in

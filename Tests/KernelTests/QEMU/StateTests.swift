@@ -1,5 +1,6 @@
 import Disks
 import Foundation
+import Glibc
 import Hypervisor
 import LinuxSystem
 import Model
@@ -59,7 +60,6 @@ struct StateTests {
         try await machine.saveState(to: fixture.directory.appending("state-\(generation)"))
         let layer = fixture.directory.appending("layer-\(generation)")
         try await sandbox.switchDisk(from: old, over: layer)
-        _ = try await fixture.disks.freeze(old, as: layer)
         layers.append((layer, try await Self.digest(layer)))
         try await machine.resume()
         #expect(try await sandbox.shell("md5sum < /root/b") == checksum)
@@ -78,12 +78,21 @@ struct StateTests {
     try await VMFixture.with { fixture in
       let sandbox = try await fixture.boot()
       let machine = try sandbox.machine
-      let missing = DiskAttachment(path: fixture.directory.appending("missing").string, format: .qcow2)
-      let running = await #expect(throws: (any Error).self) { try await machine.switchDisk(to: missing) }
+      let overlay = try await sandbox.makeDisk(try fixture.base)
+      let good = DiskAttachment.file(try await fixture.disks.open(overlay, over: []).disk)
+      let running = await #expect(throws: (any Error).self) { try await machine.switchDisk(to: good) }
       #expect("\(running as Any)".contains("the guest is not stopped"))
       try await machine.stop()
-      let stopped = await #expect(throws: (any Error).self) { try await machine.switchDisk(to: missing) }
-      #expect("\(stopped as Any)".contains("No such file or directory"))
+      // A file that is no disk, and one that cannot be written.
+      let image = try OwnedDescriptor.open(try fixture.base.path.string, O_RDONLY)
+      for bad in [
+        DiskAttachment.File(name: "disk-x", format: .qcow2, readable: image, writable: good.writable),
+        DiskAttachment.File(name: "disk-y", format: .qcow2, readable: image, writable: image),
+      ] {
+        if bad.name == "disk-x" { _ = ftruncate(good.writable?.rawValue ?? -1, 0) }
+        let stopped = await #expect(throws: (any Error).self) { try await machine.switchDisk(to: bad) }
+        #expect("\(stopped as Any)".contains("blockdev-add"))
+      }
       let layer = fixture.directory.appending("layer")
       try await sandbox.switchDisk(from: try sandbox.disk, over: layer)
       try await machine.resume()

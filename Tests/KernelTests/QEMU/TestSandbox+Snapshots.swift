@@ -33,14 +33,19 @@ extension TestSandbox {
   /// Restores up to the moment before the guest runs.
   func load(_ saved: SavedSandbox) async throws {
     let generation = saved.generation
-    let disk = try await makeDisk(layer(of: generation.id, digest: generation.manifest.disk.baseDigest))
+    let bottom = generation.manifest.disk
+    let disk = try await makeDisk(
+      DiskBase(path: generation.diskPath, format: .qcow2, digest: bottom.baseDigest))
+    let chain = [generation.id] + generation.manifest.diskParents
+    let image = DiskLayer(name: "image", path: FilePath(bottom.basePath), format: .raw)
     let pager = try await fixture.memory.launch(
       PagerConfiguration(
         id: id, store: fixture.store.directory, generation: generation.id, runDirectory: directory, ownerUID: userID,
         recordsWorkingSet: false))
     state.withLock {
       $0.disk = disk
-      $0.diskChain = [generation.id] + generation.manifest.diskParents
+      $0.diskChain = chain
+      $0.layers = chain.map { layer(of: $0) } + [image]
       $0.pager = pager
       $0.parent = generation
       $0.memoryMiB = saved.memoryMiB
@@ -48,10 +53,6 @@ extension TestSandbox {
     try await launch(.restore(pagerSocket: directory.appending(PagerConfiguration.socketName)))
     try await machine.loadState(from: generation.devicePath)
     #expect(try await machine.status() == .paused)
-  }
-
-  private func layer(of id: GenerationID, digest: String) -> DiskBase {
-    DiskBase(path: fixture.store.diskLayer(of: id), format: .qcow2, digest: digest)
   }
 
   /// Stops the guest, saves it as a new generation, switches to a new overlay and, with `continues`, continues.
@@ -65,28 +66,29 @@ extension TestSandbox {
       vmm: machine.identity.pid, runDirectory: directory, memoryBytes: Int64(memoryMiB) << 20, parent: parent,
       into: draft)
     let old = try disk
-    try await fixture.disks.capture(old, as: draft.diskPath)
-    try await fixture.disks.capture(old, as: fixture.store.diskLayer(of: draft.id))
     let manifest = try manifest(of: draft.id, parent: parent, memoryMiB: memoryMiB)
     if continues {
-      try await goOver(to: draft.id)
+      try await switchDisk(from: old)
       try await machine.resume()
       try await client.thaw()
     } else {
       await kill()
     }
+    try await fixture.disks.capture([old], as: draft.diskPath)
     let generation = try fixture.store.publish(draft, manifest)
-    if continues { state.withLock { $0.parent = generation } }
+    if continues { try await rebase(onto: generation) }
     return SavedSandbox(generation: generation, memoryMiB: memoryMiB, token: try #require(token))
   }
 
-  private func goOver(to id: GenerationID) async throws {
-    let new = try await makeDisk(layer(of: id, digest: try disk.baseDigest))
-    try await machine.switchDisk(to: DiskAttachment(path: new.path.string, format: .qcow2))
+  /// Puts the published layer below the running guest's disk in place of the overlay that it wrote to before.
+  private func rebase(onto generation: Generation) async throws {
+    let published = layer(of: generation.id)
     state.withLock {
-      $0.disk = new
-      $0.diskChain.insert(id, at: 0)
+      $0.parent = generation
+      $0.diskChain.insert(generation.id, at: 0)
+      $0.layers.insert(published, at: 0)
     }
+    try await machine.replaceLayers(try await attachment())
   }
 
   private func manifest(of id: GenerationID, parent: Generation?, memoryMiB: Int) throws -> GenerationManifest {

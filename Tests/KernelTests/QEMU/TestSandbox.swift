@@ -25,6 +25,9 @@ final class TestSandbox: Sendable {
     var disk: Disk?
     /// Generations whose disk layers are below the disk, nearest first.
     var diskChain: [GenerationID] = []
+    /// What the disk lies over, nearest first.
+    var layers: [DiskLayer] = []
+    var overlays = 0
     /// The generation that the guest's memory was restored from.
     var parent: Generation?
     var memoryMiB = 256
@@ -77,18 +80,23 @@ final class TestSandbox: Sendable {
     state.withLock {
       $0.memoryMiB = memoryMiB
       $0.disk = disk
+      $0.layers = [DiskLayer(name: "image", path: base.path, format: base.format)]
     }
   }
 
   func makeDisk(_ base: DiskBase) async throws -> Disk {
-    try await fixture.disks.create(
-      name: UUID().uuidString, base: base, sizeBytes: VMFixture.diskBytes, directory: directory, ownerUID: userID)
+    let number = state.withLock { state in
+      defer { state.overlays += 1 }
+      return state.overlays
+    }
+    return try await fixture.disks.create(
+      name: "disk-\(number)", base: base, sizeBytes: VMFixture.diskBytes, directory: directory)
   }
 
   func launch(_ start: VMStart, driver: QEMUDriver? = nil) async throws {
     let kernel = try fixture.images.guestKernel()
-    let (disk, memoryMiB) = state.withLock { ($0.disk, $0.memoryMiB) }
-    let attachment = DiskAttachment(path: try #require(disk).path.string, format: .qcow2)
+    let memoryMiB = state.withLock { $0.memoryMiB }
+    let attachment = try await attachment()
     var configuration = VMConfiguration(
       id: id, start: start, vcpus: 1, memoryMiB: memoryMiB, kernel: kernel.vmlinux, initramfs: kernel.initramfs,
       kernelArguments: [
@@ -96,15 +104,9 @@ final class TestSandbox: Sendable {
         "martlet.gw=\(GuestContract.gatewayAddress)", "martlet.dns=\(GuestContract.gatewayAddress)",
       ], disk: attachment, runDirectory: directory, networkNamespace: network.namespacePath, tapName: network.tapName,
       macAddress: GuestContract.guestMAC, userID: userID)
-    configuration.visibleFiles = try visibleFiles()
+    configuration.visibleFiles = [VisibleFile(directory, isReadOnly: false)]
     let machine = try await (driver ?? fixture.driver).launch(configuration)
     state.withLock { $0.machine = machine }
-  }
-
-  /// The run directory, in which the disk lies, and what the disk lies over.
-  private func visibleFiles() throws -> [VisibleFile] {
-    let below = state.withLock { $0.diskChain }.map { fixture.store.diskLayer(of: $0) } + [try fixture.base.path]
-    return [VisibleFile(directory, isReadOnly: false)] + below.map { VisibleFile($0, isReadOnly: true) }
   }
 
   func identity(token: String, sandboxID: String? = nil) -> GuestInitialization {

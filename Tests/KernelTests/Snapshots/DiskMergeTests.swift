@@ -76,20 +76,28 @@ struct DiskMergeTests {
     }
   }
 
-  @Test(
-    "lost names of disk layers are made again, and names of other files are refused")
-  func names() async throws {
+  @Test("layers of earlier versions, whose headers name files, are read in the order of the manifests")
+  func formerLayers() async throws {
     try await StoreFixture.within(megabytes: 64) { fixture in
       let chain = try await chain(fixture)
       let content = try await fixture.content(ofDisk: chain[3])
-      for generation in chain { try StoreFile.remove(fixture.store.diskLayer(of: generation.id)) }
-      _ = try fixture.store.generation(chain[3].id)
-      #expect(try await fixture.content(ofDisk: chain[3]) == content)
-      let name = fixture.store.diskLayer(of: chain[1].id)
-      try StoreFile.remove(name)
-      try FileManager.default.copyItem(atPath: chain[0].diskPath.string, toPath: name.string)
-      let error = #expect(throws: MartletError.self) { try fixture.store.generation(chain[3].id) }
-      #expect(error?.code == .snapshotDamaged)
+      let victim = fixture.directory.appending("victim")
+      try Data(repeating: 0x5A, count: 4 << 20).write(to: URL(fileURLWithPath: victim.string))
+      var former: [Generation] = []
+      for generation in chain {
+        former.append(try await fixture.withFormerHeader(generation, naming: victim, parent: former.last))
+      }
+      let last = try fixture.store.generation(former[3].id)
+      try fixture.store.verify(last)
+      #expect(try await Tool.run("qemu-img", ["info", last.diskPath.string]).outputText.contains("victim"))
+      #expect(try await fixture.content(ofDisk: last) == content)
+      let merged = try fixture.store.compact(last.id, as: GenerationID(), keeping: [])
+      #expect(try await fixture.content(ofDisk: merged) == content)
+      #expect(try await !Tool.run("qemu-img", ["info", merged.diskPath.string]).outputText.contains("victim"))
+      // Nothing to merge: the same file, name and all.
+      let linked = try fixture.store.compact(last.id, as: GenerationID(), keeping: [former[2].id])
+      #expect(try await fixture.content(ofDisk: linked) == content)
+      #expect(try Data(contentsOf: URL(fileURLWithPath: victim.string)) == Data(repeating: 0x5A, count: 4 << 20))
     }
   }
 

@@ -68,7 +68,8 @@ final class StoreFixture: Sendable {
       try pages.withUnsafeBytes { try writer.append($0, at: 0) }
       _ = try writer.finish()
       try StoreFile.create(draft.devicePath, Array("devices".utf8), mode: 0o600)
-      _ = try await QcowOverlays().freeze(disk, as: draft.diskPath)
+      try await QcowOverlays().capture([disk], as: draft.diskPath)
+      try StoreFile.remove(disk.path)
       return try store.publish(draft, manifest(draft.id, parent, disk))
     } catch {
       try store.discard(draft)
@@ -89,21 +90,53 @@ final class StoreFixture: Sendable {
       template: .minimal)
   }
 
+  /// The same generation as an earlier version would have written it: the header of its disk layer names a backing
+  /// file.
+  func withFormerHeader(
+    _ generation: Generation, naming file: FilePath, parent: Generation?
+  ) async throws -> Generation {
+    let draft = try store.begin(GenerationID())
+    let image = try MemoryImage.open(generation, in: store)
+    let writer = try MemoryLayerWriter(draft, memoryBytes: 1 << 20, parent: nil)
+    for extent in image.extents(in: 0..<image.pageCount) {
+      if case .stored(let stored) = extent.source { try writer.append(stored.bytes, at: extent.pages.lowerBound) }
+    }
+    _ = try writer.finish()
+    try StoreFile.create(draft.devicePath, Array("devices".utf8), mode: 0o600)
+    try SparseFile.copy(generation.diskPath, to: draft.diskPath, mode: 0o600)
+    try await Tool.run(
+      "qemu-img", ["rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", file.string, draft.diskPath.string]
+    ).checked()
+    var manifest = generation.manifest
+    manifest.id = draft.id
+    manifest.parent = nil
+    manifest.diskParents = parent.map { [$0.id] + $0.manifest.diskParents } ?? []
+    let digest = try ContentDigest.of(draft.diskPath).digest
+    return try store.publish(draft, manifest, copied: [SnapshotFile.diskLayer.rawValue: digest])
+  }
+
   /// Makes a disk over the parent's, or over the base; `commands` of qemu-io(1) are the guest's writes.
   func disk(over parent: Generation? = nil, sizeBytes: Int64, _ commands: [String] = []) async throws -> Disk {
-    if let parent { try await QcowOverlays().link(parent.diskPath, as: store.diskLayer(of: parent.id)) }
     let base =
-      parent.map { DiskBase(path: store.diskLayer(of: $0.id), format: .qcow2, digest: "00") }
+      parent.map { DiskBase(path: $0.diskPath, format: .qcow2, digest: "00") }
       ?? DiskBase(path: base, format: .raw, digest: "00")
     let disk = try await QcowOverlays().create(
-      name: "disk-\(UUID().uuidString)", base: base, sizeBytes: sizeBytes, directory: directory, ownerUID: geteuid())
+      name: "disk-\(UUID().uuidString)", base: base, sizeBytes: sizeBytes, directory: directory)
     guard !commands.isEmpty else { return disk }
-    let output = try await Tool.run("qemu-io", ["-f", "qcow2"] + commands.flatMap { ["-c", $0] } + [disk.path.string])
-      .checked()
+    let below = try parent.map { try store.diskLayers(of: store.generation($0.id)).map(\.path) } ?? []
+    let output = try await Tool.run("qemu-io", commands.flatMap { ["-c", $0] } + [chain([disk.path] + below)]).checked()
     guard !output.outputText.contains("fail") else {
       throw ToolError("qemu-io", .failed(.exited(1), output.outputText))
     }
     return disk
+  }
+
+  /// A chain of layers over the base for QEMU's tools, the uppermost first.
+  func chain(_ layers: [FilePath]) -> String {
+    "json:"
+      + layers.reversed().reduce(#"{"driver":"raw","file":{"driver":"file","filename":"\#(base)"}}"#) {
+        #"{"driver":"qcow2","file":{"driver":"file","filename":"\#($1)"},"backing":\#($0)}"#
+      }
   }
 
   func collect(roots: Set<GenerationID>, drafts: Set<GenerationID>) throws(MartletError) -> Set<GenerationID> {
@@ -114,8 +147,8 @@ final class StoreFixture: Sendable {
   func content(ofDisk generation: Generation) async throws -> Data {
     let raw = directory.appending("raw-\(UUID().uuidString)")
     defer { try? StoreFile.remove(raw) }
-    try await Tool.run("qemu-img", ["convert", "-f", "qcow2", "-O", "raw", generation.diskPath.string, raw.string])
-      .checked()
+    let layers = try store.diskLayers(of: store.generation(generation.id)).map(\.path)
+    try await Tool.run("qemu-img", ["convert", "-O", "raw", chain(layers), raw.string]).checked()
     return try Data(contentsOf: URL(fileURLWithPath: raw.string))
   }
 
