@@ -197,7 +197,7 @@ class ConsoleTests:
 
     def test_exec(self):
         """Output appears while the command runs, standard input reaches it, and a command can be stopped."""
-        self.main.run("uname -s; echo oops >&2; echo kept > /tmp/kept; exit 3", "ended with 3")
+        self.main.run("uname -s; echo oops >&2; echo kept > /tmp/kept; exit 3", "exit code 3")
         expect(self.main.page.locator("#output .error")).to_have_text("oops\n")
         self.main.run("read word; echo first $word; cat; echo at end", "read word")
         self.main.page.get_by_label("Line for standard input").fill("grüße <b>x</b>")
@@ -239,7 +239,7 @@ class ConsoleTests:
         expect(page.locator("#sandboxes .badge")).to_have_text("running")
         page.get_by_role("tab", name="Run").click()
         self.main.button("Clear", exact=True).first.click()
-        self.main.run("cat /tmp/kept", "kept\n— ended with 0")
+        self.main.run("cat /tmp/kept", "kept\n— exit code 0")
 
     def test_snapshot(self):
         page = self.main.page
@@ -251,7 +251,7 @@ class ConsoleTests:
         expect(page.get_by_role("list", name="Snapshots").get_by_text("warm")).to_be_visible()
         self.main.button("Launch from warm").click()
         expect(page.locator("#sandboxes .badge")).to_have_text(["running", "running"])
-        self.main.run("cat /tmp/kept", "kept\n— ended with 0")
+        self.main.run("cat /tmp/kept", "kept\n— exit code 0")
         page.get_by_role("tab", name="Details").click()
         expect(page.locator("#facts")).to_contain_text("warm")
         self.main.screenshot("console")
@@ -278,7 +278,7 @@ class ConsoleTests:
             expect(visit.page.locator("#sandboxes .badge")).to_have_count(2)
             visit.page.locator("#sandboxes .open").first.click()
             visit.run(
-                "seq 1 5; echo a-line-that-is-long-enough-to-be-wider-than-any-phone-$(seq -s- 1 60)", "ended with 0")
+                "seq 1 5; echo a-line-that-is-long-enough-to-be-wider-than-any-phone-$(seq -s- 1 60)", "exit code 0")
             visit.check_width()
             visit.screenshot("phone")
             visit.screenshot("phone-workspace", whole=False)
