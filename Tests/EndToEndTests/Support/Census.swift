@@ -95,8 +95,7 @@ struct Census: Equatable, CustomStringConvertible {
       ("descriptors", descriptors, other.descriptors, descriptorSlack),
       ("descriptors of sandboxes", sandboxDescriptors, other.sandboxDescriptors, 0),
       ("own descriptors", ownDescriptors, other.ownDescriptors, ownSlack), ("zombies", zombies, other.zombies, 0),
-      ("directories", sandboxDirectories, other.sandboxDirectories, 0),
-      ("mounts", mounts, max(other.mounts, mounts), 0),
+      ("directories", sandboxDirectories, other.sandboxDirectories, 0), ("mounts", mounts, other.mounts, 0),
     ]
     return counts.filter { $0.1 != $0.2 && ($0.slack == 0 || $0.2 - $0.1 > $0.slack) }
       .map { "\($0.0) \($0.1) → \($0.2)" }.joined(separator: ", ")
@@ -111,8 +110,6 @@ struct Census: Equatable, CustomStringConvertible {
     // A server that adopted a sandbox may hold less of it than the one that started it, never more.
     other.sandboxDescriptors = max(other.sandboxDescriptors, sandboxDescriptors)
     other.zombies = max(other.zombies, zombies)
-    // The kernel may remove the mounts of an earlier, killed server's namespaces only now; fewer are not a leak.
-    other.mounts = max(other.mounts, mounts)
     return other == self
   }
 
